@@ -1,0 +1,3 @@
+from ytmp3.cli import main
+
+main()

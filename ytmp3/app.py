@@ -1,0 +1,301 @@
+"""The composition root: build in order, serve, drain, take down in reverse. The only room that knows every adapter."""
+
+import asyncio
+import contextlib
+import logging
+import platform
+import random
+import resource
+import secrets
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import ProcessCollector
+
+from ytmp3 import __version__
+from ytmp3.api import Api, Rooms
+from ytmp3.config import Config
+from ytmp3.converter import Limits as ConversionLimits
+from ytmp3.converter.pipeline import Pipeline, ToolSettings
+from ytmp3.download import Sender
+from ytmp3.errors import StoreDown, StoreUnusable, Ytmp3Error
+from ytmp3.health import Board, Readiness
+from ytmp3.identity import ApiKey, parse_keys
+from ytmp3.intake import Intake
+from ytmp3.janitor import Janitor
+from ytmp3.job import CRASH_LIMIT
+from ytmp3.jobstore import JobStore, Policy
+from ytmp3.jobstore.sqlite import SqliteJobStore
+from ytmp3.metrics import Metrics
+from ytmp3.middleware import Frame, Gate, Keys, Limits
+from ytmp3.pool import Pool, PoolSettings
+from ytmp3.server import Runner
+from ytmp3.stats import Stats, resident_bytes
+from ytmp3.storage.local import LocalStorage
+
+log = logging.getLogger(__name__)
+
+BACKLOG: Final = 1024
+LINGER_SECONDS: Final = 1.0
+"""Not ready, and still answering: a balancer must have looked once before the socket closes."""
+SHUTDOWN_SECONDS: Final = 3.0
+"""For the requests still open when the socket has closed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A running instance, as `serve` and the tests see it."""
+
+    config: Config
+    app: web.Application
+    pool: Pool
+    board: Board
+    sender: Sender
+    keys: Keys
+    store: JobStore
+
+    async def drain(self) -> None:
+        """Refuse new work, let the running end within DRAIN_SECONDS, give back the rest."""
+        if self.board.is_draining:
+            return
+        self.board.is_draining = True
+        log.info("draining", extra={"running": self.pool.active, "waiting": self.pool.queue.qsize()})
+        deadline = time.monotonic() + self.config.drain_seconds
+        await asyncio.gather(asyncio.sleep(LINGER_SECONDS), self.pool.drain(self.config.drain_seconds))
+        while self.sender.active and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Service]:
+    """Build every room, start it, and take it down in reverse.
+
+    Raises:
+        StoreUnusable: the embedded store's file must not be used; nothing was changed.
+        KeyFileError, OSError: a file or folder cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        instance = secrets.token_hex(8)
+        metrics = Metrics()
+        board = Board()
+        keys = Keys(read_keys(config.api_keys_file))
+        storage = LocalStorage(config.data_dir, instance=instance)
+        await storage.open()
+        stack.push_async_callback(storage.close)
+        store = await _open_store(config, instance)
+        stack.push_async_callback(store.close)
+        converter = Pipeline(_tool_settings(config), _conversion_limits(config))
+        await converter.open()
+        stack.push_async_callback(converter.close)
+        pool = Pool(
+            PoolSettings(
+                workers=config.worker_pool_size,
+                queue_capacity=config.job_queue_capacity,
+                max_retries=config.max_job_retries,
+                lease_seconds=config.lease_seconds,
+            ),
+            store=store,
+            storage=storage,
+            converter=converter,
+            metrics=metrics,
+            chance=random.random,
+        )
+        pool.start()
+        stack.push_async_callback(pool.close)
+        janitor = Janitor(store=store, storage=storage, converter=converter, pool=pool, board=board, metrics=metrics)
+        janitor.start()
+        stack.push_async_callback(janitor.close)
+        sender = Sender(
+            accel_prefix=config.accel_redirect_prefix, path_of=storage.path, count_bytes=metrics.downloaded_bytes.inc
+        )
+        _register_gauges(metrics, pool, board)
+        rooms = Rooms(
+            intake=Intake(
+                store=store,
+                storage=storage,
+                pool=pool,
+                board=board,
+                metrics=metrics,
+                client_max_jobs=config.client_max_jobs,
+            ),
+            pool=pool,
+            board=board,
+            stats=Stats(
+                store=store, pool=pool, board=board, metrics=metrics, started_at=time.monotonic(), versions=_versions()
+            ),
+            metrics=metrics,
+            sender=sender,
+            keys=keys,
+        )
+        yield Service(
+            config=config,
+            app=_build_app(config, rooms, metrics, board),
+            pool=pool,
+            board=board,
+            sender=sender,
+            keys=keys,
+            store=store,
+        )
+
+
+async def serve(config: Config, announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; a second signal hastens the drain. `announce` hears the address once bound.
+
+    Raises:
+        what `running` raises, and OSError if the address cannot be bound.
+    """
+    _raise_descriptor_limit()
+    async with running(config) as service:
+        runner = Runner(service.app, shutdown_seconds=SHUTDOWN_SECONDS)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, config.host, config.port, backlog=BACKLOG)
+            await site.start()
+            host, port = runner.addresses[0][:2]
+            announce(f"http://{host}:{port}")
+            await _until_stopped(service)
+        finally:
+            await runner.cleanup()
+
+
+async def _until_stopped(service: Service) -> None:
+    loop = asyncio.get_running_loop()
+    first, second = asyncio.Event(), asyncio.Event()
+
+    def stop() -> None:
+        (second if first.is_set() else first).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, lambda: _reload_keys(service))
+    await first.wait()
+    drain = asyncio.create_task(service.drain(), name="drain")
+    haste = asyncio.create_task(second.wait(), name="haste")
+    await asyncio.wait({drain, haste}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (drain, haste):
+        task.cancel()
+    await asyncio.gather(drain, haste, return_exceptions=True)
+
+
+def read_keys(path: Path | None) -> tuple[ApiKey, ...] | None:
+    """Read the keys file.
+
+    Raises:
+        KeyFileError, OSError
+    """
+    return None if path is None else parse_keys(path.read_text(encoding="utf-8"))
+
+
+def _reload_keys(service: Service) -> None:
+    """SIGHUP: take the keys file anew; a broken one changes nothing."""
+    try:
+        keys = read_keys(service.config.api_keys_file)
+    except (Ytmp3Error, OSError, UnicodeDecodeError) as error:
+        log.error("keys not reloaded", extra={"error": str(error)})
+        return
+    if keys is not None:
+        service.keys.replace(keys)
+        log.info("keys reloaded", extra={"keys": len(keys)})
+
+
+async def _open_store(config: Config, instance: str) -> JobStore:
+    """Open the embedded store, or the shared one; a shared one that is absent or unfit may come right by itself."""
+    policy = Policy(
+        lease_seconds=config.lease_seconds,
+        retention_seconds=config.job_expiration_hours * 3600,
+        crash_limit=CRASH_LIMIT,
+    )
+    if not config.redis_addr:
+        embedded = SqliteJobStore(config.data_dir / "ytmp3.sqlite3", policy, instance)
+        await embedded.open()
+        return embedded
+    # Imported only where it is used: 20 MB and 100 ms.
+    from ytmp3.jobstore.redis import RedisJobStore, RedisSettings  # noqa: PLC0415
+
+    shared = RedisJobStore(
+        RedisSettings(address=config.redis_addr, password=config.redis_password, database=config.redis_db),
+        policy,
+        instance,
+    )
+    try:
+        await shared.open()
+    except (StoreDown, StoreUnusable) as error:
+        log.error("job store", extra={"ok": False, "detail": str(error)})
+    return shared
+
+
+def _tool_settings(config: Config) -> ToolSettings:
+    return ToolSettings(
+        ffmpeg_path=config.ffmpeg_path,
+        egress_proxy=config.egress_proxy or None,
+        egress_ca_file=config.egress_ca_file,
+        cookies_file=config.cookies_file,
+        extract_concurrency=config.extract_concurrency,
+        encode_concurrency=config.encode_concurrency,
+    )
+
+
+def _conversion_limits(config: Config) -> ConversionLimits:
+    return ConversionLimits(
+        duration_seconds=config.max_duration_seconds,
+        file_bytes=config.max_file_mb * 1_000_000,
+    )
+
+
+def _build_app(config: Config, rooms: Rooms, metrics: Metrics, board: Board) -> web.Application:
+    gate = Gate(
+        keys=rooms.keys,
+        limits=Limits(
+            rate_per_second=config.requests_per_second,
+            burst=config.burst_size,
+            client_rate_per_second=config.client_requests_per_second,
+            client_burst=config.client_burst_size,
+        ),
+        trusted_proxies=config.trusted_proxies,
+        chance=random.random,
+    )
+    frame = Frame(metrics, cors_origins=config.cors_origins, is_draining=lambda: board.is_draining)
+    app = web.Application(middlewares=[frame.middleware], client_max_size=0)
+    app.on_response_prepare.append(frame.complete)
+    app.on_response_prepare.append(gate.complete)
+    Api(rooms).add_routes(app.router, gate)
+    return app
+
+
+def _register_gauges(metrics: Metrics, pool: Pool, board: Board) -> None:
+    started_at = time.monotonic()
+    ProcessCollector(registry=metrics.registry)
+    metrics.build.info(_versions())
+    for name, text, read in (
+        ("ytmp3_conversions_active", "Conversions running in this instance.", lambda: pool.active),
+        ("ytmp3_workers", "Workers of this instance.", lambda: pool.settings.workers),
+        ("ytmp3_queue_length", "Conversions waiting in this instance.", pool.queue.qsize),
+        ("ytmp3_queue_capacity", "How many may wait.", lambda: pool.settings.queue_capacity),
+        ("ytmp3_ready", "1 if this instance would take a new job.", lambda: board.readiness is Readiness.OK),
+        ("ytmp3_draining", "1 while this instance shuts down.", lambda: board.is_draining),
+        ("ytmp3_store_up", "1 if the job store answers and is fit.", lambda: board.store.ok),
+        ("ytmp3_upstream_blocked", "1 while YouTube is not asked.", lambda: bool(pool.blocked_seconds())),
+        ("ytmp3_uptime_seconds", "Time since start.", lambda: time.monotonic() - started_at),
+        ("ytmp3_memory_resident_bytes", "Resident memory of the server process.", resident_bytes),
+        ("ytmp3_storage_total_bytes", "Size of the disk.", lambda: board.space.total_bytes if board.space else 0),
+        ("ytmp3_storage_free_bytes", "Free space.", lambda: board.space.free_bytes if board.space else 0),
+        ("ytmp3_storage_reserve_bytes", "Kept free.", lambda: board.space.reserve_bytes if board.space else 0),
+    ):
+        metrics.gauge(name, text, read)
+
+
+def _versions() -> dict[str, str]:
+    return {"ytmp3": __version__, "python": platform.python_version()}
+
+
+def _raise_descriptor_limit() -> None:
+    """A connection is a descriptor: the usual soft limit of 1,024 is for programs that use select()."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65_536) if hard > 0 else 65_536, hard))

@@ -1,0 +1,134 @@
+"""What a conditional or partial GET of a track must be answered with (RFC 9110, sections 13 and 14). Pure.
+
+aiohttp's own FileResponse answers several of these wrongly (a stale If-Range with 206: two files mixed by a resume), so
+the service judges first and sends exactly what was judged.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+_RANGE: Final = re.compile(r"bytes=[ \t]*(?:(?P<first>[0-9]+)-(?P<last>[0-9]*)|-(?P<suffix>[0-9]+))[ \t]*", re.ASCII)
+_ENTITY_TAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+MAX_DIGITS: Final = 19
+"""A longer number is larger than any file; int() of a very long one is slow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entity:
+    """The track as HTTP sees it."""
+
+    etag: str
+    """A strong entity tag, quotes included."""
+    modified_at: int
+    """Whole seconds since 1970."""
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """The request's header fields that bear on it; None where absent. `ranges` has every Range field received."""
+
+    if_match: str | None = None
+    if_none_match: str | None = None
+    if_modified_since: str | None = None
+    if_unmodified_since: str | None = None
+    if_range: str | None = None
+    ranges: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """200: all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """206: `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """304."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """412."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsatisfiable:
+    """416."""
+
+
+Verdict = Whole | Part | Unchanged | Failed | Unsatisfiable
+
+
+def judge(entity: Entity, conditions: Conditions, *, is_get: bool) -> Verdict:
+    """Decide in the order of RFC 9110, section 13.2.2. A field that cannot be parsed is ignored."""
+    if conditions.if_match is not None:
+        if not _matches(conditions.if_match, entity.etag, weak=False):
+            return Failed()
+    elif (limit := _date(conditions.if_unmodified_since)) is not None and entity.modified_at > limit:
+        return Failed()
+    if conditions.if_none_match is not None:
+        if _matches(conditions.if_none_match, entity.etag, weak=True):
+            return Unchanged()
+    elif (limit := _date(conditions.if_modified_since)) is not None and entity.modified_at <= limit:
+        return Unchanged()
+    if not is_get or len(conditions.ranges) != 1 or not _range_applies(conditions.if_range, entity):
+        return Whole()
+    return _select(conditions.ranges[0], entity.size_bytes)
+
+
+def _select(field: str, size_bytes: int) -> Verdict:
+    """One byte range is served. Several, another unit or a malformed one are ignored (allowed by section 14.2)."""
+    match = _RANGE.fullmatch(field)
+    if match is None:
+        return Whole()
+    if match["suffix"] is not None:
+        length = _number(match["suffix"], size_bytes)
+        return Unsatisfiable() if length == 0 or size_bytes == 0 else Part(size_bytes - length, size_bytes - 1)
+    first = _number(match["first"], size_bytes)
+    last = _number(match["last"], size_bytes - 1) if match["last"] else size_bytes - 1
+    if match["last"] and len(match["last"]) <= MAX_DIGITS and int(match["last"]) < first:
+        return Whole()
+    return Unsatisfiable() if first >= size_bytes else Part(first, last)
+
+
+def _number(digits: str, ceiling: int) -> int:
+    """The number, or the ceiling if it is larger."""
+    digits = digits.lstrip("0") or "0"
+    return ceiling if len(digits) > MAX_DIGITS else min(int(digits), ceiling)
+
+
+def _range_applies(if_range: str | None, entity: Entity) -> bool:
+    if if_range is None:
+        return True
+    if if_range.startswith(('"', "W/")):
+        return if_range == entity.etag
+    # Only an exact date is a validator here (section 13.1.5).
+    return _date(if_range) == entity.modified_at
+
+
+def _matches(field: str, etag: str, *, weak: bool) -> bool:
+    if field.strip() == "*":
+        return True
+    tags = _ENTITY_TAG.findall(field)
+    return any((tag.removeprefix("W/") if weak else tag) == etag for tag in tags)
+
+
+def _date(field: str | None) -> int | None:
+    if field is None:
+        return None
+    try:
+        moment = parsedate_to_datetime(field)
+        return int(moment.timestamp())
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None

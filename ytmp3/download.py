@@ -1,0 +1,140 @@
+"""Sending a track: judged by `conditions`, then by the kernel (`sendfile`), or by nginx (`X-Accel-Redirect`)."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from ytmp3.conditions import Conditions, Entity, Failed, Part, Unchanged, Unsatisfiable, Verdict, judge
+from ytmp3.errors import PreconditionFailed, RangeNotSatisfiable, TrackGone
+from ytmp3.job import Metadata, Track
+from ytmp3.view import content_disposition
+
+PIECE_BYTES: Final = 256 * 1024
+STALL_SECONDS: Final = 60.0
+"""A reader that does not take a piece in this time (4 kB/s) is cut: it holds a descriptor (goal H06)."""
+
+
+def entity_of(track: Track) -> Entity:
+    """Return the track as HTTP sees it: the tag is the content's hash, so it is the same on every instance."""
+    return Entity(etag=f'"{track.sha256}"', modified_at=int(track.published_at), size_bytes=track.size_bytes)
+
+
+def conditions_of(request: web.Request) -> Conditions:
+    """Return the header fields that the answer depends on. Lists may come in several fields."""
+    headers = request.headers
+
+    def joined(name: str) -> str | None:
+        fields = headers.getall(name, ())
+        return ", ".join(fields) if fields else None
+
+    return Conditions(
+        if_match=joined(hdrs.IF_MATCH),
+        if_none_match=joined(hdrs.IF_NONE_MATCH),
+        if_modified_since=headers.get(hdrs.IF_MODIFIED_SINCE),
+        if_unmodified_since=headers.get(hdrs.IF_UNMODIFIED_SINCE),
+        if_range=joined(hdrs.IF_RANGE),
+        ranges=headers.getall(hdrs.RANGE, ()),
+    )
+
+
+class Sender:
+    """Sends tracks from a folder. `count_bytes` hears what this process has sent itself."""
+
+    def __init__(
+        self, *, accel_prefix: str, path_of: Callable[[str], Path], count_bytes: Callable[[float], None]
+    ) -> None:
+        self._accel_prefix = accel_prefix
+        self._path_of = path_of
+        self._count_bytes = count_bytes
+        self.active = 0
+        """Transfers under way in this process."""
+
+    async def send(self, request: web.Request, track: Track, metadata: Metadata) -> web.StreamResponse:
+        """Answer GET or HEAD for a finished track.
+
+        Raises:
+            PreconditionFailed, RangeNotSatisfiable
+            TrackGone: the file is not there, or not the one that was verified.
+        """
+        entity = entity_of(track)
+        is_get = request.method == hdrs.METH_GET
+        verdict = judge(entity, conditions_of(request), is_get=is_get)
+        headers: dict[str, str] = {
+            hdrs.ETAG: entity.etag,
+            hdrs.LAST_MODIFIED: format_datetime(datetime.fromtimestamp(entity.modified_at, UTC), usegmt=True),
+            hdrs.CACHE_CONTROL: "private, no-cache",
+            hdrs.ACCEPT_RANGES: "bytes",
+        }
+        match verdict:
+            case Failed():
+                raise PreconditionFailed
+            case Unsatisfiable():
+                raise RangeNotSatisfiable(entity.size_bytes)
+            case Unchanged():
+                return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+        headers[hdrs.CONTENT_TYPE] = "audio/mpeg"
+        headers[hdrs.CONTENT_DISPOSITION] = content_disposition(metadata.title)
+        file = await asyncio.to_thread(_open, self._path_of(track.file_name), track.size_bytes)
+        if self._accel_prefix:
+            os.close(file)
+            headers["X-Accel-Redirect"] = self._accel_prefix + track.file_name
+            return web.Response(headers=headers)
+        self.active += 1
+        try:
+            return await self._send(request, file, verdict, headers, size_bytes=track.size_bytes)
+        finally:
+            self.active -= 1
+            os.close(file)
+
+    async def _send(
+        self, request: web.Request, file: int, verdict: Verdict, headers: dict[str, str], *, size_bytes: int
+    ) -> web.StreamResponse:
+        match verdict:
+            case Part(first, last):
+                headers[hdrs.CONTENT_RANGE] = f"bytes {first}-{last}/{size_bytes}"
+                response = web.StreamResponse(status=HTTPStatus.PARTIAL_CONTENT, headers=headers)
+            case _:
+                first, last = 0, size_bytes - 1
+                response = web.StreamResponse(headers=headers)
+        response.content_length = last + 1 - first
+        await response.prepare(request)
+        if request.method == hdrs.METH_GET:
+            await self._send_bytes(request, file, first, last + 1 - first)
+        await response.write_eof()
+        return response
+
+    async def _send_bytes(self, request: web.Request, file: int, offset: int, count: int) -> None:
+        loop = asyncio.get_running_loop()
+        with open(file, "rb", buffering=0, closefd=False) as source:
+            while count > 0:
+                if request.transport is None or request.transport.is_closing():
+                    raise ConnectionResetError("the reader went away")
+                piece = min(PIECE_BYTES, count)
+                try:
+                    async with asyncio.timeout(STALL_SECONDS):
+                        await loop.sendfile(request.transport, source, offset, piece)
+                except TimeoutError:
+                    request.transport.abort()
+                    raise ConnectionResetError("the reader stalled") from None
+                self._count_bytes(piece)
+                offset += piece
+                count -= piece
+
+
+def _open(path: Path, size_bytes: int) -> int:
+    """Open a track's file, if it is the size that was recorded."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        raise TrackGone("expired", "The track is no longer kept.") from None
+    if os.fstat(file).st_size != size_bytes:
+        os.close(file)
+        raise TrackGone("expired", "The track is no longer kept.")
+    return file

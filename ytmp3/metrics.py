@@ -1,0 +1,87 @@
+"""What Prometheus sees: one registry per instance, owned here, never the library's global one.
+
+Labels are route patterns, statuses and codes: never a path, an id, a link or an address, so the number of series is
+bounded whatever clients send.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.exposition import generate_latest
+
+REQUEST_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+"""The promises are 10, 50 and 100 ms: each is a bucket's edge."""
+STAGE_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600, 1200)
+LAG_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1)
+
+
+class Metrics:
+    """All series of one instance. Attributes are incremented where the thing happens."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        r = self.registry
+        self.build = Info("ytmp3_build", "Versions of the service and its tools.", registry=r)
+        self.requests = Counter(
+            "ytmp3_http_requests_total", "Requests answered.", ["route", "method", "status"], registry=r
+        )
+        self.request_seconds = Histogram(
+            "ytmp3_http_request_duration_seconds",
+            "Time to answer, by route; downloads include the transfer.",
+            ["route"],
+            buckets=REQUEST_SECONDS,
+            registry=r,
+        )
+        self.rejections = Counter(
+            "ytmp3_rejections_total", "Requests refused with 429 or 503, by code.", ["code"], registry=r
+        )
+        self.jobs = Counter(
+            "ytmp3_jobs_total", "Jobs accepted, by outcome (created, joined, cached).", ["outcome"], registry=r
+        )
+        self.conversions = Counter(
+            "ytmp3_conversions_total",
+            "Conversions ended here, by outcome (done, failed, cancelled) and error code.",
+            ["outcome", "code"],
+            registry=r,
+        )
+        self.retries = Counter(
+            "ytmp3_conversion_retries_total", "Attempts that will be repeated, by error code.", ["code"], registry=r
+        )
+        self.stage_seconds = Histogram(
+            "ytmp3_conversion_stage_duration_seconds",
+            "Wall time of each stage of finished conversions.",
+            ["stage"],
+            buckets=STAGE_SECONDS,
+            registry=r,
+        )
+        self.conversion_seconds = Histogram(
+            "ytmp3_conversion_duration_seconds",
+            "Wall time from claim to published track.",
+            buckets=STAGE_SECONDS,
+            registry=r,
+        )
+        self.adopted = Counter(
+            "ytmp3_conversions_adopted_total", "Conversions taken over after release, retry or crash.", registry=r
+        )
+        self.leases_lost = Counter(
+            "ytmp3_leases_lost_total", "Running conversions stopped because the lease was gone.", registry=r
+        )
+        self.expired = Counter("ytmp3_tracks_expired_total", "Tracks removed at their expiry.", registry=r)
+        self.store_errors = Counter(
+            "ytmp3_store_errors_total", "Job store calls that failed, by kind.", ["kind"], registry=r
+        )
+        self.loop_lag = Histogram(
+            "ytmp3_event_loop_lag_seconds", "Lateness of a 100 ms timer.", buckets=LAG_SECONDS, registry=r
+        )
+        self.downloaded_bytes = Counter(
+            "ytmp3_track_bytes_sent_total", "Bytes of tracks sent by this process.", registry=r
+        )
+
+    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Register a gauge whose value is read at each scrape."""
+        Gauge(name, text, registry=self.registry).set_function(read)
+
+    def exposition(self) -> bytes:
+        """Return the text format."""
+        return generate_latest(self.registry)

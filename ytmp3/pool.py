@@ -1,0 +1,409 @@
+"""Twenty workers carry conversions from queued to their end, under a lease that one keeper renews.
+
+The rule: an ending is written to the job store before anything else is done, and nothing is published unless the store
+has just confirmed the lease. A retry is a state with a time, never a sleep in a worker: it goes back to the store, and
+the janitor of any instance brings it in again when it is due.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, TypeVar
+
+from msgspec import Struct
+
+from ytmp3 import logs
+from ytmp3.breaker import Breaker
+from ytmp3.converter import Converted, Converter, Report
+from ytmp3.errors import FAILURES, ConversionError, FailureCode, LeaseLost, StoreDown, StoreError, StoreFull
+from ytmp3.job import Conversion, Lease, Stage, Track, retry_delay_seconds, should_retry, track_file_name
+from ytmp3.jobstore import Beat, JobStore
+from ytmp3.metrics import Metrics
+from ytmp3.pace import Pace
+from ytmp3.queueing import FairQueue
+from ytmp3.storage import Storage
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+PROGRESS_SECONDS: Final = 1.0
+"""How often changed progress reaches the store, all running conversions in one call. Cancellations from other
+instances are noticed by the same call."""
+STORE_PAUSE_SECONDS: Final = 0.5
+"""Between two tries of a write that must not be lost."""
+BREAKER_SECONDS: Final = 0.5
+"""How often a worker asks whether the breaker has closed."""
+LEASE_RENEWALS: Final = 3
+"""Renewals in the time of one lease: two may fail before it runs out."""
+
+
+class PoolSettings(Struct, frozen=True, kw_only=True):
+    """The pool's numbers."""
+
+    workers: int
+    queue_capacity: int
+    max_retries: int
+    lease_seconds: float
+
+
+class Stop(StrEnum):
+    """Why a running conversion is stopped from outside."""
+
+    CANCELLED = "cancelled"
+    LEASE_LOST = "lease_lost"
+    DRAIN = "drain"
+
+
+class Run:
+    """A conversion in the hands of a worker."""
+
+    def __init__(self, conversion: Conversion, started_at: float) -> None:
+        self.conversion = conversion
+        self.started_at = started_at
+        self.report = Report(stage=Stage.EXTRACTING, progress=0.0)
+        self.is_news = False
+        self.stop_reason: Stop | None = None
+        self.task: asyncio.Task[Converted] | None = None
+
+    def hear(self, report: Report) -> None:
+        """Take a report from the converter."""
+        metadata = report.metadata or self.report.metadata
+        self.report = Report(stage=report.stage, progress=report.progress, metadata=metadata)
+        self.is_news = True
+
+    def stop(self, reason: Stop) -> None:
+        """End the tools; the worker finds the reason."""
+        if self.stop_reason is None:
+            self.stop_reason = reason
+        if self.task is not None:
+            self.task.cancel()
+
+    def beat(self) -> Beat:
+        """The renewal of this run, with its news."""
+        self.is_news = False
+        report = self.report
+        return Beat(lease=self.conversion.lease, stage=report.stage, progress=report.progress, metadata=report.metadata)
+
+
+class Pool:
+    """The bounded queue, its workers and the keeper of their leases."""
+
+    def __init__(
+        self,
+        settings: PoolSettings,
+        *,
+        store: JobStore,
+        storage: Storage,
+        converter: Converter,
+        metrics: Metrics,
+        chance: Callable[[], float],
+    ) -> None:
+        self.settings = settings
+        self.queue = FairQueue(settings.queue_capacity)
+        self.pace = Pace()
+        self.breaker = Breaker()
+        self._store = store
+        self._storage = storage
+        self._converter = converter
+        self._metrics = metrics
+        self._chance = chance
+        self._runs: dict[str, Run] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._accepts = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # --- what others ask -------------------------------------------------------------------------------------------
+
+    @property
+    def active(self) -> int:
+        return len(self._runs)
+
+    def report(self, conversion_id: str) -> Report | None:
+        """Return the live report of a conversion running here: fresher than the store's."""
+        run = self._runs.get(conversion_id)
+        return None if run is None else run.report
+
+    def position(self, conversion_id: str) -> int | None:
+        """Return the place in this instance's queue; 1 is next."""
+        return self.queue.positions(time.monotonic()).get(conversion_id)
+
+    def unfinished_of(self, client: str) -> int:
+        """Count the conversions that a client has waiting or running here."""
+        running = sum(run.conversion.client == client for run in self._runs.values())
+        return self.queue.clients()[client] + running
+
+    def slot_wait_seconds(self) -> int:
+        """Return the `Retry-After` of a full queue."""
+        return self.pace.slot_wait_seconds(workers=self.settings.workers, now=time.monotonic(), chance=self._chance())
+
+    def blocked_seconds(self) -> int:
+        """Return for how long YouTube is not asked; 0 when it is."""
+        now = time.monotonic()
+        return max(1, math.ceil(self.breaker.wait_seconds(now))) if self.breaker.is_open(now) else 0
+
+    def take_back(self, conversion_id: str) -> None:
+        """The conversion was cancelled in the store: free its slot, or end its tools."""
+        run = self._runs.get(conversion_id)
+        if run is not None:
+            run.stop(Stop.CANCELLED)
+        elif self.queue.remove(conversion_id):
+            self._metrics.conversions.labels("cancelled", "").inc()
+
+    # --- life ------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the workers and the keeper."""
+        self._accepts.set()
+        self._tasks = [
+            asyncio.create_task(self._work(), name=f"worker-{number}") for number in range(self.settings.workers)
+        ]
+        self._tasks.append(asyncio.create_task(self._keep(), name="lease-keeper"))
+
+    async def drain(self, seconds: float) -> None:
+        """Claim nothing more, give back what waits, let the running end for `seconds`, then give them back too."""
+        self._accepts.clear()
+        await self._release([conversion.lease for conversion in self.queue.take_all()])
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        for run in list(self._runs.values()):
+            run.stop(Stop.DRAIN)
+        with contextlib.suppress(TimeoutError):
+            # A tool is gone 5 s after TERM; then the release must reach the store.
+            async with asyncio.timeout(8.0):
+                await self._idle.wait()
+
+    async def close(self) -> None:
+        """End the workers. What still runs keeps its lease and is adopted later."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    async def _release(self, leases: list[Lease]) -> None:
+        try:
+            if leases:
+                await self._store.release(leases)
+        except StoreError:
+            log.warning("release failed: the leases will run out instead", extra={"conversions": len(leases)})
+
+    # --- a worker --------------------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        while True:
+            await self._may_start()
+            conversion = await self.queue.get()
+            if not self._accepts.is_set():
+                await self._release([conversion.lease])
+                continue
+            if self.breaker.is_open(time.monotonic()):
+                self.queue.put_back(conversion)
+                continue
+            context = logs.job_id.set(conversion.conversion_id)
+            try:
+                await self._carry(conversion)
+            except Exception:
+                # The outermost frame of a worker: a bug here must not cost the slot. The lease will run out.
+                log.exception("worker failed")
+            finally:
+                logs.job_id.reset(context)
+
+    async def _may_start(self) -> None:
+        """Return when work may be taken: not draining, and YouTube not refusing this address."""
+        await self._accepts.wait()
+        while self.breaker.is_open(time.monotonic()):
+            await asyncio.sleep(BREAKER_SECONDS)
+
+    async def _carry(self, conversion: Conversion) -> None:
+        self.breaker.started(time.monotonic())
+        claimed = await self._claim(conversion)
+        if claimed is None:
+            return
+        run = self._runs[claimed.conversion_id] = Run(claimed, time.monotonic())
+        self._idle.clear()
+        try:
+            await self._run(run)
+        finally:
+            del self._runs[claimed.conversion_id]
+            if not self._runs:
+                self._idle.set()
+
+    async def _claim(self, conversion: Conversion) -> Conversion | None:
+        while True:
+            try:
+                return await self._store.claim(conversion.lease)
+            except LeaseLost:
+                log.info("not claimed: cancelled or taken over", extra={"conversion_key": conversion.key})
+                return None
+            except (StoreDown, StoreFull) as error:
+                self._metrics.store_errors.labels(type(error).__name__).inc()
+                await asyncio.sleep(STORE_PAUSE_SECONDS)
+
+    async def _run(self, run: Run) -> None:
+        conversion = run.conversion
+        scratch: Path | None = None
+        try:
+            scratch = self._storage.new_scratch(f"{conversion.conversion_id}-{conversion.token}")
+            run.task = asyncio.create_task(
+                self._converter.convert(conversion.video_id, conversion.quality, scratch, run.hear),
+                name=f"convert-{conversion.conversion_id}",
+            )
+            if run.stop_reason is not None:
+                run.task.cancel()
+            converted = await run.task
+            self.breaker.passed(time.monotonic())
+            run.task = None
+            await self._publish(run, converted)
+        except ConversionError as error:
+            await self._settle_failure(run, error)
+        except LeaseLost:
+            self._lost(run)
+        except asyncio.CancelledError:
+            if run.stop_reason is None:
+                if run.task is not None:
+                    run.task.cancel()
+                    await asyncio.gather(run.task, return_exceptions=True)
+                raise
+            await self._settle_stop(run)
+        except OSError as error:
+            await self._settle_failure(run, ConversionError(FailureCode.LOST, f"storage: {error.strerror}"))
+        finally:
+            if scratch is not None:
+                await self._storage.remove_scratch(scratch)
+
+    async def _publish(self, run: Run, converted: Converted) -> None:
+        """Confirm the lease, put the file in place, say so. A stale holder leaves nothing behind."""
+        run.hear(Report(stage=Stage.PUBLISHING, progress=0.99, metadata=converted.metadata))
+        await self._confirm(run)
+        lease = run.conversion.lease
+        file_name = track_file_name(lease)
+        started_at = time.monotonic()
+        published_at = await self._storage.publish(converted.path, file_name)
+        track = Track(
+            file_name=file_name,
+            size_bytes=converted.size_bytes,
+            duration_seconds=converted.duration_seconds,
+            sha256=converted.sha256,
+            published_at=published_at,
+        )
+        try:
+            await self._insist(lambda: self._store.finish(lease, track, converted.metadata))
+        except LeaseLost:
+            await self._storage.delete(file_name)
+            raise
+        seconds = time.monotonic() - run.started_at
+        self.pace.ended(seconds, time.monotonic())
+        self._metrics.conversions.labels("done", "").inc()
+        self._metrics.conversion_seconds.observe(seconds)
+        for stage, stage_seconds in converted.stage_seconds.items():
+            self._metrics.stage_seconds.labels(stage).observe(stage_seconds)
+        self._metrics.stage_seconds.labels(Stage.PUBLISHING).observe(time.monotonic() - started_at)
+        log.info("conversion done", extra={"seconds": round(seconds, 3), "size_bytes": track.size_bytes})
+
+    async def _confirm(self, run: Run) -> None:
+        """Return once the store has just extended this lease.
+
+        Raises:
+            LeaseLost
+        """
+        lost = await self._insist(lambda: self._store.renew([run.beat()]))
+        if lost:
+            raise LeaseLost
+
+    async def _settle_failure(self, run: Run, error: ConversionError) -> None:
+        conversion, code = run.conversion, error.code
+        now = time.monotonic()
+        if FAILURES[code].upstream_block:
+            self.breaker.refused(now)
+        elif not FAILURES[code].retryable:
+            # YouTube did answer for this video: the address is not refused.
+            self.breaker.passed(now)
+        will_retry = should_retry(code, conversion.attempts, self.settings.max_retries)
+        delay_seconds = retry_delay_seconds(conversion.attempts, self._chance())
+        try:
+            if will_retry:
+                await self._insist(lambda: self._store.retry(conversion.lease, code, delay_seconds=delay_seconds))
+            else:
+                await self._insist(lambda: self._store.fail(conversion.lease, code))
+        except LeaseLost:
+            self._lost(run)
+            return
+        extra = {"code": code, "reason": error.reason, "attempt": conversion.attempts + 1}
+        if will_retry:
+            self._metrics.retries.labels(code).inc()
+            log.warning("attempt failed, will be repeated", extra=extra | {"delay_seconds": round(delay_seconds, 1)})
+        else:
+            self._metrics.conversions.labels("failed", code).inc()
+            self.pace.ended(now - run.started_at, now)
+            log.warning("conversion failed", extra=extra)
+
+    async def _settle_stop(self, run: Run) -> None:
+        match run.stop_reason:
+            case Stop.DRAIN:
+                await self._release([run.conversion.lease])
+                log.info("conversion given back")
+            case Stop.CANCELLED:
+                self._metrics.conversions.labels("cancelled", "").inc()
+                log.info("conversion cancelled")
+            case _:
+                self._lost(run)
+
+    def _lost(self, run: Run) -> None:
+        self._metrics.leases_lost.inc()
+        log.warning("lease lost: nothing was published", extra={"token": run.conversion.token})
+
+    async def _insist(self, write: Callable[[], Awaitable[T]]) -> T:
+        """Repeat a write until the store takes it or says that the lease is gone.
+
+        Raises:
+            LeaseLost
+        """
+        while True:
+            try:
+                return await write()
+            except (StoreDown, StoreFull) as error:
+                self._metrics.store_errors.labels(type(error).__name__).inc()
+                log.warning("the store did not take a write, will repeat it", extra={"error": str(error)})
+                await asyncio.sleep(STORE_PAUSE_SECONDS)
+
+    # --- the keeper ------------------------------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        """Renew what runs and what waits; carry progress to the store."""
+        renewed_at = time.monotonic()
+        while True:
+            await asyncio.sleep(PROGRESS_SECONDS)
+            now = time.monotonic()
+            is_due = now - renewed_at >= self.settings.lease_seconds / LEASE_RENEWALS
+            beats = [run.beat() for run in self._runs.values() if is_due or run.is_news]
+            if is_due:
+                beats += self._waiting_beats()
+            if beats and await self._renew(beats) and is_due:
+                renewed_at = now
+
+    def _waiting_beats(self) -> list[Beat]:
+        return [
+            Beat(lease=conversion.lease, queue_position=place)
+            for place, conversion in enumerate(self.queue.in_order(), start=1)
+        ]
+
+    async def _renew(self, beats: list[Beat]) -> bool:
+        try:
+            lost = await self._store.renew(beats)
+        except StoreError as error:
+            self._metrics.store_errors.labels(type(error).__name__).inc()
+            log.warning("leases not renewed", extra={"conversions": len(beats), "error": str(error)})
+            return False
+        for conversion_id in lost:
+            run = self._runs.get(conversion_id)
+            if run is not None:
+                run.stop(Stop.LEASE_LOST)
+            else:
+                self.queue.remove(conversion_id)
+        return True

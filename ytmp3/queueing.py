@@ -1,0 +1,109 @@
+"""The bounded queue of conversions waiting in this instance: an asyncio.Queue, served in turn across clients.
+
+A slot is reserved before a conversion is stored, so that a full queue refuses at once and leaves nothing behind. The
+queue is a hint: what it holds is in the job store too, under this instance's lease.
+"""
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator
+from typing import Final
+
+from ytmp3.job import Conversion
+
+POSITIONS_SECONDS: Final = 0.25
+"""How old the list of positions may be: 1,000 waiting cost 0.2 ms to number, too much for every status request."""
+
+
+class FairQueue(asyncio.Queue[Conversion]):
+    """First in, first out for each client; the clients take turns."""
+
+    def _init(self, maxsize: int) -> None:  # the hook that asyncio.Queue offers to its subclasses
+        self._lines: OrderedDict[str, deque[Conversion]] = OrderedDict()
+        self._length = 0
+        self._slots = maxsize
+        self._reserved = 0
+        self._positions: dict[str, int] = {}
+        self._numbered_at = float("-inf")
+
+    def qsize(self) -> int:
+        return self._length
+
+    def _put(self, item: Conversion) -> None:
+        self._lines.setdefault(item.client, deque()).append(item)
+        self._length += 1
+
+    def _get(self) -> Conversion:
+        client, line = next(iter(self._lines.items()))
+        item = line.popleft()
+        self._length -= 1
+        if line:
+            self._lines.move_to_end(client)
+        else:
+            del self._lines[client]
+        return item
+
+    @property
+    def free_slots(self) -> int:
+        return max(0, self._slots - self._length - self._reserved)
+
+    def reserve(self) -> bool:
+        """Set a slot aside. It is given back by `cancel_reservation`, or used by `fill_reservation`."""
+        if self.free_slots == 0:
+            return False
+        self._reserved += 1
+        return True
+
+    def cancel_reservation(self) -> None:
+        self._reserved -= 1
+
+    def fill_reservation(self, conversion: Conversion) -> None:
+        self._reserved -= 1
+        self.put_nowait(conversion)
+
+    def put_back(self, conversion: Conversion) -> None:
+        """Return what was just taken to the head of its client's line."""
+        self.put_nowait(conversion)
+        self._lines[conversion.client].rotate(1)
+
+    def take_all(self) -> list[Conversion]:
+        """Empty the queue."""
+        waiting = list(self.in_order())
+        self._lines.clear()
+        self._length = 0
+        return waiting
+
+    def remove(self, conversion_id: str) -> bool:
+        """Take out a conversion that needs no work any more; its slot is free at once."""
+        for client, line in self._lines.items():
+            for item in line:
+                if item.conversion_id == conversion_id:
+                    line.remove(item)
+                    self._length -= 1
+                    if not line:
+                        del self._lines[client]
+                    return True
+        return False
+
+    def in_order(self) -> Iterator[Conversion]:
+        """Go through the waiting in the order in which they will be served."""
+        lines = [iter(line) for line in self._lines.values()]
+        while lines:
+            remaining = []
+            for line in lines:
+                item = next(line, None)
+                if item is not None:
+                    yield item
+                    remaining.append(line)
+            lines = remaining
+
+    def positions(self, now: float) -> dict[str, int]:
+        """Return the place of each waiting conversion (1 is next), up to a quarter of a second old."""
+        if now - self._numbered_at > POSITIONS_SECONDS:
+            self._positions = {item.conversion_id: place for place, item in enumerate(self.in_order(), start=1)}
+            self._numbered_at = now
+        return self._positions
+
+    def clients(self) -> Counter[str]:
+        """Count the waiting of each client."""
+        return Counter({client: len(line) for client, line in self._lines.items()})

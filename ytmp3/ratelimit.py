@@ -1,0 +1,89 @@
+"""Token buckets, one per key, bounded in number. Pure: the time is an argument.
+
+A bucket holds at most `burst` tokens and gains `rate` tokens a second; a request takes one. Never are more than
+`burst + rate * t` admitted in any span of t seconds. A clock that steps back adds nothing and takes nothing away.
+"""
+
+import math
+from collections import OrderedDict
+from typing import Final
+
+from msgspec import Struct
+
+MAX_KEYS: Final = 50_000
+"""About 10 MB at worst. Only a bucket that is full again is forgotten, which changes nothing for its key."""
+
+_CROWD: Final = ""
+"""The one bucket shared by all new keys while there is no room for theirs."""
+
+
+class Bucket(Struct):
+    """The tokens of one key, as they were at a time."""
+
+    tokens: float
+    updated_at: float
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """What a request met, for the `RateLimit` and `Retry-After` headers."""
+
+    allowed: bool
+    remaining: int
+    """Whole tokens left."""
+    wait_seconds: float
+    """Until the next token is there; 0 if one is."""
+
+
+class TokenBuckets:
+    """Buckets of one size and one rate, by key."""
+
+    def __init__(self, *, rate_per_second: float, burst: int, max_keys: int = MAX_KEYS) -> None:
+        self.rate_per_second = rate_per_second
+        self.burst = burst
+        self._max_keys = max_keys
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def take(self, key: str, now: float) -> bool:
+        """Take a token if there is one."""
+        bucket = self._filled(key, now)
+        if bucket.tokens < 1.0:
+            return False
+        bucket.tokens -= 1.0
+        return True
+
+    def peek(self, key: str, now: float) -> Verdict:
+        """Tell what `take` would find, and take nothing."""
+        bucket = self._filled(key, now)
+        missing = max(0.0, 1.0 - bucket.tokens)
+        return Verdict(
+            allowed=missing == 0.0, remaining=math.floor(bucket.tokens), wait_seconds=missing / self.rate_per_second
+        )
+
+    def _filled(self, key: str, now: float) -> Bucket:
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            return self._new(key, now)
+        self._buckets.move_to_end(key)
+        elapsed = now - bucket.updated_at
+        if elapsed > 0.0:
+            bucket.tokens = min(float(self.burst), bucket.tokens + elapsed * self.rate_per_second)
+            bucket.updated_at = now
+        return bucket
+
+    def _new(self, key: str, now: float) -> Bucket:
+        if len(self._buckets) >= self._max_keys and not self._forget_the_idlest(now):
+            key = _CROWD
+            if key in self._buckets:
+                return self._filled(key, now)
+        bucket = self._buckets[key] = Bucket(float(self.burst), now)
+        return bucket
+
+    def _forget_the_idlest(self, now: float) -> bool:
+        key, bucket = next(iter(self._buckets.items()))
+        if bucket.tokens + (now - bucket.updated_at) * self.rate_per_second < self.burst:
+            return False
+        del self._buckets[key]
+        return True
