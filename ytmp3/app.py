@@ -21,6 +21,7 @@ from prometheus_client import ProcessCollector
 from ytmp3 import __version__
 from ytmp3.api import Api, Rooms
 from ytmp3.config import Config
+from ytmp3.converter import Converter
 from ytmp3.converter import Limits as ConversionLimits
 from ytmp3.converter.pipeline import Pipeline, ToolSettings
 from ytmp3.download import Sender
@@ -72,8 +73,11 @@ class Service:
             await asyncio.sleep(0.05)
 
 
+MakeConverter = Callable[[ToolSettings, ConversionLimits], Converter]
+
+
 @asynccontextmanager
-async def running(config: Config) -> AsyncIterator[Service]:
+async def running(config: Config, make_converter: MakeConverter = Pipeline) -> AsyncIterator[Service]:
     """Build every room, start it, and take it down in reverse.
 
     Raises:
@@ -90,7 +94,7 @@ async def running(config: Config) -> AsyncIterator[Service]:
         stack.push_async_callback(storage.close)
         store = await _open_store(config, instance)
         stack.push_async_callback(store.close)
-        converter = Pipeline(_tool_settings(config), _conversion_limits(config))
+        converter = make_converter(_tool_settings(config), _conversion_limits(config))
         await converter.open()
         stack.push_async_callback(converter.close)
         pool = Pool(

@@ -80,7 +80,8 @@ class Intake:
         log.info(
             "job accepted",
             extra={
-                "job": submitted.ticket.job.job_id,
+                "job_id": submitted.ticket.job.job_id,
+                "conversion_id": submitted.ticket.conversion.conversion_id,
                 "video_id": video_id,
                 "quality": quality,
                 "outcome": submitted.outcome,
@@ -112,6 +113,7 @@ class Intake:
         ticket = await _translated(self._store.cancel(job_id))
         if ticket is None:
             raise JobUnknown
+        log.info("job cancelled", extra={"job_id": job_id, "conversion_id": ticket.conversion.conversion_id})
         if ticket.conversion.state is State.CANCELLED:
             self._pool.take_back(ticket.conversion.conversion_id)
         return ticket

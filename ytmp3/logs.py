@@ -16,8 +16,8 @@ import orjson
 
 request_id: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
 """The request being served by this task; set by the middleware."""
-job_id: Final[ContextVar[str | None]] = ContextVar("job_id", default=None)
-"""The job or conversion that this task works on."""
+conversion_id: Final[ContextVar[str | None]] = ContextVar("conversion_id", default=None)
+"""The conversion that this task works on; a job's own lines name both its id and this."""
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _MEDIA_QUERY: Final = re.compile(r"(https?://[^\s\"'?]*)\?[^\s\"']*")
@@ -64,7 +64,7 @@ def _event(record: logging.LogRecord) -> dict[str, Any]:
         "event": clean(record.getMessage()),
         "logger": record.name,
     }
-    for name, variable in (("request_id", request_id), ("job_id", job_id)):
+    for name, variable in (("request_id", request_id), ("conversion_id", conversion_id)):
         if (value := variable.get()) is not None:
             event[name] = value
     event.update((key, _plain(value)) for key, value in vars(record).items() if key not in _STANDARD)

@@ -59,9 +59,9 @@ class Frame:
         self._is_draining = is_draining
         self._counters: dict[tuple[str, str, int], Callable[[], None]] = {}
         self._timers: dict[str, Callable[[float], None]] = {}
-        self.middleware = web.middleware(self._serve)
 
-    async def _serve(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         started_at = time.perf_counter()
         given = request.headers.get("X-Request-Id", "")
         logs.request_id.set(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
@@ -117,7 +117,8 @@ class Frame:
         headers = response.headers
         headers.update(_SECURITY_HEADERS)
         headers.setdefault("Cache-Control", "no-store")
-        headers["X-Request-Id"] = logs.request_id.get() or ""
+        if (request_id := logs.request_id.get()) is not None:
+            headers["X-Request-Id"] = request_id
         if self._cors_origins:
             self._allow_origin(request, headers)
         if self._is_draining():

@@ -203,16 +203,22 @@ class Pool:
                 await self._release([conversion.lease])
                 continue
             if self.breaker.is_open(time.monotonic()):
-                self.queue.put_back(conversion)
+                await self._put_back(conversion)
                 continue
-            context = logs.job_id.set(conversion.conversion_id)
+            context = logs.conversion_id.set(conversion.conversion_id)
             try:
                 await self._carry(conversion)
             except Exception:
                 # The outermost frame of a worker: a bug here must not cost the slot. The lease will run out.
                 log.exception("worker failed")
             finally:
-                logs.job_id.reset(context)
+                logs.conversion_id.reset(context)
+
+    async def _put_back(self, conversion: Conversion) -> None:
+        try:
+            self.queue.put_back(conversion)
+        except asyncio.QueueFull:
+            await self._release([conversion.lease])
 
     async def _may_start(self) -> None:
         """Return when work may be taken: not draining, and YouTube not refusing this address."""

@@ -29,6 +29,9 @@ class FairQueue(asyncio.Queue[Conversion]):
     def qsize(self) -> int:
         return self._length
 
+    def empty(self) -> bool:
+        return self._length == 0
+
     def _put(self, item: Conversion) -> None:
         self._lines.setdefault(item.client, deque()).append(item)
         self._length += 1
@@ -62,7 +65,7 @@ class FairQueue(asyncio.Queue[Conversion]):
         self.put_nowait(conversion)
 
     def put_back(self, conversion: Conversion) -> None:
-        """Return what was just taken to the head of its client's line."""
+        """Return what was just taken to the head of its client's line. Raises asyncio.QueueFull like `put_nowait`."""
         self.put_nowait(conversion)
         self._lines[conversion.client].rotate(1)
 

@@ -1,0 +1,62 @@
+# Two commands suffice on a machine with python3 (3.11 or later), its venv module and make:
+#   make run     install what serving needs, and serve on http://127.0.0.1:8080
+#   make test    install what the checks need, and run every one of them
+# Everything goes into .venv; nothing else on the machine is touched.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+
+.PHONY: setup run test lint types core-coverage fuzz bench demo soak cluster clean
+
+run: .venv/.serves
+	@$(BIN)/python -m ytmp3 serve
+
+setup: .venv/.develops
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.serves: requirements.txt | .venv/bin/python
+	$(PIP) -r requirements.txt
+	@touch $@
+
+.venv/.develops: requirements-dev.txt | .venv/bin/python
+	$(PIP) -r requirements-dev.txt
+	@touch $@ .venv/.serves
+
+lint: .venv/.develops
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.develops
+	$(BIN)/mypy
+
+# The rooms without I/O are covered branch by branch, or the check fails.
+core-coverage: .venv/.develops
+	$(BIN)/coverage run -m pytest -q tests/core
+	$(BIN)/coverage report --fail-under=100 --skip-covered --include='ytmp3/errors.py,ytmp3/link.py,ytmp3/job.py,ytmp3/ratelimit.py,ytmp3/breaker.py,ytmp3/conditions.py,ytmp3/identity.py,ytmp3/pace.py,ytmp3/view.py'
+
+# The rest in parallel; then whole clusters, one at a time: they fill a machine by themselves.
+test: lint types core-coverage
+	$(BIN)/pytest -q -n 2 tests --ignore=tests/core --ignore=tests/system
+	$(BIN)/pytest -q tests/system
+
+fuzz: .venv/.develops
+	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -q tests/core tests/contract/test_model.py tests/http/test_fuzz.py
+
+bench: .venv/.develops
+	$(BIN)/python -m scripts.bench
+
+demo: .venv/.develops
+	$(BIN)/python -m scripts.demo
+
+soak: .venv/.develops
+	$(BIN)/python -m scripts.soak
+
+cluster: .venv/.develops
+	$(BIN)/python -m scripts.cluster
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build *.egg-info
+	find ytmp3 tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
