@@ -11,7 +11,7 @@ import msgspec
 import orjson
 from aiohttp import hdrs, web
 
-from ytmp3 import problem
+from ytmp3 import __version__, openapi, problem
 from ytmp3.download import Sender
 from ytmp3.errors import (
     FAILURES,
@@ -26,9 +26,10 @@ from ytmp3.errors import (
 )
 from ytmp3.health import Board, Readiness
 from ytmp3.intake import Intake
-from ytmp3.job import DEFAULT_QUALITY, JOB_ID, Quality, Status, Ticket, eta_seconds
+from ytmp3.job import JOB_ID, Status, Ticket, eta_seconds
 from ytmp3.metrics import Metrics
 from ytmp3.middleware import CLIENT, Gate, Handler, Keys
+from ytmp3.openapi import ROUTES, ExtractRequest
 from ytmp3.pool import Pool
 from ytmp3.stats import Stats
 from ytmp3.view import Live, job_view
@@ -37,13 +38,6 @@ MAX_BODY_BYTES: Final = 4096
 """A link has at most 2,048 characters (goal S14)."""
 BODY_SECONDS: Final = 5.0
 UNREADY_RETRY_SECONDS: Final = 5
-
-
-class ExtractRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of POST /extract."""
-
-    url: str
-    quality: Quality = DEFAULT_QUALITY
 
 
 _decode: Final = msgspec.json.Decoder(ExtractRequest).decode
@@ -70,19 +64,13 @@ class Api:
 
     def add_routes(self, router: web.UrlDispatcher, gate: Gate) -> None:
         """Register every route; those for probes and scrapers are not limited."""
-        for method, path, handler, is_limited in (
-            (hdrs.METH_POST, "/extract", self.extract, True),
-            (hdrs.METH_GET, "/status/{job_id}", self.status, True),
-            (hdrs.METH_GET, "/download/{file_name}", self.download, True),
-            (hdrs.METH_DELETE, "/jobs/{job_id}", self.cancel, True),
-            (hdrs.METH_GET, "/health", self.health, False),
-            (hdrs.METH_GET, "/health/live", self.live, False),
-            (hdrs.METH_GET, "/metrics", self.metrics, False),
-            (hdrs.METH_GET, "/stats", self.stats, True),
-        ):
-            outer: Handler = gate.guard(handler) if is_limited else handler
-            router.add_route(method, path, outer, expect_handler=_expect)
-            if method == hdrs.METH_GET:
+        for route in ROUTES:
+            handler: Handler = getattr(self, route.operation)
+            outer = gate.guard(handler) if route.is_limited else handler
+            # The extension belongs to the name that is matched by us: a pattern of the router's would decode first.
+            path = route.path.replace("{job_id}.mp3", "{file_name}")
+            router.add_route(route.method, path, outer, expect_handler=_expect)
+            if route.method == hdrs.METH_GET:
                 router.add_route(hdrs.METH_HEAD, path, outer, expect_handler=_expect)
 
     async def extract(self, request: web.Request) -> web.Response:
@@ -146,6 +134,10 @@ class Api:
     async def stats(self, request: web.Request) -> web.Response:
         """GET /stats."""
         return _json(await self._rooms.stats.collect())
+
+    async def openapi(self, request: web.Request) -> web.Response:
+        """GET /openapi.json."""
+        return _json(openapi.document(__version__))
 
     async def _ticket(self, request: web.Request, job_id: str) -> Ticket:
         return await self._rooms.intake.ticket(_job_id(job_id), self._owner(request))

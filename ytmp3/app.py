@@ -23,7 +23,8 @@ from ytmp3.api import Api, Rooms
 from ytmp3.config import Config
 from ytmp3.converter import Converter
 from ytmp3.converter import Limits as ConversionLimits
-from ytmp3.converter.pipeline import Pipeline, ToolSettings
+from ytmp3.converter.pipeline import Pipeline
+from ytmp3.converter.tools import ToolSettings
 from ytmp3.download import Sender
 from ytmp3.errors import StoreDown, StoreUnusable, Ytmp3Error
 from ytmp3.health import Board, Readiness
@@ -94,7 +95,7 @@ async def running(config: Config, make_converter: MakeConverter = Pipeline) -> A
         stack.push_async_callback(storage.close)
         store = await _open_store(config, instance)
         stack.push_async_callback(store.close)
-        converter = make_converter(_tool_settings(config), _conversion_limits(config))
+        converter = make_converter(_tool_settings(config, storage.new_scratch("tools")), _conversion_limits(config))
         await converter.open()
         stack.push_async_callback(converter.close)
         pool = Pool(
@@ -223,7 +224,7 @@ async def _open_store(config: Config, instance: str) -> JobStore:
     from ytmp3.jobstore.redis import RedisJobStore, RedisSettings  # noqa: PLC0415
 
     shared = RedisJobStore(
-        RedisSettings(address=config.redis_addr, password=config.redis_password, database=config.redis_db),
+        RedisSettings(address=config.redis_addr, password=config.redis_password, db=config.redis_db),
         policy,
         instance,
     )
@@ -234,7 +235,7 @@ async def _open_store(config: Config, instance: str) -> JobStore:
     return shared
 
 
-def _tool_settings(config: Config) -> ToolSettings:
+def _tool_settings(config: Config, work_folder: Path) -> ToolSettings:
     return ToolSettings(
         ffmpeg_path=config.ffmpeg_path,
         egress_proxy=config.egress_proxy or None,
@@ -242,6 +243,7 @@ def _tool_settings(config: Config) -> ToolSettings:
         cookies_file=config.cookies_file,
         extract_concurrency=config.extract_concurrency,
         encode_concurrency=config.encode_concurrency,
+        work_folder=work_folder,
     )
 
 

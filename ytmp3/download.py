@@ -12,10 +12,13 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from ytmp3.conditions import Conditions, Entity, Failed, Part, Unchanged, Unsatisfiable, Verdict, judge
-from ytmp3.errors import PreconditionFailed, RangeNotSatisfiable, TrackGone
+from ytmp3.errors import PreconditionFailed, RangeNotSatisfiable, TooManyDownloads, TrackGone
 from ytmp3.job import Metadata, Track
 from ytmp3.view import content_disposition
 
+MAX_TRANSFERS: Final = 200
+"""Without nginx in front, each reader holds two descriptors and a socket buffer (goal H05)."""
+BUSY_RETRY_SECONDS: Final = 5
 PIECE_BYTES: Final = 256 * 1024
 STALL_SECONDS: Final = 60.0
 """A reader that does not take a piece in this time (4 kB/s) is cut: it holds a descriptor (goal H06)."""
@@ -86,6 +89,9 @@ class Sender:
             os.close(file)
             headers["X-Accel-Redirect"] = self._accel_prefix + track.file_name
             return web.Response(headers=headers)
+        if self.active >= MAX_TRANSFERS:
+            os.close(file)
+            raise TooManyDownloads(retry_after_seconds=BUSY_RETRY_SECONDS)
         self.active += 1
         try:
             return await self._send(request, file, verdict, headers, size_bytes=track.size_bytes)

@@ -194,6 +194,12 @@ class UpstreamBlocked(RequestError):
     detail = "YouTube refuses this service's requests at the moment. Nothing was stored."
 
 
+class TooManyDownloads(RequestError):
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "too_many_downloads"
+    detail = "This instance sends as many tracks at once as it can."
+
+
 class FailureCode(StrEnum):
     """Why a conversion failed: the stable `error.code` of a failed job."""
 

@@ -124,6 +124,7 @@ class Frame:
         if self._is_draining():
             # The balancer should open its next connection elsewhere.
             response.force_close()
+            headers[hdrs.CONNECTION] = "close"
 
     def _allow_origin(self, request: web.Request, headers: "CIMultiDict[str]") -> None:
         headers.add(hdrs.VARY, hdrs.ORIGIN)

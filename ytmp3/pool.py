@@ -112,6 +112,7 @@ class Pool:
         self._converter = converter
         self._metrics = metrics
         self._chance = chance
+        self._claiming: dict[str, Conversion] = {}
         self._runs: dict[str, Run] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._accepts = asyncio.Event()
@@ -135,8 +136,8 @@ class Pool:
 
     def unfinished_of(self, client: str) -> int:
         """Count the conversions that a client has waiting or running here."""
-        running = sum(run.conversion.client == client for run in self._runs.values())
-        return self.queue.clients()[client] + running
+        taken = [*self._claiming.values(), *(run.conversion for run in self._runs.values())]
+        return self.queue.clients()[client] + sum(conversion.client == client for conversion in taken)
 
     def slot_wait_seconds(self) -> int:
         """Return the `Retry-After` of a full queue."""
@@ -228,7 +229,11 @@ class Pool:
 
     async def _carry(self, conversion: Conversion) -> None:
         self.breaker.started(time.monotonic())
-        claimed = await self._claim(conversion)
+        self._claiming[conversion.conversion_id] = conversion
+        try:
+            claimed = await self._claim(conversion)
+        finally:
+            del self._claiming[conversion.conversion_id]
         if claimed is None:
             return
         run = self._runs[claimed.conversion_id] = Run(claimed, time.monotonic())

@@ -1,0 +1,86 @@
+"""A TCP proxy on loopback that loses replies, goes silent, or counts round trips: the network on a bad day."""
+
+import asyncio
+import contextlib
+from typing import Final
+
+CHUNK_BYTES: Final = 1 << 16
+
+
+class ChaosProxy:
+    """Listens on a free port and passes everything on to the server at `port`, but for what it is told to lose."""
+
+    def __init__(self, port: int) -> None:
+        self._upstream_port = port
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._to_lose = 0
+        self.is_silent = False
+        """Requests are passed on; replies are swallowed, and connections stay open."""
+        self.requests = 0
+        """Writes of clients seen so far: for short commands, their round trips."""
+
+    @property
+    def address(self) -> str:
+        assert self._server is not None
+        return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def __aenter__(self) -> "ChaosProxy":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    def lose_replies(self, count: int) -> None:
+        """Swallow the next `count` replies, and close each one's connection."""
+        self._to_lose = count
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            await self._connect(reader, writer)
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
+        try:
+            requests = asyncio.ensure_future(self._pass_requests(reader, upstream_writer))
+            replies = asyncio.ensure_future(self._pass_replies(upstream_reader, writer))
+            try:
+                await asyncio.wait({requests, replies}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                requests.cancel()
+                replies.cancel()
+                await asyncio.gather(requests, replies, return_exceptions=True)
+        finally:
+            upstream_writer.close()
+
+    async def _pass_requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := await reader.read(CHUNK_BYTES):
+                self.requests += 1
+                writer.write(chunk)
+                await writer.drain()
+
+    async def _pass_replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := await reader.read(CHUNK_BYTES):
+                if self.is_silent:
+                    continue
+                if self._to_lose > 0:
+                    self._to_lose -= 1
+                    return
+                writer.write(chunk)
+                await writer.drain()

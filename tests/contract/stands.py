@@ -1,0 +1,180 @@
+"""The two adapters on a test stand: opened with a clock that tests move, reopened as after a crash."""
+
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol, cast
+
+import redis
+
+from ytmp3.job import Conversion, Lease, Metadata, Quality, Track, conversion_key, new_id, track_file_name
+from ytmp3.jobstore import JobStore, Outcome, Policy, Submission, Submitted
+from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
+from ytmp3.jobstore.sqlite import SqliteJobStore
+
+POLICY: Final = Policy(lease_seconds=30.0, retention_seconds=3600.0, crash_limit=3)
+METADATA: Final = Metadata(title="Song ünïcode", uploader=None, duration_seconds=212.5, thumbnail_url=None)
+
+
+class Clock:
+    """Time that passes only when told."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Indexes:
+    """What an adapter's indexes say, read behind its back. All by conversion id, but `serving`: by key."""
+
+    serving: dict[str, str]
+    due_at: dict[str, float]
+    expires_at: dict[str, float]
+
+
+class Stand(Protocol):
+    """Opens stores on the same records."""
+
+    clock: Clock
+    shared: bool
+    """Several instances may be open at once."""
+
+    async def open(self, instance: str = "a") -> JobStore: ...
+
+    async def close(self) -> None: ...
+
+    def indexes(self) -> Indexes: ...
+
+
+class SqliteStand:
+    shared = False
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.clock = Clock()
+        self._store: SqliteJobStore | None = None
+
+    async def open(self, instance: str = "a") -> JobStore:
+        await self.close()
+        self._store = SqliteJobStore(self.path, POLICY, instance, clock=self.clock, lock_wait_seconds=0.0)
+        await self._store.open()
+        return self._store
+
+    async def close(self) -> None:
+        if self._store is not None:
+            await self._store.close()
+            self._store = None
+
+    def indexes(self) -> Indexes:
+        with contextlib.closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as connection:
+            return Indexes(
+                serving=dict(connection.execute("SELECT key, conversion_id FROM conversions WHERE serving = 1")),
+                due_at=dict(connection.execute("SELECT conversion_id, due_at FROM conversions WHERE due_at NOT NULL")),
+                expires_at=dict(
+                    connection.execute("SELECT conversion_id, expires_at FROM conversions WHERE expires_at NOT NULL")
+                ),
+            )
+
+
+class RedisStand:
+    shared = True
+
+    def __init__(self, settings: RedisSettings, clock: Callable[[], float] | None = None) -> None:
+        self.settings = settings
+        self.clock = Clock()
+        self._clock = self.clock if clock is None else clock
+        self._stores: list[RedisJobStore] = []
+
+    async def open(self, instance: str = "a") -> JobStore:
+        store = RedisJobStore(self.settings, POLICY, instance, clock=self._clock)
+        await store.open()
+        self._stores.append(store)
+        return store
+
+    async def close(self) -> None:
+        while self._stores:
+            await self._stores.pop().close()
+
+    def indexes(self) -> Indexes:
+        host, _, port = self.settings.address.partition(":")
+        with contextlib.closing(redis.Redis(host=host, port=int(port), protocol=2)) as client:
+            names = cast("list[bytes]", client.keys("ytmp3:*"))
+            return Indexes(
+                serving={
+                    name.decode().partition(":k:")[2]: cast("bytes", client.get(name)).decode()
+                    for name in names
+                    if b":k:" in name
+                },
+                due_at=_scores(client, [name for name in names if name.endswith(b":live")]),
+                expires_at=_scores(client, [name for name in names if name.endswith(b":ended")]),
+            )
+
+
+def _scores(client: redis.Redis, names: list[bytes]) -> dict[str, float]:
+    scores: dict[str, float] = {}
+    for name in names:
+        members = cast("list[tuple[bytes, float]]", client.zrange(name, 0, -1, withscores=True))
+        scores.update((member.decode(), score) for member, score in members)
+    return scores
+
+
+class Ids:
+    """Ids that are the same in each run: chance is a counter."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def submission(self, video: int = 1, *, client: str = "addr:192.0.2.1") -> Submission:
+        key = conversion_key(f"video{video:06d}", Quality.K192)
+        return Submission(
+            job_id=self._id(key),
+            conversion_id=self._id(key),
+            key=key,
+            video_id=f"video{video:06d}",
+            quality=Quality.K192,
+            client=client,
+        )
+
+    def _id(self, key: str) -> str:
+        self._count += 1
+        return new_id(key, self._count.to_bytes(16, "big"))
+
+
+def track_of(lease: Lease) -> Track:
+    return Track(
+        file_name=track_file_name(lease),
+        size_bytes=5_000_000,
+        duration_seconds=212.4,
+        sha256="ab" * 32,
+        published_at=1_700_000_000.25,
+    )
+
+
+async def submitted(store: JobStore, submission: Submission) -> Submitted:
+    """Submit, and insist that it was stored."""
+    result = await store.submit(submission, may_create=True)
+    assert result is not None
+    return result
+
+
+async def created(store: JobStore, submission: Submission) -> Conversion:
+    result = await submitted(store, submission)
+    assert result.outcome is Outcome.CREATED
+    return result.ticket.conversion
+
+
+async def running(store: JobStore, submission: Submission) -> Conversion:
+    return await store.claim((await created(store, submission)).lease)
+
+
+async def done(store: JobStore, submission: Submission) -> Conversion:
+    conversion = await running(store, submission)
+    return await store.finish(conversion.lease, track_of(conversion.lease), METADATA)

@@ -1,0 +1,640 @@
+"""Redis absent, frozen, killed, full, evicting, locked, forgetful; and the wire to it on a bad day."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final, TypeVar, cast
+
+import pytest
+import redis
+from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError, ResponseError
+
+from tests.chaos_proxy import ChaosProxy
+from tests.contract.stands import METADATA, POLICY, Clock, Ids, RedisStand, created, done, running, submitted, track_of
+from tests.valkey import Valkey
+from ytmp3.errors import FailureCode, LeaseLost, StoreDown, StoreFull, StoreUnusable
+from ytmp3.job import State, Status
+from ytmp3.jobstore import Beat, JobStore, Outcome, Submission
+from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
+from ytmp3.jobstore.redis_link import RedisLink
+from ytmp3.jobstore.redis_records import root_of
+
+HANDLER_BUDGET_SECONDS: Final = 0.3
+SECRET: Final = "correct-horse-battery"
+
+MakeValkey = Callable[..., Valkey]
+MakeStore = Callable[..., RedisJobStore]
+T = TypeVar("T")
+
+
+@pytest.fixture
+def make_valkey(tmp_path: Path) -> Iterator[MakeValkey]:
+    """Servers of a test's own, to be mistreated."""
+    servers: list[Valkey] = []
+
+    def make(settings: Mapping[str, str] | None = None, *, start: bool = True) -> Valkey:
+        folder = tmp_path / f"valkey-{len(servers)}"
+        folder.mkdir()
+        server = Valkey(folder, settings=settings)
+        servers.append(server)
+        if start:
+            server.start()
+        return server
+
+    yield make
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+async def make_store() -> AsyncIterator[MakeStore]:
+    """Stores on the server's clock, not yet opened."""
+    stores: list[RedisJobStore] = []
+
+    def make(address: str, instance: str = "a", *, password: str = "", clock: Clock | None = None) -> RedisJobStore:
+        store = RedisJobStore(RedisSettings(address=address, password=password), POLICY, instance, clock=clock)
+        stores.append(store)
+        return store
+
+    yield make
+    for store in stores:
+        await store.close()
+
+
+@pytest.fixture
+async def proxy(empty_valkey: Valkey) -> AsyncIterator[ChaosProxy]:
+    async with ChaosProxy(empty_valkey.port) as running_proxy:
+        yield running_proxy
+
+
+async def seconds_to_fail(call: Callable[[], Awaitable[object]]) -> float:
+    started = time.monotonic()
+    with pytest.raises(StoreDown):
+        await call()
+    return time.monotonic() - started
+
+
+async def until_it_works(call: Callable[[], Awaitable[object]], *, seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while True:
+            with contextlib.suppress(StoreDown):
+                await call()
+                return
+            await asyncio.sleep(0.02)
+
+
+# down, frozen, killed
+
+
+async def test_a_store_without_redis_fails_fast_and_works_once_redis_is_there(
+    make_valkey: MakeValkey, make_store: MakeStore, ids: Ids
+) -> None:
+    server = make_valkey(start=False)
+    store = make_store(server.address)
+    assert await seconds_to_fail(store.open) < HANDLER_BUDGET_SECONDS
+    for _ in range(5):
+        assert await seconds_to_fail(lambda: submitted(store, ids.submission())) < HANDLER_BUDGET_SECONDS
+        await asyncio.sleep(0.05)
+    server.start()
+    await until_it_works(store.ping)
+    await until_it_works(lambda: submitted(store, ids.submission()))
+    await store.open()
+
+
+async def test_no_handler_waits_over_300_ms_on_a_frozen_redis(
+    make_valkey: MakeValkey, make_store: MakeStore, ids: Ids
+) -> None:
+    server = make_valkey()
+    store = make_store(server.address)
+    submission = ids.submission()
+    await submitted(store, submission)
+    server.freeze()
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: submitted(store, ids.submission()),
+        lambda: store.get(submission.job_id),
+        lambda: store.cancel(submission.job_id),
+        store.ping,
+        store.counts,
+    ]
+    waits = await asyncio.gather(*(seconds_to_fail(call) for call in calls * 20))
+    for _ in range(10):
+        waits += [await seconds_to_fail(call) for call in calls]
+        await asyncio.sleep(0.05)
+    assert max(waits) < HANDLER_BUDGET_SECONDS
+    assert sorted(waits)[len(waits) // 2] < 0.01, "after a failure the others fail at once"
+    server.thaw()
+    await until_it_works(store.ping, seconds=1.0)
+    ticket = await store.get(submission.job_id)
+    assert ticket is not None
+
+
+async def test_a_worker_trying_a_frozen_redis_holds_up_no_handler(
+    make_valkey: MakeValkey, make_store: MakeStore, ids: Ids
+) -> None:
+    server = make_valkey()
+    store = make_store(server.address)
+    lease = (await created(store, ids.submission())).lease
+    server.freeze()
+    worker = asyncio.create_task(seconds_to_fail(lambda: store.claim(lease)))
+    await asyncio.sleep(0.01)
+    for _ in range(5):
+        assert await seconds_to_fail(store.ping) < HANDLER_BUDGET_SECONDS
+        await asyncio.sleep(0.1)
+    await worker
+
+
+async def test_everything_acknowledged_survives_a_kill_and_restart_with_an_append_only_file(
+    make_valkey: MakeValkey, make_store: MakeStore, ids: Ids
+) -> None:
+    server = make_valkey({"appendonly": "yes", "appendfsync": "everysec"})
+    store = make_store(server.address)
+    await store.open()
+    acknowledged: list[str] = []
+
+    async def submit_until_it_breaks() -> None:
+        with contextlib.suppress(StoreDown):
+            while True:
+                submission = ids.submission(random.randrange(1000))
+                await submitted(store, submission)
+                acknowledged.append(submission.job_id)
+
+    tasks = [asyncio.create_task(submit_until_it_breaks()) for _ in range(10)]
+    await asyncio.sleep(0.3)
+    server.stop()
+    await asyncio.gather(*tasks)
+    server.start()
+    await until_it_works(store.ping)
+    assert len(acknowledged) > 50
+    tickets = [await store.get(job_id) for job_id in acknowledged]
+    assert None not in tickets
+    assert (await store.counts()).pending >= len(acknowledged)
+
+
+async def test_a_replica_is_down_and_a_promoted_one_works(
+    make_valkey: MakeValkey, make_store: MakeStore, ids: Ids
+) -> None:
+    server = make_valkey()
+    store = make_store(server.address)
+    with contextlib.closing(server.client()) as client:
+        client.replicaof("127.0.0.1", "1")
+        with pytest.raises(StoreDown):
+            await submitted(store, ids.submission())
+        with pytest.raises(StoreDown):
+            await store.ping()
+        client.replicaof("NO", "ONE")
+    await store.ping()
+    await submitted(store, ids.submission())
+
+
+async def test_a_server_without_free_connections_is_down(
+    make_valkey: MakeValkey, make_store: MakeStore, ids: Ids
+) -> None:
+    server = make_valkey({"maxclients": "3"})
+    store = make_store(server.address)
+    clients = [server.client() for _ in range(3)]
+    for client in clients:
+        client.ping()
+    with pytest.raises(StoreDown):
+        await submitted(store, ids.submission())
+    for client in clients:
+        client.close()
+    await until_it_works(lambda: submitted(store, ids.submission()))
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (BusyLoadingError("Redis is loading the dataset in memory", status_code="LOADING"), StoreDown),
+        (ResponseError("MISCONF Redis is configured to save RDB snapshots, but"), StoreDown),
+        (ReadOnlyError("You can't write against a read only replica.", status_code="READONLY"), StoreDown),
+        (ResponseError("BUSY Redis is busy running a script."), StoreDown),
+        (OutOfMemoryError("command not allowed when used memory > 'maxmemory'.", status_code="OOM"), StoreFull),
+        (ResponseError("NOPERM User x has no permissions"), StoreUnusable),
+        (ResponseError("unknown command"), StoreUnusable),
+        (ConnectionResetError(), StoreDown),
+    ],
+)
+def test_what_redis_answers_has_one_meaning(answer: Exception, expected: type[Exception]) -> None:
+    assert type(RedisLink(RedisSettings(address="127.0.0.1:1")).translated(answer)) is expected
+
+
+# full, evicting, locked, forgetful
+
+
+async def test_a_full_redis_takes_nothing_new_and_lets_everything_end(
+    make_valkey: MakeValkey, make_store: MakeStore, ids: Ids
+) -> None:
+    server = make_valkey({"maxmemory-policy": "noeviction"})
+    clock = Clock()
+    store = make_store(server.address, clock=clock)
+    await store.open()
+    expiring = await done(store, ids.submission(1))
+    clock.advance(POLICY.retention_seconds)
+    finishing, failing, retrying, releasing = [await running(store, ids.submission(video)) for video in range(2, 6)]
+    cancelling, queued = ids.submission(6), await created(store, ids.submission(7))
+    await created(store, cancelling)
+    with contextlib.closing(server.client()) as client:
+        client.config_set("maxmemory", "100kb")
+        for refused in (9, 2):
+            with pytest.raises(StoreFull):
+                await store.submit(ids.submission(refused), may_create=True)
+        with pytest.raises(StoreFull):
+            await store.ping()
+        claimed = await store.claim(queued.lease)
+        assert await store.renew([Beat(lease=claimed.lease, progress=0.5, metadata=METADATA)]) == frozenset()
+        finished = await store.finish(finishing.lease, track_of(finishing.lease), METADATA)
+        assert finished.state is State.DONE
+        await store.fail(failing.lease, FailureCode.PRIVATE)
+        await store.retry(retrying.lease, FailureCode.UPSTREAM_ERROR, delay_seconds=0)
+        await store.release([releasing.lease])
+        ticket = await store.cancel(cancelling.job_id)
+        assert ticket is not None
+        assert ticket.status is Status.CANCELLED
+        adopted = {conversion.conversion_id for conversion in await store.adopt(10)}
+        assert adopted == {retrying.conversion_id, releasing.conversion_id}
+        assert expiring.track is not None
+        assert await store.expire(100) == [expiring.track.file_name]
+        client.config_set("maxmemory", "0")
+    await store.ping()
+    await submitted(store, ids.submission(9))
+
+
+async def test_a_redis_that_evicts_jobs_is_refused_in_one_line(
+    make_valkey: MakeValkey, make_store: MakeStore
+) -> None:
+    server = make_valkey({"maxmemory-policy": "allkeys-lru"})
+    store = make_store(server.address)
+    with pytest.raises(StoreUnusable, match="allkeys-lru") as refusal:
+        await store.open()
+    assert "\n" not in str(refusal.value)
+    with contextlib.closing(server.client()) as client:
+        client.config_set("maxmemory-policy", "noeviction")
+        await store.open()
+        await store.ping()
+        client.config_set("maxmemory-policy", "allkeys-lfu")
+        with pytest.raises(StoreUnusable, match="allkeys-lfu"):
+            await store.ping()
+        client.config_set("maxmemory-policy", "volatile-lru")
+        await store.ping()
+
+
+async def test_a_redis_that_forbids_info_is_taken_on_trust(
+    make_valkey: MakeValkey, make_store: MakeStore, ids: Ids
+) -> None:
+    server = make_valkey()
+    with contextlib.closing(server.client()) as client:
+        client.execute_command("ACL", "SETUSER", "worker", "on", f">{SECRET}", "~ytmp3:*", "+@all", "-info", "-config")
+    store = make_store(f"redis://worker:{SECRET}@{server.address}")
+    await store.open()
+    await store.ping()
+    await submitted(store, ids.submission())
+
+
+@pytest.mark.parametrize("form", ["{address}", "redis://:{password}@{address}", "redis://nobody:{password}@{address}"])
+async def test_a_wrong_password_is_one_clear_line_without_it(
+    make_valkey: MakeValkey, make_store: MakeStore, ids: Ids, form: str
+) -> None:
+    server = make_valkey({"requirepass": "the right one"})
+    address = form.format(address=server.address, password=SECRET)
+    settings = RedisSettings(address=address, password=SECRET)
+    assert SECRET not in repr(settings)
+    store = make_store(address, password="" if "{password}" in form else SECRET)
+    for call in (store.open, store.ping, lambda: submitted(store, ids.submission())):
+        with pytest.raises(StoreUnusable) as refusal:
+            await cast("Callable[[], Awaitable[object]]", call)()
+        text = str(refusal.value)
+        assert SECRET not in text + repr(refusal.value)
+        assert "\n" not in text
+        assert server.address in text
+
+
+async def test_a_missing_password_and_a_forbidden_script_are_refused(
+    make_valkey: MakeValkey, make_store: MakeStore, ids: Ids
+) -> None:
+    server = make_valkey({"requirepass": SECRET})
+    with pytest.raises(StoreUnusable, match="NOAUTH"):
+        await make_store(server.address).open()
+    right = make_store(server.address, password=SECRET)
+    await right.open()
+    await submitted(right, ids.submission())
+    with contextlib.closing(server.client()) as client:
+        client.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@all", "-@scripting")
+    with pytest.raises(StoreUnusable, match="NOPERM"):
+        await make_store(f"redis://reader:pw@{server.address}").open()
+
+
+@pytest.mark.parametrize("address", ["redis://:secret@host:port", "redis://host:6379:1", "ftp://host"])
+def test_an_address_that_is_none_is_refused_without_repeating_it(address: str) -> None:
+    with pytest.raises(StoreUnusable) as refusal:
+        RedisJobStore(RedisSettings(address=address), POLICY, "a")
+    assert "secret" not in str(refusal.value)
+
+
+async def test_a_server_that_forgot_the_scripts_is_told_again(
+    empty_valkey: Valkey, make_store: MakeStore, ids: Ids
+) -> None:
+    store = make_store(empty_valkey.address)
+    with contextlib.closing(empty_valkey.client()) as client:
+        for video in range(3):
+            client.script_flush()
+            conversion = await created(store, ids.submission(video))
+            client.script_flush()
+            conversion = await store.claim(conversion.lease)
+            client.script_flush()
+            assert await store.renew([Beat(lease=conversion.lease)]) == frozenset()
+
+
+async def test_after_flushall_nothing_is_known_and_nothing_breaks(
+    empty_valkey: Valkey, make_store: MakeStore, ids: Ids
+) -> None:
+    store = make_store(empty_valkey.address)
+    submission = ids.submission()
+    conversion = await running(store, submission)
+    with contextlib.closing(empty_valkey.client()) as client:
+        client.flushall()
+    assert await store.renew([Beat(lease=conversion.lease)]) == {conversion.conversion_id}
+    with pytest.raises(LeaseLost):
+        await store.finish(conversion.lease, track_of(conversion.lease), METADATA)
+    assert await store.get(submission.job_id) is None
+    assert await store.cancel(submission.job_id) is None
+    assert (await submitted(store, ids.submission())).outcome is Outcome.CREATED
+
+
+# the wire
+
+
+async def test_ten_thousand_cancelled_calls_cross_no_replies(
+    empty_valkey: Valkey, make_store: MakeStore, ids: Ids
+) -> None:
+    store = make_store(empty_valkey.address)
+    submissions = [ids.submission(video) for video in range(50)]
+    for submission in submissions:
+        await submitted(store, submission)
+    chance = random.Random(1)
+    cancelled = 0
+
+    async def look(submission: Submission) -> None:
+        ticket = await store.get(submission.job_id)
+        assert ticket is not None
+        assert ticket.job.job_id == submission.job_id
+
+    async def give_up(submission: Submission, turns: int) -> None:
+        nonlocal cancelled
+        task = asyncio.create_task(look(submission))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if task.cancel():
+            cancelled += 1
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    while cancelled < 10_000:
+        batch = [(chance.choice(submissions), chance.randrange(1, 12)) for _ in range(40)]
+        await asyncio.gather(*(give_up(*each) for each in batch), look(chance.choice(submissions)))
+    await asyncio.gather(*(look(submission) for submission in submissions))
+    with contextlib.closing(empty_valkey.client()) as client:
+        clients = cast("dict[str, int]", client.info("clients"))["connected_clients"]
+    assert clients <= 40, "connections leak"
+
+
+async def lose_and_repeat(proxy: ChaosProxy, call: Callable[[], Awaitable[T]]) -> T:
+    """Lose the reply of the call and of the adapter's own repetition; then call again, as the caller would."""
+    proxy.lose_replies(2)
+    with pytest.raises(StoreDown):
+        await call()
+    async with asyncio.timeout(5):
+        while True:
+            with contextlib.suppress(StoreDown):
+                return await call()
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+async def test_a_lost_reply_is_no_error_and_has_no_double_effect(
+    proxy: ChaosProxy, make_store: MakeStore, ids: Ids, lost: int
+) -> None:
+    store = make_store(proxy.address)
+    await store.open()
+
+    async def call(operation: Callable[[], Awaitable[T]]) -> T:
+        if lost == 2:
+            return await lose_and_repeat(proxy, operation)
+        proxy.lose_replies(1)
+        return await operation()
+
+    for video in range(0, 4 * (40 if lost == 1 else 2), 4):
+        first = ids.submission(video)
+        result = await call(lambda submission=first: submitted(store, submission))  # type: ignore[misc]
+        assert result.outcome is Outcome.CREATED
+        queued = result.ticket.conversion
+        assert queued.token == 1
+        joined = await call(lambda submission=ids.submission(video): submitted(store, submission))  # type: ignore[misc]
+        assert joined.outcome is Outcome.JOINED
+        conversion = await call(lambda lease=queued.lease: store.claim(lease))  # type: ignore[misc]
+        assert (conversion.state, conversion.token) == (State.RUNNING, 2)
+        lease = conversion.lease
+        assert await call(lambda beat=Beat(lease=lease, progress=0.5): store.renew([beat])) == frozenset()  # type: ignore[misc]
+        match video % 12:
+            case 0:
+                done_now = await call(lambda lease=lease: store.finish(lease, track_of(lease), METADATA))  # type: ignore[misc]
+                assert done_now.state is State.DONE
+            case 4:
+                await call(lambda lease=lease: store.fail(lease, FailureCode.PRIVATE))  # type: ignore[misc]
+            case _:
+                await call(lambda lease=lease: store.retry(lease, FailureCode.UPSTREAM_ERROR, delay_seconds=60))  # type: ignore[misc]
+        ticket = await call(lambda job_id=first.job_id: store.cancel(job_id))  # type: ignore[misc]
+        assert ticket is not None
+        assert ticket.status is Status.CANCELLED
+        other = await store.get(joined.ticket.job.job_id)
+        assert other is not None
+        assert other.conversion.attempts == (0 if video % 12 == 0 else 1)
+    counts = await store.counts()
+    rounds = 40 if lost == 1 else 2
+    assert counts.cancelled == rounds
+    assert counts.pending + counts.completed + counts.failed == rounds
+    assert counts.processing == 0
+
+
+async def test_a_black_hole_costs_a_handler_300_ms_at_most(proxy: ChaosProxy, make_store: MakeStore, ids: Ids) -> None:
+    store = make_store(proxy.address)
+    await store.open()
+    proxy.is_silent = True
+    submission = ids.submission()
+    for _ in range(4):
+        assert await seconds_to_fail(lambda: submitted(store, submission)) < HANDLER_BUDGET_SECONDS
+        await asyncio.sleep(0.06)
+    proxy.is_silent = False
+    await until_it_works(lambda: submitted(store, submission), seconds=1.0)
+    assert (await store.counts()).pending == 1
+
+
+async def test_each_operation_costs_one_round_trip(proxy: ChaosProxy, make_store: MakeStore, ids: Ids) -> None:
+    store = make_store(proxy.address)
+    await store.open()
+
+    async def trips(call: Awaitable[object]) -> int:
+        before = proxy.requests
+        await call
+        return proxy.requests - before
+
+    submission = ids.submission()
+    assert await trips(submitted(store, submission)) == 1
+    ticket = await store.get(submission.job_id)
+    assert ticket is not None
+    lease = ticket.conversion.lease
+    assert await trips(store.get(submission.job_id)) == 1
+    assert await trips(store.claim(lease)) == 1
+    running_lease = type(lease)(conversion_id=lease.conversion_id, token=lease.token + 1)
+    others = [(await created(store, ids.submission(video))).lease for video in range(2, 30)]
+    assert await trips(store.renew([Beat(lease=each) for each in (running_lease, *others)])) == 1
+    assert await trips(store.finish(running_lease, track_of(running_lease), METADATA)) == 1
+    assert await trips(store.adopt(10)) == 1, "an idle poll"
+    assert await trips(store.expire(10)) == 1, "an idle sweep"
+    assert await trips(store.counts()) == 1
+    assert await trips(store.ping()) == 1
+    assert await trips(store.release(others)) == 1
+    assert await trips(store.adopt(100)) == 3
+
+
+# the layout
+
+
+def key_slot(name: bytes) -> int:
+    """Redis Cluster's slot of a key (cluster specification: CRC16-XMODEM of the hash tag)."""
+    start = name.find(b"{")
+    end = name.find(b"}", start + 1)
+    tag = name[start + 1 : end] if start >= 0 and end > start + 1 else name
+    crc = 0
+    for byte in tag:
+        crc ^= byte << 8
+        for _ in range(8):
+            crc = (crc << 1) ^ 0x1021 if crc & 0x8000 else crc << 1
+        crc &= 0xFFFF
+    return crc % 16384
+
+
+async def every_operation(store: JobStore, clock: Clock, ids: Ids) -> None:
+    """Drive each script through each of its branches."""
+    await done(store, ids.submission(1))
+    await submitted(store, ids.submission(1))
+    await store.fail((await running(store, ids.submission(2))).lease, FailureCode.PRIVATE)
+    retrying = await running(store, ids.submission(3))
+    await store.retry(retrying.lease, FailureCode.UPSTREAM_ERROR, delay_seconds=0)
+    await store.release([(await running(store, ids.submission(4))).lease])
+    alone = ids.submission(5)
+    await created(store, alone)
+    await store.cancel(alone.job_id)
+    left = await running(store, ids.submission(6))
+    await store.renew([Beat(lease=left.lease, metadata=METADATA)])
+    clock.advance(POLICY.lease_seconds)
+    assert len(await store.adopt(100)) == 3
+    old = await done(store, ids.submission(7))
+    await store.forget(old.conversion_id)
+    clock.advance(POLICY.retention_seconds - POLICY.lease_seconds)
+    assert len(await store.expire(100)) == 0
+    await created(store, ids.submission(8))
+
+
+async def test_all_keys_of_a_script_are_in_one_slot(empty_valkey: Valkey, ids: Ids) -> None:
+    stand = RedisStand(RedisSettings(address=empty_valkey.address))
+    with contextlib.closing(empty_valkey.client()) as client:
+        await every_operation(await stand.open(), stand.clock, ids)
+        names = cast("list[bytes]", client.keys("*"))
+        assert key_slot(b"123456789") == 12739, "the specification's own example"
+    await stand.close()
+    assert len(names) > 30
+    for name in names:
+        shard = name.decode().partition("{")[2][:2]
+        assert name.startswith(root_of(shard).encode())
+        assert key_slot(name) == key_slot(root_of(shard).encode())
+
+
+async def test_a_server_in_cluster_mode_finds_no_key_of_another_slot(
+    make_valkey: MakeValkey, make_store: MakeStore, ids: Ids
+) -> None:
+    server = make_valkey({"cluster-enabled": "yes"})
+    with contextlib.closing(server.client()) as client:
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        async with asyncio.timeout(10):
+            while b"cluster_state:ok" not in cast("bytes", client.execute_command("CLUSTER", "INFO")):
+                await asyncio.sleep(0.05)
+    clock = Clock()
+    store = make_store(server.address, clock=clock)
+    await store.open()
+    await every_operation(store, clock, ids)
+    clock.advance(2 * POLICY.retention_seconds)
+    assert len(await store.expire(1000)) > 0
+
+
+async def test_live_records_carry_no_time_to_live_and_ended_ones_do(empty_valkey: Valkey, ids: Ids) -> None:
+    stand = RedisStand(RedisSettings(address=empty_valkey.address))
+    store = await stand.open()
+    await every_operation(store, stand.clock, ids)
+    with contextlib.closing(empty_valkey.client()) as client:
+        seen = {True: 0, False: 0}
+        for name in cast("list[bytes]", client.keys("ytmp3:*")):
+            ttl = cast("int", client.ttl(name))
+            conversion = conversion_behind(client, name)
+            if conversion is None:
+                assert ttl == -1, name
+                continue
+            is_live = client.hget(conversion, "state") in {b"queued", b"running"}
+            seen[is_live] += 1
+            assert (ttl == -1) == is_live, name
+            if not is_live:
+                expires_at = float(cast("bytes", client.hget(conversion, "expires_at")))
+                assert ttl > expires_at - stand.clock.now + 3000, name
+        assert min(seen.values()) > 5
+    await stand.close()
+
+
+def conversion_behind(client: redis.Redis, name: bytes) -> str | None:
+    """Return the key of the conversion that a key belongs to; None for a shard's own keys."""
+    root, _, rest = name.decode().partition("}:")
+    kind, _, some_id = rest.partition(":")
+    match kind:
+        case "c" | "r":
+            return f"{root}}}:c:{some_id}"
+        case "j":
+            return f"{root}}}:c:{cast('bytes', client.hget(name, 'conversion_id')).decode()}"
+        case "k":
+            return f"{root}}}:c:{cast('bytes', client.get(name)).decode()}"
+        case _:
+            return None
+
+
+# several instances
+
+
+async def test_an_instance_takes_over_what_another_released_or_left(
+    empty_valkey: Valkey, ids: Ids
+) -> None:
+    stand = RedisStand(RedisSettings(address=empty_valkey.address))
+    first, second = await stand.open("a"), await stand.open("b")
+    released = await running(first, ids.submission(1))
+    left = await running(first, ids.submission(2))
+    with pytest.raises(LeaseLost):
+        await second.claim((await created(first, ids.submission(3))).lease)
+    await first.release([released.lease])
+    assert [conversion.conversion_id for conversion in await second.adopt(10)] == [released.conversion_id]
+    stand.clock.advance(POLICY.lease_seconds)
+    adopted = {conversion.conversion_id: conversion for conversion in await second.adopt(10)}
+    assert adopted[left.conversion_id].crashes == 1
+    assert await first.renew([Beat(lease=left.lease)]) == {left.conversion_id}
+    assert all(conversion.holder == "b" for conversion in adopted.values())
+    await stand.close()
+
+
+async def test_two_instances_adopting_at_once_share_nothing(empty_valkey: Valkey, ids: Ids) -> None:
+    stand = RedisStand(RedisSettings(address=empty_valkey.address))
+    first, second = await stand.open("a"), await stand.open("b")
+    for video in range(60):
+        await created(first, ids.submission(video))
+    stand.clock.advance(POLICY.lease_seconds)
+    batches = await asyncio.gather(*(store.adopt(40) for store in (first, second) * 3))
+    adopted = [conversion.conversion_id for batch in batches for conversion in batch]
+    assert len(adopted) == len(set(adopted)) == 60
+    await stand.close()

@@ -1,0 +1,79 @@
+"""Starts the fake YouTube as a process of its own and ends it by its pid: for tests and benches of a whole server."""
+
+import contextlib
+import dataclasses
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from .counting import Counts
+from .kinds import Kind
+from .server import Pace
+
+_STOP_SECONDS: Final = 10.0
+_ANSWER_SECONDS: Final = 10.0
+_ROOT: Final = Path(__file__).resolve().parents[2]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Spawned:
+    """A running fake YouTube in another process, with the in-process one's questions (all of them block)."""
+
+    proxy_url: str
+    ca_file: Path
+    control_url: str
+    pid: int
+
+    def counts(self, identifier: str) -> Counts:
+        return Counts(**self._ask(f"/counts/{identifier}"))
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        return tuple(self._ask("/counts")["refused"])
+
+    @property
+    def trapped(self) -> int:
+        return int(self._ask("/counts")["trapped"])
+
+    def reset(self) -> None:
+        self._ask("/reset", method="POST")
+
+    def _ask(self, path: str, *, method: str = "GET") -> dict[str, Any]:
+        # Never through a proxy of the environment: the control port is on loopback.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        request = urllib.request.Request(self.control_url + path, method=method)
+        with opener.open(request, timeout=_ANSWER_SECONDS) as response:
+            answer: dict[str, Any] = json.load(response)
+            return answer
+
+
+@contextlib.contextmanager
+def spawn(
+    folder: Path, *, prepare: Iterable[Kind | str] = (), pace: Pace | None = None, cache: Path | None = None
+) -> Iterator[Spawned]:
+    """Run `python -m tests.fake_youtube` until the block ends. Raises RuntimeError if it ends before it is ready."""
+    pace = pace or Pace()
+    command = [sys.executable, "-m", "tests.fake_youtube", "--folder", str(folder)]
+    command += ["--slow-rate", str(pace.slow_bytes_per_second), "--delay", str(pace.delay_seconds)]
+    command += ["--cache", str(cache)] if cache else []
+    command += ["--prepare", *map(str, prepare)]
+    with subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line:
+                raise RuntimeError(f"the fake YouTube ended with status {process.wait()} before it was ready")
+            ready = json.loads(line)
+            yield Spawned(
+                proxy_url=ready["proxy"], ca_file=Path(ready["ca"]), control_url=ready["control"], pid=ready["pid"]
+            )
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()

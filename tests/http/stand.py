@@ -1,0 +1,145 @@
+"""The real app on a real socket, with the real embedded store; only the converter is a stand-in that makes tiny tracks."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, web
+
+from ytmp3.app import MakeConverter, Service, running
+from ytmp3.config import load
+from ytmp3.converter import Converted, Report, ToolCheck
+from ytmp3.errors import ConversionError, FailureCode
+from ytmp3.job import Metadata, Quality, Stage
+from ytmp3.server import Runner
+
+TITLE = 'Rock "n" Roll / Tür 100%'
+
+
+def body_of(video_id: str, size_bytes: int = 10_240) -> bytes:
+    """The track that the stand-in makes of a video: different for each, the same each time."""
+    seed = hashlib.sha256(video_id.encode()).digest()
+    return (seed * (size_bytes // len(seed) + 1))[:size_bytes]
+
+
+class QuickConverter:
+    """Makes a track at once; a video named in `held` waits for its event; one in `failing` fails with its code."""
+
+    def __init__(self) -> None:
+        self.title = TITLE
+        self.size_bytes = 10_240
+        self.held: dict[str, asyncio.Event] = {}
+        self.failing: dict[str, FailureCode] = {}
+        self.tools_ok = True
+        self.converted: list[str] = []
+
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    async def check(self) -> list[ToolCheck]:
+        return [ToolCheck(name="ffmpeg", ok=self.tools_ok, version="0", detail="a stand-in")]
+
+    async def convert(
+        self, video_id: str, quality: Quality, scratch: Path, report: Callable[[Report], None]
+    ) -> Converted:
+        metadata = Metadata(title=self.title, uploader="Someone", duration_seconds=3.0, thumbnail_url=None)
+        report(Report(stage=Stage.DOWNLOADING, progress=0.4, metadata=metadata))
+        if video_id in self.held:
+            await self.held[video_id].wait()
+        if video_id in self.failing:
+            raise ConversionError(self.failing[video_id], "as the test asked")
+        self.converted.append(video_id)
+        path = scratch / "track.mp3"
+        content = body_of(video_id, self.size_bytes)
+        path.write_bytes(content)
+        return Converted(
+            path=path,
+            size_bytes=len(content),
+            duration_seconds=3.0,
+            sha256=hashlib.sha256(content).hexdigest(),
+            metadata=metadata,
+            stage_seconds={Stage.DOWNLOADING: 0.1},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stand:
+    """A service, its address, and a client."""
+
+    service: Service
+    converter: QuickConverter
+    client: ClientSession
+    host: str
+    port: int
+    data_dir: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    async def raw(self, request: bytes, *, seconds: float = 5.0) -> bytes:
+        """Send bytes, and return all that comes until the service closes or `seconds` have passed."""
+        reader, writer = await asyncio.open_connection(self.host, self.port)
+        try:
+            writer.write(request)
+            await writer.drain()
+            received = b""
+            try:
+                async with asyncio.timeout(seconds):
+                    while chunk := await reader.read(65_536):
+                        received += chunk
+            except (TimeoutError, ConnectionError):
+                pass
+            return received
+        finally:
+            writer.close()
+
+    async def submit(self, video_id: str, **fields: str) -> dict[str, Any]:
+        """POST a link, expecting it to be taken."""
+        async with self.client.post(
+            f"{self.url}/extract", json={"url": f"https://youtu.be/{video_id}"} | fields
+        ) as response:
+            assert response.status in {200, 202}, await response.text()
+            job: dict[str, Any] = await response.json()
+            return job
+
+    async def ended(self, job_id: str) -> dict[str, Any]:
+        """Follow a job to its end."""
+        async with asyncio.timeout(10):
+            while True:
+                async with self.client.get(f"{self.url}/status/{job_id}") as response:
+                    job: dict[str, Any] = await response.json()
+                if job["status"] in {"completed", "failed", "cancelled"}:
+                    return job
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def stand(data_dir: Path, **settings: str) -> AsyncIterator[Stand]:
+    """Start the service with `settings` as its environment."""
+    converter = QuickConverter()
+    make: MakeConverter = lambda _settings, _limits: converter  # noqa: E731
+    plenty = {"REQUESTS_PER_SECOND": "100000", "BURST_SIZE": "100000"}
+    config = load({"DATA_DIR": str(data_dir), "DRAIN_SECONDS": "1"} | plenty | settings)
+    async with running(config, make) as service:
+        runner = Runner(service.app, shutdown_seconds=1.0)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            host, port = runner.addresses[0][:2]
+            async with ClientSession(timeout=ClientTimeout(20), cookie_jar=DummyCookieJar()) as client:
+                async with asyncio.timeout(5):
+                    while service.board.readiness != "ok" and converter.tools_ok:
+                        await asyncio.sleep(0.01)
+                yield Stand(
+                    service=service, converter=converter, client=client, host=host, port=port, data_dir=data_dir
+                )
+        finally:
+            await runner.cleanup()

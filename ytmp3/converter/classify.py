@@ -1,0 +1,170 @@
+"""A tool's words become one of our codes: two tables, read from the top, first match wins. Pure.
+
+YouTube's reasons reach us through yt-dlp in English (it asks for `hl=en`). The order matters: a reason that names the
+video ("This video is private") comes before the general words that YouTube puts around it ("Video unavailable"), and
+the words about our address come before those about the video, because they are retried.
+"""
+
+import re
+from typing import Final
+
+from ytmp3.errors import FailureCode
+
+_YOUTUBE: Final[tuple[tuple[FailureCode, tuple[str, ...]], ...]] = (
+    (
+        FailureCode.RATE_LIMITED_UPSTREAM,
+        (r"try again later|rate-limited by youtube|HTTP Error 429|Too Many Requests",),
+    ),
+    (
+        FailureCode.BOT_CHECK,
+        (r"not a bot|captcha|unusual traffic|page needs to be reloaded|please sign in to continue|HTTP Error 402",),
+    ),
+    (
+        FailureCode.UPCOMING,
+        (
+            r"premieres in|premieres? will begin|will begin in|live event (?:will begin|has not)|is upcoming|scheduled for",
+            r"offline\.? .*waiting|waiting for .* to start|video has not started",
+        ),
+    ),
+    (
+        FailureCode.LIVE,
+        (
+            r"live stream recording is not available|live event has ended|is_live|is a live stream|still live",
+            r"currently live|processing this video|video is still being processed|post.live",
+        ),
+    ),
+    (
+        FailureCode.MEMBERS_ONLY,
+        (
+            r"members[- ]only|join this channel|channel's members|available to this channel|requires payment",
+            r"premium members|music premium|members on level|purchase|rent(?:al)? (?:this|is required)",
+        ),
+    ),
+    (
+        FailureCode.AGE_RESTRICTED,
+        (
+            r"confirm your age|age[- ]restricted|age verification|inappropriate for some users|age-verif|content warning",
+        ),
+    ),
+    (
+        FailureCode.PRIVATE,
+        (r"private video|video is private|is a private|granted access to this video",),
+    ),
+    (
+        FailureCode.REGION_BLOCKED,
+        (
+            r"in your (?:country|region|location)|not available from your location|geo.?restrict|blocked it in",
+            r"country on copyright|available in \w+ only|on this (?:domain|country)|blocked it on copyright grounds in",
+        ),
+    ),
+    (
+        FailureCode.REMOVED,
+        (
+            r"(?:been|was) removed|no longer available|account .*(?:terminated|closed|suspended)|has closed their",
+            r"violat(?:es|ed|ing|ion)|copyright (?:claim|grounds|infring|strike)|deleted|hate speech|terms of service",
+        ),
+    ),
+    (
+        FailureCode.DRM,
+        (r"\bDRM\b",),
+    ),
+    (
+        FailureCode.NO_AUDIO,
+        (r"requested format is not available|no audio|only images are available",),
+    ),
+    (
+        FailureCode.TOO_LARGE,
+        (r"file too large|larger than max-filesize|\[Errno 27\]",),
+    ),
+    (
+        FailureCode.OUTPUT_TRUNCATED,
+        (r"\[Errno 28\]|no space left|\[Errno 122\]|disk quota",),
+    ),
+    (
+        FailureCode.UPSTREAM_TIMEOUT,
+        (r"timed? ?out|timeout|deadline exceeded|HTTP Error (?:408|504|524)",),
+    ),
+    (
+        FailureCode.TOOL_MISSING,
+        (
+            r"\[Errno 12\]|cannot allocate memory|MemoryError|no supported javascript runtime|ModuleNotFoundError",
+            r"ImportError|\[Errno 24\]",
+        ),
+    ),
+    (
+        FailureCode.UPSTREAM_ERROR,
+        (
+            r"HTTP Error [345]\d\d|connection (?:reset|refused|aborted|broken)|reset by peer|incomplete ?read|bytes read",
+            r"ssl|tls|certificate|proxy|tunnel connection|name or service|name resolution|getaddrinfo|network is unreachable",
+            r"no route to host|remote end closed|badstatusline|eof occurred|content too short|did not get any data",
+            r"unable to (?:download|connect|extract)|failed to (?:extract|parse|download)|giving up|redirect",
+            r"\[Errno 10[0-9]\]|\[Errno 11[0-3]\]|download ended without success|fragment|transporterror|broken pipe",
+            r"json",
+        ),
+    ),
+    (
+        FailureCode.VIDEO_UNAVAILABLE,
+        (
+            r"video (?:is )?(?:not available|unavailable)|isn.t available|not available|unavailable|does not exist",
+            r"incomplete youtube id|not a valid url|unsupported url|playback on other websites|truncated_id",
+            r"no video formats found|no suitable extractor|not a single video",
+        ),
+    ),
+)
+
+_FFMPEG: Final[tuple[tuple[FailureCode, tuple[str, ...]], ...]] = (
+    (
+        FailureCode.OUTPUT_TRUNCATED,
+        (r"no space left|disk quota|input/output error",),
+    ),
+    (
+        FailureCode.TOO_LARGE,
+        (r"file too large",),
+    ),
+    (
+        FailureCode.NO_AUDIO,
+        (r"matches no streams|does not contain any stream|no audio|output file is empty",),
+    ),
+    (
+        FailureCode.TOOL_MISSING,
+        (
+            r"unknown encoder|encoder not found|unrecognized option|option not found|protocol not found",
+            r"unknown input format|not started|cannot allocate memory|resource temporarily unavailable",
+            r"error while loading shared|requested output format .* is not",
+        ),
+    ),
+    (
+        FailureCode.MEDIA_INVALID,
+        (
+            r"invalid data|moov atom not found|could not find codec|error while decoding|decod|not on whitelist",
+            r"whitelist|unspecified|invalid argument|ebml|header|end of file|conversion failed|error opening",
+            r"error submitting|nothing was (?:written|encoded)|patch welcome|could not find",
+        ),
+    ),
+)
+
+
+def _compiled(
+    table: tuple[tuple[FailureCode, tuple[str, ...]], ...],
+) -> tuple[tuple[FailureCode, re.Pattern[str]], ...]:
+    return tuple((code, re.compile("|".join(words), re.IGNORECASE)) for code, words in table)
+
+
+_YOUTUBE_PATTERNS: Final = _compiled(_YOUTUBE)
+_FFMPEG_PATTERNS: Final = _compiled(_FFMPEG)
+
+
+def code_of_youtube_message(message: str) -> FailureCode:
+    """Return the code for yt-dlp's last words; unknown ones are upstream errors, so they are tried again."""
+    # YouTube writes a typographic apostrophe in some reasons and a plain one in others.
+    plain = message.replace("\u2019", "'")
+    return _first(_YOUTUBE_PATTERNS, plain) or FailureCode.UPSTREAM_ERROR
+
+
+def code_of_ffmpeg_message(message: str) -> FailureCode:
+    """Return the code for ffmpeg's complaints; unknown ones are about the media, ffmpeg's only input."""
+    return _first(_FFMPEG_PATTERNS, message) or FailureCode.MEDIA_INVALID
+
+
+def _first(patterns: tuple[tuple[FailureCode, re.Pattern[str]], ...], text: str) -> FailureCode | None:
+    return next((code for code, pattern in patterns if pattern.search(text)), None)

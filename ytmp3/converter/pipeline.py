@@ -1,0 +1,380 @@
+"""The order of a conversion: extract, download while encoding, verify, tag. Everything else is in the rooms it calls.
+
+Rules: extraction and encoding each pass a FIFO gate, and what waits at the second one is only a file; a tool never
+outlives the coroutine that started it; no exit code is believed without the walk over the MP3's frames.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from ytmp3.converter import Converted, Limits, Report, ToolCheck
+from ytmp3.converter.check import Checker
+from ytmp3.converter.child import Spawner, ToolsLostError
+from ytmp3.converter.cover import square_cover
+from ytmp3.converter.encoder import Encoder, Order
+from ytmp3.converter.fetch import Fetch
+from ytmp3.converter.ffmpeg import SNIFF_BYTES, demuxer_of, is_streamable
+from ytmp3.converter.mp3 import Mp3Error, Stream, walk_file
+from ytmp3.converter.protocol import Extraction, Found, Preload
+from ytmp3.converter.spool import Spool, SpoolReplacedError
+from ytmp3.converter.tag import id3v2_tag
+from ytmp3.converter.tools import ToolSettings, deno_path, ffmpeg_path
+from ytmp3.errors import ConversionError, FailureCode
+from ytmp3.job import Metadata, Quality, Stage
+from ytmp3.link import canonical_link
+
+TOLERATED_SECONDS: Final = 2.0
+TOLERATED_FRACTION: Final = 0.02
+"""Announced durations are whole seconds, and YouTube's audio may differ a little from its video."""
+
+COVER_GRACE_SECONDS: Final = 2.0
+"""How long a finished encoding waits for the thumbnail."""
+
+EXTRACTED: Final = 0.05
+DOWNLOADED: Final = 0.30
+ENCODED: Final = 0.60
+"""Shares of the progress; the rest is verification, and publishing by the caller."""
+
+LEAST_NEWS: Final = 0.005
+
+_ASSEMBLE_BYTES: Final = 2**20
+
+logger = logging.getLogger(__name__)
+
+
+class Pipeline:
+    """The Converter of one instance."""
+
+    def __init__(self, settings: ToolSettings, limits: Limits) -> None:
+        self._limits = limits
+        self._settings = settings
+        self._ffmpeg = ffmpeg_path(settings)
+        deno = deno_path()
+        self._spawner = Spawner(
+            Preload(
+                egress_proxy=settings.egress_proxy,
+                egress_ca_file=None if settings.egress_ca_file is None else str(settings.egress_ca_file),
+                deno_path=deno,
+            )
+        )
+        self._checker = Checker(self._spawner, ffmpeg=self._ffmpeg, deno=deno, folder=settings.work_folder)
+        self._extract_gate = asyncio.Semaphore(settings.extract_concurrency)
+        self._encode_gate = asyncio.Semaphore(settings.encode_concurrency)
+
+    async def open(self) -> None:
+        """Start the preloaded tool process. Never raises for a missing tool: `check` tells."""
+        try:
+            await self._spawner.ready()
+        except ToolsLostError as error:
+            logger.error("no tool process", extra={"reason": str(error)})
+
+    async def close(self) -> None:
+        """End every process of this converter; returns when none is left."""
+        await self._spawner.close()
+
+    async def check(self) -> list[ToolCheck]:
+        """Ask yt-dlp, the JS runtime and ffmpeg whether they work."""
+        return await self._checker.check()
+
+    async def convert(
+        self, video_id: str, quality: Quality, scratch: Path, report: Callable[[Report], None]
+    ) -> Converted:
+        """Convert one video; see the Converter protocol.
+
+        Raises:
+            ConversionError: with the code that says whose matter it is.
+        """
+        conversion = _Conversion(
+            gates=(self._extract_gate, self._encode_gate),
+            tools=_Tools(spawner=self._spawner, ffmpeg=self._ffmpeg, cookies_file=self._settings.cookies_file),
+            limits=self._limits,
+            task=_Task(video_id=video_id, quality=quality, scratch=scratch),
+            progress=Progress(report),
+        )
+        try:
+            return await conversion.run()
+        except ToolsLostError as error:
+            raise ConversionError(FailureCode.TOOL_MISSING, str(error)) from error
+        except OSError as error:
+            # Our own disk: full, or failing. The output is what is missing then, and a later attempt may succeed.
+            raise ConversionError(FailureCode.OUTPUT_TRUNCATED, f"{error.strerror}") from error
+
+
+class _Tools(Struct, frozen=True, kw_only=True):
+    spawner: Spawner
+    ffmpeg: str
+    cookies_file: Path | None
+
+
+class _Task(Struct, frozen=True, kw_only=True):
+    video_id: str
+    quality: Quality
+    scratch: Path
+
+
+class Turn:
+    """A place in a gate, which may be left early, and is left once."""
+
+    def __init__(self, gate: asyncio.Semaphore) -> None:
+        self._gate = gate
+        self._is_mine = False
+
+    async def take(self) -> None:
+        """Wait for the place, first come, first served."""
+        await self._gate.acquire()
+        self._is_mine = True
+
+    def leave(self) -> None:
+        """Let the next one in."""
+        if self._is_mine:
+            self._is_mine = False
+            self._gate.release()
+
+
+class Progress:
+    """Turns what the stages know into reports whose progress never falls."""
+
+    def __init__(self, report: Callable[[Report], None]) -> None:
+        self._report = report
+        self._stage = Stage.EXTRACTING
+        self._said = 0.0
+        self.stage_seconds: dict[Stage, float] = {}
+
+    def extracted(self, metadata: Metadata) -> None:
+        """The video is known."""
+        self._stage = Stage.DOWNLOADING
+        self._said = EXTRACTED
+        self._report(Report(stage=self._stage, progress=self._said, metadata=metadata))
+
+    def moved(self, stage: Stage, *, downloaded: float, encoded: float) -> None:
+        """Bytes have arrived or sound has been encoded; both fractions are 0 to 1."""
+        progress = max(self._said, EXTRACTED + DOWNLOADED * downloaded + ENCODED * min(encoded, 1.0))
+        if stage is self._stage and progress - self._said < LEAST_NEWS:
+            return
+        self._stage, self._said = stage, progress
+        self._report(Report(stage=stage, progress=progress))
+
+    @contextlib.contextmanager
+    def timing(self, stage: Stage) -> Iterator[None]:
+        """Add the time spent inside to a stage."""
+        begun_at = time.monotonic()
+        try:
+            yield
+        finally:
+            self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + time.monotonic() - begun_at
+
+
+class _Conversion:
+    """One call of `convert`."""
+
+    def __init__(
+        self,
+        *,
+        gates: tuple[asyncio.Semaphore, asyncio.Semaphore],
+        tools: _Tools,
+        limits: Limits,
+        task: _Task,
+        progress: Progress,
+    ) -> None:
+        self._extract_gate, self._encode_gate = gates
+        self._tools = tools
+        self._limits = limits
+        self._task = task
+        self._progress = progress
+        self._fetch = Fetch(task.scratch, limits)
+        self._encoded_path = task.scratch / "encoded.mp3"
+
+    async def run(self) -> Converted:
+        try:
+            found = await self._extract()
+            self._progress.extracted(found.metadata)
+            cover = asyncio.create_task(self._make_cover(), name="cover")
+            try:
+                await self._download_and_encode(found)
+                await asyncio.wait([cover], timeout=COVER_GRACE_SECONDS)
+            finally:
+                cover.cancel()
+                await asyncio.wait([cover])
+            picture = None if cover.cancelled() else cover.result()
+        finally:
+            await self._fetch.end()
+        return await self._verify_and_tag(found.metadata, picture)
+
+    async def _extract(self) -> Found:
+        async with self._extract_gate:
+            with self._progress.timing(Stage.EXTRACTING):
+                await self._fetch.start(self._tools.spawner, await self._extraction())
+                return await self._fetch.found()
+
+    async def _extraction(self) -> Extraction:
+        cookies = self._tools.cookies_file
+        if cookies is not None:
+            # yt-dlp writes its cookies back at the end: into a copy, so that conversions do not race for the file.
+            cookies = Path(await asyncio.to_thread(shutil.copyfile, cookies, self._task.scratch / "cookies"))
+        return Extraction(
+            video_id=self._task.video_id,
+            scratch=str(self._task.scratch),
+            cookies_file=None if cookies is None else str(cookies),
+            max_duration_seconds=self._limits.duration_seconds,
+            max_file_bytes=self._limits.file_bytes,
+        )
+
+    async def _download_and_encode(self, found: Found) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._download(), name="download")
+                group.create_task(self._encode(found), name="encode")
+        except BaseExceptionGroup as errors:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError from errors
+            raise _first_cause(errors) from errors
+
+    async def _download(self) -> None:
+        with self._progress.timing(Stage.DOWNLOADING):
+            await self._fetch.watch()
+
+    async def _encode(self, found: Found) -> None:
+        while True:
+            spool = await self._fetch.begun()
+            with contextlib.suppress(SpoolReplacedError):
+                await self._encode_spool(spool, found)
+                return
+
+    async def _encode_spool(self, spool: Spool, found: Found) -> None:
+        await spool.reaches(SNIFF_BYTES)
+        head = spool.head(SNIFF_BYTES)
+        demuxer = demuxer_of(head)
+        if demuxer is None:
+            raise ConversionError(FailureCode.MEDIA_INVALID, f"unknown container: {head[:16].hex()}")
+        # A copy needs the whole file first, to know that it is one clean stream at the wanted rate.
+        may_overlap = demuxer != "mp3" and is_streamable(demuxer, head) and not spool.is_complete
+        if may_overlap and not self._encode_gate.locked():
+            async with self._turn() as turn:
+                if await self._tried_stream(spool, demuxer, found, turn):
+                    return
+        await spool.completion()
+        async with self._turn():
+            quality = await self._quality_for(spool, demuxer)
+            await self._encoder(spool, demuxer, quality, found).encode_file(spool)
+
+    async def _tried_stream(self, spool: Spool, demuxer: str, found: Found, turn: Turn) -> bool:
+        """Encode while it grows. False if that did not work for this container: then the finished file may."""
+        encoder = self._encoder(spool, demuxer, self._task.quality, found)
+        try:
+            # An encoder that waits for a slow download needs no core: others may have its turn.
+            await encoder.encode_stream(spool, turn.leave)
+        except ConversionError as error:
+            if error.code not in {FailureCode.MEDIA_INVALID, FailureCode.NO_AUDIO}:
+                raise
+            return False
+        return True
+
+    def _encoder(self, spool: Spool, demuxer: str, quality: Quality | None, found: Found) -> Encoder:
+        announced = found.metadata.duration_seconds
+
+        def on_seconds(seconds: float) -> None:
+            stage = Stage.CONVERTING if spool.is_complete else Stage.DOWNLOADING
+            encoded = seconds / announced if announced else spool.fraction / 2
+            self._progress.moved(stage, downloaded=spool.fraction, encoded=encoded)
+
+        order = Order(
+            ffmpeg=self._tools.ffmpeg,
+            demuxer=demuxer,
+            quality=quality,
+            target=self._encoded_path,
+            announced_seconds=announced,
+        )
+        return Encoder(self._tools.spawner, order, self._limits, on_seconds)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[Turn]:
+        turn = Turn(self._encode_gate)
+        await turn.take()
+        try:
+            with self._progress.timing(Stage.CONVERTING):
+                yield turn
+        finally:
+            turn.leave()
+
+    async def _quality_for(self, spool: Spool, demuxer: str) -> Quality | None:
+        """Return the wanted quality, or None where the source is an MP3 that has it already."""
+        if demuxer == "mp3":
+            with contextlib.suppress(Mp3Error):
+                stream = await asyncio.to_thread(walk_file, spool.path)
+                if f"{stream.bitrate_kbps}k" == self._task.quality:
+                    return None
+        return self._task.quality
+
+    async def _make_cover(self) -> bytes | None:
+        thumbnail = await asyncio.shield(self._fetch.cover)
+        if thumbnail is None:
+            return None
+        path = self._task.scratch / Path(thumbnail.name).name
+        return await square_cover(self._tools.spawner, self._tools.ffmpeg, path, letterboxed=thumbnail.letterboxed)
+
+    async def _verify_and_tag(self, metadata: Metadata, cover: bytes | None) -> Converted:
+        self._progress.moved(Stage.CONVERTING, downloaded=1.0, encoded=1.0)
+        with self._progress.timing(Stage.PUBLISHING):
+            tag = id3v2_tag(metadata, canonical_link(self._task.video_id), cover)
+            target = self._task.scratch / "track.mp3"
+            stream, size, sha256 = await asyncio.to_thread(_assemble, self._encoded_path, tag, target)
+        _judge_duration(stream, metadata, self._limits)
+        if size > self._limits.file_bytes:
+            raise ConversionError(FailureCode.TOO_LARGE, f"the MP3 has {size} bytes")
+        return Converted(
+            path=target,
+            size_bytes=size,
+            duration_seconds=stream.duration_seconds,
+            sha256=sha256,
+            metadata=metadata,
+            stage_seconds=self._progress.stage_seconds,
+        )
+
+
+def _judge_duration(stream: Stream, metadata: Metadata, limits: Limits) -> None:
+    """Raise ConversionError if the sound is longer than allowed or not as long as announced."""
+    seconds, announced = stream.duration_seconds, metadata.duration_seconds
+    if seconds > limits.duration_seconds + TOLERATED_SECONDS:
+        raise ConversionError(FailureCode.TOO_LONG, f"{seconds:.1f} s")
+    if announced and abs(seconds - announced) > max(TOLERATED_SECONDS, TOLERATED_FRACTION * announced):
+        raise ConversionError(FailureCode.OUTPUT_TRUNCATED, f"{seconds:.1f} s of {announced:.1f} s")
+
+
+def _assemble(encoded: Path, tag: bytes, target: Path) -> tuple[Stream, int, str]:
+    """Verify, then write tag and frames to `target`, hashing on the way. Blocking: runs in a thread.
+
+    Raises:
+        ConversionError: the encoder's output is not one clean MP3 stream.
+        OSError: it cannot be read or written.
+    """
+    try:
+        stream = walk_file(encoded)
+    except Mp3Error as error:
+        raise ConversionError(FailureCode.MEDIA_INVALID, f"the encoder's output: {error}") from error
+    digest = hashlib.sha256(tag)
+    buffer = bytearray(_ASSEMBLE_BYTES)
+    view = memoryview(buffer)
+    with encoded.open("rb", buffering=0) as source, target.open("wb", buffering=0) as sink:
+        sink.write(tag)
+        while count := source.readinto(buffer):
+            digest.update(view[:count])
+            sink.write(view[:count])
+        size = sink.tell()
+    return stream, size, digest.hexdigest()
+
+
+def _first_cause(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the error to report: the download's before the encoder's, which only suffers from it."""
+    flat = [error for error in errors.exceptions if isinstance(error, ConversionError)]
+    causes = [error for error in flat if error.code is not FailureCode.MEDIA_INVALID]
+    return next(iter([*causes, *flat, *errors.exceptions]))

@@ -1,0 +1,147 @@
+"""The walls around every tool, put up in the forked child before it does anything: no way back, and nothing inherited.
+
+Own session and process group (so that one signal reaches all of it), death with its parent, limits on file size, CPU
+time, open files and memory, low priority, first in line for the OOM killer, and for ffmpeg a seccomp filter without
+network. Runs between fork and exec of a single-threaded process, so plain Python is allowed there; it imports little.
+
+No RLIMIT_NPROC: it counts all processes of the user, the server's own included, and does nothing for root.
+"""
+
+import ctypes
+import errno
+import os
+import platform
+import resource
+import signal
+import struct
+from typing import Final
+
+from ytmp3.converter.protocol import Walls
+
+OPEN_FILES: Final = 256
+NICENESS: Final = 10
+OOM_SCORE_ADJUSTMENT: Final = b"500"
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_SECCOMP: Final = 22
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_SECCOMP_MODE_FILTER: Final = 2
+
+# linux/seccomp.h, linux/bpf_common.h
+_RET_ALLOW: Final = 0x7FFF0000
+_RET_KILL_PROCESS: Final = 0x80000000
+_RET_ERRNO: Final = 0x00050000
+_LOAD_WORD: Final = 0x20
+_JUMP_IF_EQUAL: Final = 0x15
+_JUMP_IF_AT_LEAST: Final = 0x35
+_RETURN: Final = 0x06
+_OFFSET_OF_NUMBER: Final = 0
+_OFFSET_OF_ARCHITECTURE: Final = 4
+_X32_BIT: Final = 0x40000000
+
+# Network, and the calls by which a process reaches into another one or around the filter: socket, connect, accept,
+# sendto, recvfrom, sendmsg, recvmsg, bind, listen, socketpair, ptrace, kill, tkill, accept4, recvmmsg, sendmmsg,
+# process_vm_readv, process_vm_writev, bpf, userfaultfd, pidfd_send_signal, io_uring_*, pidfd_open, pidfd_getfd.
+_REFUSED_CALLS: Final[dict[str, tuple[int, tuple[int, ...]]]] = {
+    "x86_64": (
+        0xC000003E,
+        (
+            *(41, 42, 43, 44, 45, 46, 47, 49, 50, 53, 101, 62, 200, 288, 299, 307, 310, 311, 321, 323),
+            *(424, 425, 426, 427, 434, 438),
+        ),
+    ),
+    "aarch64": (
+        0xC00000B7,
+        (
+            *(198, 203, 202, 206, 207, 211, 212, 200, 201, 199, 117, 129, 130, 242, 243, 269, 270, 271, 280, 282),
+            *(424, 425, 426, 427, 434, 438),
+        ),
+    ),
+}
+
+
+class Kernel:
+    """The calls that Python has no name for. Made once, before any fork: loading libc costs a millisecond."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+        self._filter = _network_filter(platform.machine())
+
+    def adopt_orphans(self) -> None:
+        """Make this process the parent of descendants that lose theirs (PR_SET_CHILD_SUBREAPER)."""
+        self._prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+    def raise_walls(self, walls: Walls, parent: int) -> None:
+        """Put up the walls in this process, a fresh child of `parent`. Ends it if the parent is gone already."""
+        os.setsid()
+        self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+        _limit(resource.RLIMIT_CORE, 0)
+        _limit(resource.RLIMIT_NOFILE, OPEN_FILES)
+        _limit(resource.RLIMIT_FSIZE, walls.file_bytes)
+        _limit(resource.RLIMIT_CPU, walls.cpu_seconds)
+        if walls.memory_bytes:
+            _limit(resource.RLIMIT_AS, walls.memory_bytes)
+        os.nice(NICENESS)
+        _be_first_for_the_oom_killer()
+        if not walls.network:
+            self.refuse_network()
+
+    def refuse_network(self) -> bool:
+        """Install the seccomp filter; it is inherited by every descendant. False where the kernel has none."""
+        self._prctl(_PR_SET_NO_NEW_PRIVS, 1)
+        if self._filter is None:
+            return False
+        program = ctypes.create_string_buffer(self._filter, len(self._filter))
+        # struct sock_fprog: a count of 8-byte instructions, padding, a pointer.
+        header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(self._filter) // 8, ctypes.addressof(program)))
+        return self._prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header)) == 0
+
+    def _prctl(self, option: int, value: int, more: int = 0) -> int:
+        return int(self._libc.prctl(option, value, more, 0, 0))
+
+
+def _limit(what: int, value: int) -> None:
+    _, hard = resource.getrlimit(what)
+    bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(what, (bound, bound))
+
+
+def _be_first_for_the_oom_killer() -> None:
+    try:
+        descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return  # no /proc in some sandboxes: the other walls stand
+    try:
+        os.write(descriptor, OOM_SCORE_ADJUSTMENT)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _network_filter(machine: str) -> bytes | None:
+    """Return the BPF program that answers the refused calls with EPERM, or None for an unknown architecture."""
+    if machine not in _REFUSED_CALLS:
+        return None
+    architecture, refused = _REFUSED_CALLS[machine]
+    calls = len(refused)
+    program = [
+        _instruction(_LOAD_WORD, _OFFSET_OF_ARCHITECTURE),
+        _instruction(_JUMP_IF_EQUAL, architecture, if_true=1),
+        _instruction(_RETURN, _RET_KILL_PROCESS),
+        _instruction(_LOAD_WORD, _OFFSET_OF_NUMBER),
+        # The x32 numbers of an x86-64 kernel name the same calls a second time; no aarch64 number is that high.
+        _instruction(_JUMP_IF_AT_LEAST, _X32_BIT, if_true=calls + 1),
+        *(_instruction(_JUMP_IF_EQUAL, call, if_true=calls - index) for index, call in enumerate(refused)),
+        _instruction(_RETURN, _RET_ALLOW),
+        _instruction(_RETURN, _RET_ERRNO | errno.EPERM),
+    ]
+    return b"".join(program)
+
+
+def _instruction(code: int, operand: int, *, if_true: int = 0) -> bytes:
+    return struct.pack("HBBI", code, if_true, 0, operand)

@@ -1,0 +1,361 @@
+"""yt-dlp as a library: extraction and download of one video. Imported by the zygote, run in its forked children.
+
+The options are frozen here and held by a golden test: the YouTube extractors only, no configuration, no plugins, no
+cache, one audio format into a file whose name is ours. Our checks (live, length, size, DRM) come before the download.
+A link that breaks in mid-download (403, a cut) is cured once by a fresh extraction, not by asking it again.
+
+What is slow and the same each time is done before the fork: imports, the TLS context with its 140 authorities, regular
+expressions, the version of the JavaScript runtime. The server never imports this module.
+"""
+
+import contextlib
+import errno
+import io
+import os
+import re
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from importlib import metadata as packages
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import yt_dlp.downloader.http
+import yt_dlp.extractor.youtube
+import yt_dlp.version
+from msgspec import json
+from yt_dlp import YoutubeDL
+from yt_dlp.globals import supported_js_runtimes
+from yt_dlp.networking import Request, RequestDirector, Response
+from yt_dlp.networking._helper import make_ssl_context
+from yt_dlp.networking._urllib import UrllibRH
+from yt_dlp.networking.exceptions import RequestError
+from yt_dlp.utils import ContentTooShortError, DownloadError, YoutubeDLError
+
+from ytmp3.converter.metadata import clean_metadata, clean_text
+from ytmp3.converter.protocol import (
+    Cover,
+    Downloaded,
+    Extraction,
+    Found,
+    Grown,
+    News,
+    Preload,
+    Ready,
+    Refusal,
+    Spooling,
+    ToolError,
+)
+from ytmp3.errors import FailureCode
+from ytmp3.link import canonical_link
+
+SOCKET_TIMEOUT_SECONDS: Final = 20
+RETRIES: Final = 3
+BLOCK_BYTES: Final = 64 * 1024
+"""Read at once, and so the unit of news. yt-dlp's own growing blocks (to 4 MiB) would hide a slow drip from us."""
+
+COVER_SECONDS: Final = 10
+COVER_BYTES: Final = 4 * 2**20
+COVER_NAME: Final = "thumbnail"
+MESSAGE_CHARACTERS: Final = 2000
+
+# Plain files first: they are one request and can be resumed. Segments (HLS) only where YouTube offers nothing else.
+FORMAT: Final = (
+    "bestaudio[protocol=https]/best[protocol=https][acodec!=none]/bestaudio[protocol=m3u8_native]"
+    "/best[protocol=m3u8_native][acodec!=none]"
+)
+
+_LETTERBOXED: Final = re.compile(r"/(?:hqdefault|sddefault|0)\.jpg$")
+_URL: Final = re.compile(r"(https?://[^/\s\"'?#]+)[^\s\"']*")
+
+
+def options(preload: Preload) -> dict[str, Any]:
+    """Return the frozen options of every extraction. `cookiefile` is set later, to a private copy."""
+    return {
+        "allowed_extractors": [r"^youtube$"],
+        "cachedir": False,
+        "color": {"stdout": "no_color", "stderr": "no_color"},
+        "continuedl": True,
+        "cookiefile": None,
+        "extractor_retries": 1,
+        "fixup": "never",
+        "format": FORMAT,
+        "fragment_retries": RETRIES,
+        "geo_bypass": False,
+        "hls_prefer_native": True,
+        "ignoreerrors": False,
+        "js_runtimes": {"deno": {"path": preload.deno_path}},
+        "buffersize": BLOCK_BYTES,
+        "noresizebuffer": True,
+        "nopart": True,
+        "noplaylist": True,
+        "noprogress": True,
+        "outtmpl": {"default": "spool"},
+        "overwrites": True,
+        "postprocessors": [],
+        "proxy": preload.egress_proxy,
+        "quiet": True,
+        "remote_components": [],
+        "retries": RETRIES,
+        "skip_unavailable_fragments": False,
+        "socket_timeout": SOCKET_TIMEOUT_SECONDS,
+        "updatetime": False,
+        "usenetrc": False,
+    }
+
+
+class RefusedError(Exception):
+    """Our own check says no."""
+
+    def __init__(self, code: FailureCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class Youtube:
+    """The preloaded part, made in the zygote. `run` is called in a forked child, once."""
+
+    def __init__(self, preload: Preload) -> None:
+        self._preload = preload
+        self._tls = make_ssl_context(use_certifi=False)
+        if preload.egress_ca_file:
+            self._tls.load_verify_locations(cafile=preload.egress_ca_file)
+        self._deno = _known_runtime(preload.deno_path)
+        rehearsal = _Rehearsal(options(preload), self._tls, self._deno)
+        with contextlib.suppress(Exception):  # its only purpose is what it leaves in memory
+            rehearsal.extract_info(canonical_link("rehearsal00"), download=False)
+        self._downloader = _Downloader(options(preload), self._tls, self._deno)
+        self._downloader.get_info_extractor("Youtube")
+
+    def ready(self, *, network_walls: bool) -> Ready:
+        """Return the zygote's first words."""
+        return Ready(
+            yt_dlp=yt_dlp.version.__version__,
+            yt_dlp_ejs=_package_version("yt-dlp-ejs"),
+            ejs_wanted=_wanted_ejs_version(),
+            deno=self._deno.info.version if self._deno.info else None,
+            network_walls=network_walls,
+        )
+
+    def run(self, extraction: Extraction, news_descriptor: int) -> int:
+        """Extract and download; returns the exit status. Whatever happens is said on `news_descriptor`."""
+
+        def say(news: News) -> None:
+            os.write(news_descriptor, json.encode(news) + b"\n")
+
+        try:
+            _Fetch(self._downloader, extraction, say).run()
+        except RefusedError as refusal:
+            say(Refusal(code=refusal.code.value, reason=_shown(str(refusal))))
+        except Exception as error:
+            traceback.print_exc()
+            say(ToolError(message=_shown(f"{type(error).__name__}: {error}")))
+        else:
+            return 0
+        sys.stderr.flush()
+        return 1
+
+
+class _Downloader(YoutubeDL):  # type: ignore[misc]
+    """A YoutubeDL whose only way out is urllib with the preloaded TLS context."""
+
+    def __init__(self, params: dict[str, Any], tls: Any, deno: Any) -> None:
+        self._preloaded_tls = tls
+        super().__init__(params)
+        # A cached property of yt-dlp, filled: it would start the runtime for its version in every conversion.
+        self.__dict__["_js_runtimes"] = {"deno": deno}
+
+    def build_request_director(self, handlers: Any, preferences: Any = None) -> RequestDirector:
+        """Use urllib only, whatever other HTTP libraries happen to be installed."""
+        director = super().build_request_director([UrllibRH])
+        director.handlers["Urllib"]._make_sslcontext = lambda legacy_ssl_support=None: self._preloaded_tls  # noqa: ARG005
+        return director
+
+
+class _Rehearsal(_Downloader):
+    """Answers every request from memory, so that an extraction can be played through before the fork."""
+
+    def urlopen(self, request: Any) -> Response:
+        """Answer the player with one audio format, and everything else with a page that says little."""
+        url = request if isinstance(request, str) else request.url
+        body = _REHEARSAL_PLAYER if "/player" in urlsplit(url).path else _REHEARSAL_PAGE
+        return Response(io.BytesIO(body), url, {"Content-Type": "text/html; charset=utf-8"})
+
+
+class _Fetch:
+    """One video, in the forked child."""
+
+    def __init__(self, downloader: _Downloader, extraction: Extraction, say: Callable[[News], None]) -> None:
+        self._downloader = downloader
+        self._task = extraction
+        self._say = say
+        downloader.params["cookiefile"] = extraction.cookies_file
+        downloader.add_progress_hook(self._on_progress)
+
+    def run(self) -> None:
+        """Raise RefusedError or yt-dlp's errors."""
+        video = self._extract()
+        self._say(_found(video))
+        spool = Path(self._task.scratch) / "spool-1"
+        try:
+            self._download(video, spool)
+        except (RequestError, ContentTooShortError, YoutubeDLError) as error:
+            if _is_our_disk(error):
+                raise
+            sys.stderr.write(f"fresh extraction after: {_shown(str(error))}\n")
+            spool = self._download_afresh(video, spool)
+        self._say(Downloaded(size_bytes=spool.stat().st_size))
+        self._fetch_cover(video)
+
+    def _extract(self) -> dict[str, Any]:
+        video: dict[str, Any] = self._downloader.extract_info(canonical_link(self._task.video_id), download=False)
+        if not isinstance(video, dict) or video.get("_type", "video") != "video":
+            raise RefusedError(FailureCode.VIDEO_UNAVAILABLE, "not a single video")
+        self._check(video)
+        return video
+
+    def _check(self, video: dict[str, Any]) -> None:
+        match video.get("live_status"):
+            case "is_live" | "post_live":
+                raise RefusedError(FailureCode.LIVE, "live")
+            case "is_upcoming":
+                raise RefusedError(FailureCode.UPCOMING, "upcoming")
+        duration, size = video.get("duration"), _announced_bytes(video)
+        if duration and duration > self._task.max_duration_seconds:
+            raise RefusedError(FailureCode.TOO_LONG, f"{duration} s announced")
+        if size and size > self._task.max_file_bytes:
+            raise RefusedError(FailureCode.TOO_LARGE, f"{size} bytes announced")
+        if not video.get("url") or video.get("acodec") == "none":
+            raise RefusedError(FailureCode.NO_AUDIO, "no format with sound")
+
+    def _download(self, video: dict[str, Any], spool: Path) -> None:
+        self._say(Spooling(name=spool.name))
+        success, _ = self._downloader.dl(str(spool), video)
+        if not success:
+            raise DownloadError("the download ended without success")
+
+    def _download_afresh(self, before: dict[str, Any], spool: Path) -> Path:
+        """Go on where the same file broke off; any other format begins again under a new name."""
+        video = self._extract()
+        same = (video.get("format_id"), _announced_bytes(video)) == (before.get("format_id"), _announced_bytes(before))
+        if not (same and _announced_bytes(video)):
+            spool = spool.with_name("spool-2")
+        self._download(video, spool)
+        return spool
+
+    def _on_progress(self, progress: dict[str, Any]) -> None:
+        size = progress.get("downloaded_bytes") or 0
+        if size > self._task.max_file_bytes:
+            raise RefusedError(FailureCode.TOO_LARGE, f"{size} bytes arrived")
+        self._say(Grown(size_bytes=size, total_bytes=progress.get("total_bytes") or None))
+
+    def _fetch_cover(self, video: dict[str, Any]) -> None:
+        for url in cover_candidates(video, self._task.video_id):
+            with contextlib.suppress(Exception):  # a picture is never a reason to fail
+                if picture := self._read_picture(url):
+                    path = Path(self._task.scratch) / COVER_NAME
+                    path.write_bytes(picture)
+                    self._say(Cover(name=path.name, letterboxed=_LETTERBOXED.search(url) is not None))
+                    return
+
+    def _read_picture(self, url: str) -> bytes | None:
+        response = self._downloader.urlopen(Request(url, extensions={"timeout": COVER_SECONDS}))
+        picture: bytes = response.read(COVER_BYTES + 1)
+        return picture if 0 < len(picture) <= COVER_BYTES else None
+
+
+def cover_candidates(video: dict[str, Any], video_id: str) -> list[str]:
+    """Return at most two addresses of a picture of middle size, the better one first."""
+    known = [
+        entry["url"]
+        for entry in video.get("thumbnails") or ()
+        if 480 <= (entry.get("height") or 0) <= 720 and _is_picture_address(entry.get("url"))
+    ]
+    guesses = [f"https://i.ytimg.com/vi/{video_id}/{name}.jpg" for name in ("hq720", "hqdefault")]
+    return [*known[-1:], *guesses][:2]
+
+
+def _is_picture_address(url: object) -> bool:
+    if not isinstance(url, str):
+        return False
+    parts = urlsplit(url)
+    return parts.scheme == "https" and (parts.hostname or "").endswith(".ytimg.com") and parts.path.endswith(".jpg")
+
+
+def _found(video: dict[str, Any]) -> Found:
+    return Found(
+        metadata=clean_metadata(
+            title=video.get("title"),
+            uploader=video.get("artist") or video.get("uploader") or video.get("channel"),
+            duration=video.get("duration"),
+            thumbnail_url=video.get("thumbnail"),
+        ),
+        format_id=clean_text(video.get("format_id"), 40),
+        container=clean_text(video.get("ext"), 10) or None,
+        codec=clean_text(video.get("acodec"), 40) or None,
+        bitrate_kbps=video.get("abr"),
+        announced_bytes=_announced_bytes(video),
+    )
+
+
+def _announced_bytes(video: dict[str, Any]) -> int | None:
+    size = video.get("filesize")
+    return size if isinstance(size, int) and size > 0 else None
+
+
+def _is_our_disk(error: BaseException) -> bool:
+    return f"[Errno {errno.ENOSPC}]" in str(error) or f"[Errno {errno.EFBIG}]" in str(error)
+
+
+def _shown(text: str) -> str:
+    """Return a message for the server's log: capped, valid UTF-8, addresses cut to their host."""
+    shortened = _URL.sub(r"\1/...", text[: MESSAGE_CHARACTERS * 4])[:MESSAGE_CHARACTERS]
+    return shortened.encode("utf-8", "replace").decode()
+
+
+def _known_runtime(path: str | None) -> Any:
+    runtime = supported_js_runtimes.value["deno"](path=path)
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        _ = runtime.info
+    return runtime
+
+
+def _package_version(name: str) -> str | None:
+    try:
+        return packages.version(name)
+    except packages.PackageNotFoundError:
+        return None
+
+
+def _wanted_ejs_version() -> str | None:
+    try:
+        from yt_dlp.extractor.youtube.jsc._builtin.vendor import _info  # noqa: PLC0415  internal: may move away
+    except ImportError:
+        return None
+    return str(_info.VERSION)
+
+
+_REHEARSAL_PAGE: Final = b"<html><body><script>ytcfg.set({});</script></body></html>"
+_REHEARSAL_PLAYER: Final = json.encode(
+    {
+        "playabilityStatus": {"status": "OK"},
+        "videoDetails": {"videoId": "rehearsal00", "title": "-", "lengthSeconds": "1", "author": "-", "channelId": "-"},
+        "streamingData": {
+            "adaptiveFormats": [
+                {
+                    "itag": 251,
+                    "url": "https://rehearsal.googlevideo.com/videoplayback?itag=251",
+                    "mimeType": 'audio/webm; codecs="opus"',
+                    "bitrate": 128000,
+                    "contentLength": "1",
+                    "approxDurationMs": "1000",
+                    "audioQuality": "AUDIO_QUALITY_MEDIUM",
+                    "audioSampleRate": "48000",
+                    "audioChannels": 2,
+                }
+            ]
+        },
+    }
+)

@@ -1,0 +1,158 @@
+"""One thread writes, in groups: many operations, one transaction, one fsync.
+
+The rule of this room: an operation is answered only after its commit, and one that fails leaves its neighbours in the
+group untouched. That needs no savepoints: an operation judges before it writes, so a refusal (LeaseLost) has written
+nothing; after any other error the whole group is rolled back and run again one by one.
+"""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Final, Generic, TypeVar
+
+from ytmp3.errors import LeaseLost, StoreDown, StoreError, StoreFull
+from ytmp3.jobstore.sqlite_file import translation
+
+GROUP_SIZE: Final = 256
+"""Operations in one transaction at most: about 5 ms of work, so a latecomer does not wait long."""
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class _Order(Generic[T_co]):
+    """One operation, its outcome, and who waits for it."""
+
+    __slots__ = ("_error", "_operation", "_result", "future")
+
+    def __init__(self, operation: Callable[[], T_co], future: asyncio.Future[T_co]) -> None:
+        self._operation = operation
+        self.future = future
+        self._result: list[T_co] = []
+        self._error: Exception | None = None
+
+    def attempt(self) -> None:
+        """Run the operation. A refusal is an outcome; any other error is raised."""
+        self._result.clear()
+        self._error = None
+        try:
+            self._result.append(self._operation())
+        except LeaseLost as refusal:
+            self._error = refusal
+
+    def fail(self, error: Exception) -> None:
+        self._error = error
+
+    def settle(self) -> None:
+        """Answer; on the event loop's thread. Who was cancelled meanwhile is not told."""
+        if self.future.done():
+            return
+        if self._error is not None:
+            self.future.set_exception(self._error)
+        else:
+            self.future.set_result(self._result[0])
+
+
+class Writer:
+    """The thread and its queue. Owns no connection: it is given one, and leaves it open."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, loop: asyncio.AbstractEventLoop) -> None:
+        self._path = path
+        self._connection = connection
+        self._loop = loop
+        self._queue: SimpleQueue[_Order[object] | None] = SimpleQueue()
+        self._thread = Thread(target=self._work, name="jobstore-writer", daemon=True)
+        self._stopped = False
+        self.trouble: StoreError | None = None
+        """The last commit's error, until one succeeds. Written by the thread, read anywhere."""
+
+    def start(self) -> None:
+        self._thread.start()
+
+    async def run(self, operation: Callable[[], T]) -> T:
+        """Run `operation` on the writer's thread and return its result once it is durable.
+
+        Raises:
+            StoreDown, StoreFull, StoreUnusable: nothing of it was stored.
+        """
+        if self._stopped:
+            raise StoreDown(f"{self._path}: closed")
+        future: asyncio.Future[T] = self._loop.create_future()
+        order: _Order[T] = _Order(operation, future)
+        self._queue.put(order)
+        return await future
+
+    async def stop(self) -> None:
+        """Finish what is queued, and end the thread."""
+        self._stopped = True
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _work(self) -> None:
+        while (order := self._queue.get()) is not None:
+            group = [order]
+            more = self._fill(group)
+            self._carry_out(group)
+            # A closed loop waits for nothing.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(_settle, group)
+            if not more:
+                return
+
+    def _fill(self, group: list[_Order[object]]) -> bool:
+        """Add what is waiting already; return False at the end of all orders."""
+        while len(group) < GROUP_SIZE:
+            try:
+                order = self._queue.get_nowait()
+            except Empty:
+                return True
+            if order is None:
+                return False
+            group.append(order)
+        return True
+
+    def _carry_out(self, group: list[_Order[object]]) -> None:
+        if self._commit(group) is None:
+            return
+        for order in group:
+            error = self._commit([order])
+            if error is not None:
+                order.fail(error)
+
+    def _commit(self, group: list[_Order[object]]) -> Exception | None:
+        """Run the group in one transaction; on an error nothing of it is stored."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for order in group:
+                order.attempt()
+            self._connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - the outermost frame of every operation: its caller is told
+            return self._rolled_back(error)
+        self.trouble = None
+        return None
+
+    def _rolled_back(self, error: Exception) -> Exception:
+        # SQLite ends the transaction by itself after some errors (a full disk is one).
+        if self._connection.in_transaction:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+        if not isinstance(error, sqlite3.Error):
+            return error
+        self.trouble = translation(self._path, error)
+        if isinstance(self.trouble, StoreFull):
+            self._make_room()
+        return self.trouble
+
+    def _make_room(self) -> None:
+        """Move the log into the file: its space serves the next commits (a smaller one may still fit)."""
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
+
+
+def _settle(group: list[_Order[object]]) -> None:
+    for order in group:
+        order.settle()
