@@ -69,7 +69,7 @@ class Valkey:
 
     def client(self) -> redis.Redis:
         """Return a plain client, for looking behind the adapter's back. The caller closes it."""
-        return redis.Redis(port=self.port, password=self.settings.get("requirepass"), protocol=2)
+        return redis.Redis(host="127.0.0.1", port=self.port, password=self.settings.get("requirepass"), protocol=2)
 
     def _wait_until_it_answers(self) -> None:
         give_up_at = time.monotonic() + START_SECONDS
@@ -78,7 +78,7 @@ class Valkey:
                 try:
                     client.ping()
                 except (redis.ConnectionError, redis.TimeoutError):
-                    if time.monotonic() > give_up_at:
+                    if time.monotonic() > give_up_at or (self._process is not None and self._process.poll() is not None):
                         raise
                     time.sleep(0.01)
                 else:

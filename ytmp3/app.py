@@ -62,15 +62,15 @@ class Service:
     keys: Keys
     store: JobStore
 
-    async def drain(self) -> None:
-        """Refuse new work, let the running end within DRAIN_SECONDS, give back the rest."""
+    async def drain(self, haste: asyncio.Event) -> None:
+        """Refuse new work, let the running end within DRAIN_SECONDS or until `haste`, give back the rest."""
         if self.board.is_draining:
             return
         self.board.is_draining = True
         log.info("draining", extra={"running": self.pool.active, "waiting": self.pool.queue.qsize()})
         deadline = time.monotonic() + self.config.drain_seconds
-        await asyncio.gather(asyncio.sleep(LINGER_SECONDS), self.pool.drain(self.config.drain_seconds))
-        while self.sender.active and time.monotonic() < deadline:
+        await asyncio.gather(asyncio.sleep(LINGER_SECONDS), self.pool.drain(self.config.drain_seconds, haste))
+        while self.sender.active and not haste.is_set() and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
 
 
@@ -171,21 +171,16 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
 
 async def _until_stopped(service: Service) -> None:
     loop = asyncio.get_running_loop()
-    first, second = asyncio.Event(), asyncio.Event()
+    stopped, hastened = asyncio.Event(), asyncio.Event()
 
     def stop() -> None:
-        (second if first.is_set() else first).set()
+        (hastened if stopped.is_set() else stopped).set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     loop.add_signal_handler(signal.SIGHUP, lambda: _reload_keys(service))
-    await first.wait()
-    drain = asyncio.create_task(service.drain(), name="drain")
-    haste = asyncio.create_task(second.wait(), name="haste")
-    await asyncio.wait({drain, haste}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (drain, haste):
-        task.cancel()
-    await asyncio.gather(drain, haste, return_exceptions=True)
+    await stopped.wait()
+    await service.drain(hastened)
 
 
 def read_keys(path: Path | None) -> tuple[ApiKey, ...] | None:

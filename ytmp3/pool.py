@@ -166,13 +166,17 @@ class Pool:
         ]
         self._tasks.append(asyncio.create_task(self._keep(), name="lease-keeper"))
 
-    async def drain(self, seconds: float) -> None:
-        """Claim nothing more, give back what waits, let the running end for `seconds`, then give them back too."""
+    async def drain(self, seconds: float, haste: asyncio.Event) -> None:
+        """Claim nothing more, give back what waits, let the running end for `seconds`, then give them back too.
+
+        `haste` ends the wait for the running.
+        """
         self._accepts.clear()
         await self._release([conversion.lease for conversion in self.queue.take_all()])
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._idle.wait()
+        waits = {asyncio.create_task(event.wait(), name="drain-wait") for event in (self._idle, haste)}
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
         for run in list(self._runs.values()):
             run.stop(Stop.DRAIN)
         with contextlib.suppress(TimeoutError):

@@ -14,7 +14,7 @@ from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError, 
 
 from tests.chaos_proxy import ChaosProxy
 from tests.contract.stands import METADATA, POLICY, Clock, Ids, RedisStand, created, done, running, submitted, track_of
-from tests.valkey import Valkey
+from tests.valkey import Valkey, free_port
 from ytmp3.errors import FailureCode, LeaseLost, StoreDown, StoreFull, StoreUnusable
 from ytmp3.job import State, Status
 from ytmp3.jobstore import Beat, JobStore, Outcome, Submission
@@ -120,9 +120,11 @@ async def test_no_handler_waits_over_300_ms_on_a_frozen_redis(
         store.counts,
     ]
     waits = await asyncio.gather(*(seconds_to_fail(call) for call in calls * 20))
+    assert max(waits) < HANDLER_BUDGET_SECONDS
+    waits = []
     for _ in range(10):
         waits += [await seconds_to_fail(call) for call in calls]
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.02)
     assert max(waits) < HANDLER_BUDGET_SECONDS
     assert sorted(waits)[len(waits) // 2] < 0.01, "after a failure the others fail at once"
     server.thaw()
@@ -533,8 +535,8 @@ async def every_operation(store: JobStore, clock: Clock, ids: Ids) -> None:
     assert len(await store.adopt(100)) == 3
     old = await done(store, ids.submission(7))
     await store.forget(old.conversion_id)
-    clock.advance(POLICY.retention_seconds - POLICY.lease_seconds)
-    assert len(await store.expire(100)) == 0
+    clock.advance(POLICY.retention_seconds - POLICY.lease_seconds - 1)
+    assert await store.expire(100) == []
     await created(store, ids.submission(8))
 
 
@@ -555,7 +557,7 @@ async def test_all_keys_of_a_script_are_in_one_slot(empty_valkey: Valkey, ids: I
 async def test_a_server_in_cluster_mode_finds_no_key_of_another_slot(
     make_valkey: MakeValkey, make_store: MakeStore, ids: Ids
 ) -> None:
-    server = make_valkey({"cluster-enabled": "yes"})
+    server = make_valkey({"cluster-enabled": "yes", "cluster-port": str(free_port())})
     with contextlib.closing(server.client()) as client:
         client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         async with asyncio.timeout(10):
@@ -638,3 +640,16 @@ async def test_two_instances_adopting_at_once_share_nothing(empty_valkey: Valkey
     adopted = [conversion.conversion_id for batch in batches for conversion in batch]
     assert len(adopted) == len(set(adopted)) == 60
     await stand.close()
+
+
+async def test_a_stall_of_this_process_is_not_taken_for_one_of_redis(
+    empty_valkey: Valkey, make_store: MakeStore, ids: Ids
+) -> None:
+    store = make_store(empty_valkey.address)
+    submission = ids.submission()
+    await submitted(store, submission)
+    looking = asyncio.create_task(store.get(submission.job_id))
+    await asyncio.sleep(0)
+    time.sleep(HANDLER_BUDGET_SECONDS + 0.1)  # noqa: ASYNC251 - the stall
+    ticket = await looking
+    assert ticket is not None

@@ -5,10 +5,9 @@ no player script is fetched for a signature timestamp; its initial data has `con
 web client gets no formats, so no PO token is missed; and formats without `n` need no JavaScript.
 """
 
-import html
 import json
 from typing import Final
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from . import playerjs
 from .kinds import BEHAVIOURS, HOSTILE_TITLES, Behaviour, Delivery, Extraction, Kind, Offer, Refusal, Thumbnail, kind_of
@@ -17,6 +16,9 @@ from .media import mime_of, seconds_of
 HUGE_BYTES: Final = 600_000_000
 BIG_RESPONSE_BYTES: Final = 16_000_000
 MEDIA_HOST: Final = "rr1---sn-fake.googlevideo.com"
+CHANNEL: Final = "UCfakefakefakefakefakefa"
+VISITOR: Final = "CgtmYWtlLXZpc2l0b3I%3D"
+CLIENT_VERSION: Final = "2.20260708.00.00"
 _ITAGS: Final = {"audio/webm": 251, "audio/mp4": 140, "audio/mpeg": 141, "video/mp4": 18}
 _PICTURES: Final = (("hqdefault", 480, 360), ("sddefault", 640, 480), ("maxresdefault", 1280, 720))
 
@@ -152,17 +154,17 @@ def player_response(identifier: str, *, extraction: int, size_bytes: int, playab
     live = behaviour.offer is Offer.LIVE
     filler = "lorem ipsum " * (BIG_RESPONSE_BYTES // 12) if behaviour.big_response and playable else ""
     response: dict[str, object] = {
-        "responseContext": {"visitorData": "CgtmYWtlLXZpc2l0b3I%3D"},
+        "responseContext": {"visitorData": VISITOR},
         "playabilityStatus": _playability(behaviour.refusal, behaviour.extraction),
         "videoDetails": {
             "videoId": "otherVideo0" if behaviour.extraction is Extraction.OTHER_VIDEO else identifier,
             "title": title_of(identifier),
             "lengthSeconds": str(seconds),
-            "channelId": "UCfakefakefakefakefakefa",
+            "channelId": CHANNEL,
             "shortDescription": f"Number {number} of kind {kind}. {filler}",
             "thumbnail": {"thumbnails": thumbnails},
             "viewCount": "1234",
-            "author": title_of(identifier) if behaviour.hostile_title else f"Fake Artist {number}",
+            "author": author_of(identifier),
             "isPrivate": kind is Kind.PRIVATE,
             "isLiveContent": live,
             "isUpcoming": kind in {Kind.UPCOMING, Kind.PREMIERE},
@@ -172,8 +174,8 @@ def player_response(identifier: str, *, extraction: int, size_bytes: int, playab
             "playerMicroformatRenderer": {
                 "lengthSeconds": str(seconds),
                 "ownerProfileUrl": "http://www.youtube.com/@fake",
-                "ownerChannelName": f"Fake Artist {number}",
-                "externalChannelId": "UCfakefakefakefakefakefa",
+                "ownerChannelName": author_of(identifier),
+                "externalChannelId": CHANNEL,
                 "isFamilySafe": kind is not Kind.AGE,
                 "availableCountries": ["AQ"] if kind is Kind.REGION else ["AQ", "DE", "US"],
                 "category": "Music",
@@ -189,25 +191,50 @@ def player_response(identifier: str, *, extraction: int, size_bytes: int, playab
     return json.dumps(response, separators=(",", ":")).replace("</", "<\\/").encode("ascii")
 
 
-def watch_page(identifier: str) -> bytes:
-    configuration = {
-        "INNERTUBE_CONTEXT": {
-            "client": {"clientName": "WEB", "clientVersion": "2.20260708.00.00", "hl": "en", "gl": "US"}
-        },
-        "INNERTUBE_CONTEXT_CLIENT_NAME": 1,
-        "INNERTUBE_CLIENT_VERSION": "2.20260708.00.00",
-        "VISITOR_DATA": "CgtmYWtlLXZpc2l0b3I%3D",
-        "STS": playerjs.SIGNATURE_TIMESTAMP,
-        "PLAYER_JS_URL": playerjs.PATH,
+def author_of(identifier: str) -> str:
+    kind, number = kind_of(identifier)
+    return title_of(identifier) if BEHAVIOURS[kind].hostile_title else f"Fake Artist {number}"
+
+
+def initial(identifier: str) -> dict[str, object]:
+    """Return what stands around the player: here is where yt-dlp finds the uploader."""
+    channel = {"browseId": CHANNEL, "canonicalBaseUrl": "/@fake"}
+    owner = {
+        "title": {"runs": [{"text": author_of(identifier), "navigationEndpoint": {"browseEndpoint": channel}}]},
+        "navigationEndpoint": {"browseEndpoint": channel},
     }
-    initial: dict[str, object] = {"contents": {"twoColumnWatchNextResults": {"results": {}}}}
+    contents = [{"videoSecondaryInfoRenderer": {"owner": {"videoOwnerRenderer": owner}}}]
+    return {"contents": {"twoColumnWatchNextResults": {"results": {"results": {"contents": contents}}}}}
+
+
+def _configuration(client: str, number: int) -> str:
+    return json.dumps(
+        {
+            "INNERTUBE_CONTEXT": {
+                "client": {"clientName": client, "clientVersion": CLIENT_VERSION, "hl": "en", "gl": "US"}
+            },
+            "INNERTUBE_CONTEXT_CLIENT_NAME": number,
+            "INNERTUBE_CLIENT_VERSION": CLIENT_VERSION,
+            "VISITOR_DATA": VISITOR,
+            "STS": playerjs.SIGNATURE_TIMESTAMP,
+            "PLAYER_JS_URL": playerjs.PATH,
+        }
+    )
+
+
+def embed_page() -> bytes:
+    configuration = _configuration("WEB_EMBEDDED_PLAYER", 56)
+    return f"<!doctype html><title>embed</title><script>ytcfg.set({configuration});</script>".encode("ascii")
+
+
+def watch_page(identifier: str) -> bytes:
     player = player_response(identifier, extraction=0, size_bytes=0, playable=False).decode("ascii")
-    title = html.escape(quote(title_of(identifier).encode("utf-8", "replace")))
+    around = json.dumps(initial(identifier)).replace("</", "<\\/")
     return (
-        f"<!doctype html><html><head><title>{title}</title>"
-        f"<script>ytcfg.set({json.dumps(configuration)});</script></head><body>"
+        f"<!doctype html><html><head><title>{identifier}</title>"
+        f"<script>ytcfg.set({_configuration('WEB', 1)});</script></head><body>"
         f"<script>var ytInitialPlayerResponse = {player};</script>"
-        f"<script>var ytInitialData = {json.dumps(initial)};</script></body></html>"
+        f"<script>var ytInitialData = {around};</script></body></html>"
     ).encode("ascii")
 
 

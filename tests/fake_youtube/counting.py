@@ -8,8 +8,8 @@ import dataclasses
 class Counts:
     """Of one video.
 
-    An extraction asks for one page and one player response for each client; a client may leave the page out, and the
-    tool repeats player requests that fail. So `extractions` is the larger of pages and of one client's player requests.
+    An extraction asks for one page, then for one player response as each of several clients. So `extractions` counts
+    pages; where the tool is told to leave the page out, the player requests of the client that asks most.
     """
 
     pages: int = 0
@@ -30,7 +30,7 @@ class _Tally:
 
     @property
     def extractions(self) -> int:
-        return max([self.pages, *self.players.values()])
+        return self.pages or max(self.players.values(), default=0)
 
 
 class Tallies:

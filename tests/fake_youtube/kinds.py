@@ -238,7 +238,7 @@ BEHAVIOURS: Final[dict[Kind, Behaviour]] = {
         says="announced 30 s, media 10 s", expected="output_truncated", media=Media.TEN, seconds=30
     ),
     Kind.UNDERSTATED: Behaviour(
-        says="announced 10 s, media 60 s", expected="media_invalid", media=Media.SIXTY, seconds=10
+        says="announced 10 s, media 60 s", expected="output_truncated", media=Media.SIXTY, seconds=10
     ),
     Kind.RANDOM: Behaviour(says="random bytes", expected="media_invalid", media=Media.RANDOM, seconds=4),
     Kind.EMPTY: Behaviour(says="0 bytes", expected="media_invalid", media=Media.EMPTY, seconds=4),

@@ -5,7 +5,6 @@ the same file at the same time: each writes a name of its own and renames.
 """
 
 import asyncio
-import collections
 import mmap
 import os
 import random
@@ -64,6 +63,10 @@ def mime_of(media: Media) -> str:
     return _MIME["webm" if recipe is None else recipe[1][-1]]
 
 
+def _name(media: Media) -> str:
+    return f"{media}.{_RECIPES[media][1][-1]}"
+
+
 def _ffmpeg(arguments: list[str]) -> None:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-y", *arguments]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=300)
@@ -95,7 +98,7 @@ class Library:
             Media.EMPTY: memoryview(b""),
             Media.HTML: memoryview(b"<!doctype html><title>Sorry</title><p>Unusual traffic from your network.\n" * 40),
         }
-        self._locks: collections.defaultdict[str, asyncio.Lock] = collections.defaultdict(asyncio.Lock)
+        self._making: dict[str, asyncio.Task[memoryview]] = {}
         cache.mkdir(parents=True, exist_ok=True)
 
     async def media(self, media: Media) -> memoryview:
@@ -105,17 +108,27 @@ class Library:
             return whole[: len(whole) // 2]
         if media in self._bodies:
             return self._bodies[media]
-        return await self._kept(media, f"{media}.{_RECIPES[media][1][-1]}")
+        return await self._kept(media, _name(media))
 
     async def picture(self, size: str, extension: str) -> memoryview:
         name = f"{size}.{extension}"
         return self._bodies[name] if name in self._bodies else await self._kept(name, name)
 
+    def begin(self, media: Media) -> None:
+        """Start making a body that will be asked for soon."""
+        media = _HALVES.get(media, media)
+        if media not in self._bodies:
+            self._task(media, _name(media))
+
+    def _task(self, key: str, name: str) -> asyncio.Task[memoryview]:
+        if key not in self._making:
+            self._making[key] = asyncio.create_task(asyncio.to_thread(self._load, key, self._cache / name), name=name)
+        return self._making[key]
+
     async def _kept(self, key: str, name: str) -> memoryview:
-        async with self._locks[key]:
-            if key not in self._bodies:
-                self._bodies[key] = await asyncio.to_thread(self._load, key, self._cache / name)
-            return self._bodies[key]
+        # A client that gives up does not stop the encoder: the next one needs the same file.
+        self._bodies[key] = await asyncio.shield(self._task(key, name))
+        return self._bodies[key]
 
     def _load(self, key: str, path: Path) -> memoryview:
         if not path.exists():

@@ -17,7 +17,7 @@ var Link=function(address){this.address=address;this.query={}};
 Link.prototype.set=function(name,value){this.query[name]=value};
 Link.prototype.get=function(name){return this.query[name]};
 Link.prototype.clone=function(){return new Link(this.address)};
-Link.prototype.turn=function(){this.query.n=this.query.n.split("").reverse().join("")};
+Link.prototype.turn=function(){var n=this.query.n;if(n)this.query.n=n.split("").reverse().join("")};
 var sign=function(text){var letters=text.split("").slice(2);letters.reverse();return letters.join("")};
 var build=function(address,name,scrambled){
 var link=new Link(address);link.set("alr","yes");

@@ -28,6 +28,16 @@ class Pace:
     delay_seconds: float = 3.0
 
 
+def _hindered(behaviour: Behaviour) -> web.Response | None:
+    match behaviour.extraction:
+        case Extraction.TOO_MANY:
+            return web.Response(status=429, text="Too Many Requests")
+        case Extraction.BROKEN:
+            return web.Response(status=500, text="Internal Server Error")
+        case _:
+            return None
+
+
 class Server:
     """Routes of all hosts in one application: their paths do not overlap."""
 
@@ -43,31 +53,31 @@ class Server:
         app.router.add_get("/watch", self._watch)
         app.router.add_get("/embed/{identifier}", self._embed)
         app.router.add_post("/youtubei/v1/player", self._player)
+        app.router.add_post("/youtubei/v1/next", self._next)
+        app.router.add_get("/iframe_api", self._iframe)
         app.router.add_get("/videoplayback", self._media)
         app.router.add_get("/{shelf:vi|vi_webp}/{identifier}/{name}.{extension:jpg|webp}", self._thumbnail)
         app.router.add_get("/api/manifest/hls_variant/id/{identifier}/index.m3u8", self._playlist)
         app.router.add_get("/s/player/{path:.*}", self._script)
         return app
 
-    async def _hindered(self, behaviour: Behaviour) -> web.Response | None:
-        match behaviour.extraction:
-            case Extraction.TOO_MANY:
-                return web.Response(status=429, text="Too Many Requests")
-            case Extraction.BROKEN:
-                return web.Response(status=500, text="Internal Server Error")
-            case _:
-                return None
-
     async def _watch(self, request: web.Request) -> web.Response:
         identifier = request.query.get("v", "")
         self._tallies[identifier].pages += 1
         behaviour = BEHAVIOURS[kind_of(identifier)[0]]
-        hindered = await self._hindered(behaviour)
-        return hindered or web.Response(body=answers.watch_page(identifier), content_type="text/html", charset="utf-8")
+        self._library.begin(behaviour.media)
+        page = answers.watch_page(identifier)
+        return _hindered(behaviour) or web.Response(body=page, content_type="text/html", charset="utf-8")
 
     async def _embed(self, request: web.Request) -> web.Response:
-        # Asked for by the fallback for age restricted videos; a page without configuration will do.
-        return web.Response(text="<!doctype html><title>embed</title>", content_type="text/html")
+        # Asked for by the fallback for age restricted videos.
+        return web.Response(body=answers.embed_page(), content_type="text/html", charset="utf-8")
+
+    async def _next(self, request: web.Request) -> web.Response:
+        # Asked for when the page could not be had.
+        identifier = str(json.loads(await request.read())["videoId"])
+        hindered = _hindered(BEHAVIOURS[kind_of(identifier)[0]])
+        return hindered or web.json_response(answers.initial(identifier))
 
     async def _player(self, request: web.Request) -> web.Response:
         query = json.loads(await request.read())
@@ -75,7 +85,7 @@ class Server:
         tally = self._tallies[identifier]
         tally.players[str(query["context"]["client"]["clientName"])] += 1
         behaviour = BEHAVIOURS[kind_of(identifier)[0]]
-        if hindered := await self._hindered(behaviour):
+        if hindered := _hindered(behaviour):
             return hindered
         match behaviour.extraction:
             case Extraction.HANGS:
@@ -159,6 +169,12 @@ class Server:
     async def _playlist(self, request: web.Request) -> web.Response:
         body = answers.live_playlist(request.match_info["identifier"])
         return web.Response(body=body, content_type="application/vnd.apple.mpegurl")
+
+    async def _iframe(self, request: web.Request) -> web.Response:
+        # Where the player script's address is looked for when the page could not be had.
+        return web.Response(
+            text=f"var player='\\/s\\/player\\/{playerjs.PLAYER_ID}\\/';", content_type="text/javascript"
+        )
 
     async def _script(self, request: web.Request) -> web.Response:
         return web.Response(text=playerjs.SCRIPT, content_type="text/javascript")

@@ -1,4 +1,4 @@
-"""The real app on a real socket, with the real embedded store; only the converter is a stand-in that makes tiny tracks."""
+"""The real app on a real socket with the real embedded store; only the converter is a stand-in: tiny tracks at once."""
 
 import asyncio
 import hashlib

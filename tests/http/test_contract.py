@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from multidict import CIMultiDictProxy
@@ -28,7 +29,7 @@ async def problem(
     service: Stand, method: str, path: str, status: int, code: str, **request: Any
 ) -> CIMultiDictProxy[str]:
     """Make a request that must fail in just this way; return the answer's headers."""
-    async with service.client.request(method, service.url + path, **request) as response:  # type: ignore[arg-type]
+    async with service.client.request(method, service.url + path, **request) as response:
         assert response.status == status, await response.text()
         assert response.content_type == "application/problem+json"
         if method != "HEAD":
@@ -169,7 +170,8 @@ async def test_every_get_answers_head_alike_without_a_body(service: Stand) -> No
 
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
-    [("PUT", "/extract", "POST"), ("GET", "/extract", "POST"), ("POST", "/health", "GET, HEAD"), ("TRACE", "/stats", "GET, HEAD"),
+    [("PUT", "/extract", "POST"), ("GET", "/extract", "POST"), ("POST", "/health", "GET, HEAD"),
+     ("TRACE", "/stats", "GET, HEAD"),
      ("OPTIONS", "/extract", "POST"), ("PROPFIND", "/jobs/x", "DELETE")],
 )  # fmt: skip
 async def test_a_wrong_method_names_the_right_ones(service: Stand, method: str, path: str, allow: str) -> None:
@@ -190,7 +192,7 @@ async def test_health_names_each_check_and_tells_ready_from_live(tmp_path: Path)
             document = await response.json()
         assert (response.status, document["status"]) == (200, "ok")
         assert {"store", "storage", "ffmpeg"} <= set(document["checks"])
-        drain = asyncio.create_task(service.service.drain())
+        drain = asyncio.create_task(service.service.drain(asyncio.Event()))
         await asyncio.sleep(0)
         async with service.client.get(f"{service.url}/health") as response:
             assert (response.status, (await response.json())["status"]) == (503, "draining")

@@ -1,4 +1,4 @@
-"""What strangers send: bodies, headers, and bytes that are not HTTP. No 5xx, no echo, nothing stored, no trace of it."""
+"""What strangers send: bodies, headers, bytes that are not HTTP. No 5xx, no echo, nothing stored, no trace of it."""
 
 import asyncio
 import gzip

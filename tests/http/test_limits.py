@@ -100,7 +100,8 @@ async def test_a_key_is_asked_for_and_a_job_is_seen_by_its_owner_only(
     path, first, second = keys
     async with stand(tmp_path / "data", API_KEYS_FILE=str(path)) as service:
         for headers in (
-            {}, {"X-API-Key": "wrong"}, {"X-API-Key": ""}, {"Authorization": "Bearer"}, {"Authorization": f"Basic {first}"},
+            {}, {"X-API-Key": "wrong"}, {"X-API-Key": ""}, {"Authorization": "Bearer"},
+            {"Authorization": f"Basic {first}"},
             {"X-API-Key": "x" * 8000}, {"X-API-Key": first, "Authorization": f"Bearer {first}"},
         ):  # fmt: skip
             answer = await problem(service, "POST", "/extract", 401, "unauthorized", json=link(0), headers=headers)

@@ -120,7 +120,9 @@ class Spawner:
                 await self._start()
             assert self._ready is not None
             try:
-                return await asyncio.wait_for(asyncio.shield(self._ready), START_SECONDS)
+                # Not wait_for: on 3.11 it swallows a cancellation that meets a finished future.
+                async with asyncio.timeout(START_SECONDS):
+                    return await asyncio.shield(self._ready)
             except TimeoutError:
                 await self._stop()
                 raise ToolsLostError("the zygote did not start in time") from None

@@ -17,13 +17,16 @@ _YOUTUBE: Final[tuple[tuple[FailureCode, tuple[str, ...]], ...]] = (
     ),
     (
         FailureCode.BOT_CHECK,
-        (r"not a bot|captcha|unusual traffic|page needs to be reloaded|please sign in to continue|HTTP Error 402",),
+        (
+            r"not a bot|captcha|unusual traffic|page needs to be reloaded|please sign in to continue|HTTP Error 402",
+            r"IP is likely being blocked",
+        ),
     ),
     (
         FailureCode.UPCOMING,
         (
-            r"premieres in|premieres? will begin|will begin in|live event (?:will begin|has not)|is upcoming|scheduled for",
-            r"offline\.? .*waiting|waiting for .* to start|video has not started",
+            r"premieres in|premieres? will begin|will begin in|live event (?:will begin|has not)|is upcoming",
+            r"scheduled for|offline\.? .*waiting|waiting for .* to start|video has not started",
         ),
     ),
     (
@@ -42,9 +45,7 @@ _YOUTUBE: Final[tuple[tuple[FailureCode, tuple[str, ...]], ...]] = (
     ),
     (
         FailureCode.AGE_RESTRICTED,
-        (
-            r"confirm your age|age[- ]restricted|age verification|inappropriate for some users|age-verif|content warning",
-        ),
+        (r"confirm your age|age[- ]restricted|age[- ]verif|inappropriate for some users|content warning",),
     ),
     (
         FailureCode.PRIVATE,
@@ -80,6 +81,8 @@ _YOUTUBE: Final[tuple[tuple[FailureCode, tuple[str, ...]], ...]] = (
         FailureCode.OUTPUT_TRUNCATED,
         (r"\[Errno 28\]|no space left|\[Errno 122\]|disk quota",),
     ),
+    # Nothing at the first byte: the file is empty.
+    (FailureCode.MEDIA_INVALID, (r"HTTP Error 416",)),
     (
         FailureCode.UPSTREAM_TIMEOUT,
         (r"timed? ?out|timeout|deadline exceeded|HTTP Error (?:408|504|524)",),
@@ -95,11 +98,12 @@ _YOUTUBE: Final[tuple[tuple[FailureCode, tuple[str, ...]], ...]] = (
         FailureCode.UPSTREAM_ERROR,
         (
             r"HTTP Error [345]\d\d|connection (?:reset|refused|aborted|broken)|reset by peer|incomplete ?read|bytes read",
-            r"ssl|tls|certificate|proxy|tunnel connection|name or service|name resolution|getaddrinfo|network is unreachable",
-            r"no route to host|remote end closed|badstatusline|eof occurred|content too short|did not get any data",
+            r"ssl|tls|certificate|proxy|tunnel connection|name or service|name resolution|getaddrinfo",
+            r"network is unreachable|no route to host|remote end closed|badstatusline|eof occurred|content too short",
+            r"ContentTooShort|did not get any data",
             r"unable to (?:download|connect|extract)|failed to (?:extract|parse|download)|giving up|redirect",
             r"\[Errno 10[0-9]\]|\[Errno 11[0-3]\]|download ended without success|fragment|transporterror|broken pipe",
-            r"json",
+            r"json|no video formats found",
         ),
     ),
     (
@@ -154,11 +158,19 @@ _YOUTUBE_PATTERNS: Final = _compiled(_YOUTUBE)
 _FFMPEG_PATTERNS: Final = _compiled(_FFMPEG)
 
 
-def code_of_youtube_message(message: str) -> FailureCode:
-    """Return the code for yt-dlp's last words; unknown ones are upstream errors, so they are tried again."""
+def code_of_youtube_message(message: str, warnings: str = "") -> FailureCode:
+    """Return the code for yt-dlp's last words; unknown ones are upstream errors, so they are tried again.
+
+    The warnings before them count only where the last words blame nobody in particular, and then only for what they
+    say about our address: a harmless warning must not decide about a video.
+    """
     # YouTube writes a typographic apostrophe in some reasons and a plain one in others.
-    plain = message.replace("\u2019", "'")
-    return _first(_YOUTUBE_PATTERNS, plain) or FailureCode.UPSTREAM_ERROR
+    code = _first(_YOUTUBE_PATTERNS, message.replace("\u2019", "'")) or FailureCode.UPSTREAM_ERROR
+    if code is FailureCode.UPSTREAM_ERROR:
+        blamed = _first(_YOUTUBE_PATTERNS, warnings.replace("\u2019", "'"))
+        if blamed in {FailureCode.RATE_LIMITED_UPSTREAM, FailureCode.BOT_CHECK}:
+            return blamed
+    return code
 
 
 def code_of_ffmpeg_message(message: str) -> FailureCode:

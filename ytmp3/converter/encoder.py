@@ -78,12 +78,7 @@ class Encoder:
         os.set_blocking(ours, False)
         self._pour = Pour(spool, ours)
         self._on_starved = on_starved
-        pouring = asyncio.create_task(self._pour.run(), name="pour")
-        try:
-            await self._run(STREAM, theirs, pouring)
-        finally:
-            pouring.cancel()
-            await asyncio.wait([pouring])
+        await self._run(STREAM, theirs, asyncio.create_task(self._pour.run(), name="pour"))
 
     async def encode_file(self, spool: Spool) -> None:
         """Encode a spool that is complete. Raises as `encode_stream`."""
@@ -100,6 +95,10 @@ class Encoder:
             await asyncio.wait([reader.ended for reader in readers], timeout=PIPES_SECONDS)
             self._judge(child.ended.result().status)
         finally:
+            if pouring is not None:
+                # Before TERM: ffmpeg answers it only after its read returns, which the closed pipe sees to.
+                pouring.cancel()
+                await asyncio.wait([pouring])
             if child is not None:
                 await child.end()
             for reader in readers:

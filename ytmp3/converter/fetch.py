@@ -158,7 +158,7 @@ class Fetch:
             case Refusal():
                 self._error = ConversionError(_known_code(news.code), news.reason)
             case ToolError():
-                self._error = ConversionError(code_of_youtube_message(news.message), news.message)
+                self._error = ConversionError(code_of_youtube_message(news.message, news.warnings), news.message)
             case Spooling() | Grown() | Downloaded():
                 self._on_spool_news(news)
 

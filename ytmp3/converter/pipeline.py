@@ -23,6 +23,7 @@ from ytmp3.converter.cover import square_cover
 from ytmp3.converter.encoder import Encoder, Order
 from ytmp3.converter.fetch import Fetch
 from ytmp3.converter.ffmpeg import SNIFF_BYTES, demuxer_of, is_streamable
+from ytmp3.converter.metadata import without_queries
 from ytmp3.converter.mp3 import Mp3Error, Stream, walk_file
 from ytmp3.converter.protocol import Extraction, Found, Preload
 from ytmp3.converter.spool import Spool, SpoolReplacedError
@@ -45,6 +46,8 @@ ENCODED: Final = 0.60
 """Shares of the progress; the rest is verification, and publishing by the caller."""
 
 LEAST_NEWS: Final = 0.005
+
+LOGGED_CHARACTERS: Final = 4000
 
 _ASSEMBLE_BYTES: Final = 2**20
 
@@ -102,6 +105,9 @@ class Pipeline:
         )
         try:
             return await conversion.run()
+        except ConversionError as error:
+            _log_failure(video_id, error, conversion.tool_log)
+            raise
         except ToolsLostError as error:
             raise ConversionError(FailureCode.TOOL_MISSING, str(error)) from error
         except OSError as error:
@@ -193,6 +199,11 @@ class _Conversion:
         self._fetch = Fetch(task.scratch, limits)
         self._encoded_path = task.scratch / "encoded.mp3"
 
+    @property
+    def tool_log(self) -> str:
+        """The end of what yt-dlp wrote."""
+        return self._fetch.log.text()[-LOGGED_CHARACTERS:].strip()
+
     async def run(self) -> Converted:
         try:
             found = await self._extract()
@@ -229,15 +240,18 @@ class _Conversion:
         )
 
     async def _download_and_encode(self, found: Found) -> None:
+        tasks = [
+            asyncio.create_task(self._download(), name="download"),
+            asyncio.create_task(self._encode(found), name="encode"),
+        ]
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._download(), name="download")
-                group.create_task(self._encode(found), name="encode")
-        except BaseExceptionGroup as errors:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise asyncio.CancelledError from errors
-            raise _first_cause(errors) from errors
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        if errors := [error for task in tasks if not task.cancelled() and (error := task.exception())]:
+            raise _first_cause(errors)
 
     async def _download(self) -> None:
         with self._progress.timing(Stage.DOWNLOADING):
@@ -341,6 +355,13 @@ class _Conversion:
         )
 
 
+def _log_failure(video_id: str, error: ConversionError, tool_log: str) -> None:
+    words = {"video_id": video_id, "code": error.code.value, "reason": without_queries(error.reason)}
+    logger.warning("conversion failed", extra=words)
+    if tool_log:
+        logger.info("what yt-dlp said", extra={"video_id": video_id, "tool_log": without_queries(tool_log)})
+
+
 def _judge_duration(stream: Stream, metadata: Metadata, limits: Limits) -> None:
     """Raise ConversionError if the sound is longer than allowed or not as long as announced."""
     seconds, announced = stream.duration_seconds, metadata.duration_seconds
@@ -373,8 +394,10 @@ def _assemble(encoded: Path, tag: bytes, target: Path) -> tuple[Stream, int, str
     return stream, size, digest.hexdigest()
 
 
-def _first_cause(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the error to report: the download's before the encoder's, which only suffers from it."""
-    flat = [error for error in errors.exceptions if isinstance(error, ConversionError)]
-    causes = [error for error in flat if error.code is not FailureCode.MEDIA_INVALID]
-    return next(iter([*causes, *flat, *errors.exceptions]))
+def _first_cause(errors: list[BaseException]) -> BaseException:
+    """Return the error to report: the download's before the encoder's, which may only suffer from it."""
+    return next((error for error in errors if not _is_about_media(error)), errors[0])
+
+
+def _is_about_media(error: BaseException) -> bool:
+    return isinstance(error, ConversionError) and error.code is FailureCode.MEDIA_INVALID

@@ -163,9 +163,10 @@ class Refusal(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class ToolError(Struct, frozen=True, kw_only=True, tag=True):
-    """yt-dlp gave up, in its own words (capped, URLs shortened)."""
+    """yt-dlp gave up, in its own words (capped, URLs shortened), after these warnings."""
 
     message: str
+    warnings: str
 
 
 News = Found | Spooling | Grown | Downloaded | Cover | Refusal | ToolError

@@ -99,13 +99,15 @@ class Pour:
             SpoolReplacedError: the download began again.
             OSError: the spool cannot be read.
         """
-        source = os.open(self._spool.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            await self._pour(source)
-        except BrokenPipeError:
-            pass  # the encoder's exit status says why
+            source = os.open(self._spool.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                await self._pour(source)
+            except BrokenPipeError:
+                pass  # the encoder's exit status says why
+            finally:
+                os.close(source)
         finally:
-            os.close(source)
             os.close(self._pipe)
 
     async def _pour(self, source: int) -> None:

@@ -34,7 +34,7 @@ from yt_dlp.networking._urllib import UrllibRH
 from yt_dlp.networking.exceptions import RequestError
 from yt_dlp.utils import ContentTooShortError, DownloadError, YoutubeDLError
 
-from ytmp3.converter.metadata import clean_metadata, clean_text
+from ytmp3.converter.metadata import clean_metadata, clean_text, without_queries
 from ytmp3.converter.protocol import (
     Cover,
     Downloaded,
@@ -60,6 +60,7 @@ COVER_SECONDS: Final = 10
 COVER_BYTES: Final = 4 * 2**20
 COVER_NAME: Final = "thumbnail"
 MESSAGE_CHARACTERS: Final = 2000
+MAX_WARNINGS: Final = 20
 
 # Plain files first: they are one request and can be resumed. Segments (HLS) only where YouTube offers nothing else.
 FORMAT: Final = (
@@ -68,7 +69,6 @@ FORMAT: Final = (
 )
 
 _LETTERBOXED: Final = re.compile(r"/(?:hqdefault|sddefault|0)\.jpg$")
-_URL: Final = re.compile(r"(https?://[^/\s\"'?#]+)[^\s\"']*")
 
 
 def options(preload: Preload) -> dict[str, Any]:
@@ -151,7 +151,8 @@ class Youtube:
             say(Refusal(code=refusal.code.value, reason=_shown(str(refusal))))
         except Exception as error:
             traceback.print_exc()
-            say(ToolError(message=_shown(f"{type(error).__name__}: {error}")))
+            warnings = " | ".join(self._downloader.warnings)
+            say(ToolError(message=_shown(f"{type(error).__name__}: {error}"), warnings=_shown(warnings)))
         else:
             return 0
         sys.stderr.flush()
@@ -163,9 +164,32 @@ class _Downloader(YoutubeDL):  # type: ignore[misc]
 
     def __init__(self, params: dict[str, Any], tls: Any, deno: Any) -> None:
         self._preloaded_tls = tls
+        self.warnings: list[str] = []
+        self._last_place = ""
+        self._times_asked = 0
         super().__init__(params)
         # A cached property of yt-dlp, filled: it would start the runtime for its version in every conversion.
         self.__dict__["_js_runtimes"] = {"deno": deno}
+
+    def urlopen(self, request: Any) -> Response:
+        """Ask, but not for the same place of the same file for ever.
+
+        yt-dlp takes a piece that ends early for a finished piece and asks for the next one: with a server that sends
+        nothing more, 300 times a second and without end (measured; 2026.10.26, downloader/http.py, NextFragment).
+        """
+        if isinstance(request, Request) and (span := request.headers.get("Range")):
+            place = f"{request.url} {span.partition('-')[0]}"
+            self._times_asked = self._times_asked + 1 if place == self._last_place else 1
+            self._last_place = place
+            if self._times_asked > RETRIES + 1:
+                raise ContentTooShortError(0, 1)
+        return super().urlopen(request)
+
+    def report_warning(self, message: str, *args: Any, **kwargs: Any) -> None:
+        """Keep the first ones: yt-dlp's last words often say less ("no player response") than they (HTTP 429)."""
+        if len(self.warnings) < MAX_WARNINGS:
+            self.warnings.append(str(message)[:MESSAGE_CHARACTERS])
+        super().report_warning(message, *args, **kwargs)
 
     def build_request_director(self, handlers: Any, preferences: Any = None) -> RequestDirector:
         """Use urllib only, whatever other HTTP libraries happen to be installed."""
@@ -206,7 +230,10 @@ class _Fetch:
                 raise
             sys.stderr.write(f"fresh extraction after: {_shown(str(error))}\n")
             spool = self._download_afresh(video, spool)
-        self._say(Downloaded(size_bytes=spool.stat().st_size))
+        size = spool.stat().st_size if spool.exists() else 0
+        if not size:
+            raise RefusedError(FailureCode.MEDIA_INVALID, "an empty file")
+        self._say(Downloaded(size_bytes=size))
         self._fetch_cover(video)
 
     def _extract(self) -> dict[str, Any]:
@@ -246,10 +273,10 @@ class _Fetch:
         return spool
 
     def _on_progress(self, progress: dict[str, Any]) -> None:
-        size = progress.get("downloaded_bytes") or 0
-        if size > self._task.max_file_bytes:
-            raise RefusedError(FailureCode.TOO_LARGE, f"{size} bytes arrived")
-        self._say(Grown(size_bytes=size, total_bytes=progress.get("total_bytes") or None))
+        size, total = progress.get("downloaded_bytes") or 0, progress.get("total_bytes") or None
+        if max(size, total or 0) > self._task.max_file_bytes:
+            raise RefusedError(FailureCode.TOO_LARGE, f"{size} bytes of {total} arrived")
+        self._say(Grown(size_bytes=size, total_bytes=total))
 
     def _fetch_cover(self, video: dict[str, Any]) -> None:
         for url in cover_candidates(video, self._task.video_id):
@@ -311,7 +338,7 @@ def _is_our_disk(error: BaseException) -> bool:
 
 def _shown(text: str) -> str:
     """Return a message for the server's log: capped, valid UTF-8, addresses cut to their host."""
-    shortened = _URL.sub(r"\1/...", text[: MESSAGE_CHARACTERS * 4])[:MESSAGE_CHARACTERS]
+    shortened = without_queries(text[: MESSAGE_CHARACTERS * 4])[:MESSAGE_CHARACTERS]
     return shortened.encode("utf-8", "replace").decode()
 
 

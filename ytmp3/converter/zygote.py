@@ -38,6 +38,9 @@ from ytmp3.converter.youtube import Youtube
 
 _OWN_CHILDREN: Final = Path("/proc/thread-self/children")
 
+_CHANGED_SIGNALS: Final = (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
+"""By us, and by Python at its start; what is ignored stays so over exec, and no program expects that."""
+
 MAX_DESCRIPTORS: Final = 8
 ORPHAN_SWEEP_SECONDS: Final = 0.2
 """How soon an orphan that left its group is looked for again, while there are any."""
@@ -119,6 +122,8 @@ class Zygote:
             self._kernel.raise_walls(request.walls, self._pid)
             if isinstance(request, Execute):
                 _arrange(descriptors)
+                for number in _CHANGED_SIGNALS:
+                    signal.signal(number, signal.SIG_DFL)
                 os.chdir(request.folder)
                 os.execve(request.argv[0], request.argv, request.environment)  # noqa: S606  no shell is the point
             log, news = descriptors

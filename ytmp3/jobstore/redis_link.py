@@ -6,8 +6,9 @@ Commands and replies are redis-py's and hiredis' business; what they mean is the
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -25,6 +26,7 @@ HANDLER_SECONDS: Final = 0.25
 """The patience of a call that an HTTP request waits for: with its own work, the answer is out within 300 ms."""
 WORKER_SECONDS: Final = 2.0
 """The patience of a call that only a worker or the janitor waits for."""
+STALL_SECONDS: Final = 0.01
 CONNECT_SECONDS: Final = 2.0
 REST_SECONDS: Final = 0.15
 """After a failure, calls fail at once for so long; then one call tries for all."""
@@ -65,6 +67,7 @@ class RedisLink:
         self.name = f"Redis at {_place(options)}"
         self._pool = ConnectionPool(max_connections=CONNECTIONS, **options)
         self._places = asyncio.Semaphore(CONNECTIONS)
+        self._is_closed = False
         self._breaker = _Breaker()
         self._failures = 0
         self._failures_seen: WeakKeyDictionary[AbstractConnection, int] = WeakKeyDictionary()
@@ -78,12 +81,14 @@ class RedisLink:
             StoreDown: no complete answer in time; whether the commands took effect is not known.
             StoreUnusable: the login was refused.
         """
+        if self._is_closed:
+            raise StoreDown(f"{self.name}: closed")
         if not self._breaker.admits(time.monotonic()):
             raise StoreDown(f"{self.name}: no answer a moment ago")
         # The one call that tries for all must not hold up the others for long.
         patience = min(patience_seconds, HANDLER_SECONDS) if self._breaker.is_open else patience_seconds
         try:
-            async with asyncio.timeout(patience):
+            async with _deadline(patience):
                 replies = await self._twice(packed, count)
         except TimeoutError:
             self._fail()
@@ -102,6 +107,7 @@ class RedisLink:
         return replies
 
     async def close(self) -> None:
+        self._is_closed = True
         await self._pool.aclose()
 
     def translated(self, error: Exception) -> StoreError:
@@ -118,9 +124,9 @@ class RedisLink:
     async def _twice(self, packed: bytes, count: int) -> list[Reply]:
         try:
             return await self._once(packed, count)
-        except AuthenticationError:
-            raise
-        except (Disconnected, OSError):
+        except (Disconnected, OSError) as error:
+            if self._is_closed or isinstance(error, AuthenticationError):
+                raise
             # As a rule the connection died with the server it led to, and a new one is there already.
             return await self._once(packed, count)
 
@@ -148,6 +154,22 @@ class RedisLink:
     def _fail(self) -> None:
         self._failures += 1
         self._breaker.fail(time.monotonic())
+
+
+@contextlib.asynccontextmanager
+async def _deadline(seconds: float) -> AsyncIterator[None]:
+    """Raise TimeoutError inside after `seconds`, and a moment in which what has arrived is still read.
+
+    Without that moment, a stall of this process would be taken for one of the server: asyncio runs the timers that fell
+    due meanwhile before the tasks whose replies came in meanwhile.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+        timer = loop.call_later(seconds, lambda: limit.reschedule(loop.time() + STALL_SECONDS))
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 class _Breaker:

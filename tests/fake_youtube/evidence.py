@@ -1,0 +1,124 @@
+"""What the real yt-dlp says of each kind. `python -m tests.fake_youtube.evidence` writes `messages.json` anew."""
+
+import dataclasses
+import json
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from .kinds import Kind, video_id, watch_url
+from .server import Pace
+from .spawn import Spawned, spawn
+
+MESSAGES_FILE: Final = Path(__file__).with_name("messages.json")
+PROBE_SECONDS: Final = 110
+# Short, for the kinds that never answer; long enough for a busy machine.
+SOCKET_SECONDS: Final = 3.0
+MAX_BYTES: Final = 20_000_000
+_ROOT: Final = Path(__file__).resolve().parents[2]
+
+# What yt-dlp 2026.10.26 raises, searched in the text of its exception; kinds that are missing raise nothing.
+MESSAGES: Final[dict[Kind, str]] = {
+    Kind.CUT_ONCE: r"unable to download video data: HTTP Error 403: Forbidden",
+    Kind.FORBIDDEN_ONCE: r"unable to download video data: HTTP Error 403: Forbidden",
+    Kind.FORBIDDEN: r"unable to download video data: HTTP Error 403: Forbidden",
+    Kind.MEDIA_429: r"unable to download video data: HTTP Error 429: Too Many Requests",
+    Kind.MEDIA_500: r"Got error: HTTP Error 500: Internal Server Error\. Giving up after \d+ retries",
+    Kind.STALLED: r"Got error: The read operation timed out\. Giving up after \d+ retries",
+    Kind.CUT: r"Got error: \d+ bytes read, \d+ more expected\. Giving up after \d+ retries",
+    Kind.EMPTY: r"unable to download video data: HTTP Error 416: Requested Range Not Satisfiable",
+    # The proxy's refusal.
+    Kind.TO_METADATA: r"unable to download video data: HTTP Error 403: Forbidden",
+    Kind.TO_LOOPBACK: r"unable to download video data: HTTP Error 403: Forbidden",
+    Kind.TO_ITSELF: r"HTTP Error 302: Found \(redirect loop detected\)",
+    # The cause is in the warnings only.
+    Kind.HANGS: r"No video formats found!",
+    Kind.GARBLED: r"No video formats found!",
+    Kind.PAGE_429: r"Failed to extract any player response",
+    Kind.PAGE_500: r"Unable to download API page: HTTP Error 500: Internal Server Error",
+    Kind.CAPTCHA: r"YouTube is requiring a captcha challenge before playback",
+    Kind.OTHER_VIDEO: r"All player responses are invalid\. Your IP is likely being blocked by Youtube",
+    Kind.BOT_CHECK: r"Sign in to confirm you.re not a bot\.",
+    Kind.RATE_LIMITED: r"This content isn.t available, try again later\..*has been rate-limited by YouTube",
+    Kind.PRIVATE: r"Private video\. Sign in if you've been granted access to this video\.",
+    Kind.REMOVED: r"Video unavailable\. This video has been removed by the uploader",
+    Kind.COPYRIGHT: r"Video unavailable\. This video is no longer available due to a copyright claim by ",
+    Kind.UNAVAILABLE: r"Video unavailable\. This video is unavailable",
+    Kind.TERMINATED: r"YouTube account associated with this video has been terminated\.",
+    Kind.AGE: r"Sign in to confirm your age\. This video may be inappropriate for some users\.",
+    Kind.MEMBERS: r"Join this channel to get access to members-only content",
+    Kind.REGION: r"The uploader has not made this video available in your country",
+    Kind.UPCOMING: r"This live event will begin in ",
+    Kind.PREMIERE: r"Premieres in ",
+    Kind.DRM: r"This video is DRM protected",
+    Kind.NO_AUDIO: r"Requested format is not available\.",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What yt-dlp made of one video."""
+
+    found: dict[str, Any] | None
+    error: str | None
+    chain: tuple[str, ...]
+    warnings: tuple[str, ...]
+    wall_seconds: float
+    cpu_seconds: float
+    children_cpu_seconds: float
+    file: Path
+
+
+def bundle(ca_file: Path, folder: Path) -> Path:
+    """Write the machine's trusted authorities and one more into one file: what SSL_CERT_FILE can hold."""
+    system = ssl.get_default_verify_paths().cafile
+    path = folder / "bundle.pem"
+    path.write_bytes((Path(system).read_bytes() if system else b"") + b"\n" + ca_file.read_bytes())
+    return path
+
+
+def ask(youtube: Spawned, folder: Path, videos: Iterable[str], *, download: bool = True) -> list[Finding]:
+    """Run yt-dlp on videos, one after the other, in one child process."""
+    files = {identifier: folder / f"{number}.media" for number, identifier in enumerate(videos)}
+    order = {
+        "proxy": youtube.proxy_url,
+        "bundle": str(bundle(youtube.ca_file, folder)),
+        "download": download,
+        "timeout": SOCKET_SECONDS,
+        "max_bytes": MAX_BYTES,
+        "videos": [{"url": watch_url(identifier), "file": str(file)} for identifier, file in files.items()],
+    }
+    command = [sys.executable, "-m", "tests.fake_youtube.probe"]
+    child = subprocess.run(
+        command, cwd=_ROOT, input=json.dumps(order), capture_output=True, text=True, check=True, timeout=PROBE_SECONDS
+    )
+    return [
+        Finding(
+            **{**answer, "chain": tuple(answer["chain"]), "warnings": tuple(answer["warnings"])}, file=files[identifier]
+        )
+        for identifier, answer in zip(files, json.loads(child.stdout), strict=True)
+    ]
+
+
+def main() -> None:
+    # An endless body would be taken to its end.
+    kinds = [kind for kind in Kind if kind is not Kind.ENDLESS]
+    with (
+        tempfile.TemporaryDirectory() as name,
+        spawn(Path(name), prepare=kinds, pace=Pace(delay_seconds=0.5)) as youtube,
+    ):
+        findings = ask(youtube, Path(name), [video_id(kind) for kind in kinds])
+    messages = {
+        kind: {"error": finding.error, "exceptions": finding.chain, "warnings": finding.warnings}
+        for kind, finding in zip(kinds, findings, strict=True)
+        if finding.error or finding.warnings
+    }
+    MESSAGES_FILE.write_text(json.dumps(messages, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""How the process starts, and how it refuses to."""
+
+import asyncio
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.fake_youtube import Kind, Spawned, video_id
+from tests.process.served import ROOT, egress, served
+
+
+def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ytmp3", *arguments],
+        env={"PATH": "/usr/bin:/bin"} | settings,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_every_bad_variable_is_named_at_once_and_no_value_is_shown(tmp_path: Path) -> None:
+    bad = {"PORT": "secret1", "WORKER_POOL_SIZE": "0", "TRUSTED_PROXIES": "secret2", "COOKIES_FILE": "/secret3"}
+    ended = run("serve", DATA_DIR=str(tmp_path), **bad)
+    assert ended.returncode == 2
+    lines = ended.stderr.splitlines()
+    assert len(lines) == len(bad)
+    for name, line in zip(sorted(bad), sorted(lines), strict=True):
+        assert re.fullmatch(f"ytmp3: {name}: expected .+", line)
+    assert "secret" not in ended.stderr
+
+
+def test_a_store_that_is_none_is_refused_and_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "ytmp3.sqlite3"
+    file.write_bytes(b"this is no database" * 100)
+    ended = run("serve", DATA_DIR=str(tmp_path), PORT="0")
+    assert ended.returncode == 1
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("ytmp3: ")]
+    assert str(file) in line
+    assert file.read_bytes() == b"this is no database" * 100
+
+
+async def test_a_second_instance_on_one_folder_is_refused(youtube: Spawned, tmp_path: Path) -> None:
+    async with served(tmp_path, **egress(youtube)) as service:
+        settings = dict(service.settings) | {"PORT": "0"}
+        ended = await asyncio.to_thread(run, "serve", **settings)
+        assert ended.returncode == 1
+        assert "ytmp3.sqlite3" in ended.stderr
+        assert (await service.get("/health"))[0] == 200
+
+
+def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ended = run("serve", DATA_DIR=str(tmp_path), PORT=str(taken.getsockname()[1]))
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert "address already in use" in ended.stderr
+
+
+async def test_the_health_command_tells_ready_from_absent(youtube: Spawned, tmp_path: Path) -> None:
+    async with served(tmp_path, **egress(youtube)) as service:
+        port = service.url.rpartition(":")[2]
+        assert (await asyncio.to_thread(run, "health", PORT=port)).returncode == 0
+        assert (await asyncio.to_thread(run, "health", "--live", PORT=port)).returncode == 0
+    assert run("health", PORT=port).returncode == 1
+
+
+def test_a_key_is_made_for_the_keys_file(tmp_path: Path) -> None:
+    from ytmp3.identity import find_key, parse_keys
+
+    made = run("key", "mobile-app")
+    assert made.returncode == 0
+    keys = parse_keys(made.stdout)
+    secret = made.stderr.split()[-1]
+    found = find_key(keys, secret)
+    assert found is not None
+    assert found.name == "mobile-app"
+    assert run("key", "no spaces please").returncode == 2
+
+
+async def test_a_missing_ffmpeg_makes_the_service_unready_and_says_so(tmp_path: Path) -> None:
+    broken = tmp_path / "ffmpeg"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    from tests.process.served import Served
+
+    service = Served({"DATA_DIR": str(tmp_path / "data"), "FFMPEG_PATH": str(broken)}, tmp_path / "log")
+    try:
+        start = asyncio.create_task(service.start())
+        async with asyncio.timeout(20):
+            while not service.url:
+                await asyncio.sleep(0.05)
+            while True:
+                status, health = await service.get("/health")
+                if "ffmpeg" in health["checks"]:
+                    break
+                await asyncio.sleep(0.05)
+        assert (status, health["status"]) == (503, "unready")
+        assert health["checks"]["ffmpeg"]["ok"] is False
+        assert (await service.get("/health/live"))[0] == 200
+        start.cancel()
+        await asyncio.gather(start, return_exceptions=True)
+    finally:
+        await service.client.close()
+        await service.stop()
+
+
+async def test_the_readmes_curl_lines_do_what_they_say(youtube: Spawned, tmp_path: Path) -> None:
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    commands = [line for block in blocks for line in re.split(r"(?<!\\)\n", block) if line.startswith("curl")]
+    assert len(commands) >= 4
+    async with served(tmp_path, **egress(youtube)) as service:
+        job_id = ""
+        for command in commands:
+            line = command.replace("http://127.0.0.1:8080", service.url).replace("http://localhost:8080", service.url)
+            line = line.replace("VIDEO_ID", video_id(Kind.SHORT, 9)).replace("JOB_ID", job_id)
+            process = await asyncio.create_subprocess_exec(
+                "sh", "-c", line.replace("curl ", "curl -sS --fail "), cwd=tmp_path, stdout=subprocess.PIPE
+            )
+            output, _ = await process.communicate()
+            assert process.returncode == 0, line
+            if "/extract" in line:
+                match = re.search(rb'"job_id":"([0-9a-f]{34})"', output)
+                assert match
+                job_id = match[1].decode()
+                await service.until(job_id)
+            if "/download/" in line:
+                (file,) = tmp_path.glob("*.mp3")
+                assert file.read_bytes()[:3] == b"ID3"
