@@ -43,7 +43,7 @@ test: lint types core-coverage
 	$(BIN)/pytest -q tests/system
 
 fuzz: .venv/.develops
-	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -q tests/core tests/contract/test_model.py tests/http/test_fuzz.py
+	HYPOTHESIS_PROFILE=soak FUZZ_FACTOR=20 $(BIN)/pytest -q --timeout=3600 tests/core tests/contract/test_model.py tests/http/test_fuzz.py
 
 bench: .venv/.develops
 	$(BIN)/python -m scripts.bench

@@ -7,13 +7,17 @@ the service judges first and sends exactly what was judged.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-_RANGE: Final = re.compile(r"bytes=[ \t]*(?:(?P<first>[0-9]+)-(?P<last>[0-9]*)|-(?P<suffix>[0-9]+))[ \t]*", re.ASCII)
+_RANGE: Final = re.compile(
+    r"bytes=[ \t]*(?:(?P<first>[0-9]+)-(?P<last>[0-9]*)|-(?P<suffix>[0-9]+))[ \t]*", re.ASCII | re.IGNORECASE
+)
 _ENTITY_TAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 MAX_DIGITS: Final = 19
 """A longer number is larger than any file; int() of a very long one is slow."""
+_HUGE: Final = 10**MAX_DIGITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,19 +97,19 @@ def _select(field: str, size_bytes: int) -> Verdict:
     if match is None:
         return Whole()
     if match["suffix"] is not None:
-        length = _number(match["suffix"], size_bytes)
-        return Unsatisfiable() if length == 0 or size_bytes == 0 else Part(size_bytes - length, size_bytes - 1)
-    first = _number(match["first"], size_bytes)
-    last = _number(match["last"], size_bytes - 1) if match["last"] else size_bytes - 1
-    if match["last"] and len(match["last"]) <= MAX_DIGITS and int(match["last"]) < first:
+        length = min(_number(match["suffix"]), size_bytes)
+        return Unsatisfiable() if length == 0 else Part(size_bytes - length, size_bytes - 1)
+    first = _number(match["first"])
+    last = _number(match["last"]) if match["last"] else _HUGE
+    if last < first:
         return Whole()
-    return Unsatisfiable() if first >= size_bytes else Part(first, last)
+    return Unsatisfiable() if first >= size_bytes else Part(first, min(last, size_bytes - 1))
 
 
-def _number(digits: str, ceiling: int) -> int:
-    """The number, or the ceiling if it is larger."""
+def _number(digits: str) -> int:
+    """The number, or one larger than any file."""
     digits = digits.lstrip("0") or "0"
-    return ceiling if len(digits) > MAX_DIGITS else min(int(digits), ceiling)
+    return _HUGE if len(digits) > MAX_DIGITS else int(digits)
 
 
 def _range_applies(if_range: str | None, entity: Entity) -> bool:
@@ -129,6 +133,7 @@ def _date(field: str | None) -> int | None:
         return None
     try:
         moment = parsedate_to_datetime(field)
-        return int(moment.timestamp())
+        # The asctime form names no zone: every HTTP-date is in GMT (section 5.6.7).
+        return int((moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp())
     except (TypeError, ValueError, IndexError, OverflowError):
         return None

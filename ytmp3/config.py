@@ -166,7 +166,9 @@ def _origins(text: str) -> frozenset[str]:
     origins = frozenset(text.replace(",", " ").split())
     for origin in origins:
         parts = urlsplit(origin)
-        if origin != f"{parts.scheme}://{parts.netloc}" or parts.scheme not in {"http", "https"} or "@" in parts.netloc:
+        if origin != f"{parts.scheme}://{parts.netloc}" or parts.scheme not in {"http", "https"}:
+            raise ValueError
+        if not parts.hostname or "@" in parts.netloc:
             raise ValueError
     return origins
 

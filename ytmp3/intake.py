@@ -5,6 +5,7 @@ Also the ways back: a job's ticket for its owner, and its cancellation.
 
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -60,6 +61,8 @@ class Intake:
         self._metrics = metrics
         self._client_max_jobs = client_max_jobs
         self._chance = chance
+        self._arriving: Counter[str] = Counter()
+        """Submissions of each client that the store has not answered yet: they count against its quota."""
 
     async def submit(self, link: str, quality: Quality, client: Client) -> Ticket:
         """Make a job of a link. When it returns, the job is durable.
@@ -133,9 +136,11 @@ class Intake:
             client=client.owner,
         )
         submitted: Submitted | None = None
+        self._arriving[client.owner] += 1
         try:
             submitted = await _translated(self._store.submit(submission, may_create=refusal is None))
         finally:
+            self._arriving -= Counter((client.owner,))
             if refusal is None:
                 if submitted is not None and submitted.outcome is Outcome.CREATED:
                     queue.fill_reservation(submitted.ticket.conversion)
@@ -150,7 +155,8 @@ class Intake:
         if self._board.is_storage_low:
             return StorageFull(retry_after_seconds=STORAGE_RETRY_SECONDS)
         max_jobs = self._client_max_jobs if client.key is None or client.key.max_jobs is None else client.key.max_jobs
-        if max_jobs and self._pool.unfinished_of(client.owner) >= max_jobs:
+        unfinished = self._pool.unfinished_of(client.owner) + self._arriving[client.owner]
+        if max_jobs and unfinished >= max_jobs:
             return ClientQuota(retry_after_seconds=self._pool.slot_wait_seconds())
         return None
 

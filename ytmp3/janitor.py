@@ -47,6 +47,7 @@ class Janitor:
         pool: Pool,
         board: Board,
         metrics: Metrics,
+        stray_file_seconds: float = STRAY_FILE_SECONDS,
     ) -> None:
         self._store = store
         self._storage = storage
@@ -54,6 +55,7 @@ class Janitor:
         self._pool = pool
         self._board = board
         self._metrics = metrics
+        self._stray_file_seconds = stray_file_seconds
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -96,12 +98,15 @@ class Janitor:
         if room == 0 or self._board.is_draining or self._board.is_storage_low or self._pool.blocked_seconds():
             return 0
         adopted = await self._store.adopt(room)
+        surplus = []
         for conversion in adopted:
             # Slots may have been taken while the store answered: what does not fit goes straight back.
             if self._pool.queue.reserve():
                 self._pool.queue.fill_reservation(conversion)
             else:
-                await self._store.release([conversion.lease])
+                surplus.append(conversion.lease)
+        if surplus:
+            await self._store.release(surplus)
         if adopted:
             self._metrics.adopted.inc(len(adopted))
             log.info("conversions adopted", extra={"conversions": len(adopted)})
@@ -120,7 +125,7 @@ class Janitor:
     async def sweep(self) -> int:
         """Remove what dead attempts left, and track files that no record knows. Returns how many track files."""
         await self._storage.sweep()
-        names = await self._storage.names(older_than_seconds=STRAY_FILE_SECONDS)
+        names = await self._storage.names(older_than_seconds=self._stray_file_seconds)
         strays = set(names) - await self._store.known_files(names)
         for name in strays:
             await self._storage.delete(name)

@@ -35,6 +35,8 @@ _WATCH_HOSTS: Final = frozenset(
 )
 _SHORT_HOSTS: Final = frozenset({"youtu.be", "www.youtu.be"})
 _ID_FOLDERS: Final = frozenset({"shorts", "embed", "live", "v", "e", "watch"})
+# Of an id's form, but names of a playlist's and of a channel's player ("embed/live_stream?channel=...").
+_NO_IDS: Final = frozenset({"videoseries", "live_stream"})
 # Spellings that YouTube itself gives out for things other than one video.
 _OTHER_THINGS: Final = re.compile(
     r"/(?:@[^/]+|playlist|channel|c|user|results|feed|hashtag|gaming|clip|post|shorts|live|browse|explore)?(?:/.*)?"
@@ -74,8 +76,7 @@ def _from_watch_host(path: str, query: str) -> str:
         case ["watch" | "watch_popup"]:
             return _from_query(query)
         case [folder, candidate] if folder in _ID_FOLDERS:
-            # "embed/videoseries" has the form of an id, and names a playlist.
-            if candidate == "videoseries":
+            if candidate in _NO_IDS:
                 raise NotAVideo
             return _valid(unquote(candidate))
     if _OTHER_THINGS.fullmatch(path):

@@ -20,7 +20,8 @@ conversion_id: Final[ContextVar[str | None]] = ContextVar("conversion_id", defau
 """The conversion that this task works on; a job's own lines name both its id and this."""
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_MEDIA_QUERY: Final = re.compile(r"(https?://[^\s\"'?]*)\?[^\s\"']*")
+# The whole link is matched, so that a long text is gone through once.
+_LINK: Final = re.compile(r"https?://[^\s\"']*", re.IGNORECASE)
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 MAX_TEXT_CHARACTERS: Final = 4096
 """A longer value is cut: tool output may be a megabyte on one line."""
@@ -69,14 +70,17 @@ def _event(record: logging.LogRecord) -> dict[str, Any]:
             event[name] = value
     event.update((key, _plain(value)) for key, value in vars(record).items() if key not in _STANDARD)
     if record.exc_info:
-        event["traceback"] = clean(logging.Formatter().formatException(record.exc_info))
+        event["traceback"] = clean(logging.Formatter().formatException(record.exc_info), keep_end=True)
     return event
 
 
 def _plain(value: object) -> object:
     match value:
-        case bool() | int() | float() | None:
+        case bool() | float() | None:
             return value
+        case int():
+            # A larger one has no place in the encoder.
+            return value if -(2**63) <= value < 2**63 else str(value)
         case Mapping():
             return {clean(str(key)): _plain(item) for key, item in value.items()}
         case list() | tuple() | set() | frozenset():
@@ -85,11 +89,21 @@ def _plain(value: object) -> object:
             return clean(str(value))
 
 
-def clean(text: str) -> str:
-    """Return `text` on one line, without control or direction characters, without query strings, at most 4096 long."""
-    text = _MEDIA_QUERY.sub(r"\1?...", text)
+def clean(text: str, *, keep_end: bool = False) -> str:
+    """Return `text` on one line, without control or direction characters, without query strings, at most 4096 long.
+
+    `keep_end`: where it is cut, the end stays (a traceback ends with what matters).
+    """
+    text = _LINK.sub(_without_query, text)
     text = _UNSAFE.sub(lambda match: _escaped(match[0]), text)
-    return text if len(text) <= MAX_TEXT_CHARACTERS else text[:MAX_TEXT_CHARACTERS] + "..."
+    if len(text) <= MAX_TEXT_CHARACTERS:
+        return text
+    return "..." + text[-MAX_TEXT_CHARACTERS:] if keep_end else text[:MAX_TEXT_CHARACTERS] + "..."
+
+
+def _without_query(link: re.Match[str]) -> str:
+    address, mark, _ = link[0].partition("?")
+    return address + (mark and "?...")
 
 
 def _escaped(character: str) -> str:

@@ -20,7 +20,7 @@ from msgspec import Struct
 from ytmp3 import logs
 from ytmp3.breaker import Breaker
 from ytmp3.converter import Converted, Converter, Report
-from ytmp3.errors import FAILURES, ConversionError, FailureCode, LeaseLost, StoreDown, StoreError, StoreFull
+from ytmp3.errors import FAILURES, ConversionError, FailureCode, LeaseLost, StoreError
 from ytmp3.job import Conversion, Lease, Stage, Track, retry_delay_seconds, should_retry, track_file_name
 from ytmp3.jobstore import Beat, JobStore
 from ytmp3.metrics import Metrics
@@ -49,6 +49,9 @@ class PoolSettings(Struct, frozen=True, kw_only=True):
     queue_capacity: int
     max_retries: int
     lease_seconds: float
+    progress_seconds: float = PROGRESS_SECONDS
+    store_pause_seconds: float = STORE_PAUSE_SECONDS
+    breaker_seconds: float = BREAKER_SECONDS
 
 
 class Stop(StrEnum):
@@ -102,6 +105,7 @@ class Pool:
         converter: Converter,
         metrics: Metrics,
         chance: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
         self.queue = FairQueue(settings.queue_capacity)
@@ -112,6 +116,7 @@ class Pool:
         self._converter = converter
         self._metrics = metrics
         self._chance = chance
+        self._clock = clock
         self._claiming: dict[str, Conversion] = {}
         self._runs: dict[str, Run] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -132,7 +137,7 @@ class Pool:
 
     def position(self, conversion_id: str) -> int | None:
         """Return the place in this instance's queue; 1 is next."""
-        return self.queue.positions(time.monotonic()).get(conversion_id)
+        return self.queue.positions(self._clock()).get(conversion_id)
 
     def unfinished_of(self, client: str) -> int:
         """Count the conversions that a client has waiting or running here."""
@@ -141,11 +146,11 @@ class Pool:
 
     def slot_wait_seconds(self) -> int:
         """Return the `Retry-After` of a full queue."""
-        return self.pace.slot_wait_seconds(workers=self.settings.workers, now=time.monotonic(), chance=self._chance())
+        return self.pace.slot_wait_seconds(workers=self.settings.workers, now=self._clock(), chance=self._chance())
 
     def blocked_seconds(self) -> int:
         """Return for how long YouTube is not asked; 0 when it is."""
-        now = time.monotonic()
+        now = self._clock()
         return max(1, math.ceil(self.breaker.wait_seconds(now))) if self.breaker.is_open(now) else 0
 
     def take_back(self, conversion_id: str) -> None:
@@ -177,6 +182,8 @@ class Pool:
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
+        # What was being submitted when the drain began has come in by now.
+        await self._release([conversion.lease for conversion in self.queue.take_all()])
         for run in list(self._runs.values()):
             run.stop(Stop.DRAIN)
         with contextlib.suppress(TimeoutError):
@@ -185,11 +192,13 @@ class Pool:
                 await self._idle.wait()
 
     async def close(self) -> None:
-        """End the workers. What still runs keeps its lease and is adopted later."""
+        """End the workers, and give back what they still had, and what has come in since the drain."""
+        leases = [run.conversion.lease for run in self._runs.values()]
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        await self._release([*leases, *(conversion.lease for conversion in self.queue.take_all())])
 
     async def _release(self, leases: list[Lease]) -> None:
         try:
@@ -207,7 +216,7 @@ class Pool:
             if not self._accepts.is_set():
                 await self._release([conversion.lease])
                 continue
-            if self.breaker.is_open(time.monotonic()):
+            if self.breaker.is_open(self._clock()):
                 await self._put_back(conversion)
                 continue
             context = logs.conversion_id.set(conversion.conversion_id)
@@ -228,26 +237,34 @@ class Pool:
     async def _may_start(self) -> None:
         """Return when work may be taken: not draining, and YouTube not refusing this address."""
         await self._accepts.wait()
-        while self.breaker.is_open(time.monotonic()):
-            await asyncio.sleep(BREAKER_SECONDS)
+        while self.breaker.is_open(self._clock()):
+            await asyncio.sleep(self.settings.breaker_seconds)
 
     async def _carry(self, conversion: Conversion) -> None:
-        self.breaker.started(time.monotonic())
+        self.breaker.started(self._clock())
         self._claiming[conversion.conversion_id] = conversion
+        self._idle.clear()
         try:
             claimed = await self._claim(conversion)
         finally:
             del self._claiming[conversion.conversion_id]
+            self._rest()
         if claimed is None:
             return
-        run = self._runs[claimed.conversion_id] = Run(claimed, time.monotonic())
+        if not self._accepts.is_set():
+            await self._release([claimed.lease])
+            return
+        run = self._runs[claimed.conversion_id] = Run(claimed, self._clock())
         self._idle.clear()
         try:
             await self._run(run)
         finally:
             del self._runs[claimed.conversion_id]
-            if not self._runs:
-                self._idle.set()
+            self._rest()
+
+    def _rest(self) -> None:
+        if not self._claiming and not self._runs:
+            self._idle.set()
 
     async def _claim(self, conversion: Conversion) -> Conversion | None:
         while True:
@@ -256,9 +273,12 @@ class Pool:
             except LeaseLost:
                 log.info("not claimed: cancelled or taken over", extra={"conversion_key": conversion.key})
                 return None
-            except (StoreDown, StoreFull) as error:
+            except StoreError as error:
                 self._metrics.store_errors.labels(type(error).__name__).inc()
-                await asyncio.sleep(STORE_PAUSE_SECONDS)
+                if not self._accepts.is_set():
+                    # Draining: whether it was claimed is not known; its lease will run out.
+                    return None
+                await asyncio.sleep(self.settings.store_pause_seconds)
 
     async def _run(self, run: Run) -> None:
         conversion = run.conversion
@@ -272,7 +292,7 @@ class Pool:
             if run.stop_reason is not None:
                 run.task.cancel()
             converted = await run.task
-            self.breaker.passed(time.monotonic())
+            self.breaker.passed(self._clock())
             run.task = None
             await self._publish(run, converted)
         except ConversionError as error:
@@ -280,14 +300,20 @@ class Pool:
         except LeaseLost:
             self._lost(run)
         except asyncio.CancelledError:
-            if run.stop_reason is None:
-                if run.task is not None:
-                    run.task.cancel()
-                    await asyncio.gather(run.task, return_exceptions=True)
+            if run.task is not None:
+                run.task.cancel()
+                await asyncio.gather(run.task, return_exceptions=True)
+            worker = asyncio.current_task()
+            if worker is not None and worker.cancelling():
+                # Also where the run was stopped before: a swallowed cancellation would leave `close` waiting.
                 raise
             await self._settle_stop(run)
         except OSError as error:
             await self._settle_failure(run, ConversionError(FailureCode.LOST, f"storage: {error.strerror}"))
+        except Exception as error:
+            # A bug, ours or a tool's: it costs the conversion an attempt, not three leases and the name of poison.
+            log.exception("conversion failed unexpectedly")
+            await self._settle_failure(run, ConversionError(FailureCode.LOST, type(error).__name__))
         finally:
             if scratch is not None:
                 await self._storage.remove_scratch(scratch)
@@ -298,7 +324,7 @@ class Pool:
         await self._confirm(run)
         lease = run.conversion.lease
         file_name = track_file_name(lease)
-        started_at = time.monotonic()
+        started_at = self._clock()
         published_at = await self._storage.publish(converted.path, file_name)
         track = Track(
             file_name=file_name,
@@ -312,13 +338,13 @@ class Pool:
         except LeaseLost:
             await self._storage.delete(file_name)
             raise
-        seconds = time.monotonic() - run.started_at
-        self.pace.ended(seconds, time.monotonic())
+        seconds = self._clock() - run.started_at
+        self.pace.ended(seconds, self._clock())
         self._metrics.conversions.labels("done", "").inc()
         self._metrics.conversion_seconds.observe(seconds)
         for stage, stage_seconds in converted.stage_seconds.items():
             self._metrics.stage_seconds.labels(stage).observe(stage_seconds)
-        self._metrics.stage_seconds.labels(Stage.PUBLISHING).observe(time.monotonic() - started_at)
+        self._metrics.stage_seconds.labels(Stage.PUBLISHING).observe(self._clock() - started_at)
         log.info("conversion done", extra={"seconds": round(seconds, 3), "size_bytes": track.size_bytes})
 
     async def _confirm(self, run: Run) -> None:
@@ -333,7 +359,7 @@ class Pool:
 
     async def _settle_failure(self, run: Run, error: ConversionError) -> None:
         conversion, code = run.conversion, error.code
-        now = time.monotonic()
+        now = self._clock()
         if FAILURES[code].upstream_block:
             self.breaker.refused(now)
         elif not FAILURES[code].retryable:
@@ -363,13 +389,16 @@ class Pool:
             case Stop.DRAIN:
                 await self._release([run.conversion.lease])
                 log.info("conversion given back")
-            case Stop.CANCELLED:
-                self._metrics.conversions.labels("cancelled", "").inc()
-                log.info("conversion cancelled")
+            case None:
+                await self._settle_failure(run, ConversionError(FailureCode.LOST, "the converter cancelled itself"))
             case _:
                 self._lost(run)
 
     def _lost(self, run: Run) -> None:
+        if run.stop_reason is Stop.CANCELLED:
+            self._metrics.conversions.labels("cancelled", "").inc()
+            log.info("conversion cancelled")
+            return
         self._metrics.leases_lost.inc()
         log.warning("lease lost: nothing was published", extra={"token": run.conversion.token})
 
@@ -382,25 +411,31 @@ class Pool:
         while True:
             try:
                 return await write()
-            except (StoreDown, StoreFull) as error:
+            except LeaseLost:
+                raise
+            except StoreError as error:
                 self._metrics.store_errors.labels(type(error).__name__).inc()
                 log.warning("the store did not take a write, will repeat it", extra={"error": str(error)})
-                await asyncio.sleep(STORE_PAUSE_SECONDS)
+                await asyncio.sleep(self.settings.store_pause_seconds)
 
     # --- the keeper ------------------------------------------------------------------------------------------------
 
     async def _keep(self) -> None:
         """Renew what runs and what waits; carry progress to the store."""
-        renewed_at = time.monotonic()
+        renewed_at = self._clock()
         while True:
-            await asyncio.sleep(PROGRESS_SECONDS)
-            now = time.monotonic()
+            await asyncio.sleep(self.settings.progress_seconds)
+            now = self._clock()
             is_due = now - renewed_at >= self.settings.lease_seconds / LEASE_RENEWALS
             beats = [run.beat() for run in self._runs.values() if is_due or run.is_news]
             if is_due:
                 beats += self._waiting_beats()
-            if beats and await self._renew(beats) and is_due:
-                renewed_at = now
+            try:
+                if beats and await self._renew(beats) and is_due:
+                    renewed_at = now
+            except Exception:
+                # The outermost frame of the keeper: without it every lease would run out.
+                log.exception("leases not renewed")
 
     def _waiting_beats(self) -> list[Beat]:
         return [
@@ -415,10 +450,15 @@ class Pool:
             self._metrics.store_errors.labels(type(error).__name__).inc()
             log.warning("leases not renewed", extra={"conversions": len(beats), "error": str(error)})
             return False
-        for conversion_id in lost:
-            run = self._runs.get(conversion_id)
-            if run is not None:
-                run.stop(Stop.LEASE_LOST)
-            else:
-                self.queue.remove(conversion_id)
+        for lease in (beat.lease for beat in beats):
+            if lease.conversion_id in lost:
+                self._let_go(lease)
         return True
+
+    def _let_go(self, lease: Lease) -> None:
+        """Drop what is held no more under this very token: while the store answered, a worker may have claimed it."""
+        run = self._runs.get(lease.conversion_id)
+        if run is not None and run.conversion.token == lease.token:
+            run.stop(Stop.LEASE_LOST)
+        elif run is None:
+            self.queue.remove(lease.conversion_id, token=lease.token)

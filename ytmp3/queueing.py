@@ -65,7 +65,13 @@ class FairQueue(asyncio.Queue[Conversion]):
         self.put_nowait(conversion)
 
     def put_back(self, conversion: Conversion) -> None:
-        """Return what was just taken to the head of its client's line. Raises asyncio.QueueFull like `put_nowait`."""
+        """Return what was just taken to the head of its client's line.
+
+        Raises:
+            asyncio.QueueFull: its slot has been given away, or set aside, in the meantime.
+        """
+        if self.free_slots == 0:
+            raise asyncio.QueueFull
         self.put_nowait(conversion)
         self._lines[conversion.client].rotate(1)
 
@@ -76,11 +82,11 @@ class FairQueue(asyncio.Queue[Conversion]):
         self._length = 0
         return waiting
 
-    def remove(self, conversion_id: str) -> bool:
-        """Take out a conversion that needs no work any more; its slot is free at once."""
+    def remove(self, conversion_id: str, *, token: int | None = None) -> bool:
+        """Take out a conversion that needs no work any more (under this token, if given); its slot is free at once."""
         for client, line in self._lines.items():
             for item in line:
-                if item.conversion_id == conversion_id:
+                if item.conversion_id == conversion_id and token in {None, item.token}:
                     line.remove(item)
                     self._length -= 1
                     if not line:

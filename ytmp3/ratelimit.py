@@ -76,10 +76,11 @@ class TokenBuckets:
     def _new(self, key: str, now: float) -> Bucket:
         if len(self._buckets) >= self._max_keys and not self._forget_the_idlest(now):
             key = _CROWD
-            if key in self._buckets:
-                return self._filled(key, now)
-        bucket = self._buckets[key] = Bucket(float(self.burst), now)
-        return bucket
+        # Whoever was one of the crowd does not get rid of its debt with a bucket of its own.
+        tokens = self._filled(_CROWD, now).tokens if _CROWD in self._buckets else float(self.burst)
+        if key not in self._buckets:
+            self._buckets[key] = Bucket(tokens, now)
+        return self._buckets[key]
 
     def _forget_the_idlest(self, now: float) -> bool:
         key, bucket = next(iter(self._buckets.items()))

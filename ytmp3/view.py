@@ -16,6 +16,7 @@ from ytmp3.job import Quality, Stage, State, Status, Ticket
 
 MAX_NAME_BYTES: Final = 150
 """Of a download's file name, extension included: file systems stop at 255, some tools earlier (goal S16)."""
+_MAX_STEM_BYTES: Final = MAX_NAME_BYTES - len(".mp3")
 
 _UNSAFE_IN_NAMES: Final = re.compile(r'["\\/:*?<>|%;\x00-\x1f\x7f-\x9f]')
 
@@ -132,7 +133,7 @@ def _attempt(ticket: Ticket) -> int:
 def _error(ticket: Ticket) -> ErrorView | None:
     """The error of a failed job; of one that waits for its next attempt, the last attempt's."""
     code = ticket.conversion.error
-    if code is None or ticket.status in {Status.COMPLETED, Status.CANCELLED}:
+    if code is None or ticket.status not in {Status.PENDING, Status.FAILED}:
         return None
     failure = FAILURES[code]
     return ErrorView(code=code, message=failure.message, retryable=failure.retryable)
@@ -150,7 +151,8 @@ def content_disposition(title: str) -> str:
     """Return a header for a download named after the title: ASCII fallback (RFC 6266) and UTF-8 (RFC 8187)."""
     name = _file_name(title)
     fallback = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    fallback = re.sub(r"[^A-Za-z0-9 ._()&+,=@~!-]", "", fallback).strip(" .") or "track"
+    # Taking characters apart can make them longer, so this is cut too.
+    fallback = re.sub(r"[^A-Za-z0-9 ._()&+,=@~!-]", "", fallback)[:_MAX_STEM_BYTES].strip(" .") or "track"
     return f"attachment; filename=\"{fallback}.mp3\"; filename*=UTF-8''{quote(name, safe='')}.mp3"
 
 
@@ -158,5 +160,5 @@ def _file_name(title: str) -> str:
     # "C": control, format (bidi and zero-width too), surrogate, private and unassigned characters.
     visible = "".join(c for c in unicodedata.normalize("NFC", title) if unicodedata.category(c)[0] != "C" or c == "\t")
     name = re.sub(r"\s+", " ", _UNSAFE_IN_NAMES.sub(" ", visible)).strip(" .")
-    name = name.encode()[: MAX_NAME_BYTES - len(".mp3")].decode(errors="ignore").strip(" .")
+    name = name.encode()[:_MAX_STEM_BYTES].decode(errors="ignore").strip(" .")
     return name or "track"
