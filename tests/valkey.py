@@ -71,6 +71,9 @@ class Valkey:
         """Return a plain client, for looking behind the adapter's back. The caller closes it."""
         return redis.Redis(host="127.0.0.1", port=self.port, password=self.settings.get("requirepass"), protocol=2)
 
+    def _has_ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
     def _wait_until_it_answers(self) -> None:
         give_up_at = time.monotonic() + START_SECONDS
         with contextlib.closing(self.client()) as client:
@@ -78,7 +81,7 @@ class Valkey:
                 try:
                     client.ping()
                 except (redis.ConnectionError, redis.TimeoutError):
-                    if time.monotonic() > give_up_at or (self._process is not None and self._process.poll() is not None):
+                    if time.monotonic() > give_up_at or self._has_ended():
                         raise
                     time.sleep(0.01)
                 else:

@@ -13,10 +13,6 @@ from msgspec import Struct
 MAX_KEYS: Final = 50_000
 """About 10 MB at worst. Only a bucket that is full again is forgotten, which changes nothing for its key."""
 
-_CROWD: Final = ""
-"""The one bucket shared by all new keys while there is no room for theirs."""
-
-
 class Bucket(Struct):
     """The tokens of one key, as they were at a time."""
 
@@ -42,6 +38,8 @@ class TokenBuckets:
         self.burst = burst
         self._max_keys = max_keys
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+        self._crowd = Bucket(float(burst), -math.inf)
+        """Shared by all new keys while there is no room for buckets of theirs."""
 
     def __len__(self) -> int:
         return len(self._buckets)
@@ -67,6 +65,9 @@ class TokenBuckets:
         if bucket is None:
             return self._new(key, now)
         self._buckets.move_to_end(key)
+        return self._refilled(bucket, now)
+
+    def _refilled(self, bucket: Bucket, now: float) -> Bucket:
         elapsed = now - bucket.updated_at
         if elapsed > 0.0:
             bucket.tokens = min(float(self.burst), bucket.tokens + elapsed * self.rate_per_second)
@@ -74,13 +75,12 @@ class TokenBuckets:
         return bucket
 
     def _new(self, key: str, now: float) -> Bucket:
+        crowd = self._refilled(self._crowd, now)
         if len(self._buckets) >= self._max_keys and not self._forget_the_idlest(now):
-            key = _CROWD
+            return crowd
         # Whoever was one of the crowd does not get rid of its debt with a bucket of its own.
-        tokens = self._filled(_CROWD, now).tokens if _CROWD in self._buckets else float(self.burst)
-        if key not in self._buckets:
-            self._buckets[key] = Bucket(tokens, now)
-        return self._buckets[key]
+        bucket = self._buckets[key] = Bucket(crowd.tokens, now)
+        return bucket
 
     def _forget_the_idlest(self, now: float) -> bool:
         key, bucket = next(iter(self._buckets.items()))

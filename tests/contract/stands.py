@@ -92,6 +92,8 @@ class RedisStand:
         self.clock = Clock()
         self._clock = self.clock if clock is None else clock
         self._stores: list[RedisJobStore] = []
+        host, _, port = settings.address.partition(":")
+        self._client = redis.Redis(host=host, port=int(port), protocol=2)
 
     async def open(self, instance: str = "a") -> JobStore:
         store = RedisJobStore(self.settings, POLICY, instance, clock=self._clock)
@@ -102,20 +104,19 @@ class RedisStand:
     async def close(self) -> None:
         while self._stores:
             await self._stores.pop().close()
+        self._client.close()
 
     def indexes(self) -> Indexes:
-        host, _, port = self.settings.address.partition(":")
-        with contextlib.closing(redis.Redis(host=host, port=int(port), protocol=2)) as client:
-            names = cast("list[bytes]", client.keys("ytmp3:*"))
-            return Indexes(
-                serving={
-                    name.decode().partition(":k:")[2]: cast("bytes", client.get(name)).decode()
-                    for name in names
-                    if b":k:" in name
-                },
-                due_at=_scores(client, [name for name in names if name.endswith(b":live")]),
-                expires_at=_scores(client, [name for name in names if name.endswith(b":ended")]),
-            )
+        names = cast("list[bytes]", self._client.keys("ytmp3:*"))
+        return Indexes(
+            serving={
+                name.decode().partition(":k:")[2]: cast("bytes", self._client.get(name)).decode()
+                for name in names
+                if b":k:" in name
+            },
+            due_at=_scores(self._client, [name for name in names if name.endswith(b":live")]),
+            expires_at=_scores(self._client, [name for name in names if name.endswith(b":ended")]),
+        )
 
 
 def _scores(client: redis.Redis, names: list[bytes]) -> dict[str, float]:

@@ -6,6 +6,7 @@ Prints one line of JSON when it is ready (and writes it to --ready-file): proxy,
 import argparse
 import asyncio
 import json
+import logging
 import os
 import signal
 from pathlib import Path
@@ -49,6 +50,8 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=Pace().delay_seconds, help="seconds of kind delayed")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
+    # Clients that go away in mid-answer are this program's business, not news.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     asyncio.run(_serve(arguments))
 
 

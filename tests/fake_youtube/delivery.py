@@ -76,6 +76,10 @@ async def deliver(
     if span is not None and span[0] >= span[1]:
         return web.Response(status=416, headers={"Content-Range": f"bytes */{size}"})
     start, end = span or (0, size)
+    if delivery is Delivery.CUT and start >= size // 2 and request.transport is not None:
+        # A server that went away does not answer again.
+        request.transport.abort()
+        return web.Response()
     headers = {
         "Content-Type": "text/html" if media is Media.HTML else mime_of(media),
         "Accept-Ranges": "bytes",
@@ -85,7 +89,8 @@ async def deliver(
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     response = web.StreamResponse(status=200 if span is None else 206, headers=headers)
     await response.prepare(request)
-    last = size // 2 if delivery in {Delivery.CUT, Delivery.STALLED} else end
+    cut = delivery in {Delivery.CUT, Delivery.CUT_LOOP}
+    last = size // 2 if cut or delivery is Delivery.STALLED else end
     piece = rate // DRIPS_PER_SECOND if delivery is Delivery.SLOW else PIECE_BYTES
     for part in _pieces(body, start, min(end, last), piece):
         await response.write(part)
@@ -94,7 +99,7 @@ async def deliver(
             await asyncio.sleep(1 / DRIPS_PER_SECOND)
     if delivery is Delivery.STALLED:
         await asyncio.sleep(STALL_SECONDS)
-    if delivery is Delivery.CUT and request.transport is not None:
+    if cut and request.transport is not None:
         # The end of the stream before the announced length, as of a server that went away.
         request.transport.close()
         return response

@@ -18,6 +18,8 @@ MESSAGES_FILE: Final = Path(__file__).with_name("messages.json")
 PROBE_SECONDS: Final = 110
 # Short, for the kinds that never answer; long enough for a busy machine.
 SOCKET_SECONDS: Final = 3.0
+# yt-dlp takes these for as long as it is let.
+WITHOUT_END: Final = frozenset({Kind.ENDLESS, Kind.CUT_LOOP})
 MAX_BYTES: Final = 20_000_000
 _ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -29,7 +31,7 @@ MESSAGES: Final[dict[Kind, str]] = {
     Kind.MEDIA_429: r"unable to download video data: HTTP Error 429: Too Many Requests",
     Kind.MEDIA_500: r"Got error: HTTP Error 500: Internal Server Error\. Giving up after \d+ retries",
     Kind.STALLED: r"Got error: The read operation timed out\. Giving up after \d+ retries",
-    Kind.CUT: r"Got error: \d+ bytes read, \d+ more expected\. Giving up after \d+ retries",
+    Kind.CUT: r"Got error: .*Remote end closed connection without response.*\. Giving up after \d+ retries",
     Kind.EMPTY: r"unable to download video data: HTTP Error 416: Requested Range Not Satisfiable",
     # The proxy's refusal.
     Kind.TO_METADATA: r"unable to download video data: HTTP Error 403: Forbidden",
@@ -105,8 +107,7 @@ def ask(youtube: Spawned, folder: Path, videos: Iterable[str], *, download: bool
 
 
 def main() -> None:
-    # An endless body would be taken to its end.
-    kinds = [kind for kind in Kind if kind is not Kind.ENDLESS]
+    kinds = [kind for kind in Kind if kind not in WITHOUT_END]
     with (
         tempfile.TemporaryDirectory() as name,
         spawn(Path(name), prepare=kinds, pace=Pace(delay_seconds=0.5)) as youtube,

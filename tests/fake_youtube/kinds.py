@@ -41,6 +41,7 @@ class Delivery(StrEnum):
     SLOW = auto()
     STALLED = auto()
     CUT = auto()
+    CUT_LOOP = auto()
     CUT_ONCE = auto()
     FORBIDDEN = auto()
     FORBIDDEN_ONCE = auto()
@@ -138,6 +139,7 @@ class Kind(StrEnum):
     FORBIDDEN_ONCE = "once403"
     STALLED = "stalled"
     CUT = "cut"
+    CUT_LOOP = "cutloop"
     HALF = "half"
     HALF_M4A = "halfm4a"
     OVERSTATED = "over"
@@ -227,7 +229,10 @@ BEHAVIOURS: Final[dict[Kind, Behaviour]] = {
     Kind.FORBIDDEN_ONCE: _delivered("first extraction: media 403", "done", Delivery.FORBIDDEN_ONCE),
     # Bad media.
     Kind.STALLED: _delivered("half, then silence", "upstream_timeout", Delivery.STALLED, Media.CLIP),
-    Kind.CUT: _delivered("cut at half, for ever", "upstream_error", Delivery.CUT, Media.CLIP),
+    Kind.CUT: _delivered("cut at half, then no answer", "upstream_error", Delivery.CUT, Media.CLIP),
+    Kind.CUT_LOOP: _delivered(
+        "cut at half, then 206 without a byte: yt-dlp asks for ever", "upstream_timeout", Delivery.CUT_LOOP, Media.CLIP
+    ),
     Kind.HALF: Behaviour(
         says="WebM cut in half, lengths agree", expected="output_truncated", media=Media.HALF, seconds=30
     ),

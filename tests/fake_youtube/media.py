@@ -18,7 +18,7 @@ import imageio_ffmpeg
 from .kinds import Media
 
 # Part of the folder's name: raise it when a recipe below changes.
-VERSION: Final = 1
+VERSION: Final = 2
 RANDOM_BYTES: Final = 64_000
 
 _SOUND: Final = (

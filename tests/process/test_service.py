@@ -81,7 +81,7 @@ async def test_a_hundred_mixed_links_end_as_they_should(youtube: Spawned, tmp_pa
         assert descriptors(service.pid) <= before + 25  # our own idle connections
         tracks = list((tmp_path / "data" / "tracks").iterdir())
         assert len(tracks) == len({link for link in wanted if BEHAVIOURS[link[0]].expected == "done"})
-    assert youtube.trapped == 0
+    assert (youtube.trapped, youtube.refused) == (0, ())
 
 
 async def test_fifty_posts_of_25_spellings_are_one_conversion(youtube: Spawned, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ _YOUTUBE: Final[tuple[tuple[FailureCode, tuple[str, ...]], ...]] = (
         FailureCode.REMOVED,
         (
             r"(?:been|was) removed|no longer available|account .*(?:terminated|closed|suspended)|has closed their",
-            r"violat(?:es|ed|ing|ion)|copyright (?:claim|grounds|infring|strike)|deleted|hate speech|terms of service",
+            r"violat(?:es|ed|ing) |copyright (?:claim|grounds|infring|strike)|deleted|hate speech|terms of service",
         ),
     ),
     (

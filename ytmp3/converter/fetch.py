@@ -74,7 +74,10 @@ class Fetch:
         log_ours, log_theirs = os.pipe()
         news_ours, news_theirs = os.pipe()
         lines = Lines(MAX_LINE_BYTES, self._on_line)
-        self._readers = [Reader(log_ours, self.log.add), Reader(news_ours, lines.add)]
+        news = Reader(news_ours, lines.add)
+        # A child that has said its last word without a word of a cover has none.
+        news.ended.add_done_callback(lambda _: resolve(self.cover, None))
+        self._readers = [Reader(log_ours, self.log.add), news]
         try:
             self._child = await spawner.fork_youtube(extraction, walls, log=log_theirs, news=news_theirs)
         finally:
@@ -124,7 +127,6 @@ class Fetch:
             await self._child.end()
         for reader in self._readers:
             reader.close()
-        resolve(self.cover, None)
 
     @property
     def _tool(self) -> Child:
@@ -134,7 +136,6 @@ class Fetch:
 
     async def _last_words(self) -> None:
         await asyncio.wait([reader.ended for reader in self._readers], timeout=PIPES_SECONDS)
-        resolve(self.cover, None)
 
     def _verdict(self) -> ConversionError:
         if self._error is not None:

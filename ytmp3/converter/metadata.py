@@ -21,7 +21,7 @@ MAX_ANNOUNCED_SECONDS: Final = 10 * 365 * 86400.0
 
 UNTITLED: Final = "Untitled"
 
-_ADDRESS: Final = re.compile(r"(https?://[^/\s\"'?#@]*)[^\s\"']*")
+_ADDRESS: Final = re.compile(r"(https?://)(?:[^/\s\"'@]*@)?([^/\s\"'?#]*)[^\s\"']*")
 _THUMBNAIL: Final = re.compile(r"https://[a-z0-9]+\.(?:ytimg|ggpht)\.com/[A-Za-z0-9_./%?&=;:,+~-]*", re.ASCII)
 # Zero-width joiner and non-joiner carry meaning (emoji, Persian, Indic); every other format character goes.
 _JOINERS: Final = "\u200c\u200d"
@@ -84,4 +84,4 @@ def clean_thumbnail_url(url: object) -> str | None:
 
 def without_queries(text: str) -> str:
     """Return a tool's words with every address cut to its host: media addresses are keys to the media."""
-    return _ADDRESS.sub(r"\1/...", text)
+    return _ADDRESS.sub(r"\1\2/...", text)

@@ -26,6 +26,10 @@ class Mp3Error(Exception):
     """Not one clean MP3 stream; the text says where it stops being one."""
 
 
+class CutError(Mp3Error):
+    """Clean as far as it goes, but its last frame is not all there."""
+
+
 class Frame(Struct, frozen=True):
     """What a frame header says. A header's low bits do not matter to it, so there are few different ones."""
 
@@ -102,7 +106,7 @@ def _walk_frames(content: bytes | mmap.mmap, position: int, end: int, first: Fra
         position += size
         frames += 1
     if position != end:
-        raise Mp3Error("the last frame is cut")
+        raise CutError("the last frame is cut")
     return frames, bitrates
 
 

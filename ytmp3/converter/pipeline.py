@@ -24,7 +24,7 @@ from ytmp3.converter.encoder import Encoder, Order
 from ytmp3.converter.fetch import Fetch
 from ytmp3.converter.ffmpeg import SNIFF_BYTES, demuxer_of, is_streamable
 from ytmp3.converter.metadata import without_queries
-from ytmp3.converter.mp3 import Mp3Error, Stream, walk_file
+from ytmp3.converter.mp3 import CutError, Mp3Error, Stream, walk_file
 from ytmp3.converter.protocol import Extraction, Found, Preload
 from ytmp3.converter.spool import Spool, SpoolReplacedError
 from ytmp3.converter.tag import id3v2_tag
@@ -208,14 +208,7 @@ class _Conversion:
         try:
             found = await self._extract()
             self._progress.extracted(found.metadata)
-            cover = asyncio.create_task(self._make_cover(), name="cover")
-            try:
-                await self._download_and_encode(found)
-                await asyncio.wait([cover], timeout=COVER_GRACE_SECONDS)
-            finally:
-                cover.cancel()
-                await asyncio.wait([cover])
-            picture = None if cover.cancelled() else cover.result()
+            picture = await self._download_and_encode(found)
         finally:
             await self._fetch.end()
         return await self._verify_and_tag(found.metadata, picture)
@@ -239,19 +232,23 @@ class _Conversion:
             max_file_bytes=self._limits.file_bytes,
         )
 
-    async def _download_and_encode(self, found: Found) -> None:
-        tasks = [
-            asyncio.create_task(self._download(), name="download"),
-            asyncio.create_task(self._encode(found), name="encode"),
-        ]
+    async def _download_and_encode(self, found: Found) -> bytes | None:
+        """Do both, and make the cover meanwhile, which is returned if it is there in time."""
+        download = asyncio.create_task(self._download(), name="download")
+        encode = asyncio.create_task(self._encode(found), name="encode")
+        cover = asyncio.create_task(self._make_cover(), name="cover")
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            await asyncio.wait([download, encode], return_when=asyncio.FIRST_EXCEPTION)
+            if download.done() and encode.done():
+                await asyncio.wait([cover], timeout=COVER_GRACE_SECONDS)
         finally:
-            for task in tasks:
+            # All at once: each may have a tool to end, and a tool may take its five seconds.
+            for task in (download, encode, cover):
                 task.cancel()
-            await asyncio.wait(tasks)
-        if errors := [error for task in tasks if not task.cancelled() and (error := task.exception())]:
+            await asyncio.wait([download, encode, cover])
+        if errors := [error for task in (download, encode) if not task.cancelled() and (error := task.exception())]:
             raise _first_cause(errors)
+        return None if cover.cancelled() else cover.result()
 
     async def _download(self) -> None:
         with self._progress.timing(Stage.DOWNLOADING):
@@ -380,6 +377,8 @@ def _assemble(encoded: Path, tag: bytes, target: Path) -> tuple[Stream, int, str
     """
     try:
         stream = walk_file(encoded)
+    except CutError as error:
+        raise ConversionError(FailureCode.OUTPUT_TRUNCATED, f"the encoder's output: {error}") from error
     except Mp3Error as error:
         raise ConversionError(FailureCode.MEDIA_INVALID, f"the encoder's output: {error}") from error
     digest = hashlib.sha256(tag)

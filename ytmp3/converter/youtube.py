@@ -16,6 +16,8 @@ import re
 import subprocess
 import sys
 import traceback
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from importlib import metadata as packages
 from pathlib import Path
@@ -67,6 +69,11 @@ FORMAT: Final = (
     "bestaudio[protocol=https]/best[protocol=https][acodec!=none]/bestaudio[protocol=m3u8_native]"
     "/best[protocol=m3u8_native][acodec!=none]"
 )
+
+HOSTS: Final = frozenset(
+    {"youtube.com", "youtube-nocookie.com", "youtubei.googleapis.com", "googlevideo.com", "ytimg.com", "ggpht.com"}
+)
+"""Where an extraction or a download may lead: a redirect anywhere else, perhaps into our own network, is not taken."""
 
 _LETTERBOXED: Final = re.compile(r"/(?:hqdefault|sddefault|0)\.jpg$")
 
@@ -150,7 +157,8 @@ class Youtube:
         except RefusedError as refusal:
             say(Refusal(code=refusal.code.value, reason=_shown(str(refusal))))
         except Exception as error:
-            traceback.print_exc()
+            if not isinstance(error, YoutubeDLError):
+                traceback.print_exc()
             warnings = " | ".join(self._downloader.warnings)
             say(ToolError(message=_shown(f"{type(error).__name__}: {error}"), warnings=_shown(warnings)))
         else:
@@ -194,8 +202,40 @@ class _Downloader(YoutubeDL):  # type: ignore[misc]
     def build_request_director(self, handlers: Any, preferences: Any = None) -> RequestDirector:
         """Use urllib only, whatever other HTTP libraries happen to be installed."""
         director = super().build_request_director([UrllibRH])
-        director.handlers["Urllib"]._make_sslcontext = lambda legacy_ssl_support=None: self._preloaded_tls  # noqa: ARG005
+        handler = director.handlers["Urllib"]
+        handler._make_sslcontext = lambda legacy_ssl_support=None: self._preloaded_tls  # noqa: ARG005
+        make_opener = handler._create_instance
+
+        def make_guarded_opener(**settings: Any) -> urllib.request.OpenerDirector:
+            opener: urllib.request.OpenerDirector = make_opener(**settings)
+            opener.add_handler(_YoutubeOnly())
+            return opener
+
+        handler._create_instance = make_guarded_opener
         return director
+
+
+class _YoutubeOnly(urllib.request.BaseHandler):
+    """Lets a request go to YouTube's hosts over TLS only. urllib asks it again for every hop of a redirect."""
+
+    def https_request(self, request: urllib.request.Request) -> urllib.request.Request:
+        if not is_youtube_address(request.full_url):
+            # Worded like what YouTube's own refusal gives, so that it is classified as one.
+            raise urllib.error.URLError("redirected away from YouTube: HTTP Error 403: Forbidden")
+        return request
+
+    http_request = ftp_request = https_request
+
+
+def is_youtube_address(url: str) -> bool:
+    """Whether a request may go there: https, the usual port, a host of YouTube's."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return (
+        parts.scheme == "https"
+        and parts.port in {None, 443}
+        and any(host == known or host.endswith(f".{known}") for known in HOSTS)
+    )
 
 
 class _Rehearsal(_Downloader):

@@ -178,8 +178,8 @@ class RedisJobStore:
     async def counts(self) -> Counts:
         """See the Protocol. Exact when nothing changes meanwhile: the shards are not read at one instant."""
         replies = await self._link.exchange(self._tallies, len(SHARDS), patience_seconds=HANDLER_SECONDS)
-        columns = zip(*self._sound(replies), strict=True)
-        return counts_of({state: sum(int(n or 0) for n in column) for state, column in zip(STATES, columns, strict=True)})
+        columns = zip(STATES, zip(*self._sound(replies), strict=True), strict=True)
+        return counts_of({state: sum(int(tally or 0) for tally in column) for state, column in columns})
 
     async def _handle(self, script: str, some_id: str, *arguments: Argument) -> Reply:
         """Run a script for an HTTP request that waits."""

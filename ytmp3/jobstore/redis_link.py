@@ -22,11 +22,12 @@ from redis.exceptions import ConnectionError as Disconnected
 
 from ytmp3.errors import StoreDown, StoreError, StoreFull, StoreUnusable
 
-HANDLER_SECONDS: Final = 0.25
-"""The patience of a call that an HTTP request waits for: with its own work, the answer is out within 300 ms."""
+HANDLER_SECONDS: Final = 0.22
+"""The patience of a call that an HTTP request waits for: with STALL_SECONDS 250 ms, so the answer is out within 300."""
 WORKER_SECONDS: Final = 2.0
 """The patience of a call that only a worker or the janitor waits for."""
-STALL_SECONDS: Final = 0.01
+STALL_SECONDS: Final = 0.03
+"""The moment that follows each deadline (see `_deadline`)."""
 CONNECT_SECONDS: Final = 2.0
 REST_SECONDS: Final = 0.15
 """After a failure, calls fail at once for so long; then one call tries for all."""

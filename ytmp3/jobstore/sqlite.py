@@ -97,7 +97,8 @@ class SqliteJobStore:
         """Return at once while commits succeed; after one that failed, try another."""
         opened, writer = self._opened
         if writer.trouble is not None:
-            await writer.run(opened.ledger.probe)
+            await writer.run(opened.ledger.occupy)
+            await writer.run(opened.ledger.vacate)
 
     async def submit(self, submission: Submission, *, may_create: bool) -> Submitted | None:
         return await self._run(lambda ledger: ledger.submit(submission, may_create=may_create))
@@ -178,7 +179,6 @@ class SqliteJobStore:
 
     def _open(self) -> _Opened:
         with contextlib.ExitStack() as undo:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = lock(self._path, wait_seconds=self._lock_wait_seconds)
             undo.callback(os.close, descriptor)
             connection = open_for_writing(self._path)

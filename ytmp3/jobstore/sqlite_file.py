@@ -62,6 +62,7 @@ def lock(path: Path, *, wait_seconds: float) -> int:
     """
     name = path.with_name(path.name + ".lock")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StoreUnusable(f"{path}: cannot be locked: {error.strerror}") from None

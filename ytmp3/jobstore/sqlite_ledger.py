@@ -27,6 +27,8 @@ from ytmp3.jobstore.records import (
     unknown_fields,
 )
 
+PROBE_BYTES: Final = 64 * 1024
+"""A submission writes up to ten pages of 4 KiB to the log."""
 _COLUMNS: Final = "serial, serving, riders, jobs, record"
 SELECT_TICKET: Final = """
     SELECT jobs.record, conversions.record FROM jobs JOIN conversions USING (serial) WHERE jobs.job_id = ?
@@ -172,9 +174,13 @@ class Ledger:
                 file_names.append(row.conversion.track.file_name)
         return file_names
 
-    def probe(self) -> None:
-        """Write something that changes nothing."""
-        self._tally(State.QUEUED, 0, always=True)
+    def occupy(self) -> None:
+        """Take more space than a submission does, under a name that is no job's."""
+        self.connection.execute("INSERT OR REPLACE INTO jobs VALUES ('', 0, zeroblob(?))", (PROBE_BYTES,))
+
+    def vacate(self) -> None:
+        """Undo `occupy`."""
+        self.connection.execute("DELETE FROM jobs WHERE job_id = ''")
 
     def _attach(self, submission: Submission) -> Ticket | None:
         now = self.clock()
@@ -294,8 +300,8 @@ class Ledger:
             self._tally(conversion.state, row.riders)
         return conversion
 
-    def _tally(self, state: State, change: int, *, always: bool = False) -> None:
-        if change or always:
+    def _tally(self, state: State, change: int) -> None:
+        if change:
             self.connection.execute("UPDATE tallies SET jobs = jobs + ? WHERE state = ?", (change, state.value))
 
 

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Final, Generic, TypeVar
 
-from ytmp3.errors import LeaseLost, StoreDown, StoreError, StoreFull
+from ytmp3.errors import LeaseLost, StoreDown, StoreError
 from ytmp3.jobstore.sqlite_file import translation
 
 GROUP_SIZE: Final = 256
@@ -130,7 +130,7 @@ class Writer:
             for order in group:
                 order.attempt()
             self._connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - the outermost frame of every operation: its caller is told
+        except Exception as error:
             return self._rolled_back(error)
         self.trouble = None
         return None
@@ -143,14 +143,10 @@ class Writer:
         if not isinstance(error, sqlite3.Error):
             return error
         self.trouble = translation(self._path, error)
-        if isinstance(self.trouble, StoreFull):
-            self._make_room()
-        return self.trouble
-
-    def _make_room(self) -> None:
-        """Move the log into the file: its space serves the next commits (a smaller one may still fit)."""
+        # If the disk is full, moving the log into the file gives the next commits the log's space.
         with contextlib.suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
+        return self.trouble
 
 
 def _settle(group: list[_Order[object]]) -> None:

@@ -1,0 +1,124 @@
+"""Codes are a promise to clients: they are written down here a second time, and must not change by accident."""
+
+import pytest
+
+from ytmp3 import errors
+from ytmp3.errors import FAILURES, ConversionError, FailureCode, RequestError, StoreError, Ytmp3Error
+
+STATUS_OF_CODE = {
+    "invalid_json": 400,
+    "invalid_field": 400,
+    "unauthorized": 401,
+    "not_found": 404,
+    "job_unknown": 404,
+    "method_not_allowed": 405,
+    "request_timeout": 408,
+    "not_ready": 409,
+    "gone": 410,
+    "precondition_failed": 412,
+    "body_too_large": 413,
+    "unsupported_media_type": 415,
+    "range_not_satisfiable": 416,
+    "expectation_failed": 417,
+    "unsupported_url": 422,
+    "not_a_video": 422,
+    "rate_limited": 429,
+    "client_quota": 429,
+    "queue_full": 503,
+    "storage_full": 503,
+    "store_unavailable": 503,
+    "draining": 503,
+    "upstream_blocked": 503,
+    "too_many_downloads": 503,
+}
+
+RETRYABLE = {
+    "bot_check",
+    "rate_limited_upstream",
+    "upstream_error",
+    "upstream_timeout",
+    "output_truncated",
+    "tool_missing",
+    "lost",
+}
+FINAL = {
+    "video_unavailable",
+    "private",
+    "removed",
+    "members_only",
+    "age_restricted",
+    "region_blocked",
+    "live",
+    "upcoming",
+    "too_long",
+    "too_large",
+    "no_audio",
+    "drm",
+    "media_invalid",
+    "poison",
+}
+
+
+def kinds_of_request_error() -> list[type[RequestError]]:
+    return RequestError.__subclasses__()
+
+
+def test_every_request_error_has_its_code_and_status() -> None:
+    kinds = kinds_of_request_error()
+    assert {kind.code: int(kind.status) for kind in kinds} == STATUS_OF_CODE
+    assert len(kinds) == len(STATUS_OF_CODE)
+
+
+@pytest.mark.parametrize("kind", kinds_of_request_error(), ids=lambda kind: kind.code)
+def test_every_request_error_has_a_text_for_the_public(kind: type[RequestError]) -> None:
+    assert kind.detail.endswith(".")
+    assert len(kind.detail) < 120
+
+
+def test_a_request_error_carries_its_text_and_when_to_come_back() -> None:
+    plain = errors.QueueFull()
+    assert plain.public_detail == errors.QueueFull.detail
+    assert plain.retry_after_seconds is None
+    told = errors.InvalidField("A field is given twice.", retry_after_seconds=7)
+    assert (told.public_detail, told.retry_after_seconds, str(told)) == (
+        "A field is given twice.", 7, "A field is given twice.",
+    )  # fmt: skip
+
+
+def test_some_request_errors_carry_more() -> None:
+    assert errors.MethodNotAllowed(frozenset({"GET"})).allowed == {"GET"}
+    assert errors.RangeNotSatisfiable(10).size_bytes == 10
+    gone = errors.TrackGone("expired", "The track is no longer kept.")
+    assert (gone.reason_code, gone.public_detail) == ("expired", "The track is no longer kept.")
+
+
+def test_the_codes_of_failed_jobs_are_these() -> None:
+    assert {code.value for code in FailureCode} == RETRYABLE | FINAL
+    assert not RETRYABLE & FINAL
+
+
+@pytest.mark.parametrize("code", list(FailureCode))
+def test_every_failure_code_says_whether_to_try_again(code: FailureCode) -> None:
+    failure = FAILURES[code]
+    assert failure.retryable == (code.value in RETRYABLE)
+    assert failure.message.endswith(".")
+    assert failure.upstream_block == (code.value in {"bot_check", "rate_limited_upstream"})
+
+
+def test_no_failure_is_without_a_code() -> None:
+    assert set(FAILURES) == set(FailureCode)
+
+
+def test_a_conversion_error_keeps_its_reason_for_the_log() -> None:
+    error = ConversionError(FailureCode.PRIVATE, "as yt-dlp said")
+    assert (str(error), error.reason) == ("private: as yt-dlp said", "as yt-dlp said")
+    assert error.failure is FAILURES[FailureCode.PRIVATE]
+    assert str(ConversionError(FailureCode.PRIVATE)) == "private"
+
+
+def test_everything_raised_on_purpose_has_one_root() -> None:
+    for kind in (RequestError, ConversionError, StoreError):
+        assert issubclass(kind, Ytmp3Error)
+    assert {kind.__name__ for kind in StoreError.__subclasses__()} == {
+        "StoreDown", "StoreFull", "StoreUnusable", "LeaseLost",
+    }  # fmt: skip

@@ -1,0 +1,190 @@
+"""Token buckets: in no span of time more than burst + rate * time, whatever the clock and the crowd do (L03, L13)."""
+
+import math
+import random
+from collections import deque
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ytmp3.ratelimit import TokenBuckets
+
+TOLERANCE = 1e-6
+"""Of a token: sums of floats."""
+
+
+class Meter:
+    """Checks admissions against the definition, for every window at once.
+
+    With D(t) = admitted before t - rate * t, no window [s, t] holds more than burst + rate * (t - s) exactly if
+    D(t) + 1 - min over s <= t of D(s) never exceeds burst.
+    """
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self.rate = rate
+        self.burst = burst
+        self.admitted = 0
+        self.lowest = math.inf
+
+    def admit(self, at: float) -> None:
+        depth = self.admitted - self.rate * at
+        self.lowest = min(self.lowest, depth)
+        self.admitted += 1
+        assert depth + 1 - self.lowest <= self.burst + TOLERANCE
+
+
+def true_times(rng: random.Random, events: int) -> Iterable[float]:
+    now = 0.0
+    for _ in range(events):
+        now += rng.choice((0.0, 0.0, rng.expovariate(2000), rng.expovariate(100), rng.expovariate(2)))
+        yield now
+
+
+def test_no_window_admits_more_than_burst_and_rate_in_100_000_events() -> None:
+    for seed, (rate, burst) in enumerate([(100.0, 200), (0.5, 1), (7.3, 10), (1000.0, 5)]):
+        rng = random.Random(seed)
+        buckets = TokenBuckets(rate_per_second=rate, burst=burst)
+        meter = Meter(rate, burst)
+        for now in true_times(rng, 25_000):
+            if buckets.take("k", now):
+                meter.admit(now)
+        assert meter.admitted > burst
+
+
+@given(
+    st.floats(0.1, 1000),
+    st.integers(1, 50),
+    st.lists(st.tuples(st.floats(0, 3), st.floats(-5, 0)), min_size=1, max_size=60),
+)
+def test_a_clock_that_steps_back_admits_no_more(
+    rate: float, burst: int, steps: list[tuple[float, float]]
+) -> None:
+    buckets = TokenBuckets(rate_per_second=rate, burst=burst)
+    meter = Meter(rate, burst)
+    true_now, clock_error = 0.0, 0.0
+    for passed, setback in steps:
+        true_now += passed
+        clock_error += setback
+        while buckets.take("k", true_now + clock_error):
+            meter.admit(true_now)
+
+
+def test_a_full_bucket_admits_its_burst_and_then_its_rate() -> None:
+    buckets = TokenBuckets(rate_per_second=10.0, burst=5)
+    assert [buckets.take("k", 0.0) for _ in range(6)] == [True] * 5 + [False]
+    assert not buckets.take("k", 0.0999)
+    assert buckets.take("k", 0.1001)
+    assert not buckets.take("k", 0.1002)
+    assert [buckets.take("k", 1000.0) for _ in range(6)] == [True] * 5 + [False]
+
+
+def test_what_is_refused_costs_nothing() -> None:
+    buckets = TokenBuckets(rate_per_second=1.0, burst=1)
+    assert buckets.take("k", 0.0)
+    for tenth in range(10):
+        assert not buckets.take("k", tenth / 10)
+    assert buckets.take("k", 1.0)
+
+
+def test_keys_do_not_share_a_bucket() -> None:
+    buckets = TokenBuckets(rate_per_second=1.0, burst=1)
+    assert buckets.take("a", 0.0)
+    assert buckets.take("b", 0.0)
+    assert not buckets.take("a", 0.0)
+
+
+@given(
+    st.floats(0.1, 1000),
+    st.integers(1, 20),
+    st.lists(st.tuples(st.sampled_from("ab"), st.floats(-1, 2)), max_size=50),
+)
+def test_a_look_tells_what_a_take_will_find(rate: float, burst: int, steps: list[tuple[str, float]]) -> None:
+    buckets = TokenBuckets(rate_per_second=rate, burst=burst)
+    now = 0.0
+    for key, passed in steps:
+        now += passed
+        verdict = buckets.peek(key, now)
+        assert verdict == buckets.peek(key, now)
+        assert verdict.allowed == (verdict.remaining >= 1) == (verdict.wait_seconds == 0.0)
+        assert 0 <= verdict.remaining <= burst
+        assert buckets.take(key, now) == verdict.allowed
+
+
+@given(st.floats(0.1, 1000), st.integers(1, 20), st.floats(0, 1e6))
+def test_whoever_waits_as_told_is_admitted(rate: float, burst: int, start: float) -> None:
+    buckets = TokenBuckets(rate_per_second=rate, burst=burst)
+    while buckets.take("k", start):
+        pass
+    # Retry-After is in whole seconds, and at least one.
+    wait = max(1, math.ceil(buckets.peek("k", start).wait_seconds))
+    assert buckets.take("k", start + wait + TOLERANCE)
+
+
+def test_the_number_of_buckets_is_bounded_whoever_comes() -> None:
+    # Goal L13 with a fiftieth of its 10^6 addresses; the bound is what counts.
+    buckets = TokenBuckets(rate_per_second=1.0, burst=2, max_keys=500)
+    for number in range(20_000):
+        buckets.take(f"addr:2001:db8:{number:x}::/64", number / 10_000)
+        assert len(buckets) <= 500
+    for number in range(20_000):
+        buckets.take(f"addr:{number}", 100.0 + number)
+    assert len(buckets) <= 500
+
+
+def test_a_crowd_does_not_make_the_limiter_forget_who_is_over_the_limit() -> None:
+    buckets = TokenBuckets(rate_per_second=1.0, burst=3, max_keys=50)
+    meter = Meter(1.0, 3)
+    rng = random.Random(1)
+    now = 0.0
+    for number in range(20_000):
+        now += rng.expovariate(200)
+        buckets.take(f"addr:{number}", now)
+        if buckets.take("greedy", now):
+            meter.admit(now)
+    assert meter.admitted > 10
+
+
+def test_no_one_gets_rid_of_a_debt_by_leaving_the_crowd() -> None:
+    # Full of buckets that are not full: the new ones share one. When room appears, the debt goes along.
+    buckets = TokenBuckets(rate_per_second=1.0, burst=10, max_keys=2)
+    assert buckets.take("a", 0.0)
+    assert buckets.take("b", 0.0)
+    assert [buckets.take("c", 0.5) for _ in range(11)] == [True] * 10 + [False]
+    assert len(buckets) == 2
+    assert not buckets.take("d", 0.5)
+    # "a" and "b" are full again and forgotten for "c" and "d".
+    assert [buckets.take("c", 1.5) for _ in range(2)] == [True, False]
+    assert [buckets.take("d", 2.5) for _ in range(3)] == [True, True, False]
+
+
+@pytest.mark.parametrize("max_keys", [1, 2, 5])
+def test_every_key_is_held_to_the_limit_in_any_crowd(max_keys: int) -> None:
+    for seed in range(20):
+        rng = random.Random(seed)
+        buckets = TokenBuckets(rate_per_second=1.0, burst=3, max_keys=max_keys)
+        meters = {key: Meter(1.0, 3) for key in "abcdefgh"}
+        for now in true_times(rng, 500):
+            key = rng.choice("abcdefgh")
+            if buckets.take(key, now):
+                meters[key].admit(now)
+            assert len(buckets) <= max_keys
+
+
+def test_a_full_bucket_is_forgotten_before_a_used_one() -> None:
+    buckets = TokenBuckets(rate_per_second=1.0, burst=2, max_keys=2)
+    buckets.take("old", 0.0)
+    buckets.take("young", 10.0)
+    buckets.take("new", 10.0)
+    assert len(buckets) == 2
+    assert buckets.peek("young", 10.0).remaining == 1
+
+
+def test_a_meter_finds_a_window_that_is_too_full() -> None:
+    times: deque[float] = deque([0.0, 0.0, 0.5])
+    meter = Meter(1.0, 2)
+    meter.admit(times.popleft())
+    meter.admit(times.popleft())
+    with pytest.raises(AssertionError):
+        meter.admit(times.popleft())

@@ -1,0 +1,265 @@
+"""What clients read: every field in every status, and names for downloads that no title can spoil (goal S16)."""
+
+import random
+import sys
+import unicodedata
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from email.message import Message
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp.multipart import content_disposition_filename, parse_content_disposition
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from tests.core.values import METADATA, NOW, TRACK, conversion, ticket
+from ytmp3 import job
+from ytmp3.converter import Report
+from ytmp3.errors import FailureCode
+from ytmp3.job import Conversion, Stage, State, Ticket
+from ytmp3.view import MAX_NAME_BYTES, JobView, Live, content_disposition, job_view
+
+
+def moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def seen(of: Ticket, **live: Any) -> dict[str, Any]:
+    return asdict(job_view(of, Live(**live)))
+
+
+RUNNING = job.claimed(conversion(token=1), now=NOW + 2, until=NOW + 32)
+DONE = job.finished(RUNNING, TRACK, METADATA, now=NOW + 22, expires_at=NOW + 86_422)
+FAILED = job.failed(RUNNING, FailureCode.PRIVATE, now=NOW + 5, expires_at=NOW + 86_405)
+RETRYING = job.retried(RUNNING, FailureCode.UPSTREAM_TIMEOUT, due_at=NOW + 9)
+
+NOTHING_YET = {
+    "job_id": "ab" + "1" * 32,
+    "status": "pending",
+    "stage": "queued",
+    "progress": 0.0,
+    "queue_position": None,
+    "eta_seconds": None,
+    "deduplicated": False,
+    "url": "https://www.youtube.com/watch?v=dQw4w9WgXcQ",
+    "video_id": "dQw4w9WgXcQ",
+    "quality": "192k",
+    "metadata": None,
+    "attempt": 0,
+    "error": None,
+    "created_at": moment(NOW),
+    "started_at": None,
+    "completed_at": None,
+    "expires_at": None,
+    "file": None,
+    "status_url": "/status/ab" + "1" * 32,
+    "download_url": None,
+}
+SHOWN_METADATA = {
+    "title": "A song", "uploader": "Someone", "duration_seconds": 212.0, "thumbnail_url": "https://i.ytimg.com/x",
+}  # fmt: skip
+
+
+def test_a_pending_job() -> None:
+    assert seen(ticket(conversion()), queue_position=3, eta_seconds=40) == NOTHING_YET | {
+        "queue_position": 3,
+        "eta_seconds": 40,
+    }
+
+
+def test_the_recorded_position_serves_where_this_instance_knows_none() -> None:
+    assert seen(ticket(replace(conversion(), queue_position=7)))["queue_position"] == 7
+
+
+def test_a_processing_job_shows_the_live_report() -> None:
+    report = Report(stage=Stage.CONVERTING, progress=0.123456, metadata=METADATA)
+    assert seen(ticket(RUNNING), report=report, eta_seconds=9, queue_position=5) == NOTHING_YET | {
+        "status": "processing",
+        "stage": "converting",
+        "progress": 0.1235,
+        "eta_seconds": 9,
+        "metadata": SHOWN_METADATA,
+        "attempt": 1,
+        "started_at": moment(NOW + 2),
+    }
+
+
+def test_a_processing_job_of_another_instance_shows_the_record() -> None:
+    recorded = replace(RUNNING, stage=Stage.DOWNLOADING, progress=0.4, metadata=METADATA)
+    shown = seen(ticket(recorded))
+    assert (shown["stage"], shown["progress"], shown["metadata"]) == ("downloading", 0.4, SHOWN_METADATA)
+
+
+def test_a_report_without_metadata_shows_none() -> None:
+    assert seen(ticket(RUNNING), report=Report(stage=Stage.EXTRACTING, progress=0.0))["metadata"] is None
+
+
+def test_a_completed_job() -> None:
+    assert seen(ticket(DONE, deduplicated=True), eta_seconds=4, queue_position=1) == NOTHING_YET | {
+        "status": "completed",
+        "stage": "done",
+        "progress": 1.0,
+        "deduplicated": True,
+        "metadata": SHOWN_METADATA,
+        "attempt": 1,
+        "started_at": moment(NOW + 2),
+        "completed_at": moment(NOW + 22),
+        "expires_at": moment(NOW + 86_422),
+        "file": {"size_bytes": 5_000_000, "duration_seconds": 212.1, "sha256": "cd" * 32},
+        "download_url": "/download/ab" + "1" * 32 + ".mp3",
+    }
+
+
+def test_a_failed_job() -> None:
+    assert seen(ticket(FAILED)) == NOTHING_YET | {
+        "status": "failed",
+        "stage": "extracting",
+        "attempt": 1,
+        "error": {"code": "private", "message": "The video is private.", "retryable": False},
+        "started_at": moment(NOW + 2),
+        "completed_at": moment(NOW + 5),
+        "expires_at": moment(NOW + 86_405),
+    }
+
+
+@pytest.mark.parametrize("of", [conversion(), RUNNING, DONE, FAILED])
+def test_a_cancelled_job_shows_its_own_end_and_no_file(of: Conversion) -> None:
+    shown = seen(ticket(of, cancelled_at=NOW + 60), eta_seconds=5, queue_position=2)
+    assert shown["status"] == "cancelled"
+    assert shown["completed_at"] == moment(NOW + 60)
+    assert [shown[name] for name in ("file", "download_url", "error", "eta_seconds", "queue_position")] == [None] * 5
+
+
+def test_a_job_that_waits_for_its_next_attempt_tells_why() -> None:
+    shown = seen(ticket(RETRYING))
+    assert (shown["status"], shown["attempt"]) == ("pending", 1)
+    assert shown["error"] == {
+        "code": "upstream_timeout", "message": "YouTube did not answer in time.", "retryable": True,
+    }  # fmt: skip
+
+
+def test_a_job_in_its_next_attempt_has_no_error() -> None:
+    again = job.claimed(job.held(RETRYING, "a", NOW + 40), now=NOW + 10, until=NOW + 40)
+    shown = seen(ticket(again))
+    assert (shown["status"], shown["attempt"], shown["error"]) == ("processing", 2, None)
+
+
+@pytest.mark.parametrize(
+    ("of", "attempt"),
+    [
+        (conversion(), 0),
+        (RUNNING, 1),
+        (RETRYING, 1),
+        (job.orphaned(RUNNING, due_at=NOW), 1),
+        (job.released(RUNNING, due_at=NOW), 0),
+        (DONE, 1),
+        (replace(DONE, attempts=2, crashes=1), 4),
+        (FAILED, 1),
+        (replace(FAILED, attempts=4), 4),
+    ],
+)
+def test_the_attempt_counts_from_one_and_crashes_count(of: Conversion, attempt: int) -> None:
+    assert seen(ticket(of))["attempt"] == attempt
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_no_field_is_ever_absent_and_times_are_rfc_3339(state: State) -> None:
+    view = job_view(ticket(replace(conversion(state=state), expires_at=NOW + 0.12345)), Live())
+    document = orjson.loads(orjson.dumps(view, option=orjson.OPT_UTC_Z))
+    assert set(document) == {field.name for field in fields(JobView)}
+    assert document["created_at"] == "2023-11-14T22:13:20Z"
+    assert document["expires_at"] == "2023-11-14T22:13:20.123000Z"
+
+
+# Names of downloads
+
+FORBIDDEN = set('"\\/:*?<>|%;')
+BIDI = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def check_header(title: str) -> str:
+    """Hold the header for `title` to every rule; return the name that a client will use."""
+    header = content_disposition(title)
+    assert header.isascii()
+    assert header.isprintable()
+    # Python's mail parser reads the fallback, aiohttp's (RFC 6266) the extended name: neither is our own.
+    message = Message()
+    message["Content-Disposition"] = header
+    assert message.get_content_disposition() == "attachment"
+    fallback = message.get_param("filename", header="content-disposition")
+    assert isinstance(fallback, str)
+    kind, parameters = parse_content_disposition(header)
+    assert kind == "attachment"
+    assert set(parameters) == {"filename", "filename*"}
+    name = content_disposition_filename(parameters)
+    assert name is not None
+    for text in (fallback, name):
+        assert text.endswith(".mp3")
+        assert len(text.encode()) <= MAX_NAME_BYTES
+        assert text != ".mp3"
+        assert not text.startswith((".", " "))
+        assert text.removesuffix(".mp3") == text.removesuffix(".mp3").strip(" .")
+        assert not FORBIDDEN & set(text)
+        assert not BIDI & set(text)
+        assert not [c for c in text if unicodedata.category(c)[0] == "C"]
+    return name
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        ("A song", "A song.mp3"),
+        ("Tür & Ångström – “live”", "Tür & Ångström – “live”.mp3"),
+        ("日本語の歌", "日本語の歌.mp3"),
+        ("😀 party", "😀 party.mp3"),
+        ('AC/DC "T.N.T" 100%', "AC DC T.N.T 100.mp3"),
+        ("a\r\nX-Evil: 1", "aX-Evil 1.mp3"),
+        ("a\tb", "a b.mp3"),
+        ("\x00\x7f\x85\ud800", "track.mp3"),
+        ("\u202egnp.exe", "gnp.exe.mp3"),
+        ("", "track.mp3"),
+        ("   ", "track.mp3"),
+        ("...", "track.mp3"),
+        ("../../etc/passwd", "etc passwd.mp3"),
+        (".hidden", "hidden.mp3"),
+        ("<script>alert(1)</script>", "script alert(1) script.mp3"),
+        ('","x":"', ", x.mp3"),
+        ("ü" * 200, "ü" * 73 + ".mp3"),
+        ("a" * 145 + "ü", "a" * 145 + ".mp3"),
+        ("e\u0301", "é.mp3"),
+    ],
+)
+def test_a_title_becomes_a_name(title: str, name: str) -> None:
+    assert check_header(title) == name
+
+
+def test_a_fallback_that_grows_when_taken_apart_is_cut_too() -> None:
+    # U+33AF is three bytes and becomes "rads2": five.
+    check_header("\u33af" * 48)
+    check_header("\ufdfa" * 48)
+
+
+def test_10_000_hostile_titles_make_headers_that_read_back() -> None:
+    rng = random.Random(6266)
+    alphabets = (
+        [chr(n) for n in range(0x100)],
+        list('"\\/;=%\'*(){}[]<>:?|\r\n\t\x00\x1b ') + list("ab.é"),
+        [*BIDI, "\u200b", "\ufeff", "\u2028", "\u0301", "\ud800", "\udfff", "\ue000", "a", ".", " "],
+        [chr(n) for n in range(0x3300, 0x3400)] + ["ﬃ", "ﷺ", "½", "…", "Ⅷ"],
+    )
+    for _ in range(10_000):
+        characters = rng.choice(alphabets)
+        length = rng.choice((1, 3, 10, 40, 200))
+        title = "".join(
+            rng.choice(characters) if rng.random() < 0.9 else chr(rng.randrange(sys.maxunicode + 1))
+            for _ in range(length)
+        )
+        check_header(title)
+
+
+@given(st.text())
+def test_no_text_spoils_the_header(title: str) -> None:
+    check_header(title)

@@ -1,0 +1,41 @@
+"""Values that the tests of the core start from."""
+
+from ytmp3.job import Conversion, Job, Metadata, Quality, State, Ticket, Track
+
+NOW = 1_700_000_000.0
+KEY = "youtube:dQw4w9WgXcQ:mp3-192k"
+METADATA = Metadata(title="A song", uploader="Someone", duration_seconds=212.0, thumbnail_url="https://i.ytimg.com/x")
+TRACK = Track(
+    file_name="ab-3.mp3", size_bytes=5_000_000, duration_seconds=212.1, sha256="cd" * 32, published_at=NOW + 20
+)
+
+
+def conversion(
+    number: int = 1, *, client: str = "addr:192.0.2.1", state: State = State.QUEUED, token: int = 1
+) -> Conversion:
+    return Conversion(
+        conversion_id=f"{number:034x}",
+        key=KEY,
+        video_id="dQw4w9WgXcQ",
+        quality=Quality.K192,
+        client=client,
+        state=state,
+        token=token,
+        holder="a" if state in {State.QUEUED, State.RUNNING} else None,
+        due_at=NOW + 30,
+        created_at=NOW,
+    )
+
+
+def ticket(of: Conversion, *, cancelled_at: float | None = None, deduplicated: bool = False) -> Ticket:
+    return Ticket(
+        job=Job(
+            job_id="ab" + "1" * 32,
+            conversion_id=of.conversion_id,
+            client=of.client,
+            deduplicated=deduplicated,
+            created_at=NOW,
+            cancelled_at=cancelled_at,
+        ),
+        conversion=of,
+    )

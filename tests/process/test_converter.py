@@ -1,0 +1,258 @@
+"""The pipeline with its real parts: real yt-dlp against the fake YouTube, real ffmpeg, real MP3s."""
+
+import asyncio
+import hashlib
+import os
+import re
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.fake_youtube import BEHAVIOURS, Kind, Spawned, video_id
+from tests.process.converting import FFMPEG, MIB, processes_with, rig
+from ytmp3.converter.mp3 import walk_file
+from ytmp3.errors import ConversionError, FailureCode
+from ytmp3.job import Quality, Stage
+
+GOOD = {
+    Kind.SHORT: 4.0,
+    Kind.M4A: 4.0,
+    Kind.INDEX_AT_END: 4.0,
+    Kind.MP3: 4.0,
+    Kind.MUXED: 4.0,
+    Kind.CHALLENGE: 4.0,
+    Kind.HOSTILE_TITLE: 4.0,
+    Kind.MANY_THUMBNAILS: 4.0,
+    Kind.NO_THUMBNAIL: 4.0,
+    Kind.THUMBNAIL_JUNK: 4.0,
+    Kind.CUT_ONCE: 30.0,
+    Kind.FORBIDDEN_ONCE: 4.0,
+    Kind.CLIP: 30.0,
+}
+
+# Of these the fake YouTube's own table names the code; what the names leave out is in the tests below.
+BAD = [
+    Kind.CUT,
+    Kind.HALF,
+    Kind.HALF_M4A,
+    Kind.OVERSTATED,
+    Kind.RANDOM,
+    Kind.HTML,
+    Kind.EMPTY,
+    Kind.HUGE,
+    Kind.HUGE_UNANNOUNCED,
+    Kind.LONG,
+    Kind.FORBIDDEN,
+    Kind.MEDIA_429,
+    Kind.MEDIA_500,
+    Kind.TO_METADATA,
+    Kind.TO_LOOPBACK,
+    Kind.TO_ITSELF,
+    Kind.PAGE_429,
+    Kind.PAGE_500,
+    Kind.CAPTCHA,
+    Kind.OTHER_VIDEO,
+    Kind.GARBLED,
+    Kind.BOT_CHECK,
+    Kind.RATE_LIMITED,
+    Kind.PRIVATE,
+    Kind.REMOVED,
+    Kind.COPYRIGHT,
+    Kind.UNAVAILABLE,
+    Kind.TERMINATED,
+    Kind.AGE,
+    Kind.MEMBERS,
+    Kind.REGION,
+    Kind.LIVE,
+    Kind.UPCOMING,
+    Kind.PREMIERE,
+    Kind.DRM,
+    Kind.NO_AUDIO,
+]
+
+
+def decoded_seconds(path: Path) -> float:
+    """Ask an independent decoder."""
+    command = [FFMPEG, "-nostdin", "-v", "error", "-stats", "-i", str(path), "-map", "0:a", "-f", "null", "-"]
+    words = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    hours, minutes, seconds = re.findall(r"time=(\d+):(\d+):([\d.]+)", words)[-1]
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+async def test_every_good_kind_becomes_a_whole_mp3(youtube: Spawned, tmp_path: Path) -> None:
+    async with rig(youtube, tmp_path) as own:
+        tracks = await asyncio.gather(*(own.convert(video_id(kind)) for kind in GOOD))
+        for (kind, seconds), track in zip(GOOD.items(), tracks, strict=True):
+            assert track.duration_seconds == pytest.approx(seconds, abs=0.1), kind
+            assert await asyncio.to_thread(decoded_seconds, track.path) == pytest.approx(seconds, abs=0.2), kind
+            content = track.path.read_bytes()
+            assert track.sha256 == hashlib.sha256(content).hexdigest()
+            assert track.size_bytes == len(content)
+            assert walk_file(track.path).bitrate_kbps == 128
+        assert own.tools == []
+
+
+async def test_every_bad_kind_fails_with_its_own_code(youtube: Spawned, tmp_path: Path) -> None:
+    async with rig(youtube, tmp_path) as own:
+        ends = await asyncio.gather(*(own.convert(video_id(kind)) for kind in BAD), return_exceptions=True)
+        codes = {
+            kind: end.code.value if isinstance(end, ConversionError) else repr(end)
+            for kind, end in zip(BAD, ends, strict=True)
+        }
+        assert codes == {kind: BEHAVIOURS[kind].expected for kind in BAD}
+        assert own.tools == []
+    assert youtube.trapped == 0
+
+
+async def test_a_body_without_end_is_cut_at_most_16_mib_over_the_limit(youtube: Spawned, tmp_path: Path) -> None:
+    async with rig(youtube, tmp_path, file_bytes=4 * MIB) as own:
+        with pytest.raises(ConversionError) as failure:
+            await own.convert(video_id(Kind.ENDLESS))
+        assert failure.value.code is FailureCode.TOO_LARGE
+        assert (own.folder / "scratch-1" / "spool-1").stat().st_size <= 20 * MIB
+
+
+async def test_sound_that_goes_on_and_on_is_too_long(youtube: Spawned, tmp_path: Path) -> None:
+    async with rig(youtube, tmp_path, duration_seconds=20.0) as own:
+        with pytest.raises(ConversionError) as failure:
+            await own.convert(video_id(Kind.UNDERSTATED))
+        assert failure.value.code is FailureCode.TOO_LONG
+
+
+async def test_silence_in_mid_download_ends_in_time(youtube: Spawned, tmp_path: Path) -> None:
+    async with rig(youtube, tmp_path, idle_seconds=1.0) as own:
+        begun_at = time.monotonic()
+        with pytest.raises(ConversionError) as failure:
+            await own.convert(video_id(Kind.STALLED))
+        assert failure.value.code is FailureCode.UPSTREAM_TIMEOUT
+        assert time.monotonic() - begun_at < 8
+        assert own.tools == []
+
+
+async def test_an_extraction_without_an_answer_ends_in_time(youtube: Spawned, tmp_path: Path) -> None:
+    async with rig(youtube, tmp_path, extract_seconds=2.0) as own:
+        with pytest.raises(ConversionError) as failure:
+            await own.convert(video_id(Kind.HANGS))
+        assert failure.value.code is FailureCode.UPSTREAM_TIMEOUT
+        assert own.tools == []
+
+
+async def test_progress_never_falls_and_the_metadata_come_once(youtube: Spawned, tmp_path: Path) -> None:
+    async with rig(youtube, tmp_path) as own:
+        await own.convert(video_id(Kind.SLOW))
+        progress = [report.progress for report in own.reports]
+        assert progress == sorted(progress)
+        assert len(progress) >= 6
+        assert progress[-1] <= 1
+        assert [report.metadata is not None for report in own.reports].count(True) == 1
+        stages = list(dict.fromkeys(report.stage for report in own.reports))
+        assert stages == [Stage.DOWNLOADING, Stage.CONVERTING]
+        # Encoding overlaps the download: some of it is done long before the last byte is here.
+        assert max(report.progress for report in own.reports if report.stage is Stage.DOWNLOADING) > 0.6
+
+
+async def test_an_mp3_of_the_wanted_rate_is_copied_not_encoded(youtube: Spawned, tmp_path: Path) -> None:
+    async with rig(youtube, tmp_path) as own:
+        copied = await own.convert(video_id(Kind.MP3), Quality.K192)
+        spool = (own.folder / "scratch-1" / "spool-1").read_bytes()
+        assert spool[-50_000:] == copied.path.read_bytes()[-50_000:]
+
+
+@pytest.mark.parametrize(("quality", "kbps"), [(Quality.K320, 320), (Quality.K96, 96), (Quality.V5, None)])
+async def test_qualities(youtube: Spawned, tmp_path: Path, quality: Quality, kbps: int | None) -> None:
+    async with rig(youtube, tmp_path) as own:
+        track = await own.convert(video_id(Kind.SHORT), quality)
+        assert walk_file(track.path).bitrate_kbps == kbps
+
+
+async def test_a_cover_is_square_and_its_absence_harms_nothing(youtube: Spawned, tmp_path: Path) -> None:
+    async with rig(youtube, tmp_path) as own:
+        pictured, plain = await asyncio.gather(
+            own.convert(video_id(Kind.SHORT)), own.convert(video_id(Kind.THUMBNAIL_JUNK))
+        )
+    command = [FFMPEG, "-nostdin", "-hide_banner", "-i", str(pictured.path)]
+    words = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    found = re.search(r"Video: mjpeg.* (\d+)x(\d+)", words)
+    assert found
+    assert found[1] == found[2]
+    assert "Fake short" in words
+    assert b"APIC" not in plain.path.read_bytes()[:4096]
+
+
+@pytest.mark.parametrize(
+    ("kind", "seconds"),
+    [(Kind.HANGS, 0.5), (Kind.SLOW, 1.0), (Kind.STALLED, 1.0), (Kind.SONG, 0.7), (Kind.THUMBNAIL_HANGS, 0.6)],
+)
+async def test_cancelling_in_any_stage_leaves_no_process(
+    youtube: Spawned, tmp_path: Path, kind: Kind, seconds: float
+) -> None:
+    async with rig(youtube, tmp_path) as own:
+        task = asyncio.create_task(own.convert(video_id(kind)))
+        await asyncio.wait([task], timeout=seconds)
+        assert not task.done()
+        begun_at = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert time.monotonic() - begun_at < 6
+        assert own.tools == []
+        # Its places in the gates are free again.
+        assert (await own.convert(video_id(Kind.SHORT))).size_bytes
+
+
+async def test_cancelling_at_any_moment_of_a_short_conversion(youtube: Spawned, tmp_path: Path) -> None:
+    async with rig(youtube, tmp_path) as own:
+        for step in range(12):
+            task = asyncio.create_task(own.convert(video_id(Kind.SHORT)))
+            await asyncio.wait([task], timeout=0.03 * step)
+            task.cancel()
+            await asyncio.wait([task], timeout=6)
+            assert task.done()
+            assert own.tools == []
+
+
+async def test_fifty_conversions_leak_nothing(youtube: Spawned, tmp_path: Path) -> None:
+    kinds = [Kind.SHORT, Kind.M4A, Kind.PRIVATE, Kind.RANDOM, Kind.HALF]
+    async with rig(youtube, tmp_path) as own:
+        await own.convert(video_id(Kind.SHORT))
+        before = len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{own.zygote_pid}/fd"))
+        ids = [video_id(kinds[number % len(kinds)], number) for number in range(50)]
+        for start in range(0, 50, 10):
+            await asyncio.gather(*(own.convert(each) for each in ids[start : start + 10]), return_exceptions=True)
+        assert (len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{own.zygote_pid}/fd"))) == before
+        assert own.tools == []
+        known = ("Main", "asyncio_", "pytest_timeout", "execnet")
+        assert not [thread.name for thread in threading.enumerate() if not thread.name.startswith(known)]
+
+
+async def test_the_tools_answer_the_check(youtube: Spawned, tmp_path: Path) -> None:
+    async with rig(youtube, tmp_path) as own:
+        checks = await own.pipeline.check()
+        assert [check.name for check in checks] == ["yt-dlp", "yt-dlp-ejs", "deno", "ffmpeg"]
+        assert all(check.ok and check.version for check in checks), checks
+
+
+async def test_a_missing_ffmpeg_is_named_and_conversions_say_so(youtube: Spawned, tmp_path: Path) -> None:
+    async with rig(youtube, tmp_path, ffmpeg=tmp_path / "nothing-here") as own:
+        ffmpeg = (await own.pipeline.check())[-1]
+        assert not ffmpeg.ok
+        assert "No such file" in ffmpeg.detail
+        with pytest.raises(ConversionError) as failure:
+            await own.convert(video_id(Kind.SHORT))
+        assert failure.value.code is FailureCode.TOOL_MISSING
+
+
+async def test_close_ends_every_process(youtube: Spawned, tmp_path: Path) -> None:
+    async with rig(youtube, tmp_path) as own:
+        tasks = [asyncio.create_task(own.convert(video_id(Kind.SLOW, number))) for number in range(3)]
+        await asyncio.sleep(1.0)
+        zygote, tools = own.zygote_pid, own.tools
+        assert tools
+        await own.pipeline.close()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(end, ConversionError) and end.code is FailureCode.TOOL_MISSING for end in ends)
+        assert not [pid for pid in (zygote, *tools) if Path(f"/proc/{pid}").exists()]
+    assert processes_with(str(tmp_path)) == []

@@ -1,0 +1,318 @@
+"""The walls around the tools, tried from inside and with tools that misbehave. `FFMPEG_PATH` is a script here."""
+
+import asyncio
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.fake_youtube import Kind, Spawned, video_id
+from tests.process.converting import FFMPEG, descendants, is_running, processes_with, rig
+from ytmp3.converter.child import tool_environment
+from ytmp3.converter.ffmpeg import FILE, STREAM, cover_arguments, encode_arguments
+from ytmp3.converter.protocol import Preload, Walls
+from ytmp3.converter.short_run import ShortRun, run_briefly
+from ytmp3.errors import ConversionError, FailureCode
+from ytmp3.job import Quality
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PROBE = """
+import json, os, resource, socket, subprocess, sys
+def tried(act):
+    try:
+        act()
+    except OSError as error:
+        return error.errno
+    return 0
+limits = {name: resource.getrlimit(getattr(resource, name)) for name in ("RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_CORE",
+                                                                        "RLIMIT_CPU", "RLIMIT_AS")}
+ask_a_child = [sys.executable, "-c", "import socket; socket.socket()"]
+print(json.dumps({
+    "inet": tried(lambda: socket.socket(socket.AF_INET)),
+    "inet6": tried(lambda: socket.socket(socket.AF_INET6)),
+    "unix": tried(lambda: socket.socket(socket.AF_UNIX)),
+    "kill": tried(lambda: os.kill(os.getppid(), 0)),
+    "child": subprocess.run(ask_a_child, stderr=subprocess.DEVNULL).returncode,
+    "limits": limits,
+    "nice": os.nice(0),
+    "oom": int(open("/proc/self/oom_score_adj").read()),
+    "leads": os.getsid(0) == os.getpgid(0) == os.getpid(),
+    "environment": sorted(name for name in os.environ if name != "LC_CTYPE"),
+    "descriptors": sorted(int(name) for name in os.listdir("/proc/self/fd"))[:-1],
+    "folder": os.getcwd(),
+}))
+"""
+
+
+def script(folder: Path, body: str) -> Path:
+    path = folder / "ffmpeg"
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return path
+
+
+async def failure_with(youtube: Spawned, folder: Path, body: str) -> tuple[ConversionError, float]:
+    """Convert with a script for ffmpeg; return how it failed and after how long."""
+    async with rig(youtube, folder, ffmpeg=script(folder, body), idle_seconds=3.0) as own:
+        begun_at = time.monotonic()
+        with pytest.raises(ConversionError) as failure:
+            await own.convert(video_id(Kind.THUMBNAIL_MISSING))
+        seconds = time.monotonic() - begun_at
+        assert own.tools == []
+    return failure.value, seconds
+
+
+async def test_a_tool_stands_behind_every_wall(youtube: Spawned, tmp_path: Path) -> None:
+    async with rig(youtube, tmp_path) as own:
+        run = ShortRun(
+            argv=[sys.executable, "-I", "-c", PROBE],
+            source=os.open(os.devnull, os.O_RDONLY),
+            descriptors=[],
+            folder=str(tmp_path),
+            walls=Walls(file_bytes=1000, cpu_seconds=7, memory_bytes=2**31),
+            seconds=10,
+            max_answer_bytes=10_000,
+        )
+        answer = await run_briefly(own.pipeline._spawner, run)
+        os.close(run.source)
+    found = json.loads(answer.output)
+    assert [found[name] for name in ("inet", "inet6", "unix", "kill")] == [1, 1, 1, 1]  # EPERM
+    assert found["child"] != 0, "the filter is not inherited"
+    assert found["limits"] == {
+        "RLIMIT_FSIZE": [1000, 1000],
+        "RLIMIT_NOFILE": [256, 256],
+        "RLIMIT_CORE": [0, 0],
+        "RLIMIT_CPU": [7, 7],
+        "RLIMIT_AS": [2**31, 2**31],
+    }
+    assert (found["nice"], found["oom"], found["leads"]) == (10, 500, True)
+    assert found["environment"] == ["HOME", "LANG", "PATH", "TMPDIR"]
+    assert found["descriptors"] == [0, 1, 2]
+    assert found["folder"] == str(tmp_path)
+
+
+async def test_nothing_of_our_environment_reaches_a_tool(
+    youtube: Spawned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("REDIS_PASSWORD", "HTTPS_PROXY", "no_proxy", "XDG_CONFIG_HOME", "LD_PRELOAD_NOT", "PYTHONSTARTUP"):
+        monkeypatch.setenv(name, "hunter2")
+    async with rig(youtube, tmp_path) as own:
+        conversion = asyncio.create_task(own.convert(video_id(Kind.SLOW)))
+        await asyncio.sleep(1.2)
+        assert len(own.tools) == 2
+        for pid in (own.zygote_pid, *own.tools):
+            assert b"hunter2" not in Path(f"/proc/{pid}/environ").read_bytes()
+            assert youtube.proxy_url.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
+        conversion.cancel()
+        await asyncio.wait([conversion])
+
+
+async def test_a_tool_that_ignores_term_is_killed_in_time(youtube: Spawned, tmp_path: Path) -> None:
+    tool = script(tmp_path, "trap '' TERM\nwhile :; do sleep 1; done")
+    async with rig(youtube, tmp_path, ffmpeg=tool) as own:
+        task = asyncio.create_task(own.convert(video_id(Kind.SHORT)))
+        await asyncio.sleep(1.0)
+        begun_at = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert time.monotonic() - begun_at < 6
+        assert own.tools == []
+
+
+async def test_a_tool_that_hangs_is_given_up(youtube: Spawned, tmp_path: Path) -> None:
+    failure, seconds = await failure_with(youtube, tmp_path, "exec sleep 1000")
+    assert failure.code is FailureCode.TOOL_MISSING
+    assert seconds < 10
+
+
+async def test_a_flood_of_complaints_is_neither_kept_nor_in_the_way(youtube: Spawned, tmp_path: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    body = "head -c 300000000 /dev/zero >&2\nhead -c 20000000 /dev/zero\necho Invalid data found >&2\nexit 1"
+    failure, seconds = await failure_with(youtube, tmp_path, body)
+    assert failure.code is FailureCode.MEDIA_INVALID
+    assert "Invalid data found" in failure.reason
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16 * 1024
+    assert seconds < 15
+
+
+@pytest.mark.parametrize("start", ["sleep 1000 &", "setsid sleep 1000 &", "(trap '' TERM HUP; sleep 1000) &"])
+async def test_a_grandchild_that_holds_the_pipes_holds_nobody_up(
+    youtube: Spawned, tmp_path: Path, start: str
+) -> None:
+    failure, seconds = await failure_with(youtube, tmp_path, f"{start}\nexit 0")
+    assert failure.code is FailureCode.MEDIA_INVALID
+    assert seconds < 6
+    await asyncio.sleep(0.5)
+    assert processes_with("sleep\x001000") == []
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("exit 0", FailureCode.MEDIA_INVALID),
+        (f'{FFMPEG} "$@"\ntruncate -s 30001 /proc/self/fd/3', FailureCode.OUTPUT_TRUNCATED),
+        (f'{FFMPEG} -t 1.5 "$@"', FailureCode.OUTPUT_TRUNCATED),
+        ("head -c 50000 /dev/urandom >&3", FailureCode.MEDIA_INVALID),
+        ("ulimit -t 1; while :; do :; done", FailureCode.TOOL_MISSING),
+        ("exit 127", FailureCode.TOOL_MISSING),
+        ("echo 'No space left on device' >&2; exit 1", FailureCode.OUTPUT_TRUNCATED),
+    ],
+)
+async def test_no_exit_code_makes_a_track(youtube: Spawned, tmp_path: Path, body: str, code: FailureCode) -> None:
+    failure, _ = await failure_with(youtube, tmp_path, body)
+    assert failure.code is code, failure.reason
+
+
+OWNER = """
+import asyncio, sys
+from pathlib import Path
+from ytmp3.converter import Limits
+from ytmp3.converter.pipeline import Pipeline
+from ytmp3.converter.tools import ToolSettings
+from ytmp3.job import Quality
+async def main():
+    folder = Path(sys.argv[1])
+    settings = ToolSettings(ffmpeg_path=None, egress_proxy=sys.argv[2], egress_ca_file=Path(sys.argv[3]),
+        cookies_file=None, extract_concurrency=4, encode_concurrency=4, work_folder=folder)
+    pipeline = Pipeline(settings, Limits(duration_seconds=10800, file_bytes=2**25))
+    await pipeline.open()
+    for number, kind in enumerate(("slow___", "stalled", "hang___", "jschall")):
+        (folder / kind).mkdir()
+        asyncio.create_task(pipeline.convert(f"{kind}000{number}", Quality.K192, folder / kind, lambda _: None))
+    await asyncio.sleep(1.5)
+    print("running", flush=True)
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+def test_kill_9_of_the_owner_leaves_no_tool(youtube: Spawned, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OWNER, str(tmp_path), youtube.proxy_url, str(youtube.ca_file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"running\n"
+        tools = [pid for pid in descendants(owner.pid) if pid != owner.pid]
+        assert len(tools) >= 5
+        owner.kill()
+        owner.wait()
+        deadline = time.monotonic() + 2
+        while any(map(is_running, tools)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not [pid for pid in tools if is_running(pid)]
+
+
+async def test_kill_9_of_the_zygote_fails_what_runs_and_a_new_one_comes(youtube: Spawned, tmp_path: Path) -> None:
+    async with rig(youtube, tmp_path) as own:
+        task = asyncio.create_task(own.convert(video_id(Kind.SLOW)))
+        await asyncio.sleep(1.2)
+        tools = own.tools
+        assert len(tools) == 2
+        os.kill(own.zygote_pid, signal.SIGKILL)
+        with pytest.raises(ConversionError) as failure:
+            await task
+        assert failure.value.code is FailureCode.TOOL_MISSING
+        assert failure.value.failure.retryable
+        assert (await own.convert(video_id(Kind.SHORT))).size_bytes
+        assert not [pid for pid in tools if is_running(pid)]
+
+
+async def test_two_hundred_mixed_endings_leave_no_zombie(youtube: Spawned, tmp_path: Path) -> None:
+    bodies = ["exit 0", "exit 3", "kill -KILL $$", "sleep 0.01 & exit 0", "setsid sleep 100 & exit 0"]
+    null = os.open(os.devnull, os.O_RDWR)
+    async with rig(youtube, tmp_path) as own:
+
+        async def one(number: int) -> None:
+            run = ShortRun(
+                argv=["/bin/sh", "-c", bodies[number % len(bodies)]],
+                source=null,
+                descriptors=[],
+                folder=str(tmp_path),
+                walls=Walls(file_bytes=0, cpu_seconds=5, network=True),
+                seconds=5,
+                max_answer_bytes=10,
+            )
+            await run_briefly(own.pipeline._spawner, run)
+
+        for start in range(0, 200, 20):
+            await asyncio.gather(*(one(number) for number in range(start, start + 20)))
+        await asyncio.sleep(0.5)
+        assert own.tools == []
+    os.close(null)
+
+
+def test_the_environment_of_a_tool_is_frozen() -> None:
+    assert tool_environment("/scratch") == {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": "/scratch",
+        "TMPDIR": "/scratch",
+    }
+
+
+def test_the_encoder_command_is_frozen() -> None:
+    command = encode_arguments("/ffmpeg", source=FILE, demuxer="matroska", quality=Quality.K192)
+    assert " ".join(command) == (
+        "/ffmpeg -hide_banner -nostdin -v error -nostats -stats_period 0.25 -progress pipe:1"
+        " -protocol_whitelist fd,pipe -format_whitelist matroska,webm"
+        " -codec_whitelist aac,opus,vorbis,mp3,mp3float,flac,alac,pcm_s16le,pcm_s24le,pcm_f32le"
+        " -fd 0 -f matroska -i fd: -map 0:a:0 -vn -sn -dn -map_metadata -1 -map_chapters -1"
+        " -c:a libmp3lame -b:a 192k -id3v2_version 0 -write_id3v1 0 -f mp3 -fd 3 fd:"
+    )
+    streamed = encode_arguments("/ffmpeg", source=STREAM, demuxer="mov", quality=Quality.V2)
+    assert " -f mov -i pipe:0 " in " ".join(streamed)
+    assert " -q:a 2 " in " ".join(streamed)
+    assert " -c:a copy " in " ".join(encode_arguments("/ffmpeg", source=FILE, demuxer="mp3", quality=None))
+
+
+def test_the_cover_command_is_frozen() -> None:
+    assert " ".join(cover_arguments("/ffmpeg", letterboxed=True)) == (
+        "/ffmpeg -hide_banner -nostdin -v error -threads 1 -protocol_whitelist fd,pipe -format_whitelist jpeg_pipe"
+        " -codec_whitelist mjpeg -f jpeg_pipe -i pipe:0 -map 0:v:0 -frames:v 1"
+        " -vf crop=min(iw\\,ih*3/4):min(iw\\,ih*3/4),scale='min(600,iw)':-1 -threads 1"
+        " -map_metadata -1 -c:v mjpeg -q:v 4 -f mjpeg pipe:1"
+    )
+
+
+def test_the_options_of_yt_dlp_are_frozen() -> None:
+    from ytmp3.converter.youtube import FORMAT, options
+
+    preload = Preload(egress_proxy="http://proxy:3128", egress_ca_file=None, deno_path="/deno")
+    assert options(preload) == {
+        "allowed_extractors": ["^youtube$"],
+        "buffersize": 65536,
+        "cachedir": False,
+        "color": {"stdout": "no_color", "stderr": "no_color"},
+        "continuedl": True,
+        "cookiefile": None,
+        "extractor_retries": 1,
+        "fixup": "never",
+        "format": FORMAT,
+        "fragment_retries": 3,
+        "geo_bypass": False,
+        "hls_prefer_native": True,
+        "ignoreerrors": False,
+        "js_runtimes": {"deno": {"path": "/deno"}},
+        "nopart": True,
+        "noplaylist": True,
+        "noprogress": True,
+        "noresizebuffer": True,
+        "outtmpl": {"default": "spool"},
+        "overwrites": True,
+        "postprocessors": [],
+        "proxy": "http://proxy:3128",
+        "quiet": True,
+        "remote_components": [],
+        "retries": 3,
+        "skip_unavailable_fragments": False,
+        "socket_timeout": 20,
+        "updatetime": False,
+        "usenetrc": False,
+    }
