@@ -4,6 +4,8 @@ Two middlewares, because each costs every request: `frame` (outermost: nothing g
 is asking, and may they ask now). Headers are set by a signal, so that streamed answers have them too.
 """
 
+import functools
+import itertools
 import logging
 import math
 import re
@@ -37,14 +39,17 @@ ROUTE: Final = web.RequestKey("route", str)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
 # The service answers with data, never with a document that may run or embed anything (OWASP REST cheat sheet).
-_SECURITY_HEADERS: Final = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Frame-Options": "DENY",
-    "Server": "ytmp3",
-}
+_SECURITY_HEADERS: Final = CIMultiDict(
+    {
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "X-Frame-Options": "DENY",
+        "Server": "ytmp3",
+    }
+)
+REMEMBERED_PEERS: Final = 4096
 _GLOBAL: Final = "*"
 _ALL_KEY: Final = f"{_GLOBAL}:{_GLOBAL}"
 """How the decorator spells the key of the one bucket: its key function's answer, then its path id."""
@@ -57,6 +62,9 @@ class Frame:
         self._metrics = metrics
         self._cors_origins = cors_origins
         self._is_draining = is_draining
+        # Unique is enough for a log: a random start and a count, where 64 random bits would cost a system call.
+        self._request_prefix = secrets.token_hex(5)
+        self._request_numbers = itertools.count(1)
         self._counters: dict[tuple[str, str, int], Callable[[], None]] = {}
         self._timers: dict[str, Callable[[float], None]] = {}
 
@@ -64,7 +72,7 @@ class Frame:
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         started_at = time.perf_counter()
         given = request.headers.get("X-Request-Id", "")
-        logs.request_id.set(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
+        logs.request_id.set(given if _REQUEST_ID.fullmatch(given) else self._new_request_id())
         response = await self._answer(request, handler)
         route = request.match_info.route.resource
         self._count(
@@ -94,6 +102,9 @@ class Frame:
             log.exception("request failed", extra={"method": request.method})
             return problem.from_status(HTTPStatus.INTERNAL_SERVER_ERROR)
 
+    def _new_request_id(self) -> str:
+        return f"{self._request_prefix}{next(self._request_numbers):06x}"
+
     def _is_preflight(self, request: web.Request) -> bool:
         return (
             request.headers.get(hdrs.ORIGIN) in self._cors_origins
@@ -115,8 +126,9 @@ class Frame:
     async def complete(self, request: web.Request, response: web.StreamResponse) -> None:
         """Add what every answer carries. Connected to `on_response_prepare`."""
         headers = response.headers
-        headers.update(_SECURITY_HEADERS)
-        headers.setdefault("Cache-Control", "no-store")
+        headers.extend(_SECURITY_HEADERS)
+        if hdrs.CACHE_CONTROL not in headers:
+            headers[hdrs.CACHE_CONTROL] = "no-store"
         if (request_id := logs.request_id.get()) is not None:
             headers["X-Request-Id"] = request_id
         if self._cors_origins:
@@ -223,6 +235,8 @@ class Gate:
         self._trusted = trusted_proxies
         self._chance = chance
         self._clock = clock
+        # Parsing an address costs more than the rest of the gate; most requests come from few peers.
+        self._client_at = functools.lru_cache(maxsize=REMEMBERED_PEERS)(self._at)
         self._policy = f'"all";q={limits.all.burst};w={_window_seconds(limits.all)}'
         self._decorate = BaseRateLimitDecorator(
             db=None,  # type: ignore[arg-type]  # only the stock strategies use it
@@ -278,8 +292,11 @@ class Gate:
             if key is None:
                 raise Unauthorized
             return Client(owner=f"key:{key.name}", key=key)
-        forwarded = request.headers.getall(hdrs.X_FORWARDED_FOR, ()) if self._trusted else ()
-        return Client(owner="addr:" + client_address(request.remote, forwarded, self._trusted))
+        forwarded = tuple(request.headers.getall(hdrs.X_FORWARDED_FOR, ())) if self._trusted else ()
+        return self._client_at(request.remote, forwarded)
+
+    def _at(self, peer: str | None, forwarded: tuple[str, ...]) -> Client:
+        return Client(owner="addr:" + client_address(peer, forwarded, self._trusted))
 
     def _check_client(self, client: Client) -> None:
         buckets = self._limits.of(client)

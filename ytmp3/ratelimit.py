@@ -13,6 +13,7 @@ from msgspec import Struct
 MAX_KEYS: Final = 50_000
 """About 10 MB at worst. Only a bucket that is full again is forgotten, which changes nothing for its key."""
 
+
 class Bucket(Struct):
     """The tokens of one key, as they were at a time."""
 

@@ -21,7 +21,7 @@ _MAX_STEM_BYTES: Final = MAX_NAME_BYTES - len(".mp3")
 _UNSAFE_IN_NAMES: Final = re.compile(r'["\\/:*?<>|%;\x00-\x1f\x7f-\x9f]')
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class MetadataView:
     title: str
     uploader: str | None
@@ -29,21 +29,21 @@ class MetadataView:
     thumbnail_url: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ErrorView:
     code: FailureCode
     message: str
     retryable: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class FileView:
     size_bytes: int
     duration_seconds: float
     sha256: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class JobView:
     """The job's JSON: DESIGN's contract, field for field."""
 
@@ -69,7 +69,7 @@ class JobView:
     download_url: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Live:
     """What only this instance knows of a conversion: fresher than the record."""
 

@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from tests.contract.stands import METADATA, POLICY, Ids, RedisStand, SqliteStand, Stand, track_of
 from tests.valkey import Valkey
@@ -24,7 +24,7 @@ from ytmp3.jobstore import Beat, JobStore, Outcome, Submission
 from ytmp3.jobstore.redis import RedisSettings
 
 SOAK_PROGRAMS: Final = int(os.environ.get("YTMP3_SOAK_PROGRAMS", "0"))
-PROGRAMS: Final = SOAK_PROGRAMS or 50
+PROGRAMS: Final = SOAK_PROGRAMS or 60
 STEPS: Final = 200 if SOAK_PROGRAMS else 40
 INSTANCES: Final = ("a", "b")
 STATUSES: Final = {
@@ -34,6 +34,7 @@ STATUSES: Final = {
     State.FAILED: Status.FAILED,
     State.CANCELLED: Status.CANCELLED,
 }
+CHOICES: Final = st.integers(0, 59)
 LIVE: Final = (State.QUEUED, State.RUNNING)
 
 
@@ -163,7 +164,6 @@ class StoreMachine(RuleBasedStateMachine):
     """Programs over one store: every answer is compared with the model's, and every record after every step."""
 
     jobs = Bundle("jobs")
-    leases = Bundle("leases")
 
     def __init__(self, make_stand: Callable[[], Stand]) -> None:
         super().__init__()
@@ -172,6 +172,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.ids = Ids()
         self.model = Model()
         self.seen: dict[str, tuple[int, State]] = {}
+        self.old_leases = [Lease(conversion_id="0" * 34, token=1)]
         self.acknowledged: list[str] = []
         self.stores: dict[str, JobStore] = {}
         self.open_all()
@@ -205,34 +206,68 @@ class StoreMachine(RuleBasedStateMachine):
             assert self.runner.run(store.submit(submission, may_create=False)) == result
         return submission
 
-    @rule(target=leases, job=jobs)
-    def look(self, job: Submission) -> Lease:
-        """Remember a lease: good now, stale later."""
-        ticket = self.runner.run(self.store("b")[1].get(job.job_id))
-        return Lease(conversion_id=job.conversion_id, token=1) if ticket is None else ticket.conversion.lease
+    def lease(self, choice: int, *states: State) -> Lease:
+        """Choose a lease: mostly one that is good for the purpose, now and then one that was."""
+        stale = [
+            lease
+            for lease in self.old_leases
+            if (conversion := self.model.conversions.get(lease.conversion_id)) is not None
+            and conversion.state in states
+            and conversion.token != lease.token
+        ]
+        good = [
+            Lease(conversion_id=conversion_id, token=conversion.token)
+            for conversion_id, conversion in self.model.conversions.items()
+            if conversion.state in states
+        ]
+        if choice % 4 == 0 and stale:
+            return stale[choice % len(stale)]
+        if choice % 11 == 0 or not good:
+            return self.old_leases[choice % len(self.old_leases)]
+        chosen = good[choice % len(good)]
+        self.old_leases.append(chosen)
+        return chosen
 
-    @rule(target=leases, lease=leases, instance=st.sampled_from(INSTANCES), repeat=st.booleans())
-    def claim(self, lease: Lease, instance: str, *, repeat: bool) -> Lease:
+    @rule(choice=CHOICES, instance=st.sampled_from(INSTANCES), repeat=st.booleans())
+    def claim(self, choice: int, instance: str, *, repeat: bool) -> None:
+        lease = self.lease(choice, State.QUEUED)
+        held = self.model.held(lease, State.QUEUED)
+        if choice % 3 and held is not None and held.holder is not None:
+            instance = held.holder
+        self.claim_as(instance, lease, repeat=repeat)
+
+    def claim_as(self, instance: str, lease: Lease, *, repeat: bool) -> None:
         name, store = self.store(instance)
         conversion = self.model.held(lease, State.QUEUED)
         next_lease = Lease(conversion_id=lease.conversion_id, token=lease.token + 1)
         repeated = self.model.held(next_lease, State.RUNNING)
         if repeated is not None and repeated.holder == name:
             assert self.runner.run(store.claim(lease)).lease == next_lease
-            return next_lease
+            return
         if conversion is None or conversion.holder != name:
             with pytest.raises(LeaseLost):
                 self.runner.run(store.claim(lease))
-            return lease
+            return
         for _ in range(1 + repeat):
             claimed = self.runner.run(store.claim(lease))
             assert claimed.lease == next_lease
         conversion.state, conversion.token = State.RUNNING, lease.token + 1
         conversion.due_at = self.now + POLICY.lease_seconds
-        return next_lease
 
-    @rule(instance=st.sampled_from(INSTANCES), batch=st.lists(leases, max_size=6))
-    def renew(self, instance: str, batch: list[Lease]) -> None:
+    @rule(instance=st.sampled_from(INSTANCES))
+    def run_everything_and_die(self, instance: str) -> None:
+        """An input that kills its instance: all that is queued is claimed, nothing is renewed, all is adopted."""
+        self.adopt(instance)
+        for conversion_id, conversion in list(self.model.conversions.items()):
+            if conversion.state is State.QUEUED and conversion.holder is not None:
+                lease = Lease(conversion_id=conversion_id, token=conversion.token)
+                self.claim_as(conversion.holder, lease, repeat=False)
+        self.stand.clock.advance(POLICY.lease_seconds)
+        self.adopt(instance)
+
+    @rule(instance=st.sampled_from(INSTANCES), choices=st.lists(CHOICES, max_size=4))
+    def renew(self, instance: str, choices: list[int]) -> None:
+        batch = [self.lease(choice, *LIVE) for choice in choices]
         unique = {lease.conversion_id: lease for lease in batch}.values()
         _, store = self.store(instance)
         lost = self.runner.run(store.renew([Beat(lease=lease, progress=0.5) for lease in unique]))
@@ -245,8 +280,9 @@ class StoreMachine(RuleBasedStateMachine):
                 conversion.due_at = self.now + POLICY.lease_seconds
         assert lost == expected
 
-    @rule(lease=leases, instance=st.sampled_from(INSTANCES), repeat=st.booleans())
-    def finish(self, lease: Lease, instance: str, *, repeat: bool) -> None:
+    @rule(choice=CHOICES, instance=st.sampled_from(INSTANCES), repeat=st.booleans())
+    def finish(self, choice: int, instance: str, *, repeat: bool) -> None:
+        lease = self.lease(choice, State.RUNNING)
         _, store = self.store(instance)
         finished = self.model.held(lease, State.DONE)
         if self.model.held(lease, State.RUNNING) is not None:
@@ -260,8 +296,9 @@ class StoreMachine(RuleBasedStateMachine):
             else:
                 assert self.runner.run(store.finish(lease, track_of(lease), METADATA)).state is State.DONE
 
-    @rule(lease=leases, instance=st.sampled_from(INSTANCES), repeat=st.booleans())
-    def fail(self, lease: Lease, instance: str, *, repeat: bool) -> None:
+    @rule(choice=CHOICES, instance=st.sampled_from(INSTANCES), repeat=st.booleans())
+    def fail(self, choice: int, instance: str, *, repeat: bool) -> None:
+        lease = self.lease(choice, State.RUNNING)
         _, store = self.store(instance)
         failed = self.model.held(lease, State.FAILED)
         if failed is not None and failed.error is not FailureCode.PRIVATE:
@@ -278,8 +315,9 @@ class StoreMachine(RuleBasedStateMachine):
             else:
                 self.runner.run(store.fail(lease, FailureCode.PRIVATE))
 
-    @rule(lease=leases, delay=st.sampled_from([0.0, 5.0, 60.0]), repeat=st.booleans())
-    def retry(self, lease: Lease, delay: float, *, repeat: bool) -> None:
+    @rule(choice=CHOICES, delay=st.sampled_from([0.0, 5.0, 60.0]), repeat=st.booleans())
+    def retry(self, choice: int, delay: float, *, repeat: bool) -> None:
+        lease = self.lease(choice, State.RUNNING)
         _, store = self.store("a")
         conversion = self.model.held(lease, State.RUNNING)
         if conversion is None:
@@ -295,8 +333,9 @@ class StoreMachine(RuleBasedStateMachine):
         conversion.attempts += 1
         conversion.error = FailureCode.UPSTREAM_ERROR
 
-    @rule(instance=st.sampled_from(INSTANCES), batch=st.lists(leases, max_size=4))
-    def release(self, instance: str, batch: list[Lease]) -> None:
+    @rule(instance=st.sampled_from(INSTANCES), choices=st.lists(CHOICES, max_size=3))
+    def release(self, instance: str, choices: list[int]) -> None:
+        batch = [self.lease(choice, *LIVE) for choice in choices]
         _, store = self.store(instance)
         self.runner.run(store.release(batch))
         for lease in batch:
@@ -318,15 +357,14 @@ class StoreMachine(RuleBasedStateMachine):
             ticket = self.runner.run(store.cancel(job.job_id))
             assert (None if ticket is None else ticket.status) == self.model.status(job.job_id)
 
-    @rule(target=leases, instance=st.sampled_from(INSTANCES))
-    def adopt(self, instance: str) -> Lease:
+    @rule(instance=st.sampled_from(INSTANCES))
+    def adopt(self, instance: str) -> None:
         name, store = self.store(instance)
         adopted = self.runner.run(store.adopt(100))
         assert {conversion.conversion_id for conversion in adopted} == self.model.adopt(name, self.now)
         assert [each.created_at for each in adopted] == sorted(each.created_at for each in adopted)
         for conversion in adopted:
             assert (conversion.state, conversion.holder) == (State.QUEUED, name)
-        return adopted[0].lease if adopted else Lease(conversion_id="0" * 34, token=1)
 
     @rule(job=jobs)
     def forget(self, job: Submission) -> None:
@@ -337,9 +375,8 @@ class StoreMachine(RuleBasedStateMachine):
                 if conversion.state is State.DONE:
                     self.model.stop_serving(conversion_id)
 
-    @rule(job=consumes(jobs), instance=st.sampled_from(INSTANCES))
-    def expire(self, job: Submission, instance: str) -> None:
-        del job
+    @rule(instance=st.sampled_from(INSTANCES))
+    def expire(self, instance: str) -> None:
         _, store = self.store(instance)
         names: list[str] = []
         # A batch is bounded, and may hold failed ones only, which have no file.
@@ -392,14 +429,10 @@ class StoreMachine(RuleBasedStateMachine):
     @invariant()
     def the_indexes_agree_with_the_records(self) -> None:
         indexes = self.stand.indexes()
-        serving = {
-            key: conversion_id
-            for key, conversion_id in indexes.serving.items()
-            # A done one too old to serve keeps its place until a submission or its expiry takes it.
-            if conversion_id in self.model.serving.values()
-        }
-        assert serving == self.model.serving
-        assert set(indexes.serving.values()) <= set(self.model.conversions)
+        # A done one too old to serve keeps its place until a submission or its expiry takes it.
+        assert indexes.serving == self.model.serving
+        for conversion_id in indexes.serving.values():
+            assert self.model.conversions[conversion_id].state in {*LIVE, State.DONE}
         live = {name: each.due_at for name, each in self.model.conversions.items() if each.state in LIVE}
         ended = {name: each.expires_at for name, each in self.model.conversions.items() if each.state not in LIVE}
         assert indexes.due_at == live

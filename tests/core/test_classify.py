@@ -18,8 +18,7 @@ YOUTUBE = [
     (F.REMOVED, "Video unavailable. This video is no longer available due to a copyright claim by Example Music"),
     (
         F.REMOVED,
-        "Video unavailable. This video is no longer available because the YouTube account associated with this video "
-        "has been terminated.",
+        "This video is no longer available because the YouTube account associated with this video has been terminated.",
     ),
     (F.REMOVED, "Video unavailable. This video is no longer available because the uploader has closed their account"),
     (F.REMOVED, "This video was removed because it was too long"),
@@ -48,8 +47,7 @@ YOUTUBE = [
     (F.BOT_CHECK, "All player responses are invalid. Your IP is likely being blocked by Youtube"),
     (
         F.RATE_LIMITED_UPSTREAM,
-        "Video unavailable. This content isn't available, try again later. The current session has been rate-limited "
-        "by YouTube for up to an hour. It is recommended to use `-t sleep`",
+        "This content isn't available, try again later. The current session has been rate-limited by YouTube for up to",
     ),
     (F.RATE_LIMITED_UPSTREAM, "Video unavailable. This content isn\u2019t available, try again later."),
     (F.RATE_LIMITED_UPSTREAM, "HTTPError: HTTP Error 429: Too Many Requests"),
@@ -73,7 +71,10 @@ YOUTUBE = [
     (F.UPSTREAM_ERROR, "<urlopen error [Errno 111] Connection refused>"),
     (F.UPSTREAM_ERROR, "<urlopen error [Errno -2] Name or service not known>"),
     (F.UPSTREAM_ERROR, "<urlopen error [Errno -3] Temporary failure in name resolution>"),
-    (F.UPSTREAM_ERROR, "Unable to connect to proxy (caused by ProxyError('Tunnel connection failed: 502 Bad Gateway'))"),
+    (
+        F.UPSTREAM_ERROR,
+        "Unable to connect to proxy (caused by ProxyError('Tunnel connection failed: 502 Bad Gateway'))",
+    ),
     (F.UPSTREAM_ERROR, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate"),
     (F.UPSTREAM_ERROR, "EOF occurred in violation of protocol (_ssl.c:1006)"),
     (F.UPSTREAM_ERROR, "IncompleteRead: 177009 bytes read, 180000 more expected"),

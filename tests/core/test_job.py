@@ -56,7 +56,7 @@ def test_the_table_holds_every_move_and_no_other(state: State, event: Event) -> 
 
 
 def test_every_state_is_either_live_or_ended_and_the_ended_absorb() -> None:
-    assert job.LIVE | job.ENDED == set(State)
+    assert set(State) == job.LIVE | job.ENDED
     assert not job.LIVE & job.ENDED
     assert not [move for move in job.TRANSITIONS if move[0] in job.ENDED]
 

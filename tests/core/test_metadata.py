@@ -45,7 +45,15 @@ def test_cleaning_twice_changes_nothing_more(text: str) -> None:
 
 @pytest.mark.parametrize(
     "title",
-    ["Für Elise", "日本語の歌", "مرحبا", "नमस्ते", "می\u200cخواهم", "\U0001f469\u200d\U0001f467", "a/b: c? <d> \"e\" 'f'"],
+    [
+        "Für Elise",
+        "日本語の歌",
+        "مرحبا",
+        "नमस्ते",
+        "می\u200cخواهم",
+        "\U0001f469\u200d\U0001f467",
+        "a/b: c? <d> \"e\" 'f'",
+    ],
 )
 def test_a_good_title_stays_as_it_is(title: str) -> None:
     assert clean_text(title, 300) == title

@@ -231,7 +231,7 @@ BEHAVIOURS: Final[dict[Kind, Behaviour]] = {
     Kind.STALLED: _delivered("half, then silence", "upstream_timeout", Delivery.STALLED, Media.CLIP),
     Kind.CUT: _delivered("cut at half, then no answer", "upstream_error", Delivery.CUT, Media.CLIP),
     Kind.CUT_LOOP: _delivered(
-        "cut at half, then 206 without a byte: yt-dlp asks for ever", "upstream_timeout", Delivery.CUT_LOOP, Media.CLIP
+        "cut at half, then 206 without a byte: yt-dlp asks for ever", "upstream_error", Delivery.CUT_LOOP, Media.CLIP
     ),
     Kind.HALF: Behaviour(
         says="WebM cut in half, lengths agree", expected="output_truncated", media=Media.HALF, seconds=30

@@ -52,8 +52,8 @@ class Rig:
 
     @property
     def tools(self) -> list[int]:
-        """The processes under the zygote."""
-        return [pid for pid in descendants(self.zygote_pid) if pid != self.zygote_pid]
+        """The processes running under the zygote."""
+        return [pid for pid in descendants(self.zygote_pid) if pid != self.zygote_pid and is_running(pid)]
 
 
 @asynccontextmanager

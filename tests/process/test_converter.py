@@ -122,6 +122,15 @@ async def test_sound_that_goes_on_and_on_is_too_long(youtube: Spawned, tmp_path:
         assert failure.value.code is FailureCode.TOO_LONG
 
 
+async def test_a_server_that_sends_nothing_more_is_not_asked_for_ever(youtube: Spawned, tmp_path: Path) -> None:
+    async with rig(youtube, tmp_path) as own:
+        with pytest.raises(ConversionError) as failure:
+            await own.convert(video_id(Kind.CUT_LOOP))
+        assert failure.value.code is FailureCode.UPSTREAM_ERROR
+    # yt-dlp alone asks 300 times a second. Here: two extractions, each with a few questions.
+    assert (await asyncio.to_thread(youtube.counts, video_id(Kind.CUT_LOOP))).media_requests <= 20
+
+
 async def test_silence_in_mid_download_ends_in_time(youtube: Spawned, tmp_path: Path) -> None:
     async with rig(youtube, tmp_path, idle_seconds=1.0) as own:
         begun_at = time.monotonic()
@@ -174,7 +183,8 @@ async def test_a_cover_is_square_and_its_absence_harms_nothing(youtube: Spawned,
             own.convert(video_id(Kind.SHORT)), own.convert(video_id(Kind.THUMBNAIL_JUNK))
         )
     command = [FFMPEG, "-nostdin", "-hide_banner", "-i", str(pictured.path)]
-    words = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    probe = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+    words: str = probe.stderr
     found = re.search(r"Video: mjpeg.* (\d+)x(\d+)", words)
     assert found
     assert found[1] == found[2]

@@ -97,12 +97,14 @@ _YOUTUBE: Final[tuple[tuple[FailureCode, tuple[str, ...]], ...]] = (
     (
         FailureCode.UPSTREAM_ERROR,
         (
-            r"HTTP Error [345]\d\d|connection (?:reset|refused|aborted|broken)|reset by peer|incomplete ?read|bytes read",
+            r"HTTP Error [345]\d\d|connection (?:reset|refused|aborted|broken)|reset by peer|incomplete ?read",
+            r"bytes read|expected \d+ bytes",
             r"ssl|tls|certificate|proxy|tunnel connection|name or service|name resolution|getaddrinfo",
             r"network is unreachable|no route to host|remote end closed|badstatusline|eof occurred|content too short",
             r"ContentTooShort|did not get any data",
             r"unable to (?:download|connect|extract)|failed to (?:extract|parse|download)|giving up|redirect",
-            r"\[Errno 10[0-9]\]|\[Errno 11[0-3]\]|download ended without success|fragment|transporterror|broken pipe",
+            r"\[Errno 10[0-9]\]|\[Errno 11[0-3]\]|download ended without success|fragment",
+            r"transporterror|broken pipe",
             r"json|no video formats found",
         ),
     ),

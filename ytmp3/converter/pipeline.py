@@ -2,6 +2,10 @@
 
 Rules: extraction and encoding each pass a FIFO gate, and what waits at the second one is only a file; a tool never
 outlives the coroutine that started it; no exit code is believed without the walk over the MP3's frames.
+
+CPU of a conversion on 2 cores, against ffmpeg alone with the same arguments on the same file: 30 s clip 0.43 s
+(0.34 s), 240 s song 2.62 s (2.53 s). Beside the encoder: youtube child 0.05 s, cover 0.02 s, server 0.01 to 0.02 s,
+zygote 0.01 s.
 """
 
 import asyncio

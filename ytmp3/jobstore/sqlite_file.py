@@ -145,9 +145,7 @@ def _judge(path: Path) -> None:
             raise StoreUnusable(f"{path}: not a job store of ytmp3")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
-            raise StoreUnusable(
-                f"{path}: written by a newer ytmp3 (schema {version}, this one knows {SCHEMA_VERSION})"
-            )
+            raise StoreUnusable(f"{path}: written by a newer ytmp3 (schema {version}, this one knows {SCHEMA_VERSION})")
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
         if not tables >= _TABLES:
             raise StoreUnusable(f"{path}: damaged: tables are missing: {', '.join(sorted(_TABLES - tables))}")

@@ -1,0 +1,203 @@
+"""Imports go one way (DESIGN, section 7), the core is pure, and nothing happens on import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "ytmp3"
+
+FLOORS: tuple[frozenset[str], ...] = (
+    frozenset({"errors", "link", "job", "ratelimit", "breaker", "conditions", "pace", "identity"}),
+    # protocols, and rooms that know nothing but the core
+    frozenset({"jobstore", "storage", "converter", "config", "logs", "metrics", "problem"}),
+    frozenset({"queueing", "view", "health"}),
+    frozenset({"pool", "download", "openapi"}),
+    frozenset({"intake", "janitor", "stats"}),
+    frozenset({"middleware", "server"}),
+    frozenset({"api"}),
+    frozenset({"app"}),
+    frozenset({"cli"}),
+    frozenset({"__main__"}),
+)
+"""A room imports from floors below its own; in the core, from the core. Adapters live inside their protocol's room."""
+
+PROTOCOLS = frozenset({"jobstore", "storage", "converter"})
+CORE = FLOORS[0]
+IMPURE = frozenset(
+    "asyncio concurrent contextvars datetime fcntl glob io logging multiprocessing os pathlib queue random secrets select"
+    " selectors shutil signal socket sqlite3 ssl subprocess sys tempfile threading time urllib.request uuid".split()
+)
+"""Time, chance, the system: none of it belongs in the core (`datetime.UTC` is a constant, see below)."""
+CONSTANTS = frozenset({"datetime.UTC"})
+
+
+def modules() -> dict[str, Path]:
+    """All modules by dotted name below `ytmp3`."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        if name:
+            found[name] = path
+    return found
+
+
+MODULES = modules()
+
+
+def tree_of(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text(encoding="utf-8"))
+
+
+def imports_of(name: str) -> set[str]:
+    """Every imported name, dotted; also those inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(tree_of(name)):
+        match node:
+            case ast.Import():
+                names.update(alias.name for alias in node.names)
+            case ast.ImportFrom(level=level, module=module):
+                assert level == 0, f"{name}: a relative import"
+                names.update(f"{module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def own_imports_of(name: str) -> set[str]:
+    """The modules of ours that are imported, dotted below `ytmp3`."""
+    own = set()
+    for imported in imports_of(name):
+        root, _, rest = imported.partition(".")
+        if root == "ytmp3":
+            own.add(next((m for m in _prefixes(rest) if m in MODULES), "__init__"))
+    return own - {"__init__"}
+
+
+def _prefixes(dotted: str) -> list[str]:
+    parts = dotted.split(".")
+    return [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+
+
+def floor_of(name: str) -> int:
+    room = name.partition(".")[0]
+    return next(floor for floor, rooms in enumerate(FLOORS) if room in rooms)
+
+
+def test_every_room_has_its_floor() -> None:
+    assert {name.partition(".")[0] for name in MODULES} == frozenset().union(*FLOORS)
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_imports_go_down(name: str) -> None:
+    room = name.partition(".")[0]
+    for imported in own_imports_of(name):
+        other = imported.partition(".")[0]
+        if other == room:
+            # Inside a room the protocol knows none of its adapters.
+            assert name != room, f"{name} imports {imported}"
+        elif room in CORE:
+            assert other in CORE, f"{name} imports {imported}"
+        else:
+            assert floor_of(imported) < floor_of(name), f"{name} imports {imported}"
+
+
+def test_there_is_no_circle_inside_a_room_either() -> None:
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " -> ".join([*above, name])
+        if name not in done:
+            for imported in own_imports_of(name):
+                visit(imported, (*above, name))
+            done.add(name)
+
+    for name in MODULES:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"app"}))
+def test_only_app_knows_the_adapters(name: str) -> None:
+    room = name.partition(".")[0]
+    adapters = {
+        module for module in own_imports_of(name) if "." in module and module.partition(".")[0] in PROTOCOLS - {room}
+    }
+    assert not adapters
+
+
+@pytest.mark.parametrize("name", sorted(CORE))
+def test_the_core_touches_neither_clock_nor_chance_nor_system(name: str) -> None:
+    for imported in imports_of(name) - CONSTANTS:
+        assert not IMPURE & set(_prefixes(imported)), f"{name} imports {imported}"
+        root = imported.partition(".")[0]
+        assert root in {"ytmp3", "msgspec"} or root in sys.stdlib_module_names, f"{name} imports {imported}"
+    for node in ast.walk(tree_of(name)):
+        assert not isinstance(node, ast.AsyncFunctionDef | ast.Await), name
+        assert not (isinstance(node, ast.Name) and node.id in {"open", "input", "print"}), name
+
+
+def test_the_config_stops_at_app() -> None:
+    assert {name for name in MODULES if "config" in own_imports_of(name)} == {"app", "cli"}
+
+
+def _calls(name: str) -> set[str]:
+    return {ast.unparse(node.func) for node in ast.walk(tree_of(name)) if isinstance(node, ast.Call)}
+
+
+def test_only_the_command_line_prints_and_exits() -> None:
+    endings = {"print", "exit", "quit", "sys.exit", "sys.stdout.write", "input"}
+    assert {name for name in MODULES if endings & _calls(name)} == {"cli"}
+    # A forked child ends in its own way, and says why on its own stderr; the server process never does.
+    assert {name for name in MODULES if "sys.stderr.write" in _calls(name)} <= {"converter.youtube"}
+    assert {name for name in MODULES if "os._exit" in _calls(name)} == {"converter.walls", "converter.zygote"}
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"__main__"}))
+def test_the_top_of_a_module_only_defines(name: str) -> None:
+    allowed = (ast.Import, ast.ImportFrom, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.Assign, ast.AnnAssign)
+    for node in tree_of(name).body:
+        is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        is_entry = isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
+        assert isinstance(node, allowed) or is_docstring or is_entry, f"{name}:{node.lineno}"
+
+
+PROBE = r"""
+import importlib, os, sys, threading
+import aiohttp, asyncio, prometheus_client, aiohttplimiter, limits, redis.asyncio, yt_dlp, deno, imageio_ffmpeg, orjson
+from aiohttp import web
+happened = []
+
+def hook(event, arguments):
+    if event in {"subprocess.Popen", "os.fork", "os.posix_spawn", "socket.connect", "socket.bind", "sqlite3.connect",
+                 "os.mkdir", "os.remove", "os.rename", "signal.signal"}:
+        happened.append((event, repr(arguments)))
+    if event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
+        happened.append((event, repr(arguments)))
+
+def descriptors():
+    return sorted(os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
+                  if os.path.islink(f"/proc/self/fd/{fd}"))
+
+before = len(descriptors())
+sys.dont_write_bytecode = True
+sys.addaudithook(hook)
+for name in sys.argv[1:]:
+    importlib.import_module("ytmp3." + name)
+assert not happened, happened
+assert threading.active_count() == 1, threading.enumerate()
+assert len(descriptors()) == before, descriptors()
+"""
+
+
+def test_importing_every_module_starts_nothing_and_opens_nothing() -> None:
+    names = sorted(set(MODULES) - {"__main__"})
+    answer = subprocess.run(
+        [sys.executable, "-c", PROBE, *names], cwd=PACKAGE.parent, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (answer.returncode, answer.stdout) == (0, ""), answer.stderr
+
+
+def test_no_function_changes_a_name_of_its_module() -> None:
+    for name in MODULES:
+        assert not [node for node in ast.walk(tree_of(name)) if isinstance(node, ast.Global)], name

@@ -1,0 +1,216 @@
+"""Stand-ins for what lies outside: a converter that does as it is told, a store that fails when it is told, a clock.
+
+The store is the real one behind a wrapper, so that what fails is only the way to it.
+"""
+
+import asyncio
+import hashlib
+from collections import Counter, defaultdict, deque
+from collections.abc import Awaitable, Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar
+
+from ytmp3.converter import Converted, Report, ToolCheck
+from ytmp3.errors import ConversionError, FailureCode, StoreDown, StoreError
+from ytmp3.job import Conversion, Lease, Metadata, Quality, Stage, Ticket, Track
+from ytmp3.jobstore import Beat, Counts, JobStore, Submission, Submitted
+
+T = TypeVar("T")
+
+
+class Clock:
+    """Time that passes only when told."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def metadata_of(video_id: str) -> Metadata:
+    return Metadata(title=f"Title of {video_id}", uploader="Someone", duration_seconds=3.0, thumbnail_url=None)
+
+
+def content_of(video_id: str) -> bytes:
+    """The track that FakeConverter makes of a video."""
+    return hashlib.sha256(video_id.encode()).digest() * 32
+
+
+class FakeConverter:
+    """Makes a small track at once, unless the video's script says otherwise."""
+
+    def __init__(self) -> None:
+        self.started: Counter[str] = Counter()
+        self.order: list[str] = []
+        self.finished: Counter[str] = Counter()
+        self.cancelled: Counter[str] = Counter()
+        self.running: set[str] = set()
+        self.most_at_once = 0
+        self.tools = [ToolCheck(name="ffmpeg", ok=True, version="0", detail="a stand-in")]
+        self._troubles: defaultdict[str, deque[BaseException]] = defaultdict(deque)
+        self._holds: dict[str, asyncio.Event] = {}
+        self._ending: dict[str, asyncio.Event] = {}
+
+    def fail(self, video_id: str, *codes: FailureCode) -> None:
+        """One attempt after the other fails with the next code; then the video converts."""
+        self._troubles[video_id].extend(ConversionError(code, "as the test asked") for code in codes)
+
+    def raise_once(self, video_id: str, error: BaseException) -> None:
+        """The next attempt raises what no converter should."""
+        self._troubles[video_id].append(error)
+
+    def hold(self, video_id: str) -> asyncio.Event:
+        """The video converts only once the event is set."""
+        return self._holds.setdefault(video_id, asyncio.Event())
+
+    def end_slowly(self, video_id: str) -> asyncio.Event:
+        """When cancelled, the video's tools are gone only once the event is set."""
+        return self._ending.setdefault(video_id, asyncio.Event())
+
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    async def check(self) -> list[ToolCheck]:
+        return self.tools
+
+    async def convert(
+        self, video_id: str, quality: Quality, scratch: Path, report: Callable[[Report], None]
+    ) -> Converted:
+        self.started[video_id] += 1
+        self.order.append(video_id)
+        self.running.add(video_id)
+        self.most_at_once = max(self.most_at_once, len(self.running))
+        try:
+            return await self._convert(video_id, scratch, report)
+        except asyncio.CancelledError:
+            self.cancelled[video_id] += 1
+            if video_id in self._ending:
+                await self._ending[video_id].wait()
+            raise
+        finally:
+            self.running.discard(video_id)
+
+    async def _convert(self, video_id: str, scratch: Path, report: Callable[[Report], None]) -> Converted:
+        metadata = metadata_of(video_id)
+        report(Report(stage=Stage.DOWNLOADING, progress=0.4, metadata=metadata))
+        path = scratch / "track.mp3"
+        path.write_bytes(content_of(video_id))
+        await asyncio.sleep(0)
+        if video_id in self._holds:
+            await self._holds[video_id].wait()
+        if self._troubles[video_id]:
+            raise self._troubles[video_id].popleft()
+        self.finished[video_id] += 1
+        content = content_of(video_id)
+        return Converted(
+            path=path,
+            size_bytes=len(content),
+            duration_seconds=3.0,
+            sha256=hashlib.sha256(content).hexdigest(),
+            metadata=metadata,
+            stage_seconds={Stage.DOWNLOADING: 0.1},
+        )
+
+
+class Fault(StrEnum):
+    """How a call to the store may go wrong."""
+
+    REFUSED = "refused"
+    """It never arrives."""
+    LOST_REPLY = "lost reply"
+    """It takes effect, and the caller is not told."""
+    CRASH_BEFORE = "crash before"
+    CRASH_AFTER = "crash after"
+    """The instance dies at this call: no later call of it arrives."""
+
+
+class FaultyStore:
+    """A JobStore in front of the real one."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        self.calls: list[str] = []
+        """The names of all calls so far; `faults` counts them from 1."""
+        self.faults: dict[int, Fault] = {}
+        self.broken: dict[str, StoreError] = {}
+        """Methods that raise until they are taken out of it."""
+        self.held_calls: dict[str, asyncio.Event] = {}
+        """Methods whose calls arrive only once the event is set."""
+        self.crashed = asyncio.Event()
+
+    async def _call(self, name: str, operation: Callable[[], Awaitable[T]]) -> T:
+        self.calls.append(name)
+        fault = self.faults.get(len(self.calls))
+        if name in self.broken:
+            raise self.broken[name]
+        if name in self.held_calls:
+            await self.held_calls[name].wait()
+        if fault is Fault.CRASH_BEFORE:
+            self.crashed.set()
+        if self.crashed.is_set() or fault is Fault.REFUSED:
+            raise StoreDown("no answer")
+        result = await operation()
+        if fault is Fault.CRASH_AFTER:
+            self.crashed.set()
+        if fault is not None:
+            raise StoreDown("no answer")
+        return result
+
+    async def open(self) -> None:
+        await self._store.open()
+
+    async def close(self) -> None:
+        await self._store.close()
+
+    async def ping(self) -> None:
+        await self._call("ping", self._store.ping)
+
+    async def submit(self, submission: Submission, *, may_create: bool) -> Submitted | None:
+        return await self._call("submit", lambda: self._store.submit(submission, may_create=may_create))
+
+    async def get(self, job_id: str) -> Ticket | None:
+        return await self._call("get", lambda: self._store.get(job_id))
+
+    async def claim(self, lease: Lease) -> Conversion:
+        return await self._call("claim", lambda: self._store.claim(lease))
+
+    async def renew(self, beats: Sequence[Beat]) -> frozenset[str]:
+        return await self._call("renew", lambda: self._store.renew(beats))
+
+    async def finish(self, lease: Lease, track: Track, metadata: Metadata) -> Conversion:
+        return await self._call("finish", lambda: self._store.finish(lease, track, metadata))
+
+    async def fail(self, lease: Lease, code: FailureCode) -> None:
+        await self._call("fail", lambda: self._store.fail(lease, code))
+
+    async def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float) -> None:
+        await self._call("retry", lambda: self._store.retry(lease, code, delay_seconds=delay_seconds))
+
+    async def release(self, leases: Sequence[Lease]) -> None:
+        await self._call("release", lambda: self._store.release(leases))
+
+    async def cancel(self, job_id: str) -> Ticket | None:
+        return await self._call("cancel", lambda: self._store.cancel(job_id))
+
+    async def adopt(self, limit: int) -> list[Conversion]:
+        return await self._call("adopt", lambda: self._store.adopt(limit))
+
+    async def forget(self, conversion_id: str) -> None:
+        await self._call("forget", lambda: self._store.forget(conversion_id))
+
+    async def expire(self, limit: int) -> list[str]:
+        return await self._call("expire", lambda: self._store.expire(limit))
+
+    async def known_files(self, file_names: Sequence[str]) -> frozenset[str]:
+        return await self._call("known_files", lambda: self._store.known_files(file_names))
+
+    async def counts(self) -> Counts:
+        return await self._call("counts", self._store.counts)
