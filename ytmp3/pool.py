@@ -121,6 +121,8 @@ class Pool:
         self._runs: dict[str, Run] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._accepts = asyncio.Event()
+        self._busy = 0
+        """Workers with a conversion in hand: claiming, running or giving it back."""
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -242,31 +244,33 @@ class Pool:
 
     async def _carry(self, conversion: Conversion) -> None:
         self.breaker.started(self._clock())
-        self._claiming[conversion.conversion_id] = conversion
+        self._busy += 1
         self._idle.clear()
         try:
             claimed = await self._claim(conversion)
+            if claimed is None:
+                return
+            if not self._accepts.is_set():
+                await self._release([claimed.lease])
+                return
+            run = self._runs[claimed.conversion_id] = Run(claimed, self._clock())
+            try:
+                await self._run(run)
+            finally:
+                del self._runs[claimed.conversion_id]
         finally:
-            del self._claiming[conversion.conversion_id]
-            self._rest()
-        if claimed is None:
-            return
-        if not self._accepts.is_set():
-            await self._release([claimed.lease])
-            return
-        run = self._runs[claimed.conversion_id] = Run(claimed, self._clock())
-        self._idle.clear()
-        try:
-            await self._run(run)
-        finally:
-            del self._runs[claimed.conversion_id]
-            self._rest()
-
-    def _rest(self) -> None:
-        if not self._claiming and not self._runs:
-            self._idle.set()
+            self._busy -= 1
+            if not self._busy:
+                self._idle.set()
 
     async def _claim(self, conversion: Conversion) -> Conversion | None:
+        self._claiming[conversion.conversion_id] = conversion
+        try:
+            return await self._insist_on_claim(conversion)
+        finally:
+            del self._claiming[conversion.conversion_id]
+
+    async def _insist_on_claim(self, conversion: Conversion) -> Conversion | None:
         while True:
             try:
                 return await self._store.claim(conversion.lease)

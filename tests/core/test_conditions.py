@@ -224,7 +224,7 @@ def test_30_000_random_requests_are_answered_as_by_a_byte_array() -> None:
     seen: set[int] = set()
 
     def number(size: int) -> str:
-        value = rng.choice((rng.randrange(size + 3), 0, size - 1, size, size + 1, 10**rng.randrange(19)))
+        value = rng.choice((rng.randrange(size + 3), 0, size - 1, size, size + 1, 10 ** rng.randrange(19)))
         return rng.choice(("", "", "", "0", "000000000000000000000")) + str(value)
 
     def spec(size: int) -> str:

@@ -77,7 +77,9 @@ def test_the_address_is_the_last_one_that_somebody_trusted_saw(
 
 hops = st.one_of(
     st.ip_addresses().map(str),
-    st.sampled_from(["10.0.0.5", "fd00::5", "127.0.0.1", "unknown", "", "1.2.3.4:80", "[::1]", "_hidden", "for=1.2.3.4"]),
+    st.sampled_from(
+        ["10.0.0.5", "fd00::5", "127.0.0.1", "unknown", "", "1.2.3.4:80", "[::1]", "_hidden", "for=1.2.3.4"]
+    ),
     st.text(max_size=8),
 )
 
@@ -174,7 +176,19 @@ def test_a_file_without_keys_would_lock_everybody_out(text: str) -> None:
 
 @pytest.mark.parametrize(
     "secret",
-    [None, "", "x", SECRET[:-1], SECRET + "0", SECRET.upper(), f" {SECRET}", "clé", "\udcff\udc80", "\x00", "k" * 10_240],
+    [
+        None,
+        "",
+        "x",
+        SECRET[:-1],
+        SECRET + "0",
+        SECRET.upper(),
+        f" {SECRET}",
+        "clé",
+        "\udcff\udc80",
+        "\x00",
+        "k" * 10_240,
+    ],
 )
 def test_what_is_not_the_key_opens_nothing(secret: str | None) -> None:
     assert find_key(parse_keys(f"alice {HEX}"), secret) is None
@@ -188,6 +202,7 @@ def test_no_bytes_in_a_header_are_too_strange_to_be_refused(raw: bytes) -> None:
 
 def test_every_key_is_compared_also_after_a_match() -> None:
     class Counting(tuple[ApiKey, ...]):
+        __slots__ = ()
         seen = 0
 
         def __iter__(self):  # type: ignore[no-untyped-def]

@@ -27,9 +27,12 @@ FLOORS: tuple[frozenset[str], ...] = (
 PROTOCOLS = frozenset({"jobstore", "storage", "converter"})
 CORE = FLOORS[0]
 IMPURE = frozenset(
-    "asyncio concurrent contextvars datetime fcntl glob io logging multiprocessing os pathlib queue random secrets select"
-    " selectors shutil signal socket sqlite3 ssl subprocess sys tempfile threading time urllib.request uuid".split()
-)
+    {
+        "asyncio", "concurrent", "contextvars", "datetime", "fcntl", "glob", "io", "logging", "multiprocessing", "os",
+        "pathlib", "queue", "random", "secrets", "select", "selectors", "shutil", "signal", "socket", "sqlite3", "ssl",
+        "subprocess", "sys", "tempfile", "threading", "time", "urllib.request", "uuid",
+    }
+)  # fmt: skip
 """Time, chance, the system: none of it belongs in the core (`datetime.UTC` is a constant, see below)."""
 CONSTANTS = frozenset({"datetime.UTC"})
 
@@ -155,7 +158,15 @@ def test_only_the_command_line_prints_and_exits() -> None:
 
 @pytest.mark.parametrize("name", sorted(set(MODULES) - {"__main__"}))
 def test_the_top_of_a_module_only_defines(name: str) -> None:
-    allowed = (ast.Import, ast.ImportFrom, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.Assign, ast.AnnAssign)
+    allowed = (
+        ast.Import,
+        ast.ImportFrom,
+        ast.ClassDef,
+        ast.FunctionDef,
+        ast.AsyncFunctionDef,
+        ast.Assign,
+        ast.AnnAssign,
+    )
     for node in tree_of(name).body:
         is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         is_entry = isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
@@ -193,7 +204,12 @@ assert len(descriptors()) == before, descriptors()
 def test_importing_every_module_starts_nothing_and_opens_nothing() -> None:
     names = sorted(set(MODULES) - {"__main__"})
     answer = subprocess.run(
-        [sys.executable, "-c", PROBE, *names], cwd=PACKAGE.parent, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", PROBE, *names],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert (answer.returncode, answer.stdout) == (0, ""), answer.stderr
 

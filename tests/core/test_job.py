@@ -180,7 +180,9 @@ def test_an_id_is_its_keys_shard_and_then_chance() -> None:
     assert made == job.shard_of(KEY) + chance.hex()
 
 
-@pytest.mark.parametrize("text", ["", "a" * 33, "a" * 35, "A" * 34, "g" * 34, "a" * 33 + "\n", "٣" * 34, "a" * 34 + "\n"])
+@pytest.mark.parametrize(
+    "text", ["", "a" * 33, "a" * 35, "A" * 34, "g" * 34, "a" * 33 + "\n", "٣" * 34, "a" * 34 + "\n"]
+)
 def test_what_is_not_34_hex_digits_is_no_id(text: str) -> None:
     assert job.JOB_ID.fullmatch(text) is None
 

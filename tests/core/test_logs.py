@@ -17,9 +17,7 @@ from hypothesis import strategies as st
 from ytmp3 import logs
 from ytmp3.logs import MAX_TEXT_CHARACTERS, JsonFormatter, TextFormatter, clean
 
-MEDIA = (
-    "https://rr3---sn-4g5e6nzz.googlevideo.com/videoplayback?expire=1700000000&ip=198.51.100.7&signature=SECRET&pot=SECRET"
-)
+MEDIA = "https://rr3---sn-4g5e6nzz.googlevideo.com/videoplayback?expire=1700000000&ip=198.51.100.7&signature=SECRET&pot=SECRET"
 HARMFUL = [
     chr(n)
     for n in (*range(0x20), *range(0x7F, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
@@ -110,7 +108,8 @@ def test_10_000_hostile_texts_are_10_000_lines(root: logging.Logger) -> None:
     logger = logging.getLogger("ytmp3.test")
     for _ in range(10_000):
         text = "".join(
-            rng.choice(HARMFUL) if rng.random() < 0.3 else chr(rng.randrange(0x110000)) for _ in range(rng.randrange(12))
+            rng.choice(HARMFUL) if rng.random() < 0.3 else chr(rng.randrange(0x110000))
+            for _ in range(rng.randrange(12))
         )
         logger.warning("event %s", text, extra={"title": text})
     lines = stream.getvalue().split("\n")

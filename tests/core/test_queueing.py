@@ -221,4 +221,4 @@ class Model(RuleBasedStateMachine):
 
 
 def test_any_use_of_the_queue_is_what_the_model_says() -> None:
-    run_state_machine_as_test(Model, settings=settings(max_examples=80, stateful_step_count=30))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Model, settings=settings(max_examples=80, stateful_step_count=30))

@@ -58,9 +58,7 @@ def test_no_window_admits_more_than_burst_and_rate_in_100_000_events() -> None:
     st.integers(1, 50),
     st.lists(st.tuples(st.floats(0, 3), st.floats(-5, 0)), min_size=1, max_size=60),
 )
-def test_a_clock_that_steps_back_admits_no_more(
-    rate: float, burst: int, steps: list[tuple[float, float]]
-) -> None:
+def test_a_clock_that_steps_back_admits_no_more(rate: float, burst: int, steps: list[tuple[float, float]]) -> None:
     buckets = TokenBuckets(rate_per_second=rate, burst=burst)
     meter = Meter(rate, burst)
     true_now, clock_error = 0.0, 0.0

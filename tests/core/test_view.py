@@ -246,7 +246,7 @@ def test_10_000_hostile_titles_make_headers_that_read_back() -> None:
     rng = random.Random(6266)
     alphabets = (
         [chr(n) for n in range(0x100)],
-        list('"\\/;=%\'*(){}[]<>:?|\r\n\t\x00\x1b ') + list("ab.é"),
+        list("\"\\/;=%'*(){}[]<>:?|\r\n\t\x00\x1b ") + list("ab.é"),
         [*BIDI, "\u200b", "\ufeff", "\u2028", "\u0301", "\ud800", "\udfff", "\ue000", "a", ".", " "],
         [chr(n) for n in range(0x3300, 0x3400)] + ["ﬃ", "ﷺ", "½", "…", "Ⅷ"],
     )

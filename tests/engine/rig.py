@@ -1,4 +1,4 @@
-"""Intake, pool and janitor around the real store and the real storage, without HTTP; the tests are the janitor's clock."""
+"""Intake, pool and janitor around the real store and the real storage, without HTTP; a test is the janitor's clock."""
 
 import asyncio
 import contextlib

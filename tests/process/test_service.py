@@ -128,7 +128,7 @@ async def kill_and_restart(youtube: Spawned, folder: Path, *, first_number: int)
 
 async def test_one_more_than_the_queue_holds_is_refused_at_once(youtube: Spawned, tmp_path: Path) -> None:
     async with served(tmp_path, WORKER_POOL_SIZE="1", DRAIN_SECONDS="0", **egress(youtube)) as service:
-        _, busy = await service.post(watch_url(video_id(Kind.SLOW, 1)))
+        _, busy = await service.post(watch_url(video_id(Kind.STALLED, 1)))
         await service.until(busy["job_id"], "downloading", "converting")
         jobs = []
         for start in range(0, 1000, 100):
