@@ -59,9 +59,7 @@ async def main() -> int:
     """Run the demo; return an exit code."""
     folder = Path(tempfile.mkdtemp(prefix="ytmp3-demo-"))
     with spawn(folder / "youtube") as youtube:
-        process, base = await start(
-            folder, {"EGRESS_PROXY": youtube.proxy_url, "EGRESS_CA_FILE": str(youtube.ca_file)}
-        )
+        process, base = await start(folder, {"EGRESS_PROXY": youtube.proxy_url, "EGRESS_CA_FILE": str(youtube.ca_file)})
         try:
             job = await asyncio.wait_for(convert(base), DEADLINE_SECONDS)
             print(json.dumps(job, indent=2))

@@ -14,7 +14,16 @@ from typing import Final
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.contract.stands import METADATA, POLICY, Ids, RedisStand, SqliteStand, Stand, track_of
 from tests.valkey import Valkey
@@ -34,6 +43,7 @@ STATUSES: Final = {
     State.FAILED: Status.FAILED,
     State.CANCELLED: Status.CANCELLED,
 }
+VIDEOS: Final = 4
 CHOICES: Final = st.integers(0, 59)
 LIVE: Final = (State.QUEUED, State.RUNNING)
 
@@ -193,8 +203,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.runner.run(self.stand.close())
         self.runner.close()
 
-    @rule(target=jobs, video=st.integers(1, 3), instance=st.sampled_from(INSTANCES), may_create=st.booleans())
+    @rule(target=jobs, video=st.integers(1, VIDEOS), instance=st.sampled_from(INSTANCES), may_create=st.booleans())
     def submit(self, video: int, instance: str, *, may_create: bool) -> Submission:
+        return self.submit_as(instance, video, may_create=may_create)
+
+    def submit_as(self, instance: str, video: int, *, may_create: bool) -> Submission:
         name, store = self.store(instance)
         submission = self.ids.submission(video)
         expected = self.model.submit(submission, name, self.now, may_create=may_create)
@@ -228,7 +241,62 @@ class StoreMachine(RuleBasedStateMachine):
         self.old_leases.append(chosen)
         return chosen
 
-    @rule(choice=CHOICES, instance=st.sampled_from(INSTANCES), repeat=st.booleans())
+    @initialize(target=jobs, plan=st.lists(st.sampled_from(State), min_size=2, max_size=6))
+    def begin(self, plan: list[State]) -> MultipleResults[Submission]:
+        """Start with some conversions in all states: programs that begin with nothing seldom come to anything."""
+        submissions = []
+        for video, state in enumerate(plan):
+            submission = self.submit_as(INSTANCES[video % 2], 1 + video % VIDEOS, may_create=True)
+            submissions.append(submission)
+            lease = Lease(conversion_id=submission.conversion_id, token=1)
+            if state is State.CANCELLED:
+                self.cancel(submission, "a", repeat=False)
+            elif state is not State.QUEUED:
+                self.claim_as(self.store(INSTANCES[video % 2])[0], lease, repeat=False)
+            lease = Lease(conversion_id=submission.conversion_id, token=2)
+            if state is State.DONE:
+                self.finish_with(lease, "a", repeat=False)
+            elif state is State.FAILED:
+                self.fail_with(lease, "a", repeat=False)
+        return multiple(*submissions)
+
+    @rule(
+        choice=CHOICES,
+        act=st.sampled_from(["claim", "claim", "finish", "fail", "retry", "zombie"]),
+        instance=st.sampled_from(INSTANCES),
+        repeat=st.booleans(),
+    )
+    def work(self, choice: int, act: str, instance: str, *, repeat: bool) -> None:
+        """One step of some conversion's life. One rule for all: Hypothesis leaves whole rules out of a program."""
+        match act:
+            case "claim":
+                self.claim(choice, instance, repeat=repeat)
+            case "finish":
+                self.finish_with(self.lease(choice, State.RUNNING), instance, repeat=repeat)
+            case "fail":
+                self.fail_with(self.lease(choice, State.RUNNING), instance, repeat=repeat)
+            case "retry":
+                delay = (0.0, 5.0, 60.0)[choice % 3]
+                self.retry_with(self.lease(choice, State.RUNNING), delay, repeat=repeat)
+            case _:
+                self.write_as_a_zombie(instance)
+
+    def write_as_a_zombie(self, instance: str) -> None:
+        """Everyone who ever held what now runs under another token tries to write."""
+        _, store = self.store(instance)
+        for lease in set(self.old_leases):
+            conversion = self.model.conversions.get(lease.conversion_id)
+            if conversion is None or conversion.state is not State.RUNNING or conversion.token == lease.token:
+                continue
+            assert self.runner.run(store.renew([Beat(lease=lease, progress=0.9)])) == {lease.conversion_id}
+            self.runner.run(store.release([lease]))
+            with pytest.raises(LeaseLost):
+                self.runner.run(store.finish(lease, track_of(lease), METADATA))
+            with pytest.raises(LeaseLost):
+                self.runner.run(store.fail(lease, FailureCode.PRIVATE))
+            with pytest.raises(LeaseLost):
+                self.runner.run(store.retry(lease, FailureCode.UPSTREAM_ERROR, delay_seconds=0.0))
+
     def claim(self, choice: int, instance: str, *, repeat: bool) -> None:
         lease = self.lease(choice, State.QUEUED)
         held = self.model.held(lease, State.QUEUED)
@@ -240,6 +308,7 @@ class StoreMachine(RuleBasedStateMachine):
         name, store = self.store(instance)
         conversion = self.model.held(lease, State.QUEUED)
         next_lease = Lease(conversion_id=lease.conversion_id, token=lease.token + 1)
+        self.old_leases += [lease, next_lease]
         repeated = self.model.held(next_lease, State.RUNNING)
         if repeated is not None and repeated.holder == name:
             assert self.runner.run(store.claim(lease)).lease == next_lease
@@ -280,9 +349,7 @@ class StoreMachine(RuleBasedStateMachine):
                 conversion.due_at = self.now + POLICY.lease_seconds
         assert lost == expected
 
-    @rule(choice=CHOICES, instance=st.sampled_from(INSTANCES), repeat=st.booleans())
-    def finish(self, choice: int, instance: str, *, repeat: bool) -> None:
-        lease = self.lease(choice, State.RUNNING)
+    def finish_with(self, lease: Lease, instance: str, *, repeat: bool) -> None:
         _, store = self.store(instance)
         finished = self.model.held(lease, State.DONE)
         if self.model.held(lease, State.RUNNING) is not None:
@@ -296,9 +363,7 @@ class StoreMachine(RuleBasedStateMachine):
             else:
                 assert self.runner.run(store.finish(lease, track_of(lease), METADATA)).state is State.DONE
 
-    @rule(choice=CHOICES, instance=st.sampled_from(INSTANCES), repeat=st.booleans())
-    def fail(self, choice: int, instance: str, *, repeat: bool) -> None:
-        lease = self.lease(choice, State.RUNNING)
+    def fail_with(self, lease: Lease, instance: str, *, repeat: bool) -> None:
         _, store = self.store(instance)
         failed = self.model.held(lease, State.FAILED)
         if failed is not None and failed.error is not FailureCode.PRIVATE:
@@ -315,9 +380,7 @@ class StoreMachine(RuleBasedStateMachine):
             else:
                 self.runner.run(store.fail(lease, FailureCode.PRIVATE))
 
-    @rule(choice=CHOICES, delay=st.sampled_from([0.0, 5.0, 60.0]), repeat=st.booleans())
-    def retry(self, choice: int, delay: float, *, repeat: bool) -> None:
-        lease = self.lease(choice, State.RUNNING)
+    def retry_with(self, lease: Lease, delay: float, *, repeat: bool) -> None:
         _, store = self.store("a")
         conversion = self.model.held(lease, State.RUNNING)
         if conversion is None:
@@ -375,8 +438,9 @@ class StoreMachine(RuleBasedStateMachine):
                 if conversion.state is State.DONE:
                     self.model.stop_serving(conversion_id)
 
-    @rule(instance=st.sampled_from(INSTANCES))
-    def expire(self, instance: str) -> None:
+    @rule(instance=st.sampled_from(INSTANCES), long_after=st.integers(0, 2))
+    def expire(self, instance: str, long_after: int) -> None:
+        self.stand.clock.advance(POLICY.retention_seconds if long_after == 0 else 0.0)
         _, store = self.store(instance)
         names: list[str] = []
         # A batch is bounded, and may hold failed ones only, which have no file.

@@ -85,6 +85,8 @@ class Engine:
             while True:
                 ticket = await self.ticket(job)
                 if ticket.status not in {Status.PENDING, Status.PROCESSING}:
+                    # The worker counts and tidies up after the record is written.
+                    await until(lambda: self.pool.report(job.conversion_id) is None)
                     return ticket
                 idle = 0 if self.pool.active or self.pool.queue.qsize() else idle + 1
                 if idle % 5 == 1:

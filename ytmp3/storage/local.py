@@ -34,8 +34,14 @@ class LocalStorage:
         await asyncio.to_thread(self._open)
 
     def _open(self) -> None:
-        for folder in (self.folder, self.tracks, self._scratch_root, self._scratch):
-            folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        # nginx, under another user, sends the tracks; the rest is nobody else's.
+        for folder, mode in (
+            (self.folder, 0o755),
+            (self.tracks, 0o755),
+            (self._scratch_root, 0o700),
+            (self._scratch, 0o700),
+        ):
+            folder.mkdir(mode=mode, parents=True, exist_ok=True)
         self._lock = os.open(self._scratch / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._sweep()
