@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,7 +125,7 @@ class Cluster:
 
 @asynccontextmanager
 async def cluster(
-    folder: Path, *, instances: int = 3, is_limited: bool = False, **settings: str
+    folder: Path, settings: Mapping[str, str], *, instances: int = 3, is_limited: bool = False
 ) -> AsyncIterator[Cluster]:
     """Start Valkey, `instances` of the service with `settings` as their environment, and nginx."""
     async with AsyncExitStack() as stack:
@@ -144,7 +144,7 @@ async def cluster(
             shared |= {"REQUESTS_PER_SECOND": str(UNLIMITED), "BURST_SIZE": str(UNLIMITED)}
         ports = [free_port() for _ in range(instances)]
         services = [
-            Served(shared | settings | {"PORT": str(port)}, folder / f"instance-{number}.log")
+            Served(shared | dict(settings) | {"PORT": str(port)}, folder / f"instance-{number}.log")
             for number, port in enumerate(ports)
         ]
         for service in services:
@@ -180,7 +180,7 @@ async def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="ytmp3-cluster-"))
     with contextlib.ExitStack() as stack:
         settings = egress(stack.enter_context(spawn(folder / "youtube"))) if options.fake_youtube else {}
-        async with cluster(folder, instances=options.instances, is_limited=True, **settings) as running:
+        async with cluster(folder, settings, instances=options.instances, is_limited=True) as running:
             print(f"nginx      {running.url}\nvalkey     {running.valkey.address}")
             for service in running.instances:
                 print(f"instance   {service.url}  pid {service.pid}  log {service.log_path}")

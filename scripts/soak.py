@@ -1,0 +1,69 @@
+"""`make soak`: kill -9, frozen and restarted parts at full size and in many rounds. About 25 minutes.
+
+Prints one line of figures for each round; the first broken promise ends it with a traceback.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from scripts.cluster import Cluster, cluster
+from tests.fake_youtube import Kind, Pace, Spawned, spawn
+from tests.process.served import egress
+from tests.process.test_service import kill_and_restart
+from tests.system import rounds
+
+Round = Callable[[Cluster, int], Awaitable[dict[str, float]]]
+
+
+async def over_clusters(name: str, times: int, youtube: Spawned, folder: Path, one: Round, **settings: str) -> None:
+    """Run a round several times, each on a cluster of its own."""
+    for number in range(times):
+        started_at = time.monotonic()
+        async with cluster(folder / f"{name}-{number}", settings | egress(youtube)) as running:
+            figures = await one(running, 1 + 300 * (number % 30))
+        print(f"{name} {number + 1}/{times}: {figures} in {time.monotonic() - started_at:.0f} s", flush=True)
+
+
+async def main() -> None:
+    """Run everything."""
+    parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=10)
+    options = parser.parse_args()
+    times = options.rounds
+    folder = Path(tempfile.mkdtemp(prefix="ytmp3-soak-"))
+    pace = Pace(slow_bytes_per_second=20_000, delay_seconds=2.0)
+    with spawn(folder / "youtube", prepare=(Kind.SHORT, Kind.CLIP), pace=pace) as youtube:
+        for number in range(times):
+            started_at = time.monotonic()
+            await kill_and_restart(youtube, folder / f"alone-{number}", first_number=1 + 150 * number)
+            print(f"kill-9 alone {number + 1}/{times}: 120 jobs in {time.monotonic() - started_at:.0f} s", flush=True)
+        await over_clusters(
+            "kill-one", times, youtube, folder, lambda c, n: rounds.kill_one(c, jobs=200, first_number=n)
+        )
+        await over_clusters(
+            "zombie",
+            max(1, times // 2),
+            youtube,
+            folder,
+            lambda c, n: rounds.freeze_one(c, youtube=youtube, frozen_seconds=60, first_number=n),
+            LEASE_SECONDS="10",
+        )
+        await over_clusters(
+            "redis-killed", times, youtube, folder, lambda c, n: rounds.restart_redis(c, jobs=200, first_number=n)
+        )
+        await over_clusters("redis-frozen", 1, youtube, folder, lambda c, _: rounds.freeze_redis(c, seconds=20))
+        await over_clusters(
+            "read-your-writes", 1, youtube, folder, lambda c, n: rounds.read_your_writes(c, pairs=2000, first_number=n)
+        )
+        await over_clusters(
+            "rolling-restart", times, youtube, folder, lambda c, n: rounds.roll(c, rate=50, first_number=n)
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
