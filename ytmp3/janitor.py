@@ -4,7 +4,6 @@ Each loop does one thing on its own clock, survives the store's absence, and is 
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -153,8 +152,11 @@ class Janitor:
     async def _watch_tools(self) -> None:
         while True:
             before = {tool.name: tool.ok for tool in self._board.tools}
-            with contextlib.suppress(OSError):
+            try:
                 self._board.tools = await self._converter.check()
+            except Exception:
+                # The outermost frame of a loop: it must turn again.
+                log.exception("tools not checked")
             for tool in self._board.tools:
                 if before.get(tool.name) != tool.ok:
                     level = logging.INFO if tool.ok else logging.ERROR

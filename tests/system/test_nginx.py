@@ -1,0 +1,294 @@
+"""The production files of `nginx/` in a real nginx, in front of stand-ins that do what is asked of them."""
+
+import asyncio
+import contextlib
+import subprocess
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession, web
+
+from scripts.cluster import Nginx, nginx_binary, write_configuration
+from tests.valkey import free_port
+
+GOOD = {"url": "https://youtu.be/dQw4w9WgXcQ"}
+
+
+@dataclass(slots=True)
+class Instance:
+    """A stand-in: answers by `behaviour`, and remembers what reached it."""
+
+    name: str
+    port: int
+    behaviour: str = "well"
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append((request.method, request.raw_path))
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
+        security = {"X-Content-Type-Options": "nosniff", "X-Request-Id": request.headers.get("X-Request-Id", "")}
+        match self.behaviour:
+            case "full":
+                await request.read()
+                return web.json_response({"code": "queue_full"}, status=503, headers=security | {"Retry-After": "7"})
+            case "cut":
+                await request.read()
+                assert request.transport is not None
+                request.transport.abort()
+                return web.Response()
+            case "invalid":
+                await request.read()
+                assert request.transport is not None
+                request.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nBad\x00Name: x\r\n\r\nok")
+                request.transport.close()
+                return web.Response()
+            case "track":
+                return web.Response(
+                    headers=security
+                    | {"X-Accel-Redirect": "/protected-tracks/a.mp3", "ETag": '"tag"', "Content-Type": "audio/mpeg"}
+                )
+            case _:
+                await request.read()
+                return web.json_response({"instance": self.name}, headers=security)
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """nginx and the stand-ins behind it."""
+
+    nginx: Nginx
+    instances: list[Instance]
+    client: ClientSession
+    tracks: Path
+
+    async def raw(self, request: bytes, *, seconds: float = 3.0) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.nginx.port)
+        try:
+            writer.write(request)
+            received = b""
+            try:
+                async with asyncio.timeout(seconds):
+                    while chunk := await reader.read(65_536):
+                        received += chunk
+            except (TimeoutError, ConnectionError):
+                pass
+            return received
+        finally:
+            writer.close()
+
+    def arrived(self) -> Counter[tuple[str, str]]:
+        return Counter(request for instance in self.instances for request in instance.requests)
+
+
+@asynccontextmanager
+async def front(folder: Path, *, is_limited: bool = False, absent: int = 0) -> AsyncIterator[Front]:
+    instances = [Instance(name, free_port()) for name in ("first", "second")]
+    runners = []
+    for instance in instances:
+        app = web.Application()
+        app.router.add_route("*", "/{tail:.*}", instance.handle)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", instance.port).start()
+        runners.append(runner)
+    tracks = folder / "tracks"
+    tracks.mkdir()
+    nginx = Nginx(folder / "nginx", free_port())
+    upstreams = [f"127.0.0.1:{port}" for port in [*(i.port for i in instances), *(free_port() for _ in range(absent))]]
+    write_configuration(nginx.folder, port=nginx.port, upstreams=upstreams, tracks=tracks, is_limited=is_limited)
+    await nginx.start()
+    try:
+        async with ClientSession() as client:
+            yield Front(nginx, instances, client, tracks)
+    finally:
+        await nginx.stop()
+        for runner in runners:
+            await runner.cleanup()
+
+
+def test_the_files_as_shipped_are_accepted(tmp_path: Path) -> None:
+    write_configuration(tmp_path, port=free_port(), upstreams=["127.0.0.1:1"], tracks=tmp_path, is_limited=True)
+    command = [str(nginx_binary()), "-t", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]
+    tested = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert tested.returncode == 0, tested.stderr
+    assert "warn" not in tested.stderr
+
+
+RAW = {
+    "not HTTP": (b"GARBAGE\r\n\r\n", 400),
+    "a version there is not": (b"GET / HTTP/9.9\r\nHost: x\r\n\r\n", 505),
+    "no host": (b"GET /health HTTP/1.1\r\n\r\n", 400),
+    "two hosts": (b"GET /health HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+    "two lengths": (b"POST /extract HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),
+    "length and chunked": (
+        b"POST /extract HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400,
+    ),
+    "a negative length": (b"POST /extract HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+    "a huge body, announced": (b"POST /extract HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n", 413),
+    "a NUL in a field": (b"GET /health HTTP/1.1\r\nHost: x\r\nA: \x00\r\n\r\n", 400),
+    "a NUL in the path": (b"GET /status/%00 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    "a path out of the root": (b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    "a field of 9 kB": (b"GET /health HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 9000 + b"\r\n\r\n", 431),
+    "a target of 9 kB": (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+    "TRACE": (b"TRACE /health HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+    "CONNECT": (b"CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example\r\n\r\n", 405),
+    "PUT": (b"PUT /extract HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 405),
+    "PROPFIND": (b"PROPFIND / HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+    "metrics": (b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+    "stats": (b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+    "metrics, doubled slash": (b"GET //metrics HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+    "metrics, encoded": (b"GET /%6detrics HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+    "the folder of the tracks": (b"GET /protected-tracks/a.mp3 HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+    "the folder, encoded": (b"GET /protected-tracks%2fa.mp3 HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+    "the folder, around a corner": (b"GET /status/../protected-tracks/a.mp3 HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+    "the error page itself": (b"GET /_problem HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+    "a dot file": (b"GET /.git/config HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+    "the root": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+    "an absolute target": (b"GET http://evil.example/nowhere HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+}  # fmt: skip
+
+
+async def test_raw_requests_get_fixed_answers_in_our_own_words(tmp_path: Path) -> None:
+    async with front(tmp_path) as site:
+        for name, (request, status) in RAW.items():
+            answer = await site.raw(request.replace(b"Host: x\r\n", b"Host: x\r\nConnection: close\r\n", 1))
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 %d " % status), (name, head[:100])
+            assert b"<html" not in body, name
+            if b"/9.9" not in request:
+                assert b"application/problem+json" in head, (name, head)
+                assert b"urn:ytmp3:error:" in body, (name, body)
+                assert head.count(b"X-Content-Type-Options: nosniff") == 1, name
+                assert head.count(b"Content-Security-Policy: ") == 1, name
+            assert b"nginx/" not in head, name
+        assert not site.arrived()
+
+
+async def test_headers_come_once_and_the_clients_own_are_not_believed(tmp_path: Path) -> None:
+    async with front(tmp_path) as site:
+        forged = {
+            "X-Forwarded-For": "203.0.113.9", "Forwarded": "for=203.0.113.9", "X-Request-Id": "forged-forged",
+            "X-HTTP-Method-Override": "DELETE", "X-Accel-Redirect": "/protected-tracks/a.mp3",
+        }  # fmt: skip
+        async with site.client.get(f"{site.nginx.url}/status/x", headers=forged) as response:
+            assert response.status == 200
+            assert response.headers.getall("X-Content-Type-Options") == ["nosniff"]
+            assert "nginx/" not in response.headers["Server"]
+            request_id = response.headers["X-Request-Id"]
+        (seen,) = [headers for instance in site.instances for headers in instance.headers]
+        assert seen["x-forwarded-for"] == "127.0.0.1"
+        assert seen["x-request-id"] == request_id != "forged-forged"
+        assert "forwarded" not in seen
+        assert "x-http-method-override" not in seen
+
+
+async def test_too_many_requests_are_told_so_in_json(tmp_path: Path) -> None:
+    async with front(tmp_path, is_limited=True) as site:
+        statuses: Counter[int] = Counter()
+        for _ in range(60):
+            async with site.client.post(f"{site.nginx.url}/extract", json=GOOD) as response:
+                statuses[response.status] += 1
+                if response.status == 429:
+                    assert response.content_type == "application/problem+json"
+                    assert (await response.json())["code"] == "rate_limited"
+                    assert int(response.headers["Retry-After"]) >= 1
+        assert statuses[429] > 0
+        assert statuses[200] >= 41
+        async with site.client.get(f"{site.nginx.url}/status/x") as response:
+            assert response.status == 200
+
+
+async def test_a_full_instance_passes_a_post_on_and_two_full_ones_say_so(tmp_path: Path) -> None:
+    async with front(tmp_path) as site:
+        site.instances[0].behaviour = "full"
+        for _ in range(10):
+            async with site.client.post(f"{site.nginx.url}/extract", json=GOOD) as response:
+                assert (response.status, (await response.json())["instance"]) == (200, "second")
+        site.instances[1].behaviour = "full"
+        async with site.client.post(f"{site.nginx.url}/extract", json=GOOD) as response:
+            assert (response.status, (await response.json())["code"]) == (503, "queue_full")
+            assert response.headers["Retry-After"] == "7"
+
+
+async def test_an_absent_instance_costs_no_request(tmp_path: Path) -> None:
+    async with front(tmp_path, absent=1) as site:
+        for _ in range(30):
+            async with site.client.post(f"{site.nginx.url}/extract", json=GOOD) as response:
+                assert response.status == 200
+        assert site.arrived() == {("POST", "/extract"): 30}
+
+
+@pytest.mark.parametrize("behaviour", ["cut", "invalid"])
+async def test_a_sick_instance_takes_no_other_down(tmp_path: Path, behaviour: str) -> None:
+    async with front(tmp_path) as site:
+        site.instances[0].behaviour = behaviour
+        for _ in range(20):
+            async with site.client.get(f"{site.nginx.url}/status/x") as response:
+                assert (response.status, (await response.json())["instance"]) == (200, "second")
+
+
+async def test_a_slow_post_is_never_sent_twice(tmp_path: Path) -> None:
+    async with front(tmp_path) as site:
+        for instance in site.instances:
+            instance.behaviour = "cut"
+        async with site.client.post(f"{site.nginx.url}/extract", json=GOOD) as response:
+            assert response.status == 503
+        # A cut may be followed by one try at each other instance (the same key: one conversion), and no more.
+        assert max(len(instance.requests) for instance in site.instances) == 1
+
+
+async def test_with_no_instance_left_the_answer_is_json_with_retry_after(tmp_path: Path) -> None:
+    async with front(tmp_path) as site:
+        for instance in site.instances:
+            instance.behaviour = "cut"
+        async with site.client.get(f"{site.nginx.url}/status/x") as response:
+            assert (response.status, response.content_type) == (503, "application/problem+json")
+            assert (await response.json())["code"] == "unavailable"
+            assert int(response.headers["Retry-After"]) >= 1
+
+
+async def test_nginx_sends_the_track_under_the_services_tag(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 40
+    async with front(tmp_path) as site:
+        (site.tracks / "a.mp3").write_bytes(content)
+        for instance in site.instances:
+            instance.behaviour = "track"
+        cases: list[tuple[dict[str, str], int, bytes]] = [
+            ({}, 200, content),
+            ({"Range": "bytes=5-9"}, 206, content[5:10]),
+            ({"Range": "bytes=-5"}, 206, content[-5:]),
+            ({"Range": "bytes=5-9", "If-Range": '"tag"'}, 206, content[5:10]),
+            ({"Range": "bytes=5-9", "If-Range": '"other"'}, 200, content),
+            ({"Range": "bytes=5-9", "If-Range": 'W/"tag"'}, 200, content),
+            ({"Range": "items=5-9"}, 200, content),
+            ({"Range": "bytes=" + ",".join("0-" for _ in range(300))}, 200, content),
+        ]
+        for headers, status, body in cases:
+            async with site.client.get(f"{site.nginx.url}/download/x.mp3", headers=headers) as response:
+                assert (response.status, await response.read()) == (status, body), headers
+                assert response.headers.getall("ETag") == ['"tag"']
+                assert response.headers.getall("X-Content-Type-Options") == ["nosniff"]
+                assert response.headers["Content-Type"] == "audio/mpeg"
+                assert "X-Accel-Redirect" not in response.headers
+
+
+async def test_peers_that_dawdle_are_cut(tmp_path: Path) -> None:
+    head = b"POST /extract HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{"
+
+    async def closed_after(site: Front, start: bytes) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.nginx.port)
+        writer.write(start)
+        async with asyncio.timeout(13):
+            with contextlib.suppress(ConnectionResetError):
+                while await reader.read(65_536):
+                    pass
+        writer.close()
+
+    async with front(tmp_path) as site:
+        await asyncio.gather(*(closed_after(site, start) for start in (b"", b"GET /heal", head)))
+        assert not site.arrived()
