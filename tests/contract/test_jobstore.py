@@ -10,9 +10,7 @@ from ytmp3.job import Conversion, Lease, Metadata, Stage, State, Status, Ticket
 from ytmp3.jobstore import Beat, Counts, JobStore, Outcome
 
 
-def counts(
-    *, pending: int = 0, processing: int = 0, completed: int = 0, failed: int = 0, cancelled: int = 0
-) -> Counts:
+def counts(*, pending: int = 0, processing: int = 0, completed: int = 0, failed: int = 0, cancelled: int = 0) -> Counts:
     return Counts(pending=pending, processing=processing, completed=completed, failed=failed, cancelled=cancelled)
 
 
@@ -42,7 +40,10 @@ async def test_a_first_submission_creates_a_queued_conversion_held_by_the_instan
     assert not result.ticket.job.deduplicated
     assert conversion.conversion_id == submission.conversion_id
     assert (conversion.key, conversion.video_id, conversion.quality, conversion.client) == (
-        submission.key, submission.video_id, submission.quality, submission.client,
+        submission.key,
+        submission.video_id,
+        submission.quality,
+        submission.client,
     )
     assert (conversion.state, conversion.holder, conversion.token) == (State.QUEUED, "a", 1)
     assert conversion.created_at == stand.clock.now
@@ -161,7 +162,10 @@ async def test_a_claim_starts_the_conversion_under_a_new_token(stand: Stand, sto
     stand.clock.advance(5)
     claimed = await store.claim(queued.lease)
     assert (claimed.state, claimed.stage, claimed.token, claimed.holder) == (
-        State.RUNNING, Stage.EXTRACTING, queued.token + 1, "a",
+        State.RUNNING,
+        Stage.EXTRACTING,
+        queued.token + 1,
+        "a",
     )
     assert claimed.started_at == stand.clock.now
     assert claimed.due_at == stand.clock.now + POLICY.lease_seconds
@@ -276,7 +280,11 @@ async def test_a_retry_waits_in_nobodys_hands_and_costs_an_attempt(stand: Stand,
         await store.retry(conversion.lease, FailureCode.UPSTREAM_ERROR, delay_seconds=8.5)
     waiting = (await ticket_of(store, submission.job_id)).conversion
     assert (waiting.state, waiting.holder, waiting.attempts, waiting.error, waiting.crashes) == (
-        State.QUEUED, None, 1, FailureCode.UPSTREAM_ERROR, 0,
+        State.QUEUED,
+        None,
+        1,
+        FailureCode.UPSTREAM_ERROR,
+        0,
     )
     assert (waiting.stage, waiting.progress, waiting.metadata) == (Stage.QUEUED, 0.0, METADATA)
     stand.clock.advance(8)
@@ -378,7 +386,9 @@ async def test_a_conversion_that_runs_at_three_crashes_is_poison(stand: Stand, s
     ticket = await ticket_of(store, submission.job_id)
     assert ticket.status is Status.FAILED
     assert (ticket.conversion.error, ticket.conversion.crashes, ticket.conversion.attempts) == (
-        FailureCode.POISON, POLICY.crash_limit, 0,
+        FailureCode.POISON,
+        POLICY.crash_limit,
+        0,
     )
     assert ticket.conversion.expires_at == stand.clock.now + POLICY.retention_seconds
     assert await store.renew([Beat(lease=conversion.lease)]) == {conversion.conversion_id}

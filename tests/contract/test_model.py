@@ -1,6 +1,6 @@
 """One Hypothesis state machine for both adapters: any program of operations behaves as a simple model says (goal J04).
 
-    YTMP3_SOAK_PROGRAMS=10000 python -m pytest tests/contract/test_model.py     the long run: programs of 200 steps
+YTMP3_SOAK_PROGRAMS=10000 python -m pytest tests/contract/test_model.py     the long run: programs of 200 steps
 """
 
 import asyncio

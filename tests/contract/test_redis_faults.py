@@ -274,9 +274,7 @@ async def test_a_full_redis_takes_nothing_new_and_lets_everything_end(
     await submitted(store, ids.submission(9))
 
 
-async def test_a_redis_that_evicts_jobs_is_refused_in_one_line(
-    make_valkey: MakeValkey, make_store: MakeStore
-) -> None:
+async def test_a_redis_that_evicts_jobs_is_refused_in_one_line(make_valkey: MakeValkey, make_store: MakeStore) -> None:
     server = make_valkey({"maxmemory-policy": "allkeys-lru"})
     store = make_store(server.address)
     with pytest.raises(StoreUnusable, match="allkeys-lru") as refusal:
@@ -299,7 +297,11 @@ async def test_a_redis_that_forbids_info_is_taken_on_trust(
     server = make_valkey()
     with contextlib.closing(server.client()) as client:
         client.acl_setuser(
-            "worker", enabled=True, passwords=[f"+{SECRET}"], keys=["ytmp3:*"], categories=["+@all"],
+            "worker",
+            enabled=True,
+            passwords=[f"+{SECRET}"],
+            keys=["ytmp3:*"],
+            categories=["+@all"],
             commands=["-info", "-config"],
         )
     store = make_store(f"redis://worker:{SECRET}@{server.address}")
@@ -336,9 +338,7 @@ async def test_a_missing_password_and_a_forbidden_script_are_refused(
     await right.open()
     await submitted(right, ids.submission())
     with contextlib.closing(server.client()) as client:
-        client.acl_setuser(
-            "reader", enabled=True, passwords=["+pw"], keys=["*"], categories=["+@all", "-@scripting"]
-        )
+        client.acl_setuser("reader", enabled=True, passwords=["+pw"], keys=["*"], categories=["+@all", "-@scripting"])
     with pytest.raises(StoreUnusable, match="NOPERM"):
         await make_store(f"redis://reader:pw@{server.address}").open()
 
@@ -562,9 +562,7 @@ async def every_operation(store: JobStore, clock: Clock, ids: Ids) -> None:
     await created(store, ids.submission(8))
 
 
-async def test_all_keys_of_a_script_are_in_one_slot(
-    empty_valkey: Valkey, redis_stand: RedisStand, ids: Ids
-) -> None:
+async def test_all_keys_of_a_script_are_in_one_slot(empty_valkey: Valkey, redis_stand: RedisStand, ids: Ids) -> None:
     with contextlib.closing(empty_valkey.client()) as client:
         await every_operation(await redis_stand.open(), redis_stand.clock, ids)
         names = cast("list[bytes]", client.keys("*"))

@@ -307,7 +307,13 @@ class Bench:
     def __init__(self, path: Path) -> None:
         self.connection = open_for_writing(path)
         self.ledger = Ledger(connection=self.connection, policy=POLICY, instance="a", clock=Clock())
-        self.writer = Writer(path, self.connection, asyncio.get_running_loop())
+        self.writer = Writer(
+            path,
+            self.connection,
+            asyncio.get_running_loop(),
+            take_changed=frozenset,
+            on_changed=lambda _: None,
+        )
 
     async def run(self, *operations: Callable[[], object]) -> list[object]:
         tasks = [asyncio.create_task(self.writer.run(operation)) for operation in operations]

@@ -39,7 +39,8 @@ _EVICTS_LIVE_RECORDS: Final = "allkeys-"
 
 
 class RedisJobStore:
-    """`JobStore` on a Redis, for the instance named `instance`. `clock` (seconds since 1970) is for tests.
+    """`JobStore` on a Redis, for the instance named `instance`. `clock` (seconds since 1970) and `handler_seconds`
+    (how long a call waits that an HTTP request waits for) are for tests.
 
     Every method works as soon as Redis does: `open` checks, and connects early, but nothing depends on its success.
     """
@@ -51,11 +52,13 @@ class RedisJobStore:
         instance: str,
         *,
         clock: Callable[[], float] | None = None,
+        handler_seconds: float = HANDLER_SECONDS,
     ) -> None:
         """Raise StoreUnusable if the address is none; nothing is connected yet."""
         self._policy = policy
         self._instance = instance
         self._clock = clock
+        self._handler_seconds = handler_seconds
         self._link = RedisLink(settings)
         self._scripts = Scripts(self._link)
         # The same bytes at each poll. The lowest score of each shard comes back, and the time to compare it with.
@@ -72,7 +75,7 @@ class RedisJobStore:
         await self._link.close()
 
     async def ping(self) -> None:
-        await self._check(HANDLER_SECONDS)
+        await self._check(self._handler_seconds)
 
     async def submit(self, submission: Submission, *, may_create: bool) -> Submitted | None:
         reply = await self._handle(
@@ -177,14 +180,14 @@ class RedisJobStore:
 
     async def counts(self) -> Counts:
         """See the Protocol. Exact when nothing changes meanwhile: the shards are not read at one instant."""
-        replies = await self._link.exchange(self._tallies, len(SHARDS), patience_seconds=HANDLER_SECONDS)
+        replies = await self._link.exchange(self._tallies, len(SHARDS), patience_seconds=self._handler_seconds)
         columns = zip(STATES, zip(*self._sound(replies), strict=True), strict=True)
         return counts_of({state: sum(int(tally or 0) for tally in column) for state, column in columns})
 
     async def _handle(self, script: str, some_id: str, *arguments: Argument) -> Reply:
         """Run a script for an HTTP request that waits."""
         call = self._call(script, root_of(some_id), arguments)
-        return await self._scripts.run(call, patience_seconds=HANDLER_SECONDS)
+        return await self._scripts.run(call, patience_seconds=self._handler_seconds)
 
     async def _work(self, script: str, some_id: str, *arguments: Argument) -> Reply:
         call = self._call(script, root_of(some_id), arguments)

@@ -23,6 +23,7 @@ from ytmp3.errors import FailureCode, StoreDown
 from ytmp3.job import Conversion, Lease, Metadata, State, Ticket, Track
 from ytmp3.jobstore import Beat, Counts, Policy, Submission, Submitted
 from ytmp3.jobstore.records import conversion_id_of, counts_of, decode_conversion, decode_job
+from ytmp3.jobstore.sqlite_cache import TicketCache
 from ytmp3.jobstore.sqlite_file import lock, open_for_reading, open_for_writing, translated
 from ytmp3.jobstore.sqlite_ledger import SELECT_TICKET, Ledger
 from ytmp3.jobstore.sqlite_writer import Writer
@@ -76,12 +77,20 @@ class SqliteJobStore:
         self._clock = clock
         self._lock_wait_seconds = lock_wait_seconds
         self._state: tuple[_Opened, Writer] | None = None
+        self._cache = TicketCache()
 
     async def open(self) -> None:
         if self._state is not None:
             return
         opened = await asyncio.to_thread(self._open)
-        writer = Writer(self._path, opened.connection, asyncio.get_running_loop())
+        cache = self._cache = TicketCache()
+        writer = Writer(
+            self._path,
+            opened.connection,
+            asyncio.get_running_loop(),
+            take_changed=opened.ledger.take_changed,
+            on_changed=cache.forget,
+        )
         writer.start()
         self._state = opened, writer
 
@@ -104,8 +113,12 @@ class SqliteJobStore:
         return await self._run(lambda ledger: ledger.submit(submission, may_create=may_create))
 
     async def get(self, job_id: str) -> Ticket | None:
+        if self._state is not None and (known := self._cache.get(job_id)) is not None:
+            return known
         for job, conversion in self._read(SELECT_TICKET, (job_id,)):
-            return Ticket(job=decode_job(job), conversion=decode_conversion(conversion))
+            ticket = Ticket(job=decode_job(job), conversion=decode_conversion(conversion))
+            self._cache.put(ticket)
+            return ticket
         return None
 
     async def claim(self, lease: Lease) -> Conversion:

@@ -6,7 +6,7 @@ The rule of this room: judge first, write after. A refusal has written nothing. 
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from dataclasses import replace as with_changes
 from typing import Final
 
@@ -55,6 +55,14 @@ class Ledger:
     policy: Policy
     instance: str
     clock: Callable[[], float]
+    changed: set[str] = field(default_factory=set)
+    """Ids of the jobs and conversions written since they were last taken, for the cache of readers."""
+
+    def take_changed(self) -> frozenset[str]:
+        """Return what was written, and begin anew."""
+        changed = frozenset(self.changed)
+        self.changed.clear()
+        return changed
 
     def recover(self) -> None:
         """Make every conversion that the last process held due at once: it is dead, as its lock was free."""
@@ -131,6 +139,7 @@ class Ledger:
         now = self.clock()
         job = replace(ticket.job, cancelled_at=now)
         self.connection.execute("UPDATE jobs SET record = ? WHERE job_id = ?", (encode_job(job), job_id))
+        self.changed.add(job_id)
         self._tally(row.conversion.state, -1)
         self._tally(State.CANCELLED, 1)
         left = with_changes(row, riders=row.riders - 1)
@@ -168,6 +177,7 @@ class Ledger:
         for row in self._rows("expires_at <= ? ORDER BY expires_at LIMIT ?", (self.clock(), limit)):
             self.connection.execute("DELETE FROM jobs WHERE serial = ?", (row.serial,))
             self.connection.execute("DELETE FROM conversions WHERE serial = ?", (row.serial,))
+            self.changed.add(row.conversion.conversion_id)
             self._tally(row.conversion.state, -row.riders)
             self._tally(State.CANCELLED, row.riders - row.jobs)
             if row.conversion.track is not None:
@@ -280,6 +290,7 @@ class Ledger:
 
     def _save(self, row: _Row, conversion: Conversion) -> Conversion:
         """Keep `conversion` in `row`'s place; with a change of state its riders are tallied anew."""
+        self.changed.add(conversion.conversion_id)
         live = conversion.state in LIVE
         serving = row.serving and (live or conversion.state is State.DONE)
         self.connection.execute(

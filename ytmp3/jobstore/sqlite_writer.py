@@ -60,10 +60,21 @@ class _Order(Generic[T_co]):
 class Writer:
     """The thread and its queue. Owns no connection: it is given one, and leaves it open."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        take_changed: Callable[[], frozenset[str]],
+        on_changed: Callable[[frozenset[str]], None],
+    ) -> None:
+        """`take_changed` is asked on the thread after each group, `on_changed` told on the loop before any answer."""
         self._path = path
         self._connection = connection
         self._loop = loop
+        self._take_changed = take_changed
+        self._on_changed = on_changed
         self._queue: SimpleQueue[_Order[object] | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name="jobstore-writer", daemon=True)
         self._stopped = False
@@ -99,9 +110,14 @@ class Writer:
             self._carry_out(group)
             # A closed loop waits for nothing.
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(_settle, group)
+                self._loop.call_soon_threadsafe(self._settle, group, self._take_changed())
             if not more:
                 return
+
+    def _settle(self, group: list[_Order[object]], changed: frozenset[str]) -> None:
+        self._on_changed(changed)
+        for order in group:
+            order.settle()
 
     def _fill(self, group: list[_Order[object]]) -> bool:
         """Add what is waiting already; return False at the end of all orders."""
@@ -147,8 +163,3 @@ class Writer:
         with contextlib.suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
         return self.trouble
-
-
-def _settle(group: list[_Order[object]]) -> None:
-    for order in group:
-        order.settle()
