@@ -33,7 +33,7 @@ from ytmp3.jobstore import Beat, JobStore, Outcome, Submission
 from ytmp3.jobstore.redis import RedisSettings
 
 SOAK_PROGRAMS: Final = int(os.environ.get("YTMP3_SOAK_PROGRAMS", "0"))
-PROGRAMS: Final = SOAK_PROGRAMS or 60
+PROGRAMS: Final = SOAK_PROGRAMS or 40
 STEPS: Final = 200 if SOAK_PROGRAMS else 40
 INSTANCES: Final = ("a", "b")
 STATUSES: Final = {

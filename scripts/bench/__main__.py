@@ -1,0 +1,39 @@
+"""`make bench`: every row, offline; `--quick` for a look in under three minutes; `--rows a,b` for some."""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from scripts.bench import report
+from scripts.bench.rows import ROWS, Bench, Row
+from tests.fake_youtube import Kind, spawn
+
+
+async def main() -> None:
+    """Measure, print, and keep the results of a full run."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rows", default=",".join(ROWS), help=f"of {', '.join(ROWS)}")
+    options = parser.parse_args()
+    names = options.rows.split(",")
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="ytmp3-bench-") as folder:
+        path = Path(folder)
+        with spawn(path / "youtube", prepare=(Kind.SHORT, Kind.CLIP, Kind.SONG)) as youtube:
+            bench = Bench(youtube=youtube, folder=path, is_quick=options.quick)
+            for name in names:
+                started_at = time.perf_counter()
+                measured = await ROWS[name](bench)
+                rows += measured
+                print(f"{name}: {time.perf_counter() - started_at:.0f} s", file=sys.stderr, flush=True)
+                print(report.render(measured), file=sys.stderr, flush=True)
+    print(report.render(rows))
+    if not options.quick and names == list(ROWS):
+        report.write(rows)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

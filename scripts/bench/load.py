@@ -1,0 +1,57 @@
+"""Load from one process: an open loop at a constant rate (no coordinated omission), and a closed loop for peaks."""
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable
+
+from msgspec import Struct
+
+
+class Latencies(Struct, frozen=True, kw_only=True):
+    """Seconds from the moment a request was due to its whole answer, and how many answers were not 2xx."""
+
+    seconds: list[float]
+    refused: int
+
+
+async def open_loop(ask: Callable[[int], Awaitable[int]], *, rate: float, seconds: float) -> Latencies:
+    """Start a request every 1/rate seconds, whatever the answers do; `ask` returns a status."""
+    loop_start = time.perf_counter()
+    waits: list[float] = []
+    refused = 0
+
+    async def one(number: int, due: float) -> None:
+        nonlocal refused
+        status = await ask(number)
+        waits.append(time.perf_counter() - due)
+        refused += not 200 <= status < 300
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(int(rate * seconds)):
+            due = loop_start + number / rate
+            if (wait := due - time.perf_counter()) > 0:
+                await asyncio.sleep(wait)
+            tasks.create_task(one(number, due))
+    return Latencies(seconds=waits, refused=refused)
+
+
+async def closed_loop(url: str, path: str, *, connections: int, requests: int) -> float:
+    """Return requests per second over keep-alive connections, each asking again as soon as it is answered."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+
+    async def one() -> None:
+        reader, writer = await asyncio.open_connection(host, int(port))
+        for _ in range(requests):
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"Content-Length: (\d+)", head)
+            if length is None or b" 200 " not in head[:20]:
+                raise RuntimeError(f"not answered: {head[:100]!r}")
+            await reader.readexactly(int(length[1]))
+        writer.close()
+
+    started_at = time.perf_counter()
+    await asyncio.gather(*(one() for _ in range(connections)))
+    return connections * requests / (time.perf_counter() - started_at)
