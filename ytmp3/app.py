@@ -8,6 +8,7 @@ import random
 import resource
 import secrets
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -44,6 +45,9 @@ from ytmp3.storage.local import LocalStorage
 log = logging.getLogger(__name__)
 
 BACKLOG: Final = 1024
+SWITCH_SECONDS: Final = 0.0005
+"""How long a thread (verifying an MP3, writing a record) may keep the interpreter from the event loop: Python's own
+5 ms are five requests' time, and paid again at each system call of the loop."""
 LINGER_SECONDS: Final = 1.0
 """Not ready, and still answering: a balancer must have looked once before the socket closes."""
 SHUTDOWN_SECONDS: Final = 3.0
@@ -156,6 +160,7 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
         what `running` raises, and OSError if the address cannot be bound.
     """
     _raise_descriptor_limit()
+    sys.setswitchinterval(SWITCH_SECONDS)
     async with running(config) as service:
         runner = Runner(service.app, shutdown_seconds=SHUTDOWN_SECONDS)
         await runner.setup()

@@ -1,0 +1,70 @@
+"""The Dockerfile, without an engine: linted, and its promises read off it. `make image-test` builds and runs it."""
+
+import fnmatch
+import re
+
+from tests.ops.files import ROOT, program, said
+from ytmp3.config import VARIABLES
+
+TEXT = (ROOT / "Dockerfile").read_text()
+LINES = re.sub(r"\\\n", " ", re.sub(r"^#.*\n", "", TEXT, flags=re.MULTILINE)).splitlines()
+INSTRUCTIONS = [tuple(line.split(maxsplit=1)) for line in LINES if line.strip()]
+LAST_STAGE = INSTRUCTIONS[max(i for i, (word, _) in enumerate(INSTRUCTIONS) if word == "FROM") :]
+
+
+def last(word: str) -> str:
+    (value,) = (value for name, value in LAST_STAGE if name == word)
+    return " ".join(value.split())
+
+
+def test_hadolint_has_nothing_to_say() -> None:
+    assert said(program("hadolint"), "Dockerfile") == (0, "")
+
+
+def test_the_last_stage_runs_nothing_so_it_leaves_nothing_behind() -> None:
+    assert "RUN" not in {word for word, _ in LAST_STAGE}
+    assert all("--from=build" in value for word, value in LAST_STAGE if word == "COPY")
+
+
+def test_every_base_is_the_one_argument_that_a_digest_can_replace() -> None:
+    assert {value.split()[0] for word, value in INSTRUCTIONS if word == "FROM"} == {"${PYTHON_IMAGE}"}
+    assert re.search(r"^ARG PYTHON_IMAGE=python:3\.\d+-slim-\w+$", TEXT, re.MULTILINE)
+
+
+def test_it_runs_as_a_number_without_a_shell_under_an_init() -> None:
+    assert last("USER") == "10001:10001"
+    assert last("ENTRYPOINT") == '["/usr/bin/tini", "--", "python", "-m", "ytmp3"]'
+    assert last("CMD") == '["serve"]'
+    assert last("STOPSIGNAL") == "SIGTERM"
+    assert last("HEALTHCHECK").endswith('CMD ["python", "-m", "ytmp3", "health"]')
+
+
+def test_what_it_sets_are_settings_of_the_service_or_of_python() -> None:
+    names = set(re.findall(r"(\w+)=", last("ENV")))
+    assert names >= {"HOST", "PORT", "DATA_DIR"}
+    assert names <= {variable.name for variable in VARIABLES} | {
+        "PATH", "HOME", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONSAFEPATH",
+    }  # fmt: skip
+
+
+def test_only_hash_pinned_wheels_are_installed() -> None:
+    assert "--require-hashes --only-binary=:all:" in " ".join(TEXT.split()).replace(" \\ ", " ")
+    requirements = re.sub(r"\\\n", " ", (ROOT / "requirements.txt").read_text()).splitlines()
+    pinned = [line for line in requirements if line and not line.startswith("#")]
+    assert len(pinned) > 10
+    for line in pinned:
+        assert re.match(r"[a-z0-9.\-\[\]]+==\S+ .*--hash=sha256:[0-9a-f]{64}", line), line
+
+
+def test_the_context_holds_what_is_copied_and_nothing_else() -> None:
+    patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    assert patterns[0] == "*"
+    let_in = {line.removeprefix("!") for line in patterns if line.startswith("!")}
+    copied = {
+        source
+        for word, value in INSTRUCTIONS
+        if word == "COPY" and "--from" not in value
+        for source in value.split()[:-1]
+    }
+    assert copied == let_in
+    assert any(fnmatch.fnmatch("ytmp3/__pycache__", pattern) for pattern in patterns[1:])
