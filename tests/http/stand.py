@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, web
 
+from tests.raw import exchange
 from ytmp3.app import MakeConverter, Service, running
 from ytmp3.config import load
 from ytmp3.converter import Converted, Report, ToolCheck
@@ -86,20 +87,7 @@ class Stand:
 
     async def raw(self, request: bytes, *, seconds: float = 5.0) -> bytes:
         """Send bytes, and return all that comes until the service closes or `seconds` have passed."""
-        reader, writer = await asyncio.open_connection(self.host, self.port)
-        try:
-            writer.write(request)
-            await writer.drain()
-            received = b""
-            try:
-                async with asyncio.timeout(seconds):
-                    while chunk := await reader.read(65_536):
-                        received += chunk
-            except (TimeoutError, ConnectionError):
-                pass
-            return received
-        finally:
-            writer.close()
+        return await exchange(self.host, self.port, request, seconds=seconds)
 
     async def submit(self, video_id: str, **fields: str) -> dict[str, Any]:
         """POST a link, expecting it to be taken."""

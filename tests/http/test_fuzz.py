@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from tests.http.stand import Stand
+from tests.raw import exchange
 
 FACTOR = int(os.environ.get("FUZZ_FACTOR", "1"))
 VIDEO = "dQw4w9WgXcQ"
@@ -63,23 +64,6 @@ def mutated(request: bytes, chance: random.Random) -> bytes:
     return bytes(data)
 
 
-async def exchange(service: Stand, request: bytes) -> bytes:
-    """Send, close the sending half after a moment, and return what came."""
-    reader, writer = await asyncio.open_connection(service.host, service.port)
-    try:
-        writer.write(request + FOLLOW_UP)
-        received = b""
-        try:
-            async with asyncio.timeout(0.25):
-                while chunk := await reader.read(65_536):
-                    received += chunk
-        except (TimeoutError, ConnectionError):
-            pass
-        return received
-    finally:
-        writer.close()
-
-
 async def test_mutated_requests_meet_no_5xx_and_break_nothing(service: Stand) -> None:
     job = await service.ended((await service.submit(VIDEO))["job_id"])
     job_id = job["job_id"].encode()
@@ -88,7 +72,7 @@ async def test_mutated_requests_meet_no_5xx_and_break_nothing(service: Stand) ->
 
     async def one(request: bytes) -> None:
         async with gate:
-            answer = await exchange(service, request)
+            answer = await exchange(service.host, service.port, request + FOLLOW_UP, seconds=0.25)
         for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", answer):
             assert status[:1] != b"5" or status == b"503", (request, answer)
         assert b"Traceback" not in answer, request

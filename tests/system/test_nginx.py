@@ -13,6 +13,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from scripts.cluster import Nginx, nginx_binary, write_configuration
+from tests.raw import exchange
 from tests.valkey import free_port
 
 GOOD = {"url": "https://youtu.be/dQw4w9WgXcQ"}
@@ -67,19 +68,7 @@ class Front:
     tracks: Path
 
     async def raw(self, request: bytes, *, seconds: float = 3.0) -> bytes:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.nginx.port)
-        try:
-            writer.write(request)
-            received = b""
-            try:
-                async with asyncio.timeout(seconds):
-                    while chunk := await reader.read(65_536):
-                        received += chunk
-            except (TimeoutError, ConnectionError):
-                pass
-            return received
-        finally:
-            writer.close()
+        return await exchange("127.0.0.1", self.nginx.port, request, seconds=seconds)
 
     def arrived(self) -> Counter[tuple[str, str]]:
         return Counter(request for instance in self.instances for request in instance.requests)

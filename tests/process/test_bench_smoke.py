@@ -1,0 +1,27 @@
+"""The benches run. How fast anything is, is not asserted anywhere in the tests: `make bench` tells."""
+
+import subprocess
+import sys
+
+from tests.process.served import ROOT
+
+
+def test_a_quick_bench_prints_its_table() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "scripts.bench", "--quick", "--rows", "start,one_clip,redis_commands"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    rows = [line for line in ended.stdout.splitlines() if line.startswith("| ")]
+    assert rows[0] == "| what | measured | goal | reached | note |"
+    assert [row.split(" | ")[0].strip("| ") for row in rows[1:]] == [
+        "start to first healthy answer",
+        "idle memory (PSS)",
+        "one clip, idle server: over ffmpeg alone",
+        "Redis commands a job, POST to completed",
+        "Redis commands a status poll",
+    ]
