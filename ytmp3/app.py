@@ -99,7 +99,9 @@ async def running(config: Config, make_converter: MakeConverter = Pipeline) -> A
         stack.push_async_callback(storage.close)
         store = await _open_store(config, instance)
         stack.push_async_callback(store.close)
-        converter = make_converter(_tool_settings(config, storage.new_scratch("tools")), _conversion_limits(config))
+        converter = make_converter(
+            _tool_settings(config, await storage.new_scratch("tools")), _conversion_limits(config)
+        )
         await converter.open()
         stack.push_async_callback(converter.close)
         pool = Pool(

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Final, NoReturn
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion10, hdrs, web
 from aiohttplimiter.limiter import BaseRateLimitDecorator, RateLimitExceeded
 from limits import RateLimitItem
 from limits.aio.strategies import RateLimiter
@@ -38,17 +38,6 @@ ROUTE: Final = web.RequestKey("route", str)
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
-# The service answers with data, never with a document that may run or embed anything (OWASP REST cheat sheet).
-_SECURITY_HEADERS: Final = CIMultiDict(
-    {
-        "X-Content-Type-Options": "nosniff",
-        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-        "Referrer-Policy": "no-referrer",
-        "Cross-Origin-Resource-Policy": "same-origin",
-        "X-Frame-Options": "DENY",
-        "Server": "ytmp3",
-    }
-)
 REMEMBERED_PEERS: Final = 4096
 _GLOBAL: Final = "*"
 _ALL_KEY: Final = f"{_GLOBAL}:{_GLOBAL}"
@@ -86,6 +75,8 @@ class Frame:
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.method == hdrs.METH_OPTIONS and self._is_preflight(request):
             return web.Response(status=HTTPStatus.NO_CONTENT)
+        if request.version < HttpVersion10:
+            return problem.from_status(HTTPStatus.BAD_REQUEST)
         try:
             return await handler(request)
         except RequestError as error:
@@ -126,7 +117,9 @@ class Frame:
     async def complete(self, request: web.Request, response: web.StreamResponse) -> None:
         """Add what every answer carries. Connected to `on_response_prepare`."""
         headers = response.headers
-        headers.extend(_SECURITY_HEADERS)
+        headers.extend(problem.SECURITY_HEADERS)
+        # The library has put its own there already.
+        headers[hdrs.SERVER] = problem.SERVER
         if hdrs.CACHE_CONTROL not in headers:
             headers[hdrs.CACHE_CONTROL] = "no-store"
         if (request_id := logs.request_id.get()) is not None:

@@ -288,7 +288,7 @@ class Pool:
         conversion = run.conversion
         scratch: Path | None = None
         try:
-            scratch = self._storage.new_scratch(f"{conversion.conversion_id}-{conversion.token}")
+            scratch = await self._storage.new_scratch(f"{conversion.conversion_id}-{conversion.token}")
             run.task = asyncio.create_task(
                 self._converter.convert(conversion.video_id, conversion.quality, scratch, run.hear),
                 name=f"convert-{conversion.conversion_id}",

@@ -5,10 +5,26 @@ from typing import Final
 
 import orjson
 from aiohttp import web
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from ytmp3.errors import MethodNotAllowed, RangeNotSatisfiable, RequestError, TrackGone
 
 CONTENT_TYPE: Final = "application/problem+json"
+
+# The service answers with data, never with a document that may run or embed anything (OWASP REST cheat sheet).
+SECURITY_HEADERS: Final = CIMultiDictProxy(
+    CIMultiDict(
+        {
+            "X-Content-Type-Options": "nosniff",
+            "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+            "Referrer-Policy": "no-referrer",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "X-Frame-Options": "DENY",
+        }
+    )
+)
+SERVER: Final = "ytmp3"
+"""Instead of the library's own, which names its version and Python's."""
 
 _CODES: Final[dict[int, tuple[str, str]]] = {
     400: ("bad_request", "The request is not well-formed HTTP."),

@@ -4,9 +4,11 @@ aiohttp answers what it cannot parse with a text that repeats the request's byte
 repeats nothing (goal S15), and no traceback is logged for what any stranger can send.
 """
 
+import asyncio
+import socket
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
 
@@ -17,6 +19,9 @@ KEEPALIVE_SECONDS: Final = 10.0
 connections sooner (nginx/), or it would meet one that closes under it."""
 LINGERING_SECONDS: Final = 2.0
 """For the rest of a body that nobody wants."""
+STALL_SECONDS: Final = 60.0
+"""For a peer that takes nothing of what it was sent, also when we have closed on our side: a hundred requests in a row
+and no read would otherwise hold a descriptor for ever (A093). Kept by the kernel (RFC 5482; a closed window counts)."""
 MAX_FIELD_BYTES: Final = 8190
 MAX_FIELDS: Final = 64
 
@@ -26,6 +31,13 @@ class ProblemProtocol(RequestHandler):
 
     __slots__ = ()
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Bound how long what we send may lie unread."""
+        connection = transport.get_extra_info("socket")
+        if hasattr(socket, "TCP_USER_TIMEOUT") and connection is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALL_SECONDS * 1000))
+        super().connection_made(transport)
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -34,14 +46,16 @@ class ProblemProtocol(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what could not be parsed, or a failure outside the middlewares, and close."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # the client went away: our caller ends the connection, and says nothing
         if status >= 500:
             self.log_exception("request failed below the application", exc_info=exc)
         if request.writer.output_size > 0:
             raise ConnectionError("the answer was under way")
         response = problem.from_status(status)
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Cache-Control"] = "no-store"
-        response.headers["Server"] = "ytmp3"
+        response.headers.extend(problem.SECURITY_HEADERS)
+        response.headers[hdrs.CACHE_CONTROL] = "no-store"
+        response.headers[hdrs.SERVER] = problem.SERVER
         response.force_close()
         return response
 

@@ -108,7 +108,10 @@ class Encoder:
         order = self._order
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, source)
-            target = os.open(order.target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            # In a thread: making a file waits for the file system's journal while another track is being fsynced. The
+            # descriptor is opened here, where no cancellation can lose it.
+            await asyncio.to_thread(_make_empty, order.target)
+            target = os.open(order.target, os.O_RDWR | os.O_CLOEXEC)
             stack.callback(os.close, target)
             progress_ours, progress = os.pipe()
             stack.callback(os.close, progress)
@@ -189,3 +192,7 @@ def _nothing() -> None:
 def _widen(pipe: int) -> None:
     with contextlib.suppress(OSError):  # over the user's quota of pipe pages: the default size works too
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+
+def _make_empty(path: Path) -> None:
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))

@@ -37,7 +37,7 @@ class Storage(Protocol):
     async def sweep(self) -> None:
         """Remove the scratch folders of instances that have died."""
 
-    def new_scratch(self, name: str) -> Path:
+    async def new_scratch(self, name: str) -> Path:
         """Create and return an empty folder for one attempt, on the same file system as the tracks."""
 
     async def remove_scratch(self, scratch: Path) -> None:

@@ -62,10 +62,11 @@ class LocalStorage:
             os.close(self._lock)
             self._lock = None
 
-    def new_scratch(self, name: str) -> Path:
+    async def new_scratch(self, name: str) -> Path:
         """Create and return an empty folder for one attempt."""
         scratch = self._scratch / name
-        scratch.mkdir(mode=0o700)
+        # In a thread, like every change of the file system: it waits for the journal while a track is being fsynced.
+        await asyncio.to_thread(scratch.mkdir, mode=0o700)
         return scratch
 
     async def remove_scratch(self, scratch: Path) -> None:

@@ -1,0 +1,317 @@
+"""What strangers send, beyond single bodies: ids, titles, odd requests, and the headers of every kind of answer."""
+
+import asyncio
+import random
+import re
+import socket
+import struct
+import time
+from email.message import Message
+from pathlib import Path
+from statistics import median
+
+import pytest
+from aiohttp import web
+
+from tests.http.stand import Stand, body_of, stand
+from ytmp3.download import Sender
+from ytmp3.identity import key_line, new_secret
+from ytmp3.job import Metadata, Track
+from ytmp3.metrics import Metrics
+from ytmp3.middleware import Frame
+from ytmp3.server import Runner
+
+VIDEO = "dQw4w9WgXcQ"
+GOOD = b'{"url":"https://youtu.be/dQw4w9WgXcQ"}'
+STATUS = re.compile(rb"HTTP/[01]\.[019] (\d{3}) ")
+
+ALWAYS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Server": "ytmp3",
+}
+
+
+def head_of(answer: bytes) -> Message:
+    """The header fields of the first answer in these bytes."""
+    head = Message()
+    for line in answer.split(b"\r\n\r\n", 1)[0].split(b"\r\n")[1:]:
+        name, _, value = line.decode("latin-1").partition(":")
+        head[name] = value.strip()
+    return head
+
+
+def asked(line: str, *fields: str, body: bytes = b"") -> bytes:
+    return "\r\n".join([f"{line} HTTP/1.1", "Host: x", "Connection: close", *fields, "", ""]).encode("latin-1") + body
+
+
+def post(*fields: str, body: bytes = GOOD) -> bytes:
+    sized = (f"Content-Length: {len(body)}", "Content-Type: application/json")
+    return asked("POST /extract", *(fields or sized), body=body)
+
+
+async def test_unknown_foreign_deleted_and_malformed_ids_get_one_answer_byte_for_byte(tmp_path: Path) -> None:
+    mine, theirs = new_secret(b"a" * 24), new_secret(b"b" * 24)
+    (tmp_path / "keys").write_text(f"{key_line('mine', mine)}\n{key_line('theirs', theirs)}\n")
+    async with stand(tmp_path / "data", API_KEYS_FILE=str(tmp_path / "keys")) as service:
+        service.client.headers["X-API-Key"] = theirs
+        foreign = (await service.ended((await service.submit(VIDEO))["job_id"]))["job_id"]
+        service.client.headers["X-API-Key"] = mine
+        ids = [foreign, "0" * 34, f"{foreign[:-1]}{'0' if foreign[-1] != '0' else '1'}", foreign.upper(), "x" * 3000]
+        ids += ["%00", "..%2f..%2fetc%2fpasswd", "$(id)", "%27%20OR%201=1%20--", "%F0%9F%92%A5", foreign + "%20"]
+        answers: set[tuple[tuple[bytes, ...], bytes]] = set()
+        for job_id in ids:
+            for method, path in (
+                *(("GET", f"/status/{job_id}"), ("GET", f"/download/{job_id}.mp3"), ("DELETE", f"/jobs/{job_id}")),
+                ("GET", f"/download/{job_id}"),
+            ):
+                answer = await service.raw(asked(f"{method} {path}", f"X-API-Key: {mine}"))
+                head, _, body = answer.partition(b"\r\n\r\n")
+                lines = sorted(
+                    line
+                    for line in head.split(b"\r\n")
+                    if not line.startswith((b"X-Request-Id:", b"Date:", b"RateLimit:"))
+                )
+                answers.add((tuple(lines), body))
+        assert len(answers) == 1, answers
+        ((fields, _),) = answers
+        assert any(b" 404 " in field for field in fields)
+
+
+async def test_the_time_of_an_answer_does_not_tell_a_foreign_id_from_an_unknown_one(tmp_path: Path) -> None:
+    mine, theirs = new_secret(b"a" * 24), new_secret(b"b" * 24)
+    (tmp_path / "keys").write_text(f"{key_line('mine', mine)}\n{key_line('theirs', theirs)}\n")
+    async with stand(tmp_path / "data", API_KEYS_FILE=str(tmp_path / "keys")) as service:
+        service.client.headers["X-API-Key"] = theirs
+        foreign = (await service.ended((await service.submit(VIDEO))["job_id"]))["job_id"]
+        seconds: dict[str, list[float]] = {foreign: [], "0" * 34: []}
+        for _ in range(150):
+            for job_id, times in seconds.items():
+                begun_at = time.perf_counter()
+                async with service.client.get(
+                    f"{service.url}/status/{job_id}", headers={"X-API-Key": mine}
+                ) as response:
+                    assert response.status == 404
+                    await response.read()
+                times.append(time.perf_counter() - begun_at)
+        known, unknown = (median(times) for times in seconds.values())
+        assert abs(known - unknown) < 0.001
+
+
+async def test_no_guess_finds_a_job(service: Stand) -> None:
+    job_id = (await service.ended((await service.submit(VIDEO))["job_id"]))["job_id"]
+    chance = random.Random(8)
+    guesses = [job_id[:2] + chance.randbytes(16).hex() for _ in range(5000)]
+    assert all(await asyncio.gather(*(_is_unknown(service, guess) for guess in guesses)))
+
+
+async def _is_unknown(service: Stand, job_id: str) -> bool:
+    return await service.service.store.get(job_id) is None
+
+
+async def test_every_kind_of_answer_carries_the_headers_of_safety_once(tmp_path: Path) -> None:
+    async with stand(tmp_path / "data", REQUESTS_PER_SECOND="5", BURST_SIZE="30") as service:
+        job = await service.ended((await service.submit(VIDEO))["job_id"])
+        path, status = job["download_url"], job["status_url"]
+        etag = f'"{job["file"]["sha256"]}"'
+        wanted = {
+            200: (asked(f"GET {path}"), asked("GET /health"), asked("GET /metrics"), asked(f"GET {status}"), post()),
+            206: (asked(f"GET {path}", "Range: bytes=0-1"),),
+            304: (asked(f"GET {path}", f"If-None-Match: {etag}"),),
+            400: (post(body=b"{"), b"GARBAGE\r\n\r\n", asked("GET /a b"), b"GET / HTTP/9.9\r\n\r\n"),
+            404: (asked("GET /nowhere"), asked("GET /status/x"), asked("GET /%2e%2e/%2e%2e/etc/passwd")),
+            405: (asked("PUT /extract"), asked("TRACE /stats"), asked("CONNECT /stats")),
+            412: (asked(f"GET {path}", 'If-Match: "x"'),),
+            413: (post(body=b"x" * 5000),),
+            415: (post("Content-Length: 1", "Content-Type: text/plain", body=b"x"),),
+            416: (asked(f"GET {path}", "Range: bytes=99999-"),),
+            417: (asked("GET /stats", "Expect: banana"),),
+            422: (post(body=b'{"url":"https://evil.example/"}'),),
+        }
+        for code, requests in wanted.items():
+            for request in requests:
+                await _is_safe(service, request, code)
+        while (await service.raw(asked("GET /stats"))).startswith(b"HTTP/1.1 200"):
+            pass
+        head = await _is_safe(service, asked("GET /stats"), 429)
+        assert int(head["Retry-After"]) >= 1
+        assert head["RateLimit"]
+        assert head["RateLimit-Policy"]
+        service.service.board.is_draining = True
+        await _is_safe(service, asked("GET /health"), 503)
+
+
+async def test_a_500_carries_the_headers_of_safety(service: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def burst(*_: object) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(service.service.store, "get", burst)
+    await _is_safe(service, asked(f"GET /status/{'0' * 34}"), 500)
+
+
+async def _is_safe(service: Stand, request: bytes, status: int) -> Message:
+    answer = await service.raw(request)
+    assert STATUS.findall(answer[:20]) == [str(status).encode()], (request, answer[:300])
+    head = head_of(answer)
+    for name, value in ALWAYS.items():
+        assert head.get_all(name) == [value], (request, name)
+    assert head["Cache-Control"], request
+    assert "aiohttp" not in str(head).lower()
+    return head
+
+
+def hostile_titles(count: int) -> list[str]:
+    chance = random.Random(16)
+    alphabets = [
+        [chr(n) for n in range(0x100)],
+        [*"\"\\/;=%'*(){}[]<>:?|\r\n\t\x00\x1b ", "\u202e", "\u2066", "\u2028", "\ud800", "\U0001f600", "a", "."],
+    ]
+    titles = ["a\r\nX-Evil: 1", "a\nSet-Cookie: x=1", "\x00\x7f\ud800", '"; filename="evil.exe', "é" * 500, ""]
+    while len(titles) < count:
+        alphabet = chance.choice(alphabets)
+        titles.append("".join(chance.choice(alphabet) for _ in range(chance.choice((1, 8, 40, 300)))))
+    return titles
+
+
+async def test_3000_hostile_titles_drop_no_connection_and_add_no_field(tmp_path: Path) -> None:
+    """Through the real sender and the real server below it, on one connection for each hundred."""
+    content = body_of(VIDEO, 100)
+    (tmp_path / "track.mp3").write_bytes(content)
+    titles = hostile_titles(3000)
+    track = Track(
+        file_name="track.mp3", size_bytes=len(content), duration_seconds=1.0, sha256="0" * 64, published_at=1.0e9
+    )
+    sender = Sender(accel_prefix="", path_of=lambda name: tmp_path / name, count_bytes=lambda _: None)
+
+    async def download(request: web.Request) -> web.StreamResponse:
+        metadata = Metadata(
+            title=titles[int(request.match_info["n"])], uploader=None, duration_seconds=1.0, thumbnail_url=None
+        )
+        return await sender.send(request, track, metadata)
+
+    frame = Frame(Metrics(), cors_origins=frozenset(), is_draining=lambda: False)
+    app = web.Application(middlewares=[frame.middleware])
+    app.on_response_prepare.append(frame.complete)
+    app.router.add_get("/{n}", download)
+    runner = Runner(app, shutdown_seconds=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        for start in range(0, len(titles), 100):
+            reader, writer = await asyncio.open_connection(host, port)
+            for number in range(start, start + 100):
+                writer.write(f"GET /{number} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            for number in range(start, start + 100):
+                async with asyncio.timeout(5):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    assert await reader.readexactly(100) == content
+                assert head.startswith(b"HTTP/1.1 200 "), (titles[number], head)
+                fields = head_of(head)
+                assert not {"x-evil", "set-cookie"} & {name.lower() for name in fields}
+                (disposition,) = fields.get_all("Content-Disposition", [])
+                name = fields.get_filename()
+                assert disposition.startswith("attachment; ")
+                assert name
+                assert name.endswith(".mp3")
+                assert not set(name) & set('"\\/\r\n\x00\u202e\u2066')
+            writer.close()
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("title", ["a\r\nX-Evil: 1", "\x00\x7f\u202e", '","status":"x'])
+async def test_a_hostile_title_from_a_converter_is_served(service: Stand, title: str) -> None:
+    service.converter.title = title
+    job = await service.ended((await service.submit(VIDEO))["job_id"])
+    assert job["status"] == "completed"
+    async with service.client.get(service.url + job["download_url"]) as response:
+        assert (response.status, await response.read()) == (200, body_of(VIDEO))
+        assert "X-Evil" not in response.headers
+
+
+CHUNKED = (
+    b"POST /extract HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+
+ODD: dict[str, tuple[bytes, set[int]]] = {
+    "A077 paths in headers": (asked("GET /status/x", "X-Accel-Redirect: /x", "X-Original-URL: /stats"), {404}),
+    "A077 method in a header": (asked("POST /stats", "X-HTTP-Method-Override: GET", "Content-Length: 0"), {405}),
+    "A085 nothing acceptable": (asked("GET /health/live", "Accept: */*;q=0"), {200}),
+    "A085 a long Accept-Encoding": (asked("GET /health/live", "Accept-Encoding: " + "gzip," * 1500), {200}),
+    "A087 FOO": (asked("FOO /stats"), {400, 405}),
+    "A087 lower-case get": (asked("get /stats"), {400, 405}),
+    "A087 CONNECT": (asked("CONNECT x:443"), {400, 404, 405}),
+    "A089 length 5,5": (post("Content-Length: 5,5", "Content-Type: application/json", body=b"hello"), {400}),
+    "A089 length empty": (post("Content-Length: ", "Content-Type: application/json"), {400}),
+    "A089 length of digits of another script": (
+        asked("POST /extract", "Content-Type: application/json")[:-2] + "Content-Length: ٥\r\n\r\nhello".encode(),
+        {400},
+    ),
+    "A090 a chunk extension of 64 kB": (CHUNKED + b"1;" + b"x" * 65_536 + b"\r\n{\r\n0\r\n\r\n", {400, 413}),
+    "A090 a chunk size of a bare LF": (CHUNKED + b"1\n{\n0\n\n", {400}),
+    "A090 a negative chunk": (CHUNKED + b"-1\r\n{\r\n0\r\n\r\n", {400}),
+    "A090 a trailer with Host": (CHUNKED + b"26\r\n%s\r\n0\r\nHost: evil\r\n\r\n" % GOOD, {202, 400}),
+    "A090 100,000 chunks of a byte": (CHUNKED + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n", {400, 413}),
+    "A091 HTTP/0.9": (b"GET /health/live\r\n\r\n", {400}),
+    "A091 HTTP/1.0 without Host": (b"GET /health/live HTTP/1.0\r\n\r\n", {200, 400}),
+    "A103 1,000 unknown fields": (post(body=b"{" + b",".join(b'"%d":1' % n for n in range(500)) + b"}"), {400}),
+    "A105 a megabyte of keys": (post("Content-Length: 1000000", "Content-Type: application/json", body=b"{"), {413}),
+    "A118 two slashes": (asked("GET //status/x"), {404}),
+    "A118 a dot": (asked("GET /./status/x"), {404}),
+    "A118 a parameter": (asked("GET /status/x;v=1"), {404}),
+    "A118 a foreign host as target": (asked("GET http://evil.example/status/x"), {404}),
+    "A118 a protocol-relative target": (asked("GET //evil.example/%2f.."), {404}),
+    "A118 a star": (asked("GET *"), {400, 404}),
+    "A119 a file": (asked("GET /openapi.json~"), {404}),
+    "A126 10,000 ranges": (asked("GET /status/x", "Range: bytes=" + ",".join("0-0" for _ in range(1500))), {404}),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_an_odd_request_gets_a_plain_answer(service: Stand, name: str) -> None:
+    request, statuses = ODD[name]
+    before = time.process_time()
+    answer = await service.raw(request)
+    found = [int(status) for status in STATUS.findall(answer)]
+    assert len(found) == 1, answer
+    assert found[0] in statuses, answer
+    assert b"Location: " not in answer or found[0] == 202
+    assert b"evil" not in answer
+    assert time.process_time() - before < 1.0
+
+
+def closing_with_reset(peer: socket.socket) -> None:
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+
+
+@pytest.mark.parametrize("manner", ["close", "half-close", "reset", "reset in the body", "reset in the head"])
+async def test_a_client_that_leaves_spoils_nothing(
+    service: Stand, manner: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A095: the job is kept if its request was whole, and nothing is if not; no traceback either way."""
+    request = post()
+    before = await service.service.store.counts()
+    cut = {"reset in the body": request[:-9], "reset in the head": request[:30]}.get(manner, request)
+    for _ in range(20):
+        peer = socket.create_connection((service.host, service.port))
+        peer.sendall(cut)
+        if manner == "half-close":
+            peer.shutdown(socket.SHUT_WR)
+            peer.setblocking(False)
+            async with asyncio.timeout(5):
+                await asyncio.get_running_loop().sock_recv(peer, 4096)
+            peer.close()
+        elif manner == "close":
+            peer.close()
+        else:
+            closing_with_reset(peer)
+    async with service.client.get(f"{service.url}/health") as response:
+        assert response.status == 200
+    counts = await service.service.store.counts()
+    if cut != request:
+        assert counts == before
+    assert not [record for record in caplog.records if record.exc_info], caplog.text
