@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: setup run test lint types core-coverage fuzz bench demo soak cluster clean
+.PHONY: setup run test lint types core-coverage fuzz bench demo soak cluster ops-test image-test clean
 
 run: .venv/.serves
 	@$(BIN)/python -m ytmp3 serve
@@ -53,6 +53,13 @@ demo: .venv/.develops
 
 soak: .venv/.develops
 	$(BIN)/python -m scripts.soak
+
+# What only Prometheus' own programs can judge (taken out of Debian's packages by apt), and the image without Docker.
+ops-test: .venv/.develops
+	$(BIN)/python -m scripts.ops_test
+
+image-test: .venv/.develops
+	$(BIN)/python -m scripts.image_test
 
 cluster: .venv/.develops
 	$(BIN)/python -m scripts.cluster

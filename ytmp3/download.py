@@ -90,7 +90,7 @@ class Sender:
             os.close(file)
             headers["X-Accel-Redirect"] = self._accel_prefix + track.file_name
             return web.Response(headers=headers)
-        if self.active >= MAX_TRANSFERS:
+        if is_get and self.active >= MAX_TRANSFERS:
             os.close(file)
             raise TooManyDownloads(retry_after_seconds=BUSY_RETRY_SECONDS)
         self.active += 1

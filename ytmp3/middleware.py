@@ -75,9 +75,9 @@ class Frame:
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.method == hdrs.METH_OPTIONS and self._is_preflight(request):
             return web.Response(status=HTTPStatus.NO_CONTENT)
-        if request.version < HttpVersion10:
-            return problem.from_status(HTTPStatus.BAD_REQUEST)
         try:
+            if request.version < HttpVersion10:
+                raise web.HTTPBadRequest
             return await handler(request)
         except RequestError as error:
             if error.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:

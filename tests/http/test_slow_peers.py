@@ -1,0 +1,180 @@
+"""Peers that hold on: silent, dripping, reading nothing. Each is let go in time, nobody else notices (H05 to H07)."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.http.stand import Stand, body_of, stand
+from tests.http.test_contract import problem
+from ytmp3.download import MAX_TRANSFERS
+
+VIDEO = "dQw4w9WgXcQ"
+HEAD = b"POST /extract HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+TRACK_BYTES = 20_000_000
+"""More than the socket buffers of both sides hold."""
+
+
+async def health_seconds(service: Stand, times: int) -> list[float]:
+    """How long /health takes, sorted."""
+    taken = []
+    for _ in range(times):
+        begun_at = time.perf_counter()
+        async with service.client.get(f"{service.url}/health") as response:
+            assert response.status == 200
+            await response.read()
+        taken.append(time.perf_counter() - begun_at)
+    return sorted(taken)
+
+
+@asynccontextmanager
+async def deaf_peers(service: Stand, count: int) -> AsyncIterator[list[socket.socket]]:
+    """Connections with the smallest of buffers."""
+    peers = []
+    try:
+        for _ in range(count):
+            peer = socket.socket()
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            peer.setblocking(False)
+            peers.append(peer)
+            await asyncio.get_running_loop().sock_connect(peer, (service.host, service.port))
+        yield peers
+    finally:
+        for peer in peers:
+            peer.close()
+
+
+def connections(service: Stand) -> int:
+    """How many the server holds, by the kernel's count (01: established)."""
+    return sum(
+        1
+        for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]
+        if line.split()[1].endswith(f":{service.port:04X}") and line.split()[3] == "01"
+    )
+
+
+async def test_200_silent_and_dripping_peers_are_cut_off_and_disturb_nobody(service: Stand) -> None:
+    """A094, H07: a third says nothing, a third drips a head, a third drips a body."""
+    starts = (b"", b"GET /health HTTP/1.1\r\nHost: x\r\nA: ", HEAD + b"{")
+
+    async def dawdle(start: bytes) -> float:
+        reader, writer = await asyncio.open_connection(service.host, service.port)
+        begun_at = time.monotonic()
+        writer.write(start)
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(0.5):
+                        if not await reader.read(1000):
+                            break
+                except TimeoutError:
+                    if start:
+                        writer.write(b" ")
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+        return time.monotonic() - begun_at
+
+    async with asyncio.timeout(20):
+        peers = [asyncio.create_task(dawdle(starts[number % 3])) for number in range(200)]
+        while connections(service) < 200:
+            await asyncio.sleep(0.01)
+        taken = await health_seconds(service, 200)
+        held = await asyncio.gather(*peers)
+    assert taken[100] < 0.010
+    assert taken[197] < 0.100
+    assert max(held) < 12, "10 s are the bound; the rest is this machine's"
+    assert service.service.pool.active == 0
+
+
+@pytest.fixture
+async def long_track(tmp_path: Path) -> AsyncIterator[tuple[Stand, str]]:
+    async with stand(tmp_path / "data") as service:
+        service.converter.size_bytes = TRACK_BYTES
+        job = await service.ended((await service.submit(VIDEO))["job_id"])
+        yield service, job["download_url"]
+
+
+async def test_the_201st_reader_is_told_to_come_back_and_stalled_ones_are_cut(
+    long_track: tuple[Stand, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, path = long_track
+    monkeypatch.setattr("ytmp3.download.STALL_SECONDS", 1.5)
+    sender = service.service.sender
+    async with deaf_peers(service, MAX_TRANSFERS) as peers:
+        for peer in peers:
+            await asyncio.get_running_loop().sock_sendall(peer, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        async with asyncio.timeout(10):
+            while sender.active < MAX_TRANSFERS:
+                await asyncio.sleep(0.01)
+        headers = await problem(service, "GET", path, 503, "too_many_downloads")
+        assert int(headers["Retry-After"]) >= 1
+        # What needs no transfer is served all the same.
+        async with service.client.head(service.url + path) as response:
+            assert response.status == 200
+        assert (await health_seconds(service, 20))[10] < 0.02
+        async with asyncio.timeout(15):
+            while sender.active:
+                await asyncio.sleep(0.02)
+    async with service.client.get(service.url + path) as response:
+        assert await response.read() == body_of(VIDEO, TRACK_BYTES)
+
+
+async def test_a_slow_reader_that_does_read_is_not_cut(
+    long_track: tuple[Stand, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, path = long_track
+    monkeypatch.setattr("ytmp3.download.STALL_SECONDS", 1.0)
+    received = 0
+    async with service.client.get(service.url + path) as response:
+        async for chunk in response.content.iter_chunked(1_000_000):
+            received += len(chunk)
+            await asyncio.sleep(0.1)
+    assert received == TRACK_BYTES
+
+
+async def test_a_thousand_requests_and_no_read_do_not_hold_a_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A093: answers that nobody takes; also after the service has closed on its side."""
+    monkeypatch.setattr("ytmp3.server.STALL_SECONDS", 1.0)
+    request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with stand(tmp_path / "data") as service, deaf_peers(service, 2) as peers:
+        loop = asyncio.get_running_loop()
+        sending = [loop.create_task(loop.sock_sendall(peer, request * 1000)) for peer in peers]
+        async with asyncio.timeout(15):
+            while connections(service) < 2:
+                await asyncio.sleep(0.01)
+            while connections(service):
+                await asyncio.sleep(0.05)
+        for task in sending:
+            task.cancel()
+        await asyncio.wait(sending)
+        assert (await health_seconds(service, 1))[0] < 1
+
+
+async def test_a_resume_never_mixes_two_files(tmp_path: Path) -> None:
+    """H02: the track is lost and made anew, with other content, between the halves of a download."""
+    async with stand(tmp_path / "data") as service:
+        for size in range(10_000, 10_040):
+            service.converter.size_bytes = size
+            job = await service.ended((await service.submit(VIDEO))["job_id"])
+            async with service.client.get(service.url + job["download_url"]) as response:
+                etag, half = response.headers["ETag"], (await response.read())[: size // 2]
+            for file in (service.data_dir / "tracks").glob("*.mp3"):
+                file.unlink()
+            service.converter.size_bytes = size + 1
+            again = await service.ended((await service.submit(VIDEO))["job_id"])
+            resume = {"Range": f"bytes={len(half)}-", "If-Range": etag}
+            async with service.client.get(service.url + job["download_url"], headers=resume) as response:
+                assert response.status == 410
+            async with service.client.get(service.url + again["download_url"], headers=resume) as response:
+                assert (response.status, await response.read()) == (200, body_of(VIDEO, size + 1))
+                assert response.headers["ETag"] != etag
+            for file in (service.data_dir / "tracks").glob("*.mp3"):
+                file.unlink()
