@@ -30,9 +30,9 @@ async def main() -> None:
                 rows += measured
                 print(f"{name}: {time.perf_counter() - started_at:.0f} s", file=sys.stderr, flush=True)
                 print(report.render(measured), file=sys.stderr, flush=True)
+                if not options.quick and names == list(ROWS):
+                    report.write(rows)
     print(report.render(rows))
-    if not options.quick and names == list(ROWS):
-        report.write(rows)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import asyncio
 import resource
 import statistics
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -72,10 +72,3 @@ def median(values: Sequence[float]) -> float:
 def p99(values: Sequence[float]) -> float:
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
-
-
-async def pairs(
-    count: int, ours: Callable[[int], Awaitable[Cost]], reference: Callable[[int], Awaitable[Cost]]
-) -> list[tuple[Cost, Cost]]:
-    """Measure ours, reference, ours, reference, ..."""
-    return [(await ours(number), await reference(number)) for number in range(count)]

@@ -14,6 +14,7 @@ import imageio_ffmpeg
 
 from scripts.bench.measure import Cost, children_cpu_seconds, peak_pss_during
 from tests.fake_youtube import Spawned
+from tests.fake_youtube.evidence import bundle
 
 YTDLP_AT_ONCE = 20
 
@@ -60,15 +61,17 @@ async def ytdlp_command(youtube: Spawned, links: Sequence[str], folder: Path) ->
     """What a user would type: `xargs -P20 yt-dlp -x --audio-format mp3`, with the same proxy and quality."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    authorities = bundle(youtube.ca_file, folder.parent)
     options = [
         *("--ignore-config", "-q", "--no-warnings", "-x", "--audio-format", "mp3", "--audio-quality", "192K"),
         *("--ffmpeg-location", str(imageio_ffmpeg.get_ffmpeg_exe()), "--proxy", youtube.proxy_url),
-        *("--no-check-certificates", "-o", str(folder / "%(id)s.%(ext)s")),
+        # Its certificates are checked, as a user's are: from the system's authorities and the fake's.
+        *("--compat-options", "no-certifi,prefer-legacy-http-handler", "-o", str(folder / "%(id)s.%(ext)s")),
     ]
     command = f"xargs -P{YTDLP_AT_ONCE} -n1 {shlex.join([sys.executable, '-m', 'yt_dlp', *options])}"
     before, started_at = children_cpu_seconds(), time.perf_counter()
     process = await asyncio.create_subprocess_exec(
-        "sh", "-c", command, stdin=asyncio.subprocess.PIPE, env=os.environ | {"PYTHONWARNINGS": "ignore"}
+        "sh", "-c", command, stdin=asyncio.subprocess.PIPE, env=os.environ | {"SSL_CERT_FILE": str(authorities)}
     )
 
     async def run() -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from scripts.bench.load import Latencies, closed_loop, open_loop
-from scripts.bench.measure import Cost, median, p99, pairs, peak_pss_during, tree_cpu_seconds, tree_pss_mb
+from scripts.bench.measure import Cost, median, p99, peak_pss_during, tree_cpu_seconds, tree_pss_mb
 from scripts.bench.references import bare_handler, ffmpeg_alone, ytdlp_command
 from scripts.cluster import Nginx, write_configuration
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
@@ -109,10 +109,11 @@ async def conversions(bench: Bench, kind: Kind, count: int, goals: tuple[float, 
         async def command(_: int) -> Cost:
             return await ytdlp_command(bench.youtube, bench.links(kind, count), bench.folder / "ytdlp")
 
-        against_ffmpeg = await pairs(bench.pair_count, ours, alone)
-        against_ytdlp = await pairs(bench.pair_count, ours, command)
+        turns = [(await ours(number), await alone(number), await command(number)) for number in range(bench.pair_count)]
+    against_ffmpeg = [(mine, theirs) for mine, theirs, _ in turns]
+    against_ytdlp = [(mine, theirs) for mine, _, theirs in turns]
     of_ffmpeg, of_ytdlp, faster = goals
-    costs = [pair[0] for pair in against_ffmpeg + against_ytdlp]
+    costs = [mine for mine, _, _ in turns]
     cpu = median([cost.cpu_seconds for cost in costs]) / count
     per_minute = 60 * count / median([cost.wall_seconds for cost in costs])
     ytdlp_peak = median([pair[1].peak_pss_mb for pair in against_ytdlp])
@@ -484,8 +485,6 @@ def own_cpu_seconds(pid: int) -> float:
 
 
 ROWS: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
-    "clips": clips,
-    "songs": songs,
     "one_clip": one_clip,
     "start": start,
     "status_peak": status_peak,
@@ -494,4 +493,6 @@ ROWS: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
     "downloads": downloads,
     "redis_commands": redis_commands,
     "growth": growth,
+    "clips": clips,
+    "songs": songs,
 }
