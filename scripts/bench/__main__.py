@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 import time
@@ -19,6 +20,11 @@ async def main() -> None:
     parser.add_argument("--rows", default=",".join(ROWS), help=f"of {', '.join(ROWS)}")
     options = parser.parse_args()
     names = options.rows.split(",")
+    this = asyncio.current_task()
+    assert this is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # A shell that starts us in the background ignores SIGINT for us; what we started must end with us.
+        asyncio.get_running_loop().add_signal_handler(number, this.cancel)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="ytmp3-bench-") as folder:
         path = Path(folder)
