@@ -26,7 +26,7 @@ from ytmp3 import logs, problem
 from ytmp3.errors import MethodNotAllowed, RateLimited, RequestError, Unauthorized
 from ytmp3.identity import ApiKey, Client, Network, client_address, find_key, presented_secret
 from ytmp3.metrics import Metrics
-from ytmp3.ratelimit import TokenBuckets, Verdict
+from ytmp3.ratelimit import TokenBuckets, Turns
 
 log = logging.getLogger(__name__)
 
@@ -225,6 +225,7 @@ class Gate:
     ) -> None:
         self._keys = keys
         self._limits = limits
+        self._turns = Turns(rate_per_second=limits.all.rate_per_second)
         self._trusted = trusted_proxies
         self._chance = chance
         self._clock = clock
@@ -294,15 +295,17 @@ class Gate:
     def _check_client(self, client: Client) -> None:
         buckets = self._limits.of(client)
         if buckets is not None and not buckets.take(client.owner, self._clock()):
-            self._refuse(buckets.peek(client.owner, self._clock()))
+            # Chance, so that one client's many requests do not come back as one.
+            _refuse(buckets.peek(client.owner, self._clock()).wait_seconds + self._chance())
 
     def _refuse_all(self, request: web.Request, exceeded: RateLimitExceeded) -> NoReturn:
-        self._refuse(self._limits.all.peek(_ALL_KEY, self._clock()))
+        now = self._clock()
+        wait_seconds = self._limits.all.peek(_ALL_KEY, now).wait_seconds
+        _refuse(self._turns.take(now, earliest_seconds=wait_seconds, chance=self._chance()))
 
-    def _refuse(self, verdict: Verdict) -> NoReturn:
-        # Chance spreads those refused together, so that they do not come back as one wave.
-        wait = verdict.wait_seconds + self._chance() * (self._limits.all.burst / self._limits.all.rate_per_second)
-        raise RateLimited(retry_after_seconds=max(1, math.ceil(wait)))
+
+def _refuse(wait_seconds: float) -> NoReturn:
+    raise RateLimited(retry_after_seconds=max(1, math.ceil(wait_seconds)))
 
 
 def _window_seconds(buckets: TokenBuckets) -> int:

@@ -14,6 +14,12 @@ MAX_KEYS: Final = 50_000
 """About 10 MB at worst. Only a bucket that is full again is forgotten, which changes nothing for its key."""
 
 
+RETURNING_SHARE: Final = 0.5
+"""Of the rate: promised to those who were refused. The rest is for whoever comes for the first time."""
+LONGEST_TURN_SECONDS: Final = 30.0
+"""Whoever does not wait makes others wait longer; not longer than this."""
+
+
 class Bucket(Struct):
     """The tokens of one key, as they were at a time."""
 
@@ -89,3 +95,25 @@ class TokenBuckets:
             return False
         del self._buckets[key]
         return True
+
+
+class Turns:
+    """Tells each refused request when to come back: at a moment that nobody else was told.
+
+    A random wait alone sends 1,000 who were refused together back as a wave that is refused again (goal L04). Here they
+    return at RETURNING_SHARE of the rate, and a single one returns at once.
+    """
+
+    def __init__(self, *, rate_per_second: float) -> None:
+        self._interval_seconds = 1.0 / (rate_per_second * RETURNING_SHARE)
+        self._last_at = -math.inf
+
+    def take(self, now: float, *, earliest_seconds: float, chance: float) -> float:
+        """Return the seconds from `now` until the next free turn. `chance` in [0, 1) spreads those beyond the bound."""
+        longest_at = now + LONGEST_TURN_SECONDS
+        turn_at = max(min(self._last_at, longest_at) + self._interval_seconds, now + earliest_seconds)
+        if turn_at > longest_at:
+            self._last_at = longest_at
+            return max(earliest_seconds, LONGEST_TURN_SECONDS * (1.0 + chance) / 2.0)
+        self._last_at = turn_at
+        return turn_at - now

@@ -315,3 +315,45 @@ async def test_a_client_that_leaves_spoils_nothing(
     if cut != request:
         assert counts == before
     assert not [record for record in caplog.records if record.exc_info], caplog.text
+
+
+async def test_every_wrong_key_gets_one_answer_and_no_body_is_asked_for(tmp_path: Path) -> None:
+    """A078, A083."""
+    secret = new_secret(b"a" * 24)
+    (tmp_path / "keys").write_text(key_line("mine", secret) + "\n")
+    async with stand(tmp_path / "data", API_KEYS_FILE=str(tmp_path / "keys")) as service:
+        presented: tuple[tuple[str, ...], ...] = (
+            (), ("Authorization: Bearer",), ("Authorization: Bearer  x",), (f"Authorization: Basic {secret}",),
+            ("Authorization: Bearer cl\xe9",), ("X-API-Key: cl\xe9",), ("X-API-Key: " + "x" * 8000,),
+            (f"X-API-Key: {secret}", f"X-API-Key: {secret}"), (f"Authorization: Bearer {secret[:-1]}",),
+            (f"Authorization: {secret}",), (f"X-API-Key: {secret.upper()}",), (f"X-API-Key: {secret} {secret}",),
+        )  # fmt: skip
+        body = ("Content-Type: application/json", f"Content-Length: {len(GOOD)}", "Expect: 100-continue")
+        # At once: each connection lingers for the body that was announced.
+        answers = await asyncio.gather(*(service.raw(asked("POST /extract", *body, *fields)) for fields in presented))
+        assert {answer[:13] for answer in answers} == {b"HTTP/1.1 401 "}
+        assert len({answer.partition(b"\r\n\r\n")[2] for answer in answers}) == 1
+        refused = await service.raw(asked("GET /stats", "X-API-Key: a\x00b"))
+        assert STATUS.findall(refused) == [b"400"]
+        counts = await service.service.store.counts()
+        assert counts.pending + counts.completed == 0
+
+
+async def test_metrics_stay_few_and_name_nobody_whatever_is_asked(service: Stand) -> None:
+    """S11: no path, id, link or address is a label."""
+    chance = random.Random(11)
+    for number in range(100):
+        name = chance.randbytes(8).hex()
+        for request in (
+            f"GET /{name}",
+            f"{name[:5].upper()} /status/{name}",
+            f"GET /status/{name}?{name}",
+            f"PUT /{name}",
+        ):
+            await service.raw(asked(request, f"X-Forwarded-For: 192.0.2.{number}", f"X-Request-Id: {name}"), seconds=2)
+    async with service.client.get(f"{service.url}/metrics") as response:
+        text = await response.text()
+    series = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert len([line for line in series if "ytmp3_http_requests" in line]) < 40
+    assert len(series) <= 400
+    assert "192.0.2." not in text

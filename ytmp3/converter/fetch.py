@@ -40,6 +40,10 @@ PIPES_SECONDS: Final = 0.5
 OVERSHOOT_BYTES: Final = 8 * 2**20
 """How far the file size wall lies over the byte limit: the limit's own error is clearer than the wall's."""
 
+DATA_BYTES: Final = 2**30
+"""Memory of the youtube child, and of its JavaScript engine, each: an answer of hundreds of megabytes, or one that
+unpacks to gigabytes, ends the child and not the machine. Measured: 60 MB and, with a real player script, 180 MB."""
+
 SLOWEST_BYTES_PER_SECOND: Final = 16_000
 """Less than this over the whole idle time is a stall in slow motion (reliability goal P06)."""
 
@@ -69,7 +73,10 @@ class Fetch:
         """
         seconds = self._limits.extract_seconds + self._limits.download_seconds
         walls = Walls(
-            file_bytes=self._limits.file_bytes + OVERSHOOT_BYTES, cpu_seconds=int(2 * seconds) + 1, network=True
+            file_bytes=self._limits.file_bytes + OVERSHOOT_BYTES,
+            cpu_seconds=int(2 * seconds) + 1,
+            data_bytes=DATA_BYTES,
+            network=True,
         )
         log_ours, log_theirs = os.pipe()
         news_ours, news_theirs = os.pipe()

@@ -31,6 +31,8 @@ class Walls(Struct, frozen=True, kw_only=True):
     cpu_seconds: int
     memory_bytes: int = 0
     """Address space; 0 for none (a JavaScript engine reserves more than it uses)."""
+    data_bytes: int = 0
+    """Memory of its own that it may write to, reserved or not; 0 for none."""
     network: bool = False
 
 

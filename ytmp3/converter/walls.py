@@ -87,6 +87,8 @@ class Kernel:
         _limit(resource.RLIMIT_CPU, walls.cpu_seconds)
         if walls.memory_bytes:
             _limit(resource.RLIMIT_AS, walls.memory_bytes)
+        if walls.data_bytes:
+            _limit(resource.RLIMIT_DATA, walls.data_bytes)
         os.nice(NICENESS)
         # A session has a share of the processor of its own where the kernel groups by session (autogroup): niceness
         # would count only among the tools of this one, and three encoders would leave the server a quarter of a core.

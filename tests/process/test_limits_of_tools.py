@@ -1,0 +1,220 @@
+"""The walls as the kernel shows them of tools at work, and what a refused link costs (P01, P12 to P14, S01, S06)."""
+
+import asyncio
+import os
+import resource
+import signal
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.core.test_link import ACCEPTED, REFUSED
+from tests.fake_youtube import Kind, Spawned, video_id, watch_url
+from tests.process.converting import FFMPEG, MIB, Rig, rig
+from tests.process.served import descendants, egress, served
+from ytmp3.converter import Limits
+from ytmp3.converter.encoder import MEMORY_BYTES, OVERSHOOT_BYTES
+from ytmp3.converter.fetch import DATA_BYTES
+from ytmp3.converter.fetch import OVERSHOOT_BYTES as SPOOL_OVERSHOOT_BYTES
+from ytmp3.converter.walls import NICENESS, OOM_SCORE_ADJUSTMENT, OPEN_FILES
+from ytmp3.errors import ConversionError, FailureCode
+
+FILE_BYTES = 32 * MIB
+
+
+def status_of(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def limits_of(pid: int) -> dict[str, str]:
+    """The hard limits by name, as the kernel writes them."""
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()[1:]
+    return {line[:26].strip(): line[47:68].strip() for line in lines}
+
+
+def command_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
+
+
+async def tools_at_work(own: Rig) -> dict[str, int]:
+    """Wait until a conversion has both its tools, and return their process ids by name."""
+    async with asyncio.timeout(20):
+        while True:
+            tools = {("ffmpeg" if "ffmpeg" in "".join(command_of(pid)[:1]) else "youtube"): pid for pid in own.tools}
+            if set(tools) == {"ffmpeg", "youtube"}:
+                return tools
+            await asyncio.sleep(0.02)
+
+
+async def test_the_kernel_confirms_every_wall_of_tools_at_work(youtube: Spawned, tmp_path: Path) -> None:
+    async with rig(youtube, tmp_path, file_bytes=FILE_BYTES) as own:
+        conversion = asyncio.create_task(own.convert(video_id(Kind.SLOW, 1)))
+        tools = await tools_at_work(own)
+        for pid in tools.values():
+            assert os.getsid(pid) == os.getpgid(pid) == pid
+            assert os.getsid(pid) != os.getsid(0)
+            assert os.getpriority(os.PRIO_PROCESS, pid) == NICENESS
+            assert Path(f"/proc/{pid}/oom_score_adj").read_bytes().strip() == OOM_SCORE_ADJUSTMENT
+            limits = limits_of(pid)
+            assert limits["Max core file size"] == "0"
+            assert limits["Max open files"] == str(OPEN_FILES)
+        usual = Limits(duration_seconds=0, file_bytes=0)
+        encoder, downloader = limits_of(tools["ffmpeg"]), limits_of(tools["youtube"])
+        assert encoder["Max file size"] == str(FILE_BYTES + OVERSHOOT_BYTES)
+        assert downloader["Max file size"] == str(FILE_BYTES + SPOOL_OVERSHOOT_BYTES)
+        assert encoder["Max address space"] == str(MEMORY_BYTES)
+        assert downloader["Max data size"] == str(DATA_BYTES)
+        assert encoder["Max cpu time"] == str(int(2 * usual.encode_seconds) + 1)
+        assert int(downloader["Max cpu time"]) <= 2 * (usual.extract_seconds + usual.download_seconds) + 1
+        walled = status_of(tools["ffmpeg"])
+        assert (walled["NoNewPrivs"], walled["Seccomp"]) == ("1", "2")  # 2: a filter
+        conversion.cancel()
+        await asyncio.wait([conversion])
+        assert own.tools == []
+
+
+async def test_only_the_id_of_a_video_reaches_a_tool(youtube: Spawned, tmp_path: Path) -> None:
+    """S02: and of ffmpeg not even that; its files are descriptors, its folder is the conversion's own."""
+    identifier = video_id(Kind.SLOW, 2)
+    async with rig(youtube, tmp_path) as own:
+        conversion = asyncio.create_task(own.convert(identifier))
+        tools = await tools_at_work(own)
+        pid = tools["ffmpeg"]
+        told = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
+        assert identifier.encode() not in told
+        assert b"://" not in told
+        names = {part.partition(b"=")[0] for part in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")[:-1]}
+        assert names == {b"PATH", b"LANG", b"HOME", b"TMPDIR"}
+        assert Path(f"/proc/{pid}/cwd").resolve() == tmp_path / "scratch-1"
+        held = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
+        files = {name for name in held if name.startswith("/") and not name.startswith("/dev/")}
+        assert files <= {str(tmp_path / "scratch-1" / "encoded.mp3")}
+        assert not [name for name in held if name.startswith("socket:")]
+        conversion.cancel()
+        await asyncio.wait([conversion])
+
+
+async def test_a_refused_link_costs_no_process_no_row_and_no_packet(youtube: Spawned, tmp_path: Path) -> None:
+    """S01, S03: the whole table of near misses, through a real process."""
+    async with served(tmp_path, **egress(youtube)) as service:
+        before = await asyncio.to_thread(_connects, youtube)
+        tools, (_, stats) = descendants(service.pid), await service.get("/stats")
+        sockets = _sockets(service.pid)
+        codes: Counter[tuple[int, str]] = Counter()
+        for link in REFUSED:
+            try:
+                status, answer = await service.post(link)
+            except UnicodeEncodeError:
+                continue
+            codes[status, answer["code"]] += 1
+        assert {status for status, _ in codes} <= {400, 413, 422}, codes
+        assert sum(codes.values()) >= 100, codes
+        assert descendants(service.pid) == tools
+        assert _sockets(service.pid) <= sockets + 1  # our own connection
+        assert (await service.get("/stats"))[1]["jobs"] == stats["jobs"]
+        assert await asyncio.to_thread(_connects, youtube) == before
+        # And every spelling that is right is one job on one conversion.
+        answers = [await service.post(link) for link in ACCEPTED]
+        assert {status for status, _ in answers} <= {200, 202}
+        assert [job["deduplicated"] for _, job in answers].count(False) == 1
+        await service.until(answers[0][1]["job_id"])
+
+
+def _connects(youtube: Spawned) -> int:
+    return int(youtube._ask("/counts")["connects"])
+
+
+def _sockets(pid: int) -> int:
+    count = 0
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            count += os.readlink(link).startswith("socket:")
+        except OSError:
+            continue
+    return count
+
+
+async def test_fifty_mixed_ends_of_a_service_leave_nothing(youtube: Spawned, tmp_path: Path) -> None:
+    """P12, P11: finished, failed, cancelled at any moment, tools killed under it."""
+    kinds = [Kind.SHORT, Kind.SLOW, Kind.PRIVATE, Kind.RANDOM, Kind.HALF, Kind.M4A, Kind.DELAYED, Kind.HTML, Kind.MP3]
+    async with served(tmp_path, MAX_JOB_RETRIES="0", WORKER_POOL_SIZE="8", **egress(youtube)) as service:
+        _, job = await service.post(watch_url(video_id(Kind.SHORT, 500)))
+        await service.until(job["job_id"])
+        zygote = descendants(service.pid)
+        before = _held(service.pid, zygote)
+        jobs = []
+        for number in range(50):
+            _, job = await service.post(watch_url(video_id(kinds[number % len(kinds)], 500 + number)))
+            jobs.append(job["job_id"])
+        for number, job_id in enumerate(jobs):
+            if number % 3 == 1:
+                async with service.client.delete(f"{service.url}/jobs/{job_id}") as response:
+                    assert response.status == 200
+            if number % 10 == 9:
+                for pid in descendants(service.pid) - zygote:
+                    try:
+                        os.kill(pid, signal.SIGKILL)
+                    except ProcessLookupError:
+                        continue
+        ends = Counter([(await service.until(job_id, seconds=90))["status"] for job_id in jobs])
+        assert set(ends) <= {"completed", "failed", "cancelled"}
+        assert ends["cancelled"] == 17
+        async with asyncio.timeout(20):
+            while descendants(service.pid) != zygote:
+                await asyncio.sleep(0.05)
+        # Idle connections of this test's client, and the threads of the pool it warmed up, are no leak.
+        await service.client.close()
+        async with asyncio.timeout(20):
+            while (after := _held(service.pid, zygote))[0] > before[0] + 2:
+                await asyncio.sleep(0.1)
+        assert after[1] == before[1], "descriptors of the zygote"
+        assert after[2] == 0, "zombies"
+        assert after[3] <= before[3] + 4, "threads"
+        (instance,) = (tmp_path / "data" / "scratch").iterdir()
+        assert {path.name for path in instance.iterdir()} <= {".lock", "tools"}
+        assert "Traceback" not in service.log()
+
+
+def _held(pid: int, zygote: set[int]) -> tuple[int, int, int, int]:
+    """Descriptors of the service and of its zygote, zombies below them, threads of the service."""
+    zombies = 0
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            zombies += fields[0] == "Z" and int(fields[1]) in {pid, *zygote}
+    of_zygote = sum(len(os.listdir(f"/proc/{each}/fd")) for each in zygote)
+    return len(os.listdir(f"/proc/{pid}/fd")), of_zygote, zombies, int(status_of(pid)["Threads"])
+
+
+async def test_a_tool_that_cannot_be_started_is_one_jobs_matter(youtube: Spawned, tmp_path: Path) -> None:
+    """P19: the conversion fails, may be tried again, and the next one works."""
+    async with rig(youtube, tmp_path) as own:
+        usual = resource.prlimit(own.zygote_pid, resource.RLIMIT_NOFILE)
+        # A limit on processes counts for nothing as root; without a descriptor for its child it can start none either.
+        resource.prlimit(own.zygote_pid, resource.RLIMIT_NOFILE, (4, usual[1]))
+        with pytest.raises(ConversionError) as failure:
+            async with asyncio.timeout(20):
+                await own.convert(video_id(Kind.SHORT, 700))
+        assert failure.value.failure.retryable
+        resource.prlimit(own.zygote_pid, resource.RLIMIT_NOFILE, usual)
+        assert (await own.convert(video_id(Kind.SHORT, 701))).size_bytes
+
+
+async def test_a_tool_that_vanishes_is_named_and_its_return_is_enough(youtube: Spawned, tmp_path: Path) -> None:
+    """P17."""
+    path = tmp_path / "ffmpeg"
+    path.symlink_to(FFMPEG)
+    async with rig(youtube, tmp_path, ffmpeg=path) as own:
+        assert (await own.convert(video_id(Kind.SHORT, 710))).size_bytes
+        path.unlink()
+        with pytest.raises(ConversionError) as failure:
+            await own.convert(video_id(Kind.SHORT, 711))
+        assert failure.value.code is FailureCode.TOOL_MISSING
+        assert [check.name for check in await own.pipeline.check() if not check.ok] == ["ffmpeg"]
+        path.symlink_to(FFMPEG)
+        assert (await own.convert(video_id(Kind.SHORT, 712))).size_bytes
