@@ -18,6 +18,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rows", default=",".join(ROWS), help=f"of {', '.join(ROWS)}")
+    parser.add_argument("--pairs", type=int, help="default: 5, and 1 in a quick run")
     options = parser.parse_args()
     names = options.rows.split(",")
     this = asyncio.current_task()
@@ -29,7 +30,12 @@ async def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ytmp3-bench-") as folder:
         path = Path(folder)
         with spawn(path / "youtube", prepare=(Kind.SHORT, Kind.CLIP, Kind.SONG)) as youtube:
-            bench = Bench(youtube=youtube, folder=path, is_quick=options.quick)
+            bench = Bench(
+                youtube=youtube,
+                folder=path,
+                is_quick=options.quick,
+                pair_count=options.pairs or (1 if options.quick else 5),
+            )
             for name in names:
                 started_at = time.perf_counter()
                 measured = await ROWS[name](bench)

@@ -100,7 +100,7 @@ async def main() -> None:
         tempfile.TemporaryDirectory(prefix="ytmp3-capacity-") as folder,
         spawn(Path(folder) / "youtube", prepare=(Kind.CLIP, Kind.SONG)) as youtube,
     ):
-        bench = Bench(youtube=youtube, folder=Path(folder), is_quick=True)
+        bench = Bench(youtube=youtube, folder=Path(folder), is_quick=True, pair_count=1)
         async with bench.service("capacity") as service:
             model = await fit(bench, service)
             cpu, wall, _ = await batch(bench, service, mixed)

@@ -49,11 +49,8 @@ class Bench(Struct, kw_only=True):
     youtube: Spawned
     folder: Path
     is_quick: bool
+    pair_count: int
     last_number: int = 0
-
-    @property
-    def pair_count(self) -> int:
-        return 1 if self.is_quick else 5
 
     def links(self, kind: Kind, count: int) -> list[str]:
         """New links, so that nothing is answered from what was done before."""
