@@ -92,7 +92,7 @@ async def test_a_tool_stands_behind_every_wall(youtube: Spawned, tmp_path: Path)
         "RLIMIT_CPU": [7, 7],
         "RLIMIT_AS": [2**31, 2**31],
     }
-    assert (found["nice"], found["oom"], found["leads"]) == (19, 500, True)
+    assert (found["nice"], found["oom"], found["leads"]) == (10, 500, True)
     assert found["environment"] == ["HOME", "LANG", "PATH", "TMPDIR"]
     assert found["descriptors"] == [0, 1, 2]
     assert found["folder"] == str(tmp_path)

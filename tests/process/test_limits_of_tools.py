@@ -17,7 +17,7 @@ from ytmp3.converter import Limits
 from ytmp3.converter.encoder import MEMORY_BYTES, OVERSHOOT_BYTES
 from ytmp3.converter.fetch import DATA_BYTES
 from ytmp3.converter.fetch import OVERSHOOT_BYTES as SPOOL_OVERSHOOT_BYTES
-from ytmp3.converter.walls import NICENESS, OOM_SCORE_ADJUSTMENT, OPEN_FILES
+from ytmp3.converter.walls import OOM_SCORE_ADJUSTMENT, OPEN_FILES
 from ytmp3.errors import ConversionError, FailureCode
 
 FILE_BYTES = 32 * MIB
@@ -52,10 +52,10 @@ async def test_the_kernel_confirms_every_wall_of_tools_at_work(youtube: Spawned,
     async with rig(youtube, tmp_path, file_bytes=FILE_BYTES) as own:
         conversion = asyncio.create_task(own.convert(video_id(Kind.SLOW, 1)))
         tools = await tools_at_work(own)
-        for pid in tools.values():
+        for name, pid in tools.items():
             assert os.getsid(pid) == os.getpgid(pid) == pid
             assert os.getsid(pid) != os.getsid(0)
-            assert os.getpriority(os.PRIO_PROCESS, pid) == NICENESS
+            assert os.getpriority(os.PRIO_PROCESS, pid) == {"youtube": 10, "ffmpeg": 19}[name]
             assert Path(f"/proc/{pid}/oom_score_adj").read_bytes().strip() == OOM_SCORE_ADJUSTMENT
             limits = limits_of(pid)
             assert limits["Max core file size"] == "0"

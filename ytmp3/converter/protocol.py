@@ -33,6 +33,7 @@ class Walls(Struct, frozen=True, kw_only=True):
     """Address space; 0 for none (a JavaScript engine reserves more than it uses)."""
     data_bytes: int = 0
     """Memory of its own that it may write to, reserved or not; 0 for none."""
+    niceness: int = 10
     network: bool = False
 
 

@@ -19,9 +19,6 @@ from typing import Final
 from ytmp3.converter.protocol import Walls
 
 OPEN_FILES: Final = 256
-NICENESS: Final = 19
-"""The least share. With 20 songs converting, the p99 of a status was 150 to 190 ms at 10, and 15 to 105 ms at 19.
-The price: on a machine kept busy by other work the encoders hardly move."""
 OOM_SCORE_ADJUSTMENT: Final = b"500"
 """First in line: a tool is lost rather than the server."""
 
@@ -90,10 +87,10 @@ class Kernel:
             _limit(resource.RLIMIT_AS, walls.memory_bytes)
         if walls.data_bytes:
             _limit(resource.RLIMIT_DATA, walls.data_bytes)
-        os.nice(NICENESS)
+        os.nice(walls.niceness)
         # A session has a share of the processor of its own where the kernel groups by session (autogroup): niceness
         # would count only among the tools of this one, and three encoders would leave the server a quarter of a core.
-        _write("/proc/self/autogroup", str(NICENESS).encode())
+        _write("/proc/self/autogroup", str(walls.niceness).encode())
         _write("/proc/self/oom_score_adj", OOM_SCORE_ADJUSTMENT)
         if not walls.network:
             self.refuse_network()
