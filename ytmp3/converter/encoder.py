@@ -34,7 +34,7 @@ MEMORY_BYTES: Final = 2 * 2**30
 
 NICENESS: Final = 19
 """The least share: encoders take every core there is. With 20 songs converting, the p99 of a status was 150 to 190 ms
-with 10, and 15 to 105 ms with 19. Other tools keep 10, lest a busy machine makes their checks fail."""
+with 10, and about 100 ms with 19. Other tools keep 10, lest a busy machine makes their checks fail."""
 
 OVERSHOOT_BYTES: Final = 2**20
 RUNAWAY_FACTOR: Final = 2.0
