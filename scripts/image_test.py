@@ -193,7 +193,7 @@ def started(shop: Workshop, youtube: Spawned) -> Iterator[Instance]:
     settings = {
         "HOST": "127.0.0.1",
         "PORT": str(port),
-        "ENCODE_CONCURRENCY": "3",
+        "ENCODE_CONCURRENCY": "2",
         "EGRESS_PROXY": youtube.proxy_url,
         "EGRESS_CA_FILE": "/files/ca.pem",
     }

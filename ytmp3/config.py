@@ -311,9 +311,9 @@ VARIABLES: Final[tuple[Variable, ...]] = (
     ),
     Variable(
         name="ENCODE_CONCURRENCY",
-        default=str((os.cpu_count() or 1) + 1),
+        default=str(os.cpu_count() or 1),
         form="an integer from 1 to 1000",
-        meaning="Encoders at once. Default: the number of cores and one more.",
+        meaning="Encoders at once. Default: the number of cores.",
         parse=_integer(1, 1000),
     ),
     Variable(

@@ -15,7 +15,7 @@ DIFFERENT = {
     "REDIS_ADDR": "redis:6379",
     "REDIS_PASSWORD": "only-on-the-internal-network",
     "LOG_FORMAT": "json",
-    "ENCODE_CONCURRENCY": "3",
+    "ENCODE_CONCURRENCY": "2",
     "TRUSTED_PROXIES": "172.30.80.0/24",
     "ACCEL_REDIRECT_PREFIX": "/protected-tracks/",
 }
@@ -182,7 +182,7 @@ def test_there_is_time_to_drain() -> None:
 
 
 def test_there_is_one_encoder_more_than_cores() -> None:
-    assert int(API["environment"]["ENCODE_CONCURRENCY"]) == int(API["cpus"]) + 1
+    assert int(API["environment"]["ENCODE_CONCURRENCY"]) == int(API["cpus"])
 
 
 def test_filling_in_follows_composes_rule() -> None:

@@ -153,7 +153,7 @@ def test_the_service_takes_the_settings_and_knows_every_name() -> None:
     service = manifest("Service", "ytmp3-redis")
     assert config.redis_addr == f"{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
     cores = int(container(API)["resources"]["limits"]["cpu"])
-    assert config.encode_concurrency == cores + 1, "the service counts the node's cores"
+    assert config.encode_concurrency == cores, "the service counts the node's cores"
     assert config.client_max_jobs < config.job_queue_capacity, "one client alone does not fill the queue"
 
 

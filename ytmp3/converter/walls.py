@@ -1,12 +1,14 @@
 """The walls around every tool, put up in the forked child before it does anything: no way back, and nothing inherited.
 
 Own session and process group (so that one signal reaches all of it), death with its parent, limits on file size, CPU
-time, open files and memory, low priority, first in line for the OOM killer, and for ffmpeg a seccomp filter without
-network. Runs between fork and exec of a single-threaded process, so plain Python is allowed there; it imports little.
+time, open files and memory, low priority and bulk scheduling, first in line for the OOM killer, and for ffmpeg a
+seccomp filter without network. Runs between fork and exec of a single-threaded process, so plain Python is allowed
+there; it imports little.
 
 No RLIMIT_NPROC: it counts all processes of the user, the server's own included, and does nothing for root.
 """
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -88,6 +90,10 @@ class Kernel:
         if walls.data_bytes:
             _limit(resource.RLIMIT_DATA, walls.data_bytes)
         os.nice(walls.niceness)
+        # An encoder's five threads wake each other thousands of times a second. As SCHED_BATCH none of those wakings
+        # takes the core from the server: the p99 of a status with 20 songs converting is halved.
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         # A session has a share of the processor of its own where the kernel groups by session (autogroup): niceness
         # would count only among the tools of this one, and three encoders would leave the server a quarter of a core.
         _write("/proc/self/autogroup", str(walls.niceness).encode())
