@@ -206,7 +206,7 @@ class FaultyStore:
     async def forget(self, conversion_id: str) -> None:
         await self._call("forget", lambda: self._store.forget(conversion_id))
 
-    async def expire(self, limit: int) -> list[str]:
+    async def expire(self, limit: int) -> list[str | None]:
         return await self._call("expire", lambda: self._store.expire(limit))
 
     async def known_files(self, file_names: Sequence[str]) -> frozenset[str]:

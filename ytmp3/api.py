@@ -68,7 +68,8 @@ class Api:
             handler: Handler = getattr(self, route.operation)
             outer = gate.guard(handler) if route.is_limited else handler
             # The extension belongs to the name that is matched by us: a pattern of the router's would decode first.
-            path = route.path.replace("{job_id}.mp3", "{file_name}")
+            # Anything is a job's id to the router (its own pattern has no braces), so that all answers are the same.
+            path = route.path.replace("{job_id}.mp3", "{file_name}").replace("}", ":[^/]+}")
             router.add_route(route.method, path, outer, expect_handler=_expect)
             if route.method == hdrs.METH_GET:
                 router.add_route(hdrs.METH_HEAD, path, outer, expect_handler=_expect)

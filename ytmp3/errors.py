@@ -285,6 +285,13 @@ class ConversionError(Ytmp3Error):
         return FAILURES[self.code]
 
 
+class NoProcess(ConversionError):
+    """The machine gives us no process for a tool (a limit on processes, no memory), or took away the one we had."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(FailureCode.TOOL_MISSING, reason)
+
+
 class StoreError(Ytmp3Error):
     """What a JobStore may raise."""
 

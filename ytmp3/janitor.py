@@ -112,13 +112,13 @@ class Janitor:
         return len(adopted)
 
     async def expire(self) -> int:
-        """Remove ended conversions past their time, with their files. Returns how many files."""
+        """Remove ended conversions past their time, with their files. Returns how many conversions."""
         removed = 0
         while file_names := await self._store.expire(EXPIRE_BATCH):
-            for file_name in file_names:
+            for file_name in filter(None, file_names):
                 await self._storage.delete(file_name)
+                self._metrics.expired.inc()
             removed += len(file_names)
-            self._metrics.expired.inc(len(file_names))
         return removed
 
     async def sweep(self) -> int:

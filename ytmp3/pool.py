@@ -10,6 +10,7 @@ import contextlib
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +21,7 @@ from msgspec import Struct
 from ytmp3 import logs
 from ytmp3.breaker import Breaker
 from ytmp3.converter import Converted, Converter, Report
-from ytmp3.errors import FAILURES, ConversionError, FailureCode, LeaseLost, StoreError
+from ytmp3.errors import FAILURES, ConversionError, FailureCode, LeaseLost, NoProcess, StoreError
 from ytmp3.job import Conversion, Lease, Stage, Track, retry_delay_seconds, should_retry, track_file_name
 from ytmp3.jobstore import Beat, JobStore
 from ytmp3.metrics import Metrics
@@ -37,7 +38,9 @@ instances are noticed by the same call."""
 STORE_PAUSE_SECONDS: Final = 0.5
 """Between two tries of a write that must not be lost."""
 BREAKER_SECONDS: Final = 0.5
-"""How often a worker asks whether the breaker has closed."""
+"""How often a worker asks whether it may start something."""
+REST_SECONDS: Final = 5.0
+"""No conversion starts for so long after one that got no process (goal P19): the others would lose an attempt each."""
 LEASE_RENEWALS: Final = 3
 """Renewals in the time of one lease: two may fail before it runs out."""
 
@@ -52,6 +55,7 @@ class PoolSettings(Struct, frozen=True, kw_only=True):
     progress_seconds: float = PROGRESS_SECONDS
     store_pause_seconds: float = STORE_PAUSE_SECONDS
     breaker_seconds: float = BREAKER_SECONDS
+    rest_seconds: float = REST_SECONDS
 
 
 class Stop(StrEnum):
@@ -65,8 +69,10 @@ class Stop(StrEnum):
 class Run:
     """A conversion in the hands of a worker."""
 
-    def __init__(self, conversion: Conversion, started_at: float) -> None:
+    def __init__(self, conversion: Conversion, start: int, started_at: float) -> None:
         self.conversion = conversion
+        self.start = start
+        """Its number at the breaker."""
         self.started_at = started_at
         self.report = Report(stage=Stage.EXTRACTING, progress=0.0)
         self.is_news = False
@@ -108,7 +114,7 @@ class Pool:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
-        self.queue = FairQueue(settings.queue_capacity)
+        self.queue = FairQueue(settings.queue_capacity, self._running_of_clients)
         self.pace = Pace()
         self.breaker = Breaker()
         self._store = store
@@ -121,6 +127,7 @@ class Pool:
         self._runs: dict[str, Run] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._accepts = asyncio.Event()
+        self._rests_until = -math.inf
         self._busy = 0
         """Workers with a conversion in hand: claiming, running or giving it back."""
         self._idle = asyncio.Event()
@@ -143,8 +150,12 @@ class Pool:
 
     def unfinished_of(self, client: str) -> int:
         """Count the conversions that a client has waiting or running here."""
+        return self.queue.clients()[client] + self._running_of_clients()[client]
+
+    def _running_of_clients(self) -> Counter[str]:
+        """Count the conversions of each client that are in a worker's hands."""
         taken = [*self._claiming.values(), *(run.conversion for run in self._runs.values())]
-        return self.queue.clients()[client] + sum(conversion.client == client for conversion in taken)
+        return Counter(conversion.client for conversion in taken)
 
     def slot_wait_seconds(self) -> int:
         """Return the `Retry-After` of a full queue."""
@@ -218,7 +229,7 @@ class Pool:
             if not self._accepts.is_set():
                 await self._release([conversion.lease])
                 continue
-            if self.breaker.is_open(self._clock()):
+            if self._must_wait():
                 await self._put_back(conversion)
                 continue
             context = logs.conversion_id.set(conversion.conversion_id)
@@ -237,13 +248,18 @@ class Pool:
             await self._release([conversion.lease])
 
     async def _may_start(self) -> None:
-        """Return when work may be taken: not draining, and YouTube not refusing this address."""
+        """Return when work may be taken: not draining, and no reason to wait."""
         await self._accepts.wait()
-        while self.breaker.is_open(self._clock()):
+        while self._must_wait():
             await asyncio.sleep(self.settings.breaker_seconds)
 
+    def _must_wait(self) -> bool:
+        """Whether YouTube refuses this address, or the machine gave no process a moment ago."""
+        now = self._clock()
+        return now < self._rests_until or self.breaker.is_open(now)
+
     async def _carry(self, conversion: Conversion) -> None:
-        self.breaker.started(self._clock())
+        start = self.breaker.started(self._clock())
         self._busy += 1
         self._idle.clear()
         try:
@@ -253,12 +269,13 @@ class Pool:
             if not self._accepts.is_set():
                 await self._release([claimed.lease])
                 return
-            run = self._runs[claimed.conversion_id] = Run(claimed, self._clock())
+            run = self._runs[claimed.conversion_id] = Run(claimed, start, self._clock())
             try:
                 await self._run(run)
             finally:
                 del self._runs[claimed.conversion_id]
         finally:
+            self.breaker.ended(start)
             self._busy -= 1
             if not self._busy:
                 self._idle.set()
@@ -296,7 +313,7 @@ class Pool:
             if run.stop_reason is not None:
                 run.task.cancel()
             converted = await run.task
-            self.breaker.passed(self._clock())
+            self.breaker.passed(run.start, self._clock())
             run.task = None
             await self._publish(run, converted)
         except ConversionError as error:
@@ -364,11 +381,16 @@ class Pool:
     async def _settle_failure(self, run: Run, error: ConversionError) -> None:
         conversion, code = run.conversion, error.code
         now = self._clock()
+        if isinstance(error, NoProcess):
+            self._rests_until = now + self.settings.rest_seconds
         if FAILURES[code].upstream_block:
-            self.breaker.refused(now)
+            self.breaker.refused(run.start, now)
+            if self.breaker.is_open(now):
+                await self._wait_for_breaker(run, error)
+                return
         elif not FAILURES[code].retryable:
             # YouTube did answer for this video: the address is not refused.
-            self.breaker.passed(now)
+            self.breaker.passed(run.start, now)
         will_retry = should_retry(code, conversion.attempts, self.settings.max_retries)
         delay_seconds = retry_delay_seconds(conversion.attempts, self._chance())
         try:
@@ -387,6 +409,12 @@ class Pool:
             self._metrics.conversions.labels("failed", code).inc()
             self.pace.ended(now - run.started_at, now)
             log.warning("conversion failed", extra=extra)
+
+    async def _wait_for_breaker(self, run: Run, error: ConversionError) -> None:
+        """The address is refused, not this video: it waits with the others and has lost no attempt."""
+        await self._insist(lambda: self._store.release([run.conversion.lease]))
+        self._metrics.retries.labels(error.code).inc()
+        log.warning("refused by YouTube, waits", extra={"code": error.code, "blocked_seconds": self.blocked_seconds()})
 
     async def _settle_stop(self, run: Run) -> None:
         match run.stop_reason:

@@ -1,4 +1,7 @@
-"""The bounded queue of conversions waiting in this instance: an asyncio.Queue, served in turn across clients.
+"""The bounded queue of conversions waiting in this instance: an asyncio.Queue, fair across clients.
+
+The client with the fewest conversions running is served next; among equals they take turns. So a client alone has all
+workers, and while others wait, none keeps more than its share (goal L06).
 
 A slot is reserved before a conversion is stored, so that a full queue refuses at once and leaves nothing behind. The
 queue is a hint: what it holds is in the job store too, under this instance's lease.
@@ -6,7 +9,8 @@ queue is a hint: what it holds is in the job store too, under this instance's le
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from heapq import heapify, heappop, heapreplace
 from typing import Final
 
 from ytmp3.job import Conversion
@@ -16,7 +20,11 @@ POSITIONS_SECONDS: Final = 0.25
 
 
 class FairQueue(asyncio.Queue[Conversion]):
-    """First in, first out for each client; the clients take turns."""
+    """First in, first out for each client; the clients take turns. `running` counts what workers have of each."""
+
+    def __init__(self, maxsize: int, running: Callable[[], Counter[str]]) -> None:
+        super().__init__(maxsize)
+        self._running = running
 
     def _init(self, maxsize: int) -> None:  # the hook that asyncio.Queue offers to its subclasses
         self._lines: OrderedDict[str, deque[Conversion]] = OrderedDict()
@@ -37,7 +45,8 @@ class FairQueue(asyncio.Queue[Conversion]):
         self._length += 1
 
     def _get(self) -> Conversion:
-        client, line = next(iter(self._lines.items()))
+        client = self._next_client()
+        line = self._lines[client]
         item = line.popleft()
         self._length -= 1
         if line:
@@ -45,6 +54,12 @@ class FairQueue(asyncio.Queue[Conversion]):
         else:
             del self._lines[client]
         return item
+
+    def _next_client(self) -> str:
+        if len(self._lines) == 1:
+            return next(iter(self._lines))
+        running = self._running()
+        return min(self._lines, key=running.__getitem__)  # of equals, the first
 
     @property
     def free_slots(self) -> int:
@@ -95,16 +110,22 @@ class FairQueue(asyncio.Queue[Conversion]):
         return False
 
     def in_order(self) -> Iterator[Conversion]:
-        """Go through the waiting in the order in which they will be served."""
-        lines = [iter(line) for line in self._lines.values()]
-        while lines:
-            remaining = []
-            for line in lines:
-                item = next(line, None)
-                if item is not None:
-                    yield item
-                    remaining.append(line)
-            lines = remaining
+        """Go through the waiting in the order in which they will be served, if nothing ends before."""
+        running = self._running()
+        lines = {client: iter(line) for client, line in self._lines.items()}
+        # By what a client would have running then, and among equals by whose turn it is.
+        turns = [(running[client], turn, client) for turn, client in enumerate(lines)]
+        heapify(turns)
+        turn = len(turns)
+        while turns:
+            count, _, client = turns[0]
+            item = next(lines[client], None)
+            if item is None:
+                heappop(turns)
+            else:
+                yield item
+                heapreplace(turns, (count + 1, turn, client))
+                turn += 1
 
     def positions(self, now: float) -> dict[str, int]:
         """Return the place of each waiting conversion (1 is next), up to a quarter of a second old."""

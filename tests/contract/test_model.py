@@ -443,9 +443,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.stand.clock.advance(POLICY.retention_seconds if long_after == 0 else 0.0)
         _, store = self.store(instance)
         names: list[str] = []
-        # A batch is bounded, and may hold failed ones only, which have no file.
-        for _ in range(4):
-            names += self.runner.run(store.expire(1000))
+        while batch := self.runner.run(store.expire(1000)):
+            names += filter(None, batch)
         assert len(set(names)) == len(names)
         assert set(names) == self.model.expire(self.now)
         self.acknowledged = [each for each in self.acknowledged if self.model.conversion_of(each) is not None]

@@ -15,7 +15,7 @@ from ytmp3.queueing import POSITIONS_SECONDS, FairQueue
 
 
 def filled(*clients: str, slots: int = 100) -> FairQueue:
-    queue = FairQueue(slots)
+    queue = FairQueue(slots, Counter[str])
     for number, client in enumerate(clients):
         queue.put_nowait(conversion(number, client=client))
     return queue
@@ -48,7 +48,7 @@ def test_the_order_told_is_the_order_served() -> None:
 
 
 def test_a_client_with_900_waiting_does_not_delay_20_with_one() -> None:
-    queue = FairQueue(1000)
+    queue = FairQueue(1000, Counter[str])
     for number in range(900):
         queue.put_nowait(conversion(number, client="greedy"))
     for number in range(900, 920):
@@ -60,8 +60,39 @@ def test_a_client_with_900_waiting_does_not_delay_20_with_one() -> None:
     assert max(places) <= 20
 
 
+def test_the_client_with_the_fewest_running_is_next() -> None:
+    running = Counter(a=3, b=1)
+    queue = FairQueue(100, lambda: running)
+    for number, client in enumerate("aaabbbcc"):
+        queue.put_nowait(conversion(number, client=client))
+    told = order_of(queue)
+    served = []
+    while not queue.empty():
+        item = queue.get_nowait()
+        served.append(int(item.conversion_id, 16))
+        running[item.client] += 1
+    assert served == told == [6, 3, 7, 4, 0, 5, 1, 2]
+
+
+def test_while_others_wait_no_client_keeps_more_than_its_share() -> None:
+    running: Counter[str] = Counter()
+    queue = FairQueue(1000, lambda: running)
+    for number in range(900):
+        queue.put_nowait(conversion(number, client="greedy"))
+    workers = deque(queue.get_nowait().client for _ in range(20))
+    running.update(workers)
+    assert running == {"greedy": 20}  # what nobody else wants is lent
+    for number in range(900, 990):
+        queue.put_nowait(conversion(number, client=f"client-{number % 3}"))
+    for _ in range(20):
+        running[workers.popleft()] -= 1
+        workers.append(queue.get_nowait().client)
+        running[workers[-1]] += 1
+    assert set(running.values()) == {5}
+
+
 def test_a_full_queue_reserves_nothing() -> None:
-    queue = FairQueue(2)
+    queue = FairQueue(2, Counter[str])
     assert queue.reserve()
     queue.fill_reservation(conversion(1))
     assert queue.reserve()
@@ -100,7 +131,7 @@ def test_what_is_removed_frees_its_slot_at_once() -> None:
 
 
 def test_a_stale_removal_leaves_a_newer_holding_alone() -> None:
-    queue = FairQueue(5)
+    queue = FairQueue(5, Counter[str])
     queue.put_nowait(conversion(1, token=3))
     assert not queue.remove(conversion(1).conversion_id, token=1)
     assert queue.remove(conversion(1).conversion_id, token=3)
@@ -123,7 +154,7 @@ def test_positions_count_from_one_and_are_kept_for_a_quarter_of_a_second() -> No
 
 
 async def test_a_waiting_worker_gets_what_comes() -> None:
-    queue = FairQueue(3)
+    queue = FairQueue(3, Counter[str])
     worker = asyncio.create_task(queue.get())
     await asyncio.sleep(0)
     assert queue.reserve()
@@ -139,7 +170,7 @@ class Model(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue = FairQueue(self.SLOTS)
+        self.queue = FairQueue(self.SLOTS, Counter[str])
         self.lines: dict[str, deque[Conversion]] = {}
         self.turns: deque[str] = deque()
         self.reserved = 0

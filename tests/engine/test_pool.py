@@ -9,12 +9,13 @@ import pytest
 from tests.engine.rig import LEASE_SECONDS, SOMEONE, Engine, engine, until, video
 from tests.fakes import content_of
 from ytmp3.breaker import FIRST_PAUSE_SECONDS, REFUSALS_TO_OPEN
-from ytmp3.errors import FailureCode, QueueFull, StoreFull, StoreUnusable, UpstreamBlocked
+from ytmp3.errors import FailureCode, NoProcess, QueueFull, StoreFull, StoreUnusable, UpstreamBlocked
 from ytmp3.identity import Client
 from ytmp3.job import Job, Quality, Stage, State, Status
-from ytmp3.pool import Stop
+from ytmp3.pool import REST_SECONDS, Stop
 
 VIDEO = video(1)
+REFUSED_LAST = video(200)
 NEVER = asyncio.Event()
 
 
@@ -502,10 +503,7 @@ async def test_an_heir_starts_what_was_given_back_without_waiting_for_a_lease(tm
 
 async def test_enough_refusals_open_the_breaker_and_nothing_starts_until_a_trial_passes(tmp_path: Path) -> None:
     async with engine(tmp_path, workers=2, capacity=3, max_retries=0) as now:
-        for number in range(REFUSALS_TO_OPEN):
-            now.converter.fail(video(number), FailureCode.BOT_CHECK)
-            ticket = await now.ended(await now.submit(video(number)))
-            assert ticket.conversion.error is FailureCode.BOT_CHECK
+        last = await blocked(now)
         assert now.pool.blocked_seconds() == FIRST_PAUSE_SECONDS
         # New jobs wait, up to the capacity; then the refusal says whose matter it is.
         jobs = [await now.submit(video(number)) for number in (11, 12, 13)]
@@ -514,6 +512,7 @@ async def test_enough_refusals_open_the_breaker_and_nothing_starts_until_a_trial
         assert refused.value.retry_after_seconds == FIRST_PAUSE_SECONDS
         joined = await now.submit(video(11))
         assert joined.deduplicated
+        await now.intake.cancel(last.job_id, None)
         await asyncio.sleep(0.02)
         assert not now.converter.running
         assert [now.converter.started[video(number)] for number in (11, 12, 13)] == [0, 0, 0]
@@ -530,14 +529,73 @@ async def test_enough_refusals_open_the_breaker_and_nothing_starts_until_a_trial
         assert now.pool.blocked_seconds() == 0
 
 
+async def blocked(now: Engine) -> Job:
+    """Let YouTube refuse until the breaker opens; returns the job that opened it. The others have failed."""
+    for video_id in [*(video(number) for number in range(101, 100 + REFUSALS_TO_OPEN)), REFUSED_LAST]:
+        now.converter.fail(video_id, FailureCode.BOT_CHECK)
+        starts = now.converter.started.total()
+        job = await now.submit(video_id)
+        await until(lambda: now.converter.started.total() > starts and not now.pool.active)  # noqa: B023
+    assert now.pool.blocked_seconds() > 0
+    return job
+
+
+async def test_what_is_refused_with_the_address_waits_and_loses_no_attempt(tmp_path: Path) -> None:
+    async with engine(tmp_path, max_retries=0) as now:
+        job = await blocked(now)
+        for _ in range(3):  # trials, refused
+            assert (await now.ticket(job)).status is Status.PENDING
+            assert await now.janitor.adopt() == 0
+            now.converter.fail(REFUSED_LAST, FailureCode.BOT_CHECK)
+            now.ticks.advance(now.pool.blocked_seconds())
+            await now.janitor.adopt()
+            await until(now.pool.blocked_seconds)
+            await until(lambda: not now.pool.active)
+        assert (await now.conversion(job)).attempts == 0
+        now.ticks.advance(now.pool.blocked_seconds())
+        assert (await now.ended(job)).status is Status.COMPLETED
+        assert now.converter.started[REFUSED_LAST] == 5
+
+
+async def test_a_refusal_counts_against_the_video_while_the_address_is_served(tmp_path: Path) -> None:
+    async with engine(tmp_path, max_retries=1) as now:
+        now.converter.fail(VIDEO, FailureCode.BOT_CHECK, FailureCode.BOT_CHECK)
+        ticket = await now.ended(await now.submit(VIDEO))
+        assert ticket.conversion.error is FailureCode.BOT_CHECK
+        assert now.converter.started[VIDEO] == 2
+
+
+async def test_a_cancelled_trial_leaves_the_door_to_the_next(tmp_path: Path) -> None:
+    async with engine(tmp_path) as now:
+        last = await blocked(now)
+        await now.intake.cancel(last.job_id, None)
+        trial, next_job = await now.submit(VIDEO), await now.submit(video(2))
+        now.converter.hold(VIDEO)
+        now.ticks.advance(FIRST_PAUSE_SECONDS)
+        await until(lambda: VIDEO in now.converter.running)
+        await now.intake.cancel(trial.job_id, None)
+        assert (await now.ended(next_job)).status is Status.COMPLETED
+        assert now.pool.blocked_seconds() == 0
+
+
+async def test_a_refused_process_costs_one_job_an_attempt_and_the_others_five_seconds(tmp_path: Path) -> None:
+    async with engine(tmp_path, workers=1) as now:
+        now.converter.raise_once(VIDEO, NoProcess("fork: Resource temporarily unavailable"))
+        jobs = [await now.submit(VIDEO), await now.submit(video(2))]
+        await until(lambda: now.converter.started[VIDEO] and not now.pool.active)
+        assert (await now.conversion(jobs[0])).attempts == 1
+        await asyncio.sleep(0.02)
+        assert now.converter.started[video(2)] == 0
+        now.ticks.advance(REST_SECONDS)
+        for job in jobs:
+            assert (await now.ended(job)).status is Status.COMPLETED
+        assert (await now.conversion(jobs[1])).attempts == 0
+
+
 async def test_a_cached_track_is_served_while_youtube_refuses(tmp_path: Path) -> None:
     async with engine(tmp_path, max_retries=0) as now:
         await now.ended(await now.submit(VIDEO))
-        for number in range(2, 2 + 2 * REFUSALS_TO_OPEN):
-            now.converter.fail(video(number), FailureCode.RATE_LIMITED_UPSTREAM)
-            if not now.pool.blocked_seconds():
-                await now.ended(await now.submit(video(number)))
-        assert now.pool.blocked_seconds() > 0
+        await blocked(now)
         ticket = await now.ended(await now.submit(VIDEO))
         assert (ticket.status, ticket.job.deduplicated) == (Status.COMPLETED, True)
 

@@ -59,7 +59,16 @@ async def test_unknown_foreign_deleted_and_malformed_ids_get_one_answer_byte_for
         foreign = (await service.ended((await service.submit(VIDEO))["job_id"]))["job_id"]
         service.client.headers["X-API-Key"] = mine
         ids = [foreign, "0" * 34, f"{foreign[:-1]}{'0' if foreign[-1] != '0' else '1'}", foreign.upper(), "x" * 3000]
-        ids += ["%00", "..%2f..%2fetc%2fpasswd", "$(id)", "%27%20OR%201=1%20--", "%F0%9F%92%A5", foreign + "%20"]
+        ids += [
+            "%00",
+            "..%2f..%2fetc%2fpasswd",
+            "$(id)",
+            "{job_id}",
+            "}",
+            "%27%20OR%201=1%20--",
+            "%F0%9F%92%A5",
+            foreign + "%20",
+        ]
         answers: set[tuple[tuple[bytes, ...], bytes]] = set()
         for job_id in ids:
             for method, path in (

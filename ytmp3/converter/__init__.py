@@ -81,4 +81,5 @@ class Converter(Protocol):
 
         Raises:
             ConversionError: with the code that says whose matter it is.
+            NoProcess: a ConversionError too; the next conversion would fare no better at once.
         """

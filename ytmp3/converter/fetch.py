@@ -31,7 +31,7 @@ from ytmp3.converter.protocol import (
     decode_news,
 )
 from ytmp3.converter.spool import Spool
-from ytmp3.errors import ConversionError, FailureCode
+from ytmp3.errors import ConversionError, FailureCode, NoProcess
 
 CHECK_SECONDS: Final = 1.0
 PIPES_SECONDS: Final = 0.5
@@ -150,7 +150,7 @@ class Fetch:
         try:
             status = self._tool.ended.result().status
         except ToolsLostError as error:
-            return ConversionError(FailureCode.TOOL_MISSING, str(error))
+            return NoProcess(str(error))
         return ConversionError(FailureCode.TOOL_MISSING, f"the youtube child ended with {status}, saying nothing")
 
     def _on_line(self, line: bytes) -> None:

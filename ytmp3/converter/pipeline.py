@@ -33,7 +33,7 @@ from ytmp3.converter.protocol import Extraction, Found, Preload
 from ytmp3.converter.spool import Spool, SpoolReplacedError
 from ytmp3.converter.tag import id3v2_tag
 from ytmp3.converter.tools import ToolSettings, deno_path, ffmpeg_path
-from ytmp3.errors import ConversionError, FailureCode
+from ytmp3.errors import ConversionError, FailureCode, NoProcess
 from ytmp3.job import Metadata, Quality, Stage
 from ytmp3.link import canonical_link
 
@@ -113,7 +113,7 @@ class Pipeline:
             _log_failure(video_id, error, conversion.tool_log)
             raise
         except ToolsLostError as error:
-            raise ConversionError(FailureCode.TOOL_MISSING, str(error)) from error
+            raise NoProcess(str(error)) from error
         except OSError as error:
             # Our own disk: full, or failing. The output is what is missing then, and a later attempt may succeed.
             raise ConversionError(FailureCode.OUTPUT_TRUNCATED, f"{error.strerror}") from error

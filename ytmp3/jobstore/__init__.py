@@ -161,11 +161,11 @@ class JobStore(Protocol):
     async def forget(self, conversion_id: str) -> None:
         """Make the next submission of a done conversion's key create a new one (its file is gone or wrong)."""
 
-    async def expire(self, limit: int) -> list[str]:
+    async def expire(self, limit: int) -> list[str | None]:
         """Remove up to `limit` ended conversions whose `expires_at` has passed, with all their jobs.
 
         Returns:
-            The file names of their tracks, to be deleted by the caller.
+            For each that was removed the file name of its track, to be deleted by the caller, or None without one.
         """
 
     async def known_files(self, file_names: Sequence[str]) -> frozenset[str]:

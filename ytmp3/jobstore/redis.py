@@ -162,12 +162,12 @@ class RedisJobStore:
     async def forget(self, conversion_id: str) -> None:
         await self._work("forget", conversion_id, conversion_id)
 
-    async def expire(self, limit: int) -> list[str]:
+    async def expire(self, limit: int) -> list[str | None]:
         """See the Protocol. One round trip when nothing has expired, two when something has."""
         _, roots = await self._reached(self._earliest_expiry)
         shares = {root: (max(1, limit // len(roots)),) for root in roots[:limit]}
         replies = await self._work_on_shards("expire", shares)
-        return [file_name.decode() for shard in replies for file_name in shard]
+        return [None if file_name is None else file_name.decode() for shard in replies for file_name in shard]
 
     async def known_files(self, file_names: Sequence[str]) -> frozenset[str]:
         known: set[str] = set()

@@ -151,7 +151,7 @@ class SqliteJobStore:
     async def forget(self, conversion_id: str) -> None:
         await self._run(lambda ledger: ledger.forget(conversion_id))
 
-    async def expire(self, limit: int) -> list[str]:
+    async def expire(self, limit: int) -> list[str | None]:
         return await self._run(lambda ledger: ledger.expire(limit))
 
     async def known_files(self, file_names: Sequence[str]) -> frozenset[str]:

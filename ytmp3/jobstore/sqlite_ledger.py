@@ -172,7 +172,7 @@ class Ledger:
         if row is not None and row.conversion.state is State.DONE:
             self._save(with_changes(row, serving=False), row.conversion)
 
-    def expire(self, limit: int) -> list[str]:
+    def expire(self, limit: int) -> list[str | None]:
         file_names = []
         for row in self._rows("expires_at <= ? ORDER BY expires_at LIMIT ?", (self.clock(), limit)):
             self.connection.execute("DELETE FROM jobs WHERE serial = ?", (row.serial,))
@@ -180,8 +180,8 @@ class Ledger:
             self.changed.add(row.conversion.conversion_id)
             self._tally(row.conversion.state, -row.riders)
             self._tally(State.CANCELLED, row.riders - row.jobs)
-            if row.conversion.track is not None:
-                file_names.append(row.conversion.track.file_name)
+            track = row.conversion.track
+            file_names.append(None if track is None else track.file_name)
         return file_names
 
     def occupy(self) -> None:

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Remove ended conversions of one shard whose time has passed, with all their jobs. ARGV: clock, limit
--- Returns the file names of their tracks.
+-- Returns for each the file name of its track, or nothing.
 
 local now = clock()
 local file_names = {}
@@ -10,11 +10,11 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', ENDED, '-inf', seconds(now), 'LI
     local riders, jobs = tonumber(conversion.riders), tonumber(conversion.jobs)
     tally(conversion.state, -riders)
     tally('cancelled', riders - jobs)
-    if conversion.file then file_names[#file_names + 1] = conversion.file end
     for _, job_id in ipairs(redis.call('SMEMBERS', riders_at(id))) do redis.call('DEL', job_at(job_id)) end
     drop_pointer(id, conversion)
     redis.call('DEL', conversion_at(id), riders_at(id))
   end
+  file_names[#file_names + 1] = conversion and conversion.file or false
   redis.call('ZREM', ENDED, id)
 end
 return file_names

@@ -1,0 +1,118 @@
+"""Disks that are really full (goal P09): the job at hand is repeated, others and the records are untouched."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.fake_youtube import Kind, Spawned, video_id, watch_url
+from tests.process.converting import rig
+from tests.process.served import egress, served
+from ytmp3.converter.mp3 import walk_file
+from ytmp3.errors import ConversionError, FailureCode
+from ytmp3.job import Quality
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a file system of its own")
+
+
+@contextmanager
+def disk(folder: Path, options: str) -> Iterator[Path]:
+    """A file system of its own on `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def resize(folder: Path, size: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
+
+
+def fill(folder: Path) -> list[Path]:
+    """Take every name that the file system still has."""
+    files: list[Path] = []
+    while True:
+        file = folder / f"ballast-{len(files)}"
+        try:
+            file.touch()
+        except OSError:
+            return files
+        files.append(file)
+
+
+async def test_a_conversion_on_a_300_kb_disk_fails_alone_and_passes_when_there_is_space(
+    youtube: Spawned, tmp_path: Path
+) -> None:
+    async with rig(youtube, tmp_path) as own:
+        with disk(tmp_path / "scratch-1", "size=300k") as small:
+            small_scratch = small / "scratch"
+            small_scratch.mkdir()
+
+            async def on_small(number: int) -> int:
+                converted = await own.pipeline.convert(
+                    video_id(Kind.CLIP, number), Quality.K128, small_scratch, lambda _: None
+                )
+                return converted.size_bytes
+
+            own.count = 1
+            cramped, free = await asyncio.gather(
+                on_small(1), own.convert(video_id(Kind.CLIP, 2)), return_exceptions=True
+            )
+            assert isinstance(cramped, ConversionError)
+            assert cramped.code is FailureCode.OUTPUT_TRUNCATED
+            assert cramped.failure.retryable
+            assert not isinstance(free, BaseException)
+            assert own.tools == []
+            for file in small_scratch.iterdir():
+                file.unlink()
+            resize(small, "20m")
+            assert await on_small(1) == free.size_bytes
+
+
+async def test_a_service_on_a_300_kb_disk_refuses_work_until_there_is_space(youtube: Spawned, tmp_path: Path) -> None:
+    with disk(tmp_path / "data", "size=4g") as data:
+        async with served(tmp_path, **egress(youtube)) as service:
+            resize(data, "300k")
+            async with asyncio.timeout(20):
+                while (await service.get("/health"))[0] != 503:
+                    await asyncio.sleep(0.1)
+            for number in range(50):
+                status, problem = await service.post(watch_url(video_id(Kind.SHORT, number)))
+                assert (status, problem["code"]) == (503, "storage_full")
+            _, health = await service.get("/health")
+            assert (health["checks"]["storage"]["ok"], health["checks"]["store"]["ok"]) == (False, True)
+            resize(data, "4g")
+            async with asyncio.timeout(20):
+                while (await service.get("/health"))[0] != 200:
+                    await asyncio.sleep(0.1)
+            _, job = await service.post(watch_url(video_id(Kind.SHORT, 1)))
+            assert (await service.until(job["job_id"]))["status"] == "completed"
+
+
+async def test_a_disk_that_fills_up_under_a_job_delays_it_and_loses_nothing(youtube: Spawned, tmp_path: Path) -> None:
+    # Names run out, not bytes: the reserve stands, so that work is taken, and then no file can be made.
+    with disk(tmp_path / "data", "size=4g,nr_inodes=200") as data:
+        async with served(tmp_path, MAX_JOB_RETRIES="10", **egress(youtube)) as service:
+            _, before = await service.post(watch_url(video_id(Kind.SHORT, 1)))
+            before = await service.until(before["job_id"])
+            ballast = fill(data)
+            assert len(ballast) > 100
+            status, job = await service.post(watch_url(video_id(Kind.SHORT, 2)))
+            assert status == 202
+            async with asyncio.timeout(20):
+                while (await service.job(job["job_id"]))["attempt"] < 2:
+                    await asyncio.sleep(0.05)
+            assert len(await service.download(before)) == before["file"]["size_bytes"]
+            for file in ballast:
+                file.unlink()
+            job = await service.until(job["job_id"])
+            assert job["status"] == "completed"
+            track = tmp_path / "track.mp3"
+            track.write_bytes(await service.download(job))
+            assert walk_file(track).duration_seconds == pytest.approx(job["file"]["duration_seconds"])
