@@ -32,7 +32,7 @@ from ytmp3.middleware import CLIENT, Gate, Handler, Keys
 from ytmp3.openapi import ROUTES, ExtractRequest
 from ytmp3.pool import Pool
 from ytmp3.stats import Stats
-from ytmp3.view import Live, job_view
+from ytmp3.view import Live, Renderer
 
 MAX_BODY_BYTES: Final = 4096
 """A link has at most 2,048 characters (goal S14)."""
@@ -61,6 +61,7 @@ class Api:
 
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
+        self._renderer = Renderer()
 
     def add_routes(self, router: web.UrlDispatcher, gate: Gate) -> None:
         """Register every route; those for probes and scrapers are not limited."""
@@ -150,7 +151,7 @@ class Api:
     def _job(
         self, ticket: Ticket, *, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, str] | None = None
     ) -> web.Response:
-        return _json(job_view(ticket, self._live(ticket)), status=status, headers=headers)
+        return _json_response(self._renderer.render(ticket, self._live(ticket)), status=status, headers=headers)
 
     def _live(self, ticket: Ticket) -> Live:
         conversion, pool = ticket.conversion, self._rooms.pool
@@ -242,8 +243,9 @@ def _parse_body(body: bytes) -> ExtractRequest:
     return wanted
 
 
-def _json(
-    document: object, *, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, str] | None = None
-) -> web.Response:
-    body = orjson.dumps(document, option=orjson.OPT_UTC_Z)
+def _json(document: object, *, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
+    return _json_response(orjson.dumps(document), status=status)
+
+
+def _json_response(body: bytes, *, status: HTTPStatus, headers: dict[str, str] | None = None) -> web.Response:
     return web.Response(body=body, status=status, content_type="application/json", headers=headers)

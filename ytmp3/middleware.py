@@ -201,7 +201,7 @@ class TokenBucketStrategy(RateLimiter):
         self._clock = clock
 
     async def test(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
-        return self._buckets.peek(identifiers[0], self._clock()).allowed
+        return self._buckets.has_token(identifiers[0], self._clock())
 
     async def hit(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
         return self._buckets.take(identifiers[0], self._clock())

@@ -30,7 +30,6 @@ class Bucket(Struct):
 class Verdict(Struct, frozen=True, kw_only=True):
     """What a request met, for the `RateLimit` and `Retry-After` headers."""
 
-    allowed: bool
     remaining: int
     """Whole tokens left."""
     wait_seconds: float
@@ -59,13 +58,15 @@ class TokenBuckets:
         bucket.tokens -= 1.0
         return True
 
+    def has_token(self, key: str, now: float) -> bool:
+        """Tell whether `take` would find one."""
+        return self._filled(key, now).tokens >= 1.0
+
     def peek(self, key: str, now: float) -> Verdict:
         """Tell what `take` would find, and take nothing."""
         bucket = self._filled(key, now)
         missing = max(0.0, 1.0 - bucket.tokens)
-        return Verdict(
-            allowed=missing == 0.0, remaining=math.floor(bucket.tokens), wait_seconds=missing / self.rate_per_second
-        )
+        return Verdict(remaining=math.floor(bucket.tokens), wait_seconds=missing / self.rate_per_second)
 
     def _filled(self, key: str, now: float) -> Bucket:
         bucket = self._buckets.get(key)

@@ -105,6 +105,7 @@ def test_a_look_tells_what_a_take_will_find(rate: float, burst: int, steps: list
         now += passed
         verdict = buckets.peek(key, now)
         assert verdict == buckets.peek(key, now)
+        assert buckets.has_token(key, now) is (verdict.remaining > 0) is (verdict.wait_seconds == 0)
         assert verdict.allowed == (verdict.remaining >= 1) == (verdict.wait_seconds == 0.0)
         assert 0 <= verdict.remaining <= burst
         assert buckets.take(key, now) == verdict.allowed

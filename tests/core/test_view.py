@@ -20,7 +20,7 @@ from ytmp3 import job
 from ytmp3.converter import Report
 from ytmp3.errors import FailureCode
 from ytmp3.job import Conversion, Stage, State, Ticket
-from ytmp3.view import MAX_NAME_BYTES, JobView, Live, content_disposition, job_view
+from ytmp3.view import MAX_NAME_BYTES, JobView, Live, Renderer, content_disposition, job_view
 
 
 def moment(seconds: float) -> datetime:
@@ -263,3 +263,39 @@ def test_10_000_hostile_titles_make_headers_that_read_back() -> None:
 @given(st.text())
 def test_no_text_spoils_the_header(title: str) -> None:
     check_header(title)
+
+
+def rendered(renderer: Renderer, of: Ticket, **live: Any) -> dict[str, Any]:
+    answer = orjson.loads(renderer.render(of, Live(**live)))
+    assert answer == orjson.loads(orjson.dumps(job_view(of, Live(**live)), option=orjson.OPT_UTC_Z))
+    return dict(answer)
+
+
+def test_what_is_remembered_never_hides_a_change() -> None:
+    renderer = Renderer()
+    report = Report(stage=Stage.DOWNLOADING, progress=0.25)
+    for _ in range(2):
+        assert rendered(renderer, ticket(conversion()))["status"] == "pending"
+        assert rendered(renderer, ticket(conversion()), queue_position=3)["queue_position"] == 3
+        assert rendered(renderer, ticket(conversion()), queue_position=2, eta_seconds=9)["eta_seconds"] == 9
+        assert rendered(renderer, ticket(RUNNING), report=report)["progress"] == 0.25
+        moved = Report(stage=Stage.DOWNLOADING, progress=0.5)
+        assert rendered(renderer, ticket(RUNNING), report=moved)["progress"] == 0.5
+        assert rendered(renderer, ticket(DONE))["status"] == "completed"
+        assert rendered(renderer, ticket(DONE, cancelled_at=NOW + 30))["status"] == "cancelled"
+        assert rendered(renderer, ticket(replace(DONE, expires_at=NOW + 99_999)))["expires_at"].startswith("2023-11-16")
+
+
+def test_what_has_not_changed_is_not_written_again() -> None:
+    renderer = Renderer()
+    assert renderer.render(ticket(DONE), Live()) is renderer.render(ticket(DONE), Live())
+
+
+def test_of_many_jobs_the_oldest_answers_are_forgotten() -> None:
+    renderer = Renderer(remembered=3)
+    jobs = [replace(ticket(DONE), job=replace(ticket(DONE).job, job_id=f"{number:034x}")) for number in range(4)]
+    first = [renderer.render(each, Live()) for each in jobs]
+    assert renderer.render(jobs[1], Live()) is first[1]
+    assert renderer.render(jobs[0], Live()) is not first[0]
+    assert renderer.render(jobs[0], Live()) == first[0]
+    assert len(renderer._rendered) == 3
