@@ -3,7 +3,7 @@
 import pytest
 
 from ytmp3 import errors
-from ytmp3.errors import FAILURES, ConversionError, FailureCode, RequestError, StoreError, Ytmp3Error
+from ytmp3.errors import FAILURES, ConversionError, FailureCode, NoProcess, RequestError, StoreError, Ytmp3Error
 
 STATUS_OF_CODE = {
     "invalid_json": 400,
@@ -122,3 +122,10 @@ def test_everything_raised_on_purpose_has_one_root() -> None:
     assert {kind.__name__ for kind in StoreError.__subclasses__()} == {
         "StoreDown", "StoreFull", "StoreUnusable", "LeaseLost",
     }  # fmt: skip
+
+
+def test_a_missing_process_is_a_missing_tool_and_may_come_back() -> None:
+    error = NoProcess("fork: Cannot allocate memory")
+    assert isinstance(error, ConversionError)
+    assert (error.code, error.failure.retryable) == (FailureCode.TOOL_MISSING, True)
+    assert error.reason == "fork: Cannot allocate memory"
