@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,11 +15,12 @@ import pytest
 
 from tests.fake_youtube import Kind, Spawned, video_id
 from tests.process.converting import FFMPEG, descendants, is_running, processes_with, rig
+from ytmp3.converter import child
 from ytmp3.converter.child import tool_environment
 from ytmp3.converter.ffmpeg import FILE, STREAM, cover_arguments, encode_arguments
 from ytmp3.converter.protocol import Preload, Walls
 from ytmp3.converter.short_run import ShortRun, run_briefly
-from ytmp3.errors import ConversionError, FailureCode
+from ytmp3.errors import ConversionError, FailureCode, NoProcess
 from ytmp3.job import Quality
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +50,18 @@ print(json.dumps({
     "descriptors": sorted(int(name) for name in os.listdir("/proc/self/fd"))[:-1],
     "folder": os.getcwd(),
 }))
+"""
+
+UNFORKABLE = """
+import errno, os, sys
+from ytmp3.converter import zygote
+fork = os.fork
+def refused():
+    if os.path.exists(sys.argv[1]):
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return fork()
+os.fork = refused
+zygote.main()
 """
 
 
@@ -220,6 +234,32 @@ async def test_kill_9_of_the_zygote_fails_what_runs_and_a_new_one_comes(youtube:
         assert failure.value.failure.retryable
         assert (await own.convert(video_id(Kind.SHORT))).size_bytes
         assert not [pid for pid in tools if is_running(pid)]
+
+
+async def test_a_refused_fork_fails_one_conversion_and_leaves_no_descriptor(
+    youtube: Spawned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = tmp_path / "no more processes"
+
+    def start_zygote(connection: socket.socket) -> subprocess.Popen[bytes]:
+        environment = {"PYTHONPATH": os.pathsep.join(sys.path), "YTDLP_NO_PLUGINS": "1"}
+        command = [sys.executable, "-c", UNFORKABLE, str(full)]
+        return subprocess.Popen(command, stdin=connection.fileno(), env=environment, start_new_session=True)
+
+    monkeypatch.setattr(child, "_start_zygote", start_zygote)
+    async with rig(youtube, tmp_path) as own:
+        assert (await own.convert(video_id(Kind.SHORT))).size_bytes
+        before = len(os.listdir("/proc/self/fd"))
+        zygote_pid = own.zygote_pid
+        full.touch()
+        for _ in range(3):
+            with pytest.raises(NoProcess, match="temporarily unavailable"):
+                await own.convert(video_id(Kind.SHORT))
+        assert len(os.listdir("/proc/self/fd")) == before
+        full.unlink()
+        assert (await own.convert(video_id(Kind.SHORT))).size_bytes
+        assert own.zygote_pid == zygote_pid
+        assert own.tools == []
 
 
 async def test_two_hundred_mixed_endings_leave_no_zombie(youtube: Spawned, tmp_path: Path) -> None:
