@@ -14,6 +14,9 @@ from scripts.bench.rows import Row
 RESULTS = Path(__file__).with_name("RESULTS.md")
 PACKAGES = ("aiohttp", "yt-dlp", "redis", "imageio-ffmpeg")
 
+FOUND_OUT = "## What is not reached, and why"
+"""What people add to the table, from this heading on."""
+
 
 def render(rows: Sequence[Row]) -> str:
     """Return the rows as a Markdown table."""
@@ -27,7 +30,8 @@ def render(rows: Sequence[Row]) -> str:
 
 
 def write(rows: Sequence[Row]) -> None:
-    """Keep a full run's results."""
+    """Keep a full run's results; what was found out about them, below, stays."""
+    _, heading, found_out = RESULTS.read_text().partition(FOUND_OUT) if RESULTS.exists() else ("", "", "")
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     RESULTS.write_text(
         f"# Results of `make bench`\n\n"
@@ -37,6 +41,7 @@ def write(rows: Sequence[Row]) -> None:
         "Against the fake YouTube, whose own work is on neither side but on the same cores. Ratios are medians of\n"
         "pairs in one run; CPU is that of the whole process tree. Absolute times are this machine's, and shared.\n\n"
         + render(rows)
+        + (f"\n{heading}{found_out}" if heading else "")
     )
 
 
