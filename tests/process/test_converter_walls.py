@@ -20,6 +20,7 @@ from ytmp3.converter.child import tool_environment
 from ytmp3.converter.ffmpeg import FILE, STREAM, cover_arguments, encode_arguments
 from ytmp3.converter.protocol import Preload, Walls
 from ytmp3.converter.short_run import ShortRun, run_briefly
+from ytmp3.converter.walls import SESSION_NICENESS
 from ytmp3.errors import ConversionError, FailureCode, NoProcess
 from ytmp3.job import Quality
 
@@ -45,7 +46,9 @@ print(json.dumps({
     "limits": limits,
     "nice": os.nice(0),
     "oom": int(open("/proc/self/oom_score_adj").read()),
-    "leads": os.getsid(0) == os.getpgid(0) == os.getpid(),
+    "leads": os.getpgid(0) == os.getpid(),
+    "session": os.getsid(0),
+    "gives_way": open("/proc/self/autogroup").read().split()[-1] if os.path.exists("/proc/self/autogroup") else None,
     "environment": sorted(name for name in os.environ if name != "LC_CTYPE"),
     "descriptors": sorted(int(name) for name in os.listdir("/proc/self/fd"))[:-1],
     "folder": os.getcwd(),
@@ -96,7 +99,10 @@ async def test_a_tool_stands_behind_every_wall(youtube: Spawned, tmp_path: Path)
         )
         answer = await run_briefly(own.pipeline._spawner, run)
         os.close(run.source)
+        zygote_pid = own.zygote_pid
     found = json.loads(answer.output)
+    assert found["session"] == zygote_pid, "one session for all tools, which gives way to the server's as a whole"
+    assert found["gives_way"] in {SESSION_NICENESS.decode(), None}  # None: this kernel does not group by session
     assert [found[name] for name in ("inet", "inet6", "unix", "kill")] == [1, 1, 1, 1]  # EPERM
     assert found["child"] != 0, "the filter is not inherited"
     assert found["limits"] == {

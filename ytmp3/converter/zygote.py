@@ -116,6 +116,8 @@ class Zygote:
         if pid == 0:
             self._become(request, descriptors)
         # Also done by the child itself: whoever comes first, the group exists before anyone signals it.
+        with contextlib.suppress(PermissionError, ProcessLookupError):
+            os.setpgid(pid, pid)
         self._children[request.child] = pid
         self._selector.register(os.pidfd_open(pid), selectors.EVENT_READ, request.child)
         self._say(Started(child=request.child, pid=pid))
@@ -223,6 +225,7 @@ def main() -> None:
     preload = json.decode(server.recv(MAX_PACKET_BYTES), type=Preload)
     kernel = Kernel()
     kernel.adopt_orphans()
+    kernel.yield_to_other_sessions()
     youtube = Youtube(preload)
     ready = youtube.ready(network_walls=_network_walls_stand(kernel))
     # What is in memory now stays shared with every child: the collector must not touch (and so copy) it.
