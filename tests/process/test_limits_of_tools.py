@@ -14,6 +14,7 @@ from tests.fake_youtube import Kind, Spawned, video_id, watch_url
 from tests.process.converting import FFMPEG, MIB, Rig, rig
 from tests.process.served import descendants, egress, served
 from ytmp3.converter import Limits
+from ytmp3.converter.cores import Cores
 from ytmp3.converter.encoder import MEMORY_BYTES, OVERSHOOT_BYTES
 from ytmp3.converter.fetch import DATA_BYTES
 from ytmp3.converter.fetch import OVERSHOOT_BYTES as SPOOL_OVERSHOOT_BYTES
@@ -50,8 +51,12 @@ async def tools_at_work(own: Rig) -> dict[str, int]:
 
 async def test_the_kernel_confirms_every_wall_of_tools_at_work(youtube: Spawned, tmp_path: Path) -> None:
     async with rig(youtube, tmp_path, file_bytes=FILE_BYTES) as own:
+        all_cores = os.sched_getaffinity(0)
+        own.pipeline._cores = Cores({min(all_cores)})
         conversion = asyncio.create_task(own.convert(video_id(Kind.SLOW, 1)))
         tools = await tools_at_work(own)
+        assert os.sched_getaffinity(tools["ffmpeg"]) == {min(all_cores)}
+        assert os.sched_getaffinity(tools["youtube"]) == all_cores
         for name, pid in tools.items():
             assert os.getpgid(pid) == pid
             assert os.getsid(pid) == own.zygote_pid != os.getsid(0)

@@ -53,6 +53,8 @@ class Order(Struct, frozen=True, kw_only=True):
     """None copies the frames of an MP3 source."""
     target: Path
     announced_seconds: float | None
+    core: int | None
+    """The one to keep to; None for all."""
 
 
 class Encoder:
@@ -129,6 +131,7 @@ class Encoder:
                 cpu_seconds=int(2 * self._wall_seconds()) + 1,
                 memory_bytes=MEMORY_BYTES,
                 niceness=NICENESS,
+                core=order.core,
             )
             argv = encode_arguments(order.ffmpeg, source=kind, demuxer=order.demuxer, quality=order.quality)
             return await self._spawner.execute(

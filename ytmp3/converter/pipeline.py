@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -23,6 +24,7 @@ from msgspec import Struct
 from ytmp3.converter import Converted, Limits, Report, ToolCheck
 from ytmp3.converter.check import Checker
 from ytmp3.converter.child import Spawner, ToolsLostError
+from ytmp3.converter.cores import Cores
 from ytmp3.converter.cover import square_cover
 from ytmp3.converter.encoder import Encoder, Order
 from ytmp3.converter.fetch import Fetch
@@ -76,6 +78,7 @@ class Pipeline:
         self._checker = Checker(self._spawner, ffmpeg=self._ffmpeg, deno=deno, folder=settings.work_folder)
         self._extract_gate = asyncio.Semaphore(settings.extract_concurrency)
         self._encode_gate = asyncio.Semaphore(settings.encode_concurrency)
+        self._cores = Cores(os.sched_getaffinity(0))
 
     async def open(self) -> None:
         """Start the preloaded tool process. Never raises for a missing tool: `check` tells."""
@@ -102,7 +105,12 @@ class Pipeline:
         """
         conversion = _Conversion(
             gates=(self._extract_gate, self._encode_gate),
-            tools=_Tools(spawner=self._spawner, ffmpeg=self._ffmpeg, cookies_file=self._settings.cookies_file),
+            tools=_Tools(
+                spawner=self._spawner,
+                ffmpeg=self._ffmpeg,
+                cores=self._cores,
+                cookies_file=self._settings.cookies_file,
+            ),
             limits=self._limits,
             task=_Task(video_id=video_id, quality=quality, scratch=scratch),
             progress=Progress(report),
@@ -122,6 +130,7 @@ class Pipeline:
 class _Tools(Struct, frozen=True, kw_only=True):
     spawner: Spawner
     ffmpeg: str
+    cores: Cores
     cookies_file: Path | None
 
 
@@ -280,21 +289,23 @@ class _Conversion:
         await spool.completion()
         async with self._turn():
             quality = await self._quality_for(spool, demuxer)
-            await self._encoder(spool, demuxer, quality, found).encode_file(spool)
+            with self._encoder(spool, demuxer, quality, found) as encoder:
+                await encoder.encode_file(spool)
 
     async def _tried_stream(self, spool: Spool, demuxer: str, found: Found, turn: Turn) -> bool:
         """Encode while it grows. False if that did not work for this container: then the finished file may."""
-        encoder = self._encoder(spool, demuxer, self._task.quality, found)
         try:
-            # An encoder that waits for a slow download needs no core: others may have its turn.
-            await encoder.encode_stream(spool, turn.leave)
+            with self._encoder(spool, demuxer, self._task.quality, found) as encoder:
+                # An encoder that waits for a slow download needs no core: others may have its turn.
+                await encoder.encode_stream(spool, turn.leave)
         except ConversionError as error:
             if error.code not in {FailureCode.MEDIA_INVALID, FailureCode.NO_AUDIO}:
                 raise
             return False
         return True
 
-    def _encoder(self, spool: Spool, demuxer: str, quality: Quality | None, found: Found) -> Encoder:
+    @contextlib.contextmanager
+    def _encoder(self, spool: Spool, demuxer: str, quality: Quality | None, found: Found) -> Iterator[Encoder]:
         announced = found.metadata.duration_seconds
 
         def on_seconds(seconds: float) -> None:
@@ -302,14 +313,16 @@ class _Conversion:
             encoded = seconds / announced if announced else spool.fraction / 2
             self._progress.moved(stage, downloaded=spool.fraction, encoded=encoded)
 
-        order = Order(
-            ffmpeg=self._tools.ffmpeg,
-            demuxer=demuxer,
-            quality=quality,
-            target=self._encoded_path,
-            announced_seconds=announced,
-        )
-        return Encoder(self._tools.spawner, order, self._limits, on_seconds)
+        with self._tools.cores.one() as core:
+            order = Order(
+                ffmpeg=self._tools.ffmpeg,
+                demuxer=demuxer,
+                quality=quality,
+                target=self._encoded_path,
+                announced_seconds=announced,
+                core=core,
+            )
+            yield Encoder(self._tools.spawner, order, self._limits, on_seconds)
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncIterator[Turn]:

@@ -34,6 +34,8 @@ class Walls(Struct, frozen=True, kw_only=True):
     data_bytes: int = 0
     """Memory of its own that it may write to, reserved or not; 0 for none."""
     niceness: int = 10
+    core: int | None = None
+    """The one it keeps to; None for all."""
     network: bool = False
 
 

@@ -106,6 +106,9 @@ class Kernel:
         # takes the core from the server: the p99 of a status with 20 songs converting is halved.
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        if walls.core is not None:
+            with contextlib.suppress(OSError):  # taken from us since: then it has all that are left
+                os.sched_setaffinity(0, {walls.core})
         _write("/proc/self/oom_score_adj", OOM_SCORE_ADJUSTMENT)
         if not walls.network:
             self.refuse_network()

@@ -1,0 +1,44 @@
+"""Which core an encoder keeps to."""
+
+from contextlib import ExitStack
+
+from ytmp3.converter.cores import Cores
+
+
+def test_an_encoder_may_use_every_core_while_some_have_none() -> None:
+    cores = Cores({0, 1, 2, 3})
+    with cores.one() as first, cores.one() as second, cores.one() as third:
+        assert (first, second, third) == (None, None, None)
+
+
+def test_encoders_spread_evenly_once_every_core_can_have_one() -> None:
+    cores = Cores({2, 5})
+    with ExitStack() as encoders:
+        given = [encoders.enter_context(cores.one()) for _ in range(5)]
+    assert given[0] is None
+    assert sorted(core for core in given[1:] if core is not None) == [2, 2, 5, 5]
+
+
+def test_a_core_that_was_left_is_given_again() -> None:
+    cores = Cores({0, 1})
+    with cores.one():
+        with cores.one() as left, cores.one() as kept:
+            assert {left, kept} == {0, 1}
+        with cores.one() as again, cores.one() as other:
+            assert {again, other} == {0, 1}
+
+
+def test_one_core_is_everybodys() -> None:
+    with Cores({7}).one() as core:
+        assert core == 7
+
+
+def test_an_encoder_that_fails_leaves_its_core_too() -> None:
+    cores = Cores({0, 1})
+    try:
+        with cores.one(), cores.one():
+            raise RuntimeError
+    except RuntimeError:
+        pass
+    with cores.one() as core:
+        assert core is None
