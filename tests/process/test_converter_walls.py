@@ -9,16 +9,18 @@ import socket
 import subprocess
 import sys
 import time
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.fake_youtube import Kind, Spawned, video_id
 from tests.process.converting import FFMPEG, descendants, is_running, processes_with, rig
 from ytmp3.converter import child
 from ytmp3.converter.child import tool_environment
-from ytmp3.converter.ffmpeg import FILE, STREAM, cover_arguments, encode_arguments
-from ytmp3.converter.protocol import Preload, Walls
+from ytmp3.converter.ffmpeg import FILE, STREAM, encode_arguments
+from ytmp3.converter.protocol import Cover, Extraction, News, Preload, Walls
 from ytmp3.converter.short_run import ShortRun, run_briefly
 from ytmp3.converter.walls import SESSION_NICENESS
 from ytmp3.errors import ConversionError, FailureCode, NoProcess
@@ -316,13 +318,22 @@ def test_the_encoder_command_is_frozen() -> None:
     assert " -c:a copy " in " ".join(encode_arguments("/ffmpeg", source=FILE, demuxer="mp3", quality=None))
 
 
-def test_the_cover_command_is_frozen() -> None:
-    assert " ".join(cover_arguments("/ffmpeg", letterboxed=True)) == (
-        "/ffmpeg -hide_banner -nostdin -v error -threads 1 -protocol_whitelist fd,pipe -format_whitelist jpeg_pipe"
-        " -codec_whitelist mjpeg -f jpeg_pipe -i pipe:0 -map 0:v:0 -frames:v 1"
-        " -vf crop=min(iw\\,ih*3/4):min(iw\\,ih*3/4),scale='min(600,iw)':-1 -threads 1"
-        " -map_metadata -1 -c:v mjpeg -q:v 4 -f mjpeg pipe:1"
+def test_a_thumbnail_is_decoded_after_the_network_is_left(tmp_path: Path) -> None:
+    from ytmp3.converter.youtube import _Downloader, _Fetch, options
+
+    picture = BytesIO()
+    Image.new("RGB", (16, 9)).save(picture, "JPEG")
+    scratch, said = tmp_path / "scratch", list[News]()
+    preload = Preload(egress_proxy=None, egress_ca_file=None, deno_path=None)
+    extraction = Extraction(
+        video_id="-", scratch=str(scratch), cookies_file=None, max_duration_seconds=1, max_file_bytes=1
     )
+    fetch = _Fetch(_Downloader(options(preload), None, None), extraction, said.append)
+    fetch._thumbnail = (picture.getvalue(), False)
+    fetch.make_cover(leave_network=scratch.mkdir)  # so that a cover made before has no folder to be in
+    assert said == [Cover(name="cover")]
+    with Image.open(scratch / "cover") as cover:
+        assert cover.size == (9, 9)
 
 
 def test_the_options_of_yt_dlp_are_frozen() -> None:

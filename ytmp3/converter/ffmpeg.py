@@ -19,10 +19,6 @@ SNIFF_BYTES: Final = 4096
 """Enough to know every container of the list; YouTube's `moov` begins within the first 100 bytes."""
 
 _AUDIO_CODECS: Final = "aac,opus,vorbis,mp3,mp3float,flac,alac,pcm_s16le,pcm_s24le,pcm_f32le"
-JPEG_MAGIC: Final = b"\xff\xd8\xff"
-"""YouTube serves its thumbnails as JPEG too; a picture of any other kind is not decoded at all."""
-
-_COVER_PIXELS: Final = 600
 
 _QUIET: Final = ("-hide_banner", "-nostdin", "-v", "error")
 # Which demuxers read each kind, by ffmpeg's own names; the whitelist must hold the name as `-f` resolves it.
@@ -87,22 +83,6 @@ def encode_arguments(ffmpeg: str, *, source: str, demuxer: str, quality: Quality
         *("-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"),
         *(*codec, "-id3v2_version", "0", "-write_id3v1", "0"),
         *("-f", "mp3", "-fd", str(OUTPUT_DESCRIPTOR), "fd:"),
-    ]
-
-
-def cover_arguments(ffmpeg: str, *, letterboxed: bool) -> list[str]:
-    """Return the command that makes a square JPEG on descriptor 1 of the picture on descriptor 0.
-
-    `letterboxed`: a 4:3 thumbnail with black bars above and below the 16:9 picture, which are cut off.
-    """
-    height = "ih*3/4" if letterboxed else "ih"
-    square = f"min(iw\\,{height})"
-    return [
-        *(ffmpeg, *_QUIET, "-threads", "1"),
-        *("-protocol_whitelist", "fd,pipe", "-format_whitelist", "jpeg_pipe", "-codec_whitelist", "mjpeg"),
-        *("-f", "jpeg_pipe", "-i", STREAM, "-map", "0:v:0", "-frames:v", "1"),
-        *("-vf", f"crop={square}:{square},scale='min({_COVER_PIXELS},iw)':-1", "-threads", "1"),
-        *("-map_metadata", "-1", "-c:v", "mjpeg", "-q:v", "4", "-f", "mjpeg", "pipe:1"),
     ]
 
 

@@ -3,9 +3,8 @@
 Rules: extraction and encoding each pass a FIFO gate, and what waits at the second one is only a file; a tool never
 outlives the coroutine that started it; no exit code is believed without the walk over the MP3's frames.
 
-CPU of a conversion on 2 cores, against ffmpeg alone with the same arguments on the same file: 30 s clip 0.43 s
-(0.34 s), 240 s song 2.62 s (2.53 s). Beside the encoder: youtube child 0.05 s, cover 0.02 s, server 0.01 to 0.02 s,
-zygote 0.01 s.
+CPU of a conversion: the encoder's, and beside it 0.05 s for the youtube child, 0.01 s each for server and zygote. The
+ratios to ffmpeg alone are in scripts/bench/RESULTS.md.
 """
 
 import asyncio
@@ -25,7 +24,6 @@ from ytmp3.converter import Converted, Limits, Report, ToolCheck
 from ytmp3.converter.check import Checker
 from ytmp3.converter.child import Spawner, ToolsLostError
 from ytmp3.converter.cores import Cores
-from ytmp3.converter.cover import square_cover
 from ytmp3.converter.encoder import Encoder, Order
 from ytmp3.converter.fetch import Fetch
 from ytmp3.converter.ffmpeg import SNIFF_BYTES, demuxer_of, is_streamable
@@ -33,7 +31,7 @@ from ytmp3.converter.metadata import without_queries
 from ytmp3.converter.mp3 import CutError, Mp3Error, Stream, walk_file
 from ytmp3.converter.protocol import Extraction, Found, Preload
 from ytmp3.converter.spool import Spool, SpoolReplacedError
-from ytmp3.converter.tag import id3v2_tag
+from ytmp3.converter.tag import MAX_COVER_BYTES, id3v2_tag
 from ytmp3.converter.tools import ToolSettings, deno_path, ffmpeg_path
 from ytmp3.errors import ConversionError, FailureCode, NoProcess
 from ytmp3.job import Metadata, Quality, Stage
@@ -52,6 +50,8 @@ ENCODED: Final = 0.60
 """Shares of the progress; the rest is verification, and publishing by the caller."""
 
 LEAST_NEWS: Final = 0.005
+
+JPEG_MAGIC: Final = b"\xff\xd8\xff"
 
 LOGGED_CHARACTERS: Final = 4000
 
@@ -246,10 +246,10 @@ class _Conversion:
         )
 
     async def _download_and_encode(self, found: Found) -> bytes | None:
-        """Do both, and make the cover meanwhile, which is returned if it is there in time."""
+        """Do both, and return the cover if it is there in time."""
         download = asyncio.create_task(self._download(), name="download")
         encode = asyncio.create_task(self._encode(found), name="encode")
-        cover = asyncio.create_task(self._make_cover(), name="cover")
+        cover = asyncio.create_task(self._cover(), name="cover")
         try:
             await asyncio.wait([download, encode], return_when=asyncio.FIRST_EXCEPTION)
             if download.done() and encode.done():
@@ -343,12 +343,9 @@ class _Conversion:
                     return None
         return self._task.quality
 
-    async def _make_cover(self) -> bytes | None:
-        thumbnail = await asyncio.shield(self._fetch.cover)
-        if thumbnail is None:
-            return None
-        path = self._task.scratch / Path(thumbnail.name).name
-        return await square_cover(self._tools.spawner, self._tools.ffmpeg, path, letterboxed=thumbnail.letterboxed)
+    async def _cover(self) -> bytes | None:
+        cover = await asyncio.shield(self._fetch.cover)
+        return None if cover is None else _read_cover(self._task.scratch / Path(cover.name).name)
 
     async def _verify_and_tag(self, metadata: Metadata, cover: bytes | None) -> Converted:
         self._progress.moved(Stage.CONVERTING, downloaded=1.0, encoded=1.0)
@@ -367,6 +364,18 @@ class _Conversion:
             metadata=metadata,
             stage_seconds=self._progress.stage_seconds,
         )
+
+
+def _read_cover(path: Path) -> bytes | None:
+    """Return the cover, or None if that file is none: a picture is never a reason to fail."""
+    with contextlib.suppress(OSError):
+        # The child that wrote it has had strangers' bytes in its hands: no link of its making is followed.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file:
+            cover = file.read(MAX_COVER_BYTES + 1)
+        if cover.startswith(JPEG_MAGIC) and len(cover) <= MAX_COVER_BYTES:
+            return cover
+    return None
 
 
 def _log_failure(video_id: str, error: ConversionError, tool_log: str) -> None:

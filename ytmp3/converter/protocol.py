@@ -153,11 +153,9 @@ class Downloaded(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Cover(Struct, frozen=True, kw_only=True, tag=True):
-    """The thumbnail is in this file of the scratch folder."""
+    """The cover, a square JPEG, is in this file of the scratch folder."""
 
     name: str
-    letterboxed: bool
-    """4:3, with black bars above and below a 16:9 picture, as YouTube makes its older sizes."""
 
 
 class Refusal(Struct, frozen=True, kw_only=True, tag=True):

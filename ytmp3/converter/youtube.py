@@ -37,6 +37,7 @@ from yt_dlp.networking._urllib import UrllibRH
 from yt_dlp.networking.exceptions import RequestError
 from yt_dlp.utils import ContentTooShortError, DownloadError, YoutubeDLError
 
+from ytmp3.converter.cover import rehearse_cover, square_cover
 from ytmp3.converter.metadata import clean_metadata, clean_text, without_queries
 from ytmp3.converter.protocol import (
     Cover,
@@ -61,7 +62,7 @@ BLOCK_BYTES: Final = 64 * 1024
 
 COVER_SECONDS: Final = 10
 COVER_BYTES: Final = 4 * 2**20
-COVER_NAME: Final = "thumbnail"
+COVER_NAME: Final = "cover"
 MESSAGE_CHARACTERS: Final = 2000
 MAX_WARNINGS: Final = 20
 
@@ -135,6 +136,7 @@ class Youtube:
         with contextlib.suppress(Exception):  # its only purpose is what it leaves in memory
             video = rehearsal.extract_info(canonical_link("rehearsal00"), download=False)
             rehearsal.dl(os.devnull, video)
+        rehearse_cover()
         self._downloader = _Downloader(options(preload), self._tls, self._deno)
         self._downloader.get_info_extractor("Youtube")
 
@@ -148,8 +150,11 @@ class Youtube:
             network_walls=network_walls,
         )
 
-    def run(self, extraction: Extraction, news_descriptor: int) -> int:
-        """Extract and download; returns the exit status. Whatever happens is said on `news_descriptor`."""
+    def run(self, extraction: Extraction, news_descriptor: int, leave_network: Callable[[], object]) -> int:
+        """Extract and download; returns the exit status. Whatever happens is said on `news_descriptor`.
+
+        `leave_network` is called once everything is here, before a stranger's picture is decoded.
+        """
 
         def say(news: News) -> None:
             os.write(news_descriptor, json.encode(news) + b"\n")
@@ -158,7 +163,9 @@ class Youtube:
             # What the JavaScript runtime wants to write goes with the scratch folder.
             os.environ["HOME"] = os.environ["TMPDIR"] = extraction.scratch
             os.chdir(extraction.scratch)
-            _Fetch(self._downloader, extraction, say).run()
+            fetch = _Fetch(self._downloader, extraction, say)
+            fetch.run()
+            fetch.make_cover(leave_network)
         except RefusedError as refusal:
             say(Refusal(code=refusal.code.value, reason=_shown(str(refusal))))
         except Exception as error:
@@ -263,6 +270,7 @@ class _Fetch:
         self._downloader = downloader
         self._task = extraction
         self._say = say
+        self._thumbnail: tuple[bytes, bool] | None = None
         downloader.params["cookiefile"] = extraction.cookies_file
         downloader.add_progress_hook(self._on_progress)
 
@@ -282,7 +290,17 @@ class _Fetch:
         if not size:
             raise RefusedError(FailureCode.MEDIA_INVALID, "an empty file")
         self._say(Downloaded(size_bytes=size))
-        self._fetch_cover(video)
+        self._thumbnail = self._fetch_thumbnail(video)
+
+    def make_cover(self, leave_network: Callable[[], object]) -> None:
+        """Make the cover, if there is a thumbnail to make it of. Whatever goes wrong, there is none then."""
+        if self._thumbnail is None:
+            return
+        leave_network()
+        with contextlib.suppress(Exception):
+            picture, letterboxed = self._thumbnail
+            (Path(self._task.scratch) / COVER_NAME).write_bytes(square_cover(picture, letterboxed=letterboxed))
+            self._say(Cover(name=COVER_NAME))
 
     def _extract(self) -> dict[str, Any]:
         video: dict[str, Any] = self._downloader.extract_info(canonical_link(self._task.video_id), download=False)
@@ -326,14 +344,13 @@ class _Fetch:
             raise RefusedError(FailureCode.TOO_LARGE, f"{size} bytes of {total} arrived")
         self._say(Grown(size_bytes=size, total_bytes=total))
 
-    def _fetch_cover(self, video: dict[str, Any]) -> None:
+    def _fetch_thumbnail(self, video: dict[str, Any]) -> tuple[bytes, bool] | None:
+        """Return the picture, and whether it is letterboxed."""
         for url in cover_candidates(video, self._task.video_id):
             with contextlib.suppress(Exception):  # a picture is never a reason to fail
                 if picture := self._read_picture(url):
-                    path = Path(self._task.scratch) / COVER_NAME
-                    path.write_bytes(picture)
-                    self._say(Cover(name=path.name, letterboxed=_LETTERBOXED.search(url) is not None))
-                    return
+                    return picture, _LETTERBOXED.search(url) is not None
+        return None
 
     def _read_picture(self, url: str) -> bytes | None:
         response = self._downloader.urlopen(Request(url, extensions={"timeout": COVER_SECONDS}))

@@ -135,7 +135,7 @@ class Zygote:
                 os.execve(request.argv[0], request.argv, request.environment)  # noqa: S606  no shell is the point
             log, news = descriptors
             _arrange([os.open(os.devnull, os.O_RDONLY), log, log, news])
-            status = self._youtube.run(request.extraction, STATUS_DESCRIPTOR)
+            status = self._youtube.run(request.extraction, STATUS_DESCRIPTOR, self._kernel.refuse_network)
         except OSError as error:
             os.write(2, f"not started: {os.strerror(error.errno or 0)}\n".encode())
         finally:
