@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 from scripts.bench import report
-from scripts.bench.rows import ROWS, Bench, Row
+from scripts.bench.rows import ROWS
+from scripts.bench.stand import Bench, Row
 from tests.fake_youtube import Kind, spawn
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from scripts.bench.measure import peak_pss_during, tree_cpu_seconds, tree_pss_mb
-from scripts.bench.rows import Bench, convert_all
+from scripts.bench.stand import Bench, convert_all
 from tests.fake_youtube import Kind, spawn
 from tests.process.served import Served
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
-from scripts.bench.rows import Row
+from scripts.bench.stand import Row
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 PACKAGES = ("aiohttp", "yt-dlp", "redis", "imageio-ffmpeg")

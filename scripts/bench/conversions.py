@@ -1,0 +1,117 @@
+"""Conversions: CPU, wall time and memory of a batch, one clip on an idle server, and the start."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from scripts.bench.measure import Cost, median, peak_pss_during, tree_cpu_seconds, tree_pss_mb
+from scripts.bench.references import ffmpeg_alone, ytdlp_command
+from scripts.bench.stand import Bench, Row, convert_all
+from tests.fake_youtube import Kind
+from tests.fake_youtube.media import default_cache
+
+
+def media(kind: Kind) -> Path:
+    """The file that the fake YouTube sends."""
+    return default_cache() / f"{kind.value}.webm"
+
+
+async def conversions(bench: Bench, kind: Kind, count: int, goals: tuple[float, float, float]) -> list[Row]:
+    """CPU, wall time and memory of a batch, against ffmpeg alone and against the yt-dlp command."""
+    name = f"{count} {kind.value}s"
+    target = bench.folder / "reference"
+    target.mkdir(exist_ok=True)
+    async with bench.service("batch") as service:
+        await convert_all(service, bench.links(kind, 2))
+        idle = tree_pss_mb(service.pid)
+
+        async def ours(_: int) -> Cost:
+            before = tree_cpu_seconds(service.pid)
+            wall, peak = await peak_pss_during(service.pid, convert_all(service, bench.links(kind, count)))
+            return Cost(cpu_seconds=tree_cpu_seconds(service.pid) - before, wall_seconds=wall, peak_pss_mb=peak)
+
+        async def alone(_: int) -> Cost:
+            return await ffmpeg_alone(media(kind), target, times=count, at_once=os.cpu_count() or 1)
+
+        async def command(_: int) -> Cost:
+            return await ytdlp_command(bench.youtube, bench.links(kind, count), bench.folder / "ytdlp")
+
+        turns = [(await ours(number), await alone(number), await command(number)) for number in range(bench.pair_count)]
+    against_ffmpeg = [(mine, theirs) for mine, theirs, _ in turns]
+    against_ytdlp = [(mine, theirs) for mine, _, theirs in turns]
+    of_ffmpeg, of_ytdlp, faster = goals
+    costs = [mine for mine, _, _ in turns]
+    cpu = median([cost.cpu_seconds for cost in costs]) / count
+    per_minute = 60 * count / median([cost.wall_seconds for cost in costs])
+    ytdlp_peak = median([pair[1].peak_pss_mb for pair in against_ytdlp])
+    return [
+        Row(
+            what=f"{name}: ffmpeg's CPU alone / ours",
+            value=median([theirs.cpu_seconds / mine.cpu_seconds for mine, theirs in against_ffmpeg]),
+            goal=of_ffmpeg,
+            at_least=True,
+            note=f"{cpu:.2f} CPU s a conversion, {per_minute:.0f} conversions/min",
+        ),
+        Row(
+            what=f"{name}: yt-dlp command's CPU / ours",
+            value=median([theirs.cpu_seconds / mine.cpu_seconds for mine, theirs in against_ytdlp]),
+            goal=of_ytdlp,
+            at_least=True,
+        ),
+        Row(
+            what=f"{name}: yt-dlp command's wall time / ours",
+            value=median([theirs.wall_seconds / mine.wall_seconds for mine, theirs in against_ytdlp]),
+            goal=faster,
+            at_least=True,
+        ),
+        Row(
+            what=f"{name}: peak memory, whole tree (PSS)",
+            value=max(cost.peak_pss_mb for cost in costs),
+            goal=350,
+            at_least=False,
+            unit="MB",
+            note=f"yt-dlp commands {ytdlp_peak:.0f} MB; idle {idle:.0f} MB",
+        ),
+    ]
+
+
+async def clips(bench: Bench) -> list[Row]:
+    return await conversions(bench, Kind.CLIP, 8 if bench.is_quick else 40, (0.60, 2.5, 2.0))
+
+
+async def songs(bench: Bench) -> list[Row]:
+    return await conversions(bench, Kind.SONG, 2 if bench.is_quick else 20, (0.90, 1.3, 1.0))
+
+
+async def one_clip(bench: Bench) -> list[Row]:
+    """An idle server: from the POST to a track that can be fetched, over ffmpeg alone on the same file."""
+    over = []
+    async with bench.service("one") as service:
+        await convert_all(service, bench.links(Kind.CLIP, 1))
+        for _ in range(bench.pair_count):
+            started_at = time.perf_counter()
+            _, job = await service.post(bench.links(Kind.CLIP, 1)[0])
+            while (await service.job(job["job_id"]))["status"] != "completed":
+                await asyncio.sleep(0.005)
+            mine = time.perf_counter() - started_at
+            theirs = await ffmpeg_alone(media(Kind.CLIP), bench.folder, times=1, at_once=1)
+            over.append(mine - theirs.wall_seconds)
+    return [
+        Row(what="one clip, idle server: over ffmpeg alone", value=median(over), goal=0.5, at_least=False, unit="s")
+    ]
+
+
+async def start(bench: Bench) -> list[Row]:
+    """From the start of the process to the first 200 of /health, and memory at rest."""
+    seconds, memory = [], []
+    for _ in range(bench.pair_count):
+        started_at = time.perf_counter()
+        async with bench.service("start") as service:
+            seconds.append(time.perf_counter() - started_at)
+            await asyncio.sleep(1.0)
+            memory.append(tree_pss_mb(service.pid))
+    return [
+        Row(what="start to first healthy answer", value=median(seconds), goal=2.0, at_least=False, unit="s"),
+        Row(what="idle memory (PSS)", value=median(memory), goal=120, at_least=False, unit="MB"),
+    ]

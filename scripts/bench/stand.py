@@ -1,0 +1,137 @@
+"""What every row stands on: the figure beside its goal, the service under measurement, and batches of conversions."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from msgspec import Struct
+
+from tests.fake_youtube import Kind, Spawned, video_id, watch_url
+from tests.process.served import Served, egress, served
+from tests.valkey import Valkey
+
+POLL_SECONDS = 0.1
+BURST = 200
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """A measured figure beside its goal."""
+
+    what: str
+    value: float
+    goal: float | None
+    at_least: bool
+    """Whether the value should be the goal or more; else the goal or less."""
+    unit: str = ""
+    note: str = ""
+
+    @property
+    def is_reached(self) -> bool | None:
+        if self.goal is None:
+            return None
+        return self.value >= self.goal if self.at_least else self.value <= self.goal
+
+
+class Bench(Struct, kw_only=True):
+    """What every row needs. `scale` shrinks the batches of a quick run."""
+
+    youtube: Spawned
+    folder: Path
+    is_quick: bool
+    pair_count: int
+    last_number: int = 0
+
+    def links(self, kind: Kind, count: int) -> list[str]:
+        """New links, so that nothing is answered from what was done before."""
+        self.last_number += count
+        return [watch_url(video_id(kind, (self.last_number - n) % 10_000)) for n in range(count)]
+
+    @asynccontextmanager
+    async def service(self, name: str, **settings: str) -> AsyncIterator[Served]:
+        async with served(
+            self.folder / f"{name}-{time.monotonic_ns()}", LOG_LEVEL="warning", **egress(self.youtube), **settings
+        ) as running:
+            yield running
+
+
+async def submit_all(service: Served, links: Sequence[str]) -> list[str]:
+    """Submit as many at once as a burst admits, and so on; returns the jobs' ids. Every one must be taken."""
+    jobs: list[str] = []
+    for first in range(0, len(links), BURST):
+        for status, job in await asyncio.gather(*(service.post(link) for link in links[first : first + BURST])):
+            if status != 202:
+                raise RuntimeError(f"not taken: {job}")
+            jobs.append(job["job_id"])
+    return jobs
+
+
+async def convert_all(service: Served, links: Sequence[str]) -> float:
+    """Submit at once, and return the seconds until all are completed."""
+    started_at = time.perf_counter()
+    waiting = await submit_all(service, links)
+    while waiting:
+        job = await service.job(waiting[-1])
+        if job["status"] == "completed":
+            waiting.pop()
+        elif job["status"] in {"failed", "cancelled"}:
+            raise RuntimeError(f"a conversion ended {job['status']}: {job['error']}")
+        else:
+            await asyncio.sleep(POLL_SECONDS)
+    return time.perf_counter() - started_at
+
+
+def asking(service: Served, path: str) -> Callable[[int], Awaitable[int]]:
+    async def ask(_: int) -> int:
+        async with service.client.get(service.url + path) as response:
+            await response.read()
+            return response.status
+
+    return ask
+
+
+def posting(service: Served, links: Sequence[str]) -> Callable[[int], Awaitable[int]]:
+    async def ask(number: int) -> int:
+        async with service.client.post(f"{service.url}/extract", json={"url": links[number]}) as response:
+            await response.read()
+            return response.status
+
+    return ask
+
+
+@asynccontextmanager
+async def running_valkey(bench: Bench) -> AsyncIterator[Valkey]:
+    """A Valkey as the service wants its Redis: append-only file, nothing evicted."""
+    folder = bench.folder / f"valkey-{time.monotonic_ns()}"
+    folder.mkdir()
+    valkey = Valkey(folder, settings={"appendonly": "yes"})
+    await asyncio.to_thread(valkey.start)
+    try:
+        yield valkey
+    finally:
+        valkey.stop()
+
+
+@asynccontextmanager
+async def service_with(bench: Bench, store: str, **settings: str) -> AsyncIterator[Served]:
+    """A service with the job store of this name."""
+    async with AsyncExitStack() as stack:
+        if store == "redis":
+            settings["REDIS_ADDR"] = (await stack.enter_async_context(running_valkey(bench))).address
+        yield await stack.enter_async_context(bench.service(store, **settings))
+
+
+@asynccontextmanager
+async def held_service(bench: Bench, store: str) -> AsyncIterator[Served]:
+    """A service whose only worker is busy with a download that does not end."""
+    settings = {"WORKER_POOL_SIZE": "1", "DRAIN_SECONDS": "0", "JOB_QUEUE_CAPACITY": "100000"}
+    async with service_with(bench, store, **settings) as service:
+        _, job = await service.post(bench.links(Kind.STALLED, 1)[0])
+        await service.until(job["job_id"], "downloading", "converting")
+        yield service
+
+
+def own_cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/schedstat").read_text().split()
+    return int(fields[0]) / 1e9
