@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import re
+import socket
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -12,7 +14,8 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, web
 
-from scripts.cluster import Nginx, nginx_binary, write_configuration
+from scripts.cluster import NGINX_FILES, Nginx, nginx_binary, write_configuration
+from tests.fake_youtube.certificate import issue
 from tests.raw import exchange
 from tests.valkey import free_port
 
@@ -110,7 +113,17 @@ def test_the_files_as_shipped_are_accepted(tmp_path: Path) -> None:
 
 RAW = {
     "not HTTP": (b"GARBAGE\r\n\r\n", 400),
-    "a version there is not": (b"GET / HTTP/9.9\r\nHost: x\r\n\r\n", 505),
+    "a version there is not": (b"GET / HTTP/9.9\r\nHost: x\r\n\r\n", 400),
+    "a version not spoken here": (b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", 400),
+    "HTTP/2 without asking": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    "TLS": (b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03", 400),
+    "a coding there is not": (b"POST /extract HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: foo\r\n\r\nabc", 400),
+    "two codings": (
+        b"POST /extract HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400,
+    ),
+    "a chunk without a size": (
+        b"POST /extract HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n", 400,
+    ),
     "no host": (b"GET /health HTTP/1.1\r\n\r\n", 400),
     "two hosts": (b"GET /health HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
     "two lengths": (b"POST /extract HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),
@@ -149,13 +162,59 @@ async def test_raw_requests_get_fixed_answers_in_our_own_words(tmp_path: Path) -
             head, _, body = answer.partition(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 %d " % status), (name, head[:100])
             assert b"<html" not in body, name
-            if b"/9.9" not in request:
-                assert b"application/problem+json" in head, (name, head)
-                assert b"urn:ytmp3:error:" in body, (name, body)
-                assert head.count(b"X-Content-Type-Options: nosniff") == 1, name
-                assert head.count(b"Content-Security-Policy: ") == 1, name
+            assert b"application/problem+json" in head, (name, head)
+            assert b'"status":%d,' % status in body, (name, body)
+            assert head.count(b"X-Content-Type-Options: nosniff") == 1, name
+            assert head.count(b"Content-Security-Policy: ") == 1, name
             assert b"nginx/" not in head, name
         assert not site.arrived()
+
+
+async def test_nginxs_own_failure_is_a_503_of_ours(tmp_path: Path) -> None:
+    async with front(tmp_path) as site:
+        for instance in site.instances:
+            instance.behaviour = "track"
+        # A socket in the track's place: there, and not to be opened.
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(site.tracks / "a.mp3"))
+            async with site.client.get(f"{site.nginx.url}/download/x.mp3") as response:
+                assert (response.status, response.content_type) == (503, "application/problem+json")
+                assert (await response.json())["status"] == 503
+                assert int(response.headers["Retry-After"]) >= 1
+
+
+async def test_a_condition_that_nginx_finds_unmet_is_answered_in_our_words(tmp_path: Path) -> None:
+    async with front(tmp_path) as site:
+        (site.tracks / "a.mp3").write_bytes(b"track")
+        for instance in site.instances:
+            instance.behaviour = "track"
+        past = {"If-Unmodified-Since": "Mon, 01 Jan 2001 00:00:00 GMT"}
+        async with site.client.get(f"{site.nginx.url}/download/x.mp3", headers=past) as response:
+            assert (response.status, response.content_type) == (412, "application/problem+json")
+            assert (await response.json())["code"] == "precondition_failed"
+
+
+async def test_plain_http_to_the_tls_port_is_a_400_of_ours(tmp_path: Path) -> None:
+    nginx = Nginx(tmp_path / "nginx", free_port())
+    write_configuration(nginx.folder, port=nginx.port, upstreams=["127.0.0.1:1"], tracks=tmp_path, is_limited=True)
+    issue(tmp_path)
+    listen = (NGINX_FILES / "tls.conf.example").read_text()
+    for there, here in {
+        "8443 ssl default_server reuseport": f"127.0.0.1:{nginx.port} ssl",
+        "/etc/nginx/tls/fullchain.pem": f"{tmp_path}/server.pem",
+        "/etc/nginx/tls/privkey.pem": f"{tmp_path}/server.key",
+    }.items():
+        assert there in listen
+        listen = listen.replace(there, here)
+    (nginx.folder / "listen.conf").write_text(re.sub(r"listen \[::\].*\n", "", listen))
+    await nginx.start()
+    try:
+        answer = await exchange("127.0.0.1", nginx.port, RAW["metrics"][0], seconds=3)
+    finally:
+        await nginx.stop()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in answer
+    assert b'"code":"bad_request"' in answer
 
 
 async def test_headers_come_once_and_the_clients_own_are_not_believed(tmp_path: Path) -> None:
