@@ -7,7 +7,7 @@ import socket
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,7 @@ class Instance:
     name: str
     port: int
     behaviour: str = "well"
+    released: asyncio.Event = field(default_factory=asyncio.Event)
     requests: list[tuple[str, str]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
 
@@ -51,6 +52,9 @@ class Instance:
                 request.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nBad\x00Name: x\r\n\r\nok")
                 request.transport.close()
                 return web.Response()
+            case "held":
+                await self.released.wait()
+                return web.Response(headers=security)
             case "track":
                 return web.Response(
                     headers=security
@@ -249,6 +253,55 @@ async def test_too_many_requests_are_told_so_in_json(tmp_path: Path) -> None:
         assert statuses[200] >= 41
         async with site.client.get(f"{site.nginx.url}/status/x") as response:
             assert response.status == 200
+
+
+def slow_reader(site: Front, request: bytes) -> socket.socket:
+    """A connection that has asked, and takes no more than fits into a small buffer."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", site.nginx.port))
+    connection.setblocking(False)
+    connection.send(request)
+    return connection
+
+
+async def test_an_address_has_eight_downloads_at_once_beside_all_else(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    download = b"GET /download/x.mp3 HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with front(tmp_path, is_limited=True) as site, AsyncExitStack() as stack:
+        (site.tracks / "a.mp3").write_bytes(bytes(16_000_000))
+        for instance in site.instances:
+            instance.behaviour = "held"
+            stack.callback(instance.released.set)
+        for _ in range(20):
+            stack.enter_context(slow_reader(site, b"GET /status/x HTTP/1.1\r\nHost: x\r\n\r\n"))
+        async with asyncio.timeout(5):
+            while sum(site.arrived().values()) < 20:
+                await asyncio.sleep(0.01)
+        for instance in site.instances:
+            instance.behaviour = "track"
+        readers = [stack.enter_context(slow_reader(site, download)) for _ in range(8)]
+        for reader in readers:
+            assert (await loop.sock_recv(reader, 12)) == b"HTTP/1.1 200"
+        async with site.client.get(f"{site.nginx.url}/download/x.mp3") as response:
+            assert (response.status, response.content_type) == (429, "application/problem+json")
+            assert (await response.json())["code"] == "rate_limited"
+            assert response.headers["Retry-After"] == "30"
+        for instance in site.instances:
+            instance.behaviour = "well"
+        async with site.client.get(f"{site.nginx.url}/status/x") as response:
+            assert response.status == 200
+        async with site.client.post(f"{site.nginx.url}/extract", json=GOOD) as response:
+            assert response.status == 200
+        readers[0].close()
+        async with asyncio.timeout(5):
+            while (await _status(site, "/download/x.mp3")) == 429:
+                await asyncio.sleep(0.1)
+
+
+async def _status(site: Front, path: str) -> int:
+    async with site.client.get(site.nginx.url + path) as response:
+        return response.status
 
 
 async def test_a_full_instance_passes_a_post_on_and_two_full_ones_say_so(tmp_path: Path) -> None:
