@@ -19,6 +19,8 @@ from tests.fake_youtube.certificate import issue
 from tests.raw import exchange
 from tests.valkey import free_port
 
+LARGE = bytes(range(256)) * 80_000
+"""20 MB: more than the 16 MB in memory that Compose gives nginx for temporary files."""
 GOOD = {"url": "https://youtu.be/dQw4w9WgXcQ"}
 
 
@@ -55,6 +57,8 @@ class Instance:
             case "held":
                 await self.released.wait()
                 return web.Response(headers=security)
+            case "large":
+                return web.Response(body=LARGE, headers=security)
             case "track":
                 return web.Response(
                     headers=security
@@ -297,6 +301,20 @@ async def test_an_address_has_eight_downloads_at_once_beside_all_else(tmp_path: 
         async with asyncio.timeout(5):
             while (await _status(site, "/download/x.mp3")) == 429:
                 await asyncio.sleep(0.1)
+
+
+async def test_a_track_that_the_service_sends_itself_is_not_buffered_for_a_slow_reader(tmp_path: Path) -> None:
+    """With If-Match, say (download.py)."""
+    loop = asyncio.get_running_loop()
+    async with front(tmp_path) as site:
+        for instance in site.instances:
+            instance.behaviour = "large"
+        with slow_reader(site, b"GET /download/x.mp3 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") as reader:
+            received = bytearray()
+            while piece := await loop.sock_recv(reader, 4_000_000):
+                received += piece
+        assert received.partition(b"\r\n\r\n")[2] == LARGE
+        assert "temporary file" not in (site.nginx.folder / "error.log").read_text()
 
 
 async def _status(site: Front, path: str) -> int:
