@@ -39,6 +39,8 @@ class Instance:
         self.requests.append((request.method, request.raw_path))
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
         security = {"X-Content-Type-Options": "nosniff", "X-Request-Id": request.headers.get("X-Request-Id", "")}
+        if self.behaviour == "held":
+            await self.released.wait()
         match self.behaviour:
             case "full":
                 await request.read()
@@ -54,9 +56,6 @@ class Instance:
                 request.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nBad\x00Name: x\r\n\r\nok")
                 request.transport.close()
                 return web.Response()
-            case "held":
-                await self.released.wait()
-                return web.Response(headers=security)
             case "large":
                 return web.Response(body=LARGE, headers=security)
             case "track":
@@ -396,18 +395,68 @@ async def test_nginx_sends_the_track_under_the_services_tag(tmp_path: Path) -> N
                 assert "X-Accel-Redirect" not in response.headers
 
 
-async def test_peers_that_dawdle_are_cut(tmp_path: Path) -> None:
-    head = b"POST /extract HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{"
+POST_HEAD = b"POST /extract HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
-    async def closed_after(site: Front, start: bytes) -> None:
+
+def chunked(body: bytes) -> bytes:
+    return b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+
+
+async def test_a_body_may_be_as_large_as_the_service_accepts_and_no_larger(tmp_path: Path) -> None:
+    async with front(tmp_path) as site:
+        for size, status in ((4096, 200), (4097, 413)):
+            body = b"x" * size
+            for rest in (b"Content-Length: %d\r\n\r\n%s" % (size, body), chunked(body)):
+                answer = await site.raw(POST_HEAD + b"Connection: close\r\n" + rest)
+                assert answer.startswith(b"HTTP/1.1 %d " % status), (size, answer)
+                assert status == 200 or b'"code":"body_too_large"' in answer
+        assert site.arrived() == {("POST", "/extract"): 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Dawdler:
+    """Sends its start, then one byte more every second if it drips, and is to be cut in time."""
+
+    start: bytes
+    is_dripping: bool
+    bound_seconds: float
+
+
+DAWDLERS = {
+    "says nothing": Dawdler(b"", False, 9),
+    "stops in the first line": Dawdler(b"GET /heal", False, 9),
+    "drips the first line": Dawdler(b"GET /", True, 9),
+    "drips a field": Dawdler(b"GET /health HTTP/1.1\r\nHost: x\r\nA: ", True, 9),
+    "drips a second request": Dawdler(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /", True, 9),
+    "stops in the body": Dawdler(POST_HEAD + b"Content-Length: 50\r\n\r\n{", False, 4),
+    "drips a body that was refused": Dawdler(POST_HEAD + b"Content-Length: 5000\r\n\r\n{", True, 6),
+    "drips a body to nowhere": Dawdler(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{", True, 6),
+}
+
+
+async def test_peers_that_dawdle_are_cut(tmp_path: Path) -> None:
+    async def cut(site: Front, name: str, dawdler: Dawdler) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", site.nginx.port)
-        writer.write(start)
-        async with asyncio.timeout(13):
-            with contextlib.suppress(ConnectionResetError):
-                while await reader.read(65_536):
-                    pass
-        writer.close()
+
+        async def drip() -> None:
+            while True:
+                await asyncio.sleep(1)
+                writer.write(b"a")
+
+        dripping = asyncio.create_task(drip()) if dawdler.is_dripping else None
+        writer.write(dawdler.start)
+        try:
+            async with asyncio.timeout(dawdler.bound_seconds):
+                with contextlib.suppress(ConnectionError):
+                    while await reader.read(65_536):
+                        pass
+        except TimeoutError:
+            raise AssertionError(f"not cut: {name}") from None
+        finally:
+            if dripping is not None:
+                dripping.cancel()
+            writer.close()
 
     async with front(tmp_path) as site:
-        await asyncio.gather(*(closed_after(site, start) for start in (b"", b"GET /heal", head)))
+        await asyncio.gather(*(cut(site, name, dawdler) for name, dawdler in DAWDLERS.items()))
         assert not site.arrived()
