@@ -137,6 +137,12 @@ RAW = {
     "length and chunked": (
         b"POST /extract HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400,
     ),
+    "a broken chunk to nowhere": (
+        b"POST /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n", 400,
+    ),
+    "a broken chunk with a method not spoken here": (
+        b"PUT /extract HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n", 400,
+    ),
     "a negative length": (b"POST /extract HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
     "a huge body, announced": (b"POST /extract HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n", 413),
     "a NUL in a field": (b"GET /health HTTP/1.1\r\nHost: x\r\nA: \x00\r\n\r\n", 400),
@@ -165,7 +171,7 @@ RAW = {
 async def test_raw_requests_get_fixed_answers_in_our_own_words(tmp_path: Path) -> None:
     async with front(tmp_path) as site:
         for name, (request, status) in RAW.items():
-            answer = await site.raw(request.replace(b"Host: x\r\n", b"Host: x\r\nConnection: close\r\n", 1))
+            answer = await site.raw(request.replace(b" HTTP/1.1\r\n", b" HTTP/1.1\r\nConnection: close\r\n", 1))
             head, _, body = answer.partition(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 %d " % status), (name, head[:100])
             assert b"<html" not in body, name
@@ -222,6 +228,20 @@ async def test_plain_http_to_the_tls_port_is_a_400_of_ours(tmp_path: Path) -> No
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"application/problem+json" in answer
     assert b'"code":"bad_request"' in answer
+
+
+@pytest.mark.parametrize("line", [b"GET /nowhere\r\n", b"HEAD /metrics\r\n", b"PUT /extract\r\n"])
+async def test_a_line_without_a_version_is_answered_with_the_bare_problem(tmp_path: Path, line: bytes) -> None:
+    async with front(tmp_path) as site:
+        assert (await site.raw(line)).startswith(b'{"type":"urn:ytmp3:error:')
+
+
+@pytest.mark.parametrize("path", ["/status", "/jobs", "/download", "/protected-tracks", "/health/", "/extract/"])
+async def test_nginx_redirects_nobody(tmp_path: Path, path: str) -> None:
+    async with front(tmp_path) as site:
+        answer = await site.raw(f"GET {path} HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n".encode())
+        assert re.match(rb"HTTP/1\.1 (200|404) ", answer)
+        assert b"evil" not in answer
 
 
 async def test_headers_come_once_and_the_clients_own_are_not_believed(tmp_path: Path) -> None:
