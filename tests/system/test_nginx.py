@@ -322,6 +322,20 @@ async def test_an_address_has_eight_downloads_at_once_beside_all_else(tmp_path: 
                 await asyncio.sleep(0.1)
 
 
+@pytest.mark.parametrize("path", ["/status/x", "/health", "/openapi.json"])
+async def test_one_address_has_a_hundred_connections_at_once(tmp_path: Path, path: str) -> None:
+    """Each holds one with a body that does not come, which is all that bounds dripped bodies (nginx.conf)."""
+    request = f"GET {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{{".encode()
+    async with front(tmp_path, is_limited=True) as site, AsyncExitStack() as stack:
+        log = site.nginx.folder / "error.log"
+        # Some are refused by the rate, but not before the 102nd.
+        for _ in range(120):
+            stack.enter_context(slow_reader(site, request))
+        async with asyncio.timeout(2.5):  # before the first is cut
+            while 'limiting connections by zone "peer"' not in log.read_text():
+                await asyncio.sleep(0.02)
+
+
 async def test_a_track_that_the_service_sends_itself_is_not_buffered_for_a_slow_reader(tmp_path: Path) -> None:
     """With If-Match, say (download.py)."""
     loop = asyncio.get_running_loop()
