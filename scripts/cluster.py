@@ -62,7 +62,7 @@ def write_configuration(folder: Path, *, port: int, upstreams: list[str], tracks
         for name in ("site.conf", "limits.conf"):
             text = re.sub(r"rate=\d+r/s", f"rate={UNLIMITED}r/s", (folder / name).read_text())
             text = re.sub(r"burst=\d+", f"burst={UNLIMITED}", text)
-            (folder / name).write_text(re.sub(r"limit_conn peer \d+", "limit_conn peer 65000", text))
+            (folder / name).write_text(re.sub(r"limit_conn (\w+) \d+", r"limit_conn \1 65000", text))
 
 
 def _temporary_paths(folder: Path) -> str:

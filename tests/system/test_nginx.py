@@ -2,20 +2,25 @@
 
 import asyncio
 import contextlib
+import re
+import socket
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession, web
 
-from scripts.cluster import Nginx, nginx_binary, write_configuration
+from scripts.cluster import NGINX_FILES, Nginx, nginx_binary, write_configuration
+from tests.fake_youtube.certificate import issue
 from tests.raw import exchange
 from tests.valkey import free_port
 
+LARGE = bytes(range(256)) * 80_000
+"""20 MB: more than the 16 MB in memory that Compose gives nginx for temporary files."""
 GOOD = {"url": "https://youtu.be/dQw4w9WgXcQ"}
 
 
@@ -26,6 +31,7 @@ class Instance:
     name: str
     port: int
     behaviour: str = "well"
+    released: asyncio.Event = field(default_factory=asyncio.Event)
     requests: list[tuple[str, str]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
 
@@ -33,6 +39,8 @@ class Instance:
         self.requests.append((request.method, request.raw_path))
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
         security = {"X-Content-Type-Options": "nosniff", "X-Request-Id": request.headers.get("X-Request-Id", "")}
+        if self.behaviour == "held":
+            await self.released.wait()
         match self.behaviour:
             case "full":
                 await request.read()
@@ -48,6 +56,8 @@ class Instance:
                 request.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nBad\x00Name: x\r\n\r\nok")
                 request.transport.close()
                 return web.Response()
+            case "large":
+                return web.Response(body=LARGE, headers=security)
             case "track":
                 return web.Response(
                     headers=security
@@ -110,12 +120,28 @@ def test_the_files_as_shipped_are_accepted(tmp_path: Path) -> None:
 
 RAW = {
     "not HTTP": (b"GARBAGE\r\n\r\n", 400),
-    "a version there is not": (b"GET / HTTP/9.9\r\nHost: x\r\n\r\n", 505),
+    "a version there is not": (b"GET / HTTP/9.9\r\nHost: x\r\n\r\n", 400),
+    "a version not spoken here": (b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", 400),
+    "HTTP/2 without asking": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    "TLS": (b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03", 400),
+    "a coding there is not": (b"POST /extract HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: foo\r\n\r\nabc", 400),
+    "two codings": (
+        b"POST /extract HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400,
+    ),
+    "a chunk without a size": (
+        b"POST /extract HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n", 400,
+    ),
     "no host": (b"GET /health HTTP/1.1\r\n\r\n", 400),
     "two hosts": (b"GET /health HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
     "two lengths": (b"POST /extract HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),
     "length and chunked": (
         b"POST /extract HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400,
+    ),
+    "a broken chunk to nowhere": (
+        b"POST /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n", 400,
+    ),
+    "a broken chunk with a method not spoken here": (
+        b"PUT /extract HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n", 400,
     ),
     "a negative length": (b"POST /extract HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
     "a huge body, announced": (b"POST /extract HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n", 413),
@@ -145,17 +171,77 @@ RAW = {
 async def test_raw_requests_get_fixed_answers_in_our_own_words(tmp_path: Path) -> None:
     async with front(tmp_path) as site:
         for name, (request, status) in RAW.items():
-            answer = await site.raw(request.replace(b"Host: x\r\n", b"Host: x\r\nConnection: close\r\n", 1))
+            answer = await site.raw(request.replace(b" HTTP/1.1\r\n", b" HTTP/1.1\r\nConnection: close\r\n", 1))
             head, _, body = answer.partition(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 %d " % status), (name, head[:100])
             assert b"<html" not in body, name
-            if b"/9.9" not in request:
-                assert b"application/problem+json" in head, (name, head)
-                assert b"urn:ytmp3:error:" in body, (name, body)
-                assert head.count(b"X-Content-Type-Options: nosniff") == 1, name
-                assert head.count(b"Content-Security-Policy: ") == 1, name
+            assert b"application/problem+json" in head, (name, head)
+            assert b'"status":%d,' % status in body, (name, body)
+            assert head.count(b"X-Content-Type-Options: nosniff") == 1, name
+            assert head.count(b"Content-Security-Policy: ") == 1, name
             assert b"nginx/" not in head, name
         assert not site.arrived()
+
+
+async def test_nginxs_own_failure_is_a_503_of_ours(tmp_path: Path) -> None:
+    async with front(tmp_path) as site:
+        for instance in site.instances:
+            instance.behaviour = "track"
+        # A socket in the track's place: there, and not to be opened.
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(site.tracks / "a.mp3"))
+            async with site.client.get(f"{site.nginx.url}/download/x.mp3") as response:
+                assert (response.status, response.content_type) == (503, "application/problem+json")
+                assert (await response.json())["status"] == 503
+                assert int(response.headers["Retry-After"]) >= 1
+
+
+async def test_a_condition_that_nginx_finds_unmet_is_answered_in_our_words(tmp_path: Path) -> None:
+    async with front(tmp_path) as site:
+        (site.tracks / "a.mp3").write_bytes(b"track")
+        for instance in site.instances:
+            instance.behaviour = "track"
+        past = {"If-Unmodified-Since": "Mon, 01 Jan 2001 00:00:00 GMT"}
+        async with site.client.get(f"{site.nginx.url}/download/x.mp3", headers=past) as response:
+            assert (response.status, response.content_type) == (412, "application/problem+json")
+            assert (await response.json())["code"] == "precondition_failed"
+
+
+async def test_plain_http_to_the_tls_port_is_a_400_of_ours(tmp_path: Path) -> None:
+    nginx = Nginx(tmp_path / "nginx", free_port())
+    write_configuration(nginx.folder, port=nginx.port, upstreams=["127.0.0.1:1"], tracks=tmp_path, is_limited=True)
+    issue(tmp_path)
+    listen = (NGINX_FILES / "tls.conf.example").read_text()
+    for there, here in {
+        "8443 ssl default_server reuseport": f"127.0.0.1:{nginx.port} ssl",
+        "/etc/nginx/tls/fullchain.pem": f"{tmp_path}/server.pem",
+        "/etc/nginx/tls/privkey.pem": f"{tmp_path}/server.key",
+    }.items():
+        assert there in listen
+        listen = listen.replace(there, here)
+    (nginx.folder / "listen.conf").write_text(re.sub(r"listen \[::\].*\n", "", listen))
+    await nginx.start()
+    try:
+        answer = await exchange("127.0.0.1", nginx.port, RAW["metrics"][0], seconds=3)
+    finally:
+        await nginx.stop()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in answer
+    assert b'"code":"bad_request"' in answer
+
+
+@pytest.mark.parametrize("line", [b"GET /nowhere\r\n", b"HEAD /metrics\r\n", b"PUT /extract\r\n"])
+async def test_a_line_without_a_version_is_answered_with_the_bare_problem(tmp_path: Path, line: bytes) -> None:
+    async with front(tmp_path) as site:
+        assert (await site.raw(line)).startswith(b'{"type":"urn:ytmp3:error:')
+
+
+@pytest.mark.parametrize("path", ["/status", "/jobs", "/download", "/protected-tracks", "/health/", "/extract/"])
+async def test_nginx_redirects_nobody(tmp_path: Path, path: str) -> None:
+    async with front(tmp_path) as site:
+        answer = await site.raw(f"GET {path} HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n".encode())
+        assert re.match(rb"HTTP/1\.1 (200|404) ", answer)
+        assert b"evil" not in answer
 
 
 async def test_headers_come_once_and_the_clients_own_are_not_believed(tmp_path: Path) -> None:
@@ -190,6 +276,96 @@ async def test_too_many_requests_are_told_so_in_json(tmp_path: Path) -> None:
         assert statuses[200] >= 41
         async with site.client.get(f"{site.nginx.url}/status/x") as response:
             assert response.status == 200
+
+
+def slow_reader(site: Front, request: bytes) -> socket.socket:
+    """A connection that has asked, and takes no more than fits into a small buffer."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", site.nginx.port))
+    connection.setblocking(False)
+    connection.send(request)
+    return connection
+
+
+async def test_an_address_has_eight_downloads_at_once_beside_all_else(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    download = b"GET /download/x.mp3 HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with front(tmp_path, is_limited=True) as site, AsyncExitStack() as stack:
+        (site.tracks / "a.mp3").write_bytes(bytes(16_000_000))
+        for instance in site.instances:
+            instance.behaviour = "held"
+            stack.callback(instance.released.set)
+        for _ in range(20):
+            stack.enter_context(slow_reader(site, b"GET /status/x HTTP/1.1\r\nHost: x\r\n\r\n"))
+        async with asyncio.timeout(5):
+            while sum(site.arrived().values()) < 20:
+                await asyncio.sleep(0.01)
+        for instance in site.instances:
+            instance.behaviour = "track"
+        readers = [stack.enter_context(slow_reader(site, download)) for _ in range(8)]
+        for reader in readers:
+            assert (await loop.sock_recv(reader, 12)) == b"HTTP/1.1 200"
+        async with site.client.get(f"{site.nginx.url}/download/x.mp3") as response:
+            assert (response.status, response.content_type) == (429, "application/problem+json")
+            assert (await response.json())["code"] == "rate_limited"
+            assert response.headers["Retry-After"] == "30"
+        for instance in site.instances:
+            instance.behaviour = "well"
+        async with site.client.get(f"{site.nginx.url}/status/x") as response:
+            assert response.status == 200
+        async with site.client.post(f"{site.nginx.url}/extract", json=GOOD) as response:
+            assert response.status == 200
+        readers[0].close()
+        async with asyncio.timeout(5):
+            while (await _status(site, "/download/x.mp3")) == 429:
+                await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("path", ["/status/x", "/health", "/openapi.json"])
+async def test_one_address_has_a_hundred_connections_at_once(tmp_path: Path, path: str) -> None:
+    """Each holds one with a body that does not come, which is all that bounds dripped bodies (nginx.conf)."""
+    request = f"GET {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{{".encode()
+    async with front(tmp_path, is_limited=True) as site, AsyncExitStack() as stack:
+        log = site.nginx.folder / "error.log"
+        # Some are refused by the rate, but not before the 102nd.
+        for _ in range(120):
+            stack.enter_context(slow_reader(site, request))
+        async with asyncio.timeout(2.5):  # before the first is cut
+            while 'limiting connections by zone "peer"' not in log.read_text():
+                await asyncio.sleep(0.02)
+
+
+async def test_a_track_that_the_service_sends_itself_is_not_buffered_for_a_slow_reader(tmp_path: Path) -> None:
+    """With If-Match, say (download.py)."""
+    loop = asyncio.get_running_loop()
+    async with front(tmp_path) as site:
+        for instance in site.instances:
+            instance.behaviour = "large"
+        with slow_reader(site, b"GET /download/x.mp3 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") as reader:
+            received = bytearray()
+            while piece := await loop.sock_recv(reader, 4_000_000):
+                received += piece
+        assert received.partition(b"\r\n\r\n")[2] == LARGE
+        assert "temporary file" not in (site.nginx.folder / "error.log").read_text()
+
+
+async def _status(site: Front, path: str) -> int:
+    async with site.client.get(site.nginx.url + path) as response:
+        return response.status
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/.git/config", "/health", "/health/live", "/openapi.json", "/status/x"])
+async def test_one_address_has_a_rate_of_its_own_wherever_it_asks(tmp_path: Path, path: str) -> None:
+    count = 500
+    async with front(tmp_path, is_limited=True) as site:
+        one = f"GET {path} HTTP/1.1\r\nHost: x\r\n".encode()
+        answers = await site.raw((one + b"\r\n") * (count - 1) + one + b"Connection: close\r\n\r\n")
+        statuses = Counter(re.findall(rb"HTTP/1\.1 (\d{3}) ", answers))
+        assert set(statuses) <= {b"200", b"404", b"429"}
+        assert sum(statuses.values()) == count
+        # 100 at once and 50 each second: well below the 600 that all have together.
+        assert 100 <= count - statuses[b"429"] < 300
 
 
 async def test_a_full_instance_passes_a_post_on_and_two_full_ones_say_so(tmp_path: Path) -> None:
@@ -266,18 +442,64 @@ async def test_nginx_sends_the_track_under_the_services_tag(tmp_path: Path) -> N
                 assert "X-Accel-Redirect" not in response.headers
 
 
-async def test_peers_that_dawdle_are_cut(tmp_path: Path) -> None:
-    head = b"POST /extract HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{"
+POST_HEAD = b"POST /extract HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
-    async def closed_after(site: Front, start: bytes) -> None:
+
+def chunked(body: bytes) -> bytes:
+    return b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+
+
+async def test_a_body_may_be_as_large_as_the_service_accepts_and_no_larger(tmp_path: Path) -> None:
+    async with front(tmp_path) as site:
+        for size, status in ((4096, 200), (4097, 413)):
+            body = b"x" * size
+            for rest in (b"Content-Length: %d\r\n\r\n%s" % (size, body), chunked(body)):
+                answer = await site.raw(POST_HEAD + b"Connection: close\r\n" + rest)
+                assert answer.startswith(b"HTTP/1.1 %d " % status), (size, answer)
+                assert status == 200 or b'"code":"body_too_large"' in answer
+        assert site.arrived() == {("POST", "/extract"): 2}
+
+
+CUT_SECONDS = 10.0
+"""Goal H07."""
+# What is sent at once, and whether one byte more follows every second.
+DAWDLERS = {
+    "says nothing": (b"", False),
+    "stops in the first line": (b"GET /heal", False),
+    "drips the first line": (b"GET /", True),
+    "drips a field": (b"GET /health HTTP/1.1\r\nHost: x\r\nA: ", True),
+    "drips a second request": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /", True),
+    "stops in the body": (POST_HEAD + b"Content-Length: 50\r\n\r\n{", False),
+    "drips a body that was refused": (POST_HEAD + b"Content-Length: 5000\r\n\r\n{", True),
+    "drips a body to nowhere": (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{", True),
+}
+
+
+async def test_peers_that_dawdle_are_cut(tmp_path: Path) -> None:
+    async def cut(site: Front, name: str, start: bytes, *, is_dripping: bool) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", site.nginx.port)
+
+        async def drip() -> None:
+            while True:
+                await asyncio.sleep(1)
+                writer.write(b"a")
+
+        dripping = asyncio.create_task(drip()) if is_dripping else None
         writer.write(start)
-        async with asyncio.timeout(13):
-            with contextlib.suppress(ConnectionResetError):
-                while await reader.read(65_536):
-                    pass
-        writer.close()
+        try:
+            async with asyncio.timeout(CUT_SECONDS):
+                with contextlib.suppress(ConnectionError):
+                    while await reader.read(65_536):
+                        pass
+        except TimeoutError:
+            raise AssertionError(f"not cut: {name}") from None
+        finally:
+            if dripping is not None:
+                dripping.cancel()
+            writer.close()
 
     async with front(tmp_path) as site:
-        await asyncio.gather(*(closed_after(site, start) for start in (b"", b"GET /heal", head)))
+        await asyncio.gather(
+            *(cut(site, name, start, is_dripping=is_dripping) for name, (start, is_dripping) in DAWDLERS.items())
+        )
         assert not site.arrived()

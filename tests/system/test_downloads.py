@@ -1,0 +1,291 @@
+"""Downloads through nginx from the real app, against a model that is the track's bytes and a slice of them."""
+
+import asyncio
+import json
+import os
+import random
+import re
+import socket
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from email.message import Message
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+from aiohttp import web
+from multidict import CIMultiDict
+
+from tests.http.stand import body_of
+from tests.http.test_hostile import head_of, hostile_titles
+from tests.system.fronted import ACCEL_PREFIX, Fronted, fronted, in_front
+from ytmp3.download import Sender
+from ytmp3.job import Metadata, Track
+from ytmp3.metrics import Metrics
+from ytmp3.middleware import Frame
+from ytmp3.server import Runner
+
+FACTOR = int(os.environ.get("FUZZ_FACTOR", "1"))
+VIDEO = "dQw4w9WgXcQ"
+SIZE = 10_240
+BODY = body_of(VIDEO)
+PAST = "Mon, 01 Jan 2001 00:00:00 GMT"
+
+Fields = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A job that has its track."""
+
+    site: Fronted
+    job: dict[str, Any]
+
+    @property
+    def etag(self) -> str:
+        return f'"{self.job["file"]["sha256"]}"'
+
+    async def modified(self) -> str:
+        async with self.site.service.client.get(self.site.url + self.job["download_url"]) as response:
+            return response.headers["Last-Modified"]
+
+    async def agrees(self, fields: Fields, statuses: set[int], part: bytes | None = None, method: str = "GET") -> None:
+        """Ask, and compare with the model: `part` is what a 206 has to bring."""
+        url = self.site.url + self.job["download_url"]
+        async with self.site.service.client.request(method, url, headers=CIMultiDict(fields)) as response:
+            body = await response.read()
+            assert response.status in statuses, (fields, response.status)
+            if method == "HEAD":
+                assert body == b""
+                return
+            match response.status:
+                case 200:
+                    assert body == BODY, fields
+                case 206:
+                    assert body == part, fields
+                    place = re.fullmatch(rf"bytes (\d+)-(\d+)/{SIZE}", response.headers["Content-Range"])
+                    assert place, fields
+                    assert body == BODY[int(place[1]) : int(place[2]) + 1]
+                case 304:
+                    assert body == b""
+                case _:
+                    assert response.content_type == "application/problem+json", fields
+                    assert json.loads(body)["status"] == response.status
+            if response.status == 416:
+                assert response.headers["Content-Range"] == f"bytes */{SIZE}"
+            if response.status in {200, 206, 304}:
+                assert response.headers.getall("ETag") == [self.etag]
+
+
+@asynccontextmanager
+async def finished(folder: Path) -> AsyncIterator[Finished]:
+    async with fronted(folder) as site:
+        job = await site.service.ended((await site.service.submit(VIDEO))["job_id"])
+        yield Finished(site, job)
+        assert site.complaints() == []
+
+
+RANGES: dict[str, tuple[set[int], bytes | None]] = {
+    "bytes=0-9": ({206}, BODY[:10]),
+    "bytes=10239-": ({206}, BODY[-1:]),
+    "bytes=-5": ({206}, BODY[-5:]),
+    "bytes=-99999": ({206}, BODY),
+    "bytes=0-999999999999999999": ({206}, BODY),
+    # nginx reads no number of over 19 digits, and says so.
+    "bytes=0-99999999999999999999999": ({206, 416}, BODY),
+    "bytes=10240-": ({416}, None),
+    "bytes=99999999999999999999999-": ({416}, None),
+    "bytes=-0": ({416}, None),
+    "bytes=0-0,5-6": ({200}, None),
+    "bytes=" + ",".join("0-" for _ in range(300)): ({200}, None),
+    "bytes=" + ",".join(f"{n}-{n}" for n in range(300)): ({200}, None),
+    "items=0-5": ({200}, None),
+    **dict.fromkeys(("bytes=5-2", "bytes=a-b", "bytes=", "=", "bytes=--5", "bytes=0-5-9"), ({200, 416}, None)),
+    **dict.fromkeys(("bytes 0-5", "bytes = 0-5", "bytes=,0-4"), ({200, 416}, None)),
+}
+
+
+async def test_ranges_and_conditions_are_answered_alike_before_and_behind_nginx(tmp_path: Path) -> None:
+    async with finished(tmp_path) as track:
+        etag, modified = track.etag, await track.modified()
+        for field, (statuses, part) in RANGES.items():
+            await track.agrees([("Range", field)], statuses, part)
+        for validator in (etag, modified):
+            await track.agrees([("Range", "bytes=5-9"), ("If-Range", validator)], {206}, BODY[5:10])
+        for validator in ('"other"', f"W/{etag}", PAST, "garbage", ""):
+            await track.agrees([("Range", "bytes=5-9"), ("If-Range", validator)], {200})
+        await track.agrees([("Range", "bytes=0-4"), ("Range", "bytes=5-9")], {200, 206}, BODY[:5])
+        await track.agrees([("Range", "bytes=0-4")], {200, 206}, method="HEAD")
+        for field in (etag, f"W/{etag}", "*", ", ".join([*(f'"{n}"' for n in range(300)), etag])):
+            await track.agrees([("If-None-Match", field)], {304})
+            await track.agrees([("If-None-Match", field), ("Range", "bytes=0-1")], {304})
+        await track.agrees([("If-None-Match", '"other"')], {200})
+        await track.agrees([("If-Modified-Since", modified)], {304})
+        await track.agrees([("If-Modified-Since", PAST)], {200})
+        await track.agrees([("If-Match", '"other"')], {412})
+        await track.agrees([("If-Match", etag)], {200})
+        await track.agrees([("If-Match", etag), ("Range", "bytes=5-9")], {206}, BODY[5:10])
+        await track.agrees([("If-Unmodified-Since", PAST)], {412})
+        await track.agrees([("If-Unmodified-Since", modified)], {200})
+
+
+def random_ranges(chance: random.Random) -> list[tuple[str, set[int], bytes | None]]:
+    """One of each kind, with its answer."""
+    first, last = sorted((chance.randrange(SIZE), chance.randrange(SIZE)))
+    beyond = SIZE + chance.randrange(10 ** chance.randint(1, 15))
+    nonsense = "".join(chance.choice("0123456789--,ab ") for _ in range(chance.randint(0, 8)))
+    return [
+        (f"{first}-{last}", {206}, BODY[first : last + 1]),
+        (f"{first}-", {206}, BODY[first:]),
+        (f"-{last + 1}", {206}, BODY[-last - 1 :]),
+        (f"{first}-{beyond}", {206}, BODY[first:]),
+        (f"-{beyond}", {206}, BODY),
+        (f"{beyond}-", {416}, None),
+        (f"{nonsense}x", {200, 416}, None),
+    ]
+
+
+async def test_random_ranges_through_nginx_agree_with_slices(tmp_path: Path) -> None:
+    chance = random.Random(20261124)
+    async with finished(tmp_path) as track:
+        etag, modified = track.etag, await track.modified()
+        for _ in range(400 * FACTOR):
+            ranges, statuses, part = chance.choice(random_ranges(chance))
+            fields = [("Range", f"bytes={ranges}")]
+            match chance.randrange(4):
+                case 0:
+                    fields.append(("If-Range", chance.choice((etag, modified))))
+                case 1:
+                    fields.append(("If-Range", chance.choice((f"W/{etag}", '"other"', etag[:-2] + '"', PAST, "x"))))
+                    statuses, part = {200}, None
+            await track.agrees(fields, statuses, part)
+
+
+async def test_a_resume_across_a_new_encode_is_never_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(2)
+    async with fronted(tmp_path) as site:
+        client = site.service.client
+        old, old_etag = b"", ""
+        for edition in range(20 * FACTOR):
+            content = body_of(f"{VIDEO} {edition}", SIZE + chance.randrange(5000))
+            site.service.converter.size_bytes = len(content)
+            monkeypatch.setattr("tests.http.stand.body_of", lambda *_, content=content: content)
+            for file in site.tracks.glob("*.mp3"):
+                file.unlink()
+            job = await site.service.ended((await site.service.submit(VIDEO))["job_id"])
+            url = site.url + job["download_url"]
+            kept = chance.randrange(1, SIZE)
+            resume = {"Range": f"bytes={kept}-"}
+            if old_etag:
+                async with client.get(url, headers=resume | {"If-Range": old_etag}) as response:
+                    assert (response.status, await response.read()) == (200, content)
+                async with client.get(url, headers=resume | {"If-Match": old_etag}) as response:
+                    assert response.status == 412
+            async with client.get(url) as response:
+                etag = response.headers["ETag"]
+                assert etag != old_etag
+                assert await response.read() == content != old
+            async with client.get(url, headers=resume | {"If-Range": etag}) as response:
+                assert (response.status, await response.read()) == (206, content[kept:])
+            old, old_etag = content, etag
+
+
+async def test_hostile_titles_drop_no_connection_behind_nginx(tmp_path: Path) -> None:
+    """Through the real sender, two upstreams and one connection: no answer is lost, none is asked for twice."""
+    titles = hostile_titles(600)
+    content = body_of(VIDEO, 100)
+    (tmp_path / "track.mp3").write_bytes(content)
+    track = Track(
+        file_name="track.mp3", size_bytes=len(content), duration_seconds=1.0, sha256="0" * 64, published_at=1.0e9
+    )
+    sender = Sender(accel_prefix=ACCEL_PREFIX, path_of=lambda name: tmp_path / name, count_bytes=lambda _: None)
+    asked: list[int] = []
+
+    async def download(request: web.Request) -> web.StreamResponse:
+        number = int(request.match_info["n"])
+        asked.append(number)
+        metadata = Metadata(title=titles[number], uploader=None, duration_seconds=1.0, thumbnail_url=None)
+        return await sender.send(request, track, metadata)
+
+    upstreams = []
+    async with AsyncExitStack() as stack:
+        for _ in range(2):
+            frame = Frame(Metrics(), cors_origins=frozenset(), is_draining=lambda: False)
+            app = web.Application(middlewares=[frame.middleware])
+            app.on_response_prepare.append(frame.complete)
+            app.router.add_get("/download/{n}", download)
+            runner = Runner(app, shutdown_seconds=1.0)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            upstreams.append("{}:{}".format(*runner.addresses[0][:2]))
+        nginx = await stack.enter_async_context(in_front(tmp_path / "nginx", upstreams, tmp_path))
+        reader, writer = await asyncio.open_connection("127.0.0.1", nginx.port)
+        for number in range(len(titles)):
+            writer.write(f"GET /download/{number} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            async with asyncio.timeout(5):
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 200 "), (titles[number], head)
+                assert await reader.readexactly(100) == content
+            is_named_safely(head_of(head))
+        writer.close()
+        assert asked == list(range(len(titles)))
+        assert " upstream " not in (nginx.folder / "error.log").read_text()
+
+
+def is_named_safely(fields: Message) -> None:
+    assert not {"x-evil", "set-cookie"} & {name.lower() for name in fields}
+    (disposition,) = fields.get_all("Content-Disposition", [])
+    name = fields.get_filename()
+    assert disposition.startswith("attachment; ")
+    assert name
+    assert name.endswith(".mp3")
+    assert not set(name) & set('"\\/\r\n\x00\u202e\u2066')
+
+
+async def test_500_slow_readers_cost_the_app_nothing(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    async with fronted(tmp_path) as site, AsyncExitStack() as stack:
+        # More than the system holds for a reader that takes nothing: the rest is nginx's to keep.
+        site.service.converter.size_bytes = 20_000_000
+        job = await site.service.ended((await site.service.submit(VIDEO))["job_id"])
+        request = f"GET {job['download_url']} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        readers = []
+        for _ in range(500):
+            reader = stack.enter_context(socket.socket())
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.setblocking(False)
+            await loop.sock_connect(reader, ("127.0.0.1", site.nginx.port))
+            await loop.sock_sendall(reader, request)
+            readers.append(reader)
+        async with asyncio.timeout(30):
+            for reader in readers:
+                assert (await loop.sock_recv(reader, 15)).startswith(b"HTTP/1.1 200 ")
+        waits = []
+        for number in range(100):
+            # Each fifth takes a little now and then, the others nothing.
+            for reader in readers[number % 5 * 5 :: 25]:
+                await loop.sock_recv(reader, 200)
+            begun_at = time.perf_counter()
+            async with site.service.client.get(f"{site.url}/status/{job['job_id']}") as response:
+                assert response.status == 200
+            waits.append(time.perf_counter() - begun_at)
+        assert median(waits) < 0.25
+        assert open_tracks(site.tracks) == 0
+        assert site.service.service.sender.active == 0
+        async with site.service.client.get(site.url + job["download_url"]) as response:
+            assert await response.read() == body_of(VIDEO, 20_000_000)
+
+
+def open_tracks(folder: Path) -> int:
+    """How many files of a folder this process, the app's, holds open."""
+    count = 0
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            count += str(link.readlink()).startswith(str(folder))
+        except FileNotFoundError:  # the listing's own
+            continue
+    return count

@@ -1,0 +1,140 @@
+"""Goal S23: odd requests through nginx to the real app. No 5xx but 503, problems in JSON, and nobody out of step.
+
+`make test` runs a short form; FUZZ_FACTOR makes it longer, as in `http/test_fuzz`.
+"""
+
+import asyncio
+import json
+import os
+import random
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.http.test_fuzz import FOLLOW_UP, REQUESTS, mutated
+from tests.system.fronted import Fronted, fronted
+
+FACTOR = int(os.environ.get("FUZZ_FACTOR", "1"))
+VIDEO = "dQw4w9WgXcQ"
+HIDDEN = b"DELETE /jobs/%s HTTP/1.1\r\nHost: x\r\n\r\n"
+"""What a smuggler would have the service do unseen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    head: bytes
+    body: bytes
+
+    @property
+    def is_the_follow_ups(self) -> bool:
+        return self.body == b'{"status":"ok"}'
+
+
+def answers_in(data: bytes) -> tuple[list[Answer], bytes]:
+    """Read whole answers one after the other; what is left is one that was cut off, or nothing."""
+    answers = []
+    while match := re.match(rb"HTTP/1\.1 (\d{3}) .*?\r\n\r\n", data, re.DOTALL):
+        head, rest = match[0], data[match.end() :]
+        length = re.search(rb"\r\nContent-Length: (\d+)\r\n", head)
+        # An answer to HEAD names a length and has no body.
+        size = 0 if length is None or rest[:5] == b"HTTP/" else int(length[1])
+        if 0 < len(rest) < size:
+            break
+        answers.append(Answer(int(match[1]), head, rest[:size]))
+        data = rest[size:]
+    return answers, data
+
+
+def is_in_our_words(answer: Answer) -> bool:
+    """Whether an answer is none of those that nobody may get."""
+    if answer.status < 400:
+        return True
+    is_problem = b"\r\nContent-Type: application/problem+json\r\n" in answer.head
+    has_its_status = not answer.body or json.loads(answer.body)["status"] == answer.status
+    return is_problem and has_its_status and (answer.status < 500 or answer.status == 503)
+
+
+async def asked(site: Fronted, request: bytes) -> list[Answer]:
+    """Send a request and one that follows it, and judge what comes back."""
+    data = await site.raw(request + FOLLOW_UP, seconds=0.5)
+    answers, rest = answers_in(data)
+    # HTTP/0.9 knows no head: a line without a version is answered with a bare body, and nothing comes after it.
+    assert rest[:5] == b"HTTP/" or not re.search(rb"HTTP/1|<html", rest), (request, data)
+    for answer in answers:
+        assert is_in_our_words(answer), (request, answer)
+    assert not [answer for answer in answers[:-1] if answer.is_the_follow_ups], (request, data)
+    return answers
+
+
+async def two_jobs(site: Fronted) -> list[bytes]:
+    """One that is asked about, and one that may be deleted."""
+    return [(await site.service.ended((await site.service.submit(VIDEO))["job_id"]))["job_id"].encode() for _ in "12"]
+
+
+async def is_in_step(site: Fronted, job_id: bytes) -> None:
+    """A client of good manners, over the same connections to the service, gets the answer to its own question."""
+    async with site.service.client.get(f"{site.url}/status/{job_id.decode()}") as response:
+        assert response.status == 200
+        assert (await response.json())["job_id"] == job_id.decode()
+
+
+async def test_mutated_requests_through_nginx_break_nothing_and_put_nobody_out_of_step(tmp_path: Path) -> None:
+    chance = random.Random(20261124)
+    gate = asyncio.Semaphore(20)
+    followed: Counter[bool] = Counter()
+    async with fronted(tmp_path) as site:
+        kept, deleted = await two_jobs(site)
+
+        def filled(template: bytes) -> bytes:
+            return template.replace(b"%s", deleted if template.startswith(b"DELETE") else kept)
+
+        for template in REQUESTS:
+            answers = await asked(site, filled(template))
+            assert [answer.is_the_follow_ups for answer in answers] == [False, True], (template, answers)
+
+        async def one(request: bytes) -> None:
+            async with gate:
+                answers = await asked(site, request)
+                followed[bool(answers) and answers[-1].is_the_follow_ups] += 1
+                await is_in_step(site, kept)
+
+        await asyncio.gather(
+            *(one(mutated(filled(template), chance)) for template in REQUESTS for _ in range(60 * FACTOR))
+        )
+        assert site.complaints() == []
+    # Many are refused for good, and their connection with them; many are not, or this would test little.
+    assert min(followed.values()) > 20 * FACTOR, followed
+
+
+SMUGGLED = {
+    "length and chunked": b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n%s",
+    "chunked and length": b"Transfer-Encoding: chunked\r\nContent-Length: %d\r\n\r\n0\r\n\r\n%s",
+    "a space before the colon": b"Content-Length: %d\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n%s",
+    "a tab before the coding": b"Content-Length: %d\r\nTransfer-Encoding:\tchunked\r\n\r\n0\r\n\r\n%s",
+    "a vertical tab": b"Content-Length: %d\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n%s",
+    "a folded field": b"Content-Length: %d\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n%s",
+    "a field after a lone LF": b"Content-Length: %d\r\nX: y\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n%s",
+    "a field after a lone CR": b"Content-Length: %d\r\nX: y\rTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n%s",
+    "an underscore": b"Content-Length: %d\r\nTransfer_Encoding: chunked\r\n\r\n0\r\n\r\n%s",
+    "a field named by Connection": b"Connection: keep-alive, Content-Length\r\nContent-Length: %d\r\n\r\n%s",
+    "two lengths": b"Content-Length: 0\r\nContent-Length: %d\r\n\r\n%s",
+    "a chunk of a size beyond all": b"X: %d\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff0\r\n\r\n%s",
+    "a chunk extension with a LF": b"X: %d\r\nTransfer-Encoding: chunked\r\n\r\n0;\n\r\n\r\n%s",
+    "an upgrade": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nContent-Length: %d\r\n\r\n%s",
+}
+
+
+async def test_no_request_is_smuggled_past_nginx(tmp_path: Path) -> None:
+    async with fronted(tmp_path) as site:
+        kept, hidden = await two_jobs(site)
+        secret = HIDDEN.replace(b"%s", hidden)
+        for name, rest in SMUGGLED.items():
+            for first in (b"POST /extract", b"GET /status/" + kept, b"POST /nowhere"):
+                head = first + b" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                answers = await asked(site, head + rest % (len(secret), secret))
+                assert len(answers) <= 2, (name, answers)
+                await is_in_step(site, kept)
+        assert (await site.service.ended(hidden.decode()))["status"] == "completed"
+        assert site.complaints() == []
