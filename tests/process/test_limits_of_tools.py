@@ -73,7 +73,7 @@ async def test_the_kernel_confirms_every_wall_of_tools_at_work(youtube: Spawned,
         assert (walled["NoNewPrivs"], walled["Seccomp"]) == ("1", "2")  # 2: a filter
         conversion.cancel()
         await asyncio.wait([conversion])
-        assert own.tools == []
+        await own.no_tool_is_left()
 
 
 async def test_only_the_id_of_a_video_reaches_a_tool(youtube: Spawned, tmp_path: Path) -> None:
@@ -195,6 +195,7 @@ def _held(pid: int, zygote: set[int]) -> tuple[int, int, int, int]:
 async def test_a_tool_that_cannot_be_started_is_one_jobs_matter(youtube: Spawned, tmp_path: Path) -> None:
     """P19: the conversion fails, may be tried again, and the next one works."""
     async with rig(youtube, tmp_path) as own:
+        zygote_pid = own.zygote_pid
         usual = resource.prlimit(own.zygote_pid, resource.RLIMIT_NOFILE)
         # A limit on processes counts for nothing as root; without a descriptor for its child it can start none either.
         resource.prlimit(own.zygote_pid, resource.RLIMIT_NOFILE, (4, usual[1]))
@@ -204,6 +205,7 @@ async def test_a_tool_that_cannot_be_started_is_one_jobs_matter(youtube: Spawned
         assert failure.value.failure.retryable
         resource.prlimit(own.zygote_pid, resource.RLIMIT_NOFILE, usual)
         assert (await own.convert(video_id(Kind.SHORT, 701))).size_bytes
+        assert own.zygote_pid == zygote_pid
 
 
 async def test_a_tool_that_vanishes_is_named_and_its_return_is_enough(youtube: Spawned, tmp_path: Path) -> None:
