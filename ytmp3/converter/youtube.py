@@ -37,6 +37,7 @@ from yt_dlp.networking._urllib import UrllibRH
 from yt_dlp.networking.exceptions import RequestError
 from yt_dlp.utils import ContentTooShortError, DownloadError, YoutubeDLError
 
+from ytmp3.converter.answers import BoundedAnswers
 from ytmp3.converter.metadata import clean_metadata, clean_text, without_queries
 from ytmp3.converter.protocol import (
     Cover,
@@ -213,6 +214,7 @@ class _Downloader(YoutubeDL):  # type: ignore[misc]
         def make_guarded_opener(**settings: Any) -> urllib.request.OpenerDirector:
             opener: urllib.request.OpenerDirector = make_opener(**settings)
             opener.add_handler(_YoutubeOnly())
+            opener.add_handler(BoundedAnswers())
             return opener
 
         handler._create_instance = make_guarded_opener
