@@ -68,11 +68,13 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(youtube: Spawned, folder: Path, *, ffmpeg: Path | None = None, **changed: Any) -> AsyncIterator[Rig]:
+async def rig(
+    youtube: Spawned, folder: Path, *, ffmpeg: Path | None = None, has_proxy: bool = True, **changed: Any
+) -> AsyncIterator[Rig]:
     """Open a pipeline, and close it at the end. `changed` are limits."""
     settings = ToolSettings(
         ffmpeg_path=ffmpeg,
-        egress_proxy=youtube.proxy_url,
+        egress_proxy=youtube.proxy_url if has_proxy else None,
         egress_ca_file=youtube.ca_file,
         cookies_file=None,
         extract_concurrency=4,
