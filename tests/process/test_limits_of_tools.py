@@ -4,6 +4,7 @@ import asyncio
 import os
 import resource
 import signal
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -190,6 +191,44 @@ def _held(pid: int, zygote: set[int]) -> tuple[int, int, int, int]:
             zombies += fields[0] == "Z" and int(fields[1]) in {pid, *zygote}
     of_zygote = sum(len(os.listdir(f"/proc/{each}/fd")) for each in zygote)
     return len(os.listdir(f"/proc/{pid}/fd")), of_zygote, zombies, int(status_of(pid)["Threads"])
+
+
+# Sound comes out of it, and no end: an encoder that is far too slow. Health checks and covers get the real one.
+SLOW_ENCODER = f"""#!/bin/sh
+case "$*" in *-version*|*" wav "*|*jpeg*) exec {FFMPEG} "$@" ;; esac
+n=0
+while :; do n=$((n + 10000)); echo out_time_us=$n; sleep 0.1; done
+"""
+
+
+async def test_every_step_of_a_conversion_has_its_time(youtube: Spawned, tmp_path: Path) -> None:
+    """P06: all four clocks as an operator sets them, each within 5 s of its value."""
+    encoder = tmp_path / "ffmpeg"
+    encoder.write_text(SLOW_ENCODER)
+    encoder.chmod(0o755)
+    clocks = {"EXTRACT_SECONDS": "4", "DOWNLOAD_SECONDS": "3", "ENCODE_SECONDS": "2", "IDLE_SECONDS": "1"}
+    steps = {
+        Kind.HANGS: (4, "upstream_timeout", "extraction"),
+        Kind.SLOW: (3, "upstream_timeout", "download"),
+        Kind.SHORT: (2, "tool_missing", "the encoder takes too long"),
+        Kind.STALLED: (1, "upstream_timeout", "no or next to no bytes arrive"),
+    }
+    more = clocks | {"FFMPEG_PATH": str(encoder), "MAX_JOB_RETRIES": "0"} | egress(youtube)
+    async with served(tmp_path / "service", **more) as service:
+
+        async def carry(kind: Kind) -> tuple[str, float]:
+            begun_at = time.monotonic()
+            _, job = await service.post(watch_url(video_id(kind, 720)))
+            return (await service.until(job["job_id"]))["error"]["code"], time.monotonic() - begun_at
+
+        ends = dict(zip(steps, await asyncio.gather(*map(carry, steps)), strict=True))
+        reasons = {
+            event["video_id"]: event["reason"] for event in service.events("conversion failed") if "video_id" in event
+        }
+    for kind, (seconds, code, reason) in steps.items():
+        assert ends[kind][0] == code
+        assert seconds <= ends[kind][1] < seconds + 5, kind
+        assert reasons[video_id(kind, 720)] == reason
 
 
 async def test_a_tool_that_cannot_be_started_is_one_jobs_matter(youtube: Spawned, tmp_path: Path) -> None:
