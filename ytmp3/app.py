@@ -253,6 +253,10 @@ def _conversion_limits(config: Config) -> ConversionLimits:
     return ConversionLimits(
         duration_seconds=config.max_duration_seconds,
         file_bytes=config.max_file_mb * 1_000_000,
+        extract_seconds=config.extract_seconds,
+        download_seconds=config.download_seconds,
+        encode_seconds=config.encode_seconds,
+        idle_seconds=config.idle_seconds,
     )
 
 

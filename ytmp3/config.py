@@ -48,6 +48,10 @@ class Config:
     encode_concurrency: int
     max_duration_seconds: int
     max_file_mb: int
+    extract_seconds: float
+    download_seconds: float
+    encode_seconds: float
+    idle_seconds: float
     lease_seconds: float
     drain_seconds: float
     trusted_proxies: tuple[Network, ...]
@@ -329,6 +333,34 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         form="an integer from 1 to 1000000",
         meaning="Largest download, and largest MP3, in MB (10^6 bytes).",
         parse=_integer(1, 1_000_000),
+    ),
+    Variable(
+        name="EXTRACT_SECONDS",
+        default="60",
+        form="a number from 1 to 86400",
+        meaning="Longest extraction (the video's page and player).",
+        parse=_number(1, _SECONDS_IN_A_DAY),
+    ),
+    Variable(
+        name="DOWNLOAD_SECONDS",
+        default="900",
+        form="a number from 1 to 86400",
+        meaning="Longest download.",
+        parse=_number(1, _SECONDS_IN_A_DAY),
+    ),
+    Variable(
+        name="ENCODE_SECONDS",
+        default="600",
+        form="a number from 1 to 86400",
+        meaning="Longest encoding of an hour of sound or less; longer sound gets proportionally more.",
+        parse=_number(1, _SECONDS_IN_A_DAY),
+    ),
+    Variable(
+        name="IDLE_SECONDS",
+        default="60",
+        form="a number from 1 to 86400",
+        meaning="Longest time without a new byte from YouTube, or without progress of the encoder.",
+        parse=_number(1, _SECONDS_IN_A_DAY),
     ),
     Variable(
         name="LEASE_SECONDS",

@@ -25,6 +25,8 @@ ADOPT_BATCH: Final = 200
 """At most this many a second, so that instances that look at the same moment share the work."""
 EXPIRE_SECONDS: Final = 30.0
 EXPIRE_BATCH: Final = 200
+SCRATCH_SECONDS: Final = 30.0
+"""What a dead instance left is gone within a minute: it may be gigabytes."""
 SWEEP_SECONDS: Final = 600.0
 STRAY_FILE_SECONDS: Final = 3600.0
 """A track file without a record may be one whose `finish` is being repeated; after an hour it is not."""
@@ -63,6 +65,7 @@ class Janitor:
             "watch": (self.watch, WATCH_SECONDS),
             "adopt": (self.adopt, ADOPT_SECONDS),
             "expire": (self.expire, EXPIRE_SECONDS),
+            "scratch": (self._storage.sweep, SCRATCH_SECONDS),
             "sweep": (self.sweep, SWEEP_SECONDS),
         }
         self._tasks = [
@@ -122,8 +125,7 @@ class Janitor:
         return removed
 
     async def sweep(self) -> int:
-        """Remove what dead attempts left, and track files that no record knows. Returns how many track files."""
-        await self._storage.sweep()
+        """Remove track files that no record knows. Returns how many."""
         names = await self._storage.names(older_than_seconds=self._stray_file_seconds)
         strays = set(names) - await self._store.known_files(names)
         for name in strays:

@@ -7,7 +7,7 @@ import pytest
 from tests.contract.stands import METADATA, POLICY, Ids, Stand, created, done, running, submitted, track_of
 from ytmp3.errors import FailureCode, LeaseLost
 from ytmp3.job import Conversion, Lease, Metadata, Stage, State, Status, Ticket
-from ytmp3.jobstore import Beat, Counts, JobStore, Outcome
+from ytmp3.jobstore import Beat, Counts, JobStore, Outcome, redis, sqlite_ledger
 
 
 def counts(*, pending: int = 0, processing: int = 0, completed: int = 0, failed: int = 0, cancelled: int = 0) -> Counts:
@@ -512,6 +512,31 @@ async def test_expiry_is_bounded(stand: Stand, store: JobStore, ids: Ids) -> Non
         names += batch
     assert len(set(names)) == 12
     assert await store.counts() == counts()
+
+
+async def test_jobs_of_one_conversion_may_expire_in_many_steps(
+    stand: Stand, store: JobStore, ids: Ids, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for adapter in (redis, sqlite_ledger):
+        monkeypatch.setattr(adapter, "JOBS_AT_ONCE", 2)
+    names = set()
+    for video, jobs in ((1, 8), (2, 3), (3, 1)):
+        submissions = [ids.submission(video) for _ in range(jobs)]
+        conversion = await done(store, submissions[0])
+        for submission in submissions[1:]:
+            await submitted(store, submission)
+            await store.get(submission.job_id)
+        for submission in submissions[::3]:
+            await store.cancel(submission.job_id)
+        assert conversion.track is not None
+        names.add(conversion.track.file_name)
+    live = await created(store, ids.submission(4))
+    stand.clock.advance(POLICY.retention_seconds)
+    await store.renew([Beat(lease=live.lease)])
+    assert {name for _ in range(3) for name in await store.expire(1)} == names
+    assert await store.expire(1) == []
+    assert await store.counts() == counts(pending=1)
+    assert stand.indexes().expires_at == {}
 
 
 async def test_known_files_are_those_of_done_conversions(store: JobStore, ids: Ids) -> None:

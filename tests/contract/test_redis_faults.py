@@ -18,6 +18,7 @@ from tests.valkey import Valkey, free_port
 from ytmp3.errors import FailureCode, LeaseLost, StoreDown, StoreFull, StoreUnusable
 from ytmp3.job import State, Status
 from ytmp3.jobstore import Beat, JobStore, Outcome, Submission
+from ytmp3.jobstore import redis as redis_store
 from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
 from ytmp3.jobstore.redis_link import RedisLink
 from ytmp3.jobstore.redis_records import root_of
@@ -671,3 +672,20 @@ async def test_a_stall_of_this_process_is_not_taken_for_one_of_redis(
     time.sleep(HANDLER_BUDGET_SECONDS + 0.1)  # noqa: ASYNC251 - the stall
     ticket = await looking
     assert ticket is not None
+
+
+async def test_a_crowd_expires_in_steps_between_which_others_are_answered(
+    proxy: ChaosProxy, ids: Ids, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_store, "JOBS_AT_ONCE", 2)
+    stand = RedisStand(RedisSettings(address=proxy.address))
+    store = await stand.open()
+    crowd = [ids.submission() for _ in range(7)]
+    await done(store, crowd[0])
+    for submission in crowd[1:]:
+        await submitted(store, submission)
+    stand.clock.advance(POLICY.retention_seconds)
+    before = proxy.requests
+    assert len(await store.expire(10)) == 1
+    assert proxy.requests - before == 1 + 4, "one look, and two jobs in each step"
+    await stand.close()

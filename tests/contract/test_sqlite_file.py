@@ -18,6 +18,7 @@ import pytest
 from tests.contract.stands import POLICY, Clock, Ids, created, done, running, submitted
 from ytmp3.errors import FailureCode, LeaseLost, StoreDown, StoreError, StoreFull, StoreUnusable
 from ytmp3.job import Lease
+from ytmp3.jobstore import sqlite_ledger
 from ytmp3.jobstore.sqlite import SqliteJobStore, anchored_clock
 from ytmp3.jobstore.sqlite_file import APPLICATION_ID, SCHEMA_VERSION, open_for_writing
 from ytmp3.jobstore.sqlite_ledger import Ledger
@@ -480,6 +481,27 @@ async def test_no_operation_scans_a_table(path: Path, ids: Ids) -> None:
         ]
     assert len(queries) > 15
     assert [step for step in plans if "SCAN" in step or "TEMP B-TREE" in step] == []
+
+
+def test_one_step_of_expiry_takes_so_many_jobs_and_keeps_the_tallies(
+    path: Path, ids: Ids, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_ledger, "JOBS_AT_ONCE", 2)
+    clock = Clock()
+    with contextlib.closing(open_for_writing(path)) as connection:
+        ledger = Ledger(connection=connection, policy=POLICY, instance="a", clock=clock)
+        results = [ledger.submit(ids.submission(), may_create=True) for _ in range(5)]
+        assert results[0] is not None
+        for result in results[2:4]:
+            assert result is not None
+            ledger.cancel(result.ticket.job.job_id)
+        ledger.fail(ledger.claim(results[0].ticket.conversion.lease).lease, FailureCode.PRIVATE)
+        clock.advance(POLICY.retention_seconds)
+        for left, step in ((3, ([], True)), (1, ([], True)), (0, ([None], False)), (0, ([], False))):
+            assert ledger.expire(10) == step
+            ((jobs,),) = connection.execute("SELECT count(*) FROM jobs").fetchall()
+            ((tallied,),) = connection.execute("SELECT sum(jobs) FROM tallies").fetchall()
+            assert (jobs, tallied) == (left, left)
 
 
 def test_the_file_says_what_it_is(path: Path) -> None:

@@ -108,5 +108,8 @@ def test_addresses_are_cut_to_their_host() -> None:
     assert without_queries(words) == "GET https://rr1.googlevideo.com/... failed, 'http://a/...'"
 
 
-def test_a_password_in_an_address_is_cut_too() -> None:
-    assert "secret" not in without_queries("proxy http://user:secret@proxy.example:3128/ refused")
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5", "socks5h", "SOCKS4a", "redis+x"])
+@pytest.mark.parametrize("password", ["secret", "se@secret", "secret%40", ":secret:"])
+def test_a_password_in_an_address_is_cut_too(scheme: str, password: str) -> None:
+    words = without_queries(f"proxy {scheme}://user:{password}@proxy.example:3128 refused")
+    assert words == f"proxy {scheme}://proxy.example:3128/... refused"

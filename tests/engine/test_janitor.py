@@ -4,7 +4,10 @@ import asyncio
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.engine.rig import LEASE_SECONDS, RETENTION_SECONDS, Engine, engine, until, video
+from ytmp3 import janitor
 from ytmp3.converter import ToolCheck
 from ytmp3.errors import FailureCode, StoreDown, StoreUnusable
 from ytmp3.health import Board, Readiness
@@ -189,11 +192,30 @@ async def test_the_scratch_of_the_dead_is_swept_and_that_of_the_living_is_not(tm
         ancient = tmp_path / "scratch" / "half removed"
         ancient.mkdir()
         os.utime(ancient, (0, 0))
-        await now.janitor.sweep()
+        await now.storage.sweep()
         assert not dead.exists()
         assert not ancient.exists()
         assert fresh.exists()
         assert len(now.scratch()) >= 1
+
+
+async def test_what_the_dead_leave_later_is_gone_within_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P11: on a clock of its own, which does not wait for the sweep of the tracks."""
+    assert 2 * janitor.SCRATCH_SECONDS <= 60
+    monkeypatch.setattr(janitor, "SCRATCH_SECONDS", 0.01)
+    async with engine(tmp_path) as now:
+        now.janitor.start()
+        await until(lambda: "known_files" in now.store.calls)
+        for name in ("dead", "dead too"):
+            dead = tmp_path / "scratch" / name
+            dead.mkdir()
+            (dead / "half.webm").write_bytes(b"x")
+            (dead / ".lock").touch()
+            await until(lambda folder=dead: not folder.exists())  # type: ignore[misc]
+        await now.janitor.close()
+        assert now.store.calls.count("known_files") == 1
 
 
 # Watching

@@ -2,13 +2,14 @@
 
 from .counting import Counts
 from .fake import FakeYouTube
-from .kinds import BEHAVIOURS, HOSTILE_TITLES, Behaviour, Kind, kind_of, video_id, watch_url
+from .kinds import BEHAVIOURS, HOSTILE_TITLES, ODD_FIELDS, Behaviour, Kind, kind_of, video_id, watch_url
 from .server import Pace
 from .spawn import Spawned, spawn
 
 __all__ = [
     "BEHAVIOURS",
     "HOSTILE_TITLES",
+    "ODD_FIELDS",
     "Behaviour",
     "Counts",
     "FakeYouTube",

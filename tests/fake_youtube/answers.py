@@ -6,11 +6,25 @@ web client gets no formats, so no PO token is missed; and formats without `n` ne
 """
 
 import json
+import zlib
+from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlencode
 
 from . import playerjs
-from .kinds import BEHAVIOURS, HOSTILE_TITLES, Behaviour, Delivery, Extraction, Kind, Offer, Refusal, Thumbnail, kind_of
+from .kinds import (
+    BEHAVIOURS,
+    HOSTILE_TITLES,
+    ODD_FIELDS,
+    Behaviour,
+    Delivery,
+    Extraction,
+    Kind,
+    Offer,
+    Refusal,
+    Thumbnail,
+    kind_of,
+)
 from .media import mime_of, seconds_of
 
 HUGE_BYTES: Final = 600_000_000
@@ -184,9 +198,13 @@ def player_response(identifier: str, *, extraction: int, size_bytes: int, playab
             }
         },
     }
+    odd = ODD_FIELDS[number % len(ODD_FIELDS)] if behaviour.odd_fields else {}
+    response["videoDetails"] = {**response["videoDetails"], **odd.get("details", {})}  # type: ignore[dict-item]
     refused = behaviour.refusal is not None or behaviour.extraction is Extraction.CAPTCHA
     if playable and not refused:
-        response["streamingData"] = _streams(identifier, extraction, behaviour, size_bytes)
+        streams = response["streamingData"] = _streams(identifier, extraction, behaviour, size_bytes)
+        if "format" in odd:
+            streams["adaptiveFormats"][0].update(odd["format"])  # type: ignore[index]
     # Escapes keep lone surrogates, NUL and `</script>` of a hostile title legal in JSON and in the page.
     return json.dumps(response, separators=(",", ":")).replace("</", "<\\/").encode("ascii")
 
@@ -245,6 +263,21 @@ def live_playlist(identifier: str) -> bytes:
         '#EXT-X-STREAM-INF:BANDWIDTH=1200000,CODECS="mp4a.40.2,avc1.4D401E",RESOLUTION=640x360,FRAME-RATE=30\n'
         f"{stream}\n"
     ).encode("ascii")
+
+
+def endless_json(size_bytes: int) -> Iterator[bytes]:
+    """Yield a player response that is still about to begin: `size_bytes` of white space."""
+    piece = b" " * 2**20
+    for _ in range(size_bytes // len(piece)):
+        yield piece
+
+
+def bomb(size_bytes: int) -> bytes:
+    """Return so many spaces as gzip, a thousandth of their size. Each block after the first is a copy of it."""
+    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    block = packer.compress(b" " * 2**20) + packer.flush(zlib.Z_FULL_FLUSH)
+    head = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03"
+    return head + block * (size_bytes // 2**20) + packer.flush()
 
 
 def announced_bytes(behaviour: Behaviour, body_bytes: int) -> int:

@@ -19,7 +19,7 @@ PROBE_SECONDS: Final = 110
 # Short, for the kinds that never answer; long enough for a busy machine.
 SOCKET_SECONDS: Final = 3.0
 # yt-dlp takes these for as long as it is let.
-WITHOUT_END: Final = frozenset({Kind.ENDLESS, Kind.CUT_LOOP})
+WITHOUT_END: Final = frozenset({Kind.ENDLESS, Kind.CUT_LOOP, Kind.HUGE_ANSWER, Kind.BOMB})
 MAX_BYTES: Final = 20_000_000
 _ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -37,6 +37,8 @@ MESSAGES: Final[dict[Kind, str]] = {
     Kind.TO_METADATA: r"unable to download video data: HTTP Error 403: Forbidden",
     Kind.TO_LOOPBACK: r"unable to download video data: HTTP Error 403: Forbidden",
     Kind.TO_ITSELF: r"HTTP Error 302: Found \(redirect loop detected\)",
+    Kind.TO_FILE: r"HTTP Error 302: Found",
+    Kind.TO_CHAIN: r"HTTP Error 302: Found \(redirect loop detected\)",
     # The cause is in the warnings only.
     Kind.HANGS: r"No video formats found!",
     Kind.GARBLED: r"No video formats found!",

@@ -52,6 +52,8 @@ class Delivery(StrEnum):
     TO_METADATA = auto()
     TO_LOOPBACK = auto()
     TO_ITSELF = auto()
+    TO_FILE = auto()
+    TO_CHAIN = auto()
     SOLVED_ONLY = auto()
 
 
@@ -66,6 +68,8 @@ class Extraction(StrEnum):
     CAPTCHA = auto()
     OTHER_VIDEO = auto()
     GARBLED = auto()
+    HUGE = auto()
+    BOMB = auto()
 
 
 class Thumbnail(StrEnum):
@@ -111,6 +115,7 @@ class Behaviour:
     refusal: Refusal | None = None
     hostile_title: bool = False
     big_response: bool = False
+    odd_fields: bool = False
 
 
 class Kind(StrEnum):
@@ -157,12 +162,17 @@ class Kind(StrEnum):
     TO_METADATA = "redirip"
     TO_LOOPBACK = "redirlo"
     TO_ITSELF = "redirlp"
+    TO_FILE = "redirfl"
+    TO_CHAIN = "redir50"
     HANGS = "hang"
     PAGE_429 = "page429"
     PAGE_500 = "page500"
     CAPTCHA = "captcha"
     OTHER_VIDEO = "othrvid"
     GARBLED = "garbled"
+    HUGE_ANSWER = "hugejsn"
+    BOMB = "gzbomb"
+    ODD_FIELDS = "oddjson"
     BOT_CHECK = "bot"
     RATE_LIMITED = "limited"
     PRIVATE = "private"
@@ -273,6 +283,8 @@ BEHAVIOURS: Final[dict[Kind, Behaviour]] = {
         "media redirects to 127.0.0.1 (control /trap)", "upstream_error", Delivery.TO_LOOPBACK
     ),
     Kind.TO_ITSELF: _delivered("media redirects to itself", "upstream_error", Delivery.TO_ITSELF),
+    Kind.TO_FILE: _delivered("media redirects to file:///etc/passwd", "upstream_error", Delivery.TO_FILE),
+    Kind.TO_CHAIN: _delivered("media redirects 50 times, then comes", "upstream_error", Delivery.TO_CHAIN),
     # An extraction that fails.
     Kind.HANGS: _extracted("page answers, player API never does", "upstream_timeout", Extraction.HANGS),
     Kind.PAGE_429: _extracted("page and player API answer 429", "rate_limited_upstream", Extraction.TOO_MANY),
@@ -280,6 +292,9 @@ BEHAVIOURS: Final[dict[Kind, Behaviour]] = {
     Kind.CAPTCHA: _extracted("a captcha before playback", "bot_check", Extraction.CAPTCHA),
     Kind.OTHER_VIDEO: _extracted("responses are of another video", "bot_check", Extraction.OTHER_VIDEO),
     Kind.GARBLED: _extracted("player API answers no JSON", "upstream_error", Extraction.GARBLED),
+    Kind.HUGE_ANSWER: _extracted("player API answers 200 MB", "upstream_error", Extraction.HUGE),
+    Kind.BOMB: _extracted("the page unpacks to 1 GB", "upstream_error", Extraction.BOMB),
+    Kind.ODD_FIELDS: Behaviour(says="fields of ODD_FIELDS, by number", expected="done", odd_fields=True),
     # What YouTube says of a video.
     Kind.BOT_CHECK: _refused(
         "bot check",
@@ -375,6 +390,26 @@ HOSTILE_TITLES: Final = (
     "-rf --exec=id",
     "CON.txt.",
 )
+
+ODD_FIELDS: Final[tuple[dict[str, dict[str, object]], ...]] = (
+    {"details": {"title": "../../../outside", "author": "..", "channelId": "../../outside"}},
+    {"format": {"mimeType": 'audio/../../../outside; codecs="opus"'}},
+    {"details": {"title": "/tmp/outside"}, "format": {"quality": "../.."}},
+    {"details": {"shortDescription": ["a", {"list": 1}]}},
+    {"details": {"title": ["a", "list"]}},
+    {"details": {"title": {"an": "object"}, "author": 7}},
+    {"details": {"videoId": "../../outside"}},
+    {"details": {"lengthSeconds": ["4"]}},
+    {"details": {"thumbnail": "../../outside"}},
+    {"format": {"itag": "../../../outside"}},
+    {"format": {"mimeType": ["audio/webm"]}},
+    {"format": {"mimeType": 'audio/exe; codecs="opus"'}},
+    {"format": {"contentLength": "-1"}},
+    {"format": {"contentLength": {}}},
+    {"format": {"url": "file:///etc/passwd"}},
+    {"format": {"url": ["https://rr1---sn-fake.googlevideo.com/videoplayback"]}},
+)
+"""What a player response says of the video ("details") and of its sound ("format") instead of what it should."""
 
 
 def video_id(kind: Kind | str, number: int = 0) -> str:

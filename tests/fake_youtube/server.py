@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+from collections.abc import Iterator
 from typing import Final
 
 from aiohttp import web
@@ -18,6 +19,9 @@ _SMALL_PICTURE: Final = "480x360"
 _BODY_BYTES: Final = 1 << 20
 # Longer than any client waits; a hang ends with the client's connection or the server's stop.
 FOR_EVER_SECONDS: Final = 3600.0
+HUGE_ANSWER_BYTES: Final = 200_000_000
+BOMB_BYTES: Final = 2**30
+REDIRECTS: Final = 50
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +70,8 @@ class Server:
         self._tallies[identifier].pages += 1
         behaviour = BEHAVIOURS[kind_of(identifier)[0]]
         self._library.begin(behaviour.media)
+        if behaviour.extraction is Extraction.BOMB:
+            return web.Response(body=answers.bomb(BOMB_BYTES), headers={"Content-Encoding": "gzip"})
         page = answers.watch_page(identifier)
         return _hindered(behaviour) or web.Response(body=page, content_type="text/html", charset="utf-8")
 
@@ -79,7 +85,7 @@ class Server:
         hindered = _hindered(BEHAVIOURS[kind_of(identifier)[0]])
         return hindered or web.json_response(answers.initial(identifier))
 
-    async def _player(self, request: web.Request) -> web.Response:
+    async def _player(self, request: web.Request) -> web.StreamResponse:
         query = json.loads(await request.read())
         identifier = str(query["videoId"])
         tally = self._tallies[identifier]
@@ -92,6 +98,8 @@ class Server:
                 await asyncio.sleep(FOR_EVER_SECONDS)
             case Extraction.DELAYED:
                 await asyncio.sleep(self._pace.delay_seconds)
+            case Extraction.HUGE:
+                return await self._send(request, answers.endless_json(HUGE_ANSWER_BYTES))
             case Extraction.GARBLED:
                 return web.Response(text="<html>Sorry", content_type="text/html")
             case _:
@@ -100,6 +108,15 @@ class Server:
         size_bytes = answers.announced_bytes(behaviour, len(body))
         response = answers.player_response(identifier, extraction=tally.extractions, size_bytes=size_bytes)
         return web.Response(body=response, content_type="application/json", charset="utf-8")
+
+    async def _send(self, request: web.Request, pieces: Iterator[bytes]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        for piece in pieces:
+            await response.write(piece)
+        await response.write_eof()
+        return response
 
     async def _media(self, request: web.Request) -> web.StreamResponse:
         identifier = request.query.get("id", "")
@@ -146,6 +163,10 @@ class Server:
                 answer = 302, {"Location": self.trap_url}
             case Delivery.TO_ITSELF:
                 answer = 302, {"Location": f"https://{answers.MEDIA_HOST}{request.raw_path}"}
+            case Delivery.TO_FILE:
+                answer = 302, {"Location": "file:///etc/passwd"}
+            case Delivery.TO_CHAIN if (hop := int(query.get("hop", "0"))) < REDIRECTS:
+                answer = 302, {"Location": str(request.rel_url.update_query(hop=str(hop + 1)))}
             case _:
                 pass
         return None if answer is None else web.Response(status=answer[0], headers=answer[1])

@@ -1,6 +1,10 @@
 """A Pipeline of its own against the fake YouTube, and what is left of its processes."""
 
+import asyncio
 import os
+import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -8,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import imageio_ffmpeg
+import pytest
 
 from tests.fake_youtube import Spawned
-from ytmp3.converter import Converted, Limits, Report
+from ytmp3.converter import Converted, Limits, Report, child
 from ytmp3.converter.pipeline import Pipeline
 from ytmp3.converter.tools import ToolSettings
 from ytmp3.job import Quality
@@ -55,13 +60,21 @@ class Rig:
         """The processes running under the zygote."""
         return [pid for pid in descendants(self.zygote_pid) if pid != self.zygote_pid and is_running(pid)]
 
+    async def no_tool_is_left(self) -> None:
+        """A grandchild that was killed may still be on its way out when its leader has been reaped."""
+        async with asyncio.timeout(2):
+            while self.tools:
+                await asyncio.sleep(0.01)
+
 
 @asynccontextmanager
-async def rig(youtube: Spawned, folder: Path, *, ffmpeg: Path | None = None, **changed: Any) -> AsyncIterator[Rig]:
+async def rig(
+    youtube: Spawned, folder: Path, *, ffmpeg: Path | None = None, has_proxy: bool = True, **changed: Any
+) -> AsyncIterator[Rig]:
     """Open a pipeline, and close it at the end. `changed` are limits."""
     settings = ToolSettings(
         ffmpeg_path=ffmpeg,
-        egress_proxy=youtube.proxy_url,
+        egress_proxy=youtube.proxy_url if has_proxy else None,
         egress_ca_file=youtube.ca_file,
         cookies_file=None,
         extract_concurrency=4,
@@ -74,6 +87,17 @@ async def rig(youtube: Spawned, folder: Path, *, ffmpeg: Path | None = None, **c
         yield Rig(pipeline, folder)
     finally:
         await pipeline.close()
+
+
+def zygote_by(monkeypatch: pytest.MonkeyPatch, program: str, *arguments: str) -> None:
+    """Let `program`, which ends by calling `zygote.main()`, be the zygote of every rig to come: on another machine."""
+
+    def start_zygote(connection: socket.socket) -> subprocess.Popen[bytes]:
+        environment = {"PYTHONPATH": os.pathsep.join(sys.path), "YTDLP_NO_PLUGINS": "1"}
+        command = [sys.executable, "-c", program, *arguments]
+        return subprocess.Popen(command, stdin=connection.fileno(), env=environment, start_new_session=True)
+
+    monkeypatch.setattr(child, "_start_zygote", start_zygote)
 
 
 def descendants(pid: int) -> list[int]:

@@ -25,6 +25,7 @@ GOOD = {
     Kind.MUXED: 4.0,
     Kind.CHALLENGE: 4.0,
     Kind.HOSTILE_TITLE: 4.0,
+    Kind.ODD_FIELDS: 4.0,
     Kind.MANY_THUMBNAILS: 4.0,
     Kind.NO_THUMBNAIL: 4.0,
     Kind.THUMBNAIL_JUNK: 4.0,
@@ -51,11 +52,15 @@ BAD = [
     Kind.TO_METADATA,
     Kind.TO_LOOPBACK,
     Kind.TO_ITSELF,
+    Kind.TO_FILE,
+    Kind.TO_CHAIN,
     Kind.PAGE_429,
     Kind.PAGE_500,
     Kind.CAPTCHA,
     Kind.OTHER_VIDEO,
     Kind.GARBLED,
+    Kind.HUGE_ANSWER,
+    Kind.BOMB,
     Kind.BOT_CHECK,
     Kind.RATE_LIMITED,
     Kind.PRIVATE,
@@ -92,7 +97,7 @@ async def test_every_good_kind_becomes_a_whole_mp3(youtube: Spawned, tmp_path: P
             assert track.sha256 == hashlib.sha256(content).hexdigest()
             assert track.size_bytes == len(content)
             assert walk_file(track.path).bitrate_kbps == 128
-        assert own.tools == []
+        await own.no_tool_is_left()
 
 
 async def test_every_bad_kind_fails_with_its_own_code(youtube: Spawned, tmp_path: Path) -> None:
@@ -103,7 +108,7 @@ async def test_every_bad_kind_fails_with_its_own_code(youtube: Spawned, tmp_path
             for kind, end in zip(BAD, ends, strict=True)
         }
         assert codes == {kind: BEHAVIOURS[kind].expected for kind in BAD}
-        assert own.tools == []
+        await own.no_tool_is_left()
     assert youtube.trapped == 0
 
 
@@ -138,7 +143,7 @@ async def test_silence_in_mid_download_ends_in_time(youtube: Spawned, tmp_path: 
             await own.convert(video_id(Kind.STALLED))
         assert failure.value.code is FailureCode.UPSTREAM_TIMEOUT
         assert time.monotonic() - begun_at < 8
-        assert own.tools == []
+        await own.no_tool_is_left()
 
 
 async def test_an_extraction_without_an_answer_ends_in_time(youtube: Spawned, tmp_path: Path) -> None:
@@ -146,7 +151,7 @@ async def test_an_extraction_without_an_answer_ends_in_time(youtube: Spawned, tm
         with pytest.raises(ConversionError) as failure:
             await own.convert(video_id(Kind.HANGS))
         assert failure.value.code is FailureCode.UPSTREAM_TIMEOUT
-        assert own.tools == []
+        await own.no_tool_is_left()
 
 
 async def test_progress_never_falls_and_the_metadata_come_once(youtube: Spawned, tmp_path: Path) -> None:
@@ -208,7 +213,7 @@ async def test_cancelling_in_any_stage_leaves_no_process(
         with pytest.raises(asyncio.CancelledError):
             await task
         assert time.monotonic() - begun_at < 6
-        assert own.tools == []
+        await own.no_tool_is_left()
         # Its places in the gates are free again.
         assert (await own.convert(video_id(Kind.SHORT))).size_bytes
 
@@ -221,7 +226,7 @@ async def test_cancelling_at_any_moment_of_a_short_conversion(youtube: Spawned, 
             task.cancel()
             await asyncio.wait([task], timeout=6)
             assert task.done()
-            assert own.tools == []
+            await own.no_tool_is_left()
 
 
 async def test_fifty_conversions_leak_nothing(youtube: Spawned, tmp_path: Path) -> None:
@@ -233,7 +238,7 @@ async def test_fifty_conversions_leak_nothing(youtube: Spawned, tmp_path: Path) 
         for start in range(0, 50, 10):
             await asyncio.gather(*(own.convert(each) for each in ids[start : start + 10]), return_exceptions=True)
         assert (len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{own.zygote_pid}/fd"))) == before
-        assert own.tools == []
+        await own.no_tool_is_left()
         known = ("Main", "asyncio_", "pytest_timeout", "execnet")
         assert not [thread.name for thread in threading.enumerate() if not thread.name.startswith(known)]
 

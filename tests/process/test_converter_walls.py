@@ -5,7 +5,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,8 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.fake_youtube import Kind, Spawned, video_id
-from tests.process.converting import FFMPEG, descendants, is_running, processes_with, rig
-from ytmp3.converter import child
+from tests.process.converting import FFMPEG, Rig, descendants, is_running, processes_with, rig, zygote_by
 from ytmp3.converter.child import tool_environment
 from ytmp3.converter.ffmpeg import FILE, STREAM, encode_arguments
 from ytmp3.converter.protocol import Cover, Extraction, News, Preload, Walls
@@ -29,7 +27,11 @@ from ytmp3.job import Quality
 ROOT = Path(__file__).resolve().parents[2]
 
 PROBE = """
-import json, os, resource, socket, subprocess, sys
+import ctypes, json, os, platform, resource, socket, subprocess, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def called(number, *arguments):
+    return ctypes.get_errno() if libc.syscall(number, *arguments, None) else 0
+queue, queue_thread = {"x86_64": (129, 297), "aarch64": (138, 240)}[platform.machine()]
 def tried(act):
     try:
         act()
@@ -44,6 +46,7 @@ print(json.dumps({
     "inet6": tried(lambda: socket.socket(socket.AF_INET6)),
     "unix": tried(lambda: socket.socket(socket.AF_UNIX)),
     "kill": tried(lambda: os.kill(os.getppid(), 0)),
+    "queued": [called(queue, os.getppid(), 0), called(queue_thread, os.getppid(), os.getppid(), 0)],
     "child": subprocess.run(ask_a_child, stderr=subprocess.DEVNULL).returncode,
     "limits": limits,
     "nice": os.nice(0),
@@ -69,6 +72,37 @@ os.fork = refused
 zygote.main()
 """
 
+UNFOLLOWABLE = """
+import errno, os, sys
+from ytmp3.converter import zygote
+pidfd_open = os.pidfd_open
+def refused(pid):
+    if os.path.exists(sys.argv[1]):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return pidfd_open(pid)
+os.pidfd_open = refused
+zygote.main()
+"""
+
+FILTERLESS = """
+import os, sys
+from ytmp3.converter import walls, zygote
+class Kernel(walls.Kernel):
+    def _prctl(self, option, value, more=0):
+        if option == 22 and os.path.exists(sys.argv[1]):  # PR_SET_SECCOMP
+            return -1
+        return super()._prctl(option, value, more)
+zygote.Kernel = Kernel
+zygote.main()
+"""
+
+UNKNOWN_MACHINE = """
+import platform
+platform.machine = lambda: "riscv64"
+from ytmp3.converter import zygote
+zygote.main()
+"""
+
 
 def script(folder: Path, body: str) -> Path:
     path = folder / "ffmpeg"
@@ -84,7 +118,7 @@ async def failure_with(youtube: Spawned, folder: Path, body: str) -> tuple[Conve
         with pytest.raises(ConversionError) as failure:
             await own.convert(video_id(Kind.THUMBNAIL_MISSING))
         seconds = time.monotonic() - begun_at
-        assert own.tools == []
+        await own.no_tool_is_left()
     return failure.value, seconds
 
 
@@ -106,6 +140,7 @@ async def test_a_tool_stands_behind_every_wall(youtube: Spawned, tmp_path: Path)
     assert found["session"] == zygote_pid, "one session for all tools, which gives way to the server's as a whole"
     assert found["gives_way"] in {SESSION_NICENESS.decode(), None}  # None: this kernel does not group by session
     assert [found[name] for name in ("inet", "inet6", "unix", "kill")] == [1, 1, 1, 1]  # EPERM
+    assert found["queued"] == [1, 1]
     assert found["child"] != 0, "the filter is not inherited"
     assert found["limits"] == {
         "RLIMIT_FSIZE": [1000, 1000],
@@ -146,7 +181,7 @@ async def test_a_tool_that_ignores_term_is_killed_in_time(youtube: Spawned, tmp_
         with pytest.raises(asyncio.CancelledError):
             await task
         assert time.monotonic() - begun_at < 6
-        assert own.tools == []
+        await own.no_tool_is_left()
 
 
 async def test_a_tool_that_hangs_is_given_up(youtube: Spawned, tmp_path: Path) -> None:
@@ -248,26 +283,67 @@ async def test_a_refused_fork_fails_one_conversion_and_leaves_no_descriptor(
     youtube: Spawned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = tmp_path / "no more processes"
+    zygote_by(monkeypatch, UNFORKABLE, str(full))
+    async with rig(youtube, tmp_path) as own:
+        await no_process_while(own, full, "temporarily unavailable")
 
-    def start_zygote(connection: socket.socket) -> subprocess.Popen[bytes]:
-        environment = {"PYTHONPATH": os.pathsep.join(sys.path), "YTDLP_NO_PLUGINS": "1"}
-        command = [sys.executable, "-c", UNFORKABLE, str(full)]
-        return subprocess.Popen(command, stdin=connection.fileno(), env=environment, start_new_session=True)
 
-    monkeypatch.setattr(child, "_start_zygote", start_zygote)
+async def test_a_child_that_cannot_be_followed_is_ended_and_fails_one_conversion(
+    youtube: Spawned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = tmp_path / "no more descriptors"
+    zygote_by(monkeypatch, UNFOLLOWABLE, str(full))
+    async with rig(youtube, tmp_path) as own:
+        await no_process_while(own, full, "Too many open files")
+        assert descendants(own.zygote_pid) == [own.zygote_pid]  # zombies would be here too
+
+
+async def no_process_while(own: Rig, full: Path, reason: str) -> None:
+    """While the file exists no tool starts, and nothing else happens."""
+    assert (await own.convert(video_id(Kind.SHORT))).size_bytes
+    before = len(os.listdir("/proc/self/fd"))
+    zygote_pid = own.zygote_pid
+    full.touch()
+    for _ in range(3):
+        with pytest.raises(NoProcess, match=reason):
+            await own.convert(video_id(Kind.SHORT))
+    assert len(os.listdir("/proc/self/fd")) == before
+    full.unlink()
+    assert (await own.convert(video_id(Kind.SHORT))).size_bytes
+    assert own.zygote_pid == zygote_pid
+    await own.no_tool_is_left()
+
+
+async def test_a_tool_does_not_run_with_network_where_a_filter_fails(
+    youtube: Spawned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S06: asked at the start, this kernel takes filters; then one cannot be installed."""
+    failing, ran = tmp_path / "no filters", tmp_path / "ran"
+    zygote_by(monkeypatch, FILTERLESS, str(failing))
+    async with rig(youtube, tmp_path, ffmpeg=script(tmp_path, f'touch {ran}\nexec {FFMPEG} "$@"')) as own:
+        assert (await own.convert(video_id(Kind.SHORT))).size_bytes
+        ran.unlink()
+        failing.touch()
+        with pytest.raises(ConversionError, match="not started: the network cannot be walled off") as failure:
+            await own.convert(video_id(Kind.SHORT))
+        assert failure.value.code is FailureCode.TOOL_MISSING
+        assert not ran.exists()
+        (verdict,) = [check for check in await own.pipeline.check() if check.name == "ffmpeg"]
+        assert not verdict.ok
+        assert "the network cannot be walled off" in verdict.detail
+        failing.unlink()
+        assert (await own.convert(video_id(Kind.SHORT))).size_bytes
+
+
+async def test_a_kernel_without_filters_serves_and_health_says_so(
+    youtube: Spawned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zygote_by(monkeypatch, UNKNOWN_MACHINE)
     async with rig(youtube, tmp_path) as own:
         assert (await own.convert(video_id(Kind.SHORT))).size_bytes
-        before = len(os.listdir("/proc/self/fd"))
-        zygote_pid = own.zygote_pid
-        full.touch()
-        for _ in range(3):
-            with pytest.raises(NoProcess, match="temporarily unavailable"):
-                await own.convert(video_id(Kind.SHORT))
-        assert len(os.listdir("/proc/self/fd")) == before
-        full.unlink()
-        assert (await own.convert(video_id(Kind.SHORT))).size_bytes
-        assert own.zygote_pid == zygote_pid
-        assert own.tools == []
+        (verdict,) = [check for check in await own.pipeline.check() if check.name == "ffmpeg"]
+        assert verdict.ok
+        assert verdict.detail.endswith("this kernel has no seccomp filters: network not walled off")
 
 
 async def test_two_hundred_mixed_endings_leave_no_zombie(youtube: Spawned, tmp_path: Path) -> None:

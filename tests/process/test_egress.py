@@ -1,14 +1,20 @@
 """Where the tools may go: YouTube's hosts over TLS, whatever a redirect says (A138, goal S04's allow-list)."""
 
+import asyncio
+import json
+import socket
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
+from tests.process.converting import rig, zygote_by
 from tests.process.served import egress, served
-from ytmp3.converter.youtube import _YoutubeOnly, is_youtube_address
+from ytmp3.converter.youtube import _YoutubeOnly, is_youtube_address, public_only
+from ytmp3.errors import ConversionError, FailureCode
 
 
 @pytest.mark.parametrize(
@@ -44,3 +50,61 @@ async def test_a_redirect_into_our_network_is_not_taken(youtube: Spawned, tmp_pa
         assert (job["status"], job["error"]["code"]) == ("failed", "upstream_error")
     assert youtube.trapped == 0
     assert not [host for host in youtube.refused if "169.254" in host or "127.0.0.1" in host]
+
+
+# Without a proxy: every name is resolved to what a hostile name server says, which counts the questions.
+REBOUND = """
+import json, socket, sys
+from ytmp3.converter import zygote
+addresses, port, asked = json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+def resolve(host, *arguments, **options):
+    with open(asked, "a") as file:
+        file.write(host + chr(10))
+    return [
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (each, port, 0, 0)) if ":" in each
+        else (socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port))
+        for each in addresses
+    ]
+socket.getaddrinfo = resolve
+zygote.main()
+"""
+
+
+@pytest.mark.parametrize("addresses", [["127.0.0.1"], ["::1", "127.0.0.1"], ["::ffff:127.0.0.1"], ["0.0.0.0"]])
+async def test_a_name_of_youtube_that_leads_inside_is_not_connected_to(
+    youtube: Spawned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, addresses: list[str]
+) -> None:
+    """A139: whatever the name server answers, and however it writes it."""
+    connections = 0
+
+    async def count(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.close()
+
+    trap = await asyncio.start_server(count, "::", 0, family=socket.AF_INET6)
+    async with trap:
+        port = trap.sockets[0].getsockname()[1]
+        asked = tmp_path / "asked"
+        zygote_by(monkeypatch, REBOUND, json.dumps(addresses), str(port), str(asked))
+        async with rig(youtube, tmp_path, has_proxy=False) as own:
+            with pytest.raises(ConversionError, match="no public address") as failure:
+                await own.convert(video_id(Kind.SHORT))
+        assert failure.value.code is FailureCode.UPSTREAM_ERROR
+        assert "www.youtube.com" in asked.read_text()
+        assert connections == 0
+
+
+def test_of_mixed_answers_only_the_public_ones_are_left() -> None:
+    turns = [["8.8.8.8"], ["127.0.0.1", "8.8.4.4", "::1", "2606:4700:4700::1111"], ["10.0.0.1"], []]
+
+    def rebinding(host: str, port: int, *, family: int = 0) -> list[Any]:
+        assert (host, port, family) == ("www.youtube.com", 443, 7)
+        return [(family, socket.SOCK_STREAM, 6, "", (each, port)) for each in turns.pop(0)]
+
+    resolve = public_only(rebinding)
+    answers = [[each[4][0] for each in resolve("www.youtube.com", 443, family=7)] for _ in range(2)]
+    assert answers == [["8.8.8.8"], ["8.8.4.4", "2606:4700:4700::1111"]]
+    for _ in range(2):
+        with pytest.raises(socket.gaierror):
+            resolve("www.youtube.com", 443, family=7)

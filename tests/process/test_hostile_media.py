@@ -183,7 +183,7 @@ async def test_hostile_media_end_as_they_should_within_the_walls(hostile: Spawne
         assert wrong == {}
         assert await watch < RSS_BYTES
         zygote = own.zygote_pid
-        assert own.tools == []
+        await own.no_tool_is_left()
     assert not is_running(zygote)
     # Nothing was written but into the scratch folders, and there only what we name ourselves.
     assert {path.name for path in tmp_path.iterdir()} == {f"scratch-{n + 1}" for n in range(len(HOSTILE))}
@@ -201,4 +201,4 @@ async def test_a_drip_that_never_pauses_is_a_stall_all_the_same(hostile: Spawned
             await own.convert(video_id(Kind.SLOW))
         assert failure.value.code is FailureCode.UPSTREAM_TIMEOUT
         assert time.monotonic() - begun_at < 1.5 + 5 + 5, "the limit, its tolerance, and the end of the tools"
-        assert own.tools == []
+        await own.no_tool_is_left()

@@ -4,6 +4,7 @@ import asyncio
 import os
 import resource
 import signal
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -78,7 +79,7 @@ async def test_the_kernel_confirms_every_wall_of_tools_at_work(youtube: Spawned,
         assert (walled["NoNewPrivs"], walled["Seccomp"]) == ("1", "2")  # 2: a filter
         conversion.cancel()
         await asyncio.wait([conversion])
-        assert own.tools == []
+        await own.no_tool_is_left()
 
 
 async def test_only_the_id_of_a_video_reaches_a_tool(youtube: Spawned, tmp_path: Path) -> None:
@@ -197,9 +198,48 @@ def _held(pid: int, zygote: set[int]) -> tuple[int, int, int, int]:
     return len(os.listdir(f"/proc/{pid}/fd")), of_zygote, zombies, int(status_of(pid)["Threads"])
 
 
+# Sound comes out of it, and no end: an encoder that is far too slow. Health checks and covers get the real one.
+SLOW_ENCODER = f"""#!/bin/sh
+case "$*" in *-version*|*" wav "*|*jpeg*) exec {FFMPEG} "$@" ;; esac
+n=0
+while :; do n=$((n + 10000)); echo out_time_us=$n; sleep 0.1; done
+"""
+
+
+async def test_every_step_of_a_conversion_has_its_time(youtube: Spawned, tmp_path: Path) -> None:
+    """P06: all four clocks as an operator sets them, each within 5 s of its value."""
+    encoder = tmp_path / "ffmpeg"
+    encoder.write_text(SLOW_ENCODER)
+    encoder.chmod(0o755)
+    clocks = {"EXTRACT_SECONDS": "4", "DOWNLOAD_SECONDS": "3", "ENCODE_SECONDS": "2", "IDLE_SECONDS": "1"}
+    steps = {
+        Kind.HANGS: (4, "upstream_timeout", "extraction"),
+        Kind.SLOW: (3, "upstream_timeout", "download"),
+        Kind.SHORT: (2, "tool_missing", "the encoder takes too long"),
+        Kind.STALLED: (1, "upstream_timeout", "no or next to no bytes arrive"),
+    }
+    more = clocks | {"FFMPEG_PATH": str(encoder), "MAX_JOB_RETRIES": "0"} | egress(youtube)
+    async with served(tmp_path / "service", **more) as service:
+
+        async def carry(kind: Kind) -> tuple[str, float]:
+            begun_at = time.monotonic()
+            _, job = await service.post(watch_url(video_id(kind, 720)))
+            return (await service.until(job["job_id"]))["error"]["code"], time.monotonic() - begun_at
+
+        ends = dict(zip(steps, await asyncio.gather(*map(carry, steps)), strict=True))
+        reasons = {
+            event["video_id"]: event["reason"] for event in service.events("conversion failed") if "video_id" in event
+        }
+    for kind, (seconds, code, reason) in steps.items():
+        assert ends[kind][0] == code
+        assert seconds <= ends[kind][1] < seconds + 5, kind
+        assert reasons[video_id(kind, 720)] == reason
+
+
 async def test_a_tool_that_cannot_be_started_is_one_jobs_matter(youtube: Spawned, tmp_path: Path) -> None:
     """P19: the conversion fails, may be tried again, and the next one works."""
     async with rig(youtube, tmp_path) as own:
+        zygote_pid = own.zygote_pid
         usual = resource.prlimit(own.zygote_pid, resource.RLIMIT_NOFILE)
         # A limit on processes counts for nothing as root; without a descriptor for its child it can start none either.
         resource.prlimit(own.zygote_pid, resource.RLIMIT_NOFILE, (4, usual[1]))
@@ -209,6 +249,7 @@ async def test_a_tool_that_cannot_be_started_is_one_jobs_matter(youtube: Spawned
         assert failure.value.failure.retryable
         resource.prlimit(own.zygote_pid, resource.RLIMIT_NOFILE, usual)
         assert (await own.convert(video_id(Kind.SHORT, 701))).size_bytes
+        assert own.zygote_pid == zygote_pid
 
 
 async def test_a_tool_that_vanishes_is_named_and_its_return_is_enough(youtube: Spawned, tmp_path: Path) -> None:

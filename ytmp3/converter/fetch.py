@@ -41,8 +41,8 @@ OVERSHOOT_BYTES: Final = 8 * 2**20
 """How far the file size wall lies over the byte limit: the limit's own error is clearer than the wall's."""
 
 DATA_BYTES: Final = 2**30
-"""Memory of the youtube child, and of its JavaScript engine, each: an answer of hundreds of megabytes, or one that
-unpacks to gigabytes, ends the child and not the machine. Measured: 60 MB and, with a real player script, 180 MB."""
+"""Memory of the youtube child, and of its JavaScript engine, each: what slips through the bounds on answers (see
+`answers`) ends the child and not the machine. Measured: 60 MB and, with a real player script, 180 MB."""
 
 SLOWEST_BYTES_PER_SECOND: Final = 16_000
 """Less than this over the whole idle time is a stall in slow motion (reliability goal P06)."""

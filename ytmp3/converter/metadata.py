@@ -21,7 +21,8 @@ MAX_ANNOUNCED_SECONDS: Final = 10 * 365 * 86400.0
 
 UNTITLED: Final = "Untitled"
 
-_ADDRESS: Final = re.compile(r"(https?://)(?:[^/\s\"'@]*@)?([^/\s\"'?#]*)[^\s\"']*")
+# Any scheme: an egress proxy's may be socks5h, with a password. Its length is bounded: the text is a stranger's.
+_ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,19}://)(?:[^/\s\"'?#]*@)?([^/\s\"'?#]*)[^\s\"']*")
 _THUMBNAIL: Final = re.compile(r"https://[a-z0-9]+\.(?:ytimg|ggpht)\.com/[A-Za-z0-9_./%?&=;:,+~-]*", re.ASCII)
 # Zero-width joiner and non-joiner carry meaning (emoji, Persian, Indic); every other format character goes.
 _JOINERS: Final = "\u200c\u200d"

@@ -46,20 +46,22 @@ _X32_BIT: Final = 0x40000000
 
 # Network, and the calls by which a process reaches into another one or around the filter: socket, connect, accept,
 # sendto, recvfrom, sendmsg, recvmsg, bind, listen, socketpair, ptrace, kill, tkill, accept4, recvmmsg, sendmmsg,
-# process_vm_readv, process_vm_writev, bpf, userfaultfd, pidfd_send_signal, io_uring_*, pidfd_open, pidfd_getfd.
+# process_vm_readv, process_vm_writev, bpf, userfaultfd, pidfd_send_signal, io_uring_*, pidfd_open, pidfd_getfd,
+# rt_sigqueueinfo, rt_tgsigqueueinfo. Not tgkill: abort() is a tgkill to the own process, and a tool that gives up by it
+# must end with SIGABRT at once; what another process may be sent by it needs its thread's number and is one signal.
 _REFUSED_CALLS: Final[dict[str, tuple[int, tuple[int, ...]]]] = {
     "x86_64": (
         0xC000003E,
         (
             *(41, 42, 43, 44, 45, 46, 47, 49, 50, 53, 101, 62, 200, 288, 299, 307, 310, 311, 321, 323),
-            *(424, 425, 426, 427, 434, 438),
+            *(424, 425, 426, 427, 434, 438, 129, 297),
         ),
     ),
     "aarch64": (
         0xC00000B7,
         (
             *(198, 203, 202, 206, 207, 211, 212, 200, 201, 199, 117, 129, 130, 242, 243, 269, 270, 271, 280, 282),
-            *(424, 425, 426, 427, 434, 438),
+            *(424, 425, 426, 427, 434, 438, 138, 240),
         ),
     ),
 }
@@ -72,6 +74,8 @@ class Kernel:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
         self._filter = _network_filter(platform.machine())
+        self.takes_filters = False
+        """Set by whoever has asked. Then no tool that is to be without network starts with it."""
 
     def yield_to_other_sessions(self) -> None:
         """Let this process's session, which it leads, give way to every other one (autogroup niceness, sched(7)).
@@ -88,7 +92,11 @@ class Kernel:
         self._prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
     def raise_walls(self, walls: Walls, parent: int) -> None:
-        """Put up the walls in this process, a fresh child of `parent`. Ends it if the parent is gone already."""
+        """Put up the walls in this process, a fresh child of `parent`. Ends it if the parent is gone already.
+
+        Raises:
+            OSError: a wall does not stand; nothing may run here.
+        """
         os.setpgid(0, 0)
         self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
@@ -111,7 +119,16 @@ class Kernel:
                 os.sched_setaffinity(0, {walls.core})
         _write("/proc/self/oom_score_adj", OOM_SCORE_ADJUSTMENT)
         if not walls.network:
-            self.refuse_network()
+            self.leave_network()
+
+    def leave_network(self) -> None:
+        """Wall this process off from the network, where the kernel takes filters.
+
+        Raises:
+            OSError: it takes them, and did not take this one.
+        """
+        if not self.refuse_network() and self.takes_filters:
+            raise OSError(errno.EPERM, "the network cannot be walled off")
 
     def refuse_network(self) -> bool:
         """Install the seccomp filter; it is inherited by every descendant. False where the kernel has none."""

@@ -14,6 +14,7 @@ import errno
 import io
 import os
 import re
+import socket
 import subprocess
 import sys
 import traceback
@@ -37,6 +38,8 @@ from yt_dlp.networking._urllib import UrllibRH
 from yt_dlp.networking.exceptions import RequestError
 from yt_dlp.utils import ContentTooShortError, DownloadError, YoutubeDLError
 
+from ytmp3.converter.addresses import is_public
+from ytmp3.converter.answers import BoundedAnswers
 from ytmp3.converter.cover import rehearse_cover, square_cover
 from ytmp3.converter.metadata import clean_metadata, clean_text, without_queries
 from ytmp3.converter.protocol import (
@@ -163,6 +166,9 @@ class Youtube:
             # What the JavaScript runtime wants to write goes with the scratch folder.
             os.environ["HOME"] = os.environ["TMPDIR"] = extraction.scratch
             os.chdir(extraction.scratch)
+            if self._preload.egress_proxy is None:
+                # A proxy resolves names itself, and its own address is the operator's choice.
+                socket.getaddrinfo = public_only(socket.getaddrinfo)
             fetch = _Fetch(self._downloader, extraction, say)
             fetch.run()
             fetch.make_cover(leave_network)
@@ -221,6 +227,7 @@ class _Downloader(YoutubeDL):  # type: ignore[misc]
         def make_guarded_opener(**settings: Any) -> urllib.request.OpenerDirector:
             opener: urllib.request.OpenerDirector = make_opener(**settings)
             opener.add_handler(_YoutubeOnly())
+            opener.add_handler(BoundedAnswers())
             return opener
 
         handler._create_instance = make_guarded_opener
@@ -248,6 +255,21 @@ def is_youtube_address(url: str) -> bool:
         and parts.port in {None, 443}
         and any(host == known or host.endswith(f".{known}") for known in HOSTS)
     )
+
+
+def public_only(resolve: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+    """Return `resolve` without the addresses that are not out on the Internet, whoever answers for a name.
+
+    yt-dlp asks once for each connection, and connects to what this returns: there is no second answer to slip in.
+    """
+
+    def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> list[Any]:
+        answers = [answer for answer in resolve(host, *arguments, **options) if is_public(answer[4][0])]
+        if not answers:
+            raise socket.gaierror(socket.EAI_NONAME, "name resolution gave no public address")
+        return answers
+
+    return getaddrinfo
 
 
 class _Rehearsal(_Downloader):
@@ -296,8 +318,8 @@ class _Fetch:
         """Make the cover, if there is a thumbnail to make it of. Whatever goes wrong, there is none then."""
         if self._thumbnail is None:
             return
-        leave_network()
         with contextlib.suppress(Exception):
+            leave_network()
             picture, letterboxed = self._thumbnail
             (Path(self._task.scratch) / COVER_NAME).write_bytes(square_cover(picture, letterboxed=letterboxed))
             self._say(Cover(name=COVER_NAME))

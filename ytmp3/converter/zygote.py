@@ -118,14 +118,32 @@ class Zygote:
         # Also done by the child itself: whoever comes first, the group exists before anyone signals it.
         with contextlib.suppress(PermissionError, ProcessLookupError):
             os.setpgid(pid, pid)
+        try:
+            self._follow(request.child, pid)
+        except OSError as error:
+            # No descriptor is left to learn of its end by. It has just begun and is killed: the wait is over at once.
+            _kill_group(pid)
+            os.waitpid(pid, 0)
+            self._orphans_left = True
+            self._say(Refused(child=request.child, reason=os.strerror(error.errno or 0)))
+            return
         self._children[request.child] = pid
-        self._selector.register(os.pidfd_open(pid), selectors.EVENT_READ, request.child)
         self._say(Started(child=request.child, pid=pid))
+
+    def _follow(self, child: int, pid: int) -> None:
+        pidfd = os.pidfd_open(pid)
+        try:
+            self._selector.register(pidfd, selectors.EVENT_READ, child)
+        except OSError:
+            os.close(pidfd)
+            raise
 
     def _become(self, request: ForkYoutube | Execute, descriptors: list[int]) -> NoReturn:
         """Run in the forked child; never returns into the zygote's loop."""
         status = TOOL_NOT_STARTED
         try:
+            # What goes wrong from here on is said where the tool's own complaints are read.
+            os.dup2(descriptors[2] if isinstance(request, Execute) else descriptors[0], 2)
             self._kernel.raise_walls(request.walls, self._pid)
             if isinstance(request, Execute):
                 _arrange(descriptors)
@@ -135,9 +153,9 @@ class Zygote:
                 os.execve(request.argv[0], request.argv, request.environment)  # noqa: S606  no shell is the point
             log, news = descriptors
             _arrange([os.open(os.devnull, os.O_RDONLY), log, log, news])
-            status = self._youtube.run(request.extraction, STATUS_DESCRIPTOR, self._kernel.refuse_network)
+            status = self._youtube.run(request.extraction, STATUS_DESCRIPTOR, self._kernel.leave_network)
         except OSError as error:
-            os.write(2, f"not started: {os.strerror(error.errno or 0)}\n".encode())
+            os.write(2, f"not started: {error.strerror}\n".encode())
         finally:
             # Not sys.exit: nothing of the zygote's may be finalised here.
             os._exit(status)
@@ -226,8 +244,9 @@ def main() -> None:
     kernel = Kernel()
     kernel.adopt_orphans()
     kernel.yield_to_other_sessions()
+    kernel.takes_filters = _network_walls_stand(kernel)
     youtube = Youtube(preload)
-    ready = youtube.ready(network_walls=_network_walls_stand(kernel))
+    ready = youtube.ready(network_walls=kernel.takes_filters)
     # What is in memory now stays shared with every child: the collector must not touch (and so copy) it.
     gc.collect()
     gc.freeze()

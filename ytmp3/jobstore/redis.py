@@ -18,7 +18,7 @@ from redis.exceptions import ResponseError
 
 from ytmp3.errors import FailureCode, LeaseLost, StoreFull, StoreUnusable
 from ytmp3.job import Conversion, Lease, Metadata, Ticket, Track
-from ytmp3.jobstore import Beat, Counts, Policy, Submission, Submitted
+from ytmp3.jobstore import JOBS_AT_ONCE, Beat, Counts, Policy, Submission, Submitted
 from ytmp3.jobstore.records import conversion_id_of, counts_of, outcome_of
 from ytmp3.jobstore.redis_link import HANDLER_SECONDS, WORKER_SECONDS, Argument, RedisLink, RedisSettings, Reply, pack
 from ytmp3.jobstore.redis_records import (
@@ -163,11 +163,20 @@ class RedisJobStore:
         await self._work("forget", conversion_id, conversion_id)
 
     async def expire(self, limit: int) -> list[str | None]:
-        """See the Protocol. One round trip when nothing has expired, two when something has."""
+        """See the Protocol. One round trip when nothing has expired, two and more when something has."""
         _, roots = await self._reached(self._earliest_expiry)
-        shares = {root: (max(1, limit // len(roots)),) for root in roots[:limit]}
-        replies = await self._work_on_shards("expire", shares)
-        return [None if file_name is None else file_name.decode() for shard in replies for file_name in shard]
+        left = {root: max(1, limit // len(roots)) for root in roots[:limit]}
+        removed: list[str | None] = []
+        while left:
+            room = max(1, JOBS_AT_ONCE // len(left))
+            shares = {root: (conversions, room) for root, conversions in left.items()}
+            replies = await self._work_on_shards("expire", shares)
+            for root, (has_more, file_names) in zip(shares, replies, strict=True):
+                removed += [None if file_name is None else file_name.decode() for file_name in file_names]
+                left[root] -= len(file_names)
+                if not has_more:
+                    del left[root]
+        return removed
 
     async def known_files(self, file_names: Sequence[str]) -> frozenset[str]:
         known: set[str] = set()

@@ -152,7 +152,14 @@ class SqliteJobStore:
         await self._run(lambda ledger: ledger.forget(conversion_id))
 
     async def expire(self, limit: int) -> list[str | None]:
-        return await self._run(lambda ledger: ledger.expire(limit))
+        removed: list[str | None] = []
+        has_more = True
+        while has_more:
+            # A transaction each: others have their turn in between.
+            left = limit - len(removed)
+            file_names, has_more = await self._run(lambda ledger, left=left: ledger.expire(left))  # type: ignore[misc]
+            removed += file_names
+        return removed
 
     async def known_files(self, file_names: Sequence[str]) -> frozenset[str]:
         known: set[str] = set()

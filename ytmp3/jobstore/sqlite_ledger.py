@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from ytmp3 import job as model
 from ytmp3.errors import FailureCode, LeaseLost
 from ytmp3.job import LIVE, Conversion, Event, Job, Lease, Metadata, State, Ticket, Track
-from ytmp3.jobstore import Beat, Policy, Submission, Submitted
+from ytmp3.jobstore import JOBS_AT_ONCE, Beat, Policy, Submission, Submitted
 from ytmp3.jobstore.records import (
     Unknown,
     decode_conversion,
@@ -172,17 +172,31 @@ class Ledger:
         if row is not None and row.conversion.state is State.DONE:
             self._save(with_changes(row, serving=False), row.conversion)
 
-    def expire(self, limit: int) -> list[str | None]:
-        file_names = []
+    def expire(self, limit: int) -> tuple[list[str | None], bool]:
+        """Return what is gone, and whether jobs may be left of a conversion that is not."""
+        file_names: list[str | None] = []
+        room = JOBS_AT_ONCE
         for row in self._rows("expires_at <= ? ORDER BY expires_at LIMIT ?", (self.clock(), limit)):
-            self.connection.execute("DELETE FROM jobs WHERE serial = ?", (row.serial,))
+            left = self._remove_jobs(row, room)
+            room -= row.jobs - left.jobs
+            if room == 0:
+                self._save(left, row.conversion)
+                return file_names, True
             self.connection.execute("DELETE FROM conversions WHERE serial = ?", (row.serial,))
             self.changed.add(row.conversion.conversion_id)
-            self._tally(row.conversion.state, -row.riders)
-            self._tally(State.CANCELLED, row.riders - row.jobs)
             track = row.conversion.track
             file_names.append(None if track is None else track.file_name)
-        return file_names
+        return file_names, False
+
+    def _remove_jobs(self, row: _Row, limit: int) -> _Row:
+        some = "SELECT job_id FROM jobs WHERE serial = ? LIMIT ?"
+        query = f"DELETE FROM jobs WHERE job_id IN ({some}) RETURNING job_id, record"  # noqa: S608 - a constant
+        records = self.connection.execute(query, (row.serial, limit)).fetchall()
+        self.changed.update(job_id for job_id, _ in records)
+        riders = sum(decode_job(record).cancelled_at is None for _, record in records)
+        self._tally(row.conversion.state, -riders)
+        self._tally(State.CANCELLED, riders - len(records))
+        return with_changes(row, riders=row.riders - riders, jobs=row.jobs - len(records))
 
     def occupy(self) -> None:
         """Take more space than a submission does, under a name that is no job's."""

@@ -1,0 +1,106 @@
+"""What a hostile upstream answers instead of a page, or of nothing at all (A138, A143, A149)."""
+
+import asyncio
+import dataclasses
+import gzip
+import socket
+import struct
+import zlib
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.fake_youtube import ODD_FIELDS, Kind, Spawned, video_id
+from tests.process.converting import rig
+from ytmp3.converter.answers import MAX_ANSWER_BYTES, TooMuchError, unpack
+from ytmp3.errors import ConversionError, FailureCode
+
+
+async def test_odd_fields_write_nothing_outside_and_stop_nothing(youtube: Spawned, tmp_path: Path) -> None:
+    (tmp_path / "rig").mkdir()
+    async with rig(youtube, tmp_path / "rig") as own:
+        ids = [video_id(Kind.ODD_FIELDS, number) for number in range(len(ODD_FIELDS))]
+        ends = await asyncio.gather(*map(own.convert, ids), return_exceptions=True)
+        assert [path.name for path in tmp_path.iterdir()] == ["rig"]
+        scratches = {f"scratch-{number + 1}" for number in range(len(ids))}
+        assert {path.name for path in own.folder.iterdir()} == scratches
+        assert not list(tmp_path.rglob("*outside*"))
+        names = {path.name for scratch in own.folder.iterdir() for path in scratch.iterdir()}
+        assert names <= {"spool-1", "spool-2", "thumbnail", "encoded.mp3", "track.mp3"}
+    codes = {end.code for end in ends if isinstance(end, ConversionError)}
+    assert codes <= {FailureCode.UPSTREAM_ERROR, FailureCode.BOT_CHECK, FailureCode.NO_AUDIO}
+    assert len(ends) - sum(isinstance(end, BaseException) for end in ends) >= 8
+
+
+@pytest.mark.parametrize(
+    ("packing", "pack"),
+    [
+        ("gzip", gzip.compress),
+        ("deflate", zlib.compress),
+        ("deflate", lambda content: zlib.compress(content, wbits=-15)),
+    ],
+)
+def test_an_answer_unpacks_to_the_bound_and_not_a_byte_further(packing: str, pack: Callable[[bytes], bytes]) -> None:
+    assert unpack(pack(b"a page"), packing) == b"a page"
+    assert unpack(b"", packing) == b""
+    assert len(unpack(pack(b" " * MAX_ANSWER_BYTES), packing)) == MAX_ANSWER_BYTES
+    with pytest.raises(TooMuchError):
+        unpack(pack(b" " * (MAX_ANSWER_BYTES + 1)), packing)
+    with pytest.raises((EOFError, zlib.error)):
+        unpack(pack(b"a page")[:-1], packing)
+    with pytest.raises((EOFError, zlib.error)):
+        unpack(b"no such thing", packing)
+
+
+def test_an_encoding_that_was_not_asked_for_is_refused() -> None:
+    with pytest.raises(EOFError):
+        unpack(b"", "br")
+
+
+async def test_an_authority_that_is_not_trusted_is_an_upstream_error(youtube: Spawned, tmp_path: Path) -> None:
+    stranger = dataclasses.replace(youtube, ca_file=None)  # type: ignore[arg-type]
+    async with rig(stranger, tmp_path) as own:
+        with pytest.raises(ConversionError, match="CERTIFICATE_VERIFY_FAILED") as failure:
+            await own.convert(video_id(Kind.SHORT))
+    assert failure.value.code is FailureCode.UPSTREAM_ERROR
+
+
+async def resetting(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    connection = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def garbling(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+    await reader.read(1)
+    writer.write(b"no TLS at all" * 9)
+    writer.close()
+
+
+@pytest.mark.parametrize(("behave", "reason"), [(resetting, "reset by peer"), (garbling, "SSL")])
+async def test_a_connection_that_breaks_is_an_upstream_error(
+    youtube: Spawned,
+    tmp_path: Path,
+    behave: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    reason: str,
+) -> None:
+    server = await asyncio.start_server(behave, "127.0.0.1", 0)
+    with closing(server):
+        proxy_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with rig(dataclasses.replace(youtube, proxy_url=proxy_url), tmp_path) as own:
+            with pytest.raises(ConversionError, match=reason) as failure:
+                await own.convert(video_id(Kind.SHORT))
+    assert failure.value.code is FailureCode.UPSTREAM_ERROR
+
+
+@pytest.mark.parametrize("kind", [Kind.HUGE_ANSWER, Kind.BOMB])
+async def test_an_answer_without_end_is_read_to_the_bound(youtube: Spawned, tmp_path: Path, kind: Kind) -> None:
+    """Read or unpacked whole, each of them costs 3 s and up to a gigabyte of memory."""
+    async with rig(youtube, tmp_path) as own:
+        with pytest.raises(ConversionError, match=f"an answer of more than {MAX_ANSWER_BYTES} bytes") as failure:
+            await own.convert(video_id(kind, 1))
+    assert failure.value.code is FailureCode.UPSTREAM_ERROR
