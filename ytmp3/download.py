@@ -23,6 +23,10 @@ PIECE_BYTES: Final = 256 * 1024
 STALL_SECONDS: Final = 60.0
 """A reader that does not take a piece in this time (4 kB/s) is cut: it holds a descriptor (goal H06)."""
 
+_JUDGED_BY_NGINX: Final = frozenset({hdrs.IF_MATCH, hdrs.IF_UNMODIFIED_SINCE})
+"""nginx judges these once more: If-Match before it knows our tag, and a date that is none (to be ignored, RFC 9110,
+section 13.1.4) as one long past. It would answer 412 to what is right."""
+
 
 def entity_of(track: Track) -> Entity:
     """Return the track as HTTP sees it: the tag is the content's hash, so it is the same on every instance."""
@@ -85,8 +89,7 @@ class Sender:
         headers[hdrs.CONTENT_TYPE] = "audio/mpeg"
         headers[hdrs.CONTENT_DISPOSITION] = content_disposition(metadata.title)
         file = await asyncio.to_thread(_open, self._path_of(track.file_name), track.size_bytes)
-        # nginx would judge If-Match once more, before it knows our tag, and answer 412 to the right one.
-        if self._accel_prefix and hdrs.IF_MATCH not in request.headers:
+        if self._accel_prefix and not request.headers.keys() & _JUDGED_BY_NGINX:
             os.close(file)
             headers["X-Accel-Redirect"] = self._accel_prefix + track.file_name
             return web.Response(headers=headers)
@@ -126,13 +129,17 @@ class Sender:
                 piece = min(PIECE_BYTES, count)
                 try:
                     async with asyncio.timeout(STALL_SECONDS):
-                        await loop.sendfile(request.transport, source, offset, piece)
+                        sent = await loop.sendfile(request.transport, source, offset, piece)
                 except TimeoutError:
                     request.transport.abort()
                     raise ConnectionResetError("the reader stalled") from None
-                self._count_bytes(piece)
-                offset += piece
-                count -= piece
+                self._count_bytes(sent)
+                if sent < piece:
+                    # On a connection that stays, the next answer would be taken for the missing bytes.
+                    request.transport.abort()
+                    raise ConnectionResetError("the file was cut short")
+                offset += sent
+                count -= sent
 
 
 def _open(path: Path, size_bytes: int) -> int:
