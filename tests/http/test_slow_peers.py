@@ -125,6 +125,38 @@ async def test_the_201st_reader_is_told_to_come_back_and_stalled_ones_are_cut(
         assert await response.read() == body_of(VIDEO, TRACK_BYTES)
 
 
+async def test_one_client_has_no_more_transfers_at_once_than_its_own(tmp_path: Path) -> None:
+    """H06, also without nginx in front."""
+    settings = {"CLIENT_MAX_DOWNLOADS": "3", "TRUSTED_PROXIES": "127.0.0.0/8"}
+    async with stand(tmp_path / "data", **settings) as service:
+        service.converter.size_bytes = TRACK_BYTES
+        job = await service.ended((await service.submit(VIDEO))["job_id"])
+        path, sender = job["download_url"], service.service.sender
+        async with deaf_peers(service, 3) as peers:
+            for peer in peers:
+                await asyncio.get_running_loop().sock_sendall(peer, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            async with asyncio.timeout(10):
+                while sender.active < 3:
+                    await asyncio.sleep(0.01)
+            headers = await problem(service, "GET", path, 429, "client_quota")
+            assert int(headers["Retry-After"]) >= 1
+            async with service.client.head(service.url + path) as response:
+                assert response.status == 200
+            # Another one is not refused, and leaves nothing behind.
+            other = {"X-Forwarded-For": "192.0.2.9"}
+            async with service.client.get(service.url + path, headers=other) as response:
+                assert await response.read() == body_of(VIDEO, TRACK_BYTES)
+            async with asyncio.timeout(5):
+                while sender.transfers != {"addr:127.0.0.1": 3}:
+                    await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            while sender.active:
+                await asyncio.sleep(0.01)
+        assert not sender.transfers
+        async with service.client.get(service.url + path) as response:
+            assert response.status == 200
+
+
 async def test_a_slow_reader_that_does_read_is_not_cut(
     long_track: tuple[Stand, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
