@@ -2,6 +2,7 @@
 
 import hashlib
 import ipaddress
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from ytmp3.identity import (
     KEY_BYTES,
     KEY_PREFIX,
+    MAX_HOPS,
     ApiKey,
     Client,
     KeyFileError,
@@ -55,6 +57,10 @@ HEX = digest_of(SECRET).hex()
         ("10.0.0.1", ["unknown"], "10.0.0.1"),
         ("10.0.0.1", ["1.2.3.4,"], "10.0.0.1"),
         ("10.0.0.1", ["0x7f.1"], "10.0.0.1"),
+        # a chain of proxies has an end
+        ("10.0.0.1", ["1.2.3.4, " + ", ".join(f"10.0.0.{n}" for n in range(2, 2 + MAX_HOPS - 1))], "1.2.3.4"),
+        ("10.0.0.1", ["1.2.3.4, " + ", ".join(f"10.0.0.{n}" for n in range(2, 2 + MAX_HOPS))], "10.0.0.2"),
+        ("10.0.0.1", ["1.2.3.4", *(f"10.0.0.{n}" for n in range(2, 2 + MAX_HOPS))], "10.0.0.2"),
         # one subscriber has a whole /64
         ("2001:db8:1:2:3:4:5:6", [], "2001:db8:1:2::/64"),
         ("2001:db8:1:2:ffff::1", [], "2001:db8:1:2::/64"),
@@ -98,6 +104,14 @@ def test_no_header_moves_a_client_behind_a_proxy(invented: list[str]) -> None:
     assert client_address("10.0.0.1", [*invented, "203.0.113.9"], PROXIES) == "203.0.113.9"
     joined = ", ".join([*invented, "203.0.113.9", "10.0.0.2"])
     assert client_address("10.0.0.1", [joined], PROXIES) == "203.0.113.9"
+
+
+def test_half_a_megabyte_of_hops_is_read_from_the_right_and_no_further() -> None:
+    header = [", ".join(["192.0.2.1"] * 750)] * 64
+    began_at = time.process_time()
+    for _ in range(1000):
+        assert client_address("10.0.0.1", header, PROXIES) == "192.0.2.1"
+    assert time.process_time() - began_at < 1.0
 
 
 @given(st.ip_addresses(v=6))
