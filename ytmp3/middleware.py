@@ -26,7 +26,7 @@ from ytmp3 import logs, problem
 from ytmp3.errors import MethodNotAllowed, RateLimited, RequestError, Unauthorized
 from ytmp3.identity import ApiKey, Client, Network, client_address, find_key, is_trusted, presented_secret
 from ytmp3.metrics import Metrics
-from ytmp3.ratelimit import TokenBuckets, Turns
+from ytmp3.ratelimit import TokenBuckets
 
 log = logging.getLogger(__name__)
 
@@ -227,7 +227,6 @@ class Gate:
     ) -> None:
         self._keys = keys
         self._limits = limits
-        self._turns = Turns(rate_per_second=limits.all.rate_per_second)
         self._trusted = trusted_proxies
         self._chance = chance
         self._clock = clock
@@ -245,8 +244,20 @@ class Gate:
         )
 
     def guard(self, handler: Handler) -> Handler:
-        """Return the handler behind identity and limits."""
-        admitted: Handler = self._decorate(handler)
+        """Return the handler behind identity and limits.
+
+        A request takes a token of its client's and one of the bucket over all, or none: who is refused by the one must
+        not have paid the other, or coming back as told would not be enough. Nothing is awaited between look and take.
+        """
+
+        async def charged(request: web.Request) -> web.StreamResponse:
+            client = request[CLIENT]
+            buckets = self._limits.of(client)
+            if buckets is not None:
+                buckets.take(client.owner, self._clock())
+            return await handler(request)
+
+        admitted: Handler = self._decorate(charged)
 
         async def guarded(request: web.Request) -> web.StreamResponse:
             client = request[CLIENT] = self.identify(request)
@@ -305,15 +316,12 @@ class Gate:
         return Client(owner="addr:" + client_address(peer, forwarded, self._trusted))
 
     def _check_client(self, client: Client) -> None:
-        buckets = self._limits.of(client)
-        if buckets is not None and not buckets.take(client.owner, self._clock()):
-            # Chance, so that one client's many requests do not come back as one.
-            _refuse(buckets.peek(client.owner, self._clock()).wait_seconds + self._chance())
+        buckets, now = self._limits.of(client), self._clock()
+        if buckets is not None and not buckets.has_token(client.owner, now):
+            _refuse(buckets.turn(client.owner, now, chance=self._chance()))
 
     def _refuse_all(self, request: web.Request, exceeded: RateLimitExceeded) -> NoReturn:
-        now = self._clock()
-        wait_seconds = self._limits.all.peek(_ALL_KEY, now).wait_seconds
-        _refuse(self._turns.take(now, earliest_seconds=wait_seconds, chance=self._chance()))
+        _refuse(self._limits.all.turn(_ALL_KEY, self._clock(), chance=self._chance()))
 
 
 def _refuse(wait_seconds: float) -> NoReturn:
