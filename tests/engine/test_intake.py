@@ -161,6 +161,24 @@ async def test_a_client_has_no_more_unfinished_than_its_quota(tmp_path: Path) ->
         await now.submit(video(4))
 
 
+async def test_whoever_is_over_its_quota_is_told_when_its_own_may_have_ended(tmp_path: Path) -> None:
+    async with engine(tmp_path, workers=1, client_max_jobs=1) as now:
+        for _ in range(100):
+            now.pool.pace.ended(30.0, 0.0)  # many at once: for the queue there is a slot every moment
+        await busy(now)
+        await now.submit(video(1), Client(owner="addr:198.51.100.1"))
+        await now.submit(video(2), OTHER)
+        for client, seconds in ((SOMEONE, 30), (OTHER, 90)):  # one is running, the other's is the second to come
+            told = set()
+            for number in range(50):
+                with pytest.raises(ClientQuota) as refused:
+                    await now.submit(video(3 + number), client)
+                told.add(refused.value.retry_after_seconds or 0)
+            assert seconds <= min(told)
+            assert max(told) <= 2 * seconds
+            assert len(told) > 10
+
+
 async def test_a_burst_does_not_slip_past_the_quota(tmp_path: Path) -> None:
     async with engine(tmp_path, workers=1, capacity=100, client_max_jobs=5) as now:
         await busy(now)
