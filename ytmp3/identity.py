@@ -75,9 +75,12 @@ def parse_keys(text: str) -> tuple[ApiKey, ...]:
         words = line.split("#", 1)[0].split()
         if words:
             try:
-                keys.append(_parse_key(words))
+                key = _parse_key(words)
             except (ValueError, KeyError):
                 raise KeyFileError(f"line {number}: expected NAME SHA256-HEX [requests_per_second=N ...]") from None
+            if key.burst is not None and key.requests_per_second is None:
+                raise KeyFileError(f"line {number}: burst= needs requests_per_second= beside it")
+            keys.append(key)
     if not keys:
         raise KeyFileError("no key in it: nobody could use the service")
     return tuple(keys)

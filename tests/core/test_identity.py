@@ -182,6 +182,11 @@ def test_a_bad_line_is_named_and_not_shown(line: str) -> None:
     assert "alice" not in str(caught.value)
 
 
+def test_a_bucket_that_nothing_fills_is_refused() -> None:
+    with pytest.raises(KeyFileError, match=r"^line 2: burst= needs requests_per_second= beside it$"):
+        parse_keys(f"bob {HEX}\nalice {HEX} burst=10 max_jobs=3\n")
+
+
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing yet\n"])
 def test_a_file_without_keys_would_lock_everybody_out(text: str) -> None:
     with pytest.raises(KeyFileError, match="no key in it"):
