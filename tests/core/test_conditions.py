@@ -188,6 +188,27 @@ def test_all_three_forms_of_a_date_mean_greenwich_wherever_the_server_is(
         time.tzset()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sun, 06 Nov 1994 08:49:37 +0000", "Sun, 06 Nov 1994 09:49:37 +0100", "Sun, 06 Nov 1994 08:49:37",
+        "Sun, 06 Nov 1994 08:49:37 UTC", "Sun, 06 Nov 1994 08:49:37 EST", "Sun, 06 Nov 1994 08:49:37 -0000",
+        "06 Nov 1994 08:49:37 GMT", "Sun, 6 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 94 08:49:37 GMT",
+        "Sun, 06 Nov 1994 08:49 GMT", "sun, 06 nov 1994 08:49:37 gmt", "Sun,06 Nov 1994 08:49:37 GMT",
+        "Sun, 06 Nov 1994 08:49:37 GMT ", "Sun, 06 Nov 1994 08:49:37 GMT, x", "Sun, 06-Nov-1994 08:49:37 GMT",
+        "Sunday, 06-Nov-1994 08:49:37 GMT", "Sun Nov 6 08:49:37 1994", "Sun Nov  6 08:49:37 1994 GMT",
+        "Sun, 31 Feb 1994 08:49:37 GMT", "Sun, 06 Nov 1994 24:49:37 GMT",
+        "1994-11-06T08:49:37Z", "784111777", "Sun, 0\u0666 Nov 1994 08:49:37 GMT",
+    ],
+)  # fmt: skip
+def test_what_is_no_http_date_is_ignored(text: str) -> None:
+    for modified_at in (0, 784_111_777, 2**31):
+        track = Entity(etag=ETAG, modified_at=modified_at, size_bytes=SIZE)
+        assert judge(track, Conditions(if_modified_since=text), is_get=True) == Whole()
+        assert judge(track, Conditions(if_unmodified_since=text), is_get=True) == Whole()
+        assert judge(track, Conditions(if_range=text, ranges=("bytes=0-9",)), is_get=True) == Whole()
+
+
 def model(content: bytes, ranges: list[str], if_range: str | None) -> tuple[int, bytes]:
     """The answer as slices of the content."""
     if len(ranges) != 1 or if_range not in {None, ETAG, http_date(MODIFIED)}:
