@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.factor import FUZZ_FACTOR
 from ytmp3.identity import (
     KEY_BYTES,
     KEY_PREFIX,
@@ -91,14 +92,14 @@ hops = st.one_of(
 
 
 @given(st.lists(st.lists(hops, max_size=4).map(", ".join), max_size=3))
-@settings(max_examples=300)
+@settings(max_examples=300 * FUZZ_FACTOR)
 def test_no_header_moves_a_client_that_comes_directly(forwarded_for: list[str]) -> None:
     assert client_address("198.51.100.7", forwarded_for, PROXIES) == "198.51.100.7"
     assert client_address("198.51.100.7", forwarded_for, ()) == "198.51.100.7"
 
 
 @given(st.lists(st.lists(hops, max_size=4).map(", ".join), max_size=3))
-@settings(max_examples=300)
+@settings(max_examples=300 * FUZZ_FACTOR)
 def test_no_header_moves_a_client_behind_a_proxy(invented: list[str]) -> None:
     # What nginx appends is right-most; whatever the client wrote is to the left of it.
     assert client_address("10.0.0.1", [*invented, "203.0.113.9"], PROXIES) == "203.0.113.9"

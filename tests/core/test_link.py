@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.factor import FUZZ_FACTOR
 from ytmp3.errors import NotAVideo, RequestError, UnsupportedUrl
 from ytmp3.job import Quality, conversion_key
 from ytmp3.link import MAX_LINK_CHARACTERS, canonical_link, parse_video_id
@@ -317,7 +318,7 @@ def test_only_the_eleven_characters_go_on(video_id: str, form: str, noise: str) 
 
 
 @given(st.text())
-@settings(max_examples=300)
+@settings(max_examples=300 * FUZZ_FACTOR)
 def test_no_text_raises_anything_but_the_two_refusals(text: str) -> None:
     _parse_any(text)
 
@@ -335,7 +336,7 @@ def test_no_text_raises_anything_but_the_two_refusals(text: str) -> None:
         max_size=12,
     )
 )  # fmt: skip
-@settings(max_examples=400)
+@settings(max_examples=400 * FUZZ_FACTOR)
 def test_no_heap_of_the_pieces_of_links_raises_anything_else(pieces: list[str]) -> None:
     _parse_any("".join(pieces))
 
