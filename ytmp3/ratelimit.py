@@ -11,7 +11,7 @@ from typing import Final
 from msgspec import Struct
 
 MAX_KEYS: Final = 50_000
-"""About 10 MB at worst. Only a bucket that is full again is forgotten, which changes nothing for its key."""
+"""21 MB at worst, if each was refused. Only a bucket that is full again is forgotten: that changes nothing for its key."""
 
 
 RETURNING_SHARE: Final = 0.5

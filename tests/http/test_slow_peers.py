@@ -1,11 +1,13 @@
 """Peers that hold on: silent, dripping, reading nothing. Each is let go in time, nobody else notices (H05 to H07)."""
 
 import asyncio
+import random
 import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -191,22 +193,31 @@ async def test_a_thousand_requests_and_no_read_do_not_hold_a_connection(
 
 
 async def test_a_resume_never_mixes_two_files(tmp_path: Path) -> None:
-    """H02: the track is lost and made anew, with other content, between the halves of a download."""
+    """H02: 400 times the track is lost and made anew, with other content, between the parts of a download."""
+    chance = random.Random(2)
+
+    async def made(service: Stand, size: int) -> dict[str, dict[str, Any]]:
+        """Have a track of this size made of each video, where there is none."""
+        for file in (service.data_dir / "tracks").glob("*.mp3"):
+            file.unlink()
+        service.converter.size_bytes = size
+        jobs = await asyncio.gather(*(service.submit(video) for video in videos))
+        return dict(zip(videos, await asyncio.gather(*(service.ended(job["job_id"]) for job in jobs)), strict=True))
+
+    async def resume(service: Stand, video: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+        resume = {"Range": f"bytes={chance.randrange(size)}-", "If-Range": f'"{old["file"]["sha256"]}"'}
+        async with service.client.get(service.url + old["download_url"], headers=resume) as response:
+            assert response.status == 410
+        async with service.client.get(service.url + new["download_url"], headers=resume) as response:
+            assert (response.status, await response.read()) == (200, body_of(video, size + 1))
+            assert response.headers["ETag"] != resume["If-Range"]
+        resume["If-Range"] = f'"{new["file"]["sha256"]}"'
+        async with service.client.get(service.url + new["download_url"], headers=resume) as response:
+            assert response.status == 206
+            assert body_of(video, size + 1).endswith(await response.read())
+
+    videos = [f"video{number:06d}" for number in range(80)]
     async with stand(tmp_path / "data") as service:
-        for size in range(10_000, 10_040):
-            service.converter.size_bytes = size
-            job = await service.ended((await service.submit(VIDEO))["job_id"])
-            async with service.client.get(service.url + job["download_url"]) as response:
-                etag, half = response.headers["ETag"], (await response.read())[: size // 2]
-            for file in (service.data_dir / "tracks").glob("*.mp3"):
-                file.unlink()
-            service.converter.size_bytes = size + 1
-            again = await service.ended((await service.submit(VIDEO))["job_id"])
-            resume = {"Range": f"bytes={len(half)}-", "If-Range": etag}
-            async with service.client.get(service.url + job["download_url"], headers=resume) as response:
-                assert response.status == 410
-            async with service.client.get(service.url + again["download_url"], headers=resume) as response:
-                assert (response.status, await response.read()) == (200, body_of(VIDEO, size + 1))
-                assert response.headers["ETag"] != etag
-            for file in (service.data_dir / "tracks").glob("*.mp3"):
-                file.unlink()
+        for size in range(10_000, 10_010, 2):
+            old, new = await made(service, size), await made(service, size + 1)
+            await asyncio.gather(*(resume(service, video, old[video], new[video]) for video in videos))
