@@ -11,7 +11,8 @@ from typing import Final
 from msgspec import Struct
 
 MAX_KEYS: Final = 50_000
-"""21 MB at worst, if each was refused. Only a bucket that is full again is forgotten: that changes nothing for its key."""
+"""21 MB at worst, if each was refused. Only a bucket that is full again is forgotten: that changes nothing for its
+key."""
 
 
 RETURNING_SHARE: Final = 0.5
