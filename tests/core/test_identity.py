@@ -19,6 +19,7 @@ from ytmp3.identity import (
     client_address,
     digest_of,
     find_key,
+    is_trusted,
     key_line,
     new_secret,
     parse_keys,
@@ -80,6 +81,15 @@ def test_the_address_is_the_last_one_that_somebody_trusted_saw(
     peer: str | None, forwarded_for: list[str], expected: str
 ) -> None:
     assert client_address(peer, forwarded_for, PROXIES) == expected
+
+
+@pytest.mark.parametrize(
+    ("peer", "expected"),
+    [("10.0.0.1", True), ("::ffff:10.0.0.1", True), ("198.51.100.7", False), ("garbage", False), (None, False)],
+)
+def test_only_a_known_proxy_may_say_who_a_client_is(peer: str | None, *, expected: bool) -> None:
+    assert is_trusted(peer, PROXIES) is expected
+    assert not is_trusted(peer, ())
 
 
 hops = st.one_of(

@@ -122,6 +122,15 @@ def test_whoever_waits_as_told_is_admitted(rate: float, burst: int, start: float
     assert buckets.take("k", start + wait + TOLERANCE)
 
 
+def test_those_who_are_refused_by_one_bucket_are_told_different_times() -> None:
+    buckets = TokenBuckets(rate_per_second=2.0, burst=1)
+    assert buckets.take("k", 0.0)
+    assert [buckets.turn("k", 0.0, chance=0.0) for _ in range(4)] == [0.5, 1.5, 2.5, 3.5]
+    # Another's turns are its own.
+    assert buckets.take("other", 0.0)
+    assert buckets.turn("other", 0.0, chance=0.0) == 0.5
+
+
 def test_the_number_of_buckets_is_bounded_whoever_comes() -> None:
     buckets = TokenBuckets(rate_per_second=1.0, burst=2, max_keys=500)
     for number in range(20_000):
@@ -143,7 +152,7 @@ def test_a_million_addresses_cost_less_than_50_megabytes() -> None:
 
     tracemalloc.start()
     try:
-        for number in range(100_000):
+        for number in range(MAX_KEYS + 1000):
             come(number)
         _, most = tracemalloc.get_traced_memory()
     finally:
@@ -151,7 +160,7 @@ def test_a_million_addresses_cost_less_than_50_megabytes() -> None:
     assert len(buckets) == MAX_KEYS
     assert most < 50_000_000, most
     # Tracing takes ten times as long; there is no room for more anyway.
-    for number in range(100_000, 1_000_000):
+    for number in range(MAX_KEYS + 1000, 1_000_000):
         buckets.take(f"addr:{number}", number / 1e6)
     assert len(buckets) == MAX_KEYS
 

@@ -119,7 +119,7 @@ async def test_a_chaotic_run_tells_no_secret(youtube: Spawned, redis: Valkey, tm
         assert not [character for character in line if ord(character) < 0x20 or ord(character) == 0x7F], line
 
 
-@pytest.mark.parametrize("scheme", ["http", "https", "socks5", "socks5h"])
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
 async def test_a_proxy_that_cannot_be_reached_is_not_named_with_its_password(
     youtube: Spawned, tmp_path: Path, scheme: str
 ) -> None:
