@@ -109,7 +109,7 @@ class Api:
         is_expired = conversion.expires_at is not None and conversion.expires_at <= time.time()
         if conversion.track is None or conversion.metadata is None or is_expired:
             raise TrackGone("expired", "The track is no longer kept.")
-        return await self._rooms.sender.send(request, conversion.track, conversion.metadata)
+        return await self._rooms.sender.send(request, conversion.track, conversion.metadata, request[CLIENT].owner)
 
     async def health(self, request: web.Request) -> web.Response:
         """GET /health: readiness, from the board: nothing is asked now."""

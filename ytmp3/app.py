@@ -123,7 +123,10 @@ async def running(config: Config, make_converter: MakeConverter = Pipeline) -> A
         janitor.start()
         stack.push_async_callback(janitor.close)
         sender = Sender(
-            accel_prefix=config.accel_redirect_prefix, path_of=storage.path, count_bytes=metrics.downloaded_bytes.inc
+            accel_prefix=config.accel_redirect_prefix,
+            client_max_transfers=config.client_max_downloads,
+            path_of=storage.path,
+            count_bytes=metrics.downloaded_bytes.inc,
         )
         _register_gauges(metrics, pool, board)
         rooms = Rooms(

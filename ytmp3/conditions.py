@@ -15,6 +15,16 @@ _RANGE: Final = re.compile(
     r"bytes=[ \t]*(?:(?P<first>[0-9]+)-(?P<last>[0-9]*)|-(?P<suffix>[0-9]+))[ \t]*", re.ASCII | re.IGNORECASE
 )
 _ENTITY_TAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+_DAY: Final = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
+_LONG_DAY: Final = "(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day"
+_MONTH: Final = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+_TIME: Final = "[0-9]{2}:[0-9]{2}:[0-9]{2}"
+_HTTP_DATE: Final = re.compile(
+    f"{_DAY}, [0-9]{{2}} {_MONTH} [0-9]{{4}} {_TIME} GMT"
+    f"|{_LONG_DAY}, [0-9]{{2}}-{_MONTH}-[0-9]{{2}} {_TIME} GMT"
+    f"|{_DAY} {_MONTH} (?: [0-9]|[0-9]{{2}}) {_TIME} [0-9]{{4}}"
+)
+"""The three forms of section 5.6.7. The library reads all that ever stood in a mail, in any zone or none."""
 MAX_DIGITS: Final = 19
 """A longer number is larger than any file; int() of a very long one is slow."""
 _HUGE: Final = 10**MAX_DIGITS
@@ -129,11 +139,11 @@ def _matches(field: str, etag: str, *, weak: bool) -> bool:
 
 
 def _date(field: str | None) -> int | None:
-    if field is None:
+    if field is None or _HTTP_DATE.fullmatch(field) is None:
         return None
     try:
         moment = parsedate_to_datetime(field)
         # The asctime form names no zone: every HTTP-date is in GMT (section 5.6.7).
         return int((moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp())
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return None
+    except ValueError:
+        return None  # the 31st of February

@@ -61,6 +61,7 @@ class Config:
     client_requests_per_second: float
     client_burst_size: int
     client_max_jobs: int
+    client_max_downloads: int
     egress_proxy: str
     egress_ca_file: Path | None
     cookies_file: Path | None
@@ -423,6 +424,13 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         default="0",
         form="an integer from 0 to 1000000",
         meaning="Unfinished conversions that one client may have in this instance. 0: no limit of its own.",
+        parse=_integer(0, 1_000_000),
+    ),
+    Variable(
+        name="CLIENT_MAX_DOWNLOADS",
+        default="0",
+        form="an integer from 0 to 1000000",
+        meaning="Tracks that one client may be sent at once by this instance itself. 0: no limit of its own.",
         parse=_integer(0, 1_000_000),
     ),
     Variable(

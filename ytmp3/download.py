@@ -1,8 +1,10 @@
 """Sending a track: judged by `conditions`, then by the kernel (`sendfile`), or by nginx (`X-Accel-Redirect`)."""
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from http import HTTPStatus
@@ -12,7 +14,7 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from ytmp3.conditions import Conditions, Entity, Failed, Part, Unchanged, Unsatisfiable, Verdict, judge
-from ytmp3.errors import PreconditionFailed, RangeNotSatisfiable, TooManyDownloads, TrackGone
+from ytmp3.errors import ClientQuota, PreconditionFailed, RangeNotSatisfiable, TooManyDownloads, TrackGone
 from ytmp3.job import Metadata, Track
 from ytmp3.view import content_disposition
 
@@ -22,6 +24,10 @@ BUSY_RETRY_SECONDS: Final = 5
 PIECE_BYTES: Final = 256 * 1024
 STALL_SECONDS: Final = 60.0
 """A reader that does not take a piece in this time (4 kB/s) is cut: it holds a descriptor (goal H06)."""
+
+_JUDGED_BY_NGINX: Final = frozenset({hdrs.IF_MATCH, hdrs.IF_UNMODIFIED_SINCE})
+"""nginx judges these once more: If-Match before it knows our tag, and a date that is none (to be ignored, RFC 9110,
+section 13.1.4) as one long past. It would answer 412 to what is right."""
 
 
 def entity_of(track: Track) -> Entity:
@@ -48,23 +54,38 @@ def conditions_of(request: web.Request) -> Conditions:
 
 
 class Sender:
-    """Sends tracks from a folder. `count_bytes` hears what this process has sent itself."""
+    """Sends tracks from a folder. `count_bytes` hears what this process has sent itself.
+
+    `client_max_transfers`: of one client at once; 0: no limit of its own.
+    """
 
     def __init__(
-        self, *, accel_prefix: str, path_of: Callable[[str], Path], count_bytes: Callable[[float], None]
+        self,
+        *,
+        accel_prefix: str,
+        client_max_transfers: int,
+        path_of: Callable[[str], Path],
+        count_bytes: Callable[[float], None],
     ) -> None:
         self._accel_prefix = accel_prefix
+        self._client_max_transfers = client_max_transfers
         self._path_of = path_of
         self._count_bytes = count_bytes
-        self.active = 0
-        """Transfers under way in this process."""
+        self.transfers: Counter[str] = Counter()
+        """Those under way in this process, by client; no client is in it without one."""
 
-    async def send(self, request: web.Request, track: Track, metadata: Metadata) -> web.StreamResponse:
-        """Answer GET or HEAD for a finished track.
+    @property
+    def active(self) -> int:
+        """Transfers under way in this process."""
+        return self.transfers.total()
+
+    async def send(self, request: web.Request, track: Track, metadata: Metadata, client: str) -> web.StreamResponse:
+        """Answer GET or HEAD for a finished track. `client` is who asks.
 
         Raises:
             PreconditionFailed, RangeNotSatisfiable
             TrackGone: the file is not there, or not the one that was verified.
+            TooManyDownloads, ClientQuota
         """
         entity = entity_of(track)
         is_get = request.method == hdrs.METH_GET
@@ -85,20 +106,35 @@ class Sender:
         headers[hdrs.CONTENT_TYPE] = "audio/mpeg"
         headers[hdrs.CONTENT_DISPOSITION] = content_disposition(metadata.title)
         file = await asyncio.to_thread(_open, self._path_of(track.file_name), track.size_bytes)
-        # nginx would judge If-Match once more, before it knows our tag, and answer 412 to the right one.
-        if self._accel_prefix and hdrs.IF_MATCH not in request.headers:
+        if self._accel_prefix and not request.headers.keys() & _JUDGED_BY_NGINX:
             os.close(file)
             headers["X-Accel-Redirect"] = self._accel_prefix + track.file_name
             return web.Response(headers=headers)
-        if is_get and self.active >= MAX_TRANSFERS:
-            os.close(file)
-            raise TooManyDownloads(retry_after_seconds=BUSY_RETRY_SECONDS)
-        self.active += 1
         try:
-            return await self._send(request, file, verdict, headers, size_bytes=track.size_bytes)
+            with self._place(client) if is_get else contextlib.nullcontext():
+                return await self._send(request, file, verdict, headers, size_bytes=track.size_bytes)
         finally:
-            self.active -= 1
             os.close(file)
+
+    @contextlib.contextmanager
+    def _place(self, client: str) -> Iterator[None]:
+        """Hold a place among the transfers.
+
+        Raises:
+            TooManyDownloads, ClientQuota
+        """
+        if self._client_max_transfers and self.transfers[client] >= self._client_max_transfers:
+            raise ClientQuota(
+                "This client downloads as many tracks at once as it may.", retry_after_seconds=BUSY_RETRY_SECONDS
+            )
+        if self.active >= MAX_TRANSFERS:
+            raise TooManyDownloads(retry_after_seconds=BUSY_RETRY_SECONDS)
+        self.transfers[client] += 1
+        try:
+            yield
+        finally:
+            # Subtracting counters drops whoever is down to zero.
+            self.transfers -= Counter((client,))
 
     async def _send(
         self, request: web.Request, file: int, verdict: Verdict, headers: dict[str, str], *, size_bytes: int
@@ -126,13 +162,17 @@ class Sender:
                 piece = min(PIECE_BYTES, count)
                 try:
                     async with asyncio.timeout(STALL_SECONDS):
-                        await loop.sendfile(request.transport, source, offset, piece)
+                        sent = await loop.sendfile(request.transport, source, offset, piece)
                 except TimeoutError:
                     request.transport.abort()
                     raise ConnectionResetError("the reader stalled") from None
-                self._count_bytes(piece)
-                offset += piece
-                count -= piece
+                self._count_bytes(sent)
+                if sent < piece:
+                    # On a connection that stays, the next answer would be taken for the missing bytes.
+                    request.transport.abort()
+                    raise ConnectionResetError("the file was cut short")
+                offset += sent
+                count -= sent
 
 
 def _open(path: Path, size_bytes: int) -> int:

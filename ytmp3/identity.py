@@ -4,7 +4,8 @@ import hashlib
 import hmac
 import ipaddress
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 from msgspec import Struct
@@ -21,6 +22,8 @@ KEY_BYTES: Final = 24
 MAX_KEY_CHARACTERS: Final = 200
 IPV6_PREFIX: Final = 64
 """One subscriber has a whole /64: a limit by single address would be none."""
+MAX_HOPS: Final = 8
+"""Of `X-Forwarded-For`, from the right: no chain of proxies is longer, but a header may hold a hundred thousand."""
 
 
 class KeyFileError(Ytmp3Error):
@@ -72,9 +75,12 @@ def parse_keys(text: str) -> tuple[ApiKey, ...]:
         words = line.split("#", 1)[0].split()
         if words:
             try:
-                keys.append(_parse_key(words))
+                key = _parse_key(words)
             except (ValueError, KeyError):
                 raise KeyFileError(f"line {number}: expected NAME SHA256-HEX [requests_per_second=N ...]") from None
+            if key.burst is not None and key.requests_per_second is None:
+                raise KeyFileError(f"line {number}: burst= needs requests_per_second= beside it")
+            keys.append(key)
     if not keys:
         raise KeyFileError("no key in it: nobody could use the service")
     return tuple(keys)
@@ -129,15 +135,28 @@ def client_address(peer: str | None, forwarded_for: Sequence[str], trusted: Sequ
     address = _parse(peer)
     if address is None:
         return "unknown"
-    hops = [hop.strip() for field in forwarded_for for hop in field.split(",")]
-    while hops and any(address in network for network in trusted):
-        hop = _parse(hops.pop())
-        if hop is None:
+    for hop in islice(_from_the_right(forwarded_for), MAX_HOPS):
+        said = _parse(hop) if any(address in network for network in trusted) else None
+        if said is None:
             break
-        address = hop
+        address = said
     if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((address, IPV6_PREFIX), strict=False))
     return str(address)
+
+
+def is_trusted(peer: str | None, trusted: Sequence[Network]) -> bool:
+    """Tell whether this peer may say who a client is."""
+    address = _parse(peer)
+    return address is not None and any(address in network for network in trusted)
+
+
+def _from_the_right(fields: Sequence[str]) -> Iterator[str]:
+    for field in reversed(fields):
+        rest, comma = field, ","
+        while comma:
+            rest, comma, hop = rest.rpartition(",")
+            yield hop.strip()
 
 
 def _parse(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -4,6 +4,7 @@ Also the ways back: a job's ticket for its owner, and its cancellation.
 """
 
 import logging
+import math
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -23,10 +24,11 @@ from ytmp3.errors import (
 )
 from ytmp3.health import Board
 from ytmp3.identity import Client
-from ytmp3.job import JOB_ID, Quality, State, Ticket, conversion_key, new_id
+from ytmp3.job import JOB_ID, Quality, State, Ticket, conversion_key, eta_seconds, new_id
 from ytmp3.jobstore import JobStore, Outcome, Submission, Submitted
 from ytmp3.link import parse_video_id
 from ytmp3.metrics import Metrics
+from ytmp3.pace import LONGEST_WAIT_SECONDS
 from ytmp3.pool import Pool
 from ytmp3.storage import Storage
 
@@ -157,8 +159,23 @@ class Intake:
         max_jobs = self._client_max_jobs if client.key is None or client.key.max_jobs is None else client.key.max_jobs
         unfinished = self._pool.unfinished_of(client.owner) + self._arriving[client.owner]
         if max_jobs and unfinished >= max_jobs:
-            return ClientQuota(retry_after_seconds=self._pool.slot_wait_seconds())
+            return ClientQuota(retry_after_seconds=self._own_end_seconds(client.owner))
         return None
+
+    def _own_end_seconds(self, client: str) -> int:
+        """Return when one of the client's own conversions may have ended; what the others have says nothing of that."""
+        pool = self._pool
+        is_running = pool.unfinished_of(client) > pool.queue.clients()[client]
+        places = (place for place, waiting in enumerate(pool.queue.in_order(), start=1) if waiting.client == client)
+        seconds = eta_seconds(
+            position=None if is_running else next(places, None),
+            seconds_per_conversion=pool.pace.seconds_per_conversion,
+            workers=pool.settings.workers,
+            progress=0.0,
+        )
+        # Chance, so that one client's many requests do not come back as one.
+        spread = self._chance(1)[0] / 256
+        return min(LONGEST_WAIT_SECONDS, math.ceil(seconds * (1.0 + spread)))
 
     def _full(self) -> RequestError:
         blocked_seconds = self._pool.blocked_seconds()

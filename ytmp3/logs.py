@@ -1,7 +1,8 @@
 """Logs: one line per event, JSON for machines or readable for people, always with the request and job at hand.
 
 Everything a line holds passes through here last, so this is where text from outside is made harmless: one event is one
-line, control characters are escaped, and query strings of media links (they carry the viewer's address) are cut off.
+line, control characters are escaped, and links lose their query (a media link's carries the viewer's address) and their
+user and password (a proxy's, Redis').
 """
 
 import logging
@@ -20,8 +21,8 @@ conversion_id: Final[ContextVar[str | None]] = ContextVar("conversion_id", defau
 """The conversion that this task works on; a job's own lines name both its id and this."""
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-# The whole link is matched, so that a long text is gone through once.
-_LINK: Final = re.compile(r"https?://[^\s\"']*", re.IGNORECASE)
+# The whole link is matched, so that a long text is gone through once. Of any scheme; a password may hold quotes.
+_LINK: Final = re.compile(r"://(?P<user>[^\s/?#]*@)?(?P<address>[^\s\"'?]*)(?P<query>\?[^\s\"']*)?")
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 MAX_TEXT_CHARACTERS: Final = 4096
 """A longer value is cut: tool output may be a megabyte on one line."""
@@ -90,20 +91,19 @@ def _plain(value: object) -> object:
 
 
 def clean(text: str, *, keep_end: bool = False) -> str:
-    """Return `text` on one line, without control or direction characters, without query strings, at most 4096 long.
+    """Return `text` on one line, without control or direction characters, links bare, at most 4096 long.
 
     `keep_end`: where it is cut, the end stays (a traceback ends with what matters).
     """
-    text = _LINK.sub(_without_query, text)
+    text = _LINK.sub(_bare, text)
     text = _UNSAFE.sub(lambda match: _escaped(match[0]), text)
     if len(text) <= MAX_TEXT_CHARACTERS:
         return text
     return "..." + text[-MAX_TEXT_CHARACTERS:] if keep_end else text[:MAX_TEXT_CHARACTERS] + "..."
 
 
-def _without_query(link: re.Match[str]) -> str:
-    address, mark, _ = link[0].partition("?")
-    return address + (mark and "?...")
+def _bare(link: re.Match[str]) -> str:
+    return f"://{'...@' if link['user'] else ''}{link['address']}{'?...' if link['query'] else ''}"
 
 
 def _escaped(character: str) -> str:

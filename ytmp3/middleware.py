@@ -24,9 +24,9 @@ from multidict import CIMultiDict
 
 from ytmp3 import logs, problem
 from ytmp3.errors import MethodNotAllowed, RateLimited, RequestError, Unauthorized
-from ytmp3.identity import ApiKey, Client, Network, client_address, find_key, presented_secret
+from ytmp3.identity import ApiKey, Client, Network, client_address, find_key, is_trusted, presented_secret
 from ytmp3.metrics import Metrics
-from ytmp3.ratelimit import TokenBuckets, Turns
+from ytmp3.ratelimit import TokenBuckets
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ ROUTE: Final = web.RequestKey("route", str)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
 REMEMBERED_PEERS: Final = 4096
+REMEMBERED_CHARACTERS: Final = 256
+"""Of `X-Forwarded-For`: the longer are read each time. With the peers it bounds what is remembered to some 3 MB."""
 _GLOBAL: Final = "*"
 _ALL_KEY: Final = f"{_GLOBAL}:{_GLOBAL}"
 """How the decorator spells the key of the one bucket: its key function's answer, then its path id."""
@@ -225,12 +227,12 @@ class Gate:
     ) -> None:
         self._keys = keys
         self._limits = limits
-        self._turns = Turns(rate_per_second=limits.all.rate_per_second)
         self._trusted = trusted_proxies
         self._chance = chance
         self._clock = clock
         # Parsing an address costs more than the rest of the gate; most requests come from few peers.
-        self._client_at = functools.lru_cache(maxsize=REMEMBERED_PEERS)(self._at)
+        self._peer_at = functools.lru_cache(maxsize=REMEMBERED_PEERS)(self._peer)
+        self._client_at = functools.lru_cache(maxsize=REMEMBERED_PEERS)(self._client)
         self._policy = f'"all";q={limits.all.burst};w={_window_seconds(limits.all)}'
         self._decorate = BaseRateLimitDecorator(
             db=None,  # type: ignore[arg-type]  # only the stock strategies use it
@@ -242,8 +244,20 @@ class Gate:
         )
 
     def guard(self, handler: Handler) -> Handler:
-        """Return the handler behind identity and limits."""
-        admitted: Handler = self._decorate(handler)
+        """Return the handler behind identity and limits.
+
+        A request takes a token of its client's and one of the bucket over all, or none: who is refused by the one must
+        not have paid the other, or coming back as told would not be enough. Nothing is awaited between look and take.
+        """
+
+        async def charged(request: web.Request) -> web.StreamResponse:
+            client = request[CLIENT]
+            buckets = self._limits.of(client)
+            if buckets is not None:
+                buckets.take(client.owner, self._clock())
+            return await handler(request)
+
+        admitted: Handler = self._decorate(charged)
 
         async def guarded(request: web.Request) -> web.StreamResponse:
             client = request[CLIENT] = self.identify(request)
@@ -286,22 +300,28 @@ class Gate:
             if key is None:
                 raise Unauthorized
             return Client(owner=f"key:{key.name}", key=key)
-        forwarded = tuple(request.headers.getall(hdrs.X_FORWARDED_FOR, ())) if self._trusted else ()
-        return self._client_at(request.remote, forwarded)
+        peer = request.remote
+        direct, may_speak_for_others = self._peer_at(peer)
+        if not may_speak_for_others:
+            return direct
+        forwarded = tuple(request.headers.getall(hdrs.X_FORWARDED_FOR, ()))
+        is_short = sum(map(len, forwarded)) <= REMEMBERED_CHARACTERS
+        return self._client_at(peer, forwarded) if is_short else self._client(peer, forwarded)
 
-    def _at(self, peer: str | None, forwarded: tuple[str, ...]) -> Client:
+    def _peer(self, peer: str | None) -> tuple[Client, bool]:
+        """The peer itself as a client, and whether it is a proxy of ours."""
+        return self._client(peer, ()), is_trusted(peer, self._trusted)
+
+    def _client(self, peer: str | None, forwarded: tuple[str, ...]) -> Client:
         return Client(owner="addr:" + client_address(peer, forwarded, self._trusted))
 
     def _check_client(self, client: Client) -> None:
-        buckets = self._limits.of(client)
-        if buckets is not None and not buckets.take(client.owner, self._clock()):
-            # Chance, so that one client's many requests do not come back as one.
-            _refuse(buckets.peek(client.owner, self._clock()).wait_seconds + self._chance())
+        buckets, now = self._limits.of(client), self._clock()
+        if buckets is not None and not buckets.has_token(client.owner, now):
+            _refuse(buckets.turn(client.owner, now, chance=self._chance()))
 
     def _refuse_all(self, request: web.Request, exceeded: RateLimitExceeded) -> NoReturn:
-        now = self._clock()
-        wait_seconds = self._limits.all.peek(_ALL_KEY, now).wait_seconds
-        _refuse(self._turns.take(now, earliest_seconds=wait_seconds, chance=self._chance()))
+        _refuse(self._limits.all.turn(_ALL_KEY, self._clock(), chance=self._chance()))
 
 
 def _refuse(wait_seconds: float) -> NoReturn:

@@ -9,11 +9,15 @@ from typing import Final
 
 from msgspec import Struct
 
+from ytmp3.ratelimit import Turns
+
 WINDOW: Final = 1000
 FIRST_GUESS_SECONDS: Final = 20.0
 """Before anything was measured: a four-minute song on a busy two-core machine."""
 LONGEST_WAIT_SECONDS: Final = 300
 RECENT_SECONDS: Final = 120.0
+SHORTEST_INTERVAL_SECONDS: Final = 0.001
+"""Between two ends, as far as estimates go: many may end at one moment."""
 
 
 class Durations(Struct, frozen=True, kw_only=True):
@@ -31,6 +35,7 @@ class Pace:
         self._seconds: deque[float] = deque(maxlen=WINDOW)
         self._ends: deque[float] = deque(maxlen=WINDOW)
         self._recent_mean = FIRST_GUESS_SECONDS
+        self._turns = Turns()
 
     def ended(self, seconds: float, now: float) -> None:
         """Record a conversion that took `seconds` and ended at `now`."""
@@ -54,11 +59,18 @@ class Pace:
         )
 
     def slot_wait_seconds(self, *, workers: int, now: float, chance: float) -> int:
-        """Return when a slot of a full queue should be free: one conversion's share of the measured drain rate.
+        """Return when a slot of a full queue should be free, at the measured drain rate.
 
-        `chance` in [0, 1) spreads those who were refused together over a second window of the same length.
+        Each that is told gets a turn of its own; `chance` in [0, 1) spreads those whose turn would be too far away.
         """
         recent = [at for at in self._ends if now - at <= RECENT_SECONDS]
         is_measured = len(recent) >= 2
         interval = (now - recent[0]) / len(recent) if is_measured else self._recent_mean / max(1, workers)
-        return max(1, min(LONGEST_WAIT_SECONDS, math.ceil(interval * (1.0 + chance) + chance)))
+        wait_seconds = self._turns.take(
+            now,
+            rate_per_second=1.0 / max(interval, SHORTEST_INTERVAL_SECONDS),
+            earliest_seconds=min(interval, LONGEST_WAIT_SECONDS),
+            chance=chance,
+            longest_seconds=LONGEST_WAIT_SECONDS,
+        )
+        return max(1, math.ceil(wait_seconds))

@@ -11,7 +11,8 @@ from typing import Final
 from msgspec import Struct
 
 MAX_KEYS: Final = 50_000
-"""About 10 MB at worst. Only a bucket that is full again is forgotten, which changes nothing for its key."""
+"""21 MB at worst, if each was refused. Only a bucket that is full again is forgotten: that changes nothing for its
+key."""
 
 
 RETURNING_SHARE: Final = 0.5
@@ -20,11 +21,43 @@ LONGEST_TURN_SECONDS: Final = 30.0
 """Whoever does not wait makes others wait longer; not longer than this."""
 
 
+class Turns(Struct):
+    """Tells each refused request when to come back: at a moment that nobody else was told.
+
+    A random wait alone sends 1,000 who were refused together back as a wave that is refused again (goal L04). Here they
+    return at RETURNING_SHARE of the rate, and a single one returns at once.
+    """
+
+    last_at: float = -math.inf
+    """The last turn that was given away."""
+
+    def take(
+        self,
+        now: float,
+        *,
+        rate_per_second: float,
+        earliest_seconds: float,
+        chance: float,
+        longest_seconds: float = LONGEST_TURN_SECONDS,
+    ) -> float:
+        """Return the seconds from `now` until the next free turn. `chance` in [0, 1) spreads those beyond the bound."""
+        longest_at = now + longest_seconds
+        interval_seconds = 1.0 / (rate_per_second * RETURNING_SHARE)
+        turn_at = max(min(self.last_at, longest_at) + interval_seconds, now + earliest_seconds)
+        if turn_at > longest_at:
+            self.last_at = longest_at
+            return max(earliest_seconds, longest_seconds * (1.0 + chance) / 2.0)
+        self.last_at = turn_at
+        return turn_at - now
+
+
 class Bucket(Struct):
     """The tokens of one key, as they were at a time."""
 
     tokens: float
     updated_at: float
+    turns: Turns | None = None
+    """Of those who were refused; None before the first."""
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
@@ -68,6 +101,18 @@ class TokenBuckets:
         missing = max(0.0, 1.0 - bucket.tokens)
         return Verdict(remaining=math.floor(bucket.tokens), wait_seconds=missing / self.rate_per_second)
 
+    def turn(self, key: str, now: float, *, chance: float) -> float:
+        """Return the seconds after which one that was just refused should find a token, if it is not alone either."""
+        bucket = self._filled(key, now)
+        if bucket.turns is None:
+            bucket.turns = Turns()
+        return bucket.turns.take(
+            now,
+            rate_per_second=self.rate_per_second,
+            earliest_seconds=self.peek(key, now).wait_seconds,
+            chance=chance,
+        )
+
     def _filled(self, key: str, now: float) -> Bucket:
         bucket = self._buckets.get(key)
         if bucket is None:
@@ -96,25 +141,3 @@ class TokenBuckets:
             return False
         del self._buckets[key]
         return True
-
-
-class Turns:
-    """Tells each refused request when to come back: at a moment that nobody else was told.
-
-    A random wait alone sends 1,000 who were refused together back as a wave that is refused again (goal L04). Here they
-    return at RETURNING_SHARE of the rate, and a single one returns at once.
-    """
-
-    def __init__(self, *, rate_per_second: float) -> None:
-        self._interval_seconds = 1.0 / (rate_per_second * RETURNING_SHARE)
-        self._last_at = -math.inf
-
-    def take(self, now: float, *, earliest_seconds: float, chance: float) -> float:
-        """Return the seconds from `now` until the next free turn. `chance` in [0, 1) spreads those beyond the bound."""
-        longest_at = now + LONGEST_TURN_SECONDS
-        turn_at = max(min(self._last_at, longest_at) + self._interval_seconds, now + earliest_seconds)
-        if turn_at > longest_at:
-            self._last_at = longest_at
-            return max(earliest_seconds, LONGEST_TURN_SECONDS * (1.0 + chance) / 2.0)
-        self._last_at = turn_at
-        return turn_at - now

@@ -2,20 +2,24 @@
 
 import hashlib
 import ipaddress
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.factor import FUZZ_FACTOR
 from ytmp3.identity import (
     KEY_BYTES,
     KEY_PREFIX,
+    MAX_HOPS,
     ApiKey,
     Client,
     KeyFileError,
     client_address,
     digest_of,
     find_key,
+    is_trusted,
     key_line,
     new_secret,
     parse_keys,
@@ -55,6 +59,10 @@ HEX = digest_of(SECRET).hex()
         ("10.0.0.1", ["unknown"], "10.0.0.1"),
         ("10.0.0.1", ["1.2.3.4,"], "10.0.0.1"),
         ("10.0.0.1", ["0x7f.1"], "10.0.0.1"),
+        # a chain of proxies has an end
+        ("10.0.0.1", ["1.2.3.4, " + ", ".join(f"10.0.0.{n}" for n in range(2, 2 + MAX_HOPS - 1))], "1.2.3.4"),
+        ("10.0.0.1", ["1.2.3.4, " + ", ".join(f"10.0.0.{n}" for n in range(2, 2 + MAX_HOPS))], "10.0.0.2"),
+        ("10.0.0.1", ["1.2.3.4", *(f"10.0.0.{n}" for n in range(2, 2 + MAX_HOPS))], "10.0.0.2"),
         # one subscriber has a whole /64
         ("2001:db8:1:2:3:4:5:6", [], "2001:db8:1:2::/64"),
         ("2001:db8:1:2:ffff::1", [], "2001:db8:1:2::/64"),
@@ -75,6 +83,15 @@ def test_the_address_is_the_last_one_that_somebody_trusted_saw(
     assert client_address(peer, forwarded_for, PROXIES) == expected
 
 
+@pytest.mark.parametrize(
+    ("peer", "expected"),
+    [("10.0.0.1", True), ("::ffff:10.0.0.1", True), ("198.51.100.7", False), ("garbage", False), (None, False)],
+)
+def test_only_a_known_proxy_may_say_who_a_client_is(peer: str | None, *, expected: bool) -> None:
+    assert is_trusted(peer, PROXIES) is expected
+    assert not is_trusted(peer, ())
+
+
 hops = st.one_of(
     st.ip_addresses().map(str),
     st.sampled_from(
@@ -85,19 +102,27 @@ hops = st.one_of(
 
 
 @given(st.lists(st.lists(hops, max_size=4).map(", ".join), max_size=3))
-@settings(max_examples=300)
+@settings(max_examples=300 * FUZZ_FACTOR)
 def test_no_header_moves_a_client_that_comes_directly(forwarded_for: list[str]) -> None:
     assert client_address("198.51.100.7", forwarded_for, PROXIES) == "198.51.100.7"
     assert client_address("198.51.100.7", forwarded_for, ()) == "198.51.100.7"
 
 
 @given(st.lists(st.lists(hops, max_size=4).map(", ".join), max_size=3))
-@settings(max_examples=300)
+@settings(max_examples=300 * FUZZ_FACTOR)
 def test_no_header_moves_a_client_behind_a_proxy(invented: list[str]) -> None:
     # What nginx appends is right-most; whatever the client wrote is to the left of it.
     assert client_address("10.0.0.1", [*invented, "203.0.113.9"], PROXIES) == "203.0.113.9"
     joined = ", ".join([*invented, "203.0.113.9", "10.0.0.2"])
     assert client_address("10.0.0.1", [joined], PROXIES) == "203.0.113.9"
+
+
+def test_half_a_megabyte_of_hops_is_read_from_the_right_and_no_further() -> None:
+    header = [", ".join(["192.0.2.1"] * 750)] * 64
+    began_at = time.process_time()
+    for _ in range(1000):
+        assert client_address("10.0.0.1", header, PROXIES) == "192.0.2.1"
+    assert time.process_time() - began_at < 1.0
 
 
 @given(st.ip_addresses(v=6))
@@ -166,6 +191,11 @@ def test_a_bad_line_is_named_and_not_shown(line: str) -> None:
         parse_keys(f"# keys\nbob {HEX}\n{line}\n")
     assert HEX[:20] not in str(caught.value)
     assert "alice" not in str(caught.value)
+
+
+def test_a_bucket_that_nothing_fills_is_refused() -> None:
+    with pytest.raises(KeyFileError, match=r"^line 2: burst= needs requests_per_second= beside it$"):
+        parse_keys(f"bob {HEX}\nalice {HEX} burst=10 max_jobs=3\n")
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing yet\n"])

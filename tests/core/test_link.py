@@ -1,11 +1,16 @@
 """Links: every spelling of one video becomes one id, and every near miss is refused (reliability facts 7.1)."""
 
+import random
+import re
+import string
 import time
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.factor import FUZZ_FACTOR
 from ytmp3.errors import NotAVideo, RequestError, UnsupportedUrl
 from ytmp3.job import Quality, conversion_key
 from ytmp3.link import MAX_LINK_CHARACTERS, canonical_link, parse_video_id
@@ -256,7 +261,8 @@ NOT_VIDEOS = (
     "https://music.youtube.com/browse/MPREb_AbCdEf",
 )
 
-video_ids = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-", min_size=11, max_size=11)
+ID_CHARACTERS = string.ascii_letters + string.digits + "_-"
+video_ids = st.text(ID_CHARACTERS, min_size=11, max_size=11)
 
 
 def test_the_tables_are_as_long_as_the_goal_asks() -> None:
@@ -316,8 +322,55 @@ def test_only_the_eleven_characters_go_on(video_id: str, form: str, noise: str) 
         pass  # the noise held a broken escape
 
 
+def test_of_100_000_garbled_links_none_gives_anything_but_the_eleven_characters_it_holds() -> None:
+    """S02, S03: a link whose id is changed, cut or buried is refused, or the eleven characters stand in it."""
+    rng = random.Random(11)
+    forms = [
+        "https://www.youtube.com/watch?v={}",
+        "https://youtu.be/{}",
+        "http://m.youtube.com/shorts/{}",
+        "youtu.be/{}",
+    ]
+    pieces = [
+        "&",
+        "=",
+        "/",
+        "?",
+        "#",
+        "%",
+        "%2e",
+        "..",
+        "@",
+        ":",
+        " ",
+        "\x00",
+        "\r\n",
+        "é",
+        "`",
+        "$(x)",
+        ";",
+        "-",
+        "v=",
+        "\u202e",
+    ]
+    accepted = 0
+    for _ in range(100_000):
+        link = rng.choice(forms).format("".join(rng.choices(ID_CHARACTERS, k=rng.choice((10, 11, 11, 11, 12)))))
+        for _ in range(rng.randrange(3)):
+            at = rng.randrange(len(link))
+            link = link[:at] + rng.choice((*pieces, rng.choice(ID_CHARACTERS))) + link[at + rng.randrange(2) :]
+        try:
+            video_id = parse_video_id(link)
+        except (UnsupportedUrl, NotAVideo):
+            continue
+        accepted += 1
+        assert re.fullmatch(r"[A-Za-z0-9_-]{11}", video_id), link
+        assert video_id in unquote(link), link
+    assert 10_000 < accepted < 50_000
+
+
 @given(st.text())
-@settings(max_examples=300)
+@settings(max_examples=300 * FUZZ_FACTOR)
 def test_no_text_raises_anything_but_the_two_refusals(text: str) -> None:
     _parse_any(text)
 
@@ -335,7 +388,7 @@ def test_no_text_raises_anything_but_the_two_refusals(text: str) -> None:
         max_size=12,
     )
 )  # fmt: skip
-@settings(max_examples=400)
+@settings(max_examples=400 * FUZZ_FACTOR)
 def test_no_heap_of_the_pieces_of_links_raises_anything_else(pieces: list[str]) -> None:
     _parse_any("".join(pieces))
 

@@ -158,6 +158,24 @@ def test_the_query_of_a_link_is_cut_off(text: str) -> None:
         assert "googlevideo.com/videoplayback?..." in shown
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://user:SECRET@proxy.example:3128", "http://...@proxy.example:3128"),
+        ("socks5://user:SECRET@proxy.example:1080/", "socks5://...@proxy.example:1080/"),
+        ("SOCKS5H://SECRET@proxy.example", "SOCKS5H://...@proxy.example"),
+        ("redis://:SECRET@redis:6379/0 does not answer", "redis://...@redis:6379/0 does not answer"),
+        ("{'https': 'http://us@er:SE@CRET@[::1]:1'}", "{'https': 'http://...@[::1]:1'}"),
+        ("""http://user:"SE'CRET"@proxy.example""", "http://...@proxy.example"),
+        ("https://user:SECRET@proxy.example/a?b=SECRET#c", "https://...@proxy.example/a?..."),
+        ("https://www.youtube.com/@handle?v=1 http://u:SECRET@h", "https://www.youtube.com/@handle?... http://...@h"),
+    ],
+)
+def test_user_and_password_of_a_link_are_cut_out(text: str, shown: str) -> None:
+    assert clean(text) == shown
+    assert event("x", error=text)["error"] == shown
+
+
 def test_a_link_without_a_query_is_left_alone() -> None:
     assert clean("see https://youtu.be/dQw4w9WgXcQ now? yes") == "see https://youtu.be/dQw4w9WgXcQ now? yes"
 
@@ -200,7 +218,9 @@ def test_a_long_text_is_cut_and_a_long_traceback_keeps_its_end() -> None:
     assert len(trace) == MAX_TEXT_CHARACTERS + 3
 
 
-@pytest.mark.parametrize("filling", ["http://", "https://a?", "?", "\n", "\x1b[", "'", "http://a'"])
+@pytest.mark.parametrize(
+    "filling", ["http://", "https://a?", "?", "\n", "\x1b[", "'", "http://a'", "://", "://@", "://a@b", "@"]
+)
 def test_a_megabyte_on_one_line_is_cleaned_at_once(filling: str) -> None:
     text = (filling * 1_000_000)[:1_000_000]
     began_at = time.process_time()

@@ -1,5 +1,10 @@
 """Estimates from what was measured."""
 
+import heapq
+import random
+from collections import Counter
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +16,7 @@ def test_before_anything_has_ended_there_is_a_guess_and_no_durations() -> None:
     assert pace.seconds_per_conversion == FIRST_GUESS_SECONDS
     assert pace.durations() == Durations(mean=None, p50=None, p95=None)
     assert pace.slot_wait_seconds(workers=20, now=0.0, chance=0.0) == 1
-    assert pace.slot_wait_seconds(workers=1, now=0.0, chance=0.0) == 20
+    assert Pace().slot_wait_seconds(workers=1, now=0.0, chance=0.0) == 20
 
 
 def test_the_first_measurement_replaces_the_guess_and_later_ones_are_mixed_in() -> None:
@@ -44,10 +49,14 @@ def test_a_slot_is_promised_at_the_measured_rate() -> None:
     pace = Pace()
     for second in range(0, 100, 10):
         pace.ended(200.0, float(second))
-    # Ten ends in 100 s: one in ten seconds, whatever each took.
-    assert pace.slot_wait_seconds(workers=20, now=100.0, chance=0.0) == 10
-    assert pace.slot_wait_seconds(workers=20, now=100.0, chance=0.99) == 21
-    # Two minutes later nothing of it is recent: back to one conversion's share.
+    # Ten ends in 100 s: one in ten seconds, whatever each took. Half of them is for those who come back.
+    assert [pace.slot_wait_seconds(workers=20, now=100.0, chance=0.0) for _ in range(3)] == [10, 30, 50]
+    many = [pace.slot_wait_seconds(workers=20, now=100.0, chance=number % 100 / 100) for number in range(1000)]
+    assert max(many) >= LONGEST_WAIT_SECONDS - 2
+    assert min(many[500:]) == LONGEST_WAIT_SECONDS / 2
+    pace = Pace()
+    pace.ended(200.0, 900.0)
+    # Later nothing of it is recent: back to one conversion's share.
     assert pace.slot_wait_seconds(workers=20, now=1000.0, chance=0.0) == 10
     assert pace.slot_wait_seconds(workers=0, now=1000.0, chance=0.0) == 200
 
@@ -67,3 +76,45 @@ def test_a_wait_is_a_whole_number_from_one_second_to_five_minutes(
     wait = pace.slot_wait_seconds(workers=workers, now=now, chance=chance)
     assert isinstance(wait, int)
     assert 1 <= wait <= LONGEST_WAIT_SECONDS
+
+
+def returns(*, newcomers: float, seed: int) -> Counter[bool]:
+    """Whether those who came back as told found a slot. 100 are refused at once; two slots a second become free.
+
+    `newcomers`: how many come for the first time, for each slot that becomes free.
+    """
+    rng, drain = random.Random(seed), 2.0
+    pace = Pace()
+    for number in range(-100, 0):
+        pace.ended(10.0, number / drain)
+    events = [(0.0, number, "refused") for number in range(100)] + [(0.0, 100, "end"), (0.0, 101, "newcomer")]
+    found: Counter[bool] = Counter()
+    free = 0
+    for number in range(102, 10_000):
+        now, _, kind = heapq.heappop(events)
+        match kind:
+            case "end":
+                free += 1
+                pace.ended(10.0, now)
+                heapq.heappush(events, (now + rng.expovariate(drain), number, "end"))
+                continue
+            case "newcomer" if newcomers:
+                heapq.heappush(events, (now + rng.expovariate(drain * newcomers), number, "newcomer"))
+            case "back":
+                found[free > 0] += 1
+        if free and kind != "refused":
+            free -= 1
+        else:
+            wait = pace.slot_wait_seconds(workers=20, now=now, chance=rng.random())
+            heapq.heappush(events, (now + wait, number + 10_000, "back"))
+    return found
+
+
+@pytest.mark.parametrize(("newcomers", "share"), [(0.0, 0.99), (0.25, 0.97), (0.5, 0.9)])
+def test_of_those_who_wait_for_a_slot_as_told_most_find_one(newcomers: float, share: float) -> None:
+    """L04. A random wait of one or two slots' time let one in fifteen in."""
+    found: Counter[bool] = Counter()
+    for seed in range(10):
+        found += returns(newcomers=newcomers, seed=seed)
+    assert found.total() > 900
+    assert found[True] / found.total() >= share, found

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from tests.core.values import conversion
+from tests.factor import FUZZ_FACTOR
 from ytmp3.job import Conversion
 from ytmp3.queueing import POSITIONS_SECONDS, FairQueue
 
@@ -252,4 +253,4 @@ class Model(RuleBasedStateMachine):
 
 
 def test_any_use_of_the_queue_is_what_the_model_says() -> None:
-    run_state_machine_as_test(Model, settings=settings(max_examples=80, stateful_step_count=30))
+    run_state_machine_as_test(Model, settings=settings(max_examples=80 * FUZZ_FACTOR, stateful_step_count=30))

@@ -12,26 +12,31 @@ RATE = 100.0
 
 
 def test_one_that_was_refused_alone_comes_back_as_soon_as_it_may() -> None:
-    turns = Turns(rate_per_second=RATE)
-    assert turns.take(5.0, earliest_seconds=0.25, chance=0.9) == 0.25
-    assert turns.take(99.0, earliest_seconds=0.25, chance=0.9) == 0.25
+    turns = Turns()
+    assert turns.take(5.0, rate_per_second=RATE, earliest_seconds=0.25, chance=0.9) == 0.25
+    assert turns.take(99.0, rate_per_second=RATE, earliest_seconds=0.25, chance=0.9) == 0.25
 
 
 def test_a_thousand_come_back_at_their_share_of_the_rate() -> None:
-    turns = Turns(rate_per_second=RATE)
-    seconds = Counter(ceil(turns.take(7.0, earliest_seconds=0.01, chance=0.0)) for _ in range(1000))
+    turns = Turns()
+    seconds = Counter(
+        ceil(turns.take(7.0, rate_per_second=RATE, earliest_seconds=0.01, chance=0.0)) for _ in range(1000)
+    )
     assert max(seconds.values()) <= RATE * RETURNING_SHARE + 1
     assert max(seconds) <= 1000 / (RATE * RETURNING_SHARE) + 1
 
 
 def test_a_hundred_thousand_wait_no_longer_than_the_bound_and_are_spread_below_it() -> None:
-    turns = Turns(rate_per_second=RATE)
-    waits = [turns.take(0.0, earliest_seconds=0.0, chance=number % 100 / 100) for number in range(100_000)]
+    turns = Turns()
+    waits = [
+        turns.take(0.0, rate_per_second=RATE, earliest_seconds=0.0, chance=number % 100 / 100)
+        for number in range(100_000)
+    ]
     assert max(waits) <= LONGEST_TURN_SECONDS
     beyond = Counter(ceil(wait) for wait in waits[50_000:])
     assert len(beyond) >= 14
     # They do not weigh on who comes when it is over.
-    assert turns.take(LONGEST_TURN_SECONDS * 2, earliest_seconds=0.5, chance=0.0) == 0.5
+    assert turns.take(LONGEST_TURN_SECONDS * 2, rate_per_second=RATE, earliest_seconds=0.5, chance=0.0) == 0.5
 
 
 @given(
@@ -41,9 +46,9 @@ def test_a_hundred_thousand_wait_no_longer_than_the_bound_and_are_spread_below_i
 def test_no_turn_is_before_the_earliest_and_none_after_the_bound(
     rate: float, asked: list[tuple[float, float, float]]
 ) -> None:
-    turns, now = Turns(rate_per_second=rate), 0.0
+    turns, now = Turns(), 0.0
     for step, earliest, chance in asked:
         now += step
-        wait = turns.take(now, earliest_seconds=earliest, chance=chance)
+        wait = turns.take(now, rate_per_second=rate, earliest_seconds=earliest, chance=chance)
         assert wait >= earliest - 1e-9
         assert wait <= max(earliest, LONGEST_TURN_SECONDS) + 1e-9

@@ -1,6 +1,7 @@
 """Intake: what is taken, what is refused, and that a refusal leaves nothing behind."""
 
 import asyncio
+import random
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,33 @@ async def test_in_a_race_no_more_are_taken_than_there_are_slots(tmp_path: Path) 
         assert sum(isinstance(answer, Job) for answer in answers) == 7
         assert sum(isinstance(answer, QueueFull) for answer in answers) == 52
         assert await recorded(now) == 8
+
+
+async def test_in_ten_thousand_races_for_slots_no_more_are_taken_than_there_are(tmp_path: Path) -> None:
+    """L05: forty at once for seven slots, some are cancelled while they wait for the store, and slots become free."""
+    chance = random.Random(5)
+    async with engine(tmp_path, workers=1, capacity=7) as now:
+        await busy(now)
+        taken, waiting = 0, list[Job]()
+        for round_number in range(250):
+            free = now.pool.queue.free_slots
+            videos = range(40 * round_number + 1, 40 * round_number + 41)
+            calls = [asyncio.create_task(now.submit(video(number))) for number in videos]
+            await asyncio.sleep(0)
+            for call in chance.sample(calls, 3):
+                call.cancel()
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+            jobs = [answer for answer in answers if isinstance(answer, Job)]
+            assert len(jobs) <= free
+            assert len(jobs) + sum(isinstance(answer, QueueFull) for answer in answers) >= 37
+            assert now.pool.queue.qsize() <= 7
+            taken += len(jobs)
+            waiting += jobs
+            chance.shuffle(waiting)
+            for _ in range(chance.randint(0, len(waiting))):
+                await now.intake.cancel(waiting.pop().job_id, None)
+            assert now.pool.queue.qsize() == len(waiting) == 7 - now.pool.queue.free_slots
+        assert taken > 500
 
 
 async def test_who_joins_or_finds_a_track_is_not_refused_for_a_full_queue(tmp_path: Path) -> None:
@@ -159,6 +187,24 @@ async def test_a_client_has_no_more_unfinished_than_its_quota(tmp_path: Path) ->
         await now.ended(running)
         await until(lambda: now.pool.unfinished_of(SOMEONE.owner) < 3)
         await now.submit(video(4))
+
+
+async def test_whoever_is_over_its_quota_is_told_when_its_own_may_have_ended(tmp_path: Path) -> None:
+    async with engine(tmp_path, workers=1, client_max_jobs=1) as now:
+        for _ in range(100):
+            now.pool.pace.ended(30.0, 0.0)  # many at once: for the queue there is a slot every moment
+        await busy(now)
+        await now.submit(video(1), Client(owner="addr:198.51.100.1"))
+        await now.submit(video(2), OTHER)
+        for client, seconds in ((SOMEONE, 30), (OTHER, 90)):  # one is running, the other's is the second to come
+            told = set()
+            for number in range(50):
+                with pytest.raises(ClientQuota) as refused:
+                    await now.submit(video(3 + number), client)
+                told.add(refused.value.retry_after_seconds or 0)
+            assert seconds <= min(told)
+            assert max(told) <= 2 * seconds
+            assert len(told) > 10
 
 
 async def test_a_burst_does_not_slip_past_the_quota(tmp_path: Path) -> None:

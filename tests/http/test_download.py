@@ -1,7 +1,10 @@
 """Ranges and conditions of a download (RFC 9110), over a socket; `core/test_conditions` has the model."""
 
 import asyncio
+import contextlib
+import os
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -140,6 +143,35 @@ async def test_a_transfer_under_way_outlives_its_file(tmp_path: Path) -> None:
         assert start + rest == body_of(VIDEO, 20_000_000)
 
 
+async def test_a_transfer_whose_file_is_cut_short_is_cut_too_and_nothing_else_takes_its_place(tmp_path: Path) -> None:
+    """H04: on a connection that stays, the next answer would be taken for the missing bytes."""
+    size, cut = 50_000_000, 30_000_000  # both more than the socket buffers of both sides hold
+    async with stand(tmp_path / "data") as service:
+        service.converter.size_bytes = size
+        job = await service.ended((await service.submit(VIDEO))["job_id"])
+        (file,) = (service.data_dir / "tracks").glob("*.mp3")
+        reader, writer = await asyncio.open_connection(service.host, service.port)
+        received = bytearray()
+        try:
+            request = f"GET {job['download_url']} HTTP/1.1\r\nHost: x\r\n\r\n"
+            writer.write(request.encode() + b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert f"Content-Length: {size}".encode() in await reader.readuntil(b"\r\n\r\n")
+            os.truncate(file, cut)
+            async with asyncio.timeout(5):
+                with contextlib.suppress(ConnectionError):
+                    while chunk := await reader.read(1_000_000):
+                        received += chunk
+        finally:
+            writer.close()
+        assert received == body_of(VIDEO, size)[: len(received)]
+        assert len(received) <= cut
+        async with service.client.get(f"{service.url}/metrics") as response:
+            counted = re.search(r"^ytmp3_track_bytes_sent_total (\S+)$", await response.text(), re.MULTILINE)
+        assert counted
+        assert float(counted[1]) == cut
+        assert service.service.sender.active == 0
+
+
 async def test_a_reader_that_leaves_frees_its_place(tmp_path: Path) -> None:
     async with stand(tmp_path / "data") as service:
         service.converter.size_bytes = 20_000_000
@@ -161,6 +193,11 @@ async def test_nginx_is_told_where_the_file_is(tmp_path: Path) -> None:
         assert (status, body) == (200, b"")
         assert headers["X-Accel-Redirect"] == f"/protected-tracks/{file.name}"
         assert headers["ETag"].strip('"') == job["file"]["sha256"]
+        # nginx would judge these once more, and is not as forgiving: what it would refuse is sent by the service.
+        for field in ({"If-Match": headers["ETag"]}, {"If-Unmodified-Since": "tomorrow"}):
+            status, body, headers = await fetch(service, job["download_url"], **field)
+            assert (status, body) == (200, BODY)
+            assert "X-Accel-Redirect" not in headers
         file.unlink()
         await problem(service, "GET", job["download_url"], 410, "expired")
 

@@ -4,16 +4,15 @@
 """
 
 import asyncio
-import os
 import random
 import re
 import sys
 from pathlib import Path
 
+from tests.factor import FUZZ_FACTOR
 from tests.http.stand import Stand
 from tests.raw import exchange
 
-FACTOR = int(os.environ.get("FUZZ_FACTOR", "1"))
 VIDEO = "dQw4w9WgXcQ"
 BODY = b'{"url":"https://youtu.be/dQw4w9WgXcQ","quality":"192k"}'
 REQUESTS = [
@@ -80,7 +79,7 @@ async def test_mutated_requests_meet_no_5xx_and_break_nothing(service: Stand) ->
     requests = [
         mutated(template.replace(b"%s", job_id) if b"%s" in template else template, chance)
         for template in REQUESTS
-        for _ in range(150 * FACTOR)
+        for _ in range(150 * FUZZ_FACTOR)
     ]
     await asyncio.gather(*map(one, requests))
     async with service.client.get(f"{service.url}/health") as response:
@@ -96,7 +95,7 @@ async def test_requests_made_from_the_openapi_document_get_documented_answers(se
     process = await asyncio.create_subprocess_exec(
         str(Path(sys.executable).with_name("st")),
         *("--config-file", str(config), "run", f"{service.url}/openapi.json", "--phases", "coverage,fuzzing"),
-        *("--max-examples", str(25 * FACTOR), "--checks", "all", "--exclude-checks", "positive_data_acceptance"),
+        *("--max-examples", str(25 * FUZZ_FACTOR), "--checks", "all", "--exclude-checks", "positive_data_acceptance"),
         *("--seed", "1", "--no-color", "--request-timeout", "10", "--warnings", "off"),
         cwd=tmp_path,
         stdout=asyncio.subprocess.PIPE,

@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
@@ -18,9 +19,14 @@ RATE, BURST = 100, 200
 class Rig:
     """A gate on a clock that only the test moves."""
 
-    def __init__(self, seed: int = 1) -> None:
+    def __init__(self, seed: int = 1, *, client_rate_per_second: float = 0, client_burst: int = 0) -> None:
         self.now = 0.0
-        limits = Limits(rate_per_second=RATE, burst=BURST, client_rate_per_second=0, client_burst=0)
+        self.limits = limits = Limits(
+            rate_per_second=RATE,
+            burst=BURST,
+            client_rate_per_second=client_rate_per_second,
+            client_burst=client_burst,
+        )
         chance = random.Random(seed).random
         gate = Gate(keys=Keys(None), limits=limits, trusted_proxies=(), chance=chance, clock=lambda: self.now)
         self._handler = gate.guard(self._answer)
@@ -29,10 +35,10 @@ class Rig:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         return web.Response()
 
-    async def ask(self) -> int:
+    async def ask(self, peer: str = "192.0.2.1") -> int:
         """Return 0 if admitted, else the Retry-After."""
         try:
-            await self._handler(self._request)
+            await self._handler(self._request.clone(remote=peer))
         except RateLimited as refusal:
             return refusal.retry_after_seconds or 0
         return 0
@@ -60,6 +66,41 @@ async def test_whoever_waits_as_told_is_admitted_and_a_thousand_do_not_come_back
         rig.now = float(second)
         refused += sum([bool(await rig.ask()) for _ in range(back[second])])
     assert refused <= 10, (refused, back)
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(20, 40), (5, 10), (1, 2)])
+async def test_of_one_clients_many_requests_those_that_wait_as_told_are_admitted(rate: int, burst: int) -> None:
+    rig = Rig(client_rate_per_second=rate, client_burst=burst)
+    asked, refused = 0, 0
+    for _ in range(20):
+        while not await rig.ask():
+            pass
+        begun_at = rig.now
+        back = Counter([await rig.ask() for _ in range(10 * rate)])
+        for wait in sorted(back):
+            rig.now = begun_at + wait
+            refused += sum([bool(await rig.ask()) for _ in range(back[wait])])
+        asked += 10 * rate
+        rig.now += 100
+    assert refused <= asked / 100, (refused, asked)
+
+
+async def test_a_client_that_is_over_its_limit_takes_nothing_from_the_others() -> None:
+    rig = Rig(client_rate_per_second=1, client_burst=10)
+    statuses = [await rig.ask("192.0.2.1") for _ in range(1000)]
+    assert statuses.count(0) == 10
+    others = [await rig.ask(f"192.0.2.{2 + number % 100}") for number in range(BURST)]
+    assert others.count(0) == BURST - 10
+
+
+async def test_a_refusal_for_the_crowd_costs_the_client_nothing() -> None:
+    rig = Rig(client_rate_per_second=0.01, client_burst=2)
+    while not await rig.ask(f"192.0.{rig.limits.all.peek('*:*', rig.now).remaining}.1"):
+        pass
+    for _ in range(20):
+        assert await rig.ask("198.51.100.1")
+    rig.now = 2.0
+    assert [bool(await rig.ask("198.51.100.1")) for _ in range(3)] == [False, False, True]
 
 
 async def test_one_that_was_refused_alone_waits_a_moment() -> None:

@@ -191,13 +191,15 @@ async def test_3000_hostile_titles_drop_no_connection_and_add_no_field(tmp_path:
     track = Track(
         file_name="track.mp3", size_bytes=len(content), duration_seconds=1.0, sha256="0" * 64, published_at=1.0e9
     )
-    sender = Sender(accel_prefix="", path_of=lambda name: tmp_path / name, count_bytes=lambda _: None)
+    sender = Sender(
+        accel_prefix="", client_max_transfers=0, path_of=lambda name: tmp_path / name, count_bytes=lambda _: None
+    )
 
     async def download(request: web.Request) -> web.StreamResponse:
         metadata = Metadata(
             title=titles[int(request.match_info["n"])], uploader=None, duration_seconds=1.0, thumbnail_url=None
         )
-        return await sender.send(request, track, metadata)
+        return await sender.send(request, track, metadata, "addr:127.0.0.1")
 
     frame = Frame(Metrics(), cors_origins=frozenset(), is_draining=lambda: False)
     app = web.Application(middlewares=[frame.middleware])

@@ -124,6 +124,36 @@ async def test_a_key_is_asked_for_and_a_job_is_seen_by_its_owner_only(
             assert response.status == 200
 
 
+async def test_a_key_may_have_limits_of_its_own(tmp_path: Path, keys: tuple[Path, str, str]) -> None:
+    path, first, second = keys
+    path.write_text(
+        f"{key_line('first', first)} requests_per_second=0.1 burst=3\n{key_line('second', second)} max_jobs=1\n"
+    )
+    mine, theirs = {"X-API-Key": first}, {"X-API-Key": second}
+    settings = {"API_KEYS_FILE": str(path), "CLIENT_REQUESTS_PER_SECOND": "100", "CLIENT_MAX_JOBS": "2"}
+    async with stand(tmp_path / "data", **settings) as service:
+        for number in range(10):
+            service.converter.held[f"video{number:06d}"] = asyncio.Event()
+        # A quota of one where others have two, and as many requests as others.
+        for _ in range(10):
+            async with service.client.get(f"{service.url}/stats", headers=theirs) as response:
+                assert response.status == 200
+                assert '"client";q=200;w=2' in response.headers["RateLimit-Policy"]
+        async with service.client.post(f"{service.url}/extract", json=link(0), headers=theirs) as response:
+            assert response.status == 202
+        await problem(service, "POST", "/extract", 429, "client_quota", json=link(1), headers=theirs)
+        # Three requests where others have two hundred, and as many jobs as others.
+        for number in (2, 3):
+            async with service.client.post(f"{service.url}/extract", json=link(number), headers=mine) as response:
+                assert response.status == 202
+                assert '"client";q=3;w=30' in response.headers["RateLimit-Policy"]
+        await problem(service, "POST", "/extract", 429, "client_quota", json=link(4), headers=mine)
+        refused = await problem(service, "GET", "/stats", 429, "rate_limited", headers=mine)
+        assert 5 <= int(refused["Retry-After"]) <= 10
+        for event in service.converter.held.values():
+            event.set()
+
+
 async def test_reloaded_keys_apply_at_once(tmp_path: Path, keys: tuple[Path, str, str]) -> None:
     from ytmp3.app import _reload_keys
 

@@ -1,11 +1,13 @@
 """Peers that hold on: silent, dripping, reading nothing. Each is let go in time, nobody else notices (H05 to H07)."""
 
 import asyncio
+import random
 import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,6 +127,38 @@ async def test_the_201st_reader_is_told_to_come_back_and_stalled_ones_are_cut(
         assert await response.read() == body_of(VIDEO, TRACK_BYTES)
 
 
+async def test_one_client_has_no_more_transfers_at_once_than_its_own(tmp_path: Path) -> None:
+    """H06, also without nginx in front."""
+    settings = {"CLIENT_MAX_DOWNLOADS": "3", "TRUSTED_PROXIES": "127.0.0.0/8"}
+    async with stand(tmp_path / "data", **settings) as service:
+        service.converter.size_bytes = TRACK_BYTES
+        job = await service.ended((await service.submit(VIDEO))["job_id"])
+        path, sender = job["download_url"], service.service.sender
+        async with deaf_peers(service, 3) as peers:
+            for peer in peers:
+                await asyncio.get_running_loop().sock_sendall(peer, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            async with asyncio.timeout(10):
+                while sender.active < 3:
+                    await asyncio.sleep(0.01)
+            headers = await problem(service, "GET", path, 429, "client_quota")
+            assert int(headers["Retry-After"]) >= 1
+            async with service.client.head(service.url + path) as response:
+                assert response.status == 200
+            # Another one is not refused, and leaves nothing behind.
+            other = {"X-Forwarded-For": "192.0.2.9"}
+            async with service.client.get(service.url + path, headers=other) as response:
+                assert await response.read() == body_of(VIDEO, TRACK_BYTES)
+            async with asyncio.timeout(5):
+                while sender.transfers != {"addr:127.0.0.1": 3}:
+                    await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            while sender.active:
+                await asyncio.sleep(0.01)
+        assert not sender.transfers
+        async with service.client.get(service.url + path) as response:
+            assert response.status == 200
+
+
 async def test_a_slow_reader_that_does_read_is_not_cut(
     long_track: tuple[Stand, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,22 +193,31 @@ async def test_a_thousand_requests_and_no_read_do_not_hold_a_connection(
 
 
 async def test_a_resume_never_mixes_two_files(tmp_path: Path) -> None:
-    """H02: the track is lost and made anew, with other content, between the halves of a download."""
+    """H02: 400 times the track is lost and made anew, with other content, between the parts of a download."""
+    chance = random.Random(2)
+
+    async def made(service: Stand, size: int) -> dict[str, dict[str, Any]]:
+        """Have a track of this size made of each video, where there is none."""
+        for file in (service.data_dir / "tracks").glob("*.mp3"):
+            file.unlink()
+        service.converter.size_bytes = size
+        jobs = await asyncio.gather(*(service.submit(video) for video in videos))
+        return dict(zip(videos, await asyncio.gather(*(service.ended(job["job_id"]) for job in jobs)), strict=True))
+
+    async def resume(service: Stand, video: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+        resume = {"Range": f"bytes={chance.randrange(size)}-", "If-Range": f'"{old["file"]["sha256"]}"'}
+        async with service.client.get(service.url + old["download_url"], headers=resume) as response:
+            assert response.status == 410
+        async with service.client.get(service.url + new["download_url"], headers=resume) as response:
+            assert (response.status, await response.read()) == (200, body_of(video, size + 1))
+            assert response.headers["ETag"] != resume["If-Range"]
+        resume["If-Range"] = f'"{new["file"]["sha256"]}"'
+        async with service.client.get(service.url + new["download_url"], headers=resume) as response:
+            assert response.status == 206
+            assert body_of(video, size + 1).endswith(await response.read())
+
+    videos = [f"video{number:06d}" for number in range(80)]
     async with stand(tmp_path / "data") as service:
-        for size in range(10_000, 10_040):
-            service.converter.size_bytes = size
-            job = await service.ended((await service.submit(VIDEO))["job_id"])
-            async with service.client.get(service.url + job["download_url"]) as response:
-                etag, half = response.headers["ETag"], (await response.read())[: size // 2]
-            for file in (service.data_dir / "tracks").glob("*.mp3"):
-                file.unlink()
-            service.converter.size_bytes = size + 1
-            again = await service.ended((await service.submit(VIDEO))["job_id"])
-            resume = {"Range": f"bytes={len(half)}-", "If-Range": etag}
-            async with service.client.get(service.url + job["download_url"], headers=resume) as response:
-                assert response.status == 410
-            async with service.client.get(service.url + again["download_url"], headers=resume) as response:
-                assert (response.status, await response.read()) == (200, body_of(VIDEO, size + 1))
-                assert response.headers["ETag"] != etag
-            for file in (service.data_dir / "tracks").glob("*.mp3"):
-                file.unlink()
+        for size in range(10_000, 10_010, 2):
+            old, new = await made(service, size), await made(service, size + 1)
+            await asyncio.gather(*(resume(service, video, old[video], new[video]) for video in videos))

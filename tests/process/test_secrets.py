@@ -1,16 +1,23 @@
 """No secret where it should not be: logs, metrics, answers, command lines, tools (goals S09, S22, P14)."""
 
+import asyncio
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
-from tests.process.served import descendants, egress, served
+from tests.process.served import Served, descendants, served
+from tests.valkey import Valkey, free_port
 from ytmp3.identity import key_line, new_secret
 
 SECRETS = {
     "COOKIE": "cookiesecret7f3a",
     "REDIS_PASSWORD": "redissecret9c1d",
+    "PROXY_USER": "proxyuser0b8e",
+    "PROXY_PASSWORD": "proxysecret4e6a",
     "OTHER": "environmentsecret55e2",
 }
 
@@ -23,7 +30,39 @@ def told(pid: int, name: str) -> str:
         return ""
 
 
-async def test_a_chaotic_run_tells_no_secret(youtube: Spawned, tmp_path: Path) -> None:
+def with_credentials(proxy_url: str) -> str:
+    return proxy_url.replace("://", f"://{SECRETS['PROXY_USER']}:{SECRETS['PROXY_PASSWORD']}@")
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Valkey]:
+    server = Valkey(tmp_path, settings={"requirepass": SECRETS["REDIS_PASSWORD"], "maxmemory-policy": "noeviction"})
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+async def told_when_unready(service: Served) -> list[str]:
+    """The answers of a service whose store is down."""
+    answers = []
+    async with asyncio.timeout(20):
+        while (await service.get("/health"))[0] == 200:
+            await asyncio.sleep(0.05)
+    for path in ("/metrics", "/stats", "/health", f"/status/{'0' * 34}"):
+        async with service.client.get(service.url + path) as response:
+            answers.append(await response.text())
+    return answers
+
+
+async def until_logged(service: Served, text: str) -> None:
+    async with asyncio.timeout(20):
+        while text not in service.log():
+            await asyncio.sleep(0.05)
+
+
+async def test_a_chaotic_run_tells_no_secret(youtube: Spawned, redis: Valkey, tmp_path: Path) -> None:
     key = new_secret(os.urandom(24))
     (tmp_path / "keys").write_text(key_line("tester", key) + "\n")
     cookies = f".youtube.com\tTRUE\t/\tTRUE\t2145916800\tSID\t{SECRETS['COOKIE']}\n"
@@ -31,7 +70,10 @@ async def test_a_chaotic_run_tells_no_secret(youtube: Spawned, tmp_path: Path) -
     settings = {
         "API_KEYS_FILE": str(tmp_path / "keys"),
         "COOKIES_FILE": str(tmp_path / "cookies"),
+        "REDIS_ADDR": redis.address,
         "REDIS_PASSWORD": SECRETS["REDIS_PASSWORD"],
+        "EGRESS_PROXY": with_credentials(youtube.proxy_url),
+        "EGRESS_CA_FILE": str(youtube.ca_file),
         "SOME_TOKEN": SECRETS["OTHER"],
         "no_proxy": "*",
         "MAX_JOB_RETRIES": "0",
@@ -39,25 +81,34 @@ async def test_a_chaotic_run_tells_no_secret(youtube: Spawned, tmp_path: Path) -
     }
     kinds = [Kind.CLIP, Kind.SLOW, Kind.FORBIDDEN, Kind.MEDIA_500, Kind.BOT_CHECK, Kind.RANDOM, Kind.HOSTILE_TITLE]
     seen: list[str] = []
-    async with served(tmp_path, **egress(youtube), **settings) as service:
+    async with served(tmp_path, **settings) as service:
         service.client.headers["X-API-Key"] = key
         jobs = [(await service.post(watch_url(video_id(kind, 900))))[1] for kind in kinds]
         cancelled = jobs[1]["job_id"]
         await service.until(cancelled, "downloading", "converting")
         for pid in descendants(service.pid):
-            assert not {"no_proxy", "SOME_TOKEN", "REDIS_PASSWORD"} & {
+            assert not {"no_proxy", "SOME_TOKEN", "REDIS_PASSWORD", "EGRESS_PROXY"} & {
                 part.partition("=")[0] for part in told(pid, "environ").split()
             }
             seen.append(told(pid, "environ"))
         seen += [told(pid, "cmdline") for pid in {service.pid, *descendants(service.pid)}]
         async with service.client.delete(f"{service.url}/jobs/{cancelled}") as response:
             seen.append(await response.text())
-        seen += [str(await service.until(job["job_id"])) for job in jobs]
+        ended = [await service.until(job["job_id"]) for job in jobs]
+        assert ended[0]["status"] == "completed"  # through the proxy, and with the password
+        seen += map(str, ended)
         for path in ("/metrics", "/stats", "/health", "/openapi.json"):
             async with service.client.get(service.url + path) as response:
                 seen.append(await response.text())
         async with service.client.get(f"{service.url}/stats", headers={"X-API-Key": "wrong-secret-given"}) as response:
             seen.append(await response.text())
+        # What a lost and an unwilling Redis make it say.
+        redis.stop()
+        seen += await told_when_unready(service)
+        redis.settings["requirepass"] = "another"
+        redis.start()
+        await until_logged(service, "WRONGPASS")
+        seen += await told_when_unready(service)
         await service.stop(signal.SIGTERM)
         seen.append(service.log())
     everything = "\n".join(seen)
@@ -66,3 +117,26 @@ async def test_a_chaotic_run_tells_no_secret(youtube: Spawned, tmp_path: Path) -
     assert "googlevideo.com/videoplayback?" not in everything.replace("?...", "")
     for line in service.log().splitlines():
         assert not [character for character in line if ord(character) < 0x20 or ord(character) == 0x7F], line
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+async def test_a_proxy_that_cannot_be_reached_is_not_named_with_its_password(
+    youtube: Spawned, tmp_path: Path, scheme: str
+) -> None:
+    proxy = with_credentials(f"{scheme}://127.0.0.1:{free_port()}")
+    settings = {"EGRESS_PROXY": proxy, "EGRESS_CA_FILE": str(youtube.ca_file), "MAX_JOB_RETRIES": "0"}
+    async with served(tmp_path, **settings, LOG_LEVEL="debug") as service:
+        _, job = await service.post(watch_url(video_id(Kind.CLIP, 901)))
+        ended = await service.until(job["job_id"])
+        assert ended["status"] == "failed"
+        seen = [str(ended), *(told(pid, "environ") for pid in descendants(service.pid))]
+        seen += [told(pid, "cmdline") for pid in {service.pid, *descendants(service.pid)}]
+        for path in ("/metrics", "/stats", "/health"):
+            async with service.client.get(service.url + path) as response:
+                seen.append(await response.text())
+        await service.stop(signal.SIGTERM)
+        seen.append(service.log())
+    assert "conversion failed" in seen[-1]
+    for text in seen:
+        assert SECRETS["PROXY_PASSWORD"] not in text
+        assert SECRETS["PROXY_USER"] not in text
