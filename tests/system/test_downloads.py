@@ -94,8 +94,7 @@ RANGES: dict[str, tuple[set[int], bytes | None]] = {
     "bytes=-5": ({206}, BODY[-5:]),
     "bytes=-99999": ({206}, BODY),
     "bytes=0-999999999999999999": ({206}, BODY),
-    # nginx reads no number of over 19 digits, and says so.
-    "bytes=0-99999999999999999999999": ({206, 416}, BODY),
+    "bytes=0-99999999999999999999999": ({206}, BODY),
     "bytes=10240-": ({416}, None),
     "bytes=99999999999999999999999-": ({416}, None),
     "bytes=-0": ({416}, None),
@@ -130,6 +129,7 @@ async def test_ranges_and_conditions_are_answered_alike_before_and_behind_nginx(
         await track.agrees([("If-Match", etag), ("Range", "bytes=5-9")], {206}, BODY[5:10])
         await track.agrees([("If-Unmodified-Since", PAST)], {412})
         await track.agrees([("If-Unmodified-Since", modified)], {200})
+        await track.agrees([("if-unmodified-since", "garbage")], {200})
 
 
 def random_ranges(chance: random.Random) -> list[tuple[str, set[int], bytes | None]]:
@@ -201,14 +201,19 @@ async def test_hostile_titles_drop_no_connection_behind_nginx(tmp_path: Path) ->
     track = Track(
         file_name="track.mp3", size_bytes=len(content), duration_seconds=1.0, sha256="0" * 64, published_at=1.0e9
     )
-    sender = Sender(accel_prefix=ACCEL_PREFIX, path_of=lambda name: tmp_path / name, count_bytes=lambda _: None)
+    sender = Sender(
+        accel_prefix=ACCEL_PREFIX,
+        client_max_transfers=0,
+        path_of=lambda name: tmp_path / name,
+        count_bytes=lambda _: None,
+    )
     asked: list[int] = []
 
     async def download(request: web.Request) -> web.StreamResponse:
         number = int(request.match_info["n"])
         asked.append(number)
         metadata = Metadata(title=titles[number], uploader=None, duration_seconds=1.0, thumbnail_url=None)
-        return await sender.send(request, track, metadata)
+        return await sender.send(request, track, metadata, "client")
 
     upstreams = []
     async with AsyncExitStack() as stack:
