@@ -28,7 +28,7 @@ async def test_odd_fields_write_nothing_outside_and_stop_nothing(youtube: Spawne
         assert {path.name for path in own.folder.iterdir()} == scratches
         assert not list(tmp_path.rglob("*outside*"))
         names = {path.name for scratch in own.folder.iterdir() for path in scratch.iterdir()}
-        assert names <= {"spool-1", "spool-2", "thumbnail", "encoded.mp3", "track.mp3"}
+        assert names <= {"spool-1", "spool-2", "cover", "encoded.mp3", "track.mp3"}
     codes = {end.code for end in ends if isinstance(end, ConversionError)}
     assert codes <= {FailureCode.UPSTREAM_ERROR, FailureCode.BOT_CHECK, FailureCode.NO_AUDIO}
     assert len(ends) - sum(isinstance(end, BaseException) for end in ends) >= 8

@@ -188,7 +188,7 @@ async def test_hostile_media_end_as_they_should_within_the_walls(hostile: Spawne
     # Nothing was written but into the scratch folders, and there only what we name ourselves.
     assert {path.name for path in tmp_path.iterdir()} == {f"scratch-{n + 1}" for n in range(len(HOSTILE))}
     names = {path.name for path in tmp_path.glob("*/*")}
-    assert names <= {"spool-1", "spool-2", "encoded.mp3", "track.mp3", "thumbnail", "cookies"}, names
+    assert names <= {"spool-1", "spool-2", "encoded.mp3", "track.mp3", "cover", "cookies"}, names
     assert hostile.refused == ()
     assert hostile.trapped == 0
 
