@@ -53,7 +53,7 @@ async def tools_at_work(own: Rig) -> dict[str, int]:
 async def test_the_kernel_confirms_every_wall_of_tools_at_work(youtube: Spawned, tmp_path: Path) -> None:
     async with rig(youtube, tmp_path, file_bytes=FILE_BYTES) as own:
         all_cores = os.sched_getaffinity(0)
-        own.pipeline._cores = Cores({min(all_cores)})
+        own.pipeline._cores = Cores({min(all_cores)}, places=1)
         conversion = asyncio.create_task(own.convert(video_id(Kind.SLOW, 1)))
         tools = await tools_at_work(own)
         assert os.sched_getaffinity(tools["ffmpeg"]) == {min(all_cores)}

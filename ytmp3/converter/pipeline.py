@@ -78,7 +78,7 @@ class Pipeline:
         self._checker = Checker(self._spawner, ffmpeg=self._ffmpeg, deno=deno, folder=settings.work_folder)
         self._extract_gate = asyncio.Semaphore(settings.extract_concurrency)
         self._encode_gate = asyncio.Semaphore(settings.encode_concurrency)
-        self._cores = Cores(os.sched_getaffinity(0))
+        self._cores = Cores(os.sched_getaffinity(0), places=settings.encode_concurrency)
 
     async def open(self) -> None:
         """Start the preloaded tool process. Never raises for a missing tool: `check` tells."""
