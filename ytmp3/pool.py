@@ -337,7 +337,16 @@ class Pool:
             await self._settle_failure(run, ConversionError(FailureCode.LOST, type(error).__name__))
         finally:
             if scratch is not None:
-                await self._storage.remove_scratch(scratch)
+                await self._remove_scratch(scratch)
+
+    async def _remove_scratch(self, scratch: Path) -> None:
+        """Remove it, also if this worker is ended meanwhile: what is left would lie there until a sweep finds it."""
+        removal = asyncio.create_task(self._storage.remove_scratch(scratch), name="remove-scratch")
+        try:
+            await asyncio.shield(removal)
+        except asyncio.CancelledError:
+            await removal
+            raise
 
     async def _publish(self, run: Run, converted: Converted) -> None:
         """Confirm the lease, put the file in place, say so. A stale holder leaves nothing behind."""

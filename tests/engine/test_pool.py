@@ -1,7 +1,9 @@
 """The pool: conversions carried to their end, stopped, given back, tried again; never twice, never lost."""
 
 import asyncio
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -480,6 +482,23 @@ async def test_closing_does_not_hang_on_a_run_that_was_being_stopped(tmp_path: P
         close = asyncio.create_task(now.pool.close())
         await asyncio.sleep(0.01)
         tools_gone.set()
+        async with asyncio.timeout(5):
+            await close
+        assert now.scratch() == []
+
+
+async def test_a_worker_that_is_ended_while_it_cleans_up_leaves_nothing(tmp_path: Path) -> None:
+    async with engine(tmp_path) as now:
+        job = await running(now)
+        disk_answers = threading.Event()
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        loop.run_in_executor(None, disk_answers.wait)
+        await now.intake.cancel(job.job_id, None)
+        await until(lambda: now.converter.cancelled[VIDEO])
+        close = asyncio.create_task(now.pool.close())
+        await asyncio.sleep(0.01)
+        disk_answers.set()
         async with asyncio.timeout(5):
             await close
         assert now.scratch() == []
