@@ -136,7 +136,7 @@ def client_address(peer: str | None, forwarded_for: Sequence[str], trusted: Sequ
     if address is None:
         return "unknown"
     for hop in islice(_from_the_right(forwarded_for), MAX_HOPS):
-        said = _parse(hop) if any(address in network for network in trusted) else None
+        said = _parse(hop) if _is_in(address, trusted) else None
         if said is None:
             break
         address = said
@@ -148,7 +148,11 @@ def client_address(peer: str | None, forwarded_for: Sequence[str], trusted: Sequ
 def is_trusted(peer: str | None, trusted: Sequence[Network]) -> bool:
     """Tell whether this peer may say who a client is."""
     address = _parse(peer)
-    return address is not None and any(address in network for network in trusted)
+    return address is not None and _is_in(address, trusted)
+
+
+def _is_in(address: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: Sequence[Network]) -> bool:
+    return any(address in network for network in networks)
 
 
 def _from_the_right(fields: Sequence[str]) -> Iterator[str]:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -36,15 +36,7 @@ async def growth_with_queue(bench: Bench, requests: int) -> list[Row]:
             empty = await cost_of_requests(bench, service, job["status_url"], requests)
             await submit_all(service, bench.links(Kind.SHORT, 1000))
             pairs.append((empty, await cost_of_requests(bench, service, job["status_url"], requests)))
-    return [
-        Row(
-            what=f"{name}, 1,000 queued / none",
-            value=median([full[which] / empty[which] for empty, full in pairs]),
-            goal=1.5,
-            at_least=False,
-        )
-        for which, name in enumerate(("CPU of a status", "CPU of a submit"))
-    ]
+    return grown("1,000 queued", ("CPU of a status", "CPU of a submit"), pairs)
 
 
 async def growth_with_records(bench: Bench, requests: int) -> list[Row]:
@@ -55,10 +47,14 @@ async def growth_with_records(bench: Bench, requests: int) -> list[Row]:
     pairs = [
         [await cost_with_records(bench, filled[count], requests) for count in counts] for _ in range(bench.pair_count)
     ]
-    names = ("CPU of a status", "CPU of a submit", "start")
+    return grown(f"{counts[1]:,} ended records", ("CPU of a status", "CPU of a submit", "start"), pairs)
+
+
+def grown(what: str, names: Sequence[str], pairs: Sequence[Sequence[Sequence[float]]]) -> list[Row]:
+    """A row for each name; a pair holds the costs without and with what has grown, in the names' order."""
     return [
         Row(
-            what=f"{name}, {counts[1]:,} ended records / none",
+            what=f"{name}, {what} / none",
             value=median([full[which] / empty[which] for empty, full in pairs]),
             goal=1.5,
             at_least=False,

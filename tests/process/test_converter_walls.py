@@ -405,8 +405,9 @@ def test_a_thumbnail_is_decoded_after_the_network_is_left(tmp_path: Path) -> Non
         video_id="-", scratch=str(scratch), cookies_file=None, max_duration_seconds=1, max_file_bytes=1
     )
     fetch = _Fetch(_Downloader(options(preload), None, None), extraction, said.append)
-    fetch._thumbnail = (picture.getvalue(), False)
-    fetch.make_cover(leave_network=scratch.mkdir)  # so that a cover made before has no folder to be in
+    fetch.make_cover(
+        (picture.getvalue(), False), leave_network=scratch.mkdir
+    )  # so that a cover made before has no folder to be in
     assert said == [Cover(name="cover")]
     with Image.open(scratch / "cover") as cover:
         assert cover.size == (9, 9)

@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from email.message import Message
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,7 +19,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from tests.http.stand import body_of
-from tests.http.test_hostile import head_of, hostile_titles
+from tests.http.test_hostile import head_of, hostile_titles, is_named_safely
 from tests.system.fronted import ACCEL_PREFIX, Fronted, fronted, in_front
 from ytmp3.download import Sender
 from ytmp3.job import Metadata, Track
@@ -239,16 +238,6 @@ async def test_hostile_titles_drop_no_connection_behind_nginx(tmp_path: Path) ->
         writer.close()
         assert asked == list(range(len(titles)))
         assert " upstream " not in (nginx.folder / "error.log").read_text()
-
-
-def is_named_safely(fields: Message) -> None:
-    assert not {"x-evil", "set-cookie"} & {name.lower() for name in fields}
-    (disposition,) = fields.get_all("Content-Disposition", [])
-    name = fields.get_filename()
-    assert disposition.startswith("attachment; ")
-    assert name
-    assert name.endswith(".mp3")
-    assert not set(name) & set('"\\/\r\n\x00\u202e\u2066')
 
 
 async def test_500_slow_readers_cost_the_app_nothing(tmp_path: Path) -> None:

@@ -170,8 +170,7 @@ class Youtube:
                 # A proxy resolves names itself, and its own address is the operator's choice.
                 socket.getaddrinfo = public_only(socket.getaddrinfo)
             fetch = _Fetch(self._downloader, extraction, say)
-            fetch.run()
-            fetch.make_cover(leave_network)
+            fetch.make_cover(fetch.run(), leave_network)
         except RefusedError as refusal:
             say(Refusal(code=refusal.code.value, reason=_shown(str(refusal))))
         except Exception as error:
@@ -292,12 +291,15 @@ class _Fetch:
         self._downloader = downloader
         self._task = extraction
         self._say = say
-        self._thumbnail: tuple[bytes, bool] | None = None
         downloader.params["cookiefile"] = extraction.cookies_file
         downloader.add_progress_hook(self._on_progress)
 
-    def run(self) -> None:
-        """Raise RefusedError or yt-dlp's errors."""
+    def run(self) -> tuple[bytes, bool] | None:
+        """Extract and download; returns the thumbnail, if there is one, and whether it is letterboxed.
+
+        Raises:
+            RefusedError, and yt-dlp's errors.
+        """
         video = self._extract()
         self._say(_found(video))
         spool = Path(self._task.scratch) / "spool-1"
@@ -312,15 +314,15 @@ class _Fetch:
         if not size:
             raise RefusedError(FailureCode.MEDIA_INVALID, "an empty file")
         self._say(Downloaded(size_bytes=size))
-        self._thumbnail = self._fetch_thumbnail(video)
+        return self._fetch_thumbnail(video)
 
-    def make_cover(self, leave_network: Callable[[], object]) -> None:
+    def make_cover(self, thumbnail: tuple[bytes, bool] | None, leave_network: Callable[[], object]) -> None:
         """Make the cover, if there is a thumbnail to make it of. Whatever goes wrong, there is none then."""
-        if self._thumbnail is None:
+        if thumbnail is None:
             return
         with contextlib.suppress(Exception):
             leave_network()
-            picture, letterboxed = self._thumbnail
+            picture, letterboxed = thumbnail
             (Path(self._task.scratch) / COVER_NAME).write_bytes(square_cover(picture, letterboxed=letterboxed))
             self._say(Cover(name=COVER_NAME))
 
