@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, web
 
 from tests.raw import exchange
-from ytmp3.app import MakeConverter, Service, running
+from ytmp3.app import BACKLOG, MakeConverter, Service, running
 from ytmp3.config import load
 from ytmp3.converter import Converted, Report, ToolCheck
 from ytmp3.errors import ConversionError, FailureCode
@@ -120,7 +120,7 @@ async def stand(data_dir: Path, **settings: str) -> AsyncIterator[Stand]:
         runner = Runner(service.app, shutdown_seconds=1.0)
         await runner.setup()
         try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            await web.TCPSite(runner, "127.0.0.1", 0, backlog=BACKLOG).start()
             host, port = runner.addresses[0][:2]
             async with ClientSession(timeout=ClientTimeout(20), cookie_jar=DummyCookieJar()) as client:
                 async with asyncio.timeout(5):
