@@ -275,10 +275,14 @@ def _build_app(config: Config, rooms: Rooms, metrics: Metrics, board: Board) -> 
         trusted_proxies=config.trusted_proxies,
         chance=random.random,
     )
-    frame = Frame(metrics, cors_origins=config.cors_origins, is_draining=lambda: board.is_draining)
+    frame = Frame(
+        metrics,
+        cors_origins=config.cors_origins,
+        is_draining=lambda: board.is_draining,
+        standing=gate.standing,
+    )
     app = web.Application(middlewares=[frame.middleware], client_max_size=0)
     app.on_response_prepare.append(frame.complete)
-    app.on_response_prepare.append(gate.complete)
     Api(rooms).add_routes(app.router, gate)
     return app
 

@@ -4,16 +4,61 @@ Labels are route patterns, statuses and codes: never a path, an id, a link or an
 bounded whatever clients send.
 """
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections import Counter as Tally
+from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 REQUEST_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 """The promises are 10, 50 and 100 ms: each is a bucket's edge."""
 STAGE_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600, 1200)
 LAG_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1)
+
+
+class RequestMetrics(Collector):
+    """How many requests were answered, and in what time: numbers of our own, put into words at each scrape.
+
+    Every request is counted, on one thread. The library's counters take two locks a request and walk a histogram's
+    buckets: a tenth of all that a status request costs here.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Tally[tuple[str, str, int]] = Tally()
+        self._buckets: dict[str, list[int]] = {}
+        self._seconds: dict[str, float] = {}
+
+    def record(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count a request that was answered."""
+        self._counts[route, method, status] += 1
+        buckets = self._buckets.get(route)
+        if buckets is None:
+            buckets = self._buckets[route] = [0] * (len(REQUEST_SECONDS) + 1)
+            self._seconds[route] = 0.0
+        buckets[bisect_left(REQUEST_SECONDS, seconds)] += 1
+        self._seconds[route] += seconds
+
+    def collect(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
+        """Yield the families, as the library asks."""
+        counts = CounterMetricFamily("ytmp3_http_requests", "Requests answered.", labels=["route", "method", "status"])
+        for (route, method, status), count in self._counts.items():
+            counts.add_metric([route, method, str(status)], count)
+        yield counts
+        times = HistogramMetricFamily(
+            "ytmp3_http_request_duration_seconds",
+            "Time to answer, by route; downloads include the transfer.",
+            labels=["route"],
+        )
+        edges = [*map(floatToGoString, REQUEST_SECONDS), "+Inf"]
+        for route, buckets in self._buckets.items():
+            times.add_metric([route], list(zip(edges, accumulate(buckets), strict=True)), self._seconds[route])
+        yield times
 
 
 class Metrics:
@@ -23,16 +68,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         r = self.registry
         self.build = Info("ytmp3_build", "Versions of the service and its tools.", registry=r)
-        self.requests = Counter(
-            "ytmp3_http_requests_total", "Requests answered.", ["route", "method", "status"], registry=r
-        )
-        self.request_seconds = Histogram(
-            "ytmp3_http_request_duration_seconds",
-            "Time to answer, by route; downloads include the transfer.",
-            ["route"],
-            buckets=REQUEST_SECONDS,
-            registry=r,
-        )
+        self.requests = RequestMetrics()
+        r.register(self.requests)
         self.rejections = Counter(
             "ytmp3_rejections_total", "Requests refused with 429 or 503, by code.", ["code"], registry=r
         )

@@ -31,6 +31,8 @@ from ytmp3.ratelimit import TokenBuckets
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Standing = tuple[str, str]
+"""`RateLimit-Policy` and `RateLimit`: the fields of the IETF httpapi draft. A draft, but the only specified ones."""
 
 CLIENT: Final = web.RequestKey("client", Client)
 """Set by the gate on every request that reaches a handler."""
@@ -49,15 +51,21 @@ _ALL_KEY: Final = f"{_GLOBAL}:{_GLOBAL}"
 class Frame:
     """The outermost middleware and the signal that completes each answer's headers."""
 
-    def __init__(self, metrics: Metrics, *, cors_origins: frozenset[str], is_draining: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        cors_origins: frozenset[str],
+        is_draining: Callable[[], bool],
+        standing: Callable[[web.Request], Standing | None] = lambda _: None,
+    ) -> None:
         self._metrics = metrics
+        self._standing = standing
         self._cors_origins = cors_origins
         self._is_draining = is_draining
         # Unique is enough for a log: a random start and a count, where 64 random bits would cost a system call.
         self._request_prefix = secrets.token_hex(5)
         self._request_numbers = itertools.count(1)
-        self._counters: dict[tuple[str, str, int], Callable[[], None]] = {}
-        self._timers: dict[str, Callable[[float], None]] = {}
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -66,7 +74,7 @@ class Frame:
         logs.request_id.set(given if given and _REQUEST_ID.fullmatch(given) else self._new_request_id())
         response = await self._answer(request, handler)
         route = request.match_info.route.resource
-        self._count(
+        self._metrics.requests.record(
             "unknown" if route is None else route.canonical,
             request.method if request.method in _METHODS else "other",
             response.status,
@@ -104,18 +112,6 @@ class Frame:
             and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers
         )
 
-    def _count(self, route: str, method: str, status: int, seconds: float) -> None:
-        # Looking up a labelled child costs six times what incrementing it does.
-        key = (route, method, status)
-        increment = self._counters.get(key)
-        if increment is None:
-            increment = self._counters[key] = self._metrics.requests.labels(route, method, str(status)).inc
-        observe = self._timers.get(route)
-        if observe is None:
-            observe = self._timers[route] = self._metrics.request_seconds.labels(route).observe
-        increment()
-        observe(seconds)
-
     async def complete(self, request: web.Request, response: web.StreamResponse) -> None:
         """Add what every answer carries. Connected to `on_response_prepare`."""
         headers = response.headers
@@ -126,6 +122,8 @@ class Frame:
             headers[hdrs.CACHE_CONTROL] = "no-store"
         if (request_id := logs.request_id.get()) is not None:
             headers["X-Request-Id"] = request_id
+        if (standing := self._standing(request)) is not None:
+            headers["RateLimit-Policy"], headers["RateLimit"] = standing
         if self._cors_origins:
             self._allow_origin(request, headers)
         if self._is_draining():
@@ -258,23 +256,26 @@ class Gate:
                 buckets.take(client.owner, self._clock())
             return await handler(request)
 
-        admitted: Handler = self._decorate(charged)
+        admitted: Handler = self._decorate(handler)
+        admitted_and_charged: Handler = self._decorate(charged)
 
         async def guarded(request: web.Request) -> web.StreamResponse:
             client = request[CLIENT] = self.identify(request)
-            self._check_client(client)
-            return await admitted(request)
+            buckets = self._limits.of(client)
+            if buckets is None:
+                return await admitted(request)
+            now = self._clock()
+            if not buckets.has_token(client.owner, now):
+                _refuse(buckets.turn(client.owner, now, chance=self._chance()))
+            return await admitted_and_charged(request)
 
         return guarded
 
-    async def complete(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Tell a known client where it stands. Connected to `on_response_prepare`.
-
-        The fields are those of the IETF httpapi draft: a draft, but the only ones with a specification.
-        """
+    def standing(self, request: web.Request) -> Standing | None:
+        """Return where a client stands, if it is known by now who asks."""
         client = request.get(CLIENT)
         if client is None:
-            return
+            return None
         now = self._clock()
         of_all = self._limits.all.peek(_ALL_KEY, now)
         policy, state = self._policy, f'"all";r={of_all.remaining};t={math.ceil(of_all.wait_seconds)}'
@@ -283,8 +284,7 @@ class Gate:
             verdict = buckets.peek(client.owner, now)
             policy += f', "client";q={buckets.burst};w={_window_seconds(buckets)}'
             state += f', "client";r={verdict.remaining};t={math.ceil(verdict.wait_seconds)}'
-        response.headers["RateLimit-Policy"] = policy
-        response.headers["RateLimit"] = state
+        return policy, state
 
     def identify(self, request: web.Request) -> Client:
         """Return the client.
@@ -315,11 +315,6 @@ class Gate:
 
     def _client(self, peer: str | None, forwarded: tuple[str, ...]) -> Client:
         return Client(owner="addr:" + client_address(peer, forwarded, self._trusted))
-
-    def _check_client(self, client: Client) -> None:
-        buckets, now = self._limits.of(client), self._clock()
-        if buckets is not None and not buckets.has_token(client.owner, now):
-            _refuse(buckets.turn(client.owner, now, chance=self._chance()))
 
     def _refuse_all(self, request: web.Request, exceeded: RateLimitExceeded) -> NoReturn:
         _refuse(self._limits.all.turn(_ALL_KEY, self._clock(), chance=self._chance()))

@@ -71,9 +71,11 @@ def _samples(text: str) -> Iterator[str]:
 
 def label_names() -> dict[str, set[str]]:
     """The labels of every family of ours, by its bare name."""
-    return {
+    metrics = Metrics()
+    of_requests = {family.name: set(family._labelnames) for family in metrics.requests.collect()}
+    return of_requests | {
         re.sub(r"_(total|info)$", "", metric._name): set(metric._labelnames)
-        for metric in vars(Metrics()).values()
+        for metric in vars(metrics).values()
         if hasattr(metric, "_labelnames")
     }
 

@@ -1,0 +1,34 @@
+"""The numbers that are ours are written as the library writes its own."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.exposition import generate_latest
+
+from ytmp3.metrics import REQUEST_SECONDS, RequestMetrics
+
+
+def test_requests_are_exposed_as_the_librarys_counter_and_histogram_would_be() -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    requests = RequestMetrics()
+    ours.register(requests)
+    counter = Counter("ytmp3_http_requests", "Requests answered.", ["route", "method", "status"], registry=theirs)
+    histogram = Histogram(
+        "ytmp3_http_request_duration_seconds",
+        "Time to answer, by route; downloads include the transfer.",
+        ["route"],
+        buckets=REQUEST_SECONDS,
+        registry=theirs,
+    )
+    # On each edge, between edges, below the first and above the last.
+    edges = [0.0, *REQUEST_SECONDS, 11.0]
+    for route, status in (("/extract", 202), ("/status/{job_id}", 200), ("/extract", 429)):
+        for edge in edges:
+            for seconds in (edge, edge * 1.1):
+                requests.record(route, "POST", status, seconds)
+                counter.labels(route, "POST", str(status)).inc()
+                histogram.labels(route).observe(seconds)
+    assert lines(ours) == lines(theirs)
+
+
+def lines(registry: CollectorRegistry) -> list[str]:
+    """What is scraped, without the times of creation, which only the library's own have."""
+    return [line for line in generate_latest(registry).decode().splitlines() if "_created" not in line]
