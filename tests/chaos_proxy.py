@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that loses replies, goes silent, or counts round trips: the network on a bad day."""
+"""A TCP proxy on loopback that loses, delays and counts replies, or goes silent: the network on a bad day."""
 
 import asyncio
 import contextlib
@@ -17,6 +17,8 @@ class ChaosProxy:
         self._to_lose = 0
         self.is_silent = False
         """Requests are passed on; replies are swallowed, and connections stay open."""
+        self.delay_seconds = 0.0
+        """Each reply comes so much later, all connections at once: a server that is busy, and answers."""
         self.requests = 0
         """Writes of clients seen so far: for short commands, their round trips."""
 
@@ -82,5 +84,6 @@ class ChaosProxy:
                 if self._to_lose > 0:
                     self._to_lose -= 1
                     return
+                await asyncio.sleep(self.delay_seconds)
                 writer.write(chunk)
                 await writer.drain()

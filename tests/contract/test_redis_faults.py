@@ -17,7 +17,7 @@ from tests.contract.stands import METADATA, POLICY, Clock, Ids, RedisStand, crea
 from tests.valkey import Valkey, free_port
 from ytmp3.errors import FailureCode, LeaseLost, StoreDown, StoreFull, StoreUnusable
 from ytmp3.job import State, Status
-from ytmp3.jobstore import Beat, JobStore, Outcome, Submission
+from ytmp3.jobstore import Beat, JobStore, Outcome, Submission, redis_link
 from ytmp3.jobstore import redis as redis_store
 from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
 from ytmp3.jobstore.redis_link import RedisLink
@@ -26,6 +26,8 @@ from ytmp3.jobstore.redis_records import root_of
 HANDLER_BUDGET_SECONDS: Final = 0.3
 BUSY_MACHINE_SECONDS: Final = 0.5
 """What a single call may take while other tests use the same cores: its own waits add up to 250 ms."""
+CROWD_OF_WORKERS: Final = 50
+"""More than the link has connections."""
 SECRET: Final = "correct-horse-battery"
 
 MakeValkey = Callable[..., Valkey]
@@ -129,7 +131,7 @@ async def test_no_handler_waits_over_300_ms_on_a_frozen_redis(
         store.ping,
         store.counts,
     ]
-    waits = await asyncio.gather(*(seconds_to_fail(call) for call in calls * 20))
+    waits = await asyncio.gather(*(seconds_to_fail(call) for call in calls * 200))
     assert sorted(waits)[len(waits) // 2] < HANDLER_BUDGET_SECONDS
     assert max(waits) < BUSY_MACHINE_SECONDS
     waits = []
@@ -144,19 +146,45 @@ async def test_no_handler_waits_over_300_ms_on_a_frozen_redis(
     assert ticket is not None
 
 
-async def test_a_worker_trying_a_frozen_redis_holds_up_no_handler(
+async def test_workers_trying_a_frozen_redis_hold_up_no_handler(
     make_valkey: MakeValkey, make_store: MakeStore, ids: Ids
 ) -> None:
     server = make_valkey()
     store = make_store(server.address)
     lease = (await created(store, ids.submission())).lease
     server.freeze()
-    worker = asyncio.create_task(seconds_to_fail(lambda: store.claim(lease)))
+    workers = [asyncio.create_task(seconds_to_fail(lambda: store.claim(lease))) for _ in range(CROWD_OF_WORKERS)]
     await asyncio.sleep(0.01)
     for _ in range(5):
         assert await seconds_to_fail(store.ping) < BUSY_MACHINE_SECONDS
         await asyncio.sleep(0.1)
-    await worker
+    await asyncio.gather(*workers)
+
+
+async def test_a_crowd_is_not_a_dead_redis(proxy: ChaosProxy, make_store: MakeStore, ids: Ids) -> None:
+    store = make_store(proxy.address)
+    await store.open()
+    proxy.delay_seconds = 0.02
+    started = time.monotonic()
+    await asyncio.gather(*(submitted(store, ids.submission(video)) for video in range(500)))
+    assert time.monotonic() - started > HANDLER_BUDGET_SECONDS, "the last waited longer than one does for Redis"
+    assert (await store.counts()).pending == 500
+
+
+async def test_what_is_over_the_crowd_is_refused_and_breaks_nothing(
+    proxy: ChaosProxy, make_store: MakeStore, ids: Ids, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_link, "QUEUE_SECONDS", 0.1)
+    store = make_store(proxy.address)
+    await store.open()
+    proxy.delay_seconds = 0.03
+    crowd = [asyncio.create_task(submitted(store, ids.submission(video))) for video in range(500)]
+    await asyncio.wait(crowd, return_when=asyncio.FIRST_EXCEPTION)
+    assert await store.adopt(1) == [], "others have their turn"
+    errors = [error for error in await asyncio.gather(*crowd, return_exceptions=True) if isinstance(error, Exception)]
+    assert errors
+    assert {(type(error), "more calls than it answers" in str(error)) for error in errors} == {(StoreDown, True)}
+    assert (await store.counts()).pending == 500 - len(errors) > 0, "nothing of a refused call was sent"
 
 
 async def test_everything_acknowledged_survives_a_kill_and_restart_with_an_append_only_file(
@@ -672,6 +700,16 @@ async def test_a_stall_of_this_process_is_not_taken_for_one_of_redis(
     time.sleep(HANDLER_BUDGET_SECONDS + 0.1)  # noqa: ASYNC251 - the stall
     ticket = await looking
     assert ticket is not None
+
+
+async def test_a_process_that_stalls_at_each_step_of_a_call_does_not_take_it_for_silence(
+    empty_valkey: Valkey, make_store: MakeStore, ids: Ids
+) -> None:
+    submitting = asyncio.create_task(submitted(make_store(empty_valkey.address), ids.submission()))
+    while not submitting.done():
+        time.sleep(0.15)  # noqa: ASYNC251 - the stall
+        await asyncio.sleep(0)
+    await submitting
 
 
 async def test_a_crowd_expires_in_steps_between_which_others_are_answered(

@@ -20,7 +20,7 @@ from ytmp3.errors import FailureCode, LeaseLost, StoreFull, StoreUnusable
 from ytmp3.job import Conversion, Lease, Metadata, Ticket, Track
 from ytmp3.jobstore import JOBS_AT_ONCE, Beat, Counts, Policy, Submission, Submitted
 from ytmp3.jobstore.records import conversion_id_of, counts_of, outcome_of
-from ytmp3.jobstore.redis_link import HANDLER_SECONDS, WORKER_SECONDS, Argument, RedisLink, RedisSettings, Reply, pack
+from ytmp3.jobstore.redis_link import HANDLER_SECONDS, Argument, Lane, RedisLink, RedisSettings, Reply, pack
 from ytmp3.jobstore.redis_records import (
     SHARDS,
     STATES,
@@ -40,7 +40,7 @@ _EVICTS_LIVE_RECORDS: Final = "allkeys-"
 
 class RedisJobStore:
     """`JobStore` on a Redis, for the instance named `instance`. `clock` (seconds since 1970) and `handler_seconds`
-    (how long a call waits that an HTTP request waits for) are for tests.
+    (the patience of a call that an HTTP request waits for) are for tests.
 
     Every method works as soon as Redis does: `open` checks, and connects early, but nothing depends on its success.
     """
@@ -58,8 +58,7 @@ class RedisJobStore:
         self._policy = policy
         self._instance = instance
         self._clock = clock
-        self._handler_seconds = handler_seconds
-        self._link = RedisLink(settings)
+        self._link = RedisLink(settings, handler_seconds=handler_seconds)
         self._scripts = Scripts(self._link)
         # The same bytes at each poll. The lowest score of each shard comes back, and the time to compare it with.
         roots = [root_of(shard) for shard in SHARDS]
@@ -68,14 +67,14 @@ class RedisJobStore:
         self._tallies = pack([("HMGET", root, *STATES) for root in roots])
 
     async def open(self) -> None:
-        await self._check(WORKER_SECONDS)
-        await self._scripts.load(patience_seconds=WORKER_SECONDS)
+        await self._check(self._link.workers)
+        await self._scripts.load(self._link.workers)
 
     async def close(self) -> None:
         await self._link.close()
 
     async def ping(self) -> None:
-        await self._check(self._handler_seconds)
+        await self._check(self._link.handlers)
 
     async def submit(self, submission: Submission, *, may_create: bool) -> Submitted | None:
         reply = await self._handle(
@@ -189,24 +188,24 @@ class RedisJobStore:
 
     async def counts(self) -> Counts:
         """See the Protocol. Exact when nothing changes meanwhile: the shards are not read at one instant."""
-        replies = await self._link.exchange(self._tallies, len(SHARDS), patience_seconds=self._handler_seconds)
+        replies = await self._link.exchange(self._tallies, len(SHARDS), self._link.handlers)
         columns = zip(STATES, zip(*self._sound(replies), strict=True), strict=True)
         return counts_of({state: sum(int(tally or 0) for tally in column) for state, column in columns})
 
     async def _handle(self, script: str, some_id: str, *arguments: Argument) -> Reply:
         """Run a script for an HTTP request that waits."""
         call = self._call(script, root_of(some_id), arguments)
-        return await self._scripts.run(call, patience_seconds=self._handler_seconds)
+        return await self._scripts.run(call, self._link.handlers)
 
     async def _work(self, script: str, some_id: str, *arguments: Argument) -> Reply:
         call = self._call(script, root_of(some_id), arguments)
-        return await self._scripts.run(call, patience_seconds=WORKER_SECONDS)
+        return await self._scripts.run(call, self._link.workers)
 
     async def _work_on_shards(self, script: str, by_shard: Mapping[str, Sequence[Argument]]) -> list[Reply]:
         if not by_shard:
             return []
         calls = [self._call(script, root, arguments) for root, arguments in by_shard.items()]
-        return await self._scripts.run_all(calls, patience_seconds=WORKER_SECONDS)
+        return await self._scripts.run_all(calls, self._link.workers)
 
     def _call(self, script: str, root: str, arguments: Iterable[Argument]) -> Call:
         time_of_tests = "" if self._clock is None else repr(self._clock())
@@ -214,7 +213,7 @@ class RedisJobStore:
 
     async def _reached(self, poll: bytes) -> tuple[float, list[str]]:
         """Return the time, and the shards whose lowest score it has reached, lowest first."""
-        replies = await self._link.exchange(poll, len(SHARDS) + 1, patience_seconds=WORKER_SECONDS)
+        replies = await self._link.exchange(poll, len(SHARDS) + 1, self._link.workers)
         (seconds, microseconds), *lowest = self._sound(replies)
         now = self._clock() if self._clock is not None else int(seconds) + int(microseconds) / 1_000_000
         scores = ((float(pair[1]), root_of(shard)) for shard, pair in zip(SHARDS, lowest, strict=True) if pair)
@@ -236,7 +235,7 @@ class RedisJobStore:
         return by_shard
 
     async def _read(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
-        replies = await self._link.exchange(pack(commands), len(commands), patience_seconds=WORKER_SECONDS)
+        replies = await self._link.exchange(pack(commands), len(commands), self._link.workers)
         return self._sound(replies)
 
     def _sound(self, replies: list[Reply]) -> list[Reply]:
@@ -245,13 +244,13 @@ class RedisJobStore:
                 raise self._link.translated(reply) from None
         return replies
 
-    async def _check(self, patience_seconds: float) -> None:
+    async def _check(self, lane: Lane) -> None:
         """Ask, in one round trip, whether new work can be stored and would be kept.
 
         DEL is a write that even a full server grants: a replica, a loading server and one whose disk is full refuse it.
         """
         probe = pack([("DEL", f"{root_of(SHARDS[0])}:probe"), ("INFO", "memory")])
-        deletion, memory = await self._link.exchange(probe, 2, patience_seconds=patience_seconds)
+        deletion, memory = await self._link.exchange(probe, 2, lane)
         self._sound([deletion])
         if isinstance(memory, ResponseError):
             # Some providers forbid INFO and CONFIG; then the policy is theirs to know.
