@@ -131,7 +131,7 @@ async def test_no_handler_waits_over_300_ms_on_a_frozen_redis(
         store.ping,
         store.counts,
     ]
-    waits = await asyncio.gather(*(seconds_to_fail(call) for call in calls * 200))
+    waits = await asyncio.gather(*(seconds_to_fail(call) for call in calls * 20))
     assert sorted(waits)[len(waits) // 2] < HANDLER_BUDGET_SECONDS
     assert max(waits) < BUSY_MACHINE_SECONDS
     waits = []
@@ -144,6 +144,18 @@ async def test_no_handler_waits_over_300_ms_on_a_frozen_redis(
     await until_it_works(store.ping, seconds=1.0)
     ticket = await store.get(submission.job_id)
     assert ticket is not None
+
+
+async def test_a_thousand_calls_that_wait_fail_together_on_a_frozen_redis(
+    make_valkey: MakeValkey, make_store: MakeStore
+) -> None:
+    server = make_valkey()
+    store = make_store(server.address)
+    await store.ping()
+    server.freeze()
+    waits = await asyncio.gather(*(seconds_to_fail(store.ping) for _ in range(1000)))
+    # One after the other, 24 at a time, they would take ten seconds; a busy machine takes a while for a thousand tasks.
+    assert max(waits) < 4 * HANDLER_BUDGET_SECONDS
 
 
 async def test_workers_trying_a_frozen_redis_hold_up_no_handler(
