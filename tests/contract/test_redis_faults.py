@@ -739,3 +739,27 @@ async def test_a_crowd_expires_in_steps_between_which_others_are_answered(
     assert len(await store.expire(10)) == 1
     assert proxy.requests - before == 1 + 4, "one look, and two jobs in each step"
     await stand.close()
+
+
+async def test_a_crowds_conversion_ends_at_once_and_is_removed_by_the_sweep_alone(
+    empty_valkey: Valkey, redis_stand: RedisStand, ids: Ids
+) -> None:
+    store = await redis_stand.open()
+    conversion = await running(store, ids.submission())
+    crowd = [ids.submission() for _ in range(2000)]
+    await asyncio.gather(*(submitted(store, submission) for submission in crowd))
+    with contextlib.closing(empty_valkey.client()) as client:
+        client.config_resetstat()
+        await store.finish(conversion.lease, track_of(conversion.lease), METADATA)
+        calls = sum(each["calls"] for each in cast("dict[str, dict[str, int]]", client.info("commandstats")).values())
+        assert calls < 50, "no step for each job"
+        late = await submitted(store, ids.submission())
+        assert late.outcome is Outcome.CACHED
+        for submission in (crowd[0], crowd[-1]):
+            ticket = await store.get(submission.job_id)
+            assert ticket is not None
+            assert ticket.status is Status.COMPLETED
+        assert await store.get(late.ticket.job.job_id) == late.ticket
+        redis_stand.clock.advance(POLICY.retention_seconds)
+        assert len(await store.expire(10)) == 1
+        assert client.keys("ytmp3:*") == [root_of(conversion.conversion_id).encode()], "the shard's tallies"
