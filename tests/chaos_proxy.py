@@ -39,6 +39,10 @@ class ChaosProxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
 
+    def lead_to(self, port: int) -> None:
+        """Take new connections elsewhere, as a name does after a failover; the old ones stay."""
+        self._upstream_port = port
+
     def lose_replies(self, count: int) -> None:
         """Swallow the next `count` replies, and close each one's connection."""
         self._to_lose = count

@@ -16,7 +16,7 @@ from tests.chaos_proxy import ChaosProxy
 from tests.contract.stands import METADATA, POLICY, Clock, Ids, RedisStand, created, done, running, submitted, track_of
 from tests.valkey import Valkey, free_port
 from ytmp3.errors import FailureCode, LeaseLost, StoreDown, StoreFull, StoreUnusable
-from ytmp3.job import State, Status
+from ytmp3.job import Lease, State, Status
 from ytmp3.jobstore import Beat, JobStore, Outcome, Submission, redis_link
 from ytmp3.jobstore import redis as redis_store
 from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
@@ -242,6 +242,21 @@ async def test_a_replica_is_down_and_a_promoted_one_works(
     await submitted(store, ids.submission())
 
 
+async def test_a_demoted_server_is_left_for_its_successor_behind_the_same_name(
+    make_valkey: MakeValkey, make_store: MakeStore, ids: Ids
+) -> None:
+    old, new = make_valkey(), make_valkey()
+    async with ChaosProxy(old.port) as proxy:
+        store = make_store(proxy.address)
+        await asyncio.gather(*(submitted(store, ids.submission(video)) for video in range(50)))
+        with contextlib.closing(old.client()) as client:
+            client.replicaof("127.0.0.1", str(new.port))
+        proxy.lead_to(new.port)
+        with pytest.raises(StoreDown, match="READONLY"):
+            await submitted(store, ids.submission())
+        await asyncio.gather(*(submitted(store, ids.submission(video)) for video in range(50)))
+
+
 async def test_a_server_without_free_connections_is_down(
     make_valkey: MakeValkey, make_store: MakeStore, ids: Ids
 ) -> None:
@@ -382,6 +397,22 @@ async def test_a_missing_password_and_a_forbidden_script_are_refused(
         client.acl_setuser("reader", enabled=True, passwords=["+pw"], keys=["*"], categories=["+@all", "-@scripting"])
     with pytest.raises(StoreUnusable, match="NOPERM"):
         await make_store(f"redis://reader:pw@{server.address}").open()
+
+
+async def test_a_store_whose_scripts_are_forbidden_later_is_not_ready_until_they_are_permitted(
+    make_valkey: MakeValkey, make_store: MakeStore, ids: Ids
+) -> None:
+    server = make_valkey()
+    with contextlib.closing(server.client()) as client:
+        client.acl_setuser("worker", enabled=True, passwords=["+pw"], keys=["*"], categories=["+@all"])
+        store = make_store(f"redis://worker:pw@{server.address}")
+        await store.ping()
+        client.acl_setuser("worker", categories=["-@scripting"])
+        for call in (store.ping, lambda: submitted(store, ids.submission())):
+            with pytest.raises(StoreUnusable, match="NOPERM"):
+                await cast("Callable[[], Awaitable[object]]", call)()
+        client.acl_setuser("worker", categories=["+@all"])
+        await store.ping()
 
 
 @pytest.mark.parametrize("address", ["redis://:secret@host:port", "redis://host:6379:1", "ftp://host"])
@@ -562,6 +593,111 @@ async def test_each_operation_costs_one_round_trip(proxy: ChaosProxy, make_store
     assert await trips(store.ping()) == 1
     assert await trips(store.release(others)) == 1
     assert await trips(store.adopt(100)) == 3
+
+
+@contextlib.asynccontextmanager
+async def impostor(answer: bytes) -> AsyncIterator[str]:
+    """Listen where Redis should, and give each request the same answer."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while await reader.read(1 << 16):
+                writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (b":1\r\n", StoreUnusable),
+        (b"+OK\r\n", StoreUnusable),
+        (b"*2\r\n:1\r\n:2\r\n", StoreUnusable),
+        (b"*2\r\n*1\r\n$1\r\na\r\n*1\r\n$1\r\nb\r\n", StoreUnusable),
+        (b"*2\r\n*2\r\n$1\r\n\xff\r\n$1\r\nb\r\n*0\r\n", StoreUnusable),
+        (b"-WEIRD answer\r\n", StoreUnusable),
+        (b"*2\r\n*2\r\n$6\r\njob", StoreDown),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", StoreDown),
+    ],
+)
+async def test_an_answer_that_makes_no_sense_is_an_error_of_the_store(
+    make_store: MakeStore, ids: Ids, answer: bytes, expected: type[Exception]
+) -> None:
+    lease = Lease(conversion_id=ids.submission().conversion_id, token=1)
+    async with impostor(answer) as address:
+        store = make_store(address)
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: submitted(store, ids.submission()),
+            lambda: store.get(ids.submission().job_id),
+            lambda: store.claim(lease),
+            lambda: store.renew([Beat(lease=lease)]),
+            lambda: store.finish(lease, track_of(lease), METADATA),
+        ]
+        for call in calls:
+            with pytest.raises(expected):
+                await call()
+
+
+def kill_all_clients(client: redis.Redis) -> None:
+    cast("Callable[..., object]", client.execute_command)("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+
+def admit_nobody(client: redis.Redis) -> None:
+    client.config_set("maxclients", "1")
+    kill_all_clients(client)
+    time.sleep(0.05)
+    client.config_set("maxclients", "1000")
+
+
+def demote_and_promote(client: redis.Redis) -> None:
+    client.replicaof("127.0.0.1", "1")
+    time.sleep(0.02)
+    client.replicaof("NO", "ONE")
+
+
+def occupy_with_a_script(client: redis.Redis) -> None:
+    client.config_set("busy-reply-threshold", "10")
+    ends_at = time.time() + 0.1
+    busy = f"while true do local t = redis.call('TIME') if t[1] + t[2] / 1000000 > {ends_at} then return 1 end end"
+    cast("Callable[..., object]", client.eval)(busy, 0)
+
+
+@pytest.mark.parametrize(
+    "hurt", [kill_all_clients, admit_nobody, demote_and_promote, occupy_with_a_script, redis.Redis.script_flush]
+)
+async def test_whatever_is_done_to_the_server_nothing_acknowledged_is_lost_and_no_connection_is_left_over(
+    make_valkey: MakeValkey, make_store: MakeStore, ids: Ids, hurt: Callable[[redis.Redis], object]
+) -> None:
+    server = make_valkey()
+    store = make_store(server.address)
+    await store.open()
+    acknowledged: list[str] = []
+    is_over = asyncio.Event()
+
+    async def submit_until_it_is_over() -> None:
+        while not is_over.is_set():
+            submission = ids.submission(len(acknowledged) % 100)
+            try:
+                await submitted(store, submission)
+            except StoreDown:
+                await asyncio.sleep(0.01)
+            else:
+                acknowledged.append(submission.job_id)
+
+    with contextlib.closing(server.client()) as client:
+        tasks = [asyncio.create_task(submit_until_it_is_over()) for _ in range(40)]
+        for _ in range(3):
+            await asyncio.to_thread(hurt, client)
+            await asyncio.sleep(0.03)
+        is_over.set()
+        await asyncio.gather(*tasks)
+        await until_it_works(store.ping, seconds=2.0)
+        assert acknowledged
+        assert None not in [await store.get(job_id) for job_id in acknowledged]
+        clients = cast("dict[str, int]", client.info("clients"))["connected_clients"]
+        assert clients <= 1 + redis_link.HANDLER_CONNECTIONS + redis_link.WORKER_CONNECTIONS
 
 
 # the layout

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 from ytmp3.errors import FailureCode, LeaseLost, StoreFull, StoreUnusable
 from ytmp3.job import Conversion, Lease, Metadata, Ticket, Track
@@ -26,6 +26,7 @@ from ytmp3.jobstore.redis_records import (
     STATES,
     conversion_at,
     conversion_of,
+    readable,
     root_of,
     ticket_of,
 )
@@ -110,7 +111,8 @@ class RedisJobStore:
         for beat in beats:
             by_shard[root_of(beat.lease.conversion_id)] += _news(beat)
         replies = await self._work_on_shards("renew", by_shard)
-        return frozenset(conversion_id.decode() for lost in replies for conversion_id in lost)
+        with readable():
+            return frozenset(conversion_id.decode() for lost in replies for conversion_id in lost)
 
     async def finish(self, lease: Lease, track: Track, metadata: Metadata) -> Conversion:
         reply = await self._work(
@@ -155,7 +157,8 @@ class RedisJobStore:
             self._policy.crash_limit,
         )
         replies = await self._work_on_shards("adopt", {root: (*terms, *due) for root, due in by_shard.items()})
-        adopted = [conversion_of(reply) for shard in replies for reply in shard]
+        with readable():
+            adopted = [conversion_of(reply) for shard in replies for reply in shard]
         return sorted(adopted, key=lambda conversion: conversion.created_at)
 
     async def forget(self, conversion_id: str) -> None:
@@ -170,11 +173,12 @@ class RedisJobStore:
             room = max(1, JOBS_AT_ONCE // len(left))
             shares = {root: (conversions, room) for root, conversions in left.items()}
             replies = await self._work_on_shards("expire", shares)
-            for root, (has_more, file_names) in zip(shares, replies, strict=True):
-                removed += [None if file_name is None else file_name.decode() for file_name in file_names]
-                left[root] -= len(file_names)
-                if not has_more:
-                    del left[root]
+            with readable():
+                for root, (has_more, file_names) in zip(shares, replies, strict=True):
+                    removed += [None if file_name is None else file_name.decode() for file_name in file_names]
+                    left[root] -= len(file_names)
+                    if not has_more:
+                        del left[root]
         return removed
 
     async def known_files(self, file_names: Sequence[str]) -> frozenset[str]:
@@ -248,10 +252,13 @@ class RedisJobStore:
         """Ask, in one round trip, whether new work can be stored and would be kept.
 
         DEL is a write that even a full server grants: a replica, a loading server and one whose disk is full refuse it.
+        A user's permissions may lack scripts alone.
         """
-        probe = pack([("DEL", f"{root_of(SHARDS[0])}:probe"), ("INFO", "memory")])
-        deletion, memory = await self._link.exchange(probe, 2, lane)
-        self._sound([deletion])
+        root = root_of(SHARDS[0])
+        script = self._scripts.packed(Call(script="get", root=root, arguments=("", "")))
+        probe = pack([("DEL", f"{root}:probe"), ("INFO", "memory")]) + script
+        deletion, memory, answer = await self._link.exchange(probe, 3, lane)
+        self._sound([deletion, None if isinstance(answer, NoScriptError) else answer])
         if isinstance(memory, ResponseError):
             # Some providers forbid INFO and CONFIG; then the policy is theirs to know.
             return

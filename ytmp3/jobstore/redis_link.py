@@ -19,7 +19,7 @@ from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as Disconnected
 
 from ytmp3.errors import StoreDown, StoreError, StoreFull, StoreUnusable
@@ -163,6 +163,9 @@ class RedisLink:
             self._breaker.abandon()
             raise
         self._breaker.succeed()
+        if any(isinstance(reply, ReadOnlyError) for reply in replies):
+            # It was demoted. Its name may lead to its successor by now: a new connection will, an old one never.
+            self._failures += 1
         return replies
 
     async def _twice(self, packed: bytes, count: int) -> list[Reply]:

@@ -94,9 +94,12 @@ class Scripts:
         self._raise_first_error(replies)
         return replies
 
+    def packed(self, *calls: Call, verb: str = "EVALSHA") -> bytes:
+        """Return the calls as they go over the wire. A server that forgot a script answers NOSCRIPT."""
+        return pack([(verb, self._named(call.script, verb), 1, call.root, *call.arguments) for call in calls])
+
     async def _send(self, calls: Sequence[Call], verb: str, lane: Lane) -> list[Reply]:
-        commands = [(verb, self._named(call.script, verb), 1, call.root, *call.arguments) for call in calls]
-        return await self._link.exchange(pack(commands), len(commands), lane)
+        return await self._link.exchange(self.packed(*calls, verb=verb), len(calls), lane)
 
     def _named(self, name: str, verb: str) -> str:
         script = self._scripts[name]
