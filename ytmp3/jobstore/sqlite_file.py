@@ -20,8 +20,9 @@ APPLICATION_ID: Final = 0x79746D33
 """`ytm3` in ASCII, in the file's header (SQLite file format, offset 68)."""
 SCHEMA_VERSION: Final = 1
 """Raised by a change that an older program must not write to. A new field in a record is no such change."""
-BUSY_SECONDS: Final = 5.0
-"""How long a statement waits for another program's lock on the file (a backup, a curious operator)."""
+BUSY_SECONDS: Final = 2.0
+"""How long a statement waits for another program's lock on the file (a backup, a curious operator): a request waits
+with it."""
 LOCK_POLL_SECONDS: Final = 0.05
 
 _SCHEMA: Final = """
@@ -122,6 +123,11 @@ def translation(path: Path, error: sqlite3.Error) -> StoreError:
             return StoreUnusable(f"{path}: damaged: {error}")
         case _:
             return StoreDown(f"{path}: {error}")
+
+
+def is_locked_out(error: sqlite3.Error) -> bool:
+    """Whether another program holds the file, and nothing is wrong with it."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
