@@ -4,14 +4,16 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -401,6 +403,28 @@ async def test_while_another_program_holds_the_file_all_fail_together_and_soon(p
             other.execute("BEGIN IMMEDIATE")
             asyncio.get_running_loop().call_later(0.5, other.execute, "ROLLBACK")
             await submitted(store, ids.submission(1))
+
+
+@pytest.mark.parametrize("gone", ["jobs.db-wal", "jobs.db"])
+async def test_a_file_removed_under_a_running_store_is_noticed_before_anything_more_is_acknowledged(
+    path: Path, ids: Ids, gone: str
+) -> None:
+    async with opened(path) as store:
+        kept = [ids.submission(video) for video in range(20)]
+        for submission in kept:
+            await submitted(store, submission)
+        path.with_name(gone).unlink()
+        for call in (lambda: submitted(store, ids.submission(99)), store.ping):
+            with pytest.raises(StoreUnusable, match="removed or replaced while in use"):
+                await cast("Callable[[], Awaitable[object]]", call)()
+        assert await store.get(kept[0].job_id) is not None
+        if gone == "jobs.db":
+            return
+        # What was acknowledged is in the file by now, as a kill would find it.
+        copy = path.with_name("copy.db")
+        shutil.copy(path, copy)
+    async with opened(copy) as store:
+        assert None not in [await store.get(submission.job_id) for submission in kept]
 
 
 async def test_one_who_went_away_is_not_missed(bench: Bench, ids: Ids) -> None:

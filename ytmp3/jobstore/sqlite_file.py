@@ -96,13 +96,18 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         # FULL: a commit has reached the disk before it is acknowledged, so a power cut loses nothing.
         connection.execute("PRAGMA synchronous = FULL")
-        return connection
+        return _at_work(connection)
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
     """Return a read-only connection; in WAL mode it never waits for the writer."""
     with translated(path):
-        return _connect(path, "ro")
+        return _at_work(_connect(path, "ro"))
+
+
+def files_at(path: Path) -> tuple[tuple[int, int] | None, ...]:
+    """Return which files are now known by the store's name and its log's: None where there is none."""
+    return tuple(_identity(file) for file in (path, _sibling(path, "-wal")))
 
 
 @contextlib.contextmanager
@@ -139,6 +144,20 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         check_same_thread=False,
         timeout=BUSY_SECONDS,
     )
+
+
+def _at_work(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Make it open the log now: SQLite does so at the first read, and may find another one by then."""
+    connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    return connection
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _judge(path: Path) -> None:

@@ -15,8 +15,8 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Final, Generic, TypeVar
 
-from ytmp3.errors import LeaseLost, StoreDown, StoreError
-from ytmp3.jobstore.sqlite_file import BUSY_SECONDS, is_locked_out, translation
+from ytmp3.errors import LeaseLost, StoreDown, StoreError, StoreUnusable
+from ytmp3.jobstore.sqlite_file import BUSY_SECONDS, files_at, is_locked_out, translation
 
 GROUP_SIZE: Final = 256
 """Operations in one transaction at most: about 5 ms of work, so a latecomer does not wait long."""
@@ -82,6 +82,7 @@ class Writer:
         self._thread = Thread(target=self._work, name="jobstore-writer", daemon=True)
         self._stopped = False
         self._is_locked_out = False
+        self._files = files_at(path)
         self.trouble: StoreError | None = None
         """The last commit's error, until one succeeds. Written by the thread, read anywhere."""
 
@@ -146,7 +147,7 @@ class Writer:
                 order.fail(error)
 
     def _commit(self, group: list[_Order[object]]) -> Exception | None:
-        """Run the group in one transaction; on an error nothing of it is stored."""
+        """Run the group in one transaction; on an error nothing of it is stored, as far as is known."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             for order in group:
@@ -154,9 +155,21 @@ class Writer:
             self._connection.execute("COMMIT")
         except Exception as error:
             return self._rolled_back(error)
-        self.trouble = None
         self._lock_out(False)
-        return None
+        self.trouble = self._displacement()
+        return self.trouble
+
+    def _displacement(self) -> StoreError | None:
+        """Return what to say if the file or its log was removed or replaced: a commit to it is lost with this process.
+
+        Asked after each commit and before its answer, so what was acknowledged before is at most in a log without a
+        name; it is moved into the file while it can be reached.
+        """
+        if files_at(self._path) == self._files:
+            return None
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
+        return StoreUnusable(f"{self._path}: it or its log was removed or replaced while in use: restart the service")
 
     def _rolled_back(self, error: Exception) -> Exception:
         # SQLite ends the transaction by itself after some errors (a full disk is one).
