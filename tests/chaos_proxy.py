@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that loses replies, goes silent, or counts round trips: the network on a bad day."""
+"""A TCP proxy on loopback that loses, delays and counts replies, or goes silent: the network on a bad day."""
 
 import asyncio
 import contextlib
@@ -17,6 +17,8 @@ class ChaosProxy:
         self._to_lose = 0
         self.is_silent = False
         """Requests are passed on; replies are swallowed, and connections stay open."""
+        self.delay_seconds = 0.0
+        """Each reply comes so much later, all connections at once: a server that is busy, and answers."""
         self.requests = 0
         """Writes of clients seen so far: for short commands, their round trips."""
 
@@ -36,6 +38,10 @@ class ChaosProxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
+
+    def lead_to(self, port: int) -> None:
+        """Take new connections elsewhere, as a name does after a failover; the old ones stay."""
+        self._upstream_port = port
 
     def lose_replies(self, count: int) -> None:
         """Swallow the next `count` replies, and close each one's connection."""
@@ -82,5 +88,6 @@ class ChaosProxy:
                 if self._to_lose > 0:
                     self._to_lose -= 1
                     return
+                await asyncio.sleep(self.delay_seconds)
                 writer.write(chunk)
                 await writer.drain()

@@ -16,8 +16,8 @@ from tests.chaos_proxy import ChaosProxy
 from tests.contract.stands import METADATA, POLICY, Clock, Ids, RedisStand, created, done, running, submitted, track_of
 from tests.valkey import Valkey, free_port
 from ytmp3.errors import FailureCode, LeaseLost, StoreDown, StoreFull, StoreUnusable
-from ytmp3.job import State, Status
-from ytmp3.jobstore import Beat, JobStore, Outcome, Submission
+from ytmp3.job import Lease, State, Status
+from ytmp3.jobstore import Beat, JobStore, Outcome, Submission, redis_link
 from ytmp3.jobstore import redis as redis_store
 from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
 from ytmp3.jobstore.redis_link import RedisLink
@@ -26,6 +26,8 @@ from ytmp3.jobstore.redis_records import root_of
 HANDLER_BUDGET_SECONDS: Final = 0.3
 BUSY_MACHINE_SECONDS: Final = 0.5
 """What a single call may take while other tests use the same cores: its own waits add up to 250 ms."""
+CROWD_OF_WORKERS: Final = 50
+"""More than the link has connections."""
 SECRET: Final = "correct-horse-battery"
 
 MakeValkey = Callable[..., Valkey]
@@ -144,19 +146,57 @@ async def test_no_handler_waits_over_300_ms_on_a_frozen_redis(
     assert ticket is not None
 
 
-async def test_a_worker_trying_a_frozen_redis_holds_up_no_handler(
+async def test_a_thousand_calls_that_wait_fail_together_on_a_frozen_redis(
+    make_valkey: MakeValkey, make_store: MakeStore
+) -> None:
+    server = make_valkey()
+    store = make_store(server.address)
+    await store.ping()
+    server.freeze()
+    waits = await asyncio.gather(*(seconds_to_fail(store.ping) for _ in range(1000)))
+    # One after the other, 24 at a time, they would take ten seconds; a busy machine takes a while for a thousand tasks.
+    assert max(waits) < 4 * HANDLER_BUDGET_SECONDS
+
+
+async def test_workers_trying_a_frozen_redis_hold_up_no_handler(
     make_valkey: MakeValkey, make_store: MakeStore, ids: Ids
 ) -> None:
     server = make_valkey()
     store = make_store(server.address)
     lease = (await created(store, ids.submission())).lease
     server.freeze()
-    worker = asyncio.create_task(seconds_to_fail(lambda: store.claim(lease)))
+    workers = [asyncio.create_task(seconds_to_fail(lambda: store.claim(lease))) for _ in range(CROWD_OF_WORKERS)]
     await asyncio.sleep(0.01)
     for _ in range(5):
         assert await seconds_to_fail(store.ping) < BUSY_MACHINE_SECONDS
         await asyncio.sleep(0.1)
-    await worker
+    await asyncio.gather(*workers)
+
+
+async def test_a_crowd_is_not_a_dead_redis(proxy: ChaosProxy, make_store: MakeStore, ids: Ids) -> None:
+    store = make_store(proxy.address)
+    await store.open()
+    proxy.delay_seconds = 0.02
+    started = time.monotonic()
+    await asyncio.gather(*(submitted(store, ids.submission(video)) for video in range(500)))
+    assert time.monotonic() - started > HANDLER_BUDGET_SECONDS, "the last waited longer than one does for Redis"
+    assert (await store.counts()).pending == 500
+
+
+async def test_what_is_over_the_crowd_is_refused_and_breaks_nothing(
+    proxy: ChaosProxy, make_store: MakeStore, ids: Ids, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_link, "QUEUE_SECONDS", 0.1)
+    store = make_store(proxy.address)
+    await store.open()
+    proxy.delay_seconds = 0.03
+    crowd = [asyncio.create_task(submitted(store, ids.submission(video))) for video in range(500)]
+    await asyncio.wait(crowd, return_when=asyncio.FIRST_EXCEPTION)
+    assert await store.adopt(1) == [], "others have their turn"
+    errors = [error for error in await asyncio.gather(*crowd, return_exceptions=True) if isinstance(error, Exception)]
+    assert errors
+    assert {(type(error), "more calls than it answers" in str(error)) for error in errors} == {(StoreDown, True)}
+    assert (await store.counts()).pending == 500 - len(errors) > 0, "nothing of a refused call was sent"
 
 
 async def test_everything_acknowledged_survives_a_kill_and_restart_with_an_append_only_file(
@@ -200,6 +240,21 @@ async def test_a_replica_is_down_and_a_promoted_one_works(
         client.replicaof("NO", "ONE")
     await store.ping()
     await submitted(store, ids.submission())
+
+
+async def test_a_demoted_server_is_left_for_its_successor_behind_the_same_name(
+    make_valkey: MakeValkey, make_store: MakeStore, ids: Ids
+) -> None:
+    old, new = make_valkey(), make_valkey()
+    async with ChaosProxy(old.port) as proxy:
+        store = make_store(proxy.address)
+        await asyncio.gather(*(submitted(store, ids.submission(video)) for video in range(50)))
+        with contextlib.closing(old.client()) as client:
+            client.replicaof("127.0.0.1", str(new.port))
+        proxy.lead_to(new.port)
+        with pytest.raises(StoreDown, match="READONLY"):
+            await submitted(store, ids.submission())
+        await asyncio.gather(*(submitted(store, ids.submission(video)) for video in range(50)))
 
 
 async def test_a_server_without_free_connections_is_down(
@@ -342,6 +397,22 @@ async def test_a_missing_password_and_a_forbidden_script_are_refused(
         client.acl_setuser("reader", enabled=True, passwords=["+pw"], keys=["*"], categories=["+@all", "-@scripting"])
     with pytest.raises(StoreUnusable, match="NOPERM"):
         await make_store(f"redis://reader:pw@{server.address}").open()
+
+
+async def test_a_store_whose_scripts_are_forbidden_later_is_not_ready_until_they_are_permitted(
+    make_valkey: MakeValkey, make_store: MakeStore, ids: Ids
+) -> None:
+    server = make_valkey()
+    with contextlib.closing(server.client()) as client:
+        client.acl_setuser("worker", enabled=True, passwords=["+pw"], keys=["*"], categories=["+@all"])
+        store = make_store(f"redis://worker:pw@{server.address}")
+        await store.ping()
+        client.acl_setuser("worker", categories=["-@scripting"])
+        for call in (store.ping, lambda: submitted(store, ids.submission())):
+            with pytest.raises(StoreUnusable, match="NOPERM"):
+                await cast("Callable[[], Awaitable[object]]", call)()
+        client.acl_setuser("worker", categories=["+@all"])
+        await store.ping()
 
 
 @pytest.mark.parametrize("address", ["redis://:secret@host:port", "redis://host:6379:1", "ftp://host"])
@@ -524,6 +595,111 @@ async def test_each_operation_costs_one_round_trip(proxy: ChaosProxy, make_store
     assert await trips(store.adopt(100)) == 3
 
 
+@contextlib.asynccontextmanager
+async def impostor(answer: bytes) -> AsyncIterator[str]:
+    """Listen where Redis should, and give each request the same answer."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while await reader.read(1 << 16):
+                writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (b":1\r\n", StoreUnusable),
+        (b"+OK\r\n", StoreUnusable),
+        (b"*2\r\n:1\r\n:2\r\n", StoreUnusable),
+        (b"*2\r\n*1\r\n$1\r\na\r\n*1\r\n$1\r\nb\r\n", StoreUnusable),
+        (b"*2\r\n*2\r\n$1\r\n\xff\r\n$1\r\nb\r\n*0\r\n", StoreUnusable),
+        (b"-WEIRD answer\r\n", StoreUnusable),
+        (b"*2\r\n*2\r\n$6\r\njob", StoreDown),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", StoreDown),
+    ],
+)
+async def test_an_answer_that_makes_no_sense_is_an_error_of_the_store(
+    make_store: MakeStore, ids: Ids, answer: bytes, expected: type[Exception]
+) -> None:
+    lease = Lease(conversion_id=ids.submission().conversion_id, token=1)
+    async with impostor(answer) as address:
+        store = make_store(address)
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: submitted(store, ids.submission()),
+            lambda: store.get(ids.submission().job_id),
+            lambda: store.claim(lease),
+            lambda: store.renew([Beat(lease=lease)]),
+            lambda: store.finish(lease, track_of(lease), METADATA),
+        ]
+        for call in calls:
+            with pytest.raises(expected):
+                await call()
+
+
+def kill_all_clients(client: redis.Redis) -> None:
+    cast("Callable[..., object]", client.execute_command)("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+
+def admit_nobody(client: redis.Redis) -> None:
+    client.config_set("maxclients", "1")
+    kill_all_clients(client)
+    time.sleep(0.05)
+    client.config_set("maxclients", "1000")
+
+
+def demote_and_promote(client: redis.Redis) -> None:
+    client.replicaof("127.0.0.1", "1")
+    time.sleep(0.02)
+    client.replicaof("NO", "ONE")
+
+
+def occupy_with_a_script(client: redis.Redis) -> None:
+    client.config_set("busy-reply-threshold", "10")
+    ends_at = time.time() + 0.1
+    busy = f"while true do local t = redis.call('TIME') if t[1] + t[2] / 1000000 > {ends_at} then return 1 end end"
+    cast("Callable[..., object]", client.eval)(busy, 0)
+
+
+@pytest.mark.parametrize(
+    "hurt", [kill_all_clients, admit_nobody, demote_and_promote, occupy_with_a_script, redis.Redis.script_flush]
+)
+async def test_whatever_is_done_to_the_server_nothing_acknowledged_is_lost_and_no_connection_is_left_over(
+    make_valkey: MakeValkey, make_store: MakeStore, ids: Ids, hurt: Callable[[redis.Redis], object]
+) -> None:
+    server = make_valkey()
+    store = make_store(server.address)
+    await store.open()
+    acknowledged: list[str] = []
+    is_over = asyncio.Event()
+
+    async def submit_until_it_is_over() -> None:
+        while not is_over.is_set():
+            submission = ids.submission(len(acknowledged) % 100)
+            try:
+                await submitted(store, submission)
+            except StoreDown:
+                await asyncio.sleep(0.01)
+            else:
+                acknowledged.append(submission.job_id)
+
+    with contextlib.closing(server.client()) as client:
+        tasks = [asyncio.create_task(submit_until_it_is_over()) for _ in range(40)]
+        for _ in range(3):
+            await asyncio.to_thread(hurt, client)
+            await asyncio.sleep(0.03)
+        is_over.set()
+        await asyncio.gather(*tasks)
+        await until_it_works(store.ping, seconds=2.0)
+        assert acknowledged
+        assert None not in [await store.get(job_id) for job_id in acknowledged]
+        clients = cast("dict[str, int]", client.info("clients"))["connected_clients"]
+        assert clients <= 1 + redis_link.HANDLER_CONNECTIONS + redis_link.WORKER_CONNECTIONS
+
+
 # the layout
 
 
@@ -674,6 +850,16 @@ async def test_a_stall_of_this_process_is_not_taken_for_one_of_redis(
     assert ticket is not None
 
 
+async def test_a_process_that_stalls_at_each_step_of_a_call_does_not_take_it_for_silence(
+    empty_valkey: Valkey, make_store: MakeStore, ids: Ids
+) -> None:
+    submitting = asyncio.create_task(submitted(make_store(empty_valkey.address), ids.submission()))
+    while not submitting.done():
+        time.sleep(0.15)  # noqa: ASYNC251 - the stall
+        await asyncio.sleep(0)
+    await submitting
+
+
 async def test_a_crowd_expires_in_steps_between_which_others_are_answered(
     proxy: ChaosProxy, ids: Ids, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -689,3 +875,27 @@ async def test_a_crowd_expires_in_steps_between_which_others_are_answered(
     assert len(await store.expire(10)) == 1
     assert proxy.requests - before == 1 + 4, "one look, and two jobs in each step"
     await stand.close()
+
+
+async def test_a_crowds_conversion_ends_at_once_and_is_removed_by_the_sweep_alone(
+    empty_valkey: Valkey, redis_stand: RedisStand, ids: Ids
+) -> None:
+    store = await redis_stand.open()
+    conversion = await running(store, ids.submission())
+    crowd = [ids.submission() for _ in range(2000)]
+    await asyncio.gather(*(submitted(store, submission) for submission in crowd))
+    with contextlib.closing(empty_valkey.client()) as client:
+        client.config_resetstat()
+        await store.finish(conversion.lease, track_of(conversion.lease), METADATA)
+        calls = sum(each["calls"] for each in cast("dict[str, dict[str, int]]", client.info("commandstats")).values())
+        assert calls < 50, "no step for each job"
+        late = await submitted(store, ids.submission())
+        assert late.outcome is Outcome.CACHED
+        for submission in (crowd[0], crowd[-1]):
+            ticket = await store.get(submission.job_id)
+            assert ticket is not None
+            assert ticket.status is Status.COMPLETED
+        assert await store.get(late.ticket.job.job_id) == late.ticket
+        redis_stand.clock.advance(POLICY.retention_seconds)
+        assert len(await store.expire(10)) == 1
+        assert client.keys("ytmp3:*") == [root_of(conversion.conversion_id).encode()], "the shard's tallies"

@@ -4,14 +4,16 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -20,7 +22,7 @@ from ytmp3.errors import FailureCode, LeaseLost, StoreDown, StoreError, StoreFul
 from ytmp3.job import Lease
 from ytmp3.jobstore import sqlite_ledger
 from ytmp3.jobstore.sqlite import SqliteJobStore, anchored_clock
-from ytmp3.jobstore.sqlite_file import APPLICATION_ID, SCHEMA_VERSION, open_for_writing
+from ytmp3.jobstore.sqlite_file import APPLICATION_ID, BUSY_SECONDS, SCHEMA_VERSION, open_for_writing
 from ytmp3.jobstore.sqlite_ledger import Ledger
 from ytmp3.jobstore.sqlite_writer import Writer
 
@@ -374,6 +376,55 @@ async def test_a_full_disk_refuses_what_does_not_fit_and_keeps_what_does(bench: 
     assert all(isinstance(error, StoreFull) for error in refused)
     assert bench.rows() == 200 - len(refused)
     assert bench.connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+async def test_while_another_program_holds_the_file_all_fail_together_and_soon(path: Path, ids: Ids) -> None:
+    async with opened(path) as store:
+        kept = ids.submission(0)
+        await submitted(store, kept)
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            begun_at = time.monotonic()
+            calls = (submitted(store, ids.submission(video)) for video in range(1, 1001))
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(result) for result in results} == {StoreDown}
+            assert time.monotonic() - begun_at < 3 * BUSY_SECONDS
+            begun_at = time.monotonic()
+            for _ in range(3):
+                with pytest.raises(StoreDown, match="locked"):
+                    await store.ping()
+            assert time.monotonic() - begun_at < BUSY_SECONDS, "the first has waited for all"
+            assert await store.get(kept.job_id) is not None
+            other.execute("ROLLBACK")
+        await store.ping()
+        assert (await store.counts()).pending == 1
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+            # A short lock is waited for, also after a long one.
+            other.execute("BEGIN IMMEDIATE")
+            asyncio.get_running_loop().call_later(0.5, other.execute, "ROLLBACK")
+            await submitted(store, ids.submission(1))
+
+
+@pytest.mark.parametrize("gone", ["jobs.db-wal", "jobs.db"])
+async def test_a_file_removed_under_a_running_store_is_noticed_before_anything_more_is_acknowledged(
+    path: Path, ids: Ids, gone: str
+) -> None:
+    async with opened(path) as store:
+        kept = [ids.submission(video) for video in range(20)]
+        for submission in kept:
+            await submitted(store, submission)
+        path.with_name(gone).unlink()
+        for call in (lambda: submitted(store, ids.submission(99)), store.ping):
+            with pytest.raises(StoreUnusable, match="removed or replaced while in use"):
+                await cast("Callable[[], Awaitable[object]]", call)()
+        assert await store.get(kept[0].job_id) is not None
+        if gone == "jobs.db":
+            return
+        # What was acknowledged is in the file by now, as a kill would find it.
+        copy = path.with_name("copy.db")
+        shutil.copy(path, copy)
+    async with opened(copy) as store:
+        assert None not in [await store.get(submission.job_id) for submission in kept]
 
 
 async def test_one_who_went_away_is_not_missed(bench: Bench, ids: Ids) -> None:

@@ -1,4 +1,6 @@
-"""Ten times the rate is offered to a real process: it serves its rate, refuses the rest, and gets over it (L02)."""
+"""Far more than it serves is offered to a real process: it serves its rate, refuses the rest, and gets over it (L02);
+and where it may take a crowd, it takes it whole.
+"""
 
 import asyncio
 import os
@@ -8,6 +10,7 @@ from pathlib import Path
 
 from tests.fake_youtube import Spawned
 from tests.process.served import Served, egress, served
+from tests.valkey import Valkey
 
 RATE, BURST = 100, 200
 OFFERED_PER_SECOND = 1000
@@ -85,3 +88,15 @@ async def test_a_thousand_requests_a_second_get_the_rate_and_quick_refusals(yout
         async with asyncio.timeout(5):
             while (await service.get("/stats"))[0] != 200:
                 await asyncio.sleep(0.05)
+
+
+async def test_a_thousand_posts_at_once_are_all_taken_on_redis(tmp_path: Path) -> None:
+    server = Valkey(tmp_path, settings={"appendonly": "yes"})
+    server.start()
+    try:
+        settings = {"REDIS_ADDR": server.address, "WORKER_POOL_SIZE": "1", "EGRESS_PROXY": "http://127.0.0.1:1"}
+        async with served(tmp_path / "service", **settings) as service:
+            answers = await asyncio.gather(*(service.post(f"https://youtu.be/{number:011d}") for number in range(1000)))
+            assert Counter((status, body.get("code")) for status, body in answers) == {(202, None): 1000}
+    finally:
+        server.stop()

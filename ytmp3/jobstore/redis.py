@@ -14,18 +14,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 from ytmp3.errors import FailureCode, LeaseLost, StoreFull, StoreUnusable
 from ytmp3.job import Conversion, Lease, Metadata, Ticket, Track
 from ytmp3.jobstore import JOBS_AT_ONCE, Beat, Counts, Policy, Submission, Submitted
 from ytmp3.jobstore.records import conversion_id_of, counts_of, outcome_of
-from ytmp3.jobstore.redis_link import HANDLER_SECONDS, WORKER_SECONDS, Argument, RedisLink, RedisSettings, Reply, pack
+from ytmp3.jobstore.redis_link import HANDLER_SECONDS, Argument, Lane, RedisLink, RedisSettings, Reply, pack
 from ytmp3.jobstore.redis_records import (
     SHARDS,
     STATES,
     conversion_at,
     conversion_of,
+    readable,
     root_of,
     ticket_of,
 )
@@ -40,7 +41,7 @@ _EVICTS_LIVE_RECORDS: Final = "allkeys-"
 
 class RedisJobStore:
     """`JobStore` on a Redis, for the instance named `instance`. `clock` (seconds since 1970) and `handler_seconds`
-    (how long a call waits that an HTTP request waits for) are for tests.
+    (the patience of a call that an HTTP request waits for) are for tests.
 
     Every method works as soon as Redis does: `open` checks, and connects early, but nothing depends on its success.
     """
@@ -58,8 +59,7 @@ class RedisJobStore:
         self._policy = policy
         self._instance = instance
         self._clock = clock
-        self._handler_seconds = handler_seconds
-        self._link = RedisLink(settings)
+        self._link = RedisLink(settings, handler_seconds=handler_seconds)
         self._scripts = Scripts(self._link)
         # The same bytes at each poll. The lowest score of each shard comes back, and the time to compare it with.
         roots = [root_of(shard) for shard in SHARDS]
@@ -68,14 +68,14 @@ class RedisJobStore:
         self._tallies = pack([("HMGET", root, *STATES) for root in roots])
 
     async def open(self) -> None:
-        await self._check(WORKER_SECONDS)
-        await self._scripts.load(patience_seconds=WORKER_SECONDS)
+        await self._check(self._link.workers)
+        await self._scripts.load(self._link.workers)
 
     async def close(self) -> None:
         await self._link.close()
 
     async def ping(self) -> None:
-        await self._check(self._handler_seconds)
+        await self._check(self._link.handlers)
 
     async def submit(self, submission: Submission, *, may_create: bool) -> Submitted | None:
         reply = await self._handle(
@@ -111,7 +111,8 @@ class RedisJobStore:
         for beat in beats:
             by_shard[root_of(beat.lease.conversion_id)] += _news(beat)
         replies = await self._work_on_shards("renew", by_shard)
-        return frozenset(conversion_id.decode() for lost in replies for conversion_id in lost)
+        with readable():
+            return frozenset(conversion_id.decode() for lost in replies for conversion_id in lost)
 
     async def finish(self, lease: Lease, track: Track, metadata: Metadata) -> Conversion:
         reply = await self._work(
@@ -156,7 +157,8 @@ class RedisJobStore:
             self._policy.crash_limit,
         )
         replies = await self._work_on_shards("adopt", {root: (*terms, *due) for root, due in by_shard.items()})
-        adopted = [conversion_of(reply) for shard in replies for reply in shard]
+        with readable():
+            adopted = [conversion_of(reply) for shard in replies for reply in shard]
         return sorted(adopted, key=lambda conversion: conversion.created_at)
 
     async def forget(self, conversion_id: str) -> None:
@@ -171,11 +173,12 @@ class RedisJobStore:
             room = max(1, JOBS_AT_ONCE // len(left))
             shares = {root: (conversions, room) for root, conversions in left.items()}
             replies = await self._work_on_shards("expire", shares)
-            for root, (has_more, file_names) in zip(shares, replies, strict=True):
-                removed += [None if file_name is None else file_name.decode() for file_name in file_names]
-                left[root] -= len(file_names)
-                if not has_more:
-                    del left[root]
+            with readable():
+                for root, (has_more, file_names) in zip(shares, replies, strict=True):
+                    removed += [None if file_name is None else file_name.decode() for file_name in file_names]
+                    left[root] -= len(file_names)
+                    if not has_more:
+                        del left[root]
         return removed
 
     async def known_files(self, file_names: Sequence[str]) -> frozenset[str]:
@@ -189,24 +192,24 @@ class RedisJobStore:
 
     async def counts(self) -> Counts:
         """See the Protocol. Exact when nothing changes meanwhile: the shards are not read at one instant."""
-        replies = await self._link.exchange(self._tallies, len(SHARDS), patience_seconds=self._handler_seconds)
+        replies = await self._link.exchange(self._tallies, len(SHARDS), self._link.handlers)
         columns = zip(STATES, zip(*self._sound(replies), strict=True), strict=True)
         return counts_of({state: sum(int(tally or 0) for tally in column) for state, column in columns})
 
     async def _handle(self, script: str, some_id: str, *arguments: Argument) -> Reply:
         """Run a script for an HTTP request that waits."""
         call = self._call(script, root_of(some_id), arguments)
-        return await self._scripts.run(call, patience_seconds=self._handler_seconds)
+        return await self._scripts.run(call, self._link.handlers)
 
     async def _work(self, script: str, some_id: str, *arguments: Argument) -> Reply:
         call = self._call(script, root_of(some_id), arguments)
-        return await self._scripts.run(call, patience_seconds=WORKER_SECONDS)
+        return await self._scripts.run(call, self._link.workers)
 
     async def _work_on_shards(self, script: str, by_shard: Mapping[str, Sequence[Argument]]) -> list[Reply]:
         if not by_shard:
             return []
         calls = [self._call(script, root, arguments) for root, arguments in by_shard.items()]
-        return await self._scripts.run_all(calls, patience_seconds=WORKER_SECONDS)
+        return await self._scripts.run_all(calls, self._link.workers)
 
     def _call(self, script: str, root: str, arguments: Iterable[Argument]) -> Call:
         time_of_tests = "" if self._clock is None else repr(self._clock())
@@ -214,7 +217,7 @@ class RedisJobStore:
 
     async def _reached(self, poll: bytes) -> tuple[float, list[str]]:
         """Return the time, and the shards whose lowest score it has reached, lowest first."""
-        replies = await self._link.exchange(poll, len(SHARDS) + 1, patience_seconds=WORKER_SECONDS)
+        replies = await self._link.exchange(poll, len(SHARDS) + 1, self._link.workers)
         (seconds, microseconds), *lowest = self._sound(replies)
         now = self._clock() if self._clock is not None else int(seconds) + int(microseconds) / 1_000_000
         scores = ((float(pair[1]), root_of(shard)) for shard, pair in zip(SHARDS, lowest, strict=True) if pair)
@@ -236,7 +239,7 @@ class RedisJobStore:
         return by_shard
 
     async def _read(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
-        replies = await self._link.exchange(pack(commands), len(commands), patience_seconds=WORKER_SECONDS)
+        replies = await self._link.exchange(pack(commands), len(commands), self._link.workers)
         return self._sound(replies)
 
     def _sound(self, replies: list[Reply]) -> list[Reply]:
@@ -245,14 +248,17 @@ class RedisJobStore:
                 raise self._link.translated(reply) from None
         return replies
 
-    async def _check(self, patience_seconds: float) -> None:
+    async def _check(self, lane: Lane) -> None:
         """Ask, in one round trip, whether new work can be stored and would be kept.
 
         DEL is a write that even a full server grants: a replica, a loading server and one whose disk is full refuse it.
+        A user's permissions may lack scripts alone.
         """
-        probe = pack([("DEL", f"{root_of(SHARDS[0])}:probe"), ("INFO", "memory")])
-        deletion, memory = await self._link.exchange(probe, 2, patience_seconds=patience_seconds)
-        self._sound([deletion])
+        root = root_of(SHARDS[0])
+        script = self._scripts.packed(Call(script="get", root=root, arguments=("", "")))
+        probe = pack([("DEL", f"{root}:probe"), ("INFO", "memory")]) + script
+        deletion, memory, answer = await self._link.exchange(probe, 3, lane)
+        self._sound([deletion, None if isinstance(answer, NoScriptError) else answer])
         if isinstance(memory, ResponseError):
             # Some providers forbid INFO and CONFIG; then the policy is theirs to know.
             return

@@ -1,6 +1,8 @@
 """Hashes of Redis as records: here bytes become values. Only this room knows how a record is laid out."""
 
-from typing import Final, TypeVar
+import contextlib
+from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 from msgspec.structs import replace
@@ -15,8 +17,6 @@ STATES: Final = ("queued", "running", "done", "failed", "cancelled")
 
 _JSON_FIELDS: Final = frozenset({"metadata", "track"})
 
-T = TypeVar("T")
-
 
 def root_of(some_id: str) -> str:
     """Return the name under which everything of a job's or conversion's shard is kept."""
@@ -27,12 +27,26 @@ def conversion_at(conversion_id: str) -> str:
     return f"{root_of(conversion_id)}:c:{conversion_id}"
 
 
+@contextlib.contextmanager
+def readable() -> Iterator[None]:
+    """Turn what goes wrong in reading a reply of another shape, or a record that is none, into the store's error."""
+    try:
+        yield
+    except (AttributeError, TypeError, ValueError) as error:
+        raise StoreUnusable(f"a reply of Redis cannot be read: {error}") from None
+
+
 def ticket_of(reply: Reply) -> Ticket | None:
-    """Return the ticket of a script's {job, conversion}; None for nil."""
+    """Return the ticket of a script's {job, conversion}; None for nil.
+
+    Raises:
+        StoreUnusable: it is not one.
+    """
     if reply is None:
         return None
-    job, conversion = reply
-    return Ticket(job=_converted(_fields(job), Job), conversion=conversion_of(conversion))
+    with readable():
+        job, conversion = reply
+        return Ticket(job=msgspec.convert(_fields(job), Job, strict=False), conversion=conversion_of(conversion))
 
 
 def conversion_of(reply: Reply) -> Conversion:
@@ -41,23 +55,14 @@ def conversion_of(reply: Reply) -> Conversion:
     Raises:
         StoreUnusable: it is not one.
     """
-    fields = _fields(reply)
-    flat = {name: value for name, value in fields.items() if name not in _JSON_FIELDS}
-    try:
+    with readable():
+        fields = _fields(reply)
+        flat = {name: value for name, value in fields.items() if name not in _JSON_FIELDS}
         metadata = msgspec.json.decode(fields["metadata"], type=Metadata) if "metadata" in fields else None
         track = msgspec.json.decode(fields["track"], type=Track) if "track" in fields else None
-    except msgspec.DecodeError as error:
-        raise StoreUnusable(f"a record in Redis cannot be read: {error}") from None
-    return replace(_converted(flat, Conversion), metadata=metadata, track=track)
+        return replace(msgspec.convert(flat, Conversion, strict=False), metadata=metadata, track=track)
 
 
 def _fields(flat: Reply) -> dict[str, str]:
     names = iter(flat)
     return {name.decode(): value.decode() for name, value in zip(names, names, strict=True)}
-
-
-def _converted(fields: dict[str, str], kind: type[T]) -> T:
-    try:
-        return msgspec.convert(fields, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise StoreUnusable(f"a record in Redis cannot be read: {error}") from None

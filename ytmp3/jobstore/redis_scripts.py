@@ -8,7 +8,7 @@ from typing import Final
 
 from redis.exceptions import NoScriptError
 
-from ytmp3.jobstore.redis_link import Argument, RedisLink, Reply, pack
+from ytmp3.jobstore.redis_link import Argument, Lane, RedisLink, Reply, pack
 
 NAMES: Final = (
     "adopt",
@@ -63,7 +63,7 @@ class Scripts:
         self._link = link
         self._scripts = read_scripts()
 
-    async def load(self, *, patience_seconds: float) -> None:
+    async def load(self, lane: Lane) -> None:
         """Make the server know every script.
 
         Raises:
@@ -71,32 +71,35 @@ class Scripts:
             StoreDown
         """
         commands = [("SCRIPT", "LOAD", script.text) for script in self._scripts.values()]
-        replies = await self._link.exchange(pack(commands), len(commands), patience_seconds=patience_seconds)
+        replies = await self._link.exchange(pack(commands), len(commands), lane)
         self._raise_first_error(replies)
 
-    async def run(self, call: Call, *, patience_seconds: float) -> Reply:
+    async def run(self, call: Call, lane: Lane) -> Reply:
         """Run one script: one round trip, but for the first after the server forgot it."""
-        (reply,) = await self.run_all([call], patience_seconds=patience_seconds)
+        (reply,) = await self.run_all([call], lane)
         return reply
 
-    async def run_all(self, calls: Sequence[Call], *, patience_seconds: float) -> list[Reply]:
+    async def run_all(self, calls: Sequence[Call], lane: Lane) -> list[Reply]:
         """Run scripts, sent in one write.
 
         Raises:
             StoreError: of the first that failed; the others have run.
         """
-        replies = await self._send(calls, "EVALSHA", patience_seconds)
+        replies = await self._send(calls, "EVALSHA", lane)
         unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
-            again = await self._send([calls[place] for place in unknown], "EVAL", patience_seconds)
+            again = await self._send([calls[place] for place in unknown], "EVAL", lane)
             for place, reply in zip(unknown, again, strict=True):
                 replies[place] = reply
         self._raise_first_error(replies)
         return replies
 
-    async def _send(self, calls: Sequence[Call], verb: str, patience_seconds: float) -> list[Reply]:
-        commands = [(verb, self._named(call.script, verb), 1, call.root, *call.arguments) for call in calls]
-        return await self._link.exchange(pack(commands), len(commands), patience_seconds=patience_seconds)
+    def packed(self, *calls: Call, verb: str = "EVALSHA") -> bytes:
+        """Return the calls as they go over the wire. A server that forgot a script answers NOSCRIPT."""
+        return pack([(verb, self._named(call.script, verb), 1, call.root, *call.arguments) for call in calls])
+
+    async def _send(self, calls: Sequence[Call], verb: str, lane: Lane) -> list[Reply]:
+        return await self._link.exchange(self.packed(*calls, verb=verb), len(calls), lane)
 
     def _named(self, name: str, verb: str) -> str:
         script = self._scripts[name]

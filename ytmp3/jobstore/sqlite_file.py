@@ -20,8 +20,9 @@ APPLICATION_ID: Final = 0x79746D33
 """`ytm3` in ASCII, in the file's header (SQLite file format, offset 68)."""
 SCHEMA_VERSION: Final = 1
 """Raised by a change that an older program must not write to. A new field in a record is no such change."""
-BUSY_SECONDS: Final = 5.0
-"""How long a statement waits for another program's lock on the file (a backup, a curious operator)."""
+BUSY_SECONDS: Final = 2.0
+"""How long a statement waits for another program's lock on the file (a backup, a curious operator): a request waits
+with it."""
 LOCK_POLL_SECONDS: Final = 0.05
 
 _SCHEMA: Final = """
@@ -95,13 +96,18 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         # FULL: a commit has reached the disk before it is acknowledged, so a power cut loses nothing.
         connection.execute("PRAGMA synchronous = FULL")
-        return connection
+        return _at_work(connection)
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
     """Return a read-only connection; in WAL mode it never waits for the writer."""
     with translated(path):
-        return _connect(path, "ro")
+        return _at_work(_connect(path, "ro"))
+
+
+def files_at(path: Path) -> tuple[tuple[int, int] | None, ...]:
+    """Return which files are now known by the store's name and its log's: None where there is none."""
+    return tuple(_identity(file) for file in (path, _sibling(path, "-wal")))
 
 
 @contextlib.contextmanager
@@ -124,6 +130,11 @@ def translation(path: Path, error: sqlite3.Error) -> StoreError:
             return StoreDown(f"{path}: {error}")
 
 
+def is_locked_out(error: sqlite3.Error) -> bool:
+    """Whether another program holds the file, and nothing is wrong with it."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+
+
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     # The connection is opened in one thread and used in another, never in two at once.
     return sqlite3.connect(
@@ -133,6 +144,20 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         check_same_thread=False,
         timeout=BUSY_SECONDS,
     )
+
+
+def _at_work(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Make it open the log now: SQLite does so at the first read, and may find another one by then."""
+    connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    return connection
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _judge(path: Path) -> None:

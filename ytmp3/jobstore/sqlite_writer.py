@@ -2,7 +2,8 @@
 
 The rule of this room: an operation is answered only after its commit, and one that fails leaves its neighbours in the
 group untouched. That needs no savepoints: an operation judges before it writes, so a refusal (LeaseLost) has written
-nothing; after any other error the whole group is rolled back and run again one by one.
+nothing; after any other error the whole group is rolled back and run again one by one. But while another program holds
+the file, no operation is to blame, and none waits for long: all fail together until the file is free.
 """
 
 import asyncio
@@ -14,11 +15,13 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Final, Generic, TypeVar
 
-from ytmp3.errors import LeaseLost, StoreDown, StoreError
-from ytmp3.jobstore.sqlite_file import translation
+from ytmp3.errors import LeaseLost, StoreDown, StoreError, StoreUnusable
+from ytmp3.jobstore.sqlite_file import BUSY_SECONDS, files_at, is_locked_out, translation
 
 GROUP_SIZE: Final = 256
 """Operations in one transaction at most: about 5 ms of work, so a latecomer does not wait long."""
+LOCKED_OUT_SECONDS: Final = 0.1
+"""How long a group waits for another program's lock once one has waited BUSY_SECONDS in vain."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -78,6 +81,8 @@ class Writer:
         self._queue: SimpleQueue[_Order[object] | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name="jobstore-writer", daemon=True)
         self._stopped = False
+        self._is_locked_out = False
+        self._files = files_at(path)
         self.trouble: StoreError | None = None
         """The last commit's error, until one succeeds. Written by the thread, read anywhere."""
 
@@ -132,15 +137,17 @@ class Writer:
         return True
 
     def _carry_out(self, group: list[_Order[object]]) -> None:
-        if self._commit(group) is None:
+        error = self._commit(group)
+        if error is None:
             return
         for order in group:
-            error = self._commit([order])
+            if not self._is_locked_out:
+                error = self._commit([order])
             if error is not None:
                 order.fail(error)
 
     def _commit(self, group: list[_Order[object]]) -> Exception | None:
-        """Run the group in one transaction; on an error nothing of it is stored."""
+        """Run the group in one transaction; on an error nothing of it is stored, as far as is known."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             for order in group:
@@ -148,8 +155,21 @@ class Writer:
             self._connection.execute("COMMIT")
         except Exception as error:
             return self._rolled_back(error)
-        self.trouble = None
-        return None
+        self._lock_out(False)
+        self.trouble = self._displacement()
+        return self.trouble
+
+    def _displacement(self) -> StoreError | None:
+        """Return what to say if the file or its log was removed or replaced: a commit to it is lost with this process.
+
+        Asked after each commit and before its answer, so what was acknowledged before is at most in a log without a
+        name; it is moved into the file while it can be reached.
+        """
+        if files_at(self._path) == self._files:
+            return None
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
+        return StoreUnusable(f"{self._path}: it or its log was removed or replaced while in use: restart the service")
 
     def _rolled_back(self, error: Exception) -> Exception:
         # SQLite ends the transaction by itself after some errors (a full disk is one).
@@ -159,7 +179,16 @@ class Writer:
         if not isinstance(error, sqlite3.Error):
             return error
         self.trouble = translation(self._path, error)
+        if is_locked_out(error):
+            self._lock_out(True)
+            return self.trouble
         # If the disk is full, moving the log into the file gives the next commits the log's space.
         with contextlib.suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
         return self.trouble
+
+    def _lock_out(self, is_locked_out: bool) -> None:  # noqa: FBT001 - what is, not how
+        if is_locked_out != self._is_locked_out:
+            self._is_locked_out = is_locked_out
+            seconds = LOCKED_OUT_SECONDS if is_locked_out else BUSY_SECONDS
+            self._connection.execute(f"PRAGMA busy_timeout = {seconds * 1000:.0f}")

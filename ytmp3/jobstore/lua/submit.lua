@@ -36,6 +36,8 @@ tally(served and conversion.state or 'queued', 1)
 if served and conversion.state == 'done' then
   redis.call('HSET', conversion_at(id), 'expires_at', seconds(now + retention))
   redis.call('ZADD', ENDED, seconds(now + retention), id)
-  redis.call('PEXPIRE', job_at(job_id), redis.call('PTTL', conversion_at(id)))
+  local left = redis.call('PTTL', conversion_at(id))
+  -- A crowd's conversion carries no time to live.
+  if left > 0 then redis.call('PEXPIRE', job_at(job_id), left) end
 end
 return ticket_reply(job_id)
