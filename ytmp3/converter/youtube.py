@@ -23,23 +23,25 @@ import urllib.request
 from collections.abc import Callable
 from importlib import metadata as packages
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import yt_dlp.downloader.http
 import yt_dlp.extractor.youtube
+import yt_dlp.networking._urllib
 import yt_dlp.version
 from msgspec import json
 from yt_dlp import YoutubeDL
 from yt_dlp.globals import supported_js_runtimes
 from yt_dlp.networking import Request, RequestDirector, Response
-from yt_dlp.networking._helper import make_ssl_context
+from yt_dlp.networking._helper import create_connection, make_ssl_context
 from yt_dlp.networking._urllib import UrllibRH
 from yt_dlp.networking.exceptions import RequestError
 from yt_dlp.utils import ContentTooShortError, DownloadError, YoutubeDLError
 
 from ytmp3.converter.addresses import is_public
 from ytmp3.converter.answers import BoundedAnswers
+from ytmp3.converter.connecting import connect_to_first
 from ytmp3.converter.cover import rehearse_cover, square_cover
 from ytmp3.converter.metadata import clean_metadata, clean_text, without_queries
 from ytmp3.converter.protocol import (
@@ -169,6 +171,7 @@ class Youtube:
             if self._preload.egress_proxy is None:
                 # A proxy resolves names itself, and its own address is the operator's choice.
                 socket.getaddrinfo = public_only(socket.getaddrinfo)
+            yt_dlp.networking._urllib.create_connection = _connect
             fetch = _Fetch(self._downloader, extraction, say)
             fetch.make_cover(fetch.run(), leave_network)
         except RefusedError as refusal:
@@ -269,6 +272,16 @@ def public_only(resolve: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
         return answers
 
     return getaddrinfo
+
+
+def _connect(
+    address: tuple[str, int], timeout: float, source_address: tuple[str, int] | None = None, **socks: Any
+) -> socket.socket:
+    """Stand in for yt-dlp's `create_connection`, which waits for a dead address as long as for an answer."""
+    if socks:
+        # Its socket speaks to the proxy before it counts as connected: one address after the other.
+        return cast("socket.socket", create_connection(address, timeout, source_address, **socks))
+    return connect_to_first(socket.getaddrinfo(*address, 0, socket.SOCK_STREAM), timeout)
 
 
 class _Rehearsal(_Downloader):
