@@ -37,5 +37,7 @@ if served and conversion.state == 'done' then
   redis.call('HSET', conversion_at(id), 'expires_at', seconds(now + retention))
   redis.call('ZADD', ENDED, seconds(now + retention), id)
   redis.call('PEXPIRE', job_at(job_id), redis.call('PTTL', conversion_at(id)))
+elseif served then
+  redis.call('HSET', conversion_at(id), 'joined_at', seconds(now))
 end
 return ticket_reply(job_id)
