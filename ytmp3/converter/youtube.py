@@ -128,6 +128,14 @@ class RefusedError(Exception):
         self.code = code
 
 
+class StartedOverError(YoutubeDLError):  # type: ignore[misc]
+    """The download began anew, and wrote the whole behind the half that it had.
+
+    yt-dlp (2026.10.26) does so where the whole is sent for a rest that it asks for with its file still open. The sound
+    would be too long by what came before the cut, which may be less than the tolerance.
+    """
+
+
 class Youtube:
     """The preloaded part, made in the zygote. `run` is called in a forked child, once."""
 
@@ -304,6 +312,7 @@ class _Fetch:
         self._downloader = downloader
         self._task = extraction
         self._say = say
+        self._spool = Path(extraction.scratch)
         downloader.params["cookiefile"] = extraction.cookies_file
         downloader.add_progress_hook(self._on_progress)
 
@@ -322,7 +331,7 @@ class _Fetch:
             if _is_our_disk(error):
                 raise
             sys.stderr.write(f"fresh extraction after: {_shown(str(error))}\n")
-            spool = self._download_afresh(video, spool)
+            spool = self._download_afresh(video, spool, may_resume=not isinstance(error, StartedOverError))
         size = spool.stat().st_size if spool.exists() else 0
         if not size:
             raise RefusedError(FailureCode.MEDIA_INVALID, "an empty file")
@@ -362,15 +371,16 @@ class _Fetch:
 
     def _download(self, video: dict[str, Any], spool: Path) -> None:
         self._say(Spooling(name=spool.name))
+        self._spool = spool
         success, _ = self._downloader.dl(str(spool), video)
         if not success:
             raise DownloadError("the download ended without success")
 
-    def _download_afresh(self, before: dict[str, Any], spool: Path) -> Path:
+    def _download_afresh(self, before: dict[str, Any], spool: Path, *, may_resume: bool) -> Path:
         """Go on where the same file broke off; any other format begins again under a new name."""
         video = self._extract()
         same = (video.get("format_id"), _announced_bytes(video)) == (before.get("format_id"), _announced_bytes(before))
-        if not (same and _announced_bytes(video)):
+        if not (may_resume and same and _announced_bytes(video)):
             spool = spool.with_name("spool-2")
         self._download(video, spool)
         return spool
@@ -379,6 +389,9 @@ class _Fetch:
         size, total = progress.get("downloaded_bytes") or 0, progress.get("total_bytes") or None
         if max(size, total or 0) > self._task.max_file_bytes:
             raise RefusedError(FailureCode.TOO_LARGE, f"{size} bytes of {total} arrived")
+        # The file may lack what is still in a buffer, and never has more than was counted (segments count otherwise).
+        if "fragment_index" not in progress and self._spool.stat().st_size > size:
+            raise StartedOverError("the download started over in mid-file: giving up")
         self._say(Grown(size_bytes=size, total_bytes=total))
 
     def _fetch_thumbnail(self, video: dict[str, Any]) -> tuple[bytes, bool] | None:
