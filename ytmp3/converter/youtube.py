@@ -389,10 +389,11 @@ class _Fetch:
         size, total = progress.get("downloaded_bytes") or 0, progress.get("total_bytes") or None
         if max(size, total or 0) > self._task.max_file_bytes:
             raise RefusedError(FailureCode.TOO_LARGE, f"{size} bytes of {total} arrived")
-        # The file may lack what is still in a buffer, and never has more than was counted (segments count otherwise).
-        if "fragment_index" not in progress and self._spool.stat().st_size > size:
+        # Counted is also what is in a buffer, or in a segment's own file, and may stay there until the next answer.
+        on_disk = self._spool.stat().st_size if self._spool.exists() else 0
+        if "fragment_index" not in progress and on_disk > size:
             raise StartedOverError("the download started over in mid-file: giving up")
-        self._say(Grown(size_bytes=size, total_bytes=total))
+        self._say(Grown(size_bytes=on_disk, total_bytes=total))
 
     def _fetch_thumbnail(self, video: dict[str, Any]) -> tuple[bytes, bool] | None:
         """Return the picture, and whether it is letterboxed."""
