@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from scripts.cluster import Cluster, cluster
+from scripts.out_of_memory import NoMemoryGroupError, starve
 from tests.fake_youtube import Kind, Pace, Spawned, spawn
 from tests.process.served import egress
 from tests.process.test_service import kill_and_restart
@@ -42,6 +43,10 @@ async def main() -> None:
             started_at = time.monotonic()
             await kill_and_restart(youtube, folder / f"alone-{number}", first_number=1 + 150 * number)
             print(f"kill-9 alone {number + 1}/{times}: 120 jobs in {time.monotonic() - started_at:.0f} s", flush=True)
+        try:
+            print(f"out of memory: {await starve(youtube, folder / 'starved')}", flush=True)
+        except NoMemoryGroupError as error:
+            print(f"out of memory: NOT RUN: {error}", flush=True)
         await over_clusters(
             "kill-one", times, youtube, folder, lambda c, n: rounds.kill_one(c, jobs=200, first_number=n)
         )

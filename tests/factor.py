@@ -1,4 +1,4 @@
-"""How many times more than in `make test` is generated: for what sets its own number of examples (`make fuzz`: 20)."""
+"""How many times more than in `make test` is done: for what sets its own number (`make fuzz`, `make soak`: 20)."""
 
 import os
 from typing import Final

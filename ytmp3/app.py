@@ -110,6 +110,7 @@ async def running(config: Config, make_converter: MakeConverter = Pipeline) -> A
                 queue_capacity=config.job_queue_capacity,
                 max_retries=config.max_job_retries,
                 lease_seconds=config.lease_seconds,
+                lifetime_seconds=config.job_expiration_hours * 3600,
             ),
             store=store,
             storage=storage,

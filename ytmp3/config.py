@@ -262,7 +262,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="JOB_EXPIRATION_HOURS",
         default="24",
         form="a number from 0.01 to 8760",
-        meaning="How long an ended job and its MP3 are kept.",
+        meaning="How long an ended job and its MP3 are kept, and how long a job may wait for its start.",
         parse=_number(0.01, 8760),
     ),
     Variable(

@@ -268,7 +268,9 @@ FAILURES: dict[FailureCode, Failure] = {
     FailureCode.POISON: Failure(
         retryable=False, message="The conversion was abandoned: it was running at several crashes of the service."
     ),
-    FailureCode.LOST: Failure(retryable=True, message="The service lost track of the conversion."),
+    FailureCode.LOST: Failure(
+        retryable=True, message="The service lost track of the conversion, or could not begin it before it expired."
+    ),
 }
 
 

@@ -178,6 +178,8 @@ class Conversion(Struct, frozen=True, kw_only=True):
     """The last tool error; final once `failed`."""
     track: Track | None = None
     created_at: float
+    joined_at: float | None = None
+    """When a job last joined it before its end; None while it has only the one it was created for."""
     started_at: float | None = None
     """The first claim."""
     completed_at: float | None = None
@@ -345,6 +347,12 @@ def _requeued(conversion: Conversion, event: Event, due_at: float) -> Conversion
         holder=None,
         due_at=due_at,
     )
+
+
+def is_stale(conversion: Conversion, *, now: float, lifetime_seconds: float) -> bool:
+    """Whether all who asked have waited longer for the first attempt than the service keeps anything for them."""
+    asked_at = conversion.created_at if conversion.joined_at is None else conversion.joined_at
+    return conversion.attempts == 0 and now - asked_at > lifetime_seconds
 
 
 def should_retry(code: FailureCode, attempts: int, max_retries: int) -> bool:

@@ -22,7 +22,7 @@ from ytmp3 import logs
 from ytmp3.breaker import Breaker
 from ytmp3.converter import Converted, Converter, Report
 from ytmp3.errors import FAILURES, ConversionError, FailureCode, LeaseLost, NoProcess, StoreError
-from ytmp3.job import Conversion, Lease, Stage, Track, retry_delay_seconds, should_retry, track_file_name
+from ytmp3.job import Conversion, Lease, Stage, Track, is_stale, retry_delay_seconds, should_retry, track_file_name
 from ytmp3.jobstore import Beat, JobStore
 from ytmp3.metrics import Metrics
 from ytmp3.pace import Pace
@@ -52,6 +52,8 @@ class PoolSettings(Struct, frozen=True, kw_only=True):
     queue_capacity: int
     max_retries: int
     lease_seconds: float
+    lifetime_seconds: float
+    """What has waited longer than this for its first attempt is not begun: nobody is there any more (goal L12)."""
     progress_seconds: float = PROGRESS_SECONDS
     store_pause_seconds: float = STORE_PAUSE_SECONDS
     breaker_seconds: float = BREAKER_SECONDS
@@ -269,6 +271,11 @@ class Pool:
             if not self._accepts.is_set():
                 await self._release([claimed.lease])
                 return
+            # By the store's clock, as the lease was given just now.
+            claimed_at = claimed.due_at - self.settings.lease_seconds
+            if is_stale(claimed, now=claimed_at, lifetime_seconds=self.settings.lifetime_seconds):
+                await self._give_up(claimed)
+                return
             run = self._runs[claimed.conversion_id] = Run(claimed, start, self._clock())
             try:
                 await self._run(run)
@@ -279,6 +286,13 @@ class Pool:
             self._busy -= 1
             if not self._busy:
                 self._idle.set()
+
+    async def _give_up(self, claimed: Conversion) -> None:
+        """End what has waited too long, before anything is done for it."""
+        with contextlib.suppress(LeaseLost):
+            await self._insist(lambda: self._store.fail(claimed.lease, FailureCode.LOST))
+            self._metrics.conversions.labels("failed", FailureCode.LOST).inc()
+            log.warning("conversion not begun: it has waited too long", extra={"conversion_key": claimed.key})
 
     async def _claim(self, conversion: Conversion) -> Conversion | None:
         self._claiming[conversion.conversion_id] = conversion

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from tests.contract.stands import METADATA, POLICY, Ids, Stand, created, done, running, submitted, track_of
 from ytmp3.errors import FailureCode, LeaseLost
@@ -57,10 +58,13 @@ async def test_a_second_submission_of_the_same_key_joins(stand: Stand, store: Jo
     assert result.outcome is Outcome.JOINED
     assert result.ticket.job.deduplicated
     assert result.ticket.job.client == "key:other"
-    assert result.ticket.conversion == first
+    assert first.joined_at is None
+    assert result.ticket.conversion == replace(first, joined_at=stand.clock.now)
     await store.claim(first.lease)
+    stand.clock.advance(5.0)
     again = await submitted(store, ids.submission())
     assert again.outcome is Outcome.JOINED
+    assert again.ticket.conversion.joined_at == stand.clock.now
     assert again.ticket.status is Status.PROCESSING
 
 

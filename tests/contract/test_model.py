@@ -56,6 +56,7 @@ class ModelConversion:
     due_at: float
     created_at: float
     holder: str | None
+    joined_at: float | None = None
     jobs: dict[str, bool] = field(default_factory=dict)
     """Job id: is it cancelled?"""
     state: State = State.QUEUED
@@ -96,6 +97,7 @@ class Model:
             served = None
         if served is not None:
             served.jobs[submission.job_id] = False
+            served.joined_at = now
             return Outcome.JOINED
         if not may_create:
             return None
@@ -479,7 +481,8 @@ class StoreMachine(RuleBasedStateMachine):
         assert ticket is not None, "an acknowledged job is lost"
         conversion = ticket.conversion
         assert ticket.status == self.model.status(job_id)
-        for name in ("state", "token", "holder", "attempts", "crashes", "error", "completed_at", "expires_at"):
+        names = ("state", "token", "holder", "attempts", "crashes", "error", "joined_at", "completed_at", "expires_at")
+        for name in names:
             assert getattr(conversion, name) == getattr(expected, name), name
         assert (conversion.track is not None) == (conversion.state is State.DONE)
         if conversion.state in LIVE:

@@ -99,6 +99,7 @@ FFMPEG = [
     (F.MEDIA_INVALID, "Error opening input file fd:.\nError opening input files: Invalid data found"),
     (F.MEDIA_INVALID, "[dec:aac @ 0x1] Error submitting packet to decoder: Invalid data found"),
     (F.MEDIA_INVALID, "[matroska @ 0x1] Codec (hevc) not on whitelist 'aac,opus'"),
+    (F.MEDIA_INVALID, "[in#0 @ 0x1] error reading header\n[in#0 @ 0x1] Error opening input: Cannot allocate memory"),
     (F.MEDIA_INVALID, "words of a version to come"),
     (F.NO_AUDIO, "Stream map '0:a:0' matches no streams.\nTo ignore this, add a trailing '?' to the map."),
     (F.NO_AUDIO, "Output file does not contain any stream"),
@@ -106,6 +107,7 @@ FFMPEG = [
     (F.TOO_LARGE, "av_interleaved_write_frame(): File too large"),
     (F.TOOL_MISSING, "Unknown encoder 'libmp3lame'"),
     (F.TOOL_MISSING, "fd:: Protocol not found"),
+    (F.TOOL_MISSING, "[libmp3lame @ 0x1] Cannot allocate memory"),
     (F.TOOL_MISSING, "not started: No such file or directory"),
     (F.TOOL_MISSING, "ffmpeg: error while loading shared libraries: libavdevice.so.59"),
 ]

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from tests.core.values import KEY, METADATA, NOW, TRACK, conversion, ticket
 from ytmp3 import job
 from ytmp3.errors import FAILURES, FailureCode
-from ytmp3.job import Conversion, Event, IllegalTransition, Lease, Quality, State, Status
+from ytmp3.job import Conversion, Event, IllegalTransition, Lease, Quality, State, Status, is_stale
 
 LEGAL = {
     (State.QUEUED, Event.CLAIMED): State.RUNNING,
@@ -143,6 +143,19 @@ def test_each_way_back_to_the_queue_has_its_own_price(event: Event, attempts: in
 
 def test_to_be_orphaned_while_waiting_costs_nothing() -> None:
     assert job.orphaned(conversion(), due_at=NOW).crashes == 0
+
+
+def test_work_is_stale_when_everybody_has_waited_too_long_for_its_first_attempt() -> None:
+    waiting = conversion()
+    for now, joined_at, attempts, stale in (
+        (NOW + 3600, None, 0, False),
+        (NOW + 3601, None, 0, True),
+        (NOW + 3601, NOW + 1, 0, False),
+        (NOW + 3602, NOW + 1, 0, True),
+        (NOW + 3601, None, 1, False),  # the store gives it another attempt soon, or never
+    ):
+        asked = replace(waiting, joined_at=joined_at, attempts=attempts)
+        assert is_stale(asked, now=now, lifetime_seconds=3600) is stale
 
 
 def test_a_retry_waits_for_its_time_and_keeps_the_error() -> None:

@@ -2,6 +2,7 @@
 
 import random
 import sys
+import tracemalloc
 import unicodedata
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
@@ -289,6 +290,20 @@ def test_what_is_remembered_never_hides_a_change() -> None:
 def test_what_has_not_changed_is_not_written_again() -> None:
     renderer = Renderer()
     assert renderer.render(ticket(DONE), Live()) is renderer.render(ticket(DONE), Live())
+
+
+def test_an_answer_is_kept_in_no_more_memory_than_it_needs() -> None:
+    renderer = Renderer()
+    tickets = [ticket(conversion(number)) for number in range(100)]
+    tickets = [replace(each, job=replace(each.job, job_id=f"{number:034x}")) for number, each in enumerate(tickets)]
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        size = sum(len(renderer.render(each, Live())) for each in tickets)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 2 * size
 
 
 def test_of_many_jobs_the_oldest_answers_are_forgotten() -> None:

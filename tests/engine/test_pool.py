@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.rig import LEASE_SECONDS, SOMEONE, Engine, engine, until, video
+from tests.engine.rig import LEASE_SECONDS, RETENTION_SECONDS, SOMEONE, Engine, engine, until, video
 from tests.fakes import content_of
 from ytmp3.breaker import FIRST_PAUSE_SECONDS, REFUSALS_TO_OPEN
 from ytmp3.errors import FailureCode, NoProcess, QueueFull, StoreFull, StoreUnusable, UpstreamBlocked
@@ -87,6 +87,26 @@ async def test_no_more_run_at_once_than_there_are_workers(tmp_path: Path) -> Non
         for job in jobs:
             await now.ended(job)
         assert now.converter.most_at_once == 3
+
+
+async def test_what_has_waited_too_long_is_not_begun(tmp_path: Path) -> None:
+    """L12: unless somebody has asked for it since, or it has been begun before."""
+    async with engine(tmp_path, workers=1) as now:
+        now.converter.fail(video(3), FailureCode.UPSTREAM_ERROR)
+        begun = await now.submit(video(3))
+        await until(lambda: now.store.calls.count("retry") == 1)
+        blocker = await running(now, video(0))
+        stale, wanted = await now.submit(video(1)), await now.submit(video(2))
+        now.clock.advance(RETENTION_SECONDS)
+        late = await now.submit(video(2))
+        now.clock.advance(1.0)
+        now.converter.hold(video(0)).set()
+        ticket = await now.ended(stale)
+        assert (ticket.status, ticket.conversion.error) == (Status.FAILED, FailureCode.LOST)
+        for job in (blocker, wanted, late, begun):
+            assert (await now.ended(job)).status is Status.COMPLETED
+        assert now.converter.started == {video(0): 1, video(2): 1, video(3): 2}
+        assert now.metric("ytmp3_conversions_total", outcome="failed", code="lost") == 1
 
 
 # Trying again
@@ -562,13 +582,15 @@ async def blocked(now: Engine) -> Job:
 async def test_what_is_refused_with_the_address_waits_and_loses_no_attempt(tmp_path: Path) -> None:
     async with engine(tmp_path, max_retries=0) as now:
         job = await blocked(now)
-        for _ in range(3):  # trials, refused
+        for tried in range(1, 4):  # refused trials
             assert (await now.ticket(job)).status is Status.PENDING
             assert await now.janitor.adopt() == 0
             now.converter.fail(REFUSED_LAST, FailureCode.BOT_CHECK)
             now.ticks.advance(now.pool.blocked_seconds())
             await now.janitor.adopt()
-            await until(now.pool.blocked_seconds)
+            # The door is shut from the trial's start on, before a worker has it: only its converter tells that it ran.
+            while now.converter.started[REFUSED_LAST] == tried:
+                await asyncio.sleep(0.001)
             await until(lambda: not now.pool.active)
         assert (await now.conversion(job)).attempts == 0
         now.ticks.advance(now.pool.blocked_seconds())

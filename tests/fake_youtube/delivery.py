@@ -75,6 +75,8 @@ async def deliver(
     span = _span(request, size)
     if span is not None and span[0] >= span[1]:
         return web.Response(status=416, headers={"Content-Range": f"bytes */{size}"})
+    if delivery is Delivery.CUT_WHOLE and span is not None and span[0] > 0:
+        span = None
     start, end = span or (0, size)
     if delivery is Delivery.CUT and start >= size // 2 and request.transport is not None:
         # A server that went away does not answer again.
@@ -89,7 +91,7 @@ async def deliver(
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     response = web.StreamResponse(status=200 if span is None else 206, headers=headers)
     await response.prepare(request)
-    cut = delivery in {Delivery.CUT, Delivery.CUT_LOOP}
+    cut = delivery in {Delivery.CUT, Delivery.CUT_LOOP} or (delivery is Delivery.CUT_WHOLE and span is not None)
     last = size // 2 if cut or delivery is Delivery.STALLED else end
     piece = rate // DRIPS_PER_SECOND if delivery is Delivery.SLOW else PIECE_BYTES
     for part in _pieces(body, start, min(end, last), piece):

@@ -43,6 +43,7 @@ class Delivery(StrEnum):
     CUT = auto()
     CUT_LOOP = auto()
     CUT_ONCE = auto()
+    CUT_WHOLE = auto()
     FORBIDDEN = auto()
     FORBIDDEN_ONCE = auto()
     TOO_MANY = auto()
@@ -141,6 +142,7 @@ class Kind(StrEnum):
     SLOW = "slow"
     DELAYED = "delayed"
     CUT_ONCE = "cutonce"
+    CUT_WHOLE = "cutwhol"
     FORBIDDEN_ONCE = "once403"
     STALLED = "stalled"
     CUT = "cut"
@@ -236,6 +238,9 @@ BEHAVIOURS: Final[dict[Kind, Behaviour]] = {
     Kind.DELAYED: _extracted("player API answers after --delay", "done", Extraction.DELAYED),
     # Cured by a fresh extraction.
     Kind.CUT_ONCE: _delivered("first extraction: cut at half, then 403", "done", Delivery.CUT_ONCE, Media.CLIP),
+    Kind.CUT_WHOLE: _delivered(
+        "first extraction: cut at half; a rest that is asked for is answered with the whole", "done", Delivery.CUT_WHOLE
+    ),
     Kind.FORBIDDEN_ONCE: _delivered("first extraction: media 403", "done", Delivery.FORBIDDEN_ONCE),
     # Bad media.
     Kind.STALLED: _delivered("half, then silence", "upstream_timeout", Delivery.STALLED, Media.CLIP),

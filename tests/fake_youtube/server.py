@@ -135,6 +135,8 @@ class Server:
         delivery = behaviour.delivery
         if delivery is Delivery.CUT_ONCE and first:
             delivery = Delivery.CUT
+        if delivery is Delivery.CUT_WHOLE and not first:
+            delivery = Delivery.WHOLE
         rate = self._pace.slow_bytes_per_second
         return await deliver(request, body, delivery=delivery, media=behaviour.media, rate=rate, sent=sent)
 

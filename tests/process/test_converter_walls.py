@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.factor import FUZZ_FACTOR
 from tests.fake_youtube import Kind, Spawned, video_id
 from tests.process.converting import FFMPEG, Rig, descendants, is_running, processes_with, rig, zygote_by
 from ytmp3.converter.child import tool_environment
@@ -346,7 +347,8 @@ async def test_a_kernel_without_filters_serves_and_health_says_so(
         assert verdict.detail.endswith("this kernel has no seccomp filters: network not walled off")
 
 
-async def test_two_hundred_mixed_endings_leave_no_zombie(youtube: Spawned, tmp_path: Path) -> None:
+async def test_mixed_endings_leave_no_process(youtube: Spawned, tmp_path: Path) -> None:
+    """P01. In `make soak` twenty times as many."""
     bodies = ["exit 0", "exit 3", "kill -KILL $$", "sleep 0.01 & exit 0", "setsid sleep 100 & exit 0"]
     null = os.open(os.devnull, os.O_RDWR)
     async with rig(youtube, tmp_path) as own:
@@ -363,7 +365,7 @@ async def test_two_hundred_mixed_endings_leave_no_zombie(youtube: Spawned, tmp_p
             )
             await run_briefly(own.pipeline._spawner, run)
 
-        for start in range(0, 200, 20):
+        for start in range(0, 200 * FUZZ_FACTOR, 20):
             await asyncio.gather(*(one(number) for number in range(start, start + 20)))
         await asyncio.sleep(0.5)
         assert descendants(own.zygote_pid) == [own.zygote_pid]  # zombies would be here too

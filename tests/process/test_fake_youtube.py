@@ -19,7 +19,12 @@ from tests.fake_youtube.media import seconds_of
 
 pytestmark = pytest.mark.xdist_group("fake_youtube")
 
-WHOLE = [kind for kind, does in BEHAVIOURS.items() if does.expected == "done" and kind not in MESSAGES]
+UNNOTICED = {Kind.CUT_WHOLE}  # by yt-dlp alone
+WHOLE = [
+    kind
+    for kind, does in BEHAVIOURS.items()
+    if does.expected == "done" and kind not in MESSAGES and kind not in UNNOTICED
+]
 CALM = [kind for kind in WHOLE if kind is not Kind.BIG_RESPONSE]
 # Decoded to this, the number of bytes is the duration.
 DECODED = ("-ac", "1", "-ar", "8000", "-f", "s16le", "-")

@@ -67,6 +67,13 @@ async def test_an_authority_that_is_not_trusted_is_an_upstream_error(youtube: Sp
     assert failure.value.code is FailureCode.UPSTREAM_ERROR
 
 
+async def test_a_whole_that_is_sent_for_a_rest_is_not_appended_to_the_half(youtube: Spawned, tmp_path: Path) -> None:
+    """Two seconds too much are within the tolerance: nothing else would notice."""
+    async with rig(youtube, tmp_path) as own:
+        converted = await own.convert(video_id(Kind.CUT_WHOLE))
+    assert converted.duration_seconds == pytest.approx(4.0, abs=0.1)
+
+
 async def resetting(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     connection = writer.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

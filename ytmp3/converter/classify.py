@@ -131,6 +131,8 @@ _FFMPEG: Final[tuple[tuple[FailureCode, tuple[str, ...]], ...]] = (
         FailureCode.NO_AUDIO,
         (r"matches no streams|does not contain any stream|no audio|output file is empty",),
     ),
+    # A header that asks for more than the encoder's wall, which is far over what any sound needs.
+    (FailureCode.MEDIA_INVALID, (r"error opening input: cannot allocate memory",)),
     (
         FailureCode.TOOL_MISSING,
         (

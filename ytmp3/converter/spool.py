@@ -68,6 +68,18 @@ class Spool:
                 return
             await self._news.wait()
 
+    async def news(self) -> None:
+        """Wait for the next news, whatever it is.
+
+        Raises:
+            SpoolReplacedError: that is the news.
+        """
+        self._news.clear()
+        if not self._is_replaced:
+            await self._news.wait()
+        if self._is_replaced:
+            raise SpoolReplacedError
+
     async def completion(self) -> None:
         """Wait until it is complete.
 
@@ -120,10 +132,12 @@ class Pour:
                 continue
             position += moved
             if not moved:
-                if self._spool.is_complete and position >= self._spool.size_bytes:
+                # The end of what is on disk, whatever size the child says: to believe it would be to turn here without
+                # a pause, and with the event loop, until the rest is there.
+                if self._spool.is_complete:
                     return
                 self.is_starved = True
-                await self._spool.reaches(position + 1)
+                await self._spool.news()
                 self.is_starved = False
 
     async def _room(self) -> None:

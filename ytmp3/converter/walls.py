@@ -1,9 +1,9 @@
 """The walls around every tool, put up in the forked child before it does anything: no way back, and nothing inherited.
 
 Own process group (so that one signal reaches all of it), death with its parent, limits on file size, CPU time, open
-files and memory, low priority and bulk scheduling, first in line for the OOM killer, and for ffmpeg a seccomp filter
-without network. Runs between fork and exec of a single-threaded process, so plain Python is allowed there; it imports
-little.
+files and memory, low priority and bulk scheduling, a place before the server in the OOM killer's line, and for ffmpeg a
+seccomp filter without network. Runs between fork and exec of a single-threaded process, so plain Python is allowed
+there; it imports little.
 
 No RLIMIT_NPROC: it counts all processes of the user, the server's own included, and does nothing for root.
 """
@@ -21,8 +21,11 @@ from typing import Final
 from ytmp3.converter.protocol import Walls
 
 OPEN_FILES: Final = 256
-OOM_SCORE_ADJUSTMENT: Final = b"500"
-"""First in line: a tool is lost rather than the server."""
+TOOL_OOM_SCORE: Final = 500
+ZYGOTE_OOM_SCORE: Final = 250
+"""Over the server's own, in thousandths of the memory there is: a tool is lost rather than the zygote, and that rather
+than the server. Not absolute: Kubernetes starts the server with 980 where its pod asks for 2 % of a node's memory."""
+MOST_OOM_SCORE: Final = 1000
 SESSION_NICENESS: Final = b"10"
 """Of all tools together against everything else on the machine."""
 
@@ -74,6 +77,7 @@ class Kernel:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
         self._filter = _network_filter(platform.machine())
+        self._oom_score = max(0, _read_number("/proc/self/oom_score_adj"))
         self.takes_filters = False
         """Set by whoever has asked. Then no tool that is to be without network starts with it."""
 
@@ -86,6 +90,10 @@ class Kernel:
         38 ms for a status and 50 ms for /health, with one session 4 and 6 ms (pairs of one hour, 2 cores).
         """
         _write("/proc/self/autogroup", SESSION_NICENESS)
+
+    def precede_the_server(self) -> None:
+        """Let this process, the zygote, be killed for want of memory before the server that started it."""
+        self._raise_oom_score(ZYGOTE_OOM_SCORE)
 
     def adopt_orphans(self) -> None:
         """Make this process the parent of descendants that lose theirs (PR_SET_CHILD_SUBREAPER)."""
@@ -117,7 +125,7 @@ class Kernel:
         if walls.core is not None:
             with contextlib.suppress(OSError):  # taken from us since: then it has all that are left
                 os.sched_setaffinity(0, {walls.core})
-        _write("/proc/self/oom_score_adj", OOM_SCORE_ADJUSTMENT)
+        self._raise_oom_score(TOOL_OOM_SCORE)
         if not walls.network:
             self.leave_network()
 
@@ -140,6 +148,9 @@ class Kernel:
         header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(self._filter) // 8, ctypes.addressof(program)))
         return self._prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header)) == 0
 
+    def _raise_oom_score(self, by: int) -> None:
+        _write("/proc/self/oom_score_adj", b"%d" % min(MOST_OOM_SCORE, self._oom_score + by))
+
     def _prctl(self, option: int, value: int, more: int = 0) -> int:
         return int(self._libc.prctl(option, value, more, 0, 0))
 
@@ -148,6 +159,14 @@ def _limit(what: int, value: int) -> None:
     _, hard = resource.getrlimit(what)
     bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(what, (bound, bound))
+
+
+def _read_number(path: str) -> int:
+    try:
+        with open(path, "rb") as file:
+            return int(file.read())
+    except OSError:
+        return 0  # no /proc: there is nothing to write it to either
 
 
 def _write(path: str, text: bytes) -> None:

@@ -23,23 +23,25 @@ import urllib.request
 from collections.abc import Callable
 from importlib import metadata as packages
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import yt_dlp.downloader.http
 import yt_dlp.extractor.youtube
+import yt_dlp.networking._urllib
 import yt_dlp.version
 from msgspec import json
 from yt_dlp import YoutubeDL
 from yt_dlp.globals import supported_js_runtimes
 from yt_dlp.networking import Request, RequestDirector, Response
-from yt_dlp.networking._helper import make_ssl_context
+from yt_dlp.networking._helper import create_connection, make_ssl_context
 from yt_dlp.networking._urllib import UrllibRH
 from yt_dlp.networking.exceptions import RequestError
 from yt_dlp.utils import ContentTooShortError, DownloadError, YoutubeDLError
 
 from ytmp3.converter.addresses import is_public
 from ytmp3.converter.answers import BoundedAnswers
+from ytmp3.converter.connecting import connect_to_first
 from ytmp3.converter.cover import rehearse_cover, square_cover
 from ytmp3.converter.metadata import clean_metadata, clean_text, without_queries
 from ytmp3.converter.protocol import (
@@ -126,6 +128,14 @@ class RefusedError(Exception):
         self.code = code
 
 
+class StartedOverError(YoutubeDLError):  # type: ignore[misc]
+    """The download began anew, and wrote the whole behind the half that it had.
+
+    yt-dlp (2026.10.26) does so where the whole is sent for a rest that it asks for with its file still open. The sound
+    would be too long by what came before the cut, which may be less than the tolerance.
+    """
+
+
 class Youtube:
     """The preloaded part, made in the zygote. `run` is called in a forked child, once."""
 
@@ -169,6 +179,7 @@ class Youtube:
             if self._preload.egress_proxy is None:
                 # A proxy resolves names itself, and its own address is the operator's choice.
                 socket.getaddrinfo = public_only(socket.getaddrinfo)
+            yt_dlp.networking._urllib.create_connection = _connect
             fetch = _Fetch(self._downloader, extraction, say)
             fetch.make_cover(fetch.run(), leave_network)
         except RefusedError as refusal:
@@ -271,6 +282,16 @@ def public_only(resolve: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
     return getaddrinfo
 
 
+def _connect(
+    address: tuple[str, int], timeout: float, source_address: tuple[str, int] | None = None, **socks: Any
+) -> socket.socket:
+    """Stand in for yt-dlp's `create_connection`, which waits for a dead address as long as for an answer."""
+    if socks:
+        # Its socket speaks to the proxy before it counts as connected: one address after the other.
+        return cast("socket.socket", create_connection(address, timeout, source_address, **socks))
+    return connect_to_first(socket.getaddrinfo(*address, 0, socket.SOCK_STREAM), timeout)
+
+
 class _Rehearsal(_Downloader):
     """Answers every request from memory, so that an extraction can be played through before the fork."""
 
@@ -291,6 +312,7 @@ class _Fetch:
         self._downloader = downloader
         self._task = extraction
         self._say = say
+        self._spool = Path(extraction.scratch)
         downloader.params["cookiefile"] = extraction.cookies_file
         downloader.add_progress_hook(self._on_progress)
 
@@ -309,7 +331,7 @@ class _Fetch:
             if _is_our_disk(error):
                 raise
             sys.stderr.write(f"fresh extraction after: {_shown(str(error))}\n")
-            spool = self._download_afresh(video, spool)
+            spool = self._download_afresh(video, spool, may_resume=not isinstance(error, StartedOverError))
         size = spool.stat().st_size if spool.exists() else 0
         if not size:
             raise RefusedError(FailureCode.MEDIA_INVALID, "an empty file")
@@ -349,15 +371,16 @@ class _Fetch:
 
     def _download(self, video: dict[str, Any], spool: Path) -> None:
         self._say(Spooling(name=spool.name))
+        self._spool = spool
         success, _ = self._downloader.dl(str(spool), video)
         if not success:
             raise DownloadError("the download ended without success")
 
-    def _download_afresh(self, before: dict[str, Any], spool: Path) -> Path:
+    def _download_afresh(self, before: dict[str, Any], spool: Path, *, may_resume: bool) -> Path:
         """Go on where the same file broke off; any other format begins again under a new name."""
         video = self._extract()
         same = (video.get("format_id"), _announced_bytes(video)) == (before.get("format_id"), _announced_bytes(before))
-        if not (same and _announced_bytes(video)):
+        if not (may_resume and same and _announced_bytes(video)):
             spool = spool.with_name("spool-2")
         self._download(video, spool)
         return spool
@@ -366,7 +389,11 @@ class _Fetch:
         size, total = progress.get("downloaded_bytes") or 0, progress.get("total_bytes") or None
         if max(size, total or 0) > self._task.max_file_bytes:
             raise RefusedError(FailureCode.TOO_LARGE, f"{size} bytes of {total} arrived")
-        self._say(Grown(size_bytes=size, total_bytes=total))
+        # Counted is also what is in a buffer, or in a segment's own file, and may stay there until the next answer.
+        on_disk = self._spool.stat().st_size if self._spool.exists() else 0
+        if "fragment_index" not in progress and on_disk > size:
+            raise StartedOverError("the download started over in mid-file: giving up")
+        self._say(Grown(size_bytes=on_disk, total_bytes=total))
 
     def _fetch_thumbnail(self, video: dict[str, Any]) -> tuple[bytes, bool] | None:
         """Return the picture, and whether it is letterboxed."""

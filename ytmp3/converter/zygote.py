@@ -244,6 +244,7 @@ def main() -> None:
     kernel = Kernel()
     kernel.adopt_orphans()
     kernel.yield_to_other_sessions()
+    kernel.precede_the_server()
     kernel.takes_filters = _network_walls_stand(kernel)
     youtube = Youtube(preload)
     ready = youtube.ready(network_walls=kernel.takes_filters)

@@ -214,6 +214,8 @@ class Ledger:
                 break
             if conversion.state is State.DONE:
                 conversion = replace(conversion, expires_at=self._expiry(now))
+            else:
+                conversion = replace(conversion, joined_at=now)
             more = with_changes(row, riders=row.riders + 1, jobs=row.jobs + 1)
             conversion = self._save(more, conversion)
             return self._add_job(submission, row.serial, conversion, deduplicated=True, now=now)

@@ -39,5 +39,7 @@ if served and conversion.state == 'done' then
   local left = redis.call('PTTL', conversion_at(id))
   -- A crowd's conversion carries no time to live.
   if left > 0 then redis.call('PEXPIRE', job_at(job_id), left) end
+elseif served then
+  redis.call('HSET', conversion_at(id), 'joined_at', seconds(now))
 end
 return ticket_reply(job_id)
