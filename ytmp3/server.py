@@ -9,6 +9,7 @@ import socket
 from typing import Any, Final
 
 from aiohttp import hdrs, web
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
 
@@ -87,4 +88,12 @@ class Runner(web.AppRunner):
             "auto_decompress": False,
             "access_log": None,
         }
-        return ProblemServer(server.request_handler, request_factory=server.request_factory, **settings)
+        make_request = server.request_factory
+
+        def from_origin_form(message: RawRequestMessage, *rest: Any) -> web.BaseRequest:
+            # The library fails, without an answer, on a host that no name can be decoded from ("http://xn--a/health").
+            if message.url.absolute:
+                message = message._replace(url=message.url.relative())
+            return make_request(message, *rest)
+
+        return ProblemServer(server.request_handler, request_factory=from_origin_form, **settings)

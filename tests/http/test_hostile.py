@@ -268,6 +268,16 @@ ODD: dict[str, tuple[bytes, set[int]]] = {
     "A077 method in a header": (asked("POST /stats", "X-HTTP-Method-Override: GET", "Content-Length: 0"), {405}),
     "A085 nothing acceptable": (asked("GET /health/live", "Accept: */*;q=0"), {200}),
     "A085 a long Accept-Encoding": (asked("GET /health/live", "Accept-Encoding: " + "gzip," * 1500), {200}),
+    "an absolute target whose host is no name": (asked("GET http://xn--a/health/live"), {200}),
+    "an absolute target of another scheme": (asked("GET ftp://evil.example/health/live"), {200}),
+    **{
+        f"Host: {host}": (f"GET /health/live HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode(), {400})
+        for host in ("a b", "evil@x", "x/evil", "x:evil", "[::1", "<evil>", "x?evil", "\u00e9", '"x"', "x:-1")
+    },
+    **{
+        f"Host: {host}": (f"GET /health/live HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode(), {200})
+        for host in ("", "_x.y-z~", "[::1]:8080", "10.0.0.1:", "x%41")
+    },
     "A087 FOO": (asked("FOO /stats"), {400, 405}),
     "A087 lower-case get": (asked("get /stats"), {400, 405}),
     "A087 CONNECT": (asked("CONNECT x:443"), {400, 404, 405}),
