@@ -370,6 +370,31 @@ async def test_one_address_has_a_rate_of_its_own_wherever_it_asks(tmp_path: Path
         assert 100 <= count - statuses[b"429"] < 300
 
 
+@pytest.mark.parametrize(
+    ("addresses", "is_one"),
+    [(("2001:db8::1", "2001:db8::ffff:0:0:a"), True), (("2001:db8::1", "2001:db8:0:1::1"), False),
+     (("192.0.2.1", "192.0.2.2"), False), (("2001:db8:a0a:a0a::1", "2001:db8:a0a:a0a:a0a:a0a:a0a:a0a"), True)],
+)  # fmt: skip
+async def test_the_addresses_of_one_subscriber_share_their_limits(
+    tmp_path: Path, addresses: tuple[str, str], is_one: bool
+) -> None:
+    """All of an IPv6 /64; else a limit by address would be none. The addresses are told to nginx by a field."""
+    nginx = Nginx(tmp_path, free_port())
+    write_configuration(tmp_path, port=nginx.port, upstreams=["127.0.0.1:1"], tracks=tmp_path, is_limited=True)
+    with (tmp_path / "listen.conf").open("a") as file:
+        file.write("set_real_ip_from 127.0.0.1;\nreal_ip_header X-Address;\n")
+    await nginx.start()
+    try:
+        requests = (f"GET /x HTTP/1.1\r\nHost: x\r\nX-Address: {one}\r\n\r\n".encode() for one in addresses)
+        answers = await exchange(
+            "127.0.0.1", nginx.port, b"".join(one * 90 for one in requests) + b"GET /\r\n", seconds=3
+        )
+    finally:
+        await nginx.stop()
+    assert answers.count(b"HTTP/1.1 404 ") + answers.count(b"HTTP/1.1 429 ") == 180
+    assert (b"HTTP/1.1 429 " in answers) is is_one
+
+
 async def test_a_full_instance_passes_a_post_on_and_two_full_ones_say_so(tmp_path: Path) -> None:
     async with front(tmp_path) as site:
         site.instances[0].behaviour = "full"
