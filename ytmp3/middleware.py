@@ -77,11 +77,11 @@ class Frame:
         return response
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.method == hdrs.METH_OPTIONS and self._is_preflight(request):
-            return web.Response(status=HTTPStatus.NO_CONTENT)
         try:
             if request.version < HttpVersion10 or _HOST.fullmatch(request.headers.get(hdrs.HOST, "")) is None:
                 raise web.HTTPBadRequest
+            if request.method == hdrs.METH_OPTIONS and self._is_preflight(request):
+                return web.Response(status=HTTPStatus.NO_CONTENT)
             return await handler(request)
         except RequestError as error:
             if error.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:

@@ -60,6 +60,14 @@ class ProblemProtocol(RequestHandler):
         response.force_close()
         return response
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Put what the library raised around the middlewares (an unknown expectation at no route) into our words."""
+        if isinstance(resp, web.HTTPException):
+            resp = problem.from_status(resp.status)
+        return await super().finish_response(request, resp, start_time)
+
 
 class ProblemServer(Server):
     """Makes a ProblemProtocol for each connection."""
