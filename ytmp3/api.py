@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 import orjson
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 
 from ytmp3 import __version__, openapi, problem
 from ytmp3.download import Sender
@@ -191,7 +191,8 @@ async def _read_body(request: web.Request) -> bytes:
         raise UnsupportedMediaType
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise BodyTooLarge
-    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.transport is not None:
+    is_awaited = request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version >= HttpVersion11
+    if is_awaited and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     body = bytearray()
     try:

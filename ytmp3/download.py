@@ -29,8 +29,8 @@ STALL_SECONDS: Final = 60.0
 _JUDGED_BY_NGINX: Final = frozenset({hdrs.IF_MATCH, hdrs.IF_UNMODIFIED_SINCE})
 """nginx judges these once more: If-Match before it knows our tag, and a date that is none (to be ignored, RFC 9110,
 section 13.1.4) as one long past. It would answer 412 to what is right."""
-_TOO_LONG_FOR_NGINX: Final = re.compile(r"[0-9]{19}", re.ASCII)
-"""A number in a range; it would answer 416."""
+_MISREAD_BY_NGINX: Final = re.compile(r"[0-9]{19}|\t|[=,] *,|, *\Z", re.ASCII)
+"""In a range: a long number, a tab, an empty element (section 5.6.1). It would answer 416."""
 
 
 def entity_of(track: Track) -> Entity:
@@ -109,7 +109,8 @@ class Sender:
         headers[hdrs.CONTENT_TYPE] = "audio/mpeg"
         headers[hdrs.CONTENT_DISPOSITION] = content_disposition(metadata.title)
         file = await asyncio.to_thread(_open, self._path_of(track.file_name), track.size_bytes)
-        if self._accel_prefix and _nginx_agrees(request.headers):
+        # nginx would answer a range also of HEAD, to which there is none (RFC 9110, section 14.2).
+        if self._accel_prefix and is_get and _nginx_agrees(request.headers):
             os.close(file)
             headers["X-Accel-Redirect"] = self._accel_prefix + track.file_name
             return web.Response(headers=headers)
@@ -180,7 +181,7 @@ class Sender:
 
 def _nginx_agrees(headers: Mapping[str, str]) -> bool:
     """Whether nginx, which judges a request once more, comes to our verdict."""
-    return not any(name in headers for name in _JUDGED_BY_NGINX) and not _TOO_LONG_FOR_NGINX.search(
+    return not any(name in headers for name in _JUDGED_BY_NGINX) and not _MISREAD_BY_NGINX.search(
         headers.get(hdrs.RANGE, "")
     )
 

@@ -39,6 +39,8 @@ CLIENT: Final = web.RequestKey("client", Client)
 ROUTE: Final = web.RequestKey("route", str)
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
+_HOST: Final = re.compile(r"(?:\[[0-9A-Za-z:.%_~!$&'()*+,;=-]+\]|[0-9A-Za-z.%_~!$&'()*+,;=-]*)(?::[0-9]*)?", re.ASCII)
+"""The form of section 7.2, RFC 9110; whatever is no such thing has to be refused (RFC 9112, section 3.2)."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
 REMEMBERED_PEERS: Final = 4096
 REMEMBERED_CHARACTERS: Final = 256
@@ -83,11 +85,11 @@ class Frame:
         return response
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.method == hdrs.METH_OPTIONS and self._is_preflight(request):
-            return web.Response(status=HTTPStatus.NO_CONTENT)
         try:
-            if request.version < HttpVersion10:
+            if request.version < HttpVersion10 or _HOST.fullmatch(request.headers.get(hdrs.HOST, "")) is None:
                 raise web.HTTPBadRequest
+            if request.method == hdrs.METH_OPTIONS and self._is_preflight(request):
+                return web.Response(status=HTTPStatus.NO_CONTENT)
             return await handler(request)
         except RequestError as error:
             if error.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:

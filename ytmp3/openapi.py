@@ -33,6 +33,8 @@ class Route:
     summary: str
     answers: dict[int, str]
     """Content by status: a schema's name, `problem`, `track`, `text` or `none`."""
+    fields: tuple[str, ...] = ()
+    """Optional header fields that the answer depends on."""
     is_limited: bool = True
     """Asks for identity and takes a token; probes and scrapers do not."""
 
@@ -63,6 +65,7 @@ ROUTES: Final = (
         method="GET",
         path="/download/{job_id}.mp3",
         summary="Fetch the MP3 of a completed job, whole or in part.",
+        fields=("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"),
         answers={200: "track", 206: "track", 304: "none"}
         | dict.fromkeys((404, 409, 410, 412, 416), "problem")
         | _LIMITED
@@ -175,8 +178,10 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
         "summary": route.summary,
         "responses": {str(status): _answer(status, content, method) for status, content in route.answers.items()},
     }
-    if "{job_id}" in route.path:
-        operation["parameters"] = [_JOB_ID]
+    parameters = [_JOB_ID] if "{job_id}" in route.path else []
+    parameters += [{"name": name, "in": "header", "schema": {"type": "string"}} for name in route.fields]
+    if parameters:
+        operation["parameters"] = parameters
     if route.method == "POST":
         operation["requestBody"] = {
             "required": True,

@@ -48,7 +48,7 @@ class Turns(Struct):
             self.last_at = longest_at
             return max(earliest_seconds, longest_seconds * (1.0 + chance) / 2.0)
         self.last_at = turn_at
-        return turn_at - now
+        return min(turn_at - now, longest_seconds)  # the sum may be rounded up
 
 
 class Bucket(Struct):

@@ -9,6 +9,7 @@ import socket
 from typing import Any, Final
 
 from aiohttp import hdrs, web
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
 
@@ -59,6 +60,14 @@ class ProblemProtocol(RequestHandler):
         response.force_close()
         return response
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Put what the library raised around the middlewares (an unknown expectation at no route) into our words."""
+        if isinstance(resp, web.HTTPException):
+            resp = problem.from_status(resp.status)
+        return await super().finish_response(request, resp, start_time)
+
 
 class ProblemServer(Server):
     """Makes a ProblemProtocol for each connection."""
@@ -87,4 +96,12 @@ class Runner(web.AppRunner):
             "auto_decompress": False,
             "access_log": None,
         }
-        return ProblemServer(server.request_handler, request_factory=server.request_factory, **settings)
+        make_request = server.request_factory
+
+        def from_origin_form(message: RawRequestMessage, *rest: Any) -> web.BaseRequest:
+            # The library fails, without an answer, on a host that no name can be decoded from ("http://xn--a/health").
+            if message.url.absolute:
+                message = message._replace(url=message.url.relative())
+            return make_request(message, *rest)
+
+        return ProblemServer(server.request_handler, request_factory=from_origin_form, **settings)

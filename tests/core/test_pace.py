@@ -5,7 +5,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ytmp3.pace import FIRST_GUESS_SECONDS, LONGEST_WAIT_SECONDS, WINDOW, Durations, Pace
@@ -66,6 +66,7 @@ def test_a_slot_is_promised_at_the_measured_rate() -> None:
     st.integers(1, 1000),
     st.floats(0, 1, exclude_max=True),
 )
+@example([(300.0, 847.4)], 1, 0.0)
 def test_a_wait_is_a_whole_number_from_one_second_to_five_minutes(
     ends: list[tuple[float, float]], workers: int, chance: float
 ) -> None:

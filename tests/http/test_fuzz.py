@@ -1,4 +1,4 @@
-"""Generated requests: from the OpenAPI document by schemathesis, and byte by byte on a raw socket.
+"""Generated requests: from the OpenAPI document (`generated.py`), and byte by byte on a raw socket.
 
 `make test` runs a short form; `make fuzz` sets FUZZ_FACTOR and runs for long.
 """
@@ -6,10 +6,10 @@
 import asyncio
 import random
 import re
-import sys
 from pathlib import Path
 
 from tests.factor import FUZZ_FACTOR
+from tests.generated import answers_are_as_documented
 from tests.http.stand import Stand
 from tests.raw import exchange
 
@@ -89,17 +89,4 @@ async def test_mutated_requests_meet_no_5xx_and_break_nothing(service: Stand) ->
 
 
 async def test_requests_made_from_the_openapi_document_get_documented_answers(service: Stand, tmp_path: Path) -> None:
-    job = await service.ended((await service.submit(VIDEO))["job_id"])
-    config = tmp_path / "schemathesis.toml"
-    config.write_text(f'[parameters]\n"path.job_id" = "{job["job_id"]}"\n')
-    process = await asyncio.create_subprocess_exec(
-        str(Path(sys.executable).with_name("st")),
-        *("--config-file", str(config), "run", f"{service.url}/openapi.json", "--phases", "coverage,fuzzing"),
-        *("--max-examples", str(25 * FUZZ_FACTOR), "--checks", "all", "--exclude-checks", "positive_data_acceptance"),
-        *("--seed", "1", "--no-color", "--request-timeout", "10", "--warnings", "off"),
-        cwd=tmp_path,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    assert process.returncode == 0, output.decode()[-6000:]
+    await answers_are_as_documented(service, service.url, tmp_path, examples=40 * FUZZ_FACTOR)

@@ -6,6 +6,8 @@ import re
 import socket
 import struct
 import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 from statistics import median
@@ -13,6 +15,7 @@ from statistics import median
 import pytest
 from aiohttp import web
 
+from tests.factor import FUZZ_FACTOR
 from tests.http.stand import Stand, body_of, stand
 from ytmp3.download import Sender
 from ytmp3.identity import key_line, new_secret
@@ -51,72 +54,82 @@ def post(*fields: str, body: bytes = GOOD) -> bytes:
     return asked("POST /extract", *(fields or sized), body=body)
 
 
-async def test_unknown_foreign_deleted_and_malformed_ids_get_one_answer_byte_for_byte(tmp_path: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Strange:
+    """A service that asks for keys, the key to ask with, and ids that are nothing to it."""
+
+    service: Stand
+    key: str
+    ids: dict[str, str]
+
+
+@pytest.fixture
+async def strange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Strange]:
+    later_seconds = 0.0
+    monkeypatch.setattr("ytmp3.jobstore.sqlite.anchored_clock", lambda: lambda: time.time() + later_seconds)
     mine, theirs = new_secret(b"a" * 24), new_secret(b"b" * 24)
     (tmp_path / "keys").write_text(f"{key_line('mine', mine)}\n{key_line('theirs', theirs)}\n")
     async with stand(tmp_path / "data", API_KEYS_FILE=str(tmp_path / "keys")) as service:
+        service.client.headers["X-API-Key"] = mine
+        expired = (await service.ended((await service.submit("expired____"))["job_id"]))["job_id"]
+        later_seconds = 25 * 3600.0
+        assert len(await service.service.store.expire(10)) == 1
         service.client.headers["X-API-Key"] = theirs
         foreign = (await service.ended((await service.submit(VIDEO))["job_id"]))["job_id"]
         service.client.headers["X-API-Key"] = mine
-        ids = [foreign, "0" * 34, f"{foreign[:-1]}{'0' if foreign[-1] != '0' else '1'}", foreign.upper(), "x" * 3000]
-        ids += [
-            "%00",
-            "..%2f..%2fetc%2fpasswd",
-            "$(id)",
-            "{job_id}",
-            "}",
-            "%27%20OR%201=1%20--",
-            "%F0%9F%92%A5",
-            foreign + "%20",
-        ]
-        answers: set[tuple[tuple[bytes, ...], bytes]] = set()
-        for job_id in ids:
-            for method, path in (
-                *(("GET", f"/status/{job_id}"), ("GET", f"/download/{job_id}.mp3"), ("DELETE", f"/jobs/{job_id}")),
-                ("GET", f"/download/{job_id}"),
-            ):
-                answer = await service.raw(asked(f"{method} {path}", f"X-API-Key: {mine}"))
-                head, _, body = answer.partition(b"\r\n\r\n")
-                lines = sorted(
-                    line
-                    for line in head.split(b"\r\n")
-                    if not line.startswith((b"X-Request-Id:", b"Date:", b"RateLimit:"))
-                )
-                answers.add((tuple(lines), body))
-        assert len(answers) == 1, answers
-        ((fields, _),) = answers
-        assert any(b" 404 " in field for field in fields)
+        yield Strange(
+            service, mine, {"unknown": "0" * 34, "expired": expired, "foreign": foreign, "malformed": foreign.upper()}
+        )
 
 
-async def test_the_time_of_an_answer_does_not_tell_a_foreign_id_from_an_unknown_one(tmp_path: Path) -> None:
-    mine, theirs = new_secret(b"a" * 24), new_secret(b"b" * 24)
-    (tmp_path / "keys").write_text(f"{key_line('mine', mine)}\n{key_line('theirs', theirs)}\n")
-    async with stand(tmp_path / "data", API_KEYS_FILE=str(tmp_path / "keys")) as service:
-        service.client.headers["X-API-Key"] = theirs
-        foreign = (await service.ended((await service.submit(VIDEO))["job_id"]))["job_id"]
-        seconds: dict[str, list[float]] = {foreign: [], "0" * 34: []}
-        for _ in range(150):
-            for job_id, times in seconds.items():
-                begun_at = time.perf_counter()
-                async with service.client.get(
-                    f"{service.url}/status/{job_id}", headers={"X-API-Key": mine}
-                ) as response:
-                    assert response.status == 404
-                    await response.read()
-                times.append(time.perf_counter() - begun_at)
-        known, unknown = (median(times) for times in seconds.values())
-        assert abs(known - unknown) < 0.001
+async def test_unknown_expired_foreign_and_malformed_ids_get_one_answer_byte_for_byte(strange: Strange) -> None:
+    foreign = strange.ids["foreign"]
+    ids = [*strange.ids.values(), f"{foreign[:-1]}{'0' if foreign[-1] != '0' else '1'}", "x" * 3000]
+    ids += ["%00", "..%2f..%2fetc%2fpasswd", "$(id)", "{job_id}", "}", "%27%20OR%201=1%20--", "%F0%9F%92%A5"]
+    ids += [foreign + "%20", foreign + "%0a", foreign[:33] + "%EF%BC%91", foreign[:33] + "%D9%A1"]
+    answers: set[tuple[tuple[bytes, ...], bytes]] = set()
+    for job_id in ids:
+        for method, path in (
+            *(("GET", f"/status/{job_id}"), ("GET", f"/download/{job_id}.mp3"), ("DELETE", f"/jobs/{job_id}")),
+            ("GET", f"/download/{job_id}"),
+        ):
+            answer = await strange.service.raw(asked(f"{method} {path}", f"X-API-Key: {strange.key}"))
+            head, _, body = answer.partition(b"\r\n\r\n")
+            lines = sorted(
+                line for line in head.split(b"\r\n") if not line.startswith((b"X-Request-Id:", b"Date:", b"RateLimit:"))
+            )
+            answers.add((tuple(lines), body))
+    assert len(answers) == 1, answers
+    ((fields, _),) = answers
+    assert any(b" 404 " in field for field in fields)
+
+
+async def test_the_time_of_an_answer_does_not_tell_one_strange_id_from_another(strange: Strange) -> None:
+    service = strange.service
+    seconds: dict[str, list[float]] = {kind: [] for kind in strange.ids}
+    for _ in range(200):
+        for kind, job_id in strange.ids.items():
+            begun_at = time.perf_counter()
+            async with service.client.get(f"{service.url}/status/{job_id}") as response:
+                assert response.status == 404
+                await response.read()
+            seconds[kind].append(time.perf_counter() - begun_at)
+    medians = {kind: median(times) for kind, times in seconds.items()}
+    assert max(medians.values()) - min(medians.values()) < 0.001, medians
 
 
 async def test_no_guess_finds_a_job(service: Stand) -> None:
-    job_id = (await service.ended((await service.submit(VIDEO))["job_id"]))["job_id"]
+    """A million in `make fuzz`: in the form of an id, half of them one digit beside one that there is (goal S08)."""
+    jobs = [(await service.submit(VIDEO))["job_id"] for _ in range(100)]
     chance = random.Random(8)
-    guesses = [job_id[:2] + chance.randbytes(16).hex() for _ in range(5000)]
-    assert all(await asyncio.gather(*(_is_unknown(service, guess) for guess in guesses)))
-
-
-async def _is_unknown(service: Stand, job_id: str) -> bool:
-    return await service.service.store.get(job_id) is None
+    found, store = 0, service.service.store
+    for number in range(50_000 * FUZZ_FACTOR):
+        near = list(chance.choice(jobs))
+        near[chance.randrange(2, 34)] = chance.choice("0123456789abcdef")
+        guess = "".join(near) if number % 2 else near[0] + near[1] + chance.randbytes(16).hex()
+        found += guess not in jobs and await store.get(guess) is not None
+    assert found == 0
+    assert await store.get(jobs[0]) is not None
 
 
 async def test_every_kind_of_answer_carries_the_headers_of_safety_once(tmp_path: Path) -> None:
@@ -255,6 +268,16 @@ ODD: dict[str, tuple[bytes, set[int]]] = {
     "A077 method in a header": (asked("POST /stats", "X-HTTP-Method-Override: GET", "Content-Length: 0"), {405}),
     "A085 nothing acceptable": (asked("GET /health/live", "Accept: */*;q=0"), {200}),
     "A085 a long Accept-Encoding": (asked("GET /health/live", "Accept-Encoding: " + "gzip," * 1500), {200}),
+    "an absolute target whose host is no name": (asked("GET http://xn--a/health/live"), {200}),
+    "an absolute target of another scheme": (asked("GET ftp://evil.example/health/live"), {200}),
+    **{
+        f"Host: {host}": (f"GET /health/live HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode(), {400})
+        for host in ("a b", "evil@x", "x/evil", "x:evil", "[::1", "<evil>", "x?evil", "\u00e9", '"x"', "x:-1")
+    },
+    **{
+        f"Host: {host}": (f"GET /health/live HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode(), {200})
+        for host in ("", "_x.y-z~", "[::1]:8080", "10.0.0.1:", "x%41")
+    },
     "A087 FOO": (asked("FOO /stats"), {400, 405}),
     "A087 lower-case get": (asked("get /stats"), {400, 405}),
     "A087 CONNECT": (asked("CONNECT x:443"), {400, 404, 405}),

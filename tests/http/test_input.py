@@ -177,8 +177,17 @@ async def test_garbage_below_http_gets_our_words_and_nothing_back(
         assert response.status == 200
 
 
-async def test_an_expectation_that_nobody_can_meet_is_a_417(service: Stand) -> None:
-    await problem(service, "GET", "/stats", 417, "expectation_failed", headers={"Expect": "banana"})
+@pytest.mark.parametrize(("method", "path"), [("GET", "/stats"), ("GET", "/nowhere"), ("PUT", "/extract")])
+async def test_an_expectation_that_nobody_can_meet_is_a_417(service: Stand, method: str, path: str) -> None:
+    await problem(service, method, path, 417, "expectation_failed", headers={"Expect": "banana"})
+
+
+async def test_http_1_0_is_told_nothing_before_its_answer(service: Stand) -> None:
+    """RFC 9110, section 10.1.1: it would take a 100 for the answer itself."""
+    head = (
+        b"POST /extract HTTP/1.0\r\nExpect: 100-continue\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+    )
+    assert (await service.raw(head + b"{}")).startswith(b"HTTP/1.0 400 ")
 
 
 async def test_a_body_is_asked_for_only_when_it_is_wanted(service: Stand) -> None:

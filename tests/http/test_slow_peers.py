@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
+from tests.dawdlers import DAWDLERS, crowd
 from tests.http.stand import Stand, body_of, stand
 from tests.http.test_contract import problem
 from ytmp3.download import MAX_TRANSFERS
 
 VIDEO = "dQw4w9WgXcQ"
-HEAD = b"POST /extract HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
 TRACK_BYTES = 20_000_000
 """More than the socket buffers of both sides hold."""
 
 
-async def health_seconds(service: Stand, times: int) -> list[float]:
-    """How long /health takes, sorted."""
+async def health_seconds(service: Stand, times: int, *, pause_seconds: float = 0.0) -> list[float]:
+    """How long /health takes, sorted; asked so many times with a pause between."""
     taken = []
     for _ in range(times):
         begun_at = time.perf_counter()
@@ -30,6 +30,7 @@ async def health_seconds(service: Stand, times: int) -> list[float]:
             assert response.status == 200
             await response.read()
         taken.append(time.perf_counter() - begun_at)
+        await asyncio.sleep(pause_seconds)
     return sorted(taken)
 
 
@@ -59,38 +60,17 @@ def connections(service: Stand) -> int:
     )
 
 
-async def test_200_silent_and_dripping_peers_are_cut_off_and_disturb_nobody(service: Stand) -> None:
-    """A094, H07: a third says nothing, a third drips a head, a third drips a body."""
-    starts = (b"", b"GET /health HTTP/1.1\r\nHost: x\r\nA: ", HEAD + b"{")
-
-    async def dawdle(start: bytes) -> float:
-        reader, writer = await asyncio.open_connection(service.host, service.port)
-        begun_at = time.monotonic()
-        writer.write(start)
-        try:
-            while True:
-                try:
-                    async with asyncio.timeout(0.5):
-                        if not await reader.read(1000):
-                            break
-                except TimeoutError:
-                    if start:
-                        writer.write(b" ")
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
-        return time.monotonic() - begun_at
-
-    async with asyncio.timeout(20):
-        peers = [asyncio.create_task(dawdle(starts[number % 3])) for number in range(200)]
-        while connections(service) < 200:
+async def test_1000_silent_and_dripping_peers_are_cut_off_and_disturb_nobody(service: Stand) -> None:
+    """A094, H07: a quarter of each kind."""
+    async with asyncio.timeout(40), crowd(service.port, 1000, DAWDLERS) as peers:
+        while connections(service) < 1000:
             await asyncio.sleep(0.01)
-        taken = await health_seconds(service, 200)
-        held = await asyncio.gather(*peers)
-    assert taken[100] < 0.010
-    assert taken[197] < 0.100
-    assert max(held) < 12, "10 s are the bound; the rest is this machine's"
+        taken = await health_seconds(service, 300, pause_seconds=0.01)  # while each drips three times
+        held = {kind: max(await asyncio.gather(*tasks)) for kind, tasks in peers.items()}
+    # The goal is 10 ms for 99 of 100 on a machine that is not also a thousand clients.
+    assert taken[150] < 0.010
+    assert taken[290] < 0.100
+    assert max(held.values()) < 12, "10 s are the bound; the rest is this machine's"
     assert service.service.pool.active == 0
 
 

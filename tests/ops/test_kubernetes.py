@@ -6,6 +6,7 @@ import re
 import pytest
 
 from tests.ops.files import ROOT, Document, document, documents, manifest, manifests, program, said
+from ytmp3.api import MAX_BODY_BYTES
 from ytmp3.config import VARIABLES, load
 from ytmp3.openapi import ROUTES
 
@@ -181,6 +182,13 @@ def test_the_ingress_shows_what_is_for_clients_and_nothing_else() -> None:
 
     for route in ROUTES:
         assert is_shown(route.path) is (route.path not in {"/metrics", "/stats"}), route.path
+
+
+def test_whoever_stands_in_front_lets_pass_as_large_a_body_as_the_service_takes() -> None:
+    annotations = manifest("Ingress", "ytmp3")["metadata"]["annotations"]
+    (of_nginx,) = re.findall(r"client_max_body_size (\w+);", (ROOT / "nginx" / "nginx.conf").read_text())
+    names = ("nginx.ingress.kubernetes.io/proxy-body-size", "nginx.org/client-max-body-size")
+    assert {of_nginx, *(annotations[name] for name in names)} == {f"{MAX_BODY_BYTES // 1024}k"}
 
 
 def _meets(selector: Document | None, of: Document) -> bool:

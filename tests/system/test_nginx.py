@@ -1,20 +1,22 @@
 """The production files of `nginx/` in a real nginx, in front of stand-ins that do what is asked of them."""
 
 import asyncio
-import contextlib
 import re
 import socket
 import subprocess
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 import pytest
 from aiohttp import ClientSession, web
 
 from scripts.cluster import NGINX_FILES, Nginx, nginx_binary, write_configuration
+from tests.dawdlers import allow_descriptors, crowd
 from tests.fake_youtube.certificate import issue
 from tests.raw import exchange
 from tests.valkey import free_port
@@ -368,6 +370,31 @@ async def test_one_address_has_a_rate_of_its_own_wherever_it_asks(tmp_path: Path
         assert 100 <= count - statuses[b"429"] < 300
 
 
+@pytest.mark.parametrize(
+    ("addresses", "is_one"),
+    [(("2001:db8::1", "2001:db8::ffff:0:0:a"), True), (("2001:db8::1", "2001:db8:0:1::1"), False),
+     (("192.0.2.1", "192.0.2.2"), False), (("2001:db8:a0a:a0a::1", "2001:db8:a0a:a0a:a0a:a0a:a0a:a0a"), True)],
+)  # fmt: skip
+async def test_the_addresses_of_one_subscriber_share_their_limits(
+    tmp_path: Path, addresses: tuple[str, str], is_one: bool
+) -> None:
+    """All of an IPv6 /64; else a limit by address would be none. The addresses are told to nginx by a field."""
+    nginx = Nginx(tmp_path, free_port())
+    write_configuration(tmp_path, port=nginx.port, upstreams=["127.0.0.1:1"], tracks=tmp_path, is_limited=True)
+    with (tmp_path / "listen.conf").open("a") as file:
+        file.write("set_real_ip_from 127.0.0.1;\nreal_ip_header X-Address;\n")
+    await nginx.start()
+    try:
+        requests = (f"GET /x HTTP/1.1\r\nHost: x\r\nX-Address: {one}\r\n\r\n".encode() for one in addresses)
+        answers = await exchange(
+            "127.0.0.1", nginx.port, b"".join(one * 90 for one in requests) + b"GET /\r\n", seconds=3
+        )
+    finally:
+        await nginx.stop()
+    assert answers.count(b"HTTP/1.1 404 ") + answers.count(b"HTTP/1.1 429 ") == 180
+    assert (b"HTTP/1.1 429 " in answers) is is_one
+
+
 async def test_a_full_instance_passes_a_post_on_and_two_full_ones_say_so(tmp_path: Path) -> None:
     async with front(tmp_path) as site:
         site.instances[0].behaviour = "full"
@@ -461,7 +488,7 @@ async def test_a_body_may_be_as_large_as_the_service_accepts_and_no_larger(tmp_p
 
 
 CUT_SECONDS = 10.0
-"""Goal H07."""
+"""Goal H07; a crowd on a busy machine may take a little more to be heard."""
 # What is sent at once, and whether one byte more follows every second.
 DAWDLERS = {
     "says nothing": (b"", False),
@@ -475,31 +502,18 @@ DAWDLERS = {
 }
 
 
-async def test_peers_that_dawdle_are_cut(tmp_path: Path) -> None:
-    async def cut(site: Front, name: str, start: bytes, *, is_dripping: bool) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", site.nginx.port)
-
-        async def drip() -> None:
-            while True:
-                await asyncio.sleep(1)
-                writer.write(b"a")
-
-        dripping = asyncio.create_task(drip()) if is_dripping else None
-        writer.write(start)
-        try:
-            async with asyncio.timeout(CUT_SECONDS):
-                with contextlib.suppress(ConnectionError):
-                    while await reader.read(65_536):
-                        pass
-        except TimeoutError:
-            raise AssertionError(f"not cut: {name}") from None
-        finally:
-            if dripping is not None:
-                dripping.cancel()
-            writer.close()
-
-    async with front(tmp_path) as site:
-        await asyncio.gather(
-            *(cut(site, name, start, is_dripping=is_dripping) for name, (start, is_dripping) in DAWDLERS.items())
-        )
-        assert not site.arrived()
+async def test_1000_peers_that_dawdle_are_cut_and_disturb_nobody(tmp_path: Path) -> None:
+    """All but those that drip a body, which nothing but their number bounds (nginx.conf)."""
+    allow_descriptors(4000)  # before nginx is started: it inherits them
+    kinds = DAWDLERS | {"drips a body": (POST_HEAD + b"Content-Length: 50\r\n\r\n{", True)}
+    taken = []
+    async with front(tmp_path) as site, asyncio.timeout(40), crowd(site.nginx.port, 1008, kinds) as peers:
+        for _ in range(300):
+            await asyncio.sleep(0.01)
+            begun_at = time.perf_counter()
+            assert await _status(site, "/health") == 200
+            taken.append(time.perf_counter() - begun_at)
+        held = {kind: max(await asyncio.gather(*peers[kind])) for kind in DAWDLERS}
+        assert {path for _, path in site.arrived()} == {"/health"}
+    assert max(held.values()) < CUT_SECONDS + 2, held
+    assert median(taken) < 0.025

@@ -5,17 +5,17 @@
 
 import asyncio
 import json
-import os
 import random
 import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.factor import FUZZ_FACTOR
+from tests.generated import answers_are_as_documented
 from tests.http.test_fuzz import FOLLOW_UP, REQUESTS, mutated
 from tests.system.fronted import Fronted, fronted
 
-FACTOR = int(os.environ.get("FUZZ_FACTOR", "1"))
 VIDEO = "dQw4w9WgXcQ"
 HIDDEN = b"DELETE /jobs/%s HTTP/1.1\r\nHost: x\r\n\r\n"
 """What a smuggler would have the service do unseen."""
@@ -101,11 +101,33 @@ async def test_mutated_requests_through_nginx_break_nothing_and_put_nobody_out_o
                 await is_in_step(site, kept)
 
         await asyncio.gather(
-            *(one(mutated(filled(template), chance)) for template in REQUESTS for _ in range(60 * FACTOR))
+            *(one(mutated(filled(template), chance)) for template in REQUESTS for _ in range(60 * FUZZ_FACTOR))
         )
         assert site.complaints() == []
     # Many are refused for good, and their connection with them; many are not, or this would test little.
-    assert min(followed.values()) > 20 * FACTOR, followed
+    assert min(followed.values()) > 20 * FUZZ_FACTOR, followed
+
+
+async def test_requests_made_from_the_openapi_document_get_documented_answers_through_nginx(tmp_path: Path) -> None:
+    async with fronted(tmp_path) as site:
+        answered = await answers_are_as_documented(
+            # Squared: 100,000 requests in `make fuzz`.
+            site.service,
+            site.url,
+            tmp_path,
+            examples=40 * FUZZ_FACTOR**2,
+            unserved=("/metrics", "/stats"),
+        )
+        assert {
+            ("get", 200),
+            ("get", 404),
+            ("get", 412),
+            ("head", 200),
+            ("delete", 200),
+            ("post", 200),
+            ("post", 400),
+        } <= set(answered)
+        assert site.complaints() == []
 
 
 SMUGGLED = {

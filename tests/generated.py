@@ -1,0 +1,96 @@
+"""Requests that schemathesis makes from the OpenAPI document of a running service, and its judgement of the answers."""
+
+import asyncio
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import requests
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis.core.result import Ok
+from schemathesis.schemas import APIOperation
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from tests import generated_check
+from tests.http.stand import Stand
+
+Case = schemathesis.Case[Any]
+Operation = APIOperation[Any, Any, Any, Any]
+ROOT = Path(__file__).resolve().parents[1]
+LINK = "https://youtu.be/dQw4w9WgXcQ"
+
+
+async def answers_are_as_documented(
+    service: Stand, url: str, folder: Path, *, examples: int, unserved: Sequence[str] = ()
+) -> Counter[tuple[str, int]]:
+    """Ask at `url` for what the document there names, but the paths in `unserved`; each answer must be one it lists.
+
+    First each value at its edges, and each method (by the command: its coverage phase), then `examples` by chance of
+    each operation that takes anything; how often these were answered with what is returned.
+    """
+    jobs = await asyncio.gather(*(service.submit(video) for video in ("kept_______", "cancelled__")))
+    kept, cancelled = [(await service.ended(job["job_id"]))["job_id"] for job in jobs]
+    await _edges(url, folder, kept, cancelled, unserved)
+    return await asyncio.to_thread(_by_chance, url, kept, cancelled, examples)
+
+
+async def _edges(url: str, folder: Path, kept: str, cancelled: str, unserved: Sequence[str]) -> None:
+    config = folder / "schemathesis.toml"
+    config.write_text(
+        f'hooks = "{generated_check.__name__}"\n'
+        f'[parameters]\n"path.job_id" = "{kept}"\n'
+        f'[[operations]]\ninclude-method = "DELETE"\nparameters = {{ "path.job_id" = "{cancelled}" }}\n'
+    )
+    process = await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).with_name("st")),
+        *("--config-file", str(config), "run", f"{url}/openapi.json", "--phases", "coverage", "--checks", "all"),
+        *("--exclude-checks", "positive_data_acceptance", "--seed", "1", "--no-color", "--warnings", "off"),
+        *("--request-timeout", "10", *(word for path in unserved for word in ("--exclude-path", path))),
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()[-6000:]
+
+
+def _by_chance(url: str, kept: str, cancelled: str, examples: int) -> Counter[tuple[str, int]]:
+    """Not by the command, which takes five times as long over a request."""
+    answered: Counter[tuple[str, int]] = Counter()
+
+    def about_something(case: Case) -> Case:
+        """What chance does not find: a job that there is, or a link."""
+        match case.method:
+            case "POST":
+                case.body = {"url": LINK}
+            case "DELETE":
+                case.path_parameters["job_id"] = cancelled
+            case _:
+                case.path_parameters["job_id"] = kept
+        return case
+
+    def ask(operation: Operation, session: requests.Session) -> None:
+        right, wrong = (operation.as_strategy(generation_mode=mode) for mode in schemathesis.GenerationMode)
+
+        @given(st.one_of(right, right.map(about_something), wrong))
+        @settings(max_examples=examples, suppress_health_check=list(HealthCheck))
+        def check(case: Case) -> None:
+            response = case.call(session=session, timeout=10)
+            case.validate_response(response, excluded_checks=[positive_data_acceptance])
+            answered[operation.method, response.status_code] += 1
+
+        check()
+
+    with requests.Session() as session:
+        for result in schemathesis.openapi.from_url(f"{url}/openapi.json").get_all_operations():
+            assert isinstance(result, Ok)
+            operation = result.ok()
+            if operation.path_parameters or operation.body:
+                ask(operation, session)
+    return answered
