@@ -855,7 +855,7 @@ async def test_a_process_that_stalls_at_each_step_of_a_call_does_not_take_it_for
 ) -> None:
     submitting = asyncio.create_task(submitted(make_store(empty_valkey.address), ids.submission()))
     while not submitting.done():
-        time.sleep(0.15)  # noqa: ASYNC251 - the stall
+        time.sleep(0.1)  # noqa: ASYNC251 - the stall
         await asyncio.sleep(0)
     await submitting
 
