@@ -133,7 +133,7 @@ async def test_no_guess_finds_a_job(service: Stand) -> None:
 
 
 async def test_every_kind_of_answer_carries_the_headers_of_safety_once(tmp_path: Path) -> None:
-    async with stand(tmp_path / "data", REQUESTS_PER_SECOND="5", BURST_SIZE="30") as service:
+    async with stand(tmp_path / "data", REQUESTS_PER_SECOND="0.1", BURST_SIZE="40") as service:
         job = await service.ended((await service.submit(VIDEO))["job_id"])
         path, status = job["download_url"], job["status_url"]
         etag = f'"{job["file"]["sha256"]}"'
