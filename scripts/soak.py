@@ -1,4 +1,4 @@
-"""`make soak`: kill -9, frozen and restarted parts at full size and in many rounds. About 25 minutes.
+"""`make soak`: kill -9, frozen and restarted parts at full size and in many rounds. About 30 minutes.
 
 Prints one line of figures for each round; the first broken promise ends it with a traceback.
 """

@@ -73,7 +73,7 @@ async def test_an_ipv6_that_leads_nowhere_costs_a_connection_a_quarter_of_a_seco
                 begun_at = time.monotonic()
                 await own.convert(video_id(Kind.SHORT, 51))
                 seconds = time.monotonic() - begun_at
-    assert seconds < 3
+    assert seconds < 10  # one of its connections alone took 60
 
 
 def answer(*address: object) -> Answer:
@@ -97,12 +97,17 @@ def test_what_refuses_is_passed_over_at_once_and_what_is_silent_is_waited_for_no
         with connect_to_first([refusing, nowhere, refusing, live], 5.0) as connection:
             assert connection.getpeername() == live[4]
             assert connection.gettimeout() == 5.0
-        assert time.monotonic() - begun_at < 0.2
+        assert time.monotonic() - begun_at < 1
+        begun_at = time.monotonic()
+        with connect_to_first([dead, dead, live], 20.0) as connection:
+            assert connection.getpeername() == live[4]
+        assert time.monotonic() - begun_at < 3
         with pytest.raises(ConnectionRefusedError):
             connect_to_first([refusing, refusing], 5.0)
+        begun_at = time.monotonic()
         with pytest.raises(TimeoutError):
             connect_to_first([dead, refusing], 0.6)
-        assert 0.6 <= time.monotonic() - begun_at < 1.5
+        assert 0.6 <= time.monotonic() - begun_at < 3
         with pytest.raises(OSError, match="no address"):
             connect_to_first([], 1.0)
     assert len(os.listdir("/proc/self/fd")) == before
