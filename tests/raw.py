@@ -3,12 +3,17 @@
 import asyncio
 
 
-async def exchange(host: str, port: int, request: bytes, *, seconds: float) -> bytes:
-    """Send bytes, and return all that comes until the other side closes or `seconds` have passed."""
+async def exchange(host: str, port: int, request: bytes, *, seconds: float, is_all: bool = False) -> bytes:
+    """Send bytes, and return all that comes until the other side closes or `seconds` have passed.
+
+    `is_all`: tell the other side that nothing follows, by closing this one.
+    """
     reader, writer = await asyncio.open_connection(host, port)
     received = b""
     try:
         writer.write(request)
+        if is_all:
+            writer.write_eof()
         async with asyncio.timeout(seconds):
             while chunk := await reader.read(65_536):
                 received += chunk

@@ -8,7 +8,7 @@ import asyncio
 import socket
 from typing import Any, Final
 
-from aiohttp import hdrs, web
+from aiohttp import StreamReader, hdrs, web
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
@@ -30,14 +30,27 @@ MAX_FIELDS: Final = 64
 class ProblemProtocol(RequestHandler):
     """A connection."""
 
-    __slots__ = ()
+    __slots__ = ("_hears_no_more", "asked")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Bound how long what we send may lie unread."""
+        self._hears_no_more = False
+        self.asked: StreamReader | None = None
+        """The body of the request that is being answered, or was last."""
         connection = transport.get_extra_info("socket")
         if hasattr(socket, "TCP_USER_TIMEOUT") and connection is not None:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALL_SECONDS * 1000))
         super().connection_made(transport)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's protocols may return whether to stay open
+        """Keep the connection of a peer that has only closed its own side, if what it asked for last came whole.
+
+        The library answers nobody who does (`printf ... | nc -N`).
+        """
+        is_idle = self._waiter is not None and not self._waiter.done()
+        asked = self._messages[-1][1] if self._messages else self.asked
+        self._hears_no_more = not is_idle and asked is not None and asked.is_eof()
+        return self._hears_no_more
 
     def handle_error(
         self,
@@ -66,6 +79,8 @@ class ProblemProtocol(RequestHandler):
         """Put what the library raised around the middlewares (an unknown expectation at no route) into our words."""
         if isinstance(resp, web.HTTPException):
             resp = problem.from_status(resp.status)
+        if self._hears_no_more and not self._messages:
+            resp.force_close()
         return await super().finish_response(request, resp, start_time)
 
 
@@ -98,10 +113,14 @@ class Runner(web.AppRunner):
         }
         make_request = server.request_factory
 
-        def from_origin_form(message: RawRequestMessage, *rest: Any) -> web.BaseRequest:
+        def made(
+            message: RawRequestMessage, body: StreamReader, protocol: RequestHandler, *rest: Any
+        ) -> web.BaseRequest:
+            assert isinstance(protocol, ProblemProtocol)
+            protocol.asked = body
             # The library fails, without an answer, on a host that no name can be decoded from ("http://xn--a/health").
             if message.url.absolute:
                 message = message._replace(url=message.url.relative())
-            return make_request(message, *rest)
+            return make_request(message, body, protocol, *rest)
 
-        return ProblemServer(server.request_handler, request_factory=from_origin_form, **settings)
+        return ProblemServer(server.request_handler, request_factory=made, **settings)

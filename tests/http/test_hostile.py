@@ -17,6 +17,7 @@ from aiohttp import web
 
 from tests.factor import FUZZ_FACTOR
 from tests.http.stand import Stand, body_of, stand
+from tests.raw import exchange
 from ytmp3.download import Sender
 from ytmp3.identity import key_line, new_secret
 from ytmp3.job import Metadata, Track
@@ -323,6 +324,29 @@ async def test_an_odd_request_gets_a_plain_answer(service: Stand, name: str) -> 
 def closing_with_reset(peer: socket.socket) -> None:
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     peer.close()
+
+
+async def test_who_closes_only_its_own_side_gets_its_answers_and_then_an_end(service: Stand) -> None:
+    path = (await service.ended((await service.submit(VIDEO))["job_id"]))["download_url"]
+    kept = asked(f"GET {path}").replace(b"Connection: close\r\n", b"")
+    cut = post(body=GOOD)[:-3]
+    for request, statuses in (
+        (kept, [b"200"]), (kept * 5, [b"200"] * 5), (post(), [b"200"]), (b"GARBAGE\r\n\r\n", [b"400"]),
+        # What can never be whole is answered by nothing, at once.
+        (b"", []), (kept[:30], []), (cut, []),
+    ):  # fmt: skip
+        begun_at = time.monotonic()
+        answer = await exchange(service.host, service.port, request, seconds=5, is_all=True)
+        assert STATUS.findall(answer) == statuses, (request, answer)
+        assert time.monotonic() - begun_at < 2
+    reader, writer = await asyncio.open_connection(service.host, service.port)
+    writer.write(kept)
+    await reader.readuntil(b"\r\n\r\n")
+    assert await reader.readexactly(len(body_of(VIDEO))) == body_of(VIDEO)
+    writer.write_eof()
+    async with asyncio.timeout(2):
+        assert await reader.read() == b""
+    writer.close()
 
 
 @pytest.mark.parametrize("manner", ["close", "half-close", "reset", "reset in the body", "reset in the head"])

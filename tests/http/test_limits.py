@@ -180,5 +180,6 @@ async def test_cors_is_off_unless_an_origin_is_listed(tmp_path: Path) -> None:
             assert response.status == 204
             assert response.headers["Access-Control-Allow-Origin"] == origin
             assert "Access-Control-Allow-Credentials" not in response.headers
+        await problem(service, "OPTIONS", "/extract", 400, "bad_request", headers=preflight | {"Host": "x y"})
         other = preflight | {"Origin": "https://evil.example"}
         await problem(service, "OPTIONS", "/extract", 405, "method_not_allowed", headers=other)

@@ -185,6 +185,29 @@ async def test_raw_requests_get_fixed_answers_in_our_own_words(tmp_path: Path) -
         assert not site.arrived()
 
 
+@pytest.mark.parametrize(
+    ("target", "allow"),
+    [("/extract", "POST"), ("/extract?x", "POST"), ("/jobs/x", "DELETE"), ("/status/x", "GET, HEAD"),
+     ("http://x/extract", "POST"), ("/extract/x", "GET, HEAD"), ("/download/x.mp3", "GET, HEAD")],
+)  # fmt: skip
+async def test_a_method_that_is_not_spoken_is_answered_with_those_of_the_address(
+    tmp_path: Path, target: str, allow: str
+) -> None:
+    """As by the service itself (RFC 9110, section 15.5.6)."""
+    async with front(tmp_path) as site:
+        answer = await site.raw(f"PUT {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        assert answer.startswith(b"HTTP/1.1 405 ")
+        assert f"\r\nAllow: {allow}\r\n".encode() in answer
+
+
+async def test_who_closes_only_its_own_side_is_answered(tmp_path: Path) -> None:
+    async with front(tmp_path) as site:
+        for line in (b"GET /status/x", b"GET /nowhere", b"POST /extract"):
+            request = line + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+            answer = await exchange("127.0.0.1", site.nginx.port, request, seconds=3, is_all=True)
+            assert re.match(rb"HTTP/1\.1 (200|404) ", answer), line
+
+
 async def test_nginxs_own_failure_is_a_503_of_ours(tmp_path: Path) -> None:
     async with front(tmp_path) as site:
         for instance in site.instances:
