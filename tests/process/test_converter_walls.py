@@ -201,13 +201,18 @@ async def test_a_flood_of_complaints_is_neither_kept_nor_in_the_way(youtube: Spa
     assert seconds < 15
 
 
-@pytest.mark.parametrize("start", ["sleep 1000 &", "setsid sleep 1000 &", "(trap '' TERM HUP; sleep 1000) &"])
-async def test_a_grandchild_that_holds_the_pipes_holds_nobody_up(youtube: Spawned, tmp_path: Path, start: str) -> None:
+@pytest.mark.parametrize(
+    ("start", "number"),  # of its own: another process may be running another of these tests
+    [("sleep 1001 &", 1001), ("setsid sleep 1002 &", 1002), ("(trap '' TERM HUP; sleep 1003) &", 1003)],
+)
+async def test_a_grandchild_that_holds_the_pipes_holds_nobody_up(
+    youtube: Spawned, tmp_path: Path, start: str, number: int
+) -> None:
     failure, seconds = await failure_with(youtube, tmp_path, f"{start}\nexit 0")
     assert failure.code is FailureCode.MEDIA_INVALID
     assert seconds < 6
     await asyncio.sleep(0.5)
-    assert processes_with("sleep\x001000") == []
+    assert processes_with(f"sleep\x00{number}") == []
 
 
 @pytest.mark.parametrize(
