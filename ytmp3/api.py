@@ -87,7 +87,7 @@ class Api:
 
     async def status(self, request: web.Request) -> web.Response:
         """GET /status/ID."""
-        return self._job(await self._ticket(request, request.match_info["job_id"]))
+        return self._job(await self._rooms.intake.ticket(request.match_info["job_id"], self._owner(request)))
 
     async def cancel(self, request: web.Request) -> web.Response:
         """DELETE /jobs/ID."""
@@ -98,7 +98,7 @@ class Api:
         name = request.match_info["file_name"]
         if not name.endswith(".mp3"):
             raise JobUnknown
-        ticket = await self._ticket(request, name.removesuffix(".mp3"))
+        ticket = await self._rooms.intake.ticket(name.removesuffix(".mp3"), self._owner(request))
         conversion = ticket.conversion
         match ticket.status:
             case Status.PENDING | Status.PROCESSING:
@@ -142,9 +142,6 @@ class Api:
     async def openapi(self, request: web.Request) -> web.Response:
         """GET /openapi.json."""
         return _json(openapi.document(__version__))
-
-    async def _ticket(self, request: web.Request, job_id: str) -> Ticket:
-        return await self._rooms.intake.ticket(job_id, self._owner(request))
 
     def _owner(self, request: web.Request) -> str | None:
         """Who must own the job: nobody in particular where no keys are in use (the id is the secret)."""

@@ -41,6 +41,7 @@ ROUTE: Final = web.RequestKey("route", str)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 _HOST: Final = re.compile(r"(?:\[[0-9A-Za-z:.%_~!$&'()*+,;=-]+\]|[0-9A-Za-z.%_~!$&'()*+,;=-]*)(?::[0-9]*)?", re.ASCII)
 """The form of section 7.2, RFC 9110; whatever is no such thing has to be refused (RFC 9112, section 3.2)."""
+_host = functools.lru_cache(maxsize=64)(_HOST.fullmatch)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
 REMEMBERED_PEERS: Final = 4096
 REMEMBERED_CHARACTERS: Final = 256
@@ -74,7 +75,17 @@ class Frame:
         started_at = time.perf_counter()
         given = request.headers.get("X-Request-Id")
         logs.request_id.set(given if given and _REQUEST_ID.fullmatch(given) else self._new_request_id())
-        response = await self._answer(request, handler)
+        try:
+            if request.version < HttpVersion10 or _host(request.headers.get(hdrs.HOST, "")) is None:
+                raise web.HTTPBadRequest
+            if request.method == hdrs.METH_OPTIONS and self._is_preflight(request):
+                response: web.StreamResponse = web.Response(status=HTTPStatus.NO_CONTENT)
+            else:
+                response = await handler(request)
+        except ConnectionError:
+            raise  # the client went away: there is nobody to answer
+        except Exception as error:
+            response = self._rendered(error, request)
         route = request.match_info.route.resource
         self._metrics.requests.record(
             "unknown" if route is None else route.canonical,
@@ -84,26 +95,20 @@ class Frame:
         )
         return response
 
-    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            if request.version < HttpVersion10 or _HOST.fullmatch(request.headers.get(hdrs.HOST, "")) is None:
-                raise web.HTTPBadRequest
-            if request.method == hdrs.METH_OPTIONS and self._is_preflight(request):
-                return web.Response(status=HTTPStatus.NO_CONTENT)
-            return await handler(request)
-        except RequestError as error:
-            if error.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
-                self._metrics.rejections.labels(error.code).inc()
-            return problem.from_request_error(error)
-        except web.HTTPMethodNotAllowed as error:
-            return problem.from_request_error(MethodNotAllowed(frozenset(error.allowed_methods)))
-        except web.HTTPException as error:
-            return problem.from_status(error.status)
-        except ConnectionError:
-            raise  # the client went away: there is nobody to answer
-        except Exception:
-            log.exception("request failed", extra={"method": request.method})
-            return problem.from_status(HTTPStatus.INTERNAL_SERVER_ERROR)
+    def _rendered(self, error: Exception, request: web.Request) -> web.Response:
+        """Put into words what a handler raised."""
+        match error:
+            case RequestError():
+                if error.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
+                    self._metrics.rejections.labels(error.code).inc()
+                return problem.from_request_error(error)
+            case web.HTTPMethodNotAllowed():
+                return problem.from_request_error(MethodNotAllowed(frozenset(error.allowed_methods)))
+            case web.HTTPException():
+                return problem.from_status(error.status)
+            case _:
+                log.error("request failed", exc_info=error, extra={"method": request.method})
+                return problem.from_status(HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _new_request_id(self) -> str:
         return f"{self._request_prefix}{next(self._request_numbers):06x}"

@@ -6,6 +6,7 @@ repeats nothing (goal S15), and no traceback is logged for what any stranger can
 
 import asyncio
 import socket
+from collections.abc import Coroutine
 from typing import Any, Final
 
 from aiohttp import StreamReader, hdrs, web
@@ -73,15 +74,15 @@ class ProblemProtocol(RequestHandler):
         response.force_close()
         return response
 
-    async def finish_response(
+    def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
         """Put what the library raised around the middlewares (an unknown expectation at no route) into our words."""
         if isinstance(resp, web.HTTPException):
             resp = problem.from_status(resp.status)
         if self._hears_no_more and not self._messages:
             resp.force_close()
-        return await super().finish_response(request, resp, start_time)
+        return super().finish_response(request, resp, start_time)
 
 
 class ProblemServer(Server):
@@ -119,7 +120,7 @@ class Runner(web.AppRunner):
             assert isinstance(protocol, ProblemProtocol)
             protocol.asked = body
             # The library fails, without an answer, on a host that no name can be decoded from ("http://xn--a/health").
-            if message.url.absolute:
+            if not message.path.startswith("/") and message.url.absolute:
                 message = message._replace(url=message.url.relative())
             return make_request(message, body, protocol, *rest)
 
