@@ -100,7 +100,7 @@ class Stand:
 
     async def ended(self, job_id: str) -> dict[str, Any]:
         """Follow a job to its end."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 async with self.client.get(f"{self.url}/status/{job_id}") as response:
                     job: dict[str, Any] = await response.json()
@@ -123,7 +123,7 @@ async def stand(data_dir: Path, **settings: str) -> AsyncIterator[Stand]:
             await web.TCPSite(runner, "127.0.0.1", 0, backlog=BACKLOG).start()
             host, port = runner.addresses[0][:2]
             async with ClientSession(timeout=ClientTimeout(20), cookie_jar=DummyCookieJar()) as client:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(20):
                     while service.board.readiness != "ok" and converter.tools_ok:
                         await asyncio.sleep(0.01)
                 yield Stand(
