@@ -101,7 +101,7 @@ async def test_mutated_requests_through_nginx_break_nothing_and_put_nobody_out_o
                 await is_in_step(site, kept)
 
         await asyncio.gather(
-            *(one(mutated(filled(template), chance)) for template in REQUESTS for _ in range(60 * FUZZ_FACTOR))
+            *(one(mutated(filled(template), chance)) for template in REQUESTS for _ in range(145 * FUZZ_FACTOR))
         )
         assert site.complaints() == []
     # Many are refused for good, and their connection with them; many are not, or this would test little.
