@@ -241,4 +241,4 @@ def _json(document: object, *, status: HTTPStatus = HTTPStatus.OK) -> web.Respon
 
 
 def _json_response(body: bytes, *, status: HTTPStatus, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(body=body, status=status, content_type="application/json", headers=headers)
+    return web.Response(body=body, status=status, headers=problem.headers("application/json", headers))

@@ -38,6 +38,7 @@ CLIENT: Final = web.RequestKey("client", Client)
 """Set by the gate on every request that reaches a handler."""
 ROUTE: Final = web.RequestKey("route", str)
 
+_OF_ALL: Final = next(iter(problem.SECURITY_HEADERS))
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 _HOST: Final = re.compile(r"(?:\[[0-9A-Za-z:.%_~!$&'()*+,;=-]+\]|[0-9A-Za-z.%_~!$&'()*+,;=-]*)(?::[0-9]*)?", re.ASCII)
 """The form of section 7.2, RFC 9110; whatever is no such thing has to be refused (RFC 9112, section 3.2)."""
@@ -122,11 +123,12 @@ class Frame:
     async def complete(self, request: web.Request, response: web.StreamResponse) -> None:
         """Add what every answer carries. Connected to `on_response_prepare`."""
         headers = response.headers
-        headers.extend(problem.SECURITY_HEADERS)
-        # The library has put its own there already.
-        headers[hdrs.SERVER] = problem.SERVER
-        if hdrs.CACHE_CONTROL not in headers:
-            headers[hdrs.CACHE_CONTROL] = "no-store"
+        if _OF_ALL not in headers:  # not made by `problem.headers`
+            headers.extend(problem.SECURITY_HEADERS)
+            # The library has put its own there already.
+            headers[hdrs.SERVER] = problem.SERVER
+            if hdrs.CACHE_CONTROL not in headers:
+                headers[hdrs.CACHE_CONTROL] = "no-store"
         if (request_id := logs.request_id.get()) is not None:
             headers["X-Request-Id"] = request_id
         if (standing := self._standing(request)) is not None:
@@ -284,13 +286,13 @@ class Gate:
         if client is None:
             return None
         now = self._clock()
-        of_all = self._limits.all.peek(_ALL_KEY, now)
-        policy, state = self._policy, f'"all";r={of_all.remaining};t={math.ceil(of_all.wait_seconds)}'
+        remaining, wait_seconds = self._limits.all.standing(_ALL_KEY, now)
+        policy, state = self._policy, f'"all";r={remaining};t={wait_seconds}'
         buckets = self._limits.of(client)
         if buckets is not None:
-            verdict = buckets.peek(client.owner, now)
+            remaining, wait_seconds = buckets.standing(client.owner, now)
             policy += f', "client";q={buckets.burst};w={_window_seconds(buckets)}'
-            state += f', "client";r={verdict.remaining};t={math.ceil(verdict.wait_seconds)}'
+            state += f', "client";r={remaining};t={wait_seconds}'
         return policy, state
 
     def identify(self, request: web.Request) -> Client:

@@ -101,6 +101,17 @@ class TokenBuckets:
         missing = max(0.0, 1.0 - bucket.tokens)
         return Verdict(remaining=math.floor(bucket.tokens), wait_seconds=missing / self.rate_per_second)
 
+    def standing(self, key: str, now: float) -> tuple[int, int]:
+        """Return whole tokens left, and whole seconds until there is one, as of the last look at the bucket.
+
+        Every answer tells it right after `take`: to fill the bucket once more would cost a status request 2 % more.
+        """
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._filled(key, now)
+        tokens = bucket.tokens
+        return (int(tokens), 0) if tokens >= 1.0 else (0, math.ceil((1.0 - tokens) / self.rate_per_second))
+
     def turn(self, key: str, now: float, *, chance: float) -> float:
         """Return the seconds after which one that was just refused should find a token, if it is not alone either."""
         bucket = self._filled(key, now)

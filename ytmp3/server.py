@@ -9,7 +9,7 @@ import socket
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from aiohttp import StreamReader, hdrs, web
+from aiohttp import StreamReader, web
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
@@ -68,9 +68,6 @@ class ProblemProtocol(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("the answer was under way")
         response = problem.from_status(status)
-        response.headers.extend(problem.SECURITY_HEADERS)
-        response.headers[hdrs.CACHE_CONTROL] = "no-store"
-        response.headers[hdrs.SERVER] = problem.SERVER
         response.force_close()
         return response
 

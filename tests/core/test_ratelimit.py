@@ -220,3 +220,17 @@ def test_a_meter_finds_a_window_that_is_too_full() -> None:
     meter.admit(times.popleft())
     with pytest.raises(AssertionError):
         meter.admit(times.popleft())
+
+
+def test_a_standing_is_what_the_last_look_has_left() -> None:
+    buckets = TokenBuckets(rate_per_second=0.5, burst=2)
+    assert buckets.standing("a", 0.0) == (2, 0)
+    assert buckets.take("a", 0.0)
+    assert buckets.standing("a", 0.0) == (1, 0)
+    assert buckets.take("a", 1.0)
+    assert buckets.standing("a", 1.0) == (0, 1)
+    assert not buckets.take("a", 1.5)
+    # Not filled up meanwhile: it is asked for right after a look.
+    assert buckets.standing("a", 9.0) == (0, 1)
+    assert buckets.has_token("a", 9.0)
+    assert buckets.standing("a", 9.0) == (2, 0)
