@@ -14,7 +14,7 @@ from scripts.bench.stand import Row
 RESULTS = Path(__file__).with_name("RESULTS.md")
 PACKAGES = ("aiohttp", "yt-dlp", "redis", "imageio-ffmpeg")
 
-FOUND_OUT = "## What is not reached, and why"
+FOUND_OUT = "## What was found out on the way"
 """What people add to the table, from this heading on."""
 
 
