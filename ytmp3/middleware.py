@@ -36,9 +36,10 @@ Standing = tuple[str, str]
 
 CLIENT: Final = web.RequestKey("client", Client)
 """Set by the gate on every request that reaches a handler."""
-ROUTE: Final = web.RequestKey("route", str)
+_BUCKETS: Final = web.RequestKey("buckets", TokenBuckets)
+"""The client's own, where it has a limit of its own."""
 
-_OF_ALL: Final = next(iter(problem.SECURITY_HEADERS))
+_OF_ALL: Final = next(iter(problem.COMMON_HEADERS))
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 _HOST: Final = re.compile(r"(?:\[[0-9A-Za-z:.%_~!$&'()*+,;=-]+\]|[0-9A-Za-z.%_~!$&'()*+,;=-]*)(?::[0-9]*)?", re.ASCII)
 """The form of section 7.2, RFC 9110; whatever is no such thing has to be refused (RFC 9112, section 3.2)."""
@@ -124,11 +125,8 @@ class Frame:
         """Add what every answer carries. Connected to `on_response_prepare`."""
         headers = response.headers
         if _OF_ALL not in headers:  # not made by `problem.headers`
-            headers.extend(problem.SECURITY_HEADERS)
-            # The library has put its own there already.
-            headers[hdrs.SERVER] = problem.SERVER
-            if hdrs.CACHE_CONTROL not in headers:
-                headers[hdrs.CACHE_CONTROL] = "no-store"
+            headers.update(problem.COMMON_HEADERS)
+            headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
         if (request_id := logs.request_id.get()) is not None:
             headers["X-Request-Id"] = request_id
         if (standing := self._standing(request)) is not None:
@@ -259,10 +257,7 @@ class Gate:
         """
 
         async def charged(request: web.Request) -> web.StreamResponse:
-            client = request[CLIENT]
-            buckets = self._limits.of(client)
-            if buckets is not None:
-                buckets.take(client.owner, self._clock())
+            request[_BUCKETS].take(request[CLIENT].owner, self._clock())
             return await handler(request)
 
         admitted: Handler = self._decorate(handler)
@@ -273,6 +268,7 @@ class Gate:
             buckets = self._limits.of(client)
             if buckets is None:
                 return await admitted(request)
+            request[_BUCKETS] = buckets
             now = self._clock()
             if not buckets.has_token(client.owner, now):
                 _refuse(buckets.turn(client.owner, now, chance=self._chance()))

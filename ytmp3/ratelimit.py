@@ -104,7 +104,7 @@ class TokenBuckets:
     def standing(self, key: str, now: float) -> tuple[int, int]:
         """Return whole tokens left, and whole seconds until there is one, as of the last look at the bucket.
 
-        Every answer tells it right after `take`: to fill the bucket once more would cost a status request 2 % more.
+        Every answer tells it right after `take`, which has just filled the bucket.
         """
         bucket = self._buckets.get(key)
         if bucket is None:

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -493,18 +494,23 @@ async def test_closing_gives_back_what_still_runs(tmp_path: Path) -> None:
         assert now.scratch() == []
 
 
+async def closes_cleanly(now: Engine, release: Callable[[], None]) -> None:
+    """Close the pool while something is held, then let go of it: the pool closes, and leaves nothing."""
+    close = asyncio.create_task(now.pool.close())
+    await asyncio.sleep(0.01)
+    release()
+    async with asyncio.timeout(5):
+        await close
+    assert now.scratch() == []
+
+
 async def test_closing_does_not_hang_on_a_run_that_was_being_stopped(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
         tools_gone = now.converter.end_slowly(VIDEO)
         job = await running(now)
         await now.intake.cancel(job.job_id, None)
         await until(lambda: now.converter.cancelled[VIDEO])
-        close = asyncio.create_task(now.pool.close())
-        await asyncio.sleep(0.01)
-        tools_gone.set()
-        async with asyncio.timeout(5):
-            await close
-        assert now.scratch() == []
+        await closes_cleanly(now, tools_gone.set)
 
 
 async def test_a_worker_that_is_ended_while_it_cleans_up_leaves_nothing(tmp_path: Path) -> None:
@@ -516,12 +522,7 @@ async def test_a_worker_that_is_ended_while_it_cleans_up_leaves_nothing(tmp_path
         loop.run_in_executor(None, disk_answers.wait)
         await now.intake.cancel(job.job_id, None)
         await until(lambda: now.converter.cancelled[VIDEO])
-        close = asyncio.create_task(now.pool.close())
-        await asyncio.sleep(0.01)
-        disk_answers.set()
-        async with asyncio.timeout(5):
-            await close
-        assert now.scratch() == []
+        await closes_cleanly(now, disk_answers.set)
 
 
 async def test_an_heir_starts_what_was_given_back_without_waiting_for_a_lease(tmp_path: Path) -> None:

@@ -60,13 +60,8 @@ class Spool:
         Raises:
             SpoolReplacedError: it will be neither.
         """
-        while True:
-            self._news.clear()
-            if self._is_replaced:
-                raise SpoolReplacedError
-            if self.is_complete or self.size_bytes >= size_bytes:
-                return
-            await self._news.wait()
+        while self._is_replaced or not (self.is_complete or self.size_bytes >= size_bytes):
+            await self.news()
 
     async def news(self) -> None:
         """Wait for the next news, whatever it is.
