@@ -118,9 +118,10 @@ async def starve(youtube: Spawned, folder: Path) -> dict[str, object]:
 
 async def main() -> None:
     """Run it alone."""
-    folder = Path(tempfile.mkdtemp(prefix="ytmp3-oom-"))
-    with spawn(folder / "youtube", prepare=(Kind.SHORT,)) as youtube:
-        print(await starve(youtube, folder / "starved"), flush=True)
+    with tempfile.TemporaryDirectory(prefix="ytmp3-oom-") as name:
+        folder = Path(name)
+        with spawn(folder / "youtube", prepare=(Kind.SHORT,)) as youtube:
+            print(await starve(youtube, folder / "starved"), flush=True)
 
 
 if __name__ == "__main__":
