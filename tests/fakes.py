@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ytmp3.converter import Converted, Report, ToolCheck
-from ytmp3.errors import ConversionError, FailureCode, StoreDown, StoreError
-from ytmp3.job import Conversion, Lease, Metadata, Quality, Stage, Ticket, Track
+from ytmp3.core.errors import ConversionError, FailureCode, StoreDown, StoreError
+from ytmp3.core.job import Conversion, Lease, Metadata, Quality, Stage, Ticket, Track
 from ytmp3.jobstore import Beat, Counts, JobStore, Submission, Submitted
 
 T = TypeVar("T")

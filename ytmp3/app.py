@@ -20,26 +20,26 @@ from aiohttp import web
 from prometheus_client import ProcessCollector
 
 from ytmp3 import __version__
-from ytmp3.api import Api, Rooms
 from ytmp3.config import Config
 from ytmp3.converter import Converter
 from ytmp3.converter import Limits as ConversionLimits
 from ytmp3.converter.pipeline import Pipeline
 from ytmp3.converter.tools import ToolSettings
-from ytmp3.download import Sender
-from ytmp3.errors import StoreDown, StoreUnusable, Ytmp3Error
-from ytmp3.health import Board, Readiness
-from ytmp3.identity import ApiKey, parse_keys
-from ytmp3.intake import Intake
-from ytmp3.janitor import Janitor
-from ytmp3.job import CRASH_LIMIT
+from ytmp3.core.errors import StoreDown, StoreUnusable, Ytmp3Error
+from ytmp3.core.job import CRASH_LIMIT
+from ytmp3.engine.health import Board, Readiness
+from ytmp3.engine.intake import Intake
+from ytmp3.engine.janitor import Janitor
+from ytmp3.engine.workers import Pool, PoolSettings
+from ytmp3.http.api import Api, Rooms
+from ytmp3.http.connections import Runner
+from ytmp3.http.download import Sender
+from ytmp3.http.identity import ApiKey, parse_keys
+from ytmp3.http.middleware import Frame, Gate, Keys, Limits
+from ytmp3.http.stats import Stats, resident_bytes
 from ytmp3.jobstore import JobStore, Policy
 from ytmp3.jobstore.sqlite import SqliteJobStore
 from ytmp3.metrics import Metrics
-from ytmp3.middleware import Frame, Gate, Keys, Limits
-from ytmp3.pool import Pool, PoolSettings
-from ytmp3.server import Runner
-from ytmp3.stats import Stats, resident_bytes
 from ytmp3.storage.local import LocalStorage
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from typing import NoReturn
 
 from ytmp3 import __version__, logs
 from ytmp3.config import Config, ConfigError, load
-from ytmp3.errors import Ytmp3Error
-from ytmp3.identity import KEY_BYTES, KEY_NAME, key_line, new_secret
+from ytmp3.core.errors import Ytmp3Error
+from ytmp3.http.identity import KEY_BYTES, KEY_NAME, key_line, new_secret
 
 HEALTH_SECONDS = 3.0
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from ytmp3.errors import Ytmp3Error
+from ytmp3.core.errors import Ytmp3Error
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -12,8 +12,8 @@ from scripts.bench.measure import median
 from scripts.bench.stand import Bench, Row, asking, held_service, own_cpu_seconds, posting, submit_all
 from tests.fake_youtube import Kind
 from tests.process.served import Served, egress, served
-from ytmp3.errors import FailureCode
-from ytmp3.job import Conversion, Quality, conversion_key, new_id
+from ytmp3.core.errors import FailureCode
+from ytmp3.core.job import Conversion, Quality, conversion_key, new_id
 from ytmp3.jobstore import Policy, Submission
 from ytmp3.jobstore.sqlite import SqliteJobStore
 

@@ -9,7 +9,7 @@ from typing import Final, Protocol, cast
 
 import redis
 
-from ytmp3.job import Conversion, Lease, Metadata, Quality, Track, conversion_key, new_id, track_file_name
+from ytmp3.core.job import Conversion, Lease, Metadata, Quality, Track, conversion_key, new_id, track_file_name
 from ytmp3.jobstore import JobStore, Outcome, Policy, Submission, Submitted
 from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
 from ytmp3.jobstore.sqlite import SqliteJobStore

@@ -6,9 +6,11 @@ import pytest
 from msgspec.structs import replace
 
 from tests.contract.stands import METADATA, POLICY, Ids, Stand, created, done, running, submitted, track_of
-from ytmp3.errors import FailureCode, LeaseLost
-from ytmp3.job import Conversion, Lease, Metadata, Stage, State, Status, Ticket
-from ytmp3.jobstore import Beat, Counts, JobStore, Outcome, redis, sqlite_ledger
+from ytmp3.core.errors import FailureCode, LeaseLost
+from ytmp3.core.job import Conversion, Lease, Metadata, Stage, State, Status, Ticket
+from ytmp3.jobstore import Beat, Counts, JobStore, Outcome
+from ytmp3.jobstore.redis import store as redis
+from ytmp3.jobstore.sqlite import ledger as sqlite_ledger
 
 
 def counts(*, pending: int = 0, processing: int = 0, completed: int = 0, failed: int = 0, cancelled: int = 0) -> Counts:

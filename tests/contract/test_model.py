@@ -27,8 +27,8 @@ from hypothesis.stateful import (
 
 from tests.contract.stands import METADATA, POLICY, Ids, RedisStand, SqliteStand, Stand, track_of
 from tests.valkey import Valkey
-from ytmp3.errors import FailureCode, LeaseLost
-from ytmp3.job import Lease, State, Status
+from ytmp3.core.errors import FailureCode, LeaseLost
+from ytmp3.core.job import Lease, State, Status
 from ytmp3.jobstore import Beat, JobStore, Outcome, Submission
 from ytmp3.jobstore.redis import RedisSettings
 

@@ -15,13 +15,14 @@ from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError, 
 from tests.chaos_proxy import ChaosProxy
 from tests.contract.stands import METADATA, POLICY, Clock, Ids, RedisStand, created, done, running, submitted, track_of
 from tests.valkey import Valkey, free_port
-from ytmp3.errors import FailureCode, LeaseLost, StoreDown, StoreFull, StoreUnusable
-from ytmp3.job import Lease, State, Status
-from ytmp3.jobstore import Beat, JobStore, Outcome, Submission, redis_link
-from ytmp3.jobstore import redis as redis_store
+from ytmp3.core.errors import FailureCode, LeaseLost, StoreDown, StoreFull, StoreUnusable
+from ytmp3.core.job import Lease, State, Status
+from ytmp3.jobstore import Beat, JobStore, Outcome, Submission
 from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
-from ytmp3.jobstore.redis_link import RedisLink
-from ytmp3.jobstore.redis_records import root_of
+from ytmp3.jobstore.redis import link as redis_link
+from ytmp3.jobstore.redis import store as redis_store
+from ytmp3.jobstore.redis.link import RedisLink
+from ytmp3.jobstore.redis.records import root_of
 
 HANDLER_BUDGET_SECONDS: Final = 0.3
 BUSY_MACHINE_SECONDS: Final = 0.5

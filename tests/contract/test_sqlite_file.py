@@ -18,13 +18,16 @@ from typing import cast
 import pytest
 
 from tests.contract.stands import POLICY, Clock, Ids, created, done, running, submitted
-from ytmp3.errors import FailureCode, LeaseLost, StoreDown, StoreError, StoreFull, StoreUnusable
-from ytmp3.job import Lease
-from ytmp3.jobstore import sqlite_file, sqlite_ledger, sqlite_writer
-from ytmp3.jobstore.sqlite import SqliteJobStore, anchored_clock
-from ytmp3.jobstore.sqlite_file import APPLICATION_ID, SCHEMA_VERSION, open_for_writing
-from ytmp3.jobstore.sqlite_ledger import Ledger
-from ytmp3.jobstore.sqlite_writer import Writer
+from ytmp3.core.errors import FailureCode, LeaseLost, StoreDown, StoreError, StoreFull, StoreUnusable
+from ytmp3.core.job import Lease
+from ytmp3.jobstore.sqlite import SqliteJobStore
+from ytmp3.jobstore.sqlite import file as sqlite_file
+from ytmp3.jobstore.sqlite import ledger as sqlite_ledger
+from ytmp3.jobstore.sqlite import writer as sqlite_writer
+from ytmp3.jobstore.sqlite.file import APPLICATION_ID, SCHEMA_VERSION, open_for_writing
+from ytmp3.jobstore.sqlite.ledger import Ledger
+from ytmp3.jobstore.sqlite.store import anchored_clock
+from ytmp3.jobstore.sqlite.writer import Writer
 
 
 @pytest.fixture

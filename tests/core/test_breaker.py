@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ytmp3.breaker import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, REFUSALS_TO_OPEN, WINDOW_SECONDS, Breaker
+from ytmp3.core.breaker import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, REFUSALS_TO_OPEN, WINDOW_SECONDS, Breaker
 
 
 def refuse(breaker: Breaker, now: float, times: int = 1) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ytmp3.conditions import Conditions, Entity, Failed, Part, Unchanged, Unsatisfiable, Verdict, Whole, judge
+from ytmp3.http.conditions import Conditions, Entity, Failed, Part, Unchanged, Unsatisfiable, Verdict, Whole, judge
 
 SIZE = 10_240
 ETAG = '"' + "ab" * 32 + '"'

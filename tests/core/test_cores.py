@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 
-from ytmp3.converter.cores import Cores
+from ytmp3.converter.audio.cores import Cores
 
 
 def test_an_encoder_may_use_every_core_while_some_have_none() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ytmp3.converter.cover import COVER_POINTS, rehearse_cover, square_cover
+from ytmp3.converter.audio.tag import MAX_COVER_BYTES
 from ytmp3.converter.pipeline import _read_cover
-from ytmp3.converter.tag import MAX_COVER_BYTES
+from ytmp3.converter.youtube.cover import COVER_POINTS, rehearse_cover, square_cover
 
 
 def drawn(picture: Image.Image, kind: str = "JPEG") -> bytes:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ytmp3 import errors
-from ytmp3.errors import FAILURES, ConversionError, FailureCode, NoProcess, RequestError, StoreError, Ytmp3Error
+from ytmp3.core import errors
+from ytmp3.core.errors import FAILURES, ConversionError, FailureCode, NoProcess, RequestError, StoreError, Ytmp3Error
 
 STATUS_OF_CODE = {
     "invalid_json": 400,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.factor import FUZZ_FACTOR
-from ytmp3.identity import (
+from ytmp3.http.identity import (
     KEY_BYTES,
     KEY_PREFIX,
     MAX_HOPS,

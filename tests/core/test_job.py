@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.core.values import KEY, METADATA, NOW, TRACK, conversion, ticket
-from ytmp3 import job
-from ytmp3.errors import FAILURES, FailureCode
-from ytmp3.job import Conversion, Event, IllegalTransition, Lease, Quality, State, Status, is_stale
+from ytmp3.core import job
+from ytmp3.core.errors import FAILURES, FailureCode
+from ytmp3.core.job import Conversion, Event, IllegalTransition, Lease, Quality, State, Status, is_stale
 
 LEGAL = {
     (State.QUEUED, Event.CLAIMED): State.RUNNING,

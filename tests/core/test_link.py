@@ -11,9 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.factor import FUZZ_FACTOR
-from ytmp3.errors import NotAVideo, RequestError, UnsupportedUrl
-from ytmp3.job import Quality, conversion_key
-from ytmp3.link import MAX_LINK_CHARACTERS, canonical_link, parse_video_id
+from ytmp3.core.errors import NotAVideo, RequestError, UnsupportedUrl
+from ytmp3.core.job import Quality, conversion_key
+from ytmp3.core.link import MAX_LINK_CHARACTERS, canonical_link, parse_video_id
 
 ID = "dQw4w9WgXcQ"
 WATCH = f"https://www.youtube.com/watch?v={ID}"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fake_youtube import HOSTILE_TITLES
-from ytmp3.converter.metadata import (
+from ytmp3.converter.youtube.metadata import (
     MAX_TITLE_CHARACTERS,
     UNTITLED,
     clean_duration,

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ytmp3.converter.mp3 import Mp3Error, parse_header, walk
-from ytmp3.converter.tag import id3v2_tag
-from ytmp3.job import Metadata
+from ytmp3.converter.audio.mp3 import Mp3Error, parse_header, walk
+from ytmp3.converter.audio.tag import id3v2_tag
+from ytmp3.core.job import Metadata
 
 RATES = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ytmp3.pace import FIRST_GUESS_SECONDS, LONGEST_WAIT_SECONDS, WINDOW, Durations, Pace
+from ytmp3.core.estimates import FIRST_GUESS_SECONDS, LONGEST_WAIT_SECONDS, WINDOW, Durations, Pace
 
 
 def test_before_anything_has_ended_there_is_a_guess_and_no_durations() -> None:

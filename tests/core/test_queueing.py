@@ -11,8 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.core.values import conversion
 from tests.factor import FUZZ_FACTOR
-from ytmp3.job import Conversion
-from ytmp3.queueing import POSITIONS_SECONDS, FairQueue
+from ytmp3.core.job import Conversion
+from ytmp3.engine.queue import POSITIONS_SECONDS, FairQueue
 
 
 def filled(*clients: str, slots: int = 100) -> FairQueue:

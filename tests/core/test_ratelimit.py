@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ytmp3.ratelimit import MAX_KEYS, TokenBuckets
+from ytmp3.core.buckets import MAX_KEYS, TokenBuckets
 
 TOLERANCE = 1e-6
 """Of a token: sums of floats."""

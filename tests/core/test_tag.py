@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ytmp3.converter.tag import MAX_COVER_BYTES, id3v2_tag
-from ytmp3.job import Metadata
+from ytmp3.converter.audio.tag import MAX_COVER_BYTES, id3v2_tag
+from ytmp3.core.job import Metadata
 
 LINK = "https://www.youtube.com/watch?v=dQw4w9WgXcQ"
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=300)

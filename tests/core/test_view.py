@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.core.values import METADATA, NOW, TRACK, conversion, ticket
-from ytmp3 import job
 from ytmp3.converter import Report
-from ytmp3.errors import FailureCode
-from ytmp3.job import Conversion, Stage, State, Ticket
-from ytmp3.view import MAX_NAME_BYTES, JobView, Live, Renderer, content_disposition, job_view
+from ytmp3.core import job
+from ytmp3.core.errors import FailureCode
+from ytmp3.core.job import Conversion, Stage, State, Ticket
+from ytmp3.http.view import MAX_NAME_BYTES, JobView, Live, Renderer, content_disposition, job_view
 
 
 def moment(seconds: float) -> datetime:

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Final
 
 from tests.fakes import Clock, FakeConverter, FaultyStore, content_of
-from ytmp3.errors import StoreError
-from ytmp3.health import Board, Check
-from ytmp3.identity import Client
-from ytmp3.intake import Intake
-from ytmp3.janitor import Janitor
-from ytmp3.job import Conversion, Job, Quality, Status, Ticket
+from ytmp3.core.errors import StoreError
+from ytmp3.core.job import Conversion, Job, Quality, Status, Ticket
+from ytmp3.engine.health import Board, Check
+from ytmp3.engine.intake import Intake
+from ytmp3.engine.janitor import Janitor
+from ytmp3.engine.workers import Pool, PoolSettings
+from ytmp3.http.identity import Client
 from ytmp3.jobstore import Policy
 from ytmp3.jobstore.sqlite import SqliteJobStore
 from ytmp3.metrics import Metrics
-from ytmp3.pool import Pool, PoolSettings
 from ytmp3.storage import Space
 from ytmp3.storage.local import LocalStorage
 

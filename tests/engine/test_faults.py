@@ -12,8 +12,8 @@ import pytest
 
 from tests.engine.rig import Engine, engine, until, video
 from tests.fakes import FakeConverter, Fault, content_of
-from ytmp3.errors import FailureCode, StoreUnavailable
-from ytmp3.job import Job, Status
+from ytmp3.core.errors import FailureCode, StoreUnavailable
+from ytmp3.core.job import Job, Status
 
 VIDEO = video(1)
 

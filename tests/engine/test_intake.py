@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.rig import SOMEONE, Engine, engine, link, until, video
-from ytmp3.errors import (
+from ytmp3.core.errors import (
     ClientQuota,
     Draining,
     JobUnknown,
@@ -19,8 +19,8 @@ from ytmp3.errors import (
     StoreUnavailable,
     UnsupportedUrl,
 )
-from ytmp3.identity import ApiKey, Client
-from ytmp3.job import Job, Quality, Status
+from ytmp3.core.job import Job, Quality, Status
+from ytmp3.http.identity import ApiKey, Client
 from ytmp3.jobstore import Counts
 from ytmp3.storage import Space
 

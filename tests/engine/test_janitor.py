@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.engine.rig import LEASE_SECONDS, RETENTION_SECONDS, Engine, engine, until, video
-from ytmp3 import janitor
 from ytmp3.converter import ToolCheck
-from ytmp3.errors import FailureCode, StoreDown, StoreUnusable
-from ytmp3.health import Board, Readiness
-from ytmp3.job import Job, State, Status
+from ytmp3.core.errors import FailureCode, StoreDown, StoreUnusable
+from ytmp3.core.job import Job, State, Status
+from ytmp3.engine import janitor
+from ytmp3.engine.health import Board, Readiness
 
 VIDEO = video(1)
 

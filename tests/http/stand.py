@@ -14,9 +14,9 @@ from tests.raw import exchange
 from ytmp3.app import BACKLOG, MakeConverter, Service, running
 from ytmp3.config import load
 from ytmp3.converter import Converted, Report, ToolCheck
-from ytmp3.errors import ConversionError, FailureCode
-from ytmp3.job import Metadata, Quality, Stage
-from ytmp3.server import Runner
+from ytmp3.core.errors import ConversionError, FailureCode
+from ytmp3.core.job import Metadata, Quality, Stage
+from ytmp3.http.connections import Runner
 
 TITLE = 'Rock "n" Roll / Tür 100%'
 

@@ -9,8 +9,8 @@ from multidict import CIMultiDictProxy
 from openapi_spec_validator import validate
 
 from tests.http.stand import Stand, body_of, stand
-from ytmp3.errors import FailureCode
-from ytmp3.openapi import ROUTES
+from ytmp3.core.errors import FailureCode
+from ytmp3.http.openapi import ROUTES
 
 VIDEO = "dQw4w9WgXcQ"
 JOB_FIELDS = {

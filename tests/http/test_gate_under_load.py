@@ -10,8 +10,8 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from tests.http.stand import stand
-from ytmp3.errors import RateLimited
-from ytmp3.middleware import Gate, Keys, Limits
+from ytmp3.core.errors import RateLimited
+from ytmp3.http.middleware import Gate, Keys, Limits
 
 RATE, BURST = 100, 200
 

@@ -18,12 +18,12 @@ from aiohttp import web
 from tests.factor import FUZZ_FACTOR
 from tests.http.stand import Stand, body_of, stand
 from tests.raw import exchange
-from ytmp3.download import Sender
-from ytmp3.identity import key_line, new_secret
-from ytmp3.job import Metadata, Track
+from ytmp3.core.job import Metadata, Track
+from ytmp3.http.connections import Runner
+from ytmp3.http.download import Sender
+from ytmp3.http.identity import key_line, new_secret
+from ytmp3.http.middleware import Frame
 from ytmp3.metrics import Metrics
-from ytmp3.middleware import Frame
-from ytmp3.server import Runner
 
 VIDEO = "dQw4w9WgXcQ"
 GOOD = b'{"url":"https://youtu.be/dQw4w9WgXcQ"}'
@@ -67,7 +67,7 @@ class Strange:
 @pytest.fixture
 async def strange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Strange]:
     later_seconds = 0.0
-    monkeypatch.setattr("ytmp3.jobstore.sqlite.anchored_clock", lambda: lambda: time.time() + later_seconds)
+    monkeypatch.setattr("ytmp3.jobstore.sqlite.store.anchored_clock", lambda: lambda: time.time() + later_seconds)
     mine, theirs = new_secret(b"a" * 24), new_secret(b"b" * 24)
     (tmp_path / "keys").write_text(f"{key_line('mine', mine)}\n{key_line('theirs', theirs)}\n")
     async with stand(tmp_path / "data", API_KEYS_FILE=str(tmp_path / "keys")) as service:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.http.stand import stand
 from tests.http.test_contract import problem
-from ytmp3.identity import key_line, new_secret
+from ytmp3.http.identity import key_line, new_secret
 
 
 def link(number: int) -> dict[str, str]:

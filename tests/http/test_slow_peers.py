@@ -14,7 +14,7 @@ import pytest
 from tests.dawdlers import DAWDLERS, crowd
 from tests.http.stand import Stand, body_of, stand
 from tests.http.test_contract import problem
-from ytmp3.download import MAX_TRANSFERS
+from ytmp3.http.download import MAX_TRANSFERS
 
 VIDEO = "dQw4w9WgXcQ"
 TRACK_BYTES = 20_000_000

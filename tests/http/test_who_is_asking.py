@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from ytmp3.middleware import REMEMBERED_PEERS, Gate, Keys, Limits
+from ytmp3.http.middleware import REMEMBERED_PEERS, Gate, Keys, Limits
 
 STRANGER, PROXY = "198.51.100.7", "10.0.0.1"
 # A plain protocol: aiohttp's stand-in remembers each look at it.

@@ -6,9 +6,9 @@ import re
 import pytest
 
 from tests.ops.files import ROOT, Document, document, documents, manifest, manifests, program, said
-from ytmp3.api import MAX_BODY_BYTES
 from ytmp3.config import VARIABLES, load
-from ytmp3.openapi import ROUTES
+from ytmp3.http.api import MAX_BODY_BYTES
+from ytmp3.http.openapi import ROUTES
 
 FOLDER = ROOT / "k8s"
 API = manifest("Deployment", "ytmp3-api")

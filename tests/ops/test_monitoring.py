@@ -14,10 +14,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.ops.files import ROOT, Document, compose, document
-from ytmp3.errors import FAILURES, FailureCode
-from ytmp3.job import Stage
+from ytmp3.core.errors import FAILURES, FailureCode
+from ytmp3.core.job import Stage
+from ytmp3.http.openapi import ROUTES
 from ytmp3.metrics import Metrics
-from ytmp3.openapi import ROUTES
 
 FOLDER = ROOT / "monitoring"
 RULES = [rule for group in document(FOLDER / "prometheus/rules/ytmp3.yml")["groups"] for rule in group["rules"]]

@@ -14,7 +14,7 @@ import pytest
 
 from tests.fake_youtube import Kind, Spawned, video_id
 from tests.process.converting import rig, zygote_by
-from ytmp3.converter.connecting import Answer, by_turns, connect_to_first
+from ytmp3.converter.youtube.connecting import Answer, by_turns, connect_to_first
 
 # Without a proxy: every name has these addresses, in this order, and they count as public ones.
 HALF_DEAD = """

@@ -13,9 +13,9 @@ import pytest
 
 from tests.fake_youtube import BEHAVIOURS, Kind, Spawned, video_id
 from tests.process.converting import FFMPEG, MIB, processes_with, rig
-from ytmp3.converter.mp3 import walk_file
-from ytmp3.errors import ConversionError, FailureCode
-from ytmp3.job import Quality, Stage
+from ytmp3.converter.audio.mp3 import walk_file
+from ytmp3.core.errors import ConversionError, FailureCode
+from ytmp3.core.job import Quality, Stage
 
 GOOD = {
     Kind.SHORT: 4.0,

@@ -17,13 +17,13 @@ from PIL import Image
 from tests.factor import FUZZ_FACTOR
 from tests.fake_youtube import Kind, Spawned, video_id
 from tests.process.converting import FFMPEG, Rig, descendants, is_running, processes_with, rig, zygote_by
-from ytmp3.converter.child import tool_environment
-from ytmp3.converter.ffmpeg import FILE, STREAM, encode_arguments
-from ytmp3.converter.protocol import Cover, Extraction, News, Preload, Walls
-from ytmp3.converter.short_run import ShortRun, run_briefly
-from ytmp3.converter.walls import SESSION_NICENESS
-from ytmp3.errors import ConversionError, FailureCode, NoProcess
-from ytmp3.job import Quality
+from ytmp3.converter.audio.ffmpeg import FILE, STREAM, encode_arguments
+from ytmp3.converter.sandbox.protocol import Cover, Extraction, News, Preload, Walls
+from ytmp3.converter.sandbox.short_run import ShortRun, run_briefly
+from ytmp3.converter.sandbox.spawner import tool_environment
+from ytmp3.converter.sandbox.walls import SESSION_NICENESS
+from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
+from ytmp3.core.job import Quality
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -402,7 +402,7 @@ def test_the_encoder_command_is_frozen() -> None:
 
 
 def test_a_thumbnail_is_decoded_after_the_network_is_left(tmp_path: Path) -> None:
-    from ytmp3.converter.youtube import _Downloader, _Fetch, options
+    from ytmp3.converter.youtube.extractor import _Downloader, _Fetch, options
 
     picture = BytesIO()
     Image.new("RGB", (16, 9)).save(picture, "JPEG")
@@ -421,7 +421,7 @@ def test_a_thumbnail_is_decoded_after_the_network_is_left(tmp_path: Path) -> Non
 
 
 def test_the_options_of_yt_dlp_are_frozen() -> None:
-    from ytmp3.converter.youtube import FORMAT, options
+    from ytmp3.converter.youtube.extractor import FORMAT, options
 
     preload = Preload(egress_proxy="http://proxy:3128", egress_ca_file=None, deno_path="/deno")
     assert options(preload) == {

@@ -13,8 +13,8 @@ import pytest
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
 from tests.process.converting import rig, zygote_by
 from tests.process.served import egress, served
-from ytmp3.converter.youtube import _YoutubeOnly, is_youtube_address, public_only
-from ytmp3.errors import ConversionError, FailureCode
+from ytmp3.converter.youtube.extractor import _YoutubeOnly, is_youtube_address, public_only
+from ytmp3.core.errors import ConversionError, FailureCode
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ import pytest
 
 from tests.fake_youtube import ODD_FIELDS, Kind, Spawned, video_id
 from tests.process.converting import rig
-from ytmp3.converter.answers import MAX_ANSWER_BYTES, TooMuchError, unpack
-from ytmp3.errors import ConversionError, FailureCode
+from ytmp3.converter.youtube.answers import MAX_ANSWER_BYTES, TooMuchError, unpack
+from ytmp3.core.errors import ConversionError, FailureCode
 
 
 async def test_odd_fields_write_nothing_outside_and_stop_nothing(youtube: Spawned, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.fake_youtube import Kind, Pace, Spawned, spawn, video_id
 from tests.process.converting import FFMPEG, MIB, Rig, is_running, rig
-from ytmp3.errors import ConversionError, FailureCode
+from ytmp3.core.errors import ConversionError, FailureCode
 
 RSS_BYTES = 400 * MIB
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
 from tests.process.served import Served, egress, served
-from ytmp3.converter.mp3 import walk_file
+from ytmp3.converter.audio.mp3 import walk_file
 
 KILLS = 10
 CLIPS = 4

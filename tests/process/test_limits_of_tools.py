@@ -20,14 +20,14 @@ from tests.fake_youtube import Kind, Spawned, video_id, watch_url
 from tests.process.converting import FFMPEG, MIB, Rig, rig
 from tests.process.served import Served, descendants, egress, served
 from ytmp3.converter import Limits
-from ytmp3.converter.cores import Cores
-from ytmp3.converter.encoder import MEMORY_BYTES, OVERSHOOT_BYTES
-from ytmp3.converter.fetch import DATA_BYTES
-from ytmp3.converter.fetch import OVERSHOOT_BYTES as SPOOL_OVERSHOOT_BYTES
-from ytmp3.converter.walls import OPEN_FILES
-from ytmp3.errors import ConversionError, FailureCode
-from ytmp3.jobstore.sqlite_cache import MAX_ENTRIES
-from ytmp3.view import RENDERED_JOBS
+from ytmp3.converter.audio.cores import Cores
+from ytmp3.converter.audio.encoder import MEMORY_BYTES, OVERSHOOT_BYTES
+from ytmp3.converter.sandbox.walls import OPEN_FILES
+from ytmp3.converter.youtube.fetch import DATA_BYTES
+from ytmp3.converter.youtube.fetch import OVERSHOOT_BYTES as SPOOL_OVERSHOOT_BYTES
+from ytmp3.core.errors import ConversionError, FailureCode
+from ytmp3.http.view import RENDERED_JOBS
+from ytmp3.jobstore.sqlite.cache import MAX_ENTRIES
 
 FILE_BYTES = 32 * MIB
 

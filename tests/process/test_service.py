@@ -11,7 +11,7 @@ import pytest
 
 from tests.fake_youtube import BEHAVIOURS, Kind, Spawned, video_id, watch_url
 from tests.process.served import Served, descendants, descriptors, egress, served
-from ytmp3.converter.mp3 import walk_file
+from ytmp3.converter.audio.mp3 import walk_file
 
 SLOW_KINDS = {Kind.STALLED, Kind.HANGS, Kind.THUMBNAIL_HANGS, Kind.SONG, Kind.M4A_SONG, Kind.ENDLESS, Kind.CHALLENGE}
 """Those that take a minute or more by their nature: tests/process/test_converter has them with short limits."""

@@ -13,7 +13,7 @@ from tests.factor import FUZZ_FACTOR
 from tests.fake_youtube import Kind, Pace, Spawned, spawn, video_id, watch_url
 from tests.process.converting import Rig, rig, zygote_by
 from tests.process.served import Served, descendants, descriptors, egress, served
-from ytmp3.converter.walls import ZYGOTE_OOM_SCORE
+from ytmp3.converter.sandbox.walls import ZYGOTE_OOM_SCORE
 
 RUNS = min(6 * FUZZ_FACTOR, 50)
 OWN_SCORE = """

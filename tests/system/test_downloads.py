@@ -21,11 +21,11 @@ from multidict import CIMultiDict
 from tests.http.stand import body_of
 from tests.http.test_hostile import head_of, hostile_titles, is_named_safely
 from tests.system.fronted import ACCEL_PREFIX, Fronted, fronted, in_front
-from ytmp3.download import Sender
-from ytmp3.job import Metadata, Track
+from ytmp3.core.job import Metadata, Track
+from ytmp3.http.connections import Runner
+from ytmp3.http.download import Sender
+from ytmp3.http.middleware import Frame
 from ytmp3.metrics import Metrics
-from ytmp3.middleware import Frame
-from ytmp3.server import Runner
 
 FACTOR = int(os.environ.get("FUZZ_FACTOR", "1"))
 VIDEO = "dQw4w9WgXcQ"

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from ytmp3.job import Metadata, Quality, Stage
+from ytmp3.core.job import Metadata, Quality, Stage
 
 
 class Limits(Struct, frozen=True, kw_only=True):

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Final
 
 from ytmp3.converter import ToolCheck
-from ytmp3.converter.child import Spawner, ToolsLostError
-from ytmp3.converter.encoder import MEMORY_BYTES
-from ytmp3.converter.ffmpeg import FILE, encode_arguments
-from ytmp3.converter.mp3 import Mp3Error, walk
-from ytmp3.converter.protocol import Ready, Walls
-from ytmp3.converter.short_run import Answer, ShortRun, run_briefly
-from ytmp3.job import Quality
+from ytmp3.converter.audio.encoder import MEMORY_BYTES
+from ytmp3.converter.audio.ffmpeg import FILE, encode_arguments
+from ytmp3.converter.audio.mp3 import Mp3Error, walk
+from ytmp3.converter.sandbox.protocol import Ready, Walls
+from ytmp3.converter.sandbox.short_run import Answer, ShortRun, run_briefly
+from ytmp3.converter.sandbox.spawner import Spawner, ToolsLostError
+from ytmp3.core.job import Quality
 
 CHECK_SECONDS: Final = 10.0
 ANSWER_BYTES: Final = 64 * 1024

@@ -8,7 +8,7 @@ the words about our address come before those about the video, because they are 
 import re
 from typing import Final
 
-from ytmp3.errors import FailureCode
+from ytmp3.core.errors import FailureCode
 
 _YOUTUBE: Final[tuple[tuple[FailureCode, tuple[str, ...]], ...]] = (
     (

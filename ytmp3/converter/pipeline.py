@@ -21,21 +21,21 @@ from typing import Final
 from msgspec import Struct
 
 from ytmp3.converter import Converted, Limits, Report, ToolCheck
+from ytmp3.converter.audio.cores import Cores
+from ytmp3.converter.audio.encoder import Encoder, Order
+from ytmp3.converter.audio.ffmpeg import SNIFF_BYTES, demuxer_of, is_streamable
+from ytmp3.converter.audio.mp3 import CutError, Mp3Error, Stream, walk_file
+from ytmp3.converter.audio.tag import MAX_COVER_BYTES, id3v2_tag
 from ytmp3.converter.check import Checker
-from ytmp3.converter.child import Spawner, ToolsLostError
-from ytmp3.converter.cores import Cores
-from ytmp3.converter.encoder import Encoder, Order
-from ytmp3.converter.fetch import Fetch
-from ytmp3.converter.ffmpeg import SNIFF_BYTES, demuxer_of, is_streamable
-from ytmp3.converter.metadata import without_queries
-from ytmp3.converter.mp3 import CutError, Mp3Error, Stream, walk_file
-from ytmp3.converter.protocol import Extraction, Found, Preload
+from ytmp3.converter.sandbox.protocol import Extraction, Found, Preload
+from ytmp3.converter.sandbox.spawner import Spawner, ToolsLostError
 from ytmp3.converter.spool import Spool, SpoolReplacedError
-from ytmp3.converter.tag import MAX_COVER_BYTES, id3v2_tag
 from ytmp3.converter.tools import ToolSettings, deno_path, ffmpeg_path
-from ytmp3.errors import ConversionError, FailureCode, NoProcess
-from ytmp3.job import Metadata, Quality, Stage
-from ytmp3.link import canonical_link
+from ytmp3.converter.youtube.fetch import Fetch
+from ytmp3.converter.youtube.metadata import without_queries
+from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
+from ytmp3.core.job import Metadata, Quality, Stage
+from ytmp3.core.link import canonical_link
 
 TOLERATED_SECONDS: Final = 2.0
 TOLERATED_FRACTION: Final = 0.02

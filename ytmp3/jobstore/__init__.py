@@ -11,8 +11,8 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from ytmp3.errors import FailureCode
-from ytmp3.job import Conversion, Lease, Metadata, Quality, Stage, Ticket, Track
+from ytmp3.core.errors import FailureCode
+from ytmp3.core.job import Conversion, Lease, Metadata, Quality, Stage, Ticket, Track
 
 JOBS_AT_ONCE: Final = 2000
 """Removed in one step of `expire`, in which no other call is answered. Measured on 2 cores: 12 ms in SQLite, 20 ms in a

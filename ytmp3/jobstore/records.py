@@ -8,8 +8,8 @@ from typing import Final
 
 import msgspec
 
-from ytmp3.errors import StoreUnusable
-from ytmp3.job import Conversion, Job, State, Ticket
+from ytmp3.core.errors import StoreUnusable
+from ytmp3.core.job import Conversion, Job, State, Ticket
 from ytmp3.jobstore import Counts, Outcome
 
 Unknown = dict[str, msgspec.Raw]

@@ -1,0 +1,540 @@
+"""yt-dlp as a library: extraction and download of one video. Imported by the zygote, run in its forked children.
+
+The options are frozen here and held by a golden test: the YouTube extractors only, no configuration, no plugins, no
+cache, one audio format into a file whose name is ours. Our checks (live, length, size, DRM) come before the download.
+A link that breaks in mid-download (403, a cut) is cured once by a fresh extraction, not by asking it again.
+
+What is slow and the same each time is done before the fork: imports, the TLS context with its 140 authorities, regular
+expressions, the version of the JavaScript runtime. Measured on 2 cores, against the fake YouTube: 0.05 s of CPU and
+11 MB of private memory for a whole extraction and download. The server never imports this module.
+"""
+
+import contextlib
+import errno
+import io
+import os
+import re
+import socket
+import subprocess
+import sys
+import traceback
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from importlib import metadata as packages
+from pathlib import Path
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+
+import yt_dlp.downloader.http
+import yt_dlp.extractor.youtube
+import yt_dlp.networking._urllib
+import yt_dlp.version
+from msgspec import json
+from yt_dlp import YoutubeDL
+from yt_dlp.globals import supported_js_runtimes
+from yt_dlp.networking import Request, RequestDirector, Response
+from yt_dlp.networking._helper import create_connection, make_ssl_context
+from yt_dlp.networking._urllib import UrllibRH
+from yt_dlp.networking.exceptions import RequestError
+from yt_dlp.utils import ContentTooShortError, DownloadError, YoutubeDLError
+
+from ytmp3.converter.sandbox.protocol import (
+    Cover,
+    Downloaded,
+    Extraction,
+    Found,
+    Grown,
+    News,
+    Preload,
+    Ready,
+    Refusal,
+    Spooling,
+    ToolError,
+)
+from ytmp3.converter.youtube.addresses import is_public
+from ytmp3.converter.youtube.answers import BoundedAnswers
+from ytmp3.converter.youtube.connecting import connect_to_first
+from ytmp3.converter.youtube.cover import rehearse_cover, square_cover
+from ytmp3.converter.youtube.metadata import clean_metadata, clean_text, without_queries
+from ytmp3.core.errors import FailureCode
+from ytmp3.core.link import canonical_link
+
+SOCKET_TIMEOUT_SECONDS: Final = 20
+RETRIES: Final = 3
+BLOCK_BYTES: Final = 64 * 1024
+"""Read at once, and so the unit of news. yt-dlp's own growing blocks (to 4 MiB) would hide a slow drip from us."""
+
+COVER_SECONDS: Final = 10
+COVER_BYTES: Final = 4 * 2**20
+COVER_NAME: Final = "cover"
+MESSAGE_CHARACTERS: Final = 2000
+MAX_WARNINGS: Final = 20
+
+# Plain files first: they are one request and can be resumed. Segments (HLS) only where YouTube offers nothing else.
+FORMAT: Final = (
+    "bestaudio[protocol=https]/best[protocol=https][acodec!=none]/bestaudio[protocol=m3u8_native]"
+    "/best[protocol=m3u8_native][acodec!=none]"
+)
+
+HOSTS: Final = frozenset(
+    {"youtube.com", "youtube-nocookie.com", "youtubei.googleapis.com", "googlevideo.com", "ytimg.com", "ggpht.com"}
+)
+"""Where an extraction or a download may lead: a redirect anywhere else, perhaps into our own network, is not taken."""
+
+_LETTERBOXED: Final = re.compile(r"/(?:hqdefault|sddefault|0)\.jpg$")
+
+
+def options(preload: Preload) -> dict[str, Any]:
+    """Return the frozen options of every extraction. `cookiefile` is set later, to a private copy."""
+    return {
+        "allowed_extractors": [r"^youtube$"],
+        "cachedir": False,
+        "color": {"stdout": "no_color", "stderr": "no_color"},
+        "continuedl": True,
+        "cookiefile": None,
+        "extractor_retries": 1,
+        "fixup": "never",
+        "format": FORMAT,
+        "fragment_retries": RETRIES,
+        "geo_bypass": False,
+        "hls_prefer_native": True,
+        "ignoreerrors": False,
+        "js_runtimes": {"deno": {"path": preload.deno_path}},
+        "buffersize": BLOCK_BYTES,
+        "noresizebuffer": True,
+        "nopart": True,
+        "noplaylist": True,
+        "noprogress": True,
+        "outtmpl": {"default": "spool"},
+        "overwrites": True,
+        "postprocessors": [],
+        "proxy": preload.egress_proxy,
+        "quiet": True,
+        "remote_components": [],
+        "retries": RETRIES,
+        "skip_unavailable_fragments": False,
+        "socket_timeout": SOCKET_TIMEOUT_SECONDS,
+        "updatetime": False,
+        "usenetrc": False,
+    }
+
+
+class RefusedError(Exception):
+    """Our own check says no."""
+
+    def __init__(self, code: FailureCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class StartedOverError(YoutubeDLError):  # type: ignore[misc]
+    """The download began anew, and wrote the whole behind the half that it had.
+
+    yt-dlp (2026.10.26) does so where the whole is sent for a rest that it asks for with its file still open. The sound
+    would be too long by what came before the cut, which may be less than the tolerance.
+    """
+
+
+class Youtube:
+    """The preloaded part, made in the zygote. `run` is called in a forked child, once."""
+
+    def __init__(self, preload: Preload) -> None:
+        self._preload = preload
+        self._tls = make_ssl_context(use_certifi=False)
+        if preload.egress_ca_file:
+            self._tls.load_verify_locations(cafile=preload.egress_ca_file)
+        self._deno = _known_runtime(preload.deno_path)
+        rehearsal = _Rehearsal(options(preload), self._tls, self._deno)
+        with contextlib.suppress(Exception):  # its only purpose is what it leaves in memory
+            video = rehearsal.extract_info(canonical_link("rehearsal00"), download=False)
+            rehearsal.dl(os.devnull, video)
+        rehearse_cover()
+        self._downloader = _Downloader(options(preload), self._tls, self._deno)
+        self._downloader.get_info_extractor("Youtube")
+
+    def ready(self, *, network_walls: bool) -> Ready:
+        """Return the zygote's first words."""
+        return Ready(
+            yt_dlp=yt_dlp.version.__version__,
+            yt_dlp_ejs=_package_version("yt-dlp-ejs"),
+            ejs_wanted=_wanted_ejs_version(),
+            deno=self._deno.info.version if self._deno.info else None,
+            network_walls=network_walls,
+        )
+
+    def run(self, extraction: Extraction, news_descriptor: int, leave_network: Callable[[], object]) -> int:
+        """Extract and download; returns the exit status. Whatever happens is said on `news_descriptor`.
+
+        `leave_network` is called once everything is here, before a stranger's picture is decoded.
+        """
+
+        def say(news: News) -> None:
+            os.write(news_descriptor, json.encode(news) + b"\n")
+
+        try:
+            # What the JavaScript runtime wants to write goes with the scratch folder.
+            os.environ["HOME"] = os.environ["TMPDIR"] = extraction.scratch
+            os.chdir(extraction.scratch)
+            if self._preload.egress_proxy is None:
+                # A proxy resolves names itself, and its own address is the operator's choice.
+                socket.getaddrinfo = public_only(socket.getaddrinfo)
+            yt_dlp.networking._urllib.create_connection = _connect
+            fetch = _Fetch(self._downloader, extraction, say)
+            fetch.make_cover(fetch.run(), leave_network)
+        except RefusedError as refusal:
+            say(Refusal(code=refusal.code.value, reason=_shown(str(refusal))))
+        except Exception as error:
+            if not isinstance(error, YoutubeDLError):
+                traceback.print_exc()
+            warnings = " | ".join(self._downloader.warnings)
+            say(ToolError(message=_shown(f"{type(error).__name__}: {error}"), warnings=_shown(warnings)))
+        else:
+            return 0
+        sys.stderr.flush()
+        return 1
+
+
+class _Downloader(YoutubeDL):  # type: ignore[misc]
+    """A YoutubeDL whose only way out is urllib with the preloaded TLS context."""
+
+    def __init__(self, params: dict[str, Any], tls: Any, deno: Any) -> None:
+        self._preloaded_tls = tls
+        self.warnings: list[str] = []
+        self._last_place = ""
+        self._times_asked = 0
+        super().__init__(params)
+        # A cached property of yt-dlp, filled: it would start the runtime for its version in every conversion.
+        self.__dict__["_js_runtimes"] = {"deno": deno}
+
+    def urlopen(self, request: Any) -> Response:
+        """Ask, but not for the same place of the same file for ever.
+
+        yt-dlp takes a piece that ends early for a finished piece and asks for the next one: with a server that sends
+        nothing more, 300 times a second and without end (measured; 2026.10.26, downloader/http.py, NextFragment).
+        """
+        if isinstance(request, Request) and (span := request.headers.get("Range")):
+            place = f"{request.url} {span.partition('-')[0]}"
+            self._times_asked = self._times_asked + 1 if place == self._last_place else 1
+            self._last_place = place
+            if self._times_asked > RETRIES + 1:
+                raise ContentTooShortError(0, 1)
+        return super().urlopen(request)
+
+    def report_warning(self, message: str, *args: Any, **kwargs: Any) -> None:
+        """Keep the first ones: yt-dlp's last words often say less ("no player response") than they (HTTP 429)."""
+        if len(self.warnings) < MAX_WARNINGS:
+            self.warnings.append(str(message)[:MESSAGE_CHARACTERS])
+        super().report_warning(message, *args, **kwargs)
+
+    def build_request_director(self, handlers: Any, preferences: Any = None) -> RequestDirector:
+        """Use urllib only, whatever other HTTP libraries happen to be installed."""
+        director = super().build_request_director([UrllibRH])
+        handler = director.handlers["Urllib"]
+        handler._make_sslcontext = lambda legacy_ssl_support=None: self._preloaded_tls  # noqa: ARG005
+        make_opener = handler._create_instance
+
+        def make_guarded_opener(**settings: Any) -> urllib.request.OpenerDirector:
+            opener: urllib.request.OpenerDirector = make_opener(**settings)
+            opener.add_handler(_YoutubeOnly())
+            opener.add_handler(BoundedAnswers())
+            return opener
+
+        handler._create_instance = make_guarded_opener
+        return director
+
+
+class _YoutubeOnly(urllib.request.BaseHandler):
+    """Lets a request go to YouTube's hosts over TLS only. urllib asks it again for every hop of a redirect."""
+
+    def https_request(self, request: urllib.request.Request) -> urllib.request.Request:
+        if not is_youtube_address(request.full_url):
+            # Worded like what YouTube's own refusal gives, so that it is classified as one.
+            raise urllib.error.URLError("redirected away from YouTube: HTTP Error 403: Forbidden")
+        return request
+
+    http_request = ftp_request = https_request
+
+
+def is_youtube_address(url: str) -> bool:
+    """Whether a request may go there: https, the usual port, a host of YouTube's."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return (
+        parts.scheme == "https"
+        and parts.port in {None, 443}
+        and any(host == known or host.endswith(f".{known}") for known in HOSTS)
+    )
+
+
+def public_only(resolve: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+    """Return `resolve` without the addresses that are not out on the Internet, whoever answers for a name.
+
+    yt-dlp asks once for each connection, and connects to what this returns: there is no second answer to slip in.
+    """
+
+    def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> list[Any]:
+        answers = [answer for answer in resolve(host, *arguments, **options) if is_public(answer[4][0])]
+        if not answers:
+            raise socket.gaierror(socket.EAI_NONAME, "name resolution gave no public address")
+        return answers
+
+    return getaddrinfo
+
+
+def _connect(
+    address: tuple[str, int], timeout: float, source_address: tuple[str, int] | None = None, **socks: Any
+) -> socket.socket:
+    """Stand in for yt-dlp's `create_connection`, which waits for a dead address as long as for an answer."""
+    if socks:
+        # Its socket speaks to the proxy before it counts as connected: one address after the other.
+        return cast("socket.socket", create_connection(address, timeout, source_address, **socks))
+    return connect_to_first(socket.getaddrinfo(*address, 0, socket.SOCK_STREAM), timeout)
+
+
+class _Rehearsal(_Downloader):
+    """Answers every request from memory, so that an extraction can be played through before the fork."""
+
+    def to_stderr(self, *_: Any, **__: Any) -> None:
+        """Say nothing: what it complains of is the poverty of the answers below."""
+
+    def urlopen(self, request: Any) -> Response:
+        """Answer the player as for an ordinary video, and everything else with its page."""
+        url = request if isinstance(request, str) else request.url
+        body = _REHEARSAL_PLAYER if "/player" in urlsplit(url).path else _REHEARSAL_PAGE
+        return Response(io.BytesIO(body), url, {"Content-Type": "text/html; charset=utf-8"})
+
+
+class _Fetch:
+    """One video, in the forked child."""
+
+    def __init__(self, downloader: _Downloader, extraction: Extraction, say: Callable[[News], None]) -> None:
+        self._downloader = downloader
+        self._task = extraction
+        self._say = say
+        self._spool = Path(extraction.scratch)
+        downloader.params["cookiefile"] = extraction.cookies_file
+        downloader.add_progress_hook(self._on_progress)
+
+    def run(self) -> tuple[bytes, bool] | None:
+        """Extract and download; returns the thumbnail, if there is one, and whether it is letterboxed.
+
+        Raises:
+            RefusedError, and yt-dlp's errors.
+        """
+        video = self._extract()
+        self._say(_found(video))
+        spool = Path(self._task.scratch) / "spool-1"
+        try:
+            self._download(video, spool)
+        except (RequestError, ContentTooShortError, YoutubeDLError) as error:
+            if _is_our_disk(error):
+                raise
+            sys.stderr.write(f"fresh extraction after: {_shown(str(error))}\n")
+            spool = self._download_afresh(video, spool, may_resume=not isinstance(error, StartedOverError))
+        size = spool.stat().st_size if spool.exists() else 0
+        if not size:
+            raise RefusedError(FailureCode.MEDIA_INVALID, "an empty file")
+        self._say(Downloaded(size_bytes=size))
+        return self._fetch_thumbnail(video)
+
+    def make_cover(self, thumbnail: tuple[bytes, bool] | None, leave_network: Callable[[], object]) -> None:
+        """Make the cover, if there is a thumbnail to make it of. Whatever goes wrong, there is none then."""
+        if thumbnail is None:
+            return
+        with contextlib.suppress(Exception):
+            leave_network()
+            picture, letterboxed = thumbnail
+            (Path(self._task.scratch) / COVER_NAME).write_bytes(square_cover(picture, letterboxed=letterboxed))
+            self._say(Cover(name=COVER_NAME))
+
+    def _extract(self) -> dict[str, Any]:
+        video: dict[str, Any] = self._downloader.extract_info(canonical_link(self._task.video_id), download=False)
+        if not isinstance(video, dict) or video.get("_type", "video") != "video":
+            raise RefusedError(FailureCode.VIDEO_UNAVAILABLE, "not a single video")
+        self._check(video)
+        return video
+
+    def _check(self, video: dict[str, Any]) -> None:
+        match video.get("live_status"):
+            case "is_live" | "post_live":
+                raise RefusedError(FailureCode.LIVE, "live")
+            case "is_upcoming":
+                raise RefusedError(FailureCode.UPCOMING, "upcoming")
+        duration, size = video.get("duration"), _announced_bytes(video)
+        if duration and duration > self._task.max_duration_seconds:
+            raise RefusedError(FailureCode.TOO_LONG, f"{duration} s announced")
+        if size and size > self._task.max_file_bytes:
+            raise RefusedError(FailureCode.TOO_LARGE, f"{size} bytes announced")
+        if not video.get("url") or video.get("acodec") == "none":
+            raise RefusedError(FailureCode.NO_AUDIO, "no format with sound")
+
+    def _download(self, video: dict[str, Any], spool: Path) -> None:
+        self._say(Spooling(name=spool.name))
+        self._spool = spool
+        success, _ = self._downloader.dl(str(spool), video)
+        if not success:
+            raise DownloadError("the download ended without success")
+
+    def _download_afresh(self, before: dict[str, Any], spool: Path, *, may_resume: bool) -> Path:
+        """Go on where the same file broke off; any other format begins again under a new name."""
+        video = self._extract()
+        same = (video.get("format_id"), _announced_bytes(video)) == (before.get("format_id"), _announced_bytes(before))
+        if not (may_resume and same and _announced_bytes(video)):
+            spool = spool.with_name("spool-2")
+        self._download(video, spool)
+        return spool
+
+    def _on_progress(self, progress: dict[str, Any]) -> None:
+        size, total = progress.get("downloaded_bytes") or 0, progress.get("total_bytes") or None
+        if max(size, total or 0) > self._task.max_file_bytes:
+            raise RefusedError(FailureCode.TOO_LARGE, f"{size} bytes of {total} arrived")
+        # Counted is also what is in a buffer, or in a segment's own file, and may stay there until the next answer.
+        on_disk = self._spool.stat().st_size if self._spool.exists() else 0
+        if "fragment_index" not in progress and on_disk > size:
+            raise StartedOverError("the download started over in mid-file: giving up")
+        self._say(Grown(size_bytes=on_disk, total_bytes=total))
+
+    def _fetch_thumbnail(self, video: dict[str, Any]) -> tuple[bytes, bool] | None:
+        """Return the picture, and whether it is letterboxed."""
+        for url in cover_candidates(video, self._task.video_id):
+            with contextlib.suppress(Exception):  # a picture is never a reason to fail
+                if picture := self._read_picture(url):
+                    return picture, _LETTERBOXED.search(url) is not None
+        return None
+
+    def _read_picture(self, url: str) -> bytes | None:
+        response = self._downloader.urlopen(Request(url, extensions={"timeout": COVER_SECONDS}))
+        picture: bytes = response.read(COVER_BYTES + 1)
+        return picture if 0 < len(picture) <= COVER_BYTES else None
+
+
+def cover_candidates(video: dict[str, Any], video_id: str) -> list[str]:
+    """Return at most two addresses of a picture of middle size, the better one first."""
+    known = [
+        entry["url"]
+        for entry in video.get("thumbnails") or ()
+        if 480 <= (entry.get("height") or 0) <= 720 and _is_picture_address(entry.get("url"))
+    ]
+    guesses = [f"https://i.ytimg.com/vi/{video_id}/{name}.jpg" for name in ("hq720", "hqdefault")]
+    return [*known[-1:], *guesses][:2]
+
+
+def _is_picture_address(url: object) -> bool:
+    if not isinstance(url, str):
+        return False
+    parts = urlsplit(url)
+    return parts.scheme == "https" and (parts.hostname or "").endswith(".ytimg.com") and parts.path.endswith(".jpg")
+
+
+def _found(video: dict[str, Any]) -> Found:
+    return Found(
+        metadata=clean_metadata(
+            title=video.get("title"),
+            uploader=video.get("artist") or video.get("uploader") or video.get("channel"),
+            duration=video.get("duration"),
+            thumbnail_url=video.get("thumbnail"),
+        ),
+        format_id=clean_text(video.get("format_id"), 40),
+        container=clean_text(video.get("ext"), 10) or None,
+        codec=clean_text(video.get("acodec"), 40) or None,
+        bitrate_kbps=video.get("abr"),
+        announced_bytes=_announced_bytes(video),
+    )
+
+
+def _announced_bytes(video: dict[str, Any]) -> int | None:
+    size = video.get("filesize")
+    return size if isinstance(size, int) and size > 0 else None
+
+
+def _is_our_disk(error: BaseException) -> bool:
+    return f"[Errno {errno.ENOSPC}]" in str(error) or f"[Errno {errno.EFBIG}]" in str(error)
+
+
+def _shown(text: str) -> str:
+    """Return a message for the server's log: capped, valid UTF-8, addresses cut to their host."""
+    shortened = without_queries(text[: MESSAGE_CHARACTERS * 4])[:MESSAGE_CHARACTERS]
+    return shortened.encode("utf-8", "replace").decode()
+
+
+def _known_runtime(path: str | None) -> Any:
+    runtime = supported_js_runtimes.value["deno"](path=path)
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        _ = runtime.info
+    return runtime
+
+
+def _package_version(name: str) -> str | None:
+    try:
+        return packages.version(name)
+    except packages.PackageNotFoundError:
+        return None
+
+
+def _wanted_ejs_version() -> str | None:
+    try:
+        from yt_dlp.extractor.youtube.jsc._builtin.vendor import _info  # noqa: PLC0415  internal: may move away
+    except ImportError:
+        return None
+    return str(_info.VERSION)
+
+
+# As much as YouTube says of an ordinary video: each field leaves its regular expressions and tables behind.
+_REHEARSAL_PAGE: Final = (
+    b'<html><body><script>ytcfg.set({"STS":20000,"PLAYER_JS_URL":"/s/player/00000000/player_ias.vflset/en_US/base.js",'
+    b'"INNERTUBE_CONTEXT":{"client":{"clientName":"WEB","clientVersion":"2.0"}}});</script>'
+    b"<script>var ytInitialPlayerResponse = {};</script>"
+    b'<script>var ytInitialData = {"contents":{"twoColumnWatchNextResults":{"results":{"results":{"contents":['
+    b'{"videoPrimaryInfoRenderer":{"viewCount":{"videoViewCountRenderer":{"viewCount":{"simpleText":"1,234 views"}}}}},'
+    b'{"videoSecondaryInfoRenderer":{"owner":{"videoOwnerRenderer":{"title":{"runs":[{"text":"-","navigationEndpoint":'
+    b'{"browseEndpoint":{"browseId":"UCrehearsalrehearsalrehe","canonicalBaseUrl":"/@rehearsal"}}}]}}}}}]}}}}};</script>'
+    b"</body></html>"
+)
+
+
+def _rehearsal_format(itag: int, mime: str, **more: object) -> dict[str, object]:
+    return {
+        "itag": itag,
+        "url": f"https://rehearsal.googlevideo.com/videoplayback?itag={itag}",
+        "mimeType": mime,
+        "bitrate": 128_000,
+        "contentLength": "1",
+        "approxDurationMs": "1000",
+        **more,
+    }
+
+
+_SOUND: Final = {"audioQuality": "AUDIO_QUALITY_MEDIUM", "audioSampleRate": "48000", "audioChannels": 2}
+_REHEARSAL_PLAYER: Final = json.encode(
+    {
+        "playabilityStatus": {"status": "OK"},
+        "videoDetails": {
+            "videoId": "rehearsal00",
+            "title": "-",
+            "lengthSeconds": "1",
+            "author": "-",
+            "channelId": "UCrehearsalrehearsalrehe",
+            "shortDescription": "-\n0:00 -\n",
+            "viewCount": "1234",
+            "thumbnail": {
+                "thumbnails": [{"url": "https://i.ytimg.com/vi/rehearsal00/hq720.jpg", "width": 1280, "height": 720}]
+            },
+        },
+        "microformat": {
+            "playerMicroformatRenderer": {
+                "lengthSeconds": "1",
+                "ownerProfileUrl": "http://www.youtube.com/@rehearsal",
+                "publishDate": "2020-02-02T00:00:00-08:00",
+                "uploadDate": "2020-02-02T00:00:00-08:00",
+            }
+        },
+        "streamingData": {
+            "adaptiveFormats": [
+                _rehearsal_format(251, 'audio/webm; codecs="opus"', **_SOUND),
+                _rehearsal_format(140, 'audio/mp4; codecs="mp4a.40.2"', **_SOUND),
+                _rehearsal_format(136, 'video/mp4; codecs="avc1.4d401f"', width=1280, height=720, fps=25),
+            ]
+        },
+    }
+)

@@ -1,0 +1,139 @@
+"""The bounded queue of conversions waiting in this instance: an asyncio.Queue, fair across clients.
+
+The client with the fewest conversions running is served next; among equals they take turns. So a client alone has all
+workers, and while others wait, none keeps more than its share (goal L06).
+
+A slot is reserved before a conversion is stored, so that a full queue refuses at once and leaves nothing behind. The
+queue is a hint: what it holds is in the job store too, under this instance's lease.
+"""
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterator
+from heapq import heapify, heappop, heapreplace
+from typing import Final
+
+from ytmp3.core.job import Conversion
+
+POSITIONS_SECONDS: Final = 0.25
+"""How old the list of positions may be: 1,000 waiting cost 0.2 ms to number, too much for every status request."""
+
+
+class FairQueue(asyncio.Queue[Conversion]):
+    """First in, first out for each client; the clients take turns. `running` counts what workers have of each."""
+
+    def __init__(self, maxsize: int, running: Callable[[], Counter[str]]) -> None:
+        super().__init__(maxsize)
+        self._running = running
+
+    def _init(self, maxsize: int) -> None:  # the hook that asyncio.Queue offers to its subclasses
+        self._lines: OrderedDict[str, deque[Conversion]] = OrderedDict()
+        self._length = 0
+        self._slots = maxsize
+        self._reserved = 0
+        self._positions: dict[str, int] = {}
+        self._numbered_at = float("-inf")
+
+    def qsize(self) -> int:
+        return self._length
+
+    def empty(self) -> bool:
+        return self._length == 0
+
+    def _put(self, item: Conversion) -> None:
+        self._lines.setdefault(item.client, deque()).append(item)
+        self._length += 1
+
+    def _get(self) -> Conversion:
+        client = self._next_client()
+        line = self._lines[client]
+        item = line.popleft()
+        self._length -= 1
+        if line:
+            self._lines.move_to_end(client)
+        else:
+            del self._lines[client]
+        return item
+
+    def _next_client(self) -> str:
+        if len(self._lines) == 1:
+            return next(iter(self._lines))
+        running = self._running()
+        return min(self._lines, key=running.__getitem__)  # of equals, the first
+
+    @property
+    def free_slots(self) -> int:
+        return max(0, self._slots - self._length - self._reserved)
+
+    def reserve(self) -> bool:
+        """Set a slot aside. It is given back by `cancel_reservation`, or used by `fill_reservation`."""
+        if self.free_slots == 0:
+            return False
+        self._reserved += 1
+        return True
+
+    def cancel_reservation(self) -> None:
+        self._reserved -= 1
+
+    def fill_reservation(self, conversion: Conversion) -> None:
+        self._reserved -= 1
+        self.put_nowait(conversion)
+
+    def put_back(self, conversion: Conversion) -> None:
+        """Return what was just taken to the head of its client's line.
+
+        Raises:
+            asyncio.QueueFull: its slot has been given away, or set aside, in the meantime.
+        """
+        if self.free_slots == 0:
+            raise asyncio.QueueFull
+        self.put_nowait(conversion)
+        self._lines[conversion.client].rotate(1)
+
+    def take_all(self) -> list[Conversion]:
+        """Empty the queue."""
+        waiting = list(self.in_order())
+        self._lines.clear()
+        self._length = 0
+        return waiting
+
+    def remove(self, conversion_id: str, *, token: int | None = None) -> bool:
+        """Take out a conversion that needs no work any more (under this token, if given); its slot is free at once."""
+        for client, line in self._lines.items():
+            for item in line:
+                if item.conversion_id == conversion_id and token in {None, item.token}:
+                    line.remove(item)
+                    self._length -= 1
+                    if not line:
+                        del self._lines[client]
+                    return True
+        return False
+
+    def in_order(self) -> Iterator[Conversion]:
+        """Go through the waiting in the order in which they will be served, if nothing ends before."""
+        running = self._running()
+        lines = {client: iter(line) for client, line in self._lines.items()}
+        # By what a client would have running then, and among equals by whose turn it is.
+        turns = [(running[client], turn, client) for turn, client in enumerate(lines)]
+        heapify(turns)
+        turn = len(turns)
+        while turns:
+            count, _, client = turns[0]
+            item = next(lines[client], None)
+            if item is None:
+                heappop(turns)
+            else:
+                yield item
+                heapreplace(turns, (count + 1, turn, client))
+                turn += 1
+
+    def positions(self, now: float) -> dict[str, int]:
+        """Return the place of each waiting conversion (1 is next), up to a quarter of a second old."""
+        if now - self._numbered_at > POSITIONS_SECONDS:
+            self._positions = {item.conversion_id: place for place, item in enumerate(self.in_order(), start=1)}
+            self._numbered_at = now
+        return self._positions
+
+    def clients(self) -> Counter[str]:
+        """Count the waiting of each client."""
+        return Counter({client: len(line) for client, line in self._lines.items()})

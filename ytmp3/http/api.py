@@ -1,0 +1,246 @@
+"""The routes: parse, call one thing, render. No decisions here."""
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+import orjson
+from aiohttp import HttpVersion11, hdrs, web
+
+from ytmp3 import __version__
+from ytmp3.core.errors import (
+    FAILURES,
+    BodyTimeout,
+    BodyTooLarge,
+    InvalidField,
+    InvalidJson,
+    JobUnknown,
+    NotReady,
+    TrackGone,
+    UnsupportedMediaType,
+)
+from ytmp3.core.job import Status, Ticket, eta_seconds
+from ytmp3.engine.health import Board, Readiness
+from ytmp3.engine.intake import Intake
+from ytmp3.engine.workers import Pool
+from ytmp3.http import openapi
+from ytmp3.http import problems as problem
+from ytmp3.http.download import Sender
+from ytmp3.http.middleware import CLIENT, Gate, Handler, Keys
+from ytmp3.http.openapi import ROUTES, ExtractRequest
+from ytmp3.http.stats import Stats
+from ytmp3.http.view import Live, Renderer
+from ytmp3.metrics import Metrics
+
+MAX_BODY_BYTES: Final = 4096
+"""A link has at most 2,048 characters (goal S14)."""
+BODY_SECONDS: Final = 5.0
+UNREADY_RETRY_SECONDS: Final = 5
+
+
+_ENDED: Final = Live()
+"""Of what has ended, nobody knows more than the record."""
+_decode: Final = msgspec.json.Decoder(ExtractRequest).decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """What the routes call."""
+
+    intake: Intake
+    pool: Pool
+    board: Board
+    stats: Stats
+    metrics: Metrics
+    sender: Sender
+    keys: Keys
+
+
+class Api:
+    """The handlers."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+        self._renderer = Renderer()
+
+    def add_routes(self, router: web.UrlDispatcher, gate: Gate) -> None:
+        """Register every route; those for probes and scrapers are not limited."""
+        for route in ROUTES:
+            handler: Handler = getattr(self, route.operation)
+            outer = gate.guard(handler) if route.is_limited else handler
+            # The extension belongs to the name that is matched by us: a pattern of the router's would decode first.
+            # Anything is a job's id to the router (its own pattern has no braces), so that all answers are the same.
+            path = route.path.replace("{job_id}.mp3", "{file_name}").replace("}", ":[^/]+}")
+            router.add_route(route.method, path, outer, expect_handler=_expect)
+            if route.method == hdrs.METH_GET:
+                router.add_route(hdrs.METH_HEAD, path, outer, expect_handler=_expect)
+
+    async def extract(self, request: web.Request) -> web.Response:
+        """POST /extract."""
+        body = await _read_body(request)
+        wanted = _parse_body(body)
+        ticket = await self._rooms.intake.submit(wanted.url, wanted.quality, request[CLIENT])
+        status = HTTPStatus.OK if ticket.status is Status.COMPLETED else HTTPStatus.ACCEPTED
+        return self._job(ticket, status=status, headers={hdrs.LOCATION: f"/status/{ticket.job.job_id}"})
+
+    async def status(self, request: web.Request) -> web.Response:
+        """GET /status/ID."""
+        return self._job(await self._rooms.intake.ticket(request.match_info["job_id"], self._owner(request)))
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """DELETE /jobs/ID."""
+        return self._job(await self._rooms.intake.cancel(request.match_info["job_id"], self._owner(request)))
+
+    async def download(self, request: web.Request) -> web.StreamResponse:
+        """GET and HEAD /download/ID.mp3."""
+        name = request.match_info["file_name"]
+        if not name.endswith(".mp3"):
+            raise JobUnknown
+        ticket = await self._rooms.intake.ticket(name.removesuffix(".mp3"), self._owner(request))
+        conversion = ticket.conversion
+        match ticket.status:
+            case Status.PENDING | Status.PROCESSING:
+                raise NotReady(retry_after_seconds=self._live(ticket).eta_seconds)
+            case Status.CANCELLED:
+                raise TrackGone("cancelled", "The job was cancelled.")
+            case Status.FAILED:
+                code = conversion.error
+                raise TrackGone(code or "failed", FAILURES[code].message if code else "The job failed.")
+        is_expired = conversion.expires_at is not None and conversion.expires_at <= time.time()
+        if conversion.track is None or conversion.metadata is None or is_expired:
+            raise TrackGone("expired", "The track is no longer kept.")
+        return await self._rooms.sender.send(request, conversion.track, conversion.metadata, request[CLIENT].owner)
+
+    async def health(self, request: web.Request) -> web.Response:
+        """GET /health: readiness, from the board: nothing is asked now."""
+        readiness = self._rooms.board.readiness
+        document = {
+            "status": readiness,
+            "checks": self._rooms.board.checks,
+        }
+        if readiness is Readiness.OK:
+            return _json(document)
+        response = _json(document, status=HTTPStatus.SERVICE_UNAVAILABLE)
+        response.headers[hdrs.RETRY_AFTER] = str(UNREADY_RETRY_SECONDS)
+        return response
+
+    async def live(self, request: web.Request) -> web.Response:
+        """GET /health/live: that this is answered is the answer."""
+        return _json({"status": "ok"})
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """GET /metrics."""
+        body = self._rooms.metrics.exposition()
+        return web.Response(body=body, headers={hdrs.CONTENT_TYPE: "text/plain; version=0.0.4; charset=utf-8"})
+
+    async def stats(self, request: web.Request) -> web.Response:
+        """GET /stats."""
+        return _json(await self._rooms.stats.collect())
+
+    async def openapi(self, request: web.Request) -> web.Response:
+        """GET /openapi.json."""
+        return _json(openapi.document(__version__))
+
+    def _owner(self, request: web.Request) -> str | None:
+        """Who must own the job: nobody in particular where no keys are in use (the id is the secret)."""
+        return request[CLIENT].owner if self._rooms.keys.are_required else None
+
+    def _job(
+        self, ticket: Ticket, *, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, str] | None = None
+    ) -> web.Response:
+        return _json_response(self._renderer.render(ticket, self._live(ticket)), status=status, headers=headers)
+
+    def _live(self, ticket: Ticket) -> Live:
+        conversion, pool = ticket.conversion, self._rooms.pool
+        if ticket.status not in {Status.PENDING, Status.PROCESSING}:
+            return _ENDED
+        report = pool.report(conversion.conversion_id)
+        position = pool.position(conversion.conversion_id) if report is None else None
+        place = position or conversion.queue_position
+        return Live(
+            report=report,
+            queue_position=position,
+            eta_seconds=eta_seconds(
+                position=place,
+                seconds_per_conversion=pool.pace.seconds_per_conversion,
+                workers=pool.settings.workers,
+                progress=conversion.progress if report is None else report.progress,
+            ),
+        )
+
+
+async def _expect(request: web.Request) -> web.StreamResponse | None:
+    """Answer an expectation nobody can meet. 100-continue is met later, when the body is wanted."""
+    if request.headers[hdrs.EXPECT].lower() == "100-continue":
+        return None
+    return problem.from_status(HTTPStatus.EXPECTATION_FAILED)
+
+
+async def _read_body(request: web.Request) -> bytes:
+    """Read a small JSON body.
+
+    Raises:
+        UnsupportedMediaType, BodyTooLarge, BodyTimeout
+    """
+    if not _is_json(request.headers.getall(hdrs.CONTENT_TYPE, ())) or hdrs.CONTENT_ENCODING in request.headers:
+        raise UnsupportedMediaType
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise BodyTooLarge
+    is_awaited = request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version >= HttpVersion11
+    if is_awaited and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise BodyTooLarge
+    except TimeoutError:
+        raise BodyTimeout from None
+    except web.RequestPayloadError:
+        raise InvalidJson from None
+    return bytes(body)
+
+
+def _is_json(fields: "tuple[str, ...] | list[str]") -> bool:
+    if len(fields) != 1:
+        return False
+    media_type, *parameters = (part.strip().lower() for part in fields[0].split(";"))
+    return media_type == "application/json" and all(
+        parameter in {"", "charset=utf-8", 'charset="utf-8"'} for parameter in parameters
+    )
+
+
+def _parse_body(body: bytes) -> ExtractRequest:
+    """Decode strictly.
+
+    Raises:
+        InvalidJson, InvalidField
+    """
+    if not body.lstrip(b" \t\r\n").startswith(b"{"):
+        raise InvalidJson
+    try:
+        wanted = _decode(body)
+    except msgspec.ValidationError:
+        raise InvalidField from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise InvalidJson from None
+    # The decoder takes the last of two equal names; another parser on the way may take the first. The body is known
+    # to be a flat object of strings by now, so this second reading is cheap.
+    names = [name for name, _ in json.loads(body, object_pairs_hook=list)]
+    if len(names) != len(set(names)):
+        raise InvalidField("A field is given twice.")
+    return wanted
+
+
+def _json(document: object, *, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
+    return _json_response(orjson.dumps(document), status=status)
+
+
+def _json_response(body: bytes, *, status: HTTPStatus, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(body=body, status=status, headers=problem.headers("application/json", headers))

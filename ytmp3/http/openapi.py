@@ -1,0 +1,213 @@
+"""The contract for machines: the route table, and the OpenAPI 3.1 document made of it and of the types in use. Pure.
+
+`api` registers exactly these routes, so what is served and what is documented cannot part.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+
+from ytmp3.core.job import DEFAULT_QUALITY, JOB_ID, Quality
+from ytmp3.http.view import JobView
+
+VERSION: Final = "3.1.0"
+
+
+class ExtractRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of POST /extract."""
+
+    url: str
+    quality: Quality = DEFAULT_QUALITY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One address and method. `operation` is the name of its handler in `api`."""
+
+    operation: str
+    method: str
+    path: str
+    summary: str
+    answers: dict[int, str]
+    """Content by status: a schema's name, `problem`, `track`, `text` or `none`."""
+    fields: tuple[str, ...] = ()
+    """Optional header fields that the answer depends on."""
+    is_limited: bool = True
+    """Asks for identity and takes a token; probes and scrapers do not."""
+
+
+_LIMITED: Final = {401: "problem", 429: "problem", 500: "problem"}
+_STORE: Final = {503: "problem"}
+
+ROUTES: Final = (
+    Route(
+        operation="extract",
+        method="POST",
+        path="/extract",
+        summary="Make a job of a YouTube link.",
+        answers={200: "JobView", 202: "JobView"}
+        | dict.fromkeys((400, 408, 413, 415, 417, 422), "problem")
+        | _LIMITED
+        | _STORE,
+    ),
+    Route(
+        operation="status",
+        method="GET",
+        path="/status/{job_id}",
+        summary="Read a job.",
+        answers={200: "JobView", 404: "problem"} | _LIMITED | _STORE,
+    ),
+    Route(
+        operation="download",
+        method="GET",
+        path="/download/{job_id}.mp3",
+        summary="Fetch the MP3 of a completed job, whole or in part.",
+        fields=("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"),
+        answers={200: "track", 206: "track", 304: "none"}
+        | dict.fromkeys((404, 409, 410, 412, 416), "problem")
+        | _LIMITED
+        | _STORE,
+    ),
+    Route(
+        operation="cancel",
+        method="DELETE",
+        path="/jobs/{job_id}",
+        summary="Cancel a job; the work stops when no other job rides on it.",
+        answers={200: "JobView", 404: "problem"} | _LIMITED | _STORE,
+    ),
+    Route(
+        operation="health",
+        method="GET",
+        path="/health",
+        summary="Readiness, with each check.",
+        answers={200: "json", 503: "json"},
+        is_limited=False,
+    ),
+    Route(
+        operation="live",
+        method="GET",
+        path="/health/live",
+        summary="Whether the process works at all.",
+        answers={200: "json"},
+        is_limited=False,
+    ),
+    Route(
+        operation="metrics",
+        method="GET",
+        path="/metrics",
+        summary="Metrics for Prometheus.",
+        answers={200: "text"},
+        is_limited=False,
+    ),
+    Route(
+        operation="stats",
+        method="GET",
+        path="/stats",
+        summary="The instance's state in numbers.",
+        answers={200: "json"} | _LIMITED,
+    ),
+    Route(
+        operation="openapi",
+        method="GET",
+        path="/openapi.json",
+        summary="This document.",
+        answers={200: "json"} | _LIMITED,
+    ),
+)
+
+_PROBLEM_SCHEMA: Final = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string", "pattern": "^[a-z_]+$"},
+    },
+    "additionalProperties": False,
+}
+_JOB_ID: Final = {
+    "name": "job_id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": f"^{JOB_ID.pattern}$"},
+}
+
+
+def document(version: str) -> dict[str, Any]:
+    """Return the OpenAPI document of this version of the service."""
+    (_, _), components = msgspec.json.schema_components(
+        [ExtractRequest, JobView], ref_template="#/components/schemas/{name}"
+    )
+    return {
+        "openapi": VERSION,
+        "info": {
+            "title": "ytmp3",
+            "version": version,
+            "description": "A YouTube link becomes a verified MP3. You need the right to convert what you convert.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "security": [{}, {"apiKey": []}, {"bearer": []}],
+        "paths": _paths(ROUTES),
+        "components": {
+            "schemas": components | {"Problem": _PROBLEM_SCHEMA},
+            "securitySchemes": {
+                "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+                "bearer": {"type": "http", "scheme": "bearer"},
+            },
+        },
+    }
+
+
+def _paths(routes: Iterable[Route]) -> dict[str, Any]:
+    paths: dict[str, Any] = {}
+    for route in routes:
+        methods = [route.method.lower()] + (["head"] if route.method == "GET" else [])
+        for method in methods:
+            paths.setdefault(route.path, {})[method] = _operation(route, method)
+    return paths
+
+
+def _operation(route: Route, method: str) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": route.operation + ("_head" if method == "head" else ""),
+        "summary": route.summary,
+        "responses": {str(status): _answer(status, content, method) for status, content in route.answers.items()},
+    }
+    parameters = [_JOB_ID] if "{job_id}" in route.path else []
+    parameters += [{"name": name, "in": "header", "schema": {"type": "string"}} for name in route.fields]
+    if parameters:
+        operation["parameters"] = parameters
+    if route.method == "POST":
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ExtractRequest"}}},
+        }
+    return operation
+
+
+def _answer(status: int, content: str, method: str) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+    media: dict[str, Any] | None
+    match content:
+        case "problem":
+            media = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        case "json":
+            media = {"application/json": {"schema": {"type": "object"}}}
+        case "text":
+            media = {"text/plain": {"schema": {"type": "string"}}}
+        case "track":
+            media = {"audio/mpeg": {"schema": {"type": "string", "format": "binary"}}}
+        case "none":
+            media = None
+        case schema:
+            media = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    if media is not None and method != "head":
+        answer["content"] = media
+    if status in {429, 503} and content == "problem":
+        answer["headers"] = {"Retry-After": {"schema": {"type": "integer", "minimum": 1}, "required": True}}
+    return answer

@@ -1,0 +1,194 @@
+"""What clients read: a job as JSON, and the names of a download. Pure.
+
+Fields that do not apply yet are null, never absent; times are RFC 3339 in UTC. The classes have no slots and are not
+frozen: they live for one answer, and orjson writes plain ones twice as fast.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import quote
+
+import orjson
+
+from ytmp3.converter import Report
+from ytmp3.core.errors import FAILURES, FailureCode
+from ytmp3.core.job import Quality, Stage, State, Status, Ticket
+
+MAX_NAME_BYTES: Final = 150
+"""Of a download's file name, extension included: file systems stop at 255, some tools earlier (goal S16)."""
+_MAX_STEM_BYTES: Final = MAX_NAME_BYTES - len(".mp3")
+
+RENDERED_JOBS: Final = 2000
+"""Kept as they were last written: about 4 MB, with the tickets."""
+
+_UNSAFE_IN_NAMES: Final = re.compile(r'["\\/:*?<>|%;\x00-\x1f\x7f-\x9f]')
+
+
+@dataclass(kw_only=True)
+class MetadataView:
+    title: str
+    uploader: str | None
+    duration_seconds: float | None
+    thumbnail_url: str | None
+
+
+@dataclass(kw_only=True)
+class ErrorView:
+    code: FailureCode
+    message: str
+    retryable: bool
+
+
+@dataclass(kw_only=True)
+class FileView:
+    size_bytes: int
+    duration_seconds: float
+    sha256: str
+
+
+@dataclass(kw_only=True)
+class JobView:
+    """The job's JSON: DESIGN's contract, field for field."""
+
+    job_id: str
+    status: Status
+    stage: Stage
+    progress: float
+    queue_position: int | None
+    eta_seconds: int | None
+    deduplicated: bool
+    url: str
+    video_id: str
+    quality: Quality
+    metadata: MetadataView | None
+    attempt: int
+    error: ErrorView | None
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    expires_at: datetime | None
+    file: FileView | None
+    status_url: str
+    download_url: str | None
+
+
+@dataclass(kw_only=True)
+class Live:
+    """What only this instance knows of a conversion: fresher than the record."""
+
+    report: Report | None = None
+    queue_position: int | None = None
+    eta_seconds: int | None = None
+
+
+def job_view(ticket: Ticket, live: Live) -> JobView:
+    """Return the job as its owner sees it."""
+    job, conversion, status = ticket.job, ticket.conversion, ticket.status
+    report = live.report if status is Status.PROCESSING else None
+    metadata = conversion.metadata or (report.metadata if report else None)
+    track = conversion.track if status is Status.COMPLETED else None
+    is_open = status in {Status.PENDING, Status.PROCESSING}
+    return JobView(
+        job_id=job.job_id,
+        status=status,
+        stage=report.stage if report else conversion.stage,
+        progress=round(report.progress if report else conversion.progress, 4),
+        queue_position=(live.queue_position or conversion.queue_position) if status is Status.PENDING else None,
+        eta_seconds=live.eta_seconds if is_open else None,
+        deduplicated=job.deduplicated,
+        url=ticket.url,
+        video_id=conversion.video_id,
+        quality=conversion.quality,
+        metadata=None
+        if metadata is None
+        else MetadataView(
+            title=metadata.title,
+            uploader=metadata.uploader,
+            duration_seconds=metadata.duration_seconds,
+            thumbnail_url=metadata.thumbnail_url,
+        ),
+        attempt=_attempt(ticket),
+        error=_error(ticket),
+        created_at=_moment(job.created_at),
+        started_at=None if conversion.started_at is None else _moment(conversion.started_at),
+        completed_at=_optional_moment(conversion.completed_at if job.cancelled_at is None else job.cancelled_at),
+        expires_at=_optional_moment(conversion.expires_at),
+        file=None
+        if track is None
+        else FileView(size_bytes=track.size_bytes, duration_seconds=track.duration_seconds, sha256=track.sha256),
+        status_url=f"/status/{job.job_id}",
+        download_url=f"/download/{job.job_id}.mp3" if track is not None else None,
+    )
+
+
+class Renderer:
+    """Writes jobs as JSON, and keeps what it wrote: a client polls more often than a job changes.
+
+    Making the view and its text anew took a third of the CPU of a status request.
+    """
+
+    def __init__(self, *, remembered: int = RENDERED_JOBS) -> None:
+        self._remembered = remembered
+        self._rendered: dict[str, tuple[Ticket, Live, bytes]] = {}
+
+    def render(self, ticket: Ticket, live: Live) -> bytes:
+        """Return the job's JSON."""
+        job_id = ticket.job.job_id
+        last = self._rendered.get(job_id)
+        if last is not None and last[0] == ticket and last[1] == live:
+            return last[2]
+        # A copy: orjson's own keeps the 8 KiB it was written into, ten times what is in it (3.13).
+        body = bytes(memoryview(orjson.dumps(job_view(ticket, live), option=orjson.OPT_UTC_Z)))
+        if last is None and len(self._rendered) >= self._remembered:
+            del self._rendered[next(iter(self._rendered))]
+        self._rendered[job_id] = (ticket, live, body)
+        return body
+
+
+def _attempt(ticket: Ticket) -> int:
+    """The number of the attempt under way, or of the last one; 0 before the first."""
+    conversion = ticket.conversion
+    match conversion.state:
+        case State.RUNNING:
+            return conversion.attempts + conversion.crashes + 1
+        case State.DONE:
+            return conversion.attempts + conversion.crashes + 1
+        case _:
+            return conversion.attempts + conversion.crashes
+
+
+def _error(ticket: Ticket) -> ErrorView | None:
+    """The error of a failed job; of one that waits for its next attempt, the last attempt's."""
+    code = ticket.conversion.error
+    if code is None or ticket.status not in {Status.PENDING, Status.FAILED}:
+        return None
+    failure = FAILURES[code]
+    return ErrorView(code=code, message=failure.message, retryable=failure.retryable)
+
+
+def _optional_moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else _moment(seconds)
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(round(seconds, 3), UTC)
+
+
+def content_disposition(title: str) -> str:
+    """Return a header for a download named after the title: ASCII fallback (RFC 6266) and UTF-8 (RFC 8187)."""
+    name = _file_name(title)
+    fallback = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    # Taking characters apart can make them longer, so this is cut too.
+    fallback = re.sub(r"[^A-Za-z0-9 ._()&+,=@~!-]", "", fallback)[:_MAX_STEM_BYTES].strip(" .") or "track"
+    return f"attachment; filename=\"{fallback}.mp3\"; filename*=UTF-8''{quote(name, safe='')}.mp3"
+
+
+def _file_name(title: str) -> str:
+    # "C": control, format (bidi and zero-width too), surrogate, private and unassigned characters.
+    visible = "".join(c for c in unicodedata.normalize("NFC", title) if unicodedata.category(c)[0] != "C" or c == "\t")
+    name = re.sub(r"\s+", " ", _UNSAFE_IN_NAMES.sub(" ", visible)).strip(" .")
+    name = name.encode()[:_MAX_STEM_BYTES].decode(errors="ignore").strip(" .")
+    return name or "track"

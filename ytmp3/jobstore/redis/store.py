@@ -1,0 +1,278 @@
+"""The shared job store: one Redis (7.0 or newer, or Valkey), any number of instances.
+
+Every change is one Lua script (`lua/`), so it is atomic and costs one round trip; the server's TIME is everybody's
+clock. Records are spread over 256 shards by the first two digits of their ids, and all keys of a script carry its shard
+as hash tag, so that Redis Cluster would need no other layout. Redis holds records and nothing else: no queue of work.
+
+Settings of the server that matter: `maxmemory-policy noeviction` and AOF. Any `allkeys-*` policy deletes jobs silently
+and is refused. A `volatile-*` policy is allowed: live records carry no TTL, so it can only take ended ones, before
+their time (those jobs become unknown, and their files are swept as strangers).
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+from redis.exceptions import NoScriptError, ResponseError
+
+from ytmp3.core.errors import FailureCode, LeaseLost, StoreFull, StoreUnusable
+from ytmp3.core.job import Conversion, Lease, Metadata, Ticket, Track
+from ytmp3.jobstore import JOBS_AT_ONCE, Beat, Counts, Policy, Submission, Submitted
+from ytmp3.jobstore.records import conversion_id_of, counts_of, outcome_of
+from ytmp3.jobstore.redis.link import HANDLER_SECONDS, Argument, Lane, RedisLink, RedisSettings, Reply, pack
+from ytmp3.jobstore.redis.records import SHARDS, STATES, conversion_at, conversion_of, readable, root_of, ticket_of
+from ytmp3.jobstore.redis.scripts import Call, Scripts
+
+__all__ = ["RedisJobStore", "RedisSettings"]
+
+FILES_AT_ONCE: Final = 500
+"""Files looked up in one round trip."""
+_EVICTS_LIVE_RECORDS: Final = "allkeys-"
+
+
+class RedisJobStore:
+    """`JobStore` on a Redis, for the instance named `instance`. `clock` (seconds since 1970) and `handler_seconds`
+    (the patience of a call that an HTTP request waits for) are for tests.
+
+    Every method works as soon as Redis does: `open` checks, and connects early, but nothing depends on its success.
+    """
+
+    def __init__(
+        self,
+        settings: RedisSettings,
+        policy: Policy,
+        instance: str,
+        *,
+        clock: Callable[[], float] | None = None,
+        handler_seconds: float = HANDLER_SECONDS,
+    ) -> None:
+        """Raise StoreUnusable if the address is none; nothing is connected yet."""
+        self._policy = policy
+        self._instance = instance
+        self._clock = clock
+        self._link = RedisLink(settings, handler_seconds=handler_seconds)
+        self._scripts = Scripts(self._link)
+        # The same bytes at each poll. The lowest score of each shard comes back, and the time to compare it with.
+        roots = [root_of(shard) for shard in SHARDS]
+        self._earliest_due = pack([("TIME",), *(("ZRANGE", f"{root}:live", 0, 0, "WITHSCORES") for root in roots)])
+        self._earliest_expiry = pack([("TIME",), *(("ZRANGE", f"{root}:ended", 0, 0, "WITHSCORES") for root in roots)])
+        self._tallies = pack([("HMGET", root, *STATES) for root in roots])
+
+    async def open(self) -> None:
+        await self._check(self._link.workers)
+        await self._scripts.load(self._link.workers)
+
+    async def close(self) -> None:
+        await self._link.close()
+
+    async def ping(self) -> None:
+        await self._check(self._link.handlers)
+
+    async def submit(self, submission: Submission, *, may_create: bool) -> Submitted | None:
+        reply = await self._handle(
+            "submit",
+            submission.job_id,
+            repr(self._policy.lease_seconds),
+            repr(self._policy.retention_seconds),
+            self._instance,
+            int(may_create),
+            submission.job_id,
+            submission.conversion_id,
+            submission.key,
+            submission.video_id,
+            submission.quality,
+            submission.client,
+        )
+        ticket = ticket_of(reply)
+        return None if ticket is None else Submitted(ticket=ticket, outcome=outcome_of(ticket))
+
+    async def get(self, job_id: str) -> Ticket | None:
+        return ticket_of(await self._handle("get", job_id, job_id))
+
+    async def claim(self, lease: Lease) -> Conversion:
+        seconds = repr(self._policy.lease_seconds)
+        reply = await self._work("claim", lease.conversion_id, seconds, self._instance, *_pair(lease))
+        if reply is None:
+            raise LeaseLost
+        return conversion_of(reply)
+
+    async def renew(self, beats: Sequence[Beat]) -> frozenset[str]:
+        seconds = repr(self._policy.lease_seconds)
+        by_shard: dict[str, list[Argument]] = defaultdict(lambda: [seconds])
+        for beat in beats:
+            by_shard[root_of(beat.lease.conversion_id)] += _news(beat)
+        replies = await self._work_on_shards("renew", by_shard)
+        with readable():
+            return frozenset(conversion_id.decode() for lost in replies for conversion_id in lost)
+
+    async def finish(self, lease: Lease, track: Track, metadata: Metadata) -> Conversion:
+        reply = await self._work(
+            "finish",
+            lease.conversion_id,
+            repr(self._policy.retention_seconds),
+            *_pair(lease),
+            track.file_name,
+            msgspec.json.encode(track),
+            msgspec.json.encode(metadata),
+        )
+        if reply is None:
+            raise LeaseLost
+        return conversion_of(reply)
+
+    async def fail(self, lease: Lease, code: FailureCode) -> None:
+        retention = repr(self._policy.retention_seconds)
+        if not await self._work("fail", lease.conversion_id, retention, *_pair(lease), code):
+            raise LeaseLost
+
+    async def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float) -> None:
+        if not await self._work("retry", lease.conversion_id, repr(delay_seconds), *_pair(lease), code):
+            raise LeaseLost
+
+    async def release(self, leases: Sequence[Lease]) -> None:
+        by_shard: dict[str, list[Argument]] = defaultdict(list)
+        for lease in leases:
+            by_shard[root_of(lease.conversion_id)] += _pair(lease)
+        await self._work_on_shards("release", by_shard)
+
+    async def cancel(self, job_id: str) -> Ticket | None:
+        return ticket_of(await self._handle("cancel", job_id, repr(self._policy.retention_seconds), job_id))
+
+    async def adopt(self, limit: int) -> list[Conversion]:
+        """See the Protocol. One round trip when nothing is due, three when something is."""
+        now, roots = await self._reached(self._earliest_due)
+        by_shard = await self._due(now, roots, limit)
+        terms: tuple[Argument, ...] = (
+            repr(self._policy.lease_seconds),
+            repr(self._policy.retention_seconds),
+            self._instance,
+            self._policy.crash_limit,
+        )
+        replies = await self._work_on_shards("adopt", {root: (*terms, *due) for root, due in by_shard.items()})
+        with readable():
+            adopted = [conversion_of(reply) for shard in replies for reply in shard]
+        return sorted(adopted, key=lambda conversion: conversion.created_at)
+
+    async def forget(self, conversion_id: str) -> None:
+        await self._work("forget", conversion_id, conversion_id)
+
+    async def expire(self, limit: int) -> list[str | None]:
+        """See the Protocol. One round trip when nothing has expired, two and more when something has."""
+        _, roots = await self._reached(self._earliest_expiry)
+        left = {root: max(1, limit // len(roots)) for root in roots[:limit]}
+        removed: list[str | None] = []
+        while left:
+            room = max(1, JOBS_AT_ONCE // len(left))
+            shares = {root: (conversions, room) for root, conversions in left.items()}
+            replies = await self._work_on_shards("expire", shares)
+            with readable():
+                for root, (has_more, file_names) in zip(shares, replies, strict=True):
+                    removed += [None if file_name is None else file_name.decode() for file_name in file_names]
+                    left[root] -= len(file_names)
+                    if not has_more:
+                        del left[root]
+        return removed
+
+    async def known_files(self, file_names: Sequence[str]) -> frozenset[str]:
+        known: set[str] = set()
+        for start in range(0, len(file_names), FILES_AT_ONCE):
+            batch = [(name, conversion_id_of(name)) for name in file_names[start : start + FILES_AT_ONCE]]
+            asked = [(name, conversion_id) for name, conversion_id in batch if conversion_id is not None]
+            replies = await self._read([("HGET", conversion_at(some_id), "file") for _, some_id in asked])
+            known.update(name for (name, _), reply in zip(asked, replies, strict=True) if reply == name.encode())
+        return frozenset(known)
+
+    async def counts(self) -> Counts:
+        """See the Protocol. Exact when nothing changes meanwhile: the shards are not read at one instant."""
+        replies = await self._link.exchange(self._tallies, len(SHARDS), self._link.handlers)
+        columns = zip(STATES, zip(*self._sound(replies), strict=True), strict=True)
+        return counts_of({state: sum(int(tally or 0) for tally in column) for state, column in columns})
+
+    async def _handle(self, script: str, some_id: str, *arguments: Argument) -> Reply:
+        """Run a script for an HTTP request that waits."""
+        call = self._call(script, root_of(some_id), arguments)
+        return await self._scripts.run(call, self._link.handlers)
+
+    async def _work(self, script: str, some_id: str, *arguments: Argument) -> Reply:
+        call = self._call(script, root_of(some_id), arguments)
+        return await self._scripts.run(call, self._link.workers)
+
+    async def _work_on_shards(self, script: str, by_shard: Mapping[str, Sequence[Argument]]) -> list[Reply]:
+        if not by_shard:
+            return []
+        calls = [self._call(script, root, arguments) for root, arguments in by_shard.items()]
+        return await self._scripts.run_all(calls, self._link.workers)
+
+    def _call(self, script: str, root: str, arguments: Iterable[Argument]) -> Call:
+        time_of_tests = "" if self._clock is None else repr(self._clock())
+        return Call(script=script, root=root, arguments=(time_of_tests, *arguments))
+
+    async def _reached(self, poll: bytes) -> tuple[float, list[str]]:
+        """Return the time, and the shards whose lowest score it has reached, lowest first."""
+        replies = await self._link.exchange(poll, len(SHARDS) + 1, self._link.workers)
+        (seconds, microseconds), *lowest = self._sound(replies)
+        now = self._clock() if self._clock is not None else int(seconds) + int(microseconds) / 1_000_000
+        scores = ((float(pair[1]), root_of(shard)) for shard, pair in zip(SHARDS, lowest, strict=True) if pair)
+        return now, [root for score, root in sorted(scores) if score <= now]
+
+    async def _due(self, now: float, roots: Sequence[str], limit: int) -> Mapping[str, Sequence[Argument]]:
+        """Return up to `limit` conversions of these shards, the longest due, by shard."""
+        if not roots:
+            return {}
+        queries = [("ZRANGE", f"{root}:live", 0, max(0, limit - 1), "WITHSCORES") for root in roots]
+        due = []
+        for root, reply in zip(roots, await self._read(queries), strict=True):
+            members = iter(reply)
+            due += [(float(score), member, root) for member, score in zip(members, members, strict=True)]
+        by_shard: dict[str, list[Argument]] = defaultdict(list)
+        for score, member, root in sorted(due)[:limit]:
+            if score <= now:
+                by_shard[root].append(member)
+        return by_shard
+
+    async def _read(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
+        replies = await self._link.exchange(pack(commands), len(commands), self._link.workers)
+        return self._sound(replies)
+
+    def _sound(self, replies: list[Reply]) -> list[Reply]:
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise self._link.translated(reply) from None
+        return replies
+
+    async def _check(self, lane: Lane) -> None:
+        """Ask, in one round trip, whether new work can be stored and would be kept.
+
+        DEL is a write that even a full server grants: a replica, a loading server and one whose disk is full refuse it.
+        A user's permissions may lack scripts alone.
+        """
+        root = root_of(SHARDS[0])
+        script = self._scripts.packed(Call(script="get", root=root, arguments=("", "")))
+        probe = pack([("DEL", f"{root}:probe"), ("INFO", "memory")]) + script
+        deletion, memory, answer = await self._link.exchange(probe, 3, lane)
+        self._sound([deletion, None if isinstance(answer, NoScriptError) else answer])
+        if isinstance(memory, ResponseError):
+            # Some providers forbid INFO and CONFIG; then the policy is theirs to know.
+            return
+        facts = dict(line.split(":", 1) for line in memory.decode().splitlines() if ":" in line)
+        policy = facts.get("maxmemory_policy", "")
+        if policy.startswith(_EVICTS_LIVE_RECORDS):
+            raise StoreUnusable(f"{self._link.name}: maxmemory-policy {policy} deletes jobs: set it to noeviction")
+        limit = int(facts.get("maxmemory", 0))
+        counted = int(facts.get("used_memory", 0)) - int(facts.get("mem_not_counted_for_evict", 0))
+        if limit and counted >= limit:
+            raise StoreFull(f"{self._link.name}: out of memory (maxmemory)")
+
+
+def _pair(lease: Lease) -> tuple[Argument, Argument]:
+    return lease.conversion_id, lease.token
+
+
+def _news(beat: Beat) -> Iterable[Argument]:
+    return (
+        *_pair(beat.lease),
+        beat.stage or "",
+        "" if beat.progress is None else repr(beat.progress),
+        "" if beat.queue_position is None else beat.queue_position,
+        b"" if beat.metadata is None else msgspec.json.encode(beat.metadata),
+    )
