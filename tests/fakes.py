@@ -11,9 +11,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
-from ytmp3.converter import Converted, Report, ToolCheck
+from ytmp3.converter import Converted, ToolCheck
 from ytmp3.core.errors import ConversionError, FailureCode, StoreDown, StoreError
-from ytmp3.core.job import Conversion, Lease, Metadata, Quality, Stage, Ticket, Track
+from ytmp3.core.job import Conversion, Lease, Metadata, Report, Stage, Ticket, Track
+from ytmp3.core.recipe import Quality
 from ytmp3.jobstore import Beat, Counts, JobStore, Submission, Submitted
 
 T = TypeVar("T")

@@ -1,20 +1,14 @@
 """The composition root: build in order, serve, drain, take down in reverse. The only room that knows every adapter."""
 
-import asyncio
-import contextlib
 import logging
 import platform
 import random
-import resource
 import secrets
-import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from aiohttp import web
 from prometheus_client import ProcessCollector
@@ -22,36 +16,29 @@ from prometheus_client import ProcessCollector
 from ytmp3 import __version__
 from ytmp3.config import Config
 from ytmp3.converter import Converter
-from ytmp3.converter import Limits as ConversionLimits
 from ytmp3.converter.pipeline import Pipeline
-from ytmp3.converter.tools import ToolSettings
-from ytmp3.core.errors import StoreDown, StoreUnusable, Ytmp3Error
-from ytmp3.core.job import CRASH_LIMIT
+from ytmp3.converter.settings import Limits as ConversionLimits
+from ytmp3.converter.settings import ToolSettings
+from ytmp3.core.client import ApiKey
+from ytmp3.core.errors import StoreDown, StoreUnusable
+from ytmp3.core.states import CRASH_LIMIT
 from ytmp3.engine.health import Board, Readiness
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.janitor import Janitor
 from ytmp3.engine.workers import Pool, PoolSettings
+from ytmp3.http.admission import Gate, Limits
 from ytmp3.http.api import Api, Rooms
-from ytmp3.http.connections import Runner
 from ytmp3.http.download import Sender
-from ytmp3.http.identity import ApiKey, parse_keys
-from ytmp3.http.middleware import Frame, Gate, Keys, Limits
+from ytmp3.http.keys import Keys, parse_keys
+from ytmp3.http.middleware import Frame
 from ytmp3.http.stats import Stats, resident_bytes
-from ytmp3.jobstore import JobStore, Policy
+from ytmp3.jobstore import JobStore
+from ytmp3.jobstore.settings import Policy
 from ytmp3.jobstore.sqlite import SqliteJobStore
 from ytmp3.metrics import Metrics
 from ytmp3.storage.local import LocalStorage
 
 log = logging.getLogger(__name__)
-
-BACKLOG: Final = 1024
-SWITCH_SECONDS: Final = 0.0005
-"""How long a thread (verifying an MP3, writing a record) may keep the interpreter from the event loop: Python's own
-5 ms are five requests' time, and paid again at each system call of the loop."""
-LINGER_SECONDS: Final = 1.0
-"""Not ready, and still answering: a balancer must have looked once before the socket closes."""
-SHUTDOWN_SECONDS: Final = 3.0
-"""For the requests still open when the socket has closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,17 +52,6 @@ class Service:
     sender: Sender
     keys: Keys
     store: JobStore
-
-    async def drain(self, haste: asyncio.Event) -> None:
-        """Refuse new work, let the running end within DRAIN_SECONDS or until `haste`, give back the rest."""
-        if self.board.is_draining:
-            return
-        self.board.is_draining = True
-        log.info("draining", extra={"running": self.pool.active, "waiting": self.pool.queue.qsize()})
-        deadline = time.monotonic() + self.config.drain_seconds
-        await asyncio.gather(asyncio.sleep(LINGER_SECONDS), self.pool.drain(self.config.drain_seconds, haste))
-        while self.sender.active and not haste.is_set() and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
 
 
 MakeConverter = Callable[[ToolSettings, ConversionLimits], Converter]
@@ -159,41 +135,6 @@ async def running(config: Config, make_converter: MakeConverter = Pipeline) -> A
         )
 
 
-async def serve(config: Config, announce: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; a second signal hastens the drain. `announce` hears the address once bound.
-
-    Raises:
-        what `running` raises, and OSError if the address cannot be bound.
-    """
-    _raise_descriptor_limit()
-    sys.setswitchinterval(SWITCH_SECONDS)
-    async with running(config) as service:
-        runner = Runner(service.app, shutdown_seconds=SHUTDOWN_SECONDS)
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, config.host, config.port, backlog=BACKLOG)
-            await site.start()
-            host, port = runner.addresses[0][:2]
-            announce(f"http://{host}:{port}")
-            await _until_stopped(service)
-        finally:
-            await runner.cleanup()
-
-
-async def _until_stopped(service: Service) -> None:
-    loop = asyncio.get_running_loop()
-    stopped, hastened = asyncio.Event(), asyncio.Event()
-
-    def stop() -> None:
-        (hastened if stopped.is_set() else stopped).set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    loop.add_signal_handler(signal.SIGHUP, lambda: _reload_keys(service))
-    await stopped.wait()
-    await service.drain(hastened)
-
-
 def read_keys(path: Path | None) -> tuple[ApiKey, ...] | None:
     """Read the keys file.
 
@@ -201,18 +142,6 @@ def read_keys(path: Path | None) -> tuple[ApiKey, ...] | None:
         KeyFileError, OSError
     """
     return None if path is None else parse_keys(path.read_text(encoding="utf-8"))
-
-
-def _reload_keys(service: Service) -> None:
-    """SIGHUP: take the keys file anew; a broken one changes nothing."""
-    try:
-        keys = read_keys(service.config.api_keys_file)
-    except (Ytmp3Error, OSError, UnicodeDecodeError) as error:
-        log.error("keys not reloaded", extra={"error": str(error)})
-        return
-    if keys is not None:
-        service.keys.replace(keys)
-        log.info("keys reloaded", extra={"keys": len(keys)})
 
 
 async def _open_store(config: Config, instance: str) -> JobStore:
@@ -312,10 +241,3 @@ def _register_gauges(metrics: Metrics, pool: Pool, board: Board) -> None:
 
 def _versions() -> dict[str, str]:
     return {"ytmp3": __version__, "python": platform.python_version()}
-
-
-def _raise_descriptor_limit() -> None:
-    """A connection is a descriptor: the usual soft limit of 1,024 is for programs that use select()."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65_536) if hard > 0 else 65_536, hard))

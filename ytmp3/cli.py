@@ -14,7 +14,7 @@ from typing import NoReturn
 from ytmp3 import __version__, logs
 from ytmp3.config import Config, ConfigError, load
 from ytmp3.core.errors import Ytmp3Error
-from ytmp3.http.identity import KEY_BYTES, KEY_NAME, key_line, new_secret
+from ytmp3.http.keys import KEY_BYTES, KEY_NAME, key_line, new_secret
 
 HEALTH_SECONDS = 3.0
 
@@ -53,7 +53,7 @@ def _serve() -> Exit:
         return Exit.BAD_CONFIGURATION
     logs.set_up(style=config.log_format, level=config.log_level)
     # Imported here: `key` and `health` should not wait for it.
-    from ytmp3.app import serve  # noqa: PLC0415
+    from ytmp3.serve import serve  # noqa: PLC0415
 
     try:
         asyncio.run(serve(config, announce=lambda address: print(f"ytmp3 {__version__} on {address}", flush=True)))

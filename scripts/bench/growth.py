@@ -13,8 +13,10 @@ from scripts.bench.stand import Bench, Row, asking, held_service, own_cpu_second
 from tests.fake_youtube import Kind
 from tests.process.served import Served, egress, served
 from ytmp3.core.errors import FailureCode
-from ytmp3.core.job import Conversion, Quality, conversion_key, new_id
-from ytmp3.jobstore import Policy, Submission
+from ytmp3.core.job import Conversion, new_id
+from ytmp3.core.recipe import Quality, conversion_key
+from ytmp3.jobstore import Submission
+from ytmp3.jobstore.settings import Policy
 from ytmp3.jobstore.sqlite import SqliteJobStore
 
 

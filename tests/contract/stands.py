@@ -9,9 +9,11 @@ from typing import Final, Protocol, cast
 
 import redis
 
-from ytmp3.core.job import Conversion, Lease, Metadata, Quality, Track, conversion_key, new_id, track_file_name
-from ytmp3.jobstore import JobStore, Outcome, Policy, Submission, Submitted
+from ytmp3.core.job import Conversion, Lease, Metadata, Track, new_id, track_file_name
+from ytmp3.core.recipe import Quality, conversion_key
+from ytmp3.jobstore import JobStore, Outcome, Submission, Submitted
 from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
+from ytmp3.jobstore.settings import Policy
 from ytmp3.jobstore.sqlite import SqliteJobStore
 
 POLICY: Final = Policy(lease_seconds=30.0, retention_seconds=3600.0, crash_limit=3)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from ytmp3.converter.classify import code_of_ffmpeg_message, code_of_youtube_message
+from ytmp3.converter.audio.messages import code_of_ffmpeg_message
+from ytmp3.converter.youtube.messages import code_of_youtube_message
 from ytmp3.core.errors import FailureCode as F
 
 LOGIN = "Use --cookies-from-browser or --cookies for the authentication. See  https://github.com/..."

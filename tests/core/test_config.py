@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ytmp3.config import VARIABLES, Config, ConfigError, load
+from ytmp3.config import Config, ConfigError, load
+from ytmp3.variables import VARIABLES
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ytmp3.converter.audio.ffmpeg import demuxer_of, encoded_seconds, is_streamable
 from ytmp3.converter.sandbox.pipes import TAIL_BYTES, Lines, Tail
-from ytmp3.converter.sandbox.protocol import decode_news
+from ytmp3.converter.youtube.news import decode_news
 
 
 @given(st.lists(st.binary(max_size=20).filter(lambda line: b"\n" not in line)), st.lists(st.integers(1, 30)))

@@ -4,6 +4,7 @@ import pytest
 
 from ytmp3.core import errors
 from ytmp3.core.errors import FAILURES, ConversionError, FailureCode, NoProcess, RequestError, StoreError, Ytmp3Error
+from ytmp3.http import errors as http_errors
 
 STATUS_OF_CODE = {
     "invalid_json": 400,
@@ -79,16 +80,16 @@ def test_a_request_error_carries_its_text_and_when_to_come_back() -> None:
     plain = errors.QueueFull()
     assert plain.public_detail == errors.QueueFull.detail
     assert plain.retry_after_seconds is None
-    told = errors.InvalidField("A field is given twice.", retry_after_seconds=7)
+    told = http_errors.InvalidField("A field is given twice.", retry_after_seconds=7)
     assert (told.public_detail, told.retry_after_seconds, str(told)) == (
         "A field is given twice.", 7, "A field is given twice.",
     )  # fmt: skip
 
 
 def test_some_request_errors_carry_more() -> None:
-    assert errors.MethodNotAllowed(frozenset({"GET"})).allowed == {"GET"}
-    assert errors.RangeNotSatisfiable(10).size_bytes == 10
-    gone = errors.TrackGone("expired", "The track is no longer kept.")
+    assert http_errors.MethodNotAllowed(frozenset({"GET"})).allowed == {"GET"}
+    assert http_errors.RangeNotSatisfiable(10).size_bytes == 10
+    gone = http_errors.TrackGone("expired", "The track is no longer kept.")
     assert (gone.reason_code, gone.public_detail) == ("expired", "The track is no longer kept.")
 
 

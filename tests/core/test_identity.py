@@ -9,22 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.factor import FUZZ_FACTOR
-from ytmp3.http.identity import (
-    KEY_BYTES,
-    KEY_PREFIX,
-    MAX_HOPS,
-    ApiKey,
-    Client,
-    KeyFileError,
-    client_address,
-    digest_of,
-    find_key,
-    is_trusted,
-    key_line,
-    new_secret,
-    parse_keys,
-    presented_secret,
-)
+from ytmp3.core.client import ApiKey, Client
+from ytmp3.http.identity import MAX_HOPS, client_address, is_trusted, presented_secret
+from ytmp3.http.keys import KEY_BYTES, KEY_PREFIX, KeyFileError, digest_of, find_key, key_line, new_secret, parse_keys
 
 PROXIES = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"), ipaddress.ip_network("127.0.0.1"))
 SECRET = new_secret(bytes(range(KEY_BYTES)))

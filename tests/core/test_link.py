@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tests.factor import FUZZ_FACTOR
 from ytmp3.core.errors import NotAVideo, RequestError, UnsupportedUrl
-from ytmp3.core.job import Quality, conversion_key
 from ytmp3.core.link import MAX_LINK_CHARACTERS, canonical_link, parse_video_id
+from ytmp3.core.recipe import Quality, conversion_key
 
 ID = "dQw4w9WgXcQ"
 WATCH = f"https://www.youtube.com/watch?v={ID}"

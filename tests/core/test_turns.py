@@ -6,7 +6,7 @@ from math import ceil
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ytmp3.core.buckets import LONGEST_TURN_SECONDS, RETURNING_SHARE, Turns
+from ytmp3.core.turns import LONGEST_TURN_SECONDS, RETURNING_SHARE, Turns
 
 RATE = 100.0
 

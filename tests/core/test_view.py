@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.core.values import METADATA, NOW, TRACK, conversion, ticket
-from ytmp3.converter import Report
-from ytmp3.core import job
+from ytmp3.core import states
 from ytmp3.core.errors import FailureCode
-from ytmp3.core.job import Conversion, Stage, State, Ticket
-from ytmp3.http.view import MAX_NAME_BYTES, JobView, Live, Renderer, content_disposition, job_view
+from ytmp3.core.job import Conversion, Report, Stage, State, Ticket
+from ytmp3.http.download import MAX_NAME_BYTES, content_disposition
+from ytmp3.http.view import Live, Renderer, job_view
+from ytmp3.http.wire import JobView
 
 
 def moment(seconds: float) -> datetime:
@@ -32,10 +33,10 @@ def seen(of: Ticket, **live: Any) -> dict[str, Any]:
     return asdict(job_view(of, Live(**live)))
 
 
-RUNNING = job.claimed(conversion(token=1), now=NOW + 2, until=NOW + 32)
-DONE = job.finished(RUNNING, TRACK, METADATA, now=NOW + 22, expires_at=NOW + 86_422)
-FAILED = job.failed(RUNNING, FailureCode.PRIVATE, now=NOW + 5, expires_at=NOW + 86_405)
-RETRYING = job.retried(RUNNING, FailureCode.UPSTREAM_TIMEOUT, due_at=NOW + 9)
+RUNNING = states.claimed(conversion(token=1), now=NOW + 2, until=NOW + 32)
+DONE = states.finished(RUNNING, TRACK, METADATA, now=NOW + 22, expires_at=NOW + 86_422)
+FAILED = states.failed(RUNNING, FailureCode.PRIVATE, now=NOW + 5, expires_at=NOW + 86_405)
+RETRYING = states.retried(RUNNING, FailureCode.UPSTREAM_TIMEOUT, due_at=NOW + 9)
 
 NOTHING_YET = {
     "job_id": "ab" + "1" * 32,
@@ -143,7 +144,7 @@ def test_a_job_that_waits_for_its_next_attempt_tells_why() -> None:
 
 
 def test_a_job_in_its_next_attempt_has_no_error() -> None:
-    again = job.claimed(job.held(RETRYING, "a", NOW + 40), now=NOW + 10, until=NOW + 40)
+    again = states.claimed(states.held(RETRYING, "a", NOW + 40), now=NOW + 10, until=NOW + 40)
     shown = seen(ticket(again))
     assert (shown["status"], shown["attempt"], shown["error"]) == ("processing", 2, None)
 
@@ -154,8 +155,8 @@ def test_a_job_in_its_next_attempt_has_no_error() -> None:
         (conversion(), 0),
         (RUNNING, 1),
         (RETRYING, 1),
-        (job.orphaned(RUNNING, due_at=NOW), 1),
-        (job.released(RUNNING, due_at=NOW), 0),
+        (states.orphaned(RUNNING, due_at=NOW), 1),
+        (states.released(RUNNING, due_at=NOW), 0),
         (DONE, 1),
         (replace(DONE, attempts=2, crashes=1), 4),
         (FAILED, 1),

@@ -1,6 +1,7 @@
 """Values that the tests of the core start from."""
 
-from ytmp3.core.job import Conversion, Job, Metadata, Quality, State, Ticket, Track
+from ytmp3.core.job import Conversion, Job, Metadata, State, Ticket, Track
+from ytmp3.core.recipe import Quality
 
 NOW = 1_700_000_000.0
 KEY = "youtube:dQw4w9WgXcQ:mp3-192k"

@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
-from ytmp3.config import VARIABLES
 from ytmp3.core import errors
 from ytmp3.core.errors import FAILURES, RequestError
-from ytmp3.http.openapi import ROUTES
 from ytmp3.http.problems import _CODES
+from ytmp3.http.routes import ROUTES
+from ytmp3.variables import VARIABLES
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Final
 
 from tests.fakes import Clock, FakeConverter, FaultyStore, content_of
+from ytmp3.core.client import Client
 from ytmp3.core.errors import StoreError
-from ytmp3.core.job import Conversion, Job, Quality, Status, Ticket
+from ytmp3.core.job import Conversion, Job, Status, Ticket
+from ytmp3.core.recipe import Quality
 from ytmp3.engine.health import Board, Check
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.janitor import Janitor
 from ytmp3.engine.workers import Pool, PoolSettings
-from ytmp3.http.identity import Client
-from ytmp3.jobstore import Policy
+from ytmp3.jobstore.settings import Policy
 from ytmp3.jobstore.sqlite import SqliteJobStore
 from ytmp3.metrics import Metrics
 from ytmp3.storage import Space

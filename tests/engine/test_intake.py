@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.rig import SOMEONE, Engine, engine, link, until, video
+from ytmp3.core.client import ApiKey, Client
 from ytmp3.core.errors import (
     ClientQuota,
     Draining,
@@ -19,8 +20,8 @@ from ytmp3.core.errors import (
     StoreUnavailable,
     UnsupportedUrl,
 )
-from ytmp3.core.job import Job, Quality, Status
-from ytmp3.http.identity import ApiKey, Client
+from ytmp3.core.job import Job, Status
+from ytmp3.core.recipe import Quality
 from ytmp3.jobstore import Counts
 from ytmp3.storage import Space
 

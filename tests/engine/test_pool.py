@@ -12,10 +12,11 @@ import pytest
 from tests.engine.rig import LEASE_SECONDS, RETENTION_SECONDS, SOMEONE, Engine, engine, until, video
 from tests.fakes import content_of
 from ytmp3.core.breaker import FIRST_PAUSE_SECONDS, REFUSALS_TO_OPEN
+from ytmp3.core.client import Client
 from ytmp3.core.errors import FailureCode, NoProcess, QueueFull, StoreFull, StoreUnusable, UpstreamBlocked
-from ytmp3.core.job import Job, Quality, Stage, State, Status
+from ytmp3.core.job import Job, Stage, State, Status
+from ytmp3.core.recipe import Quality
 from ytmp3.engine.workers import REST_SECONDS, Stop
-from ytmp3.http.identity import Client
 
 VIDEO = video(1)
 REFUSED_LAST = video(200)

@@ -11,12 +11,14 @@ from typing import Any
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, web
 
 from tests.raw import exchange
-from ytmp3.app import BACKLOG, MakeConverter, Service, running
+from ytmp3.app import MakeConverter, Service, running
 from ytmp3.config import load
-from ytmp3.converter import Converted, Report, ToolCheck
+from ytmp3.converter import Converted, ToolCheck
 from ytmp3.core.errors import ConversionError, FailureCode
-from ytmp3.core.job import Metadata, Quality, Stage
+from ytmp3.core.job import Metadata, Report, Stage
+from ytmp3.core.recipe import Quality
 from ytmp3.http.connections import Runner
+from ytmp3.serve import BACKLOG
 
 TITLE = 'Rock "n" Roll / Tür 100%'
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.factor import FUZZ_FACTOR
 from tests.http.stand import Stand
-from ytmp3.core.job import Quality
+from ytmp3.core.recipe import Quality
 
 GOOD = "https://youtu.be/dQw4w9WgXcQ"
 CODES = {"invalid_json", "invalid_field", "body_too_large", "unsupported_url", "not_a_video"}

@@ -10,7 +10,8 @@ from openapi_spec_validator import validate
 
 from tests.http.stand import Stand, body_of, stand
 from ytmp3.core.errors import FailureCode
-from ytmp3.http.openapi import ROUTES
+from ytmp3.http.routes import ROUTES
+from ytmp3.serve import drain as drain_service
 
 VIDEO = "dQw4w9WgXcQ"
 JOB_FIELDS = {
@@ -192,7 +193,7 @@ async def test_health_names_each_check_and_tells_ready_from_live(tmp_path: Path)
             document = await response.json()
         assert (response.status, document["status"]) == (200, "ok")
         assert {"store", "storage", "ffmpeg"} <= set(document["checks"])
-        drain = asyncio.create_task(service.service.drain(asyncio.Event()))
+        drain = asyncio.create_task(drain_service(service.service, asyncio.Event()))
         await asyncio.sleep(0)
         async with service.client.get(f"{service.url}/health") as response:
             assert (response.status, (await response.json())["status"]) == (503, "draining")

@@ -10,8 +10,9 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from tests.http.stand import stand
-from ytmp3.core.errors import RateLimited
-from ytmp3.http.middleware import Gate, Keys, Limits
+from ytmp3.http.admission import Gate, Limits
+from ytmp3.http.errors import RateLimited
+from ytmp3.http.keys import Keys
 
 RATE, BURST = 100, 200
 

@@ -21,7 +21,7 @@ from tests.raw import exchange
 from ytmp3.core.job import Metadata, Track
 from ytmp3.http.connections import Runner
 from ytmp3.http.download import Sender
-from ytmp3.http.identity import key_line, new_secret
+from ytmp3.http.keys import key_line, new_secret
 from ytmp3.http.middleware import Frame
 from ytmp3.metrics import Metrics
 

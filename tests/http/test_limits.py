@@ -7,7 +7,7 @@ import pytest
 
 from tests.http.stand import stand
 from tests.http.test_contract import problem
-from ytmp3.http.identity import key_line, new_secret
+from ytmp3.http.keys import key_line, new_secret
 
 
 def link(number: int) -> dict[str, str]:
@@ -155,7 +155,7 @@ async def test_a_key_may_have_limits_of_its_own(tmp_path: Path, keys: tuple[Path
 
 
 async def test_reloaded_keys_apply_at_once(tmp_path: Path, keys: tuple[Path, str, str]) -> None:
-    from ytmp3.app import _reload_keys
+    from ytmp3.serve import _reload_keys
 
     path, first, second = keys
     async with stand(tmp_path / "data", API_KEYS_FILE=str(path)) as service:

@@ -12,7 +12,8 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from ytmp3.http.middleware import REMEMBERED_PEERS, Gate, Keys, Limits
+from ytmp3.http.admission import REMEMBERED_PEERS, Gate, Limits
+from ytmp3.http.keys import Keys
 
 STRANGER, PROXY = "198.51.100.7", "10.0.0.1"
 # A plain protocol: aiohttp's stand-in remembers each look at it.

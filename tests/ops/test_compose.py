@@ -6,7 +6,8 @@ import re
 import pytest
 
 from tests.ops.files import COMPOSE_TEXT, ROOT, Document, compose, document, interpolated, program, said, variables
-from ytmp3.config import VARIABLES, load
+from ytmp3.config import load
+from ytmp3.variables import VARIABLES
 
 SETTINGS = {variable.name: variable.default for variable in VARIABLES}
 FIXED = {"HOST": "0.0.0.0", "PORT": "8080", "DATA_DIR": "/data"}

@@ -4,7 +4,7 @@ import fnmatch
 import re
 
 from tests.ops.files import ROOT, program, said
-from ytmp3.config import VARIABLES
+from ytmp3.variables import VARIABLES
 
 TEXT = (ROOT / "Dockerfile").read_text()
 LINES = re.sub(r"\\\n", " ", re.sub(r"^#.*\n", "", TEXT, flags=re.MULTILINE)).splitlines()

@@ -6,9 +6,10 @@ import re
 import pytest
 
 from tests.ops.files import ROOT, Document, document, documents, manifest, manifests, program, said
-from ytmp3.config import VARIABLES, load
-from ytmp3.http.api import MAX_BODY_BYTES
-from ytmp3.http.openapi import ROUTES
+from ytmp3.config import load
+from ytmp3.http.body import MAX_BODY_BYTES
+from ytmp3.http.routes import ROUTES
+from ytmp3.variables import VARIABLES
 
 FOLDER = ROOT / "k8s"
 API = manifest("Deployment", "ytmp3-api")

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.ops.files import ROOT, Document, compose, document
 from ytmp3.core.errors import FAILURES, FailureCode
 from ytmp3.core.job import Stage
-from ytmp3.http.openapi import ROUTES
+from ytmp3.http.routes import ROUTES
 from ytmp3.metrics import Metrics
 
 FOLDER = ROOT / "monitoring"

@@ -3,7 +3,7 @@
 import re
 
 from tests.ops.files import COMPOSE_TEXT, ROOT, compose, document, manifests, variables
-from ytmp3.config import VARIABLES
+from ytmp3.variables import VARIABLES
 
 PAGE = (ROOT / "docs/operating.md").read_text()
 HEADINGS = re.findall(r"^#{2,3} (.+)$", re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL), re.MULTILINE)

@@ -15,11 +15,12 @@ import imageio_ffmpeg
 import pytest
 
 from tests.fake_youtube import Spawned
-from ytmp3.converter import Converted, Limits, Report
+from ytmp3.converter import Converted
 from ytmp3.converter.pipeline import Pipeline
 from ytmp3.converter.sandbox import spawner as child
-from ytmp3.converter.tools import ToolSettings
-from ytmp3.core.job import Quality
+from ytmp3.converter.settings import Limits, ToolSettings
+from ytmp3.core.job import Report
+from ytmp3.core.recipe import Quality
 
 MIB = 2**20
 FFMPEG: str = imageio_ffmpeg.get_ffmpeg_exe()

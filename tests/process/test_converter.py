@@ -15,7 +15,8 @@ from tests.fake_youtube import BEHAVIOURS, Kind, Spawned, video_id
 from tests.process.converting import FFMPEG, MIB, processes_with, rig
 from ytmp3.converter.audio.mp3 import walk_file
 from ytmp3.core.errors import ConversionError, FailureCode
-from ytmp3.core.job import Quality, Stage
+from ytmp3.core.job import Stage
+from ytmp3.core.recipe import Quality
 
 GOOD = {
     Kind.SHORT: 4.0,

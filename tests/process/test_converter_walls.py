@@ -18,12 +18,13 @@ from tests.factor import FUZZ_FACTOR
 from tests.fake_youtube import Kind, Spawned, video_id
 from tests.process.converting import FFMPEG, Rig, descendants, is_running, processes_with, rig, zygote_by
 from ytmp3.converter.audio.ffmpeg import FILE, STREAM, encode_arguments
-from ytmp3.converter.sandbox.protocol import Cover, Extraction, News, Preload, Walls
+from ytmp3.converter.sandbox.protocol import Walls
 from ytmp3.converter.sandbox.short_run import ShortRun, run_briefly
 from ytmp3.converter.sandbox.spawner import tool_environment
 from ytmp3.converter.sandbox.walls import SESSION_NICENESS
+from ytmp3.converter.youtube.news import Cover, Extraction, News, Preload
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
-from ytmp3.core.job import Quality
+from ytmp3.core.recipe import Quality
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -402,7 +403,8 @@ def test_the_encoder_command_is_frozen() -> None:
 
 
 def test_a_thumbnail_is_decoded_after_the_network_is_left(tmp_path: Path) -> None:
-    from ytmp3.converter.youtube.extractor import _Downloader, _Fetch, options
+    from ytmp3.converter.youtube.downloader import _Downloader, options
+    from ytmp3.converter.youtube.extractor import _Fetch
 
     picture = BytesIO()
     Image.new("RGB", (16, 9)).save(picture, "JPEG")
@@ -421,7 +423,7 @@ def test_a_thumbnail_is_decoded_after_the_network_is_left(tmp_path: Path) -> Non
 
 
 def test_the_options_of_yt_dlp_are_frozen() -> None:
-    from ytmp3.converter.youtube.extractor import FORMAT, options
+    from ytmp3.converter.youtube.downloader import FORMAT, options
 
     preload = Preload(egress_proxy="http://proxy:3128", egress_ca_file=None, deno_path="/deno")
     assert options(preload) == {

@@ -13,7 +13,7 @@ import pytest
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
 from tests.process.converting import rig, zygote_by
 from tests.process.served import egress, served
-from ytmp3.converter.youtube.extractor import _YoutubeOnly, is_youtube_address, public_only
+from ytmp3.converter.youtube.downloader import _YoutubeOnly, is_youtube_address, public_only
 from ytmp3.core.errors import ConversionError, FailureCode
 
 

@@ -14,7 +14,7 @@ from tests.process.converting import rig
 from tests.process.served import egress, served
 from ytmp3.converter.audio.mp3 import walk_file
 from ytmp3.core.errors import ConversionError, FailureCode
-from ytmp3.core.job import Quality
+from ytmp3.core.recipe import Quality
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a file system of its own")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.fake_youtube import Spawned
 from tests.process.served import Served, egress, served
-from ytmp3.http.identity import key_line, new_secret
+from ytmp3.http.keys import key_line, new_secret
 
 
 async def hang_up(service: Served, event: str) -> None:

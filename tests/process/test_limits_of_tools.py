@@ -19,10 +19,10 @@ from tests.factor import FUZZ_FACTOR
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
 from tests.process.converting import FFMPEG, MIB, Rig, rig
 from tests.process.served import Served, descendants, egress, served
-from ytmp3.converter import Limits
 from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.audio.encoder import MEMORY_BYTES, OVERSHOOT_BYTES
 from ytmp3.converter.sandbox.walls import OPEN_FILES
+from ytmp3.converter.settings import Limits
 from ytmp3.converter.youtube.fetch import DATA_BYTES
 from ytmp3.converter.youtube.fetch import OVERSHOOT_BYTES as SPOOL_OVERSHOOT_BYTES
 from ytmp3.core.errors import ConversionError, FailureCode

@@ -11,7 +11,7 @@ import pytest
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
 from tests.process.served import Served, descendants, served
 from tests.valkey import Valkey, free_port
-from ytmp3.http.identity import key_line, new_secret
+from ytmp3.http.keys import key_line, new_secret
 
 SECRETS = {
     "COOKIE": "cookiesecret7f3a",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ytmp3.converter.sandbox.protocol import Extraction, Grown, News, Preload, Spooling
 from ytmp3.converter.spool import Pour, Spool, SpoolReplacedError
+from ytmp3.converter.youtube.news import Extraction, Grown, News, Preload, Spooling
 
 
 def poured(spool: Spool) -> tuple[asyncio.Task[None], int]:
@@ -52,7 +52,8 @@ async def test_a_spool_that_is_replaced_is_left_while_it_is_waited_for(tmp_path:
 
 
 def test_the_child_says_what_is_on_disk_and_not_what_is_in_its_buffer(tmp_path: Path) -> None:
-    from ytmp3.converter.youtube.extractor import StartedOverError, _Downloader, _Fetch, options
+    from ytmp3.converter.youtube.downloader import StartedOverError, _Downloader, options
+    from ytmp3.converter.youtube.extractor import _Fetch
 
     said = list[News]()
     spool = tmp_path / "spool-1"

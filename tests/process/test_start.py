@@ -71,7 +71,7 @@ async def test_the_health_command_tells_ready_from_absent(youtube: Spawned, tmp_
 
 
 def test_a_key_is_made_for_the_keys_file(tmp_path: Path) -> None:
-    from ytmp3.http.identity import find_key, parse_keys
+    from ytmp3.http.keys import find_key, parse_keys
 
     made = run("key", "mobile-app")
     assert made.returncode == 0

@@ -10,31 +10,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from ytmp3.core.job import Metadata, Quality, Stage
-
-
-class Limits(Struct, frozen=True, kw_only=True):
-    """What one conversion may cost. Each is enforced by us, whatever the tools do (reliability goals P06, P07, L14)."""
-
-    duration_seconds: float
-    """Longest video, as announced, and as measured while encoding."""
-    file_bytes: int
-    """Largest download, and largest MP3."""
-    extract_seconds: float = 60.0
-    download_seconds: float = 900.0
-    encode_seconds: float = 600.0
-    """For an hour of sound at least; longer sound gets proportionally more."""
-    idle_seconds: float = 60.0
-    """Without a new byte from YouTube, or without progress of the encoder."""
-
-
-class Report(Struct, frozen=True, kw_only=True):
-    """News of a running conversion. `progress` is 0 to 1 over all stages and never falls."""
-
-    stage: Stage
-    progress: float
-    metadata: Metadata | None = None
-    """Given once, when the extraction has it."""
+from ytmp3.core.job import Metadata, Report, Stage
+from ytmp3.core.recipe import Quality
 
 
 class Converted(Struct, frozen=True, kw_only=True):

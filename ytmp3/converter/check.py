@@ -12,7 +12,7 @@ from ytmp3.converter.audio.mp3 import Mp3Error, walk
 from ytmp3.converter.sandbox.protocol import Ready, Walls
 from ytmp3.converter.sandbox.short_run import Answer, ShortRun, run_briefly
 from ytmp3.converter.sandbox.spawner import Spawner, ToolsLostError
-from ytmp3.core.job import Quality
+from ytmp3.core.recipe import Quality
 
 CHECK_SECONDS: Final = 10.0
 ANSWER_BYTES: Final = 64 * 1024

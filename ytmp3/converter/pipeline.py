@@ -13,29 +13,31 @@ import hashlib
 import logging
 import os
 import shutil
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
-from ytmp3.converter import Converted, Limits, Report, ToolCheck
+from ytmp3.converter import Converted, ToolCheck
 from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.audio.encoder import Encoder, Order
 from ytmp3.converter.audio.ffmpeg import SNIFF_BYTES, demuxer_of, is_streamable
 from ytmp3.converter.audio.mp3 import CutError, Mp3Error, Stream, walk_file
 from ytmp3.converter.audio.tag import MAX_COVER_BYTES, id3v2_tag
 from ytmp3.converter.check import Checker
-from ytmp3.converter.sandbox.protocol import Extraction, Found, Preload
+from ytmp3.converter.progress import Progress
 from ytmp3.converter.sandbox.spawner import Spawner, ToolsLostError
+from ytmp3.converter.settings import Limits, ToolSettings
 from ytmp3.converter.spool import Spool, SpoolReplacedError
-from ytmp3.converter.tools import ToolSettings, deno_path, ffmpeg_path
+from ytmp3.converter.tools import deno_path, ffmpeg_path
 from ytmp3.converter.youtube.fetch import Fetch
 from ytmp3.converter.youtube.metadata import without_queries
+from ytmp3.converter.youtube.news import Extraction, Found, Preload
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
-from ytmp3.core.job import Metadata, Quality, Stage
+from ytmp3.core.job import Metadata, Report, Stage
 from ytmp3.core.link import canonical_link
+from ytmp3.core.recipe import Quality
 
 TOLERATED_SECONDS: Final = 2.0
 TOLERATED_FRACTION: Final = 0.02
@@ -44,12 +46,6 @@ TOLERATED_FRACTION: Final = 0.02
 COVER_GRACE_SECONDS: Final = 2.0
 """How long a finished encoding waits for the thumbnail."""
 
-EXTRACTED: Final = 0.05
-DOWNLOADED: Final = 0.30
-ENCODED: Final = 0.60
-"""Shares of the progress; the rest is verification, and publishing by the caller."""
-
-LEAST_NEWS: Final = 0.005
 
 JPEG_MAGIC: Final = b"\xff\xd8\xff"
 
@@ -157,39 +153,6 @@ class Turn:
         if self._is_mine:
             self._is_mine = False
             self._gate.release()
-
-
-class Progress:
-    """Turns what the stages know into reports whose progress never falls."""
-
-    def __init__(self, report: Callable[[Report], None]) -> None:
-        self._report = report
-        self._stage = Stage.EXTRACTING
-        self._said = 0.0
-        self.stage_seconds: dict[Stage, float] = {}
-
-    def extracted(self, metadata: Metadata) -> None:
-        """The video is known."""
-        self._stage = Stage.DOWNLOADING
-        self._said = EXTRACTED
-        self._report(Report(stage=self._stage, progress=self._said, metadata=metadata))
-
-    def moved(self, stage: Stage, *, downloaded: float, encoded: float) -> None:
-        """Bytes have arrived or sound has been encoded; both fractions are 0 to 1."""
-        progress = max(self._said, EXTRACTED + DOWNLOADED * downloaded + ENCODED * min(encoded, 1.0))
-        if stage is self._stage and progress - self._said < LEAST_NEWS:
-            return
-        self._stage, self._said = stage, progress
-        self._report(Report(stage=stage, progress=progress))
-
-    @contextlib.contextmanager
-    def timing(self, stage: Stage) -> Iterator[None]:
-        """Add the time spent inside to a stage."""
-        begun_at = time.monotonic()
-        try:
-            yield
-        finally:
-            self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + time.monotonic() - begun_at
 
 
 class _Conversion:

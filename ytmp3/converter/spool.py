@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from ytmp3.converter.sandbox.spawner import resolve
+from ytmp3.converter.sandbox.pipes import resolve
 
 PIPE_BYTES: Final = 2**20
 """What an unprivileged process may ask for (fs.pipe-max-size); fewer wake-ups of the event loop than 64 KiB."""

@@ -4,22 +4,8 @@ import sysconfig
 from pathlib import Path
 
 import imageio_ffmpeg
-from msgspec import Struct
 
-
-class ToolSettings(Struct, frozen=True, kw_only=True):
-    """What an operator may choose about the tools."""
-
-    ffmpeg_path: Path | None
-    """None for the imageio-ffmpeg wheel's binary."""
-    egress_proxy: str | None
-    egress_ca_file: Path | None
-    """Trusted beside the system's authorities."""
-    cookies_file: Path | None
-    extract_concurrency: int
-    encode_concurrency: int
-    work_folder: Path
-    """For what tools want to write outside a conversion (their health check)."""
+from ytmp3.converter.settings import ToolSettings
 
 
 def ffmpeg_path(settings: ToolSettings) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from ytmp3.core.buckets import Turns
+from ytmp3.core.turns import Turns
 
 WINDOW: Final = 1000
 FIRST_GUESS_SECONDS: Final = 20.0
@@ -74,3 +74,9 @@ class Pace:
             longest_seconds=LONGEST_WAIT_SECONDS,
         )
         return max(1, math.ceil(wait_seconds))
+
+
+def eta_seconds(*, position: int | None, seconds_per_conversion: float, workers: int, progress: float) -> int:
+    """Return the guessed seconds to the end: the turns of the pool before this conversion, then its own rest."""
+    turns = 0.0 if position is None else position / max(1, workers)
+    return max(1, round(seconds_per_conversion * (turns + 1.0 - progress)))

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
+from ytmp3.core.client import Client
 from ytmp3.core.errors import (
     ClientQuota,
     Draining,
@@ -22,12 +23,12 @@ from ytmp3.core.errors import (
     StoreUnavailable,
     UpstreamBlocked,
 )
-from ytmp3.core.estimates import LONGEST_WAIT_SECONDS
-from ytmp3.core.job import JOB_ID, Quality, State, Ticket, conversion_key, eta_seconds, new_id
+from ytmp3.core.estimates import LONGEST_WAIT_SECONDS, eta_seconds
+from ytmp3.core.job import JOB_ID, State, Ticket, new_id
 from ytmp3.core.link import parse_video_id
+from ytmp3.core.recipe import Quality, conversion_key
 from ytmp3.engine.health import Board
 from ytmp3.engine.workers import Pool
-from ytmp3.http.identity import Client
 from ytmp3.jobstore import JobStore, Outcome, Submission, Submitted
 from ytmp3.metrics import Metrics
 from ytmp3.storage import Storage

@@ -19,11 +19,12 @@ from typing import Final, TypeVar
 from msgspec import Struct
 
 from ytmp3 import logs
-from ytmp3.converter import Converted, Converter, Report
+from ytmp3.converter import Converted, Converter
 from ytmp3.core.breaker import Breaker
 from ytmp3.core.errors import FAILURES, ConversionError, FailureCode, LeaseLost, NoProcess, StoreError
 from ytmp3.core.estimates import Pace
-from ytmp3.core.job import Conversion, Lease, Stage, Track, is_stale, retry_delay_seconds, should_retry, track_file_name
+from ytmp3.core.job import Conversion, Lease, Report, Stage, Track, track_file_name
+from ytmp3.core.states import is_stale, retry_delay_seconds, should_retry
 from ytmp3.engine.queue import FairQueue
 from ytmp3.jobstore import Beat, JobStore
 from ytmp3.metrics import Metrics

@@ -1,50 +1,37 @@
 """The routes: parse, call one thing, render. No decisions here."""
 
-import asyncio
-import json
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-import msgspec
 import orjson
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import hdrs, web
 
 from ytmp3 import __version__
-from ytmp3.core.errors import (
-    FAILURES,
-    BodyTimeout,
-    BodyTooLarge,
-    InvalidField,
-    InvalidJson,
-    JobUnknown,
-    NotReady,
-    TrackGone,
-    UnsupportedMediaType,
-)
-from ytmp3.core.job import Status, Ticket, eta_seconds
+from ytmp3.core.errors import FAILURES, JobUnknown
+from ytmp3.core.estimates import eta_seconds
+from ytmp3.core.job import Status, Ticket
 from ytmp3.engine.health import Board, Readiness
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.workers import Pool
 from ytmp3.http import openapi
 from ytmp3.http import problems as problem
+from ytmp3.http.admission import CLIENT, Gate, Handler
+from ytmp3.http.body import _expect, _parse_body, _read_body
 from ytmp3.http.download import Sender
-from ytmp3.http.middleware import CLIENT, Gate, Handler, Keys
-from ytmp3.http.openapi import ROUTES, ExtractRequest
+from ytmp3.http.errors import NotReady, TrackGone
+from ytmp3.http.keys import Keys
+from ytmp3.http.routes import ROUTES
 from ytmp3.http.stats import Stats
 from ytmp3.http.view import Live, Renderer
 from ytmp3.metrics import Metrics
 
-MAX_BODY_BYTES: Final = 4096
-"""A link has at most 2,048 characters (goal S14)."""
-BODY_SECONDS: Final = 5.0
 UNREADY_RETRY_SECONDS: Final = 5
 
 
 _ENDED: Final = Live()
 """Of what has ended, nobody knows more than the record."""
-_decode: Final = msgspec.json.Decoder(ExtractRequest).decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,71 +158,6 @@ class Api:
                 progress=conversion.progress if report is None else report.progress,
             ),
         )
-
-
-async def _expect(request: web.Request) -> web.StreamResponse | None:
-    """Answer an expectation nobody can meet. 100-continue is met later, when the body is wanted."""
-    if request.headers[hdrs.EXPECT].lower() == "100-continue":
-        return None
-    return problem.from_status(HTTPStatus.EXPECTATION_FAILED)
-
-
-async def _read_body(request: web.Request) -> bytes:
-    """Read a small JSON body.
-
-    Raises:
-        UnsupportedMediaType, BodyTooLarge, BodyTimeout
-    """
-    if not _is_json(request.headers.getall(hdrs.CONTENT_TYPE, ())) or hdrs.CONTENT_ENCODING in request.headers:
-        raise UnsupportedMediaType
-    if (request.content_length or 0) > MAX_BODY_BYTES:
-        raise BodyTooLarge
-    is_awaited = request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version >= HttpVersion11
-    if is_awaited and request.transport is not None:
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    raise BodyTooLarge
-    except TimeoutError:
-        raise BodyTimeout from None
-    except web.RequestPayloadError:
-        raise InvalidJson from None
-    return bytes(body)
-
-
-def _is_json(fields: "tuple[str, ...] | list[str]") -> bool:
-    if len(fields) != 1:
-        return False
-    media_type, *parameters = (part.strip().lower() for part in fields[0].split(";"))
-    return media_type == "application/json" and all(
-        parameter in {"", "charset=utf-8", 'charset="utf-8"'} for parameter in parameters
-    )
-
-
-def _parse_body(body: bytes) -> ExtractRequest:
-    """Decode strictly.
-
-    Raises:
-        InvalidJson, InvalidField
-    """
-    if not body.lstrip(b" \t\r\n").startswith(b"{"):
-        raise InvalidJson
-    try:
-        wanted = _decode(body)
-    except msgspec.ValidationError:
-        raise InvalidField from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise InvalidJson from None
-    # The decoder takes the last of two equal names; another parser on the way may take the first. The body is known
-    # to be a flat object of strings by now, so this second reading is cheap.
-    names = [name for name, _ in json.loads(body, object_pairs_hook=list)]
-    if len(names) != len(set(names)):
-        raise InvalidField("A field is given twice.")
-    return wanted
 
 
 def _json(document: object, *, status: HTTPStatus = HTTPStatus.OK) -> web.Response:

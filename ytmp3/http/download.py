@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -11,13 +12,14 @@ from email.utils import format_datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from aiohttp import hdrs, web
 
-from ytmp3.core.errors import ClientQuota, PreconditionFailed, RangeNotSatisfiable, TooManyDownloads, TrackGone
+from ytmp3.core.errors import ClientQuota
 from ytmp3.core.job import Metadata, Track
 from ytmp3.http.conditions import Conditions, Entity, Failed, Part, Unchanged, Unsatisfiable, Verdict, judge
-from ytmp3.http.view import content_disposition
+from ytmp3.http.errors import PreconditionFailed, RangeNotSatisfiable, TooManyDownloads, TrackGone
 
 MAX_TRANSFERS: Final = 200
 """Without nginx in front, each reader holds two descriptors and a socket buffer (goal H05)."""
@@ -196,3 +198,30 @@ def _open(path: Path, size_bytes: int) -> int:
         os.close(file)
         raise TrackGone("expired", "The track is no longer kept.")
     return file
+
+
+MAX_NAME_BYTES: Final = 150
+"""Of a download's file name, extension included: file systems stop at 255, some tools earlier (goal S16)."""
+
+
+_MAX_STEM_BYTES: Final = MAX_NAME_BYTES - len(".mp3")
+
+
+_UNSAFE_IN_NAMES: Final = re.compile(r'["\\/:*?<>|%;\x00-\x1f\x7f-\x9f]')
+
+
+def content_disposition(title: str) -> str:
+    """Return a header for a download named after the title: ASCII fallback (RFC 6266) and UTF-8 (RFC 8187)."""
+    name = _file_name(title)
+    fallback = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    # Taking characters apart can make them longer, so this is cut too.
+    fallback = re.sub(r"[^A-Za-z0-9 ._()&+,=@~!-]", "", fallback)[:_MAX_STEM_BYTES].strip(" .") or "track"
+    return f"attachment; filename=\"{fallback}.mp3\"; filename*=UTF-8''{quote(name, safe='')}.mp3"
+
+
+def _file_name(title: str) -> str:
+    # "C": control, format (bidi and zero-width too), surrogate, private and unassigned characters.
+    visible = "".join(c for c in unicodedata.normalize("NFC", title) if unicodedata.category(c)[0] != "C" or c == "\t")
+    name = re.sub(r"\s+", " ", _UNSAFE_IN_NAMES.sub(" ", visible)).strip(" .")
+    name = name.encode()[:_MAX_STEM_BYTES].decode(errors="ignore").strip(" .")
+    return name or "track"

@@ -11,7 +11,8 @@ import orjson
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from ytmp3.core.errors import MethodNotAllowed, RangeNotSatisfiable, RequestError, TrackGone
+from ytmp3.core.errors import RequestError
+from ytmp3.http.errors import MethodNotAllowed, RangeNotSatisfiable, TrackGone
 
 CONTENT_TYPE: Final = "application/problem+json"
 

@@ -4,75 +4,18 @@ Fields that do not apply yet are null, never absent; times are RFC 3339 in UTC. 
 frozen: they live for one answer, and orjson writes plain ones twice as fast.
 """
 
-import re
-import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import quote
 
 import orjson
 
-from ytmp3.converter import Report
-from ytmp3.core.errors import FAILURES, FailureCode
-from ytmp3.core.job import Quality, Stage, State, Status, Ticket
-
-MAX_NAME_BYTES: Final = 150
-"""Of a download's file name, extension included: file systems stop at 255, some tools earlier (goal S16)."""
-_MAX_STEM_BYTES: Final = MAX_NAME_BYTES - len(".mp3")
+from ytmp3.core.errors import FAILURES
+from ytmp3.core.job import Report, State, Status, Ticket
+from ytmp3.http.wire import ErrorView, FileView, JobView, MetadataView
 
 RENDERED_JOBS: Final = 2000
 """Kept as they were last written: about 4 MB, with the tickets."""
-
-_UNSAFE_IN_NAMES: Final = re.compile(r'["\\/:*?<>|%;\x00-\x1f\x7f-\x9f]')
-
-
-@dataclass(kw_only=True)
-class MetadataView:
-    title: str
-    uploader: str | None
-    duration_seconds: float | None
-    thumbnail_url: str | None
-
-
-@dataclass(kw_only=True)
-class ErrorView:
-    code: FailureCode
-    message: str
-    retryable: bool
-
-
-@dataclass(kw_only=True)
-class FileView:
-    size_bytes: int
-    duration_seconds: float
-    sha256: str
-
-
-@dataclass(kw_only=True)
-class JobView:
-    """The job's JSON: DESIGN's contract, field for field."""
-
-    job_id: str
-    status: Status
-    stage: Stage
-    progress: float
-    queue_position: int | None
-    eta_seconds: int | None
-    deduplicated: bool
-    url: str
-    video_id: str
-    quality: Quality
-    metadata: MetadataView | None
-    attempt: int
-    error: ErrorView | None
-    created_at: datetime
-    started_at: datetime | None
-    completed_at: datetime | None
-    expires_at: datetime | None
-    file: FileView | None
-    status_url: str
-    download_url: str | None
 
 
 @dataclass(kw_only=True)
@@ -175,20 +118,3 @@ def _optional_moment(seconds: float | None) -> datetime | None:
 
 def _moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(round(seconds, 3), UTC)
-
-
-def content_disposition(title: str) -> str:
-    """Return a header for a download named after the title: ASCII fallback (RFC 6266) and UTF-8 (RFC 8187)."""
-    name = _file_name(title)
-    fallback = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    # Taking characters apart can make them longer, so this is cut too.
-    fallback = re.sub(r"[^A-Za-z0-9 ._()&+,=@~!-]", "", fallback)[:_MAX_STEM_BYTES].strip(" .") or "track"
-    return f"attachment; filename=\"{fallback}.mp3\"; filename*=UTF-8''{quote(name, safe='')}.mp3"
-
-
-def _file_name(title: str) -> str:
-    # "C": control, format (bidi and zero-width too), surrogate, private and unassigned characters.
-    visible = "".join(c for c in unicodedata.normalize("NFC", title) if unicodedata.category(c)[0] != "C" or c == "\t")
-    name = re.sub(r"\s+", " ", _UNSAFE_IN_NAMES.sub(" ", visible)).strip(" .")
-    name = name.encode()[:_MAX_STEM_BYTES].decode(errors="ignore").strip(" .")
-    return name or "track"

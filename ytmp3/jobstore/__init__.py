@@ -12,20 +12,12 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 from ytmp3.core.errors import FailureCode
-from ytmp3.core.job import Conversion, Lease, Metadata, Quality, Stage, Ticket, Track
+from ytmp3.core.job import Conversion, Lease, Metadata, Stage, Ticket, Track
+from ytmp3.core.recipe import Quality
 
 JOBS_AT_ONCE: Final = 2000
 """Removed in one step of `expire`, in which no other call is answered. Measured on 2 cores: 12 ms in SQLite, 20 ms in a
 Valkey; a link asked for 100,000 times took 260 and 410 ms when it went in one step."""
-
-
-class Policy(Struct, frozen=True, kw_only=True):
-    """The store's numbers. All in seconds but `crash_limit`."""
-
-    lease_seconds: float
-    retention_seconds: float
-    """How long an ended conversion, its jobs and its file are kept."""
-    crash_limit: int
 
 
 class Submission(Struct, frozen=True, kw_only=True):

@@ -15,15 +15,15 @@ from typing import Final
 
 from msgspec import Struct
 
-from ytmp3.converter import Limits
 from ytmp3.converter.audio.ffmpeg import FILE, STREAM, encode_arguments, encoded_seconds
-from ytmp3.converter.classify import code_of_ffmpeg_message
+from ytmp3.converter.audio.messages import code_of_ffmpeg_message
 from ytmp3.converter.sandbox.pipes import Lines, Reader, Tail
 from ytmp3.converter.sandbox.protocol import TOOL_NOT_STARTED, Walls
 from ytmp3.converter.sandbox.spawner import Child, Spawner
+from ytmp3.converter.settings import Limits
 from ytmp3.converter.spool import PIPE_BYTES, Pour, Spool
 from ytmp3.core.errors import ConversionError, FailureCode
-from ytmp3.core.job import Quality
+from ytmp3.core.recipe import Quality
 
 CHECK_SECONDS: Final = 1.0
 PIPES_SECONDS: Final = 0.5

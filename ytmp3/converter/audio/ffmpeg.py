@@ -6,7 +6,7 @@ first bytes, and protocols, formats and codecs are closed lists, so that a playl
 
 from typing import Final
 
-from ytmp3.core.job import Quality
+from ytmp3.core.recipe import Quality
 
 STREAM: Final = "pipe:0"
 FILE: Final = "fd:"

@@ -7,7 +7,7 @@ on long lines, and its buffers grow with a flood (reliability facts 2.1).
 import asyncio
 import os
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 READ_BYTES: Final = 64 * 1024
 TAIL_BYTES: Final = 64 * 1024
@@ -80,3 +80,12 @@ class Lines:
         if len(rest) > self._max_bytes:
             self._dropping, rest = True, b""
         self._rest = rest
+
+
+T = TypeVar("T")
+
+
+def resolve(future: asyncio.Future[T], value: T) -> None:
+    """Set a result that may have come already, or is no longer wanted."""
+    if not future.done():
+        future.set_result(value)

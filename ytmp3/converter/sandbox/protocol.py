@@ -9,13 +9,11 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from ytmp3.core.job import Metadata
+from ytmp3.converter.youtube.news import Extraction
 
 MAX_PACKET_BYTES: Final = 128 * 1024
 """Far over any request we make; the sockets' default buffers take it."""
 
-MAX_LINE_BYTES: Final = 32 * 1024
-"""An event's text fields are capped so that it always fits; a longer line is not ours and is dropped."""
 
 STATUS_DESCRIPTOR: Final = 3
 """Where the youtube child writes its events. Its 0 is /dev/null, its 1 and 2 are the log pipe."""
@@ -37,24 +35,6 @@ class Walls(Struct, frozen=True, kw_only=True):
     core: int | None = None
     """The one it keeps to; None for all."""
     network: bool = False
-
-
-class Preload(Struct, frozen=True, kw_only=True):
-    """The server's first words: what is the same for every conversion."""
-
-    egress_proxy: str | None
-    egress_ca_file: str | None
-    deno_path: str | None
-
-
-class Extraction(Struct, frozen=True, kw_only=True):
-    """One conversion's task for the youtube child. All paths lie in the conversion's scratch folder."""
-
-    video_id: str
-    scratch: str
-    cookies_file: str | None
-    max_duration_seconds: float
-    max_file_bytes: int
 
 
 class ForkYoutube(Struct, frozen=True, kw_only=True, tag=True):
@@ -122,59 +102,6 @@ class Ended(Struct, frozen=True, kw_only=True, tag=True):
 Answer = Ready | Started | Refused | Ended
 
 
-class Found(Struct, frozen=True, kw_only=True, tag=True):
-    """The extraction is over: what the video is, and which format comes."""
-
-    metadata: Metadata
-    format_id: str
-    container: str | None
-    codec: str | None
-    bitrate_kbps: float | None
-    announced_bytes: int | None
-
-
-class Spooling(Struct, frozen=True, kw_only=True, tag=True):
-    """A download begins in this file of the scratch folder; a second one replaces what came before."""
-
-    name: str
-
-
-class Grown(Struct, frozen=True, kw_only=True, tag=True):
-    """So many bytes of the spool are on disk."""
-
-    size_bytes: int
-    total_bytes: int | None
-
-
-class Downloaded(Struct, frozen=True, kw_only=True, tag=True):
-    """The spool is complete."""
-
-    size_bytes: int
-
-
-class Cover(Struct, frozen=True, kw_only=True, tag=True):
-    """The cover, a square JPEG, is in this file of the scratch folder."""
-
-    name: str
-
-
-class Refusal(Struct, frozen=True, kw_only=True, tag=True):
-    """Our own check refuses the video: the code is a FailureCode's value."""
-
-    code: str
-    reason: str
-
-
-class ToolError(Struct, frozen=True, kw_only=True, tag=True):
-    """yt-dlp gave up, in its own words (capped, URLs shortened), after these warnings."""
-
-    message: str
-    warnings: str
-
-
-News = Found | Spooling | Grown | Downloaded | Cover | Refusal | ToolError
-
 encode_request = msgspec.json.Encoder().encode
 decode_request = msgspec.json.Decoder(Request).decode
 decode_answer = msgspec.json.Decoder(Answer).decode
-decode_news = msgspec.json.Decoder(News).decode

@@ -15,17 +15,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final
 
 from msgspec import json
 
+from ytmp3.converter.sandbox.pipes import resolve
 from ytmp3.converter.sandbox.protocol import (
     MAX_PACKET_BYTES,
     Ended,
     Execute,
-    Extraction,
     ForkYoutube,
-    Preload,
     Ready,
     Refused,
     Request,
@@ -35,6 +34,7 @@ from ytmp3.converter.sandbox.protocol import (
     decode_answer,
     encode_request,
 )
+from ytmp3.converter.youtube.news import Extraction, Preload
 
 TERM_SECONDS: Final = 5.0
 KILL_SECONDS: Final = 0.9
@@ -48,7 +48,6 @@ LONGEST_PAUSE_SECONDS: Final = 5.0
 
 PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
-T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -297,9 +296,3 @@ def _reap_zygote(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def resolve(future: asyncio.Future[T], value: T) -> None:
-    """Set a result that may have come already, or is no longer wanted."""
-    if not future.done():
-        future.set_result(value)

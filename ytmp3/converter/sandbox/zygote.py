@@ -29,7 +29,6 @@ from ytmp3.converter.sandbox.protocol import (
     Ended,
     Execute,
     ForkYoutube,
-    Preload,
     Refused,
     Request,
     Signal,
@@ -38,6 +37,7 @@ from ytmp3.converter.sandbox.protocol import (
 )
 from ytmp3.converter.sandbox.walls import Kernel
 from ytmp3.converter.youtube.extractor import Youtube
+from ytmp3.converter.youtube.news import Preload
 
 _OWN_CHILDREN: Final = Path("/proc/thread-self/children")
 

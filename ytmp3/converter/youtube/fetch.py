@@ -13,10 +13,13 @@ from typing import Any, Final
 
 import msgspec
 
-from ytmp3.converter import Limits
-from ytmp3.converter.classify import code_of_youtube_message
-from ytmp3.converter.sandbox.pipes import Lines, Reader, Tail
-from ytmp3.converter.sandbox.protocol import (
+from ytmp3.converter.sandbox.pipes import Lines, Reader, Tail, resolve
+from ytmp3.converter.sandbox.protocol import Walls
+from ytmp3.converter.sandbox.spawner import Child, Spawner, ToolsLostError
+from ytmp3.converter.settings import Limits
+from ytmp3.converter.spool import Spool
+from ytmp3.converter.youtube.messages import code_of_youtube_message
+from ytmp3.converter.youtube.news import (
     MAX_LINE_BYTES,
     Cover,
     Downloaded,
@@ -26,11 +29,8 @@ from ytmp3.converter.sandbox.protocol import (
     Refusal,
     Spooling,
     ToolError,
-    Walls,
     decode_news,
 )
-from ytmp3.converter.sandbox.spawner import Child, Spawner, ToolsLostError, resolve
-from ytmp3.converter.spool import Spool
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
 
 CHECK_SECONDS: Final = 1.0

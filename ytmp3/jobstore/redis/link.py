@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -23,6 +23,7 @@ from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError, Res
 from redis.exceptions import ConnectionError as Disconnected
 
 from ytmp3.core.errors import StoreDown, StoreError, StoreFull, StoreUnusable
+from ytmp3.jobstore.settings import RedisSettings
 
 HANDLER_SECONDS: Final = 0.22
 """The patience of a call that an HTTP request waits for: with STALL_SECONDS 250 ms, so the answer is out within 300."""
@@ -48,16 +49,6 @@ _LOGIN_REFUSED: Final = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 Argument = str | int | bytes
 Reply = Any
 """What a command answered: None, int, bytes, a list of such, or the error (a value here: the caller judges it)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RedisSettings:
-    """Where Redis is. `address`: `host:port`, or a redis://, rediss:// or unix:// URL (which may hold the password)."""
-
-    address: str = field(repr=False)
-    password: str = field(default="", repr=False)
-    db: int = 0
-    """Wins over the URL's unless it is 0."""
 
 
 def pack(commands: Sequence[Sequence[Argument]]) -> bytes:

@@ -18,11 +18,12 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from ytmp3.core.errors import FailureCode, LeaseLost, StoreFull, StoreUnusable
 from ytmp3.core.job import Conversion, Lease, Metadata, Ticket, Track
-from ytmp3.jobstore import JOBS_AT_ONCE, Beat, Counts, Policy, Submission, Submitted
+from ytmp3.jobstore import JOBS_AT_ONCE, Beat, Counts, Submission, Submitted
 from ytmp3.jobstore.records import conversion_id_of, counts_of, outcome_of
-from ytmp3.jobstore.redis.link import HANDLER_SECONDS, Argument, Lane, RedisLink, RedisSettings, Reply, pack
+from ytmp3.jobstore.redis.link import HANDLER_SECONDS, Argument, Lane, RedisLink, Reply, pack
 from ytmp3.jobstore.redis.records import SHARDS, STATES, conversion_at, conversion_of, readable, root_of, ticket_of
 from ytmp3.jobstore.redis.scripts import Call, Scripts
+from ytmp3.jobstore.settings import Policy, RedisSettings
 
 __all__ = ["RedisJobStore", "RedisSettings"]
 

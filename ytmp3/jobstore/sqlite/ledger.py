@@ -12,10 +12,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from ytmp3.core import job as model
+from ytmp3.core import states
 from ytmp3.core.errors import FailureCode, LeaseLost
-from ytmp3.core.job import LIVE, Conversion, Event, Job, Lease, Metadata, State, Ticket, Track
-from ytmp3.jobstore import JOBS_AT_ONCE, Beat, Policy, Submission, Submitted
+from ytmp3.core.job import Conversion, Job, Lease, Metadata, State, Ticket, Track
+from ytmp3.core.states import LIVE, Event
+from ytmp3.jobstore import JOBS_AT_ONCE, Beat, Submission, Submitted
 from ytmp3.jobstore.records import (
     Unknown,
     decode_conversion,
@@ -26,6 +27,7 @@ from ytmp3.jobstore.records import (
     serves,
     unknown_fields,
 )
+from ytmp3.jobstore.settings import Policy
 
 PROBE_BYTES: Final = 64 * 1024
 """A submission writes up to ten pages of 4 KiB to the log."""
@@ -69,7 +71,7 @@ class Ledger:
         now = self.clock()
         for row in self._rows("due_at IS NOT NULL", ()):
             # Also after the wall clock fell back between the two processes, nothing waits longer than it would have.
-            latest = now if row.conversion.holder is not None else now + model.RETRY_CAP_SECONDS
+            latest = now if row.conversion.holder is not None else now + states.RETRY_CAP_SECONDS
             if row.conversion.holder is not None or row.conversion.due_at > latest:
                 self._save(row, replace(row.conversion, due_at=latest))
 
@@ -93,7 +95,7 @@ class Ledger:
         if conversion.state is not State.QUEUED or conversion.token != lease.token:
             raise LeaseLost
         now = self.clock()
-        return self._save(row, model.claimed(conversion, now=now, until=now + self.policy.lease_seconds))
+        return self._save(row, states.claimed(conversion, now=now, until=now + self.policy.lease_seconds))
 
     def renew(self, beats: Sequence[Beat]) -> frozenset[str]:
         until = self.clock() + self.policy.lease_seconds
@@ -106,7 +108,7 @@ class Ledger:
             return conversion
         _demand(conversion, lease)
         now = self.clock()
-        return self._save(row, model.finished(conversion, track, metadata, now=now, expires_at=self._expiry(now)))
+        return self._save(row, states.finished(conversion, track, metadata, now=now, expires_at=self._expiry(now)))
 
     def fail(self, lease: Lease, code: FailureCode) -> None:
         row = self._row(lease)
@@ -115,21 +117,21 @@ class Ledger:
             return
         _demand(conversion, lease)
         now = self.clock()
-        self._save(row, model.failed(conversion, code, now=now, expires_at=self._expiry(now)))
+        self._save(row, states.failed(conversion, code, now=now, expires_at=self._expiry(now)))
 
     def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float) -> None:
         row = self._row(lease)
         if _was_retried(row.conversion, lease, code):
             return
         _demand(row.conversion, lease)
-        self._save(row, model.retried(row.conversion, code, due_at=self.clock() + delay_seconds))
+        self._save(row, states.retried(row.conversion, code, due_at=self.clock() + delay_seconds))
 
     def release(self, leases: Sequence[Lease]) -> None:
         now = self.clock()
         for lease in leases:
             row = self._find(lease.conversion_id)
             if row is not None and row.conversion.state in LIVE and row.conversion.token == lease.token:
-                self._save(row, model.released(row.conversion, due_at=now))
+                self._save(row, states.released(row.conversion, due_at=now))
 
     def cancel(self, job_id: str) -> Ticket | None:
         ticket = self.ticket(job_id)
@@ -145,7 +147,7 @@ class Ledger:
         left = with_changes(row, riders=row.riders - 1)
         conversion = row.conversion
         if conversion.state in LIVE and left.riders == 0:
-            conversion = model.cancelled(conversion, now=now, expires_at=self._expiry(now))
+            conversion = states.cancelled(conversion, now=now, expires_at=self._expiry(now))
         return Ticket(job=job, conversion=self._save(left, conversion))
 
     def adopt(self, limit: int) -> list[Conversion]:
@@ -156,15 +158,15 @@ class Ledger:
             if conversion.holder is not None and self._is_poison(conversion):
                 crashed = replace(conversion, crashes=conversion.crashes + 1)
                 expires_at = self._expiry(now)
-                poisoned = model.failed(
+                poisoned = states.failed(
                     crashed, FailureCode.POISON, now=now, expires_at=expires_at, event=Event.POISONED
                 )
                 self._save(row, poisoned)
                 continue
             if conversion.holder is not None:
-                conversion = model.orphaned(conversion, due_at=now)
+                conversion = states.orphaned(conversion, due_at=now)
             until = now + self.policy.lease_seconds
-            adopted.append((row.serial, self._save(row, model.held(conversion, self.instance, until))))
+            adopted.append((row.serial, self._save(row, states.held(conversion, self.instance, until))))
         return [conversion for _, conversion in sorted(adopted, key=lambda pair: pair[0])]
 
     def forget(self, conversion_id: str) -> None:
@@ -235,7 +237,7 @@ class Ledger:
             created_at=now,
             due_at=now,
         )
-        conversion = model.held(blank, self.instance, now + self.policy.lease_seconds)
+        conversion = states.held(blank, self.instance, now + self.policy.lease_seconds)
         record = encode_conversion(conversion, {})
         ((serial,),) = self.connection.execute(
             "INSERT INTO conversions (conversion_id, key, serving, riders, jobs, due_at, record)"

@@ -1,0 +1,47 @@
+"""What ffmpeg's messages mean."""
+
+from typing import Final
+
+from ytmp3.converter.classify import _compiled, _first
+from ytmp3.core.errors import FailureCode
+
+_FFMPEG: Final[tuple[tuple[FailureCode, tuple[str, ...]], ...]] = (
+    (
+        FailureCode.OUTPUT_TRUNCATED,
+        (r"no space left|disk quota|input/output error",),
+    ),
+    (
+        FailureCode.TOO_LARGE,
+        (r"file too large",),
+    ),
+    (
+        FailureCode.NO_AUDIO,
+        (r"matches no streams|does not contain any stream|no audio|output file is empty",),
+    ),
+    # A header that asks for more than the encoder's wall, which is far over what any sound needs.
+    (FailureCode.MEDIA_INVALID, (r"error opening input: cannot allocate memory",)),
+    (
+        FailureCode.TOOL_MISSING,
+        (
+            r"unknown encoder|encoder not found|unrecognized option|option not found|protocol not found",
+            r"unknown input format|not started|cannot allocate memory|resource temporarily unavailable",
+            r"error while loading shared|requested output format .* is not",
+        ),
+    ),
+    (
+        FailureCode.MEDIA_INVALID,
+        (
+            r"invalid data|moov atom not found|could not find codec|error while decoding|decod|not on whitelist",
+            r"whitelist|unspecified|invalid argument|ebml|header|end of file|conversion failed|error opening",
+            r"error submitting|nothing was (?:written|encoded)|patch welcome|could not find",
+        ),
+    ),
+)
+
+
+_FFMPEG_PATTERNS: Final = _compiled(_FFMPEG)
+
+
+def code_of_ffmpeg_message(message: str) -> FailureCode:
+    """Return the code for ffmpeg's complaints; unknown ones are about the media, ffmpeg's only input."""
+    return _first(_FFMPEG_PATTERNS, message) or FailureCode.MEDIA_INVALID

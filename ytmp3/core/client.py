@@ -1,0 +1,20 @@
+"""Who a job belongs to."""
+
+from msgspec import Struct
+
+
+class ApiKey(Struct, frozen=True, kw_only=True):
+    """One accepted key: the hash of the secret, and limits of its own (None: those of every client)."""
+
+    name: str
+    digest: bytes
+    requests_per_second: float | None = None
+    burst: int | None = None
+    max_jobs: int | None = None
+
+
+class Client(Struct, frozen=True, kw_only=True):
+    """Whoever made a request. `owner` is what a job remembers of it."""
+
+    owner: str
+    key: ApiKey | None = None

@@ -1,0 +1,369 @@
+"""The table of environment variables."""
+
+import ipaddress
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variable:
+    """One environment variable: how to read it, what it is when absent, and what to tell who got it wrong."""
+
+    name: str
+    default: str
+    form: str
+    meaning: str
+    parse: Callable[[str], object]
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit()):
+            raise ValueError
+        return int(_within(int(text), low, high))
+
+    return parse
+
+
+def _number(low: float, high: float) -> Callable[[str], float]:
+    return lambda text: _within(float(text), low, high)
+
+
+def _within(value: float, low: float, high: float) -> float:
+    if not low <= value <= high:  # also refuses NaN
+        raise ValueError
+    return value
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in allowed:
+            raise ValueError
+        return text.lower()
+
+    return parse
+
+
+def _folder(text: str) -> Path:
+    return Path(text).absolute()
+
+
+def _file(text: str) -> Path | None:
+    if not text:
+        return None
+    path = Path(text).absolute()
+    if not (path.is_file() and os.access(path, os.R_OK)):
+        raise ValueError
+    return path
+
+
+def _program(text: str) -> Path | None:
+    path = _file(text)
+    if path is not None and not os.access(path, os.X_OK):
+        raise ValueError
+    return path
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(part, strict=False) for part in text.replace(",", " ").split())
+
+
+def _origins(text: str) -> frozenset[str]:
+    origins = frozenset(text.replace(",", " ").split())
+    for origin in origins:
+        parts = urlsplit(origin)
+        if origin != f"{parts.scheme}://{parts.netloc}" or parts.scheme not in {"http", "https"}:
+            raise ValueError
+        if not parts.hostname or "@" in parts.netloc:
+            raise ValueError
+    return origins
+
+
+def _proxy(text: str) -> str:
+    if not text:
+        return ""
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https", "socks5", "socks5h"} or not parts.hostname:
+        raise ValueError
+    _ = parts.port  # raises ValueError when it is not a port
+    return text
+
+
+def _prefix(text: str) -> str:
+    if text and not (text.startswith("/") and text.endswith("/")):
+        raise ValueError
+    return text
+
+
+def _redis_address(text: str) -> str:
+    if not text:
+        return ""
+    parts = urlsplit(text if "://" in text else f"redis://{text}")
+    if parts.scheme not in {"redis", "rediss", "unix"} or (parts.scheme != "unix" and not parts.hostname):
+        raise ValueError
+    if parts.scheme != "unix":
+        _ = parts.port
+    return text
+
+
+_SECONDS_IN_A_DAY: Final = 86_400
+
+
+VARIABLES: Final[tuple[Variable, ...]] = (
+    Variable(
+        name="REDIS_ADDR",
+        default="",
+        form="host:port, or a redis://, rediss:// or unix:// URL",
+        meaning="Job store shared by several instances. Empty: the embedded SQLite store, for one instance.",
+        parse=_redis_address,
+    ),
+    Variable(name="REDIS_PASSWORD", default="", form="text", meaning="Password of Redis.", parse=_text),
+    Variable(
+        name="REDIS_DB",
+        default="0",
+        form="an integer from 0 to 1023",
+        meaning="Database number.",
+        parse=_integer(0, 1023),
+    ),
+    Variable(
+        name="WORKER_POOL_SIZE",
+        default="20",
+        form="an integer from 1 to 1000",
+        meaning="Conversions carried at once by this instance.",
+        parse=_integer(1, 1000),
+    ),
+    Variable(
+        name="JOB_QUEUE_CAPACITY",
+        default="1000",
+        form="an integer from 1 to 1000000",
+        meaning="Conversions waiting in this instance; one more is refused with `queue_full`.",
+        parse=_integer(1, 1_000_000),
+    ),
+    Variable(
+        name="MAX_JOB_RETRIES",
+        default="3",
+        form="an integer from 0 to 100",
+        meaning="Times a conversion is tried again after a retryable error.",
+        parse=_integer(0, 100),
+    ),
+    Variable(
+        name="REQUESTS_PER_SECOND",
+        default="100",
+        form="a number from 0.1 to 1000000",
+        meaning="Requests per second that this instance admits, over all clients.",
+        parse=_number(0.1, 1e6),
+    ),
+    Variable(
+        name="BURST_SIZE",
+        default="200",
+        form="an integer from 1 to 1000000",
+        meaning="Requests admitted at once after a pause (the size of the token bucket).",
+        parse=_integer(1, 1_000_000),
+    ),
+    Variable(
+        name="JOB_EXPIRATION_HOURS",
+        default="24",
+        form="a number from 0.01 to 8760",
+        meaning="How long an ended job and its MP3 are kept, and how long a job may wait for its start.",
+        parse=_number(0.01, 8760),
+    ),
+    Variable(
+        name="HOST",
+        default="127.0.0.1",
+        form="an address to listen on",
+        meaning="Listening address (the container image sets 0.0.0.0).",
+        parse=_text,
+    ),
+    Variable(
+        name="PORT",
+        default="8080",
+        form="an integer from 0 to 65535",
+        meaning="Listening port; 0 takes a free one.",
+        parse=_integer(0, 65535),
+    ),
+    Variable(
+        name="DATA_DIR",
+        default="~/.local/share/ytmp3",
+        form="a folder",
+        meaning="MP3 files, work in progress and the embedded store. Instances that share a Redis share it too.",
+        parse=lambda text: _folder(os.path.expanduser(text)),
+    ),
+    Variable(
+        name="LOG_FORMAT",
+        default="auto",
+        form="auto, json or text",
+        meaning="`auto`: readable on a terminal, JSON lines elsewhere.",
+        parse=_choice("auto", "json", "text"),
+    ),
+    Variable(
+        name="LOG_LEVEL",
+        default="info",
+        form="debug, info, warning or error",
+        meaning="The least severe event that is logged.",
+        parse=_choice("debug", "info", "warning", "error"),
+    ),
+    Variable(
+        name="FFMPEG_PATH",
+        default="",
+        form="an executable file",
+        meaning="ffmpeg to use instead of the one that comes with the package (6.0 or later, with libmp3lame).",
+        parse=_program,
+    ),
+    Variable(
+        name="EXTRACT_CONCURRENCY",
+        default="4",
+        form="an integer from 1 to 1000",
+        meaning="Extractions (yt-dlp and its JS runtime, about 200 MB each at worst) at once.",
+        parse=_integer(1, 1000),
+    ),
+    Variable(
+        name="ENCODE_CONCURRENCY",
+        default=str(os.cpu_count() or 1),
+        form="an integer from 1 to 1000",
+        meaning="Encoders at once. Default: the number of cores.",
+        parse=_integer(1, 1000),
+    ),
+    Variable(
+        name="MAX_DURATION_SECONDS",
+        default="10800",
+        form="an integer from 1 to 864000",
+        meaning="Longest video that is converted.",
+        parse=_integer(1, 10 * _SECONDS_IN_A_DAY),
+    ),
+    Variable(
+        name="MAX_FILE_MB",
+        default="500",
+        form="an integer from 1 to 1000000",
+        meaning="Largest download, and largest MP3, in MB (10^6 bytes).",
+        parse=_integer(1, 1_000_000),
+    ),
+    Variable(
+        name="EXTRACT_SECONDS",
+        default="60",
+        form="a number from 1 to 86400",
+        meaning="Longest extraction (the video's page and player).",
+        parse=_number(1, _SECONDS_IN_A_DAY),
+    ),
+    Variable(
+        name="DOWNLOAD_SECONDS",
+        default="900",
+        form="a number from 1 to 86400",
+        meaning="Longest download.",
+        parse=_number(1, _SECONDS_IN_A_DAY),
+    ),
+    Variable(
+        name="ENCODE_SECONDS",
+        default="600",
+        form="a number from 1 to 86400",
+        meaning="Longest encoding of an hour of sound or less; longer sound gets proportionally more.",
+        parse=_number(1, _SECONDS_IN_A_DAY),
+    ),
+    Variable(
+        name="IDLE_SECONDS",
+        default="60",
+        form="a number from 1 to 86400",
+        meaning="Longest time without a new byte from YouTube, or without progress of the encoder.",
+        parse=_number(1, _SECONDS_IN_A_DAY),
+    ),
+    Variable(
+        name="LEASE_SECONDS",
+        default="30",
+        form="a number from 1 to 3600",
+        meaning="After this long without a sign of life from an instance, another takes over its conversions.",
+        parse=_number(1, 3600),
+    ),
+    Variable(
+        name="DRAIN_SECONDS",
+        default="20",
+        form="a number from 0 to 3600",
+        meaning="Time that running conversions get to end after SIGTERM.",
+        parse=_number(0, 3600),
+    ),
+    Variable(
+        name="TRUSTED_PROXIES",
+        default="",
+        form="addresses or networks, separated by commas",
+        meaning="Peers whose `X-Forwarded-For` is believed.",
+        parse=_networks,
+    ),
+    Variable(
+        name="ACCEL_REDIRECT_PREFIX",
+        default="",
+        form="a path that begins and ends with /",
+        meaning="Let nginx send the MP3: the internal location that it maps to the tracks folder.",
+        parse=_prefix,
+    ),
+    Variable(
+        name="CORS_ORIGINS",
+        default="",
+        form="origins such as https://example.org, separated by commas",
+        meaning="Web origins that may call this service from a browser.",
+        parse=_origins,
+    ),
+    Variable(
+        name="API_KEYS_FILE",
+        default="",
+        form="a readable file",
+        meaning="API keys (see `python -m ytmp3 key`). Empty: no key is asked for.",
+        parse=_file,
+    ),
+    Variable(
+        name="CLIENT_REQUESTS_PER_SECOND",
+        default="0",
+        form="a number from 0 to 1000000",
+        meaning="Requests per second for each client (API key or address). 0: only the limit over all.",
+        parse=_number(0, 1e6),
+    ),
+    Variable(
+        name="CLIENT_BURST_SIZE",
+        default="0",
+        form="an integer from 0 to 1000000",
+        meaning="Bucket size for each client. 0: twice its rate.",
+        parse=_integer(0, 1_000_000),
+    ),
+    Variable(
+        name="CLIENT_MAX_JOBS",
+        default="0",
+        form="an integer from 0 to 1000000",
+        meaning="Unfinished conversions that one client may have in this instance. 0: no limit of its own.",
+        parse=_integer(0, 1_000_000),
+    ),
+    Variable(
+        name="CLIENT_MAX_DOWNLOADS",
+        default="0",
+        form="an integer from 0 to 1000000",
+        meaning="Tracks that one client may be sent at once by this instance itself. 0: no limit of its own.",
+        parse=_integer(0, 1_000_000),
+    ),
+    Variable(
+        name="EGRESS_PROXY",
+        default="",
+        form="a http://, https:// or socks5:// URL",
+        meaning="Proxy for all traffic to YouTube.",
+        parse=_proxy,
+    ),
+    Variable(
+        name="EGRESS_CA_FILE",
+        default="",
+        form="a readable PEM file",
+        meaning="A certificate authority to trust besides the system's (an intercepting proxy's).",
+        parse=_file,
+    ),
+    Variable(
+        name="COOKIES_FILE",
+        default="",
+        form="a readable file in Netscape format",
+        meaning="YouTube cookies for yt-dlp; a private copy is used.",
+        parse=_file,
+    ),
+)
