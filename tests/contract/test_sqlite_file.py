@@ -182,7 +182,8 @@ WRITER = textwrap.dedent("""
     import asyncio, os, sys
     from pathlib import Path
     from tests.contract.stands import POLICY
-    from ytmp3.job import Quality, conversion_key, new_id
+    from ytmp3.core.job import new_id
+    from ytmp3.core.recipe import Quality, conversion_key
     from ytmp3.jobstore import Submission
     from ytmp3.jobstore.sqlite import SqliteJobStore
 
@@ -449,7 +450,7 @@ FULL_DISK = textwrap.dedent("""
     import asyncio, resource, sys
     from pathlib import Path
     from tests.contract.stands import POLICY, Ids, created, submitted
-    from ytmp3.errors import StoreDown, StoreFull
+    from ytmp3.core.errors import StoreDown, StoreFull
     from ytmp3.jobstore.sqlite import SqliteJobStore
 
     async def main():

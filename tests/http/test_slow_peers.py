@@ -86,7 +86,7 @@ async def test_the_201st_reader_is_told_to_come_back_and_stalled_ones_are_cut(
     long_track: tuple[Stand, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service, path = long_track
-    monkeypatch.setattr("ytmp3.download.STALL_SECONDS", 1.5)
+    monkeypatch.setattr("ytmp3.http.download.STALL_SECONDS", 1.5)
     sender = service.service.sender
     async with deaf_peers(service, MAX_TRANSFERS) as peers:
         for peer in peers:
@@ -143,7 +143,7 @@ async def test_a_slow_reader_that_does_read_is_not_cut(
     long_track: tuple[Stand, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service, path = long_track
-    monkeypatch.setattr("ytmp3.download.STALL_SECONDS", 1.0)
+    monkeypatch.setattr("ytmp3.http.download.STALL_SECONDS", 1.0)
     received = 0
     async with service.client.get(service.url + path) as response:
         async for chunk in response.content.iter_chunked(1_000_000):
@@ -156,7 +156,7 @@ async def test_a_thousand_requests_and_no_read_do_not_hold_a_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A093: answers that nobody takes; also after the service has closed on its side."""
-    monkeypatch.setattr("ytmp3.server.STALL_SECONDS", 1.0)
+    monkeypatch.setattr("ytmp3.http.connections.STALL_SECONDS", 1.0)
     request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
     async with stand(tmp_path / "data") as service, deaf_peers(service, 2) as peers:
         loop = asyncio.get_running_loop()

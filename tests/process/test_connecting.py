@@ -19,7 +19,8 @@ from ytmp3.converter.youtube.connecting import Answer, by_turns, connect_to_firs
 # Without a proxy: every name has these addresses, in this order, and they count as public ones.
 HALF_DEAD = """
 import json, socket, sys
-from ytmp3.converter import youtube, zygote
+from ytmp3.converter.sandbox import zygote
+from ytmp3.converter.youtube import downloader as youtube
 youtube.is_public = lambda address: True
 socket.getaddrinfo = lambda *arguments, **options: [
     (socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM, 6, "", tuple(address))

@@ -64,7 +64,7 @@ print(json.dumps({
 
 UNFORKABLE = """
 import errno, os, sys
-from ytmp3.converter import zygote
+from ytmp3.converter.sandbox import zygote
 fork = os.fork
 def refused():
     if os.path.exists(sys.argv[1]):
@@ -76,7 +76,7 @@ zygote.main()
 
 UNFOLLOWABLE = """
 import errno, os, sys
-from ytmp3.converter import zygote
+from ytmp3.converter.sandbox import zygote
 pidfd_open = os.pidfd_open
 def refused(pid):
     if os.path.exists(sys.argv[1]):
@@ -88,7 +88,7 @@ zygote.main()
 
 FILTERLESS = """
 import os, sys
-from ytmp3.converter import walls, zygote
+from ytmp3.converter.sandbox import walls, zygote
 class Kernel(walls.Kernel):
     def _prctl(self, option, value, more=0):
         if option == 22 and os.path.exists(sys.argv[1]):  # PR_SET_SECCOMP
@@ -101,7 +101,7 @@ zygote.main()
 UNKNOWN_MACHINE = """
 import platform
 platform.machine = lambda: "riscv64"
-from ytmp3.converter import zygote
+from ytmp3.converter.sandbox import zygote
 zygote.main()
 """
 
@@ -236,10 +236,10 @@ async def test_no_exit_code_makes_a_track(youtube: Spawned, tmp_path: Path, body
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from ytmp3.converter import Limits
+from ytmp3.converter.settings import Limits
 from ytmp3.converter.pipeline import Pipeline
-from ytmp3.converter.tools import ToolSettings
-from ytmp3.job import Quality
+from ytmp3.converter.settings import ToolSettings
+from ytmp3.core.recipe import Quality
 async def main():
     folder = Path(sys.argv[1])
     settings = ToolSettings(ffmpeg_path=None, egress_proxy=sys.argv[2], egress_ca_file=Path(sys.argv[3]),

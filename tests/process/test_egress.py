@@ -55,7 +55,7 @@ async def test_a_redirect_into_our_network_is_not_taken(youtube: Spawned, tmp_pa
 # Without a proxy: every name is resolved to what a hostile name server says, which counts the questions.
 REBOUND = """
 import json, socket, sys
-from ytmp3.converter import zygote
+from ytmp3.converter.sandbox import zygote
 addresses, port, asked = json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 def resolve(host, *arguments, **options):
     with open(asked, "a") as file:

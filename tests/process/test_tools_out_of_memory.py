@@ -20,7 +20,7 @@ OWN_SCORE = """
 import sys
 with open("/proc/self/oom_score_adj", "w") as file:
     file.write(sys.argv[1])
-from ytmp3.converter import zygote
+from ytmp3.converter.sandbox import zygote
 zygote.main()
 """
 
