@@ -83,14 +83,14 @@ class FakeConverter:
         return self.tools
 
     async def convert(
-        self, video_id: str, quality: Quality, scratch: Path, report: Callable[[Report], None]
+        self, video_id: str, quality: Quality, scratch: Path, on_progress: Callable[[Report], None]
     ) -> Converted:
         self.started[video_id] += 1
         self.order.append(video_id)
         self.running.add(video_id)
         self.most_at_once = max(self.most_at_once, len(self.running))
         try:
-            return await self._convert(video_id, scratch, report)
+            return await self._convert(video_id, scratch, on_progress)
         except asyncio.CancelledError:
             self.cancelled[video_id] += 1
             if video_id in self._ending:
@@ -99,9 +99,9 @@ class FakeConverter:
         finally:
             self.running.discard(video_id)
 
-    async def _convert(self, video_id: str, scratch: Path, report: Callable[[Report], None]) -> Converted:
+    async def _convert(self, video_id: str, scratch: Path, on_progress: Callable[[Report], None]) -> Converted:
         metadata = metadata_of(video_id)
-        report(Report(stage=Stage.DOWNLOADING, progress=0.4, metadata=metadata))
+        on_progress(Report(stage=Stage.DOWNLOADING, progress=0.4, metadata=metadata))
         path = scratch / "track.mp3"
         path.write_bytes(content_of(video_id))
         await asyncio.sleep(0)

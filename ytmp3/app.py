@@ -17,8 +17,7 @@ from ytmp3 import __version__
 from ytmp3.config import Config
 from ytmp3.converter import Converter
 from ytmp3.converter.pipeline import Pipeline
-from ytmp3.converter.settings import Limits as ConversionLimits
-from ytmp3.converter.settings import ToolSettings
+from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.core.client import ApiKey
 from ytmp3.core.errors import StoreDown, StoreUnusable
 from ytmp3.core.states import CRASH_LIMIT

@@ -50,10 +50,10 @@ class QuickConverter:
         return [ToolCheck(name="ffmpeg", ok=self.tools_ok, version="0", detail="a stand-in")]
 
     async def convert(
-        self, video_id: str, quality: Quality, scratch: Path, report: Callable[[Report], None]
+        self, video_id: str, quality: Quality, scratch: Path, on_progress: Callable[[Report], None]
     ) -> Converted:
         metadata = Metadata(title=self.title, uploader="Someone", duration_seconds=3.0, thumbnail_url=None)
-        report(Report(stage=Stage.DOWNLOADING, progress=0.4, metadata=metadata))
+        on_progress(Report(stage=Stage.DOWNLOADING, progress=0.4, metadata=metadata))
         if video_id in self.held:
             await self.held[video_id].wait()
         if video_id in self.failing:

@@ -18,7 +18,7 @@ from tests.fake_youtube import Spawned
 from ytmp3.converter import Converted
 from ytmp3.converter.pipeline import Pipeline
 from ytmp3.converter.sandbox import spawner as child
-from ytmp3.converter.settings import Limits, ToolSettings
+from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.core.job import Report
 from ytmp3.core.recipe import Quality
 
@@ -26,9 +26,9 @@ MIB = 2**20
 FFMPEG: str = imageio_ffmpeg.get_ffmpeg_exe()
 
 
-def limits(**changed: Any) -> Limits:
+def limits(**changed: Any) -> ConversionLimits:
     usual = {"duration_seconds": 10_800.0, "file_bytes": 32 * MIB, "extract_seconds": 20.0, "idle_seconds": 15.0}
-    return Limits(**usual | changed)
+    return ConversionLimits(**usual | changed)
 
 
 @dataclass

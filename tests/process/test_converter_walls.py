@@ -236,7 +236,7 @@ async def test_no_exit_code_makes_a_track(youtube: Spawned, tmp_path: Path, body
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from ytmp3.converter.settings import Limits
+from ytmp3.converter.settings import ConversionLimits
 from ytmp3.converter.pipeline import Pipeline
 from ytmp3.converter.settings import ToolSettings
 from ytmp3.core.recipe import Quality
@@ -244,7 +244,7 @@ async def main():
     folder = Path(sys.argv[1])
     settings = ToolSettings(ffmpeg_path=None, egress_proxy=sys.argv[2], egress_ca_file=Path(sys.argv[3]),
         cookies_file=None, extract_concurrency=4, encode_concurrency=4, work_folder=folder)
-    pipeline = Pipeline(settings, Limits(duration_seconds=10800, file_bytes=2**25))
+    pipeline = Pipeline(settings, ConversionLimits(duration_seconds=10800, file_bytes=2**25))
     await pipeline.open()
     for number, kind in enumerate(("slow___", "stalled", "hang___", "jschall")):
         (folder / kind).mkdir()

@@ -22,7 +22,7 @@ from tests.process.served import Served, descendants, egress, served
 from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.audio.encoder import MEMORY_BYTES, OVERSHOOT_BYTES
 from ytmp3.converter.sandbox.walls import OPEN_FILES
-from ytmp3.converter.settings import Limits
+from ytmp3.converter.settings import ConversionLimits
 from ytmp3.converter.youtube.fetch import DATA_BYTES
 from ytmp3.converter.youtube.fetch import OVERSHOOT_BYTES as SPOOL_OVERSHOOT_BYTES
 from ytmp3.core.errors import ConversionError, FailureCode
@@ -73,7 +73,7 @@ async def test_the_kernel_confirms_every_wall_of_tools_at_work(youtube: Spawned,
             limits = limits_of(pid)
             assert limits["Max core file size"] == "0"
             assert limits["Max open files"] == str(OPEN_FILES)
-        usual = Limits(duration_seconds=0, file_bytes=0)
+        usual = ConversionLimits(duration_seconds=0, file_bytes=0)
         encoder, downloader = limits_of(tools["ffmpeg"]), limits_of(tools["youtube"])
         assert encoder["Max file size"] == str(FILE_BYTES + OVERSHOOT_BYTES)
         assert downloader["Max file size"] == str(FILE_BYTES + SPOOL_OVERSHOOT_BYTES)

@@ -50,7 +50,7 @@ class Converter(Protocol):
         """Ask yt-dlp, the JS runtime and ffmpeg whether they work (fresh, no cache; takes up to a second)."""
 
     async def convert(
-        self, video_id: str, quality: Quality, scratch: Path, report: Callable[[Report], None]
+        self, video_id: str, quality: Quality, scratch: Path, on_progress: Callable[[Report], None]
     ) -> Converted:
         """Convert one video. `scratch` is an empty folder of the caller's, who removes it whatever happens.
 

@@ -28,7 +28,7 @@ from ytmp3.converter.audio.tag import MAX_COVER_BYTES, id3v2_tag
 from ytmp3.converter.check import Checker
 from ytmp3.converter.progress import Progress
 from ytmp3.converter.sandbox.spawner import Spawner, ToolsLostError
-from ytmp3.converter.settings import Limits, ToolSettings
+from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.converter.spool import Spool, SpoolReplacedError
 from ytmp3.converter.tools import deno_path, ffmpeg_path
 from ytmp3.converter.youtube.fetch import Fetch
@@ -59,7 +59,7 @@ logger = logging.getLogger(__name__)
 class Pipeline:
     """The Converter of one instance."""
 
-    def __init__(self, settings: ToolSettings, limits: Limits) -> None:
+    def __init__(self, settings: ToolSettings, limits: ConversionLimits) -> None:
         self._limits = limits
         self._settings = settings
         self._ffmpeg = ffmpeg_path(settings)
@@ -92,7 +92,7 @@ class Pipeline:
         return await self._checker.check()
 
     async def convert(
-        self, video_id: str, quality: Quality, scratch: Path, report: Callable[[Report], None]
+        self, video_id: str, quality: Quality, scratch: Path, on_progress: Callable[[Report], None]
     ) -> Converted:
         """Convert one video; see the Converter protocol.
 
@@ -109,7 +109,7 @@ class Pipeline:
             ),
             limits=self._limits,
             task=_Task(video_id=video_id, quality=quality, scratch=scratch),
-            progress=Progress(report),
+            progress=Progress(on_progress),
         )
         try:
             return await conversion.run()
@@ -163,7 +163,7 @@ class _Conversion:
         *,
         gates: tuple[asyncio.Semaphore, asyncio.Semaphore],
         tools: _Tools,
-        limits: Limits,
+        limits: ConversionLimits,
         task: _Task,
         progress: Progress,
     ) -> None:
@@ -348,7 +348,7 @@ def _log_failure(video_id: str, error: ConversionError, tool_log: str) -> None:
         logger.info("what yt-dlp said", extra={"video_id": video_id, "tool_log": without_queries(tool_log)})
 
 
-def _judge_duration(stream: Stream, metadata: Metadata, limits: Limits) -> None:
+def _judge_duration(stream: Stream, metadata: Metadata, limits: ConversionLimits) -> None:
     """Raise ConversionError if the sound is longer than allowed or not as long as announced."""
     seconds, announced = stream.duration_seconds, metadata.duration_seconds
     if seconds > limits.duration_seconds + TOLERATED_SECONDS:

@@ -5,7 +5,7 @@ from pathlib import Path
 from msgspec import Struct
 
 
-class Limits(Struct, frozen=True, kw_only=True):
+class ConversionLimits(Struct, frozen=True, kw_only=True):
     """What one conversion may cost. Each is enforced by us, whatever the tools do (reliability goals P06, P07, L14)."""
 
     duration_seconds: float

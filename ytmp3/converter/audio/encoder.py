@@ -20,7 +20,7 @@ from ytmp3.converter.audio.messages import code_of_ffmpeg_message
 from ytmp3.converter.sandbox.pipes import Lines, Reader, Tail
 from ytmp3.converter.sandbox.protocol import TOOL_NOT_STARTED, Walls
 from ytmp3.converter.sandbox.spawner import Child, Spawner
-from ytmp3.converter.settings import Limits
+from ytmp3.converter.settings import ConversionLimits
 from ytmp3.converter.spool import PIPE_BYTES, Pour, Spool
 from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.core.recipe import Quality
@@ -60,7 +60,9 @@ class Order(Struct, frozen=True, kw_only=True):
 class Encoder:
     """Runs ffmpeg once."""
 
-    def __init__(self, spawner: Spawner, order: Order, limits: Limits, on_seconds: Callable[[float], None]) -> None:
+    def __init__(
+        self, spawner: Spawner, order: Order, limits: ConversionLimits, on_seconds: Callable[[float], None]
+    ) -> None:
         self._spawner = spawner
         self._order = order
         self._limits = limits

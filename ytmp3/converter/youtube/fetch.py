@@ -16,7 +16,7 @@ import msgspec
 from ytmp3.converter.sandbox.pipes import Lines, Reader, Tail, resolve
 from ytmp3.converter.sandbox.protocol import Walls
 from ytmp3.converter.sandbox.spawner import Child, Spawner, ToolsLostError
-from ytmp3.converter.settings import Limits
+from ytmp3.converter.settings import ConversionLimits
 from ytmp3.converter.spool import Spool
 from ytmp3.converter.youtube.messages import code_of_youtube_message
 from ytmp3.converter.youtube.news import (
@@ -51,7 +51,7 @@ SLOWEST_BYTES_PER_SECOND: Final = 16_000
 class Fetch:
     """Extraction and download of one video."""
 
-    def __init__(self, scratch: Path, limits: Limits) -> None:
+    def __init__(self, scratch: Path, limits: ConversionLimits) -> None:
         loop = asyncio.get_running_loop()
         self._scratch = scratch
         self._limits = limits
@@ -192,7 +192,7 @@ class Fetch:
 class _Watch:
     """The clocks of a download."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ConversionLimits) -> None:
         self._limits = limits
         self._begun_at = self._window_at = time.monotonic()
         self._window_bytes = 0
