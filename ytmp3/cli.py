@@ -76,7 +76,8 @@ def _health(path: str) -> Exit:
     config = _config()
     if config is None:
         return Exit.BAD_CONFIGURATION
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.host, config.host)
+    # The address that means "all interfaces" is one to listen on, not one to connect to.
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.host, config.host)  # noqa: S104  compared, never bound
     try:
         with urllib.request.urlopen(f"http://{host}:{config.port}{path}", timeout=HEALTH_SECONDS) as response:
             print(response.read().decode())

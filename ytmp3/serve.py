@@ -65,7 +65,7 @@ async def drain(service: Service, force: asyncio.Event) -> None:
     drain_seconds = service.config.drain_seconds
     deadline = time.monotonic() + drain_seconds
     await asyncio.gather(asyncio.sleep(LINGER_SECONDS), service.pool.drain(drain_seconds, force))
-    while service.sender.active and not force.is_set() and time.monotonic() < deadline:
+    while service.sender.active and not force.is_set() and time.monotonic() < deadline:  # noqa: ASYNC110  three ends
         await asyncio.sleep(0.05)
 
 

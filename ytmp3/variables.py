@@ -55,7 +55,11 @@ def _choice(*allowed: str) -> Callable[[str], str]:
 
 
 def _folder(text: str) -> Path:
-    return Path(text).absolute()
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        # Without a home folder, "~" stands for nothing.
+        raise ValueError from error
 
 
 def _file(text: str) -> Path | None:
@@ -196,7 +200,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         default="~/.local/share/ytmp3",
         form="a folder",
         meaning="MP3 files, work in progress and the embedded store. Instances that share a Redis share it too.",
-        parse=lambda text: _folder(os.path.expanduser(text)),
+        parse=_folder,
     ),
     Variable(
         name="LOG_FORMAT",

@@ -92,7 +92,7 @@ async def one_clip(bench: Bench) -> list[Row]:
         for _ in range(bench.pair_count):
             started_at = time.perf_counter()
             _, job = await service.post(bench.links(Kind.CLIP, 1)[0])
-            while (await service.job(job["job_id"]))["status"] != "completed":
+            while (await service.job(job["job_id"]))["status"] != "completed":  # noqa: ASYNC110  the service is polled, as a client does
                 await asyncio.sleep(0.005)
             mine = time.perf_counter() - started_at
             theirs = await ffmpeg_alone(media(Kind.CLIP), bench.folder, times=1, at_once=1)

@@ -3,6 +3,7 @@
 import hashlib
 import ipaddress
 import time
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -222,7 +223,7 @@ def test_every_key_is_compared_also_after_a_match() -> None:
         __slots__ = ()
         seen = 0
 
-        def __iter__(self):  # type: ignore[no-untyped-def]
+        def __iter__(self) -> Iterator[ApiKey]:
             for key in super().__iter__():
                 Counting.seen += 1
                 yield key

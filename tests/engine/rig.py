@@ -129,7 +129,7 @@ class Engine:
 
 
 @asynccontextmanager
-async def engine(
+async def engine(  # noqa: PLR0913  one argument for each number that a test changes
     folder: Path,
     *,
     instance: str = "a",

@@ -334,7 +334,7 @@ def _read_cover(path: Path) -> bytes | None:
     with contextlib.suppress(OSError):
         # The child that wrote it has had strangers' bytes in its hands: no link of its making is followed.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
+        with open(descriptor, "rb") as file:  # noqa: PTH123  a descriptor has no Path
             cover = file.read(MAX_COVER_BYTES + 1)
         if cover.startswith(JPEG_MAGIC) and len(cover) <= MAX_COVER_BYTES:
             return cover

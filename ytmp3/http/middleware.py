@@ -61,14 +61,14 @@ class Frame:
         logs.request_id.set(given if given and _REQUEST_ID.fullmatch(given) else self._new_request_id())
         try:
             if request.version < HttpVersion10 or _host(request.headers.get(hdrs.HOST, "")) is None:
-                raise web.HTTPBadRequest
+                raise web.HTTPBadRequest  # noqa: TRY301  rendered below like every other error
             if request.method == hdrs.METH_OPTIONS and self._is_preflight(request):
                 response: web.StreamResponse = web.Response(status=HTTPStatus.NO_CONTENT)
             else:
                 response = await handler(request)
         except ConnectionError:
             raise  # the client went away: there is nobody to answer
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  the outermost frame of a request
             response = self._rendered(error, request)
         route = request.match_info.route.resource
         self._metrics.requests.record(

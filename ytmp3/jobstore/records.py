@@ -44,10 +44,12 @@ def decode_conversion(record: bytes) -> Conversion:
 
 
 def unknown_fields(record: bytes) -> Unknown:
+    """Return the fields of a record that this version does not know; they are written back unchanged."""
     return {name: value for name, value in _fields_decoder.decode(record).items() if name not in _KNOWN}
 
 
 def encode_job(job: Job) -> bytes:
+    """Return the job's record."""
     return _encoder.encode(job)
 
 

@@ -201,7 +201,7 @@ class Spawner:
             raise ToolsLostError(f"the zygote cannot be started: {error.strerror}") from error
         finally:
             theirs.close()
-        ours.setblocking(False)
+        ours.setblocking(False)  # noqa: FBT003  positional only
         # A packet, not an argument: a proxy's address may hold a password, and command lines are public.
         ours.send(json.encode(self._preload))
         self._socket = ours

@@ -16,6 +16,7 @@ import platform
 import resource
 import signal
 import struct
+from pathlib import Path
 from typing import Final
 
 from ytmp3.converter.sandbox.protocol import Walls
@@ -163,8 +164,7 @@ def _limit(what: int, value: int) -> None:
 
 def _read_number(path: str) -> int:
     try:
-        with open(path, "rb") as file:
-            return int(file.read())
+        return int(Path(path).read_bytes())
     except OSError:
         return 0  # no /proc: there is nothing to write it to either
 

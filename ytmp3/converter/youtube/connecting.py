@@ -67,7 +67,7 @@ def _begun(answer: Answer) -> socket.socket:
     """Return a socket that connects, without waiting for it. Raises OSError where that is known to lead nowhere."""
     family, kind, protocol, _, address = answer
     connection = socket.socket(family, kind, protocol)
-    connection.setblocking(False)
+    connection.setblocking(False)  # noqa: FBT003  positional only
     if (number := connection.connect_ex(address)) not in {0, errno.EINPROGRESS}:
         connection.close()
         raise OSError(number, os.strerror(number))

@@ -129,8 +129,8 @@ class _Downloader(YoutubeDL):  # type: ignore[misc]
         """Use urllib only, whatever other HTTP libraries happen to be installed."""
         director = super().build_request_director([UrllibRH])
         handler = director.handlers["Urllib"]
-        handler._make_sslcontext = lambda legacy_ssl_support=None: self._preloaded_tls  # noqa: ARG005
-        make_opener = handler._create_instance
+        handler._make_sslcontext = lambda legacy_ssl_support=None: self._preloaded_tls  # noqa: ARG005, SLF001  yt-dlp has no public hook
+        make_opener = handler._create_instance  # noqa: SLF001  yt-dlp has no public hook
 
         def make_guarded_opener(**settings: Any) -> urllib.request.OpenerDirector:
             opener: urllib.request.OpenerDirector = make_opener(**settings)
@@ -138,7 +138,7 @@ class _Downloader(YoutubeDL):  # type: ignore[misc]
             opener.add_handler(BoundedAnswers())
             return opener
 
-        handler._create_instance = make_guarded_opener
+        handler._create_instance = make_guarded_opener  # noqa: SLF001  yt-dlp has no public hook
         return director
 
 

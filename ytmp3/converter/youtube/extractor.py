@@ -120,12 +120,12 @@ class Youtube:
             if self._preload.egress_proxy is None:
                 # A proxy resolves names itself, and its own address is the operator's choice.
                 socket.getaddrinfo = public_only(socket.getaddrinfo)
-            yt_dlp.networking._urllib.create_connection = _connect
+            yt_dlp.networking._urllib.create_connection = _connect  # noqa: SLF001  yt-dlp has no public hook
             fetch = _Fetch(self._downloader, extraction, say)
             fetch.make_cover(fetch.run(), leave_network)
         except RefusedError as refusal:
             say(Refusal(code=refusal.code.value, reason=_shown(str(refusal))))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  the outermost frame of the child: it reports and ends
             if not isinstance(error, YoutubeDLError):
                 traceback.print_exc()
             warnings = " | ".join(self._downloader.warnings)

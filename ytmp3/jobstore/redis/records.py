@@ -24,6 +24,7 @@ def root_of(some_id: str) -> str:
 
 
 def conversion_at(conversion_id: str) -> str:
+    """Return the name of the hash that holds a conversion."""
     return f"{root_of(conversion_id)}:c:{conversion_id}"
 
 

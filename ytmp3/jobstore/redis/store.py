@@ -33,8 +33,10 @@ _EVICTS_LIVE_RECORDS: Final = "allkeys-"
 
 
 class RedisJobStore:
-    """`JobStore` on a Redis, for the instance named `instance`. `clock` (seconds since 1970) and `handler_seconds`
-    (the patience of a call that an HTTP request waits for) are for tests.
+    """`JobStore` on Redis, for the instance named `instance`.
+
+    `clock` (seconds since 1970) and `handler_seconds` (the timeout of a call that an HTTP request waits for) are
+    arguments for the tests.
 
     Every method works as soon as Redis does: `open` checks, and connects early, but nothing depends on its success.
     """

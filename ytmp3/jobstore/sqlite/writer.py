@@ -153,9 +153,9 @@ class Writer:
             for order in group:
                 order.attempt()
             self._connection.execute("COMMIT")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  every error rolls back and is reported to all callers of the group
             return self._rolled_back(error)
-        self._lock_out(False)
+        self._lock_out(False)  # noqa: FBT003  the new state
         self.trouble = self._displacement()
         return self.trouble
 
@@ -180,7 +180,7 @@ class Writer:
             return error
         self.trouble = translation(self._path, error)
         if is_locked_out(error):
-            self._lock_out(True)
+            self._lock_out(True)  # noqa: FBT003  the new state
             return self.trouble
         # If the disk is full, moving the log into the file gives the next commits the log's space.
         with contextlib.suppress(sqlite3.Error):
