@@ -13,9 +13,10 @@ from typing import TypeVar
 
 from ytmp3.converter import Converted, ToolCheck
 from ytmp3.core.errors import ConversionError, FailureCode, StoreDown, StoreError
+from ytmp3.core.ids import ConversionId, JobId
 from ytmp3.core.job import Conversion, Lease, Metadata, Report, Stage, Ticket, Track
 from ytmp3.core.recipe import Quality
-from ytmp3.jobstore import Beat, Counts, JobStore, Submission, Submitted
+from ytmp3.jobstore import Counts, JobStore, Renewal, Submission, Submitted
 
 T = TypeVar("T")
 
@@ -177,14 +178,14 @@ class FaultyStore:
     async def submit(self, submission: Submission, *, may_create: bool) -> Submitted | None:
         return await self._call("submit", lambda: self._store.submit(submission, may_create=may_create))
 
-    async def get(self, job_id: str) -> Ticket | None:
+    async def get(self, job_id: JobId) -> Ticket | None:
         return await self._call("get", lambda: self._store.get(job_id))
 
     async def claim(self, lease: Lease) -> Conversion:
         return await self._call("claim", lambda: self._store.claim(lease))
 
-    async def renew(self, beats: Sequence[Beat]) -> frozenset[str]:
-        return await self._call("renew", lambda: self._store.renew(beats))
+    async def renew(self, renewals: Sequence[Renewal]) -> frozenset[ConversionId]:
+        return await self._call("renew", lambda: self._store.renew(renewals))
 
     async def finish(self, lease: Lease, track: Track, metadata: Metadata) -> Conversion:
         return await self._call("finish", lambda: self._store.finish(lease, track, metadata))
@@ -198,13 +199,13 @@ class FaultyStore:
     async def release(self, leases: Sequence[Lease]) -> None:
         await self._call("release", lambda: self._store.release(leases))
 
-    async def cancel(self, job_id: str) -> Ticket | None:
+    async def cancel(self, job_id: JobId) -> Ticket | None:
         return await self._call("cancel", lambda: self._store.cancel(job_id))
 
     async def adopt(self, limit: int) -> list[Conversion]:
         return await self._call("adopt", lambda: self._store.adopt(limit))
 
-    async def forget(self, conversion_id: str) -> None:
+    async def forget(self, conversion_id: ConversionId) -> None:
         await self._call("forget", lambda: self._store.forget(conversion_id))
 
     async def expire(self, limit: int) -> list[str | None]:

@@ -20,6 +20,7 @@ from ytmp3.converter.pipeline import Pipeline
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.core.client import ApiKey
 from ytmp3.core.errors import StoreDown, StoreUnusable
+from ytmp3.core.ids import InstanceId
 from ytmp3.core.states import CRASH_LIMIT
 from ytmp3.engine.health import Board, Readiness
 from ytmp3.engine.intake import Intake
@@ -65,7 +66,7 @@ async def running(config: Config, make_converter: MakeConverter = Pipeline) -> A
         KeyFileError, OSError: a file or folder cannot be used.
     """
     async with AsyncExitStack() as stack:
-        instance = secrets.token_hex(8)
+        instance = InstanceId(secrets.token_hex(8))
         metrics = Metrics()
         board = Board()
         keys = Keys(read_keys(config.api_keys_file))
@@ -143,7 +144,7 @@ def read_keys(path: Path | None) -> tuple[ApiKey, ...] | None:
     return None if path is None else parse_keys(path.read_text(encoding="utf-8"))
 
 
-async def _open_store(config: Config, instance: str) -> JobStore:
+async def _open_store(config: Config, instance: InstanceId) -> JobStore:
     """Open the embedded store, or the shared one; a shared one that is absent or unfit may come right by itself."""
     policy = Policy(
         lease_seconds=config.lease_seconds,

@@ -13,7 +13,8 @@ from scripts.bench.stand import Bench, Row, asking, held_service, own_cpu_second
 from tests.fake_youtube import Kind
 from tests.process.served import Served, egress, served
 from ytmp3.core.errors import FailureCode
-from ytmp3.core.job import Conversion, new_id
+from ytmp3.core.ids import ClientId, InstanceId, VideoId, new_conversion_id, new_job_id
+from ytmp3.core.job import Conversion
 from ytmp3.core.recipe import Quality, conversion_key
 from ytmp3.jobstore import Submission
 from ytmp3.jobstore.settings import Policy
@@ -112,7 +113,7 @@ def ended(bench: Bench) -> int:
 async def opened_store(data_dir: Path) -> AsyncIterator[SqliteJobStore]:
     data_dir.mkdir(parents=True, exist_ok=True)
     policy = Policy(lease_seconds=30, retention_seconds=86_400, crash_limit=3)
-    store = SqliteJobStore(data_dir / "ytmp3.sqlite3", policy, "bench")
+    store = SqliteJobStore(data_dir / "ytmp3.sqlite3", policy, InstanceId("bench"))
     await store.open()
     try:
         yield store
@@ -122,15 +123,15 @@ async def opened_store(data_dir: Path) -> AsyncIterator[SqliteJobStore]:
 
 async def submitted(store: SqliteJobStore, number: int) -> Conversion:
     """Put a conversion into a store."""
-    identifier = f"{number:011d}"
+    identifier = VideoId(f"{number:011d}")
     key = conversion_key(identifier, Quality.K192)
     submission = Submission(
-        job_id=new_id(key, os.urandom(16)),
-        conversion_id=new_id(key, os.urandom(16)),
+        job_id=new_job_id(key, os.urandom(16)),
+        conversion_id=new_conversion_id(key, os.urandom(16)),
         key=key,
         video_id=identifier,
         quality=Quality.K192,
-        client="addr:192.0.2.1",
+        client=ClientId("addr:192.0.2.1"),
     )
     answer = await store.submit(submission, may_create=True)
     assert answer is not None

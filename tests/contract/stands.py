@@ -9,7 +9,8 @@ from typing import Final, Protocol, cast
 
 import redis
 
-from ytmp3.core.job import Conversion, Lease, Metadata, Track, new_id, track_file_name
+from ytmp3.core.ids import ClientId, ConversionId, ConversionKey, InstanceId, VideoId, new_conversion_id, new_job_id
+from ytmp3.core.job import Conversion, Lease, Metadata, Track, track_file_name
 from ytmp3.core.recipe import Quality, conversion_key
 from ytmp3.jobstore import JobStore, Outcome, Submission, Submitted
 from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
@@ -37,9 +38,9 @@ class Clock:
 class Indexes:
     """What an adapter's indexes say, read behind its back. All by conversion id, but `serving`: by key."""
 
-    serving: dict[str, str]
-    due_at: dict[str, float]
-    expires_at: dict[str, float]
+    serving: dict[ConversionKey, ConversionId]
+    due_at: dict[ConversionId, float]
+    expires_at: dict[ConversionId, float]
 
 
 class Stand(Protocol):
@@ -66,7 +67,7 @@ class SqliteStand:
 
     async def open(self, instance: str = "a") -> JobStore:
         await self.close()
-        self._store = SqliteJobStore(self.path, POLICY, instance, clock=self.clock, lock_wait_seconds=0.0)
+        self._store = SqliteJobStore(self.path, POLICY, InstanceId(instance), clock=self.clock, lock_wait_seconds=0.0)
         await self._store.open()
         return self._store
 
@@ -99,7 +100,7 @@ class RedisStand:
 
     async def open(self, instance: str = "a") -> JobStore:
         # Tests share the cores: what is asked here is what the store does, not how soon.
-        store = RedisJobStore(self.settings, POLICY, instance, clock=self._clock, handler_seconds=10.0)
+        store = RedisJobStore(self.settings, POLICY, InstanceId(instance), clock=self._clock, handler_seconds=10.0)
         await store.open()
         self._stores.append(store)
         return store
@@ -113,7 +114,9 @@ class RedisStand:
         names = cast("list[bytes]", self._client.keys("ytmp3:*"))
         return Indexes(
             serving={
-                name.decode().partition(":k:")[2]: cast("bytes", self._client.get(name)).decode()
+                ConversionKey(name.decode().partition(":k:")[2]): ConversionId(
+                    cast("bytes", self._client.get(name)).decode()
+                )
                 for name in names
                 if b":k:" in name
             },
@@ -122,11 +125,11 @@ class RedisStand:
         )
 
 
-def _scores(client: redis.Redis, names: list[bytes]) -> dict[str, float]:
-    scores: dict[str, float] = {}
+def _scores(client: redis.Redis, names: list[bytes]) -> dict[ConversionId, float]:
+    scores: dict[ConversionId, float] = {}
     for name in names:
         members = cast("list[tuple[bytes, float]]", client.zrange(name, 0, -1, withscores=True))
-        scores.update((member.decode(), score) for member, score in members)
+        scores.update((ConversionId(member.decode()), score) for member, score in members)
     return scores
 
 
@@ -137,19 +140,20 @@ class Ids:
         self._count = 0
 
     def submission(self, video: int = 1, *, client: str = "addr:192.0.2.1") -> Submission:
-        key = conversion_key(f"video{video:06d}", Quality.K192)
+        video_id = VideoId(f"video{video:06d}")
+        key = conversion_key(video_id, Quality.K192)
         return Submission(
-            job_id=self._id(key),
-            conversion_id=self._id(key),
+            job_id=new_job_id(key, self._chance()),
+            conversion_id=new_conversion_id(key, self._chance()),
             key=key,
-            video_id=f"video{video:06d}",
+            video_id=video_id,
             quality=Quality.K192,
-            client=client,
+            client=ClientId(client),
         )
 
-    def _id(self, key: str) -> str:
+    def _chance(self) -> bytes:
         self._count += 1
-        return new_id(key, self._count.to_bytes(16, "big"))
+        return self._count.to_bytes(16, "big")
 
 
 def track_of(lease: Lease) -> Track:

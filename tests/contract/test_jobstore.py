@@ -7,8 +7,9 @@ from msgspec.structs import replace
 
 from tests.contract.stands import METADATA, POLICY, Ids, Stand, created, done, running, submitted, track_of
 from ytmp3.core.errors import FailureCode, LeaseLost
+from ytmp3.core.ids import ConversionId, JobId
 from ytmp3.core.job import Conversion, Lease, Metadata, Stage, State, Status, Ticket
-from ytmp3.jobstore import Beat, Counts, JobStore, Outcome
+from ytmp3.jobstore import Counts, JobStore, Outcome, Renewal
 from ytmp3.jobstore.redis import store as redis
 from ytmp3.jobstore.sqlite import ledger as sqlite_ledger
 
@@ -17,7 +18,7 @@ def counts(*, pending: int = 0, processing: int = 0, completed: int = 0, failed:
     return Counts(pending=pending, processing=processing, completed=completed, failed=failed, cancelled=cancelled)
 
 
-async def ticket_of(store: JobStore, job_id: str) -> Ticket:
+async def ticket_of(store: JobStore, job_id: JobId) -> Ticket:
     ticket = await store.get(job_id)
     assert ticket is not None
     return ticket
@@ -198,14 +199,16 @@ async def test_a_renewal_extends_the_lease_and_records_the_news(stand: Stand, st
     submission = ids.submission()
     conversion = await running(store, submission)
     stand.clock.advance(10)
-    news = Beat(lease=conversion.lease, stage=Stage.CONVERTING, progress=0.625, queue_position=None, metadata=METADATA)
+    news = Renewal(
+        lease=conversion.lease, stage=Stage.CONVERTING, progress=0.625, queue_position=None, metadata=METADATA
+    )
     assert await store.renew([news]) == frozenset()
     recorded = (await ticket_of(store, submission.job_id)).conversion
     assert (recorded.stage, recorded.progress, recorded.metadata) == (Stage.CONVERTING, 0.625, METADATA)
     assert recorded.due_at == stand.clock.now + POLICY.lease_seconds
     stand.clock.advance(POLICY.lease_seconds - 1)
     assert await store.adopt(10) == []
-    assert await store.renew([Beat(lease=conversion.lease)]) == frozenset()
+    assert await store.renew([Renewal(lease=conversion.lease)]) == frozenset()
     silent = (await ticket_of(store, submission.job_id)).conversion
     assert (silent.stage, silent.progress, silent.metadata) == (Stage.CONVERTING, 0.625, METADATA)
 
@@ -218,14 +221,14 @@ async def test_a_batch_of_renewals_names_exactly_those_that_are_lost(stand: Stan
     ended = await store.claim(conversions[5].lease)
     await store.fail(ended.lease, FailureCode.DRM)
     unknown = Lease(conversion_id=ids.submission(99).conversion_id, token=1)
-    beats = [
-        *(Beat(lease=conversion.lease, queue_position=place) for place, conversion in enumerate(conversions[:5])),
-        Beat(lease=ended.lease),
-        Beat(lease=unknown),
-        *(Beat(lease=conversion.lease, queue_position=place) for place, conversion in enumerate(conversions[6:])),
+    renewals = [
+        *(Renewal(lease=conversion.lease, queue_position=place) for place, conversion in enumerate(conversions[:5])),
+        Renewal(lease=ended.lease),
+        Renewal(lease=unknown),
+        *(Renewal(lease=conversion.lease, queue_position=place) for place, conversion in enumerate(conversions[6:])),
     ]
     lost = {conversion.conversion_id for conversion in conversions[:6]} | {unknown.conversion_id}
-    assert await store.renew(beats) == lost
+    assert await store.renew(renewals) == lost
     assert (await ticket_of(store, submissions[7].job_id)).conversion.queue_position == 1
     assert await store.renew([]) == frozenset()
 
@@ -259,7 +262,7 @@ async def test_finishing_again_with_the_same_track_is_harmless_and_with_another_
     stand.clock.advance(3)
     assert await store.finish(conversion.lease, track_of(conversion.lease), METADATA) == finished
     with pytest.raises(LeaseLost):
-        await store.finish(conversion.lease, track_of(Lease(conversion_id="0" * 34, token=9)), METADATA)
+        await store.finish(conversion.lease, track_of(Lease(conversion_id=ConversionId("0" * 34), token=9)), METADATA)
 
 
 async def test_a_failure_reaches_every_job_and_may_be_repeated(stand: Stand, store: JobStore, ids: Ids) -> None:
@@ -281,7 +284,7 @@ async def test_a_failure_reaches_every_job_and_may_be_repeated(stand: Stand, sto
 async def test_a_retry_waits_in_nobodys_hands_and_costs_an_attempt(stand: Stand, store: JobStore, ids: Ids) -> None:
     submission = ids.submission()
     conversion = await running(store, submission)
-    await store.renew([Beat(lease=conversion.lease, stage=Stage.DOWNLOADING, progress=0.5, metadata=METADATA)])
+    await store.renew([Renewal(lease=conversion.lease, stage=Stage.DOWNLOADING, progress=0.5, metadata=METADATA)])
     for _ in range(2):
         await store.retry(conversion.lease, FailureCode.UPSTREAM_ERROR, delay_seconds=8.5)
     waiting = (await ticket_of(store, submission.job_id)).conversion
@@ -315,7 +318,7 @@ async def test_every_write_of_a_stale_holder_is_refused(stand: Stand, store: Job
             await store.fail(stale, FailureCode.PRIVATE)
         with pytest.raises(LeaseLost):
             await store.retry(stale, FailureCode.UPSTREAM_ERROR, delay_seconds=0)
-        assert await store.renew([Beat(lease=stale, progress=0.9)]) == {stale.conversion_id}
+        assert await store.renew([Renewal(lease=stale, progress=0.9)]) == {stale.conversion_id}
         await store.release([stale])
         ticket = await ticket_of(store, submission.job_id)
         assert ticket.conversion.token >= adopted.token
@@ -340,7 +343,7 @@ async def test_a_queued_conversion_can_not_be_finished(store: JobStore, ids: Ids
 async def test_what_is_released_can_be_adopted_at_once_and_costs_nothing(store: JobStore, ids: Ids) -> None:
     queued = await created(store, ids.submission(1))
     claimed = await running(store, ids.submission(2))
-    await store.release([queued.lease, claimed.lease, Lease(conversion_id="0" * 34, token=1)])
+    await store.release([queued.lease, claimed.lease, Lease(conversion_id=ConversionId("0" * 34), token=1)])
     await store.release([queued.lease, claimed.lease])
     adopted = await store.adopt(10)
     assert {conversion.conversion_id for conversion in adopted} == {queued.conversion_id, claimed.conversion_id}
@@ -353,7 +356,7 @@ async def test_adoption_takes_what_nobody_renews_and_nothing_else(stand: Stand, 
     kept = await running(store, ids.submission(1))
     left = await running(store, ids.submission(2))
     stand.clock.advance(POLICY.lease_seconds - 1)
-    await store.renew([Beat(lease=kept.lease)])
+    await store.renew([Renewal(lease=kept.lease)])
     stand.clock.advance(2)
     (adopted,) = await store.adopt(10)
     assert adopted.conversion_id == left.conversion_id
@@ -397,7 +400,7 @@ async def test_a_conversion_that_runs_at_three_crashes_is_poison(stand: Stand, s
         0,
     )
     assert ticket.conversion.expires_at == stand.clock.now + POLICY.retention_seconds
-    assert await store.renew([Beat(lease=conversion.lease)]) == {conversion.conversion_id}
+    assert await store.renew([Renewal(lease=conversion.lease)]) == {conversion.conversion_id}
     assert await store.counts() == counts(failed=1)
 
 
@@ -413,7 +416,7 @@ async def test_cancelling_the_only_job_stops_the_work(stand: Stand, store: JobSt
     assert ticket.conversion.state is State.CANCELLED
     assert ticket.conversion.token > conversion.token
     assert ticket.conversion.expires_at == stand.clock.now + POLICY.retention_seconds
-    assert await store.renew([Beat(lease=conversion.lease)]) == {conversion.conversion_id}
+    assert await store.renew([Renewal(lease=conversion.lease)]) == {conversion.conversion_id}
     with pytest.raises(LeaseLost):
         await store.finish(conversion.lease, track_of(conversion.lease), METADATA)
     assert await orphan(stand, store) == []
@@ -538,7 +541,7 @@ async def test_jobs_of_one_conversion_may_expire_in_many_steps(
         names.add(conversion.track.file_name)
     live = await created(store, ids.submission(4))
     stand.clock.advance(POLICY.retention_seconds)
-    await store.renew([Beat(lease=live.lease)])
+    await store.renew([Renewal(lease=live.lease)])
     assert {name for _ in range(3) for name in await store.expire(1)} == names
     assert await store.expire(1) == []
     assert await store.counts() == counts(pending=1)
@@ -603,6 +606,6 @@ async def test_text_of_any_kind_survives(store: JobStore, ids: Ids) -> None:
         duration_seconds=0.1 + 0.2,
         thumbnail_url="https://i.ytimg.com/vi/x/hq.jpg?a=1&b=2",
     )
-    await store.renew([Beat(lease=conversion.lease, metadata=metadata, progress=1 / 3)])
+    await store.renew([Renewal(lease=conversion.lease, metadata=metadata, progress=1 / 3)])
     recorded = (await ticket_of(store, submission.job_id)).conversion
     assert (recorded.metadata, recorded.progress) == (metadata, 1 / 3)

@@ -28,8 +28,9 @@ from hypothesis.stateful import (
 from tests.contract.stands import METADATA, POLICY, Ids, RedisStand, SqliteStand, Stand, track_of
 from tests.valkey import Valkey
 from ytmp3.core.errors import FailureCode, LeaseLost
+from ytmp3.core.ids import ConversionId, ConversionKey, JobId
 from ytmp3.core.job import Lease, State, Status
-from ytmp3.jobstore import Beat, JobStore, Outcome, Submission
+from ytmp3.jobstore import JobStore, Outcome, Renewal, Submission
 from ytmp3.jobstore.redis import RedisSettings
 
 SOAK_PROGRAMS: Final = int(os.environ.get("YTMP3_SOAK_PROGRAMS", "0"))
@@ -52,12 +53,12 @@ LIVE: Final = (State.QUEUED, State.RUNNING)
 class ModelConversion:
     """A conversion as the model knows it."""
 
-    key: str
+    key: ConversionKey
     due_at: float
     created_at: float
     holder: str | None
     joined_at: float | None = None
-    jobs: dict[str, bool] = field(default_factory=dict)
+    jobs: dict[JobId, bool] = field(default_factory=dict)
     """Job id: is it cancelled?"""
     state: State = State.QUEUED
     token: int = 1
@@ -80,14 +81,15 @@ class Model:
     """What the store must do, in the plainest words."""
 
     def __init__(self) -> None:
-        self.conversions: dict[str, ModelConversion] = {}
-        self.serving: dict[str, str] = {}
+        self.conversions: dict[ConversionId, ModelConversion] = {}
+        self.serving: dict[ConversionKey, ConversionId] = {}
 
-    def conversion_of(self, job_id: str) -> ModelConversion | None:
+    def conversion_of(self, job_id: JobId) -> ModelConversion | None:
         return next((each for each in self.conversions.values() if job_id in each.jobs), None)
 
     def submit(self, submission: Submission, instance: str, now: float, *, may_create: bool) -> Outcome | None:
-        served = self.conversions.get(self.serving.get(submission.key, ""))
+        serving = self.serving.get(submission.key)
+        served = None if serving is None else self.conversions.get(serving)
         if served is not None and served.state is State.DONE:
             assert served.completed_at is not None
             if served.completed_at + POLICY.retention_seconds > now:
@@ -117,12 +119,12 @@ class Model:
             return None
         return conversion
 
-    def stop_serving(self, conversion_id: str) -> None:
+    def stop_serving(self, conversion_id: ConversionId) -> None:
         key = self.conversions[conversion_id].key
         if self.serving.get(key) == conversion_id:
             del self.serving[key]
 
-    def end(self, conversion_id: str, state: State, now: float) -> None:
+    def end(self, conversion_id: ConversionId, state: State, now: float) -> None:
         self.conversions[conversion_id].end(state, now)
         if state is not State.DONE:
             self.stop_serving(conversion_id)
@@ -133,7 +135,7 @@ class Model:
         conversion.token += 1
         conversion.due_at = due_at
 
-    def adopt(self, instance: str, now: float) -> set[str]:
+    def adopt(self, instance: str, now: float) -> set[ConversionId]:
         adopted = set()
         for conversion_id, conversion in self.conversions.items():
             if conversion.state not in LIVE or conversion.due_at > now:
@@ -163,7 +165,7 @@ class Model:
             del self.conversions[conversion_id]
         return names
 
-    def status(self, job_id: str) -> Status | None:
+    def status(self, job_id: JobId) -> Status | None:
         conversion = self.conversion_of(job_id)
         if conversion is None:
             return None
@@ -183,9 +185,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.stand = make_stand()
         self.ids = Ids()
         self.model = Model()
-        self.seen: dict[str, tuple[int, State]] = {}
-        self.old_leases = [Lease(conversion_id="0" * 34, token=1)]
-        self.acknowledged: list[str] = []
+        self.seen: dict[ConversionId, tuple[int, State]] = {}
+        self.old_leases = [Lease(conversion_id=ConversionId("0" * 34), token=1)]
+        self.acknowledged: list[JobId] = []
         self.stores: dict[str, JobStore] = {}
         self.open_all()
 
@@ -290,7 +292,7 @@ class StoreMachine(RuleBasedStateMachine):
             conversion = self.model.conversions.get(lease.conversion_id)
             if conversion is None or conversion.state is not State.RUNNING or conversion.token == lease.token:
                 continue
-            assert self.runner.run(store.renew([Beat(lease=lease, progress=0.9)])) == {lease.conversion_id}
+            assert self.runner.run(store.renew([Renewal(lease=lease, progress=0.9)])) == {lease.conversion_id}
             self.runner.run(store.release([lease]))
             with pytest.raises(LeaseLost):
                 self.runner.run(store.finish(lease, track_of(lease), METADATA))
@@ -341,7 +343,7 @@ class StoreMachine(RuleBasedStateMachine):
         batch = [self.lease(choice, *LIVE) for choice in choices]
         unique = {lease.conversion_id: lease for lease in batch}.values()
         _, store = self.store(instance)
-        lost = self.runner.run(store.renew([Beat(lease=lease, progress=0.5) for lease in unique]))
+        lost = self.runner.run(store.renew([Renewal(lease=lease, progress=0.5) for lease in unique]))
         expected = set()
         for lease in unique:
             conversion = self.model.held(lease, *LIVE)
@@ -474,7 +476,7 @@ class StoreMachine(RuleBasedStateMachine):
         for place, job_id in enumerate(self.acknowledged):
             self.compare(self.store(INSTANCES[place % 2])[1], job_id)
 
-    def compare(self, store: JobStore, job_id: str) -> None:
+    def compare(self, store: JobStore, job_id: JobId) -> None:
         ticket = self.runner.run(store.get(job_id))
         expected = self.model.conversion_of(job_id)
         assert expected is not None

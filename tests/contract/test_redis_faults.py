@@ -16,8 +16,9 @@ from tests.chaos_proxy import ChaosProxy
 from tests.contract.stands import METADATA, POLICY, Clock, Ids, RedisStand, created, done, running, submitted, track_of
 from tests.valkey import Valkey, free_port
 from ytmp3.core.errors import FailureCode, LeaseLost, StoreDown, StoreFull, StoreUnusable
+from ytmp3.core.ids import InstanceId, JobId
 from ytmp3.core.job import Lease, State, Status
-from ytmp3.jobstore import Beat, JobStore, Outcome, Submission
+from ytmp3.jobstore import JobStore, Outcome, Renewal, Submission
 from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
 from ytmp3.jobstore.redis import link as redis_link
 from ytmp3.jobstore.redis import store as redis_store
@@ -61,7 +62,9 @@ async def make_store() -> AsyncIterator[MakeStore]:
     stores: list[RedisJobStore] = []
 
     def make(address: str, instance: str = "a", *, password: str = "", clock: Clock | None = None) -> RedisJobStore:
-        store = RedisJobStore(RedisSettings(address=address, password=password), POLICY, instance, clock=clock)
+        store = RedisJobStore(
+            RedisSettings(address=address, password=password), POLICY, InstanceId(instance), clock=clock
+        )
         stores.append(store)
         return store
 
@@ -206,7 +209,7 @@ async def test_everything_acknowledged_survives_a_kill_and_restart_with_an_appen
     server = make_valkey({"appendonly": "yes", "appendfsync": "everysec"})
     store = make_store(server.address)
     await store.open()
-    acknowledged: list[str] = []
+    acknowledged: list[JobId] = []
 
     async def submit_until_it_breaks() -> None:
         with contextlib.suppress(StoreDown):
@@ -313,7 +316,7 @@ async def test_a_full_redis_takes_nothing_new_and_lets_everything_end(
         with pytest.raises(StoreFull):
             await store.ping()
         claimed = await store.claim(queued.lease)
-        assert await store.renew([Beat(lease=claimed.lease, progress=0.5, metadata=METADATA)]) == frozenset()
+        assert await store.renew([Renewal(lease=claimed.lease, progress=0.5, metadata=METADATA)]) == frozenset()
         finished = await store.finish(finishing.lease, track_of(finishing.lease), METADATA)
         assert finished.state is State.DONE
         await store.fail(failing.lease, FailureCode.PRIVATE)
@@ -419,7 +422,7 @@ async def test_a_store_whose_scripts_are_forbidden_later_is_not_ready_until_they
 @pytest.mark.parametrize("address", ["redis://:secret@host:port", "redis://host:6379:1", "ftp://host"])
 def test_an_address_that_is_none_is_refused_without_repeating_it(address: str) -> None:
     with pytest.raises(StoreUnusable) as refusal:
-        RedisJobStore(RedisSettings(address=address), POLICY, "a")
+        RedisJobStore(RedisSettings(address=address), POLICY, InstanceId("a"))
     assert "secret" not in str(refusal.value)
 
 
@@ -434,7 +437,7 @@ async def test_a_server_that_forgot_the_scripts_is_told_again(
             client.script_flush()
             conversion = await store.claim(conversion.lease)
             client.script_flush()
-            assert await store.renew([Beat(lease=conversion.lease)]) == frozenset()
+            assert await store.renew([Renewal(lease=conversion.lease)]) == frozenset()
 
 
 async def test_after_flushall_nothing_is_known_and_nothing_breaks(
@@ -445,7 +448,7 @@ async def test_after_flushall_nothing_is_known_and_nothing_breaks(
     conversion = await running(store, submission)
     with contextlib.closing(empty_valkey.client()) as client:
         client.flushall()
-    assert await store.renew([Beat(lease=conversion.lease)]) == {conversion.conversion_id}
+    assert await store.renew([Renewal(lease=conversion.lease)]) == {conversion.conversion_id}
     with pytest.raises(LeaseLost):
         await store.finish(conversion.lease, track_of(conversion.lease), METADATA)
     assert await store.get(submission.job_id) is None
@@ -532,8 +535,8 @@ async def test_a_lost_reply_is_no_error_and_has_no_double_effect(
         conversion = await call(lambda lease=queued.lease: store.claim(lease))  # type: ignore[misc]
         assert (conversion.state, conversion.token) == (State.RUNNING, 2)
         lease = conversion.lease
-        beat = Beat(lease=lease, progress=0.5)
-        assert await call(lambda beat=beat: store.renew([beat])) == frozenset()  # type: ignore[misc]
+        renewal = Renewal(lease=lease, progress=0.5)
+        assert await call(lambda renewal=renewal: store.renew([renewal])) == frozenset()  # type: ignore[misc]
         match video % 12:
             case 0:
                 done_now = await call(lambda lease=lease: store.finish(lease, track_of(lease), METADATA))  # type: ignore[misc]
@@ -586,7 +589,7 @@ async def test_each_operation_costs_one_round_trip(proxy: ChaosProxy, make_store
     assert await trips(store.claim(lease)) == 1
     running_lease = type(lease)(conversion_id=lease.conversion_id, token=lease.token + 1)
     others = [(await created(store, ids.submission(video))).lease for video in range(2, 30)]
-    assert await trips(store.renew([Beat(lease=each) for each in (running_lease, *others)])) == 1
+    assert await trips(store.renew([Renewal(lease=each) for each in (running_lease, *others)])) == 1
     assert await trips(store.finish(running_lease, track_of(running_lease), METADATA)) == 1
     assert await trips(store.adopt(10)) == 1, "an idle poll"
     assert await trips(store.expire(10)) == 1, "an idle sweep"
@@ -633,7 +636,7 @@ async def test_an_answer_that_makes_no_sense_is_an_error_of_the_store(
             lambda: submitted(store, ids.submission()),
             lambda: store.get(ids.submission().job_id),
             lambda: store.claim(lease),
-            lambda: store.renew([Beat(lease=lease)]),
+            lambda: store.renew([Renewal(lease=lease)]),
             lambda: store.finish(lease, track_of(lease), METADATA),
         ]
         for call in calls:
@@ -674,7 +677,7 @@ async def test_whatever_is_done_to_the_server_nothing_acknowledged_is_lost_and_n
     server = make_valkey()
     store = make_store(server.address)
     await store.open()
-    acknowledged: list[str] = []
+    acknowledged: list[JobId] = []
     is_over = asyncio.Event()
 
     async def submit_until_it_is_over() -> None:
@@ -730,7 +733,7 @@ async def every_operation(store: JobStore, clock: Clock, ids: Ids) -> None:
     await created(store, alone)
     await store.cancel(alone.job_id)
     left = await running(store, ids.submission(6))
-    await store.renew([Beat(lease=left.lease, metadata=METADATA)])
+    await store.renew([Renewal(lease=left.lease, metadata=METADATA)])
     clock.advance(POLICY.lease_seconds)
     assert len(await store.adopt(100)) == 3
     old = await done(store, ids.submission(7))
@@ -821,7 +824,7 @@ async def test_an_instance_takes_over_what_another_released_or_left(redis_stand:
     redis_stand.clock.advance(POLICY.lease_seconds)
     adopted = {conversion.conversion_id: conversion for conversion in await second.adopt(10)}
     assert adopted[left.conversion_id].crashes == 1
-    assert await first.renew([Beat(lease=left.lease)]) == {left.conversion_id}
+    assert await first.renew([Renewal(lease=left.lease)]) == {left.conversion_id}
     assert all(conversion.holder == "b" for conversion in adopted.values())
 
 

@@ -19,6 +19,7 @@ import pytest
 
 from tests.contract.stands import POLICY, Clock, Ids, created, done, running, submitted
 from ytmp3.core.errors import FailureCode, LeaseLost, StoreDown, StoreError, StoreFull, StoreUnusable
+from ytmp3.core.ids import ConversionId, InstanceId, JobId
 from ytmp3.core.job import Lease
 from ytmp3.jobstore.sqlite import SqliteJobStore
 from ytmp3.jobstore.sqlite import file as sqlite_file
@@ -41,7 +42,7 @@ def clock() -> Clock:
 
 
 def store_at(path: Path, clock: Clock | None = None) -> SqliteJobStore:
-    return SqliteJobStore(path, POLICY, "a", clock=clock, lock_wait_seconds=0.0)
+    return SqliteJobStore(path, POLICY, InstanceId("a"), clock=clock, lock_wait_seconds=0.0)
 
 
 @contextlib.asynccontextmanager
@@ -169,7 +170,7 @@ async def test_a_second_store_on_the_same_file_is_refused(path: Path) -> None:
 async def test_a_store_waits_for_its_predecessor_to_go(path: Path) -> None:
     first = store_at(path)
     await first.open()
-    second = SqliteJobStore(path, POLICY, "b", lock_wait_seconds=5.0)
+    second = SqliteJobStore(path, POLICY, InstanceId("b"), lock_wait_seconds=5.0)
     opening = asyncio.create_task(second.open())
     await asyncio.sleep(0.1)
     assert not opening.done()
@@ -182,7 +183,7 @@ WRITER = textwrap.dedent("""
     import asyncio, os, sys
     from pathlib import Path
     from tests.contract.stands import POLICY
-    from ytmp3.core.job import new_id
+    from ytmp3.core.ids import InstanceId, new_conversion_id, new_job_id
     from ytmp3.core.recipe import Quality, conversion_key
     from ytmp3.jobstore import Submission
     from ytmp3.jobstore.sqlite import SqliteJobStore
@@ -195,9 +196,10 @@ WRITER = textwrap.dedent("""
             while True:
                 video_id = f"v{os.urandom(5).hex()}"
                 key = conversion_key(video_id, Quality.K192)
-                job_id = new_id(key, os.urandom(16))
-                await store.submit(Submission(job_id=job_id, conversion_id=new_id(key, os.urandom(16)), key=key,
-                    video_id=video_id, quality=Quality.K192, client="addr:192.0.2.1"), may_create=True)
+                job_id = new_job_id(key, os.urandom(16))
+                await store.submit(Submission(job_id=job_id, key=key, video_id=video_id,
+                    conversion_id=new_conversion_id(key, os.urandom(16)), quality=Quality.K192,
+                    client="addr:192.0.2.1"), may_create=True)
                 os.write(1, job_id.encode() + b"\\n")
 
         await asyncio.gather(*(submit() for _ in range(20)))
@@ -212,7 +214,7 @@ def start_writer(path: Path) -> "subprocess.Popen[bytes]":
 
 
 async def test_a_second_process_is_refused_and_a_killed_one_loses_nothing_acknowledged(path: Path) -> None:
-    acknowledged: list[str] = []
+    acknowledged: list[JobId] = []
     for round_number in range(4):
         process = start_writer(path)
         assert process.stdout is not None
@@ -226,7 +228,7 @@ async def test_a_second_process_is_refused_and_a_killed_one_loses_nothing_acknow
             process.wait()
             process.stdout.close()
         lines += rest.splitlines(keepends=True)
-        acknowledged += [line.decode().strip() for line in lines if line.endswith(b"\n")]
+        acknowledged += [JobId(line.decode().strip()) for line in lines if line.endswith(b"\n")]
         async with opened(path) as store:
             for job_id in acknowledged:
                 assert await store.get(job_id) is not None
@@ -313,7 +315,7 @@ class Bench:
 
     def __init__(self, path: Path) -> None:
         self.connection = open_for_writing(path)
-        self.ledger = Ledger(connection=self.connection, policy=POLICY, instance="a", clock=Clock())
+        self.ledger = Ledger(connection=self.connection, policy=POLICY, instance=InstanceId("a"), clock=Clock())
         self.writer = Writer(
             path,
             self.connection,
@@ -355,7 +357,7 @@ async def test_a_failing_operation_does_not_disturb_its_neighbours(bench: Bench,
         bench.connection.execute("INSERT INTO tallies VALUES ('queued', 1)")
 
     def stale() -> object:
-        return bench.ledger.claim(Lease(conversion_id="0" * 34, token=1))
+        return bench.ledger.claim(Lease(conversion_id=ConversionId("0" * 34), token=1))
 
     results = await bench.run(submit(1), broken, submit(2), refused, submit(3), stale, submit(4))
     assert isinstance(results[1], ZeroDivisionError)
@@ -455,7 +457,7 @@ FULL_DISK = textwrap.dedent("""
 
     async def main():
         ids = Ids()
-        store = SqliteJobStore(Path(sys.argv[1]), POLICY, "a")
+        store = SqliteJobStore(Path(sys.argv[1]), POLICY, InstanceId("a"))
         await store.open()
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
         stored, refused = [], 0
@@ -498,7 +500,12 @@ async def test_a_store_recovers_from_a_disk_that_refused_writes(path: Path) -> N
 
 async def test_a_store_that_is_not_open_is_down(path: Path, ids: Ids) -> None:
     store = store_at(path)
-    for call in (store.ping, store.counts, lambda: store.get("0" * 34), lambda: submitted(store, ids.submission())):
+    for call in (
+        store.ping,
+        store.counts,
+        lambda: store.get(JobId("0" * 34)),
+        lambda: submitted(store, ids.submission()),
+    ):
         with pytest.raises(StoreDown):
             await call()
     await store.close()
@@ -522,7 +529,7 @@ async def test_no_operation_scans_a_table(path: Path, ids: Ids) -> None:
     queries: list[str] = []
 
     with contextlib.closing(open_for_writing(path)) as connection:
-        ledger = Ledger(connection=connection, policy=POLICY, instance="a", clock=Clock())
+        ledger = Ledger(connection=connection, policy=POLICY, instance=InstanceId("a"), clock=Clock())
         connection.set_trace_callback(queries.append)
         submission = ids.submission(2)
         result = ledger.submit(submission, may_create=True)
@@ -549,7 +556,7 @@ def test_one_step_of_expiry_takes_so_many_jobs_and_keeps_the_tallies(
     monkeypatch.setattr(sqlite_ledger, "JOBS_AT_ONCE", 2)
     clock = Clock()
     with contextlib.closing(open_for_writing(path)) as connection:
-        ledger = Ledger(connection=connection, policy=POLICY, instance="a", clock=clock)
+        ledger = Ledger(connection=connection, policy=POLICY, instance=InstanceId("a"), clock=clock)
         results = [ledger.submit(ids.submission(), may_create=True) for _ in range(5)]
         assert results[0] is not None
         for result in results[2:4]:

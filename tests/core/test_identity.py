@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.factor import FUZZ_FACTOR
 from ytmp3.core.client import ApiKey, Client
+from ytmp3.core.ids import ClientId
 from ytmp3.http.identity import MAX_HOPS, client_address, is_trusted, presented_secret
 from ytmp3.http.keys import KEY_BYTES, KEY_PREFIX, KeyFileError, digest_of, find_key, key_line, new_secret, parse_keys
 
@@ -260,4 +261,4 @@ def test_exactly_one_secret_is_presented(api_key: list[str], authorization: list
 
 
 def test_a_client_is_who_owns_its_jobs() -> None:
-    assert Client(owner="addr:192.0.2.1") == Client(owner="addr:192.0.2.1", key=None)
+    assert Client(owner=ClientId("addr:192.0.2.1")) == Client(owner=ClientId("addr:192.0.2.1"), key=None)

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tests.core.values import KEY, METADATA, NOW, TRACK, conversion, ticket
-from ytmp3.core import estimates, job, recipe, states
+from tests.core.values import KEY, METADATA, NOW, TRACK, VIDEO_ID, conversion, ticket
+from ytmp3.core import estimates, ids, job, recipe, states
 from ytmp3.core.errors import FAILURES, FailureCode
+from ytmp3.core.ids import ConversionId, InstanceId, VideoId
 from ytmp3.core.job import Conversion, Lease, State, Status
 from ytmp3.core.recipe import Quality
 from ytmp3.core.states import Event, IllegalTransition, is_stale
@@ -65,7 +66,7 @@ def test_every_state_is_either_live_or_ended_and_the_ended_absorb() -> None:
 
 @given(st.lists(st.sampled_from(Event), max_size=30))
 def test_no_history_lets_a_token_fall_or_a_counter_shrink(events: list[Event]) -> None:
-    now = states.held(conversion(token=0), "a", NOW + 30)
+    now = states.held(conversion(token=0), InstanceId("a"), NOW + 30)
     for event in events:
         before = now
         try:
@@ -83,7 +84,7 @@ def test_no_history_lets_a_token_fall_or_a_counter_shrink(events: list[Event]) -
 
 
 def test_holding_gives_a_new_token() -> None:
-    held = states.held(replace(conversion(token=4), holder=None), "b", NOW + 40)
+    held = states.held(replace(conversion(token=4), holder=None), InstanceId("b"), NOW + 40)
     assert (held.holder, held.token, held.due_at, held.state) == ("b", 5, NOW + 40, State.QUEUED)
     assert held.lease == Lease(conversion_id=held.conversion_id, token=5)
 
@@ -190,29 +191,31 @@ def test_no_delay_is_longer_than_a_minute(attempts: int, chance: float) -> None:
 
 def test_an_id_is_its_keys_shard_and_then_chance() -> None:
     chance = bytes(range(16))
-    made = job.new_id(KEY, chance)
-    assert job.JOB_ID.fullmatch(made)
-    assert made == job.shard_of(KEY) + chance.hex()
+    made = ids.new_job_id(KEY, chance)
+    assert ids.JOB_ID.fullmatch(made)
+    assert made == ids.shard_of(KEY) + chance.hex()
 
 
 @pytest.mark.parametrize(
     "text", ["", "a" * 33, "a" * 35, "A" * 34, "g" * 34, "a" * 33 + "\n", "٣" * 34, "a" * 34 + "\n"]
 )
 def test_what_is_not_34_hex_digits_is_no_id(text: str) -> None:
-    assert job.JOB_ID.fullmatch(text) is None
+    assert ids.JOB_ID.fullmatch(text) is None
 
 
 def test_the_shards_are_evenly_filled() -> None:
     # 256 bins, 25,600 keys: chi squared with 255 degrees of freedom stays below 310.5 (p > 0.01).
-    shards = Counter(job.shard_of(recipe.conversion_key(f"{number:011d}", Quality.K192)) for number in range(25_600))
+    shards = Counter(
+        ids.shard_of(recipe.conversion_key(VideoId(f"{number:011d}"), Quality.K192)) for number in range(25_600)
+    )
     assert len(shards) == 256
     assert sum((count - 100) ** 2 / 100 for count in shards.values()) < 310.5
 
 
 def test_each_recipe_of_a_video_has_a_key_of_its_own() -> None:
-    keys = {recipe.conversion_key("dQw4w9WgXcQ", quality) for quality in Quality}
+    keys = {recipe.conversion_key(VIDEO_ID, quality) for quality in Quality}
     assert len(keys) == len(Quality)
-    assert recipe.conversion_key("dQw4w9WgXcQ", recipe.DEFAULT_QUALITY) == KEY
+    assert recipe.conversion_key(VIDEO_ID, recipe.DEFAULT_QUALITY) == KEY
 
 
 @pytest.mark.parametrize(
@@ -248,9 +251,9 @@ def test_an_estimate_counts_the_turns_ahead_and_the_rest(
 
 
 def test_two_holders_never_publish_under_one_name() -> None:
-    one = job.track_file_name(Lease(conversion_id="ab", token=2))
+    one = job.track_file_name(Lease(conversion_id=ConversionId("ab"), token=2))
     assert one == "ab-2.mp3"
-    assert one != job.track_file_name(Lease(conversion_id="ab", token=3))
+    assert one != job.track_file_name(Lease(conversion_id=ConversionId("ab"), token=3))
 
 
 def test_the_crash_limit_is_the_goals() -> None:

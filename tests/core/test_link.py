@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.factor import FUZZ_FACTOR
 from ytmp3.core.errors import NotAVideo, RequestError, UnsupportedUrl
+from ytmp3.core.ids import VideoId
 from ytmp3.core.link import MAX_LINK_CHARACTERS, canonical_link, parse_video_id
 from ytmp3.core.recipe import Quality, conversion_key
 
@@ -306,7 +307,7 @@ def test_a_link_of_the_longest_length_is_read_and_one_more_is_not() -> None:
 @given(video_ids)
 @example("videoseries")
 def test_the_canonical_form_is_its_own_canonical_form(video_id: str) -> None:
-    assert parse_video_id(canonical_link(video_id)) == video_id
+    assert parse_video_id(canonical_link(VideoId(video_id))) == video_id
 
 
 @given(
@@ -399,7 +400,7 @@ def _parse_any(text: str) -> None:
         return
     assert len(video_id) == 11
     assert video_id.isascii()
-    assert parse_video_id(canonical_link(video_id)) == video_id
+    assert parse_video_id(canonical_link(VideoId(video_id))) == video_id
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.core.values import conversion
 from tests.factor import FUZZ_FACTOR
+from ytmp3.core.ids import ConversionId
 from ytmp3.core.job import Conversion
 from ytmp3.engine.queue import POSITIONS_SECONDS, FairQueue
 
@@ -237,7 +238,7 @@ class Model(RuleBasedStateMachine):
     @rule(number=st.integers(1, 20))
     def remove(self, number: int) -> None:
         found = [item for line in self.lines.values() for item in line if item.conversion_id == f"{number:034x}"]
-        assert self.queue.remove(f"{number:034x}") == bool(found)
+        assert self.queue.remove(ConversionId(f"{number:034x}")) == bool(found)
         for item in found:
             self.lines[item.client].remove(item)
             if not self.lines[item.client]:

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from tests.core.values import METADATA, NOW, TRACK, conversion, ticket
 from ytmp3.core import states
 from ytmp3.core.errors import FailureCode
+from ytmp3.core.ids import InstanceId
 from ytmp3.core.job import Conversion, Report, Stage, State, Ticket
 from ytmp3.http.download import MAX_NAME_BYTES, content_disposition
 from ytmp3.http.view import Live, Renderer, job_view
@@ -144,7 +145,7 @@ def test_a_job_that_waits_for_its_next_attempt_tells_why() -> None:
 
 
 def test_a_job_in_its_next_attempt_has_no_error() -> None:
-    again = states.claimed(states.held(RETRYING, "a", NOW + 40), now=NOW + 10, until=NOW + 40)
+    again = states.claimed(states.held(RETRYING, InstanceId("a"), NOW + 40), now=NOW + 10, until=NOW + 40)
     shown = seen(ticket(again))
     assert (shown["status"], shown["attempt"], shown["error"]) == ("processing", 2, None)
 

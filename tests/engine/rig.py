@@ -12,6 +12,7 @@ from typing import Final
 from tests.fakes import Clock, FakeConverter, FaultyStore, content_of
 from ytmp3.core.client import Client
 from ytmp3.core.errors import StoreError
+from ytmp3.core.ids import ClientId, InstanceId
 from ytmp3.core.job import Conversion, Job, Status, Ticket
 from ytmp3.core.recipe import Quality
 from ytmp3.engine.health import Board, Check
@@ -29,7 +30,7 @@ RETENTION_SECONDS: Final = 3600.0
 IDLE_POLLS: Final = 15
 """Looks at an engine that does nothing, before its leases are made to run out."""
 
-SOMEONE: Final = Client(owner="addr:192.0.2.1")
+SOMEONE: Final = Client(owner=ClientId("addr:192.0.2.1"))
 MUCH_SPACE: Final = Space(total_bytes=10**12, free_bytes=10**12)
 
 
@@ -147,10 +148,10 @@ async def engine(  # noqa: PLR0913  one argument for each number that a test cha
     clock = Clock() if clock is None else clock
     ticks = Clock(0.0)
     converter = FakeConverter() if converter is None else converter
-    storage = LocalStorage(folder, instance=instance)
+    storage = LocalStorage(folder, instance=InstanceId(instance))
     await storage.open()
     policy = Policy(lease_seconds=LEASE_SECONDS, retention_seconds=RETENTION_SECONDS, crash_limit=3)
-    records = SqliteJobStore(folder / "jobs.sqlite3", policy, instance, clock=clock, lock_wait_seconds=0.0)
+    records = SqliteJobStore(folder / "jobs.sqlite3", policy, InstanceId(instance), clock=clock, lock_wait_seconds=0.0)
     await records.open()
     store = FaultyStore(records)
     metrics = Metrics()

@@ -20,12 +20,13 @@ from ytmp3.core.errors import (
     StoreUnavailable,
     UnsupportedUrl,
 )
+from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Job, Status
 from ytmp3.core.recipe import Quality
 from ytmp3.jobstore import Counts
 from ytmp3.storage import Space
 
-OTHER = Client(owner="addr:198.51.100.9")
+OTHER = Client(owner=ClientId("addr:198.51.100.9"))
 
 
 async def busy(now: Engine) -> Job:
@@ -195,7 +196,7 @@ async def test_whoever_is_over_its_quota_is_told_when_its_own_may_have_ended(tmp
         for _ in range(100):
             now.pool.pace.ended(30.0, 0.0)  # many at once: for the queue there is a slot every moment
         await busy(now)
-        await now.submit(video(1), Client(owner="addr:198.51.100.1"))
+        await now.submit(video(1), Client(owner=ClientId("addr:198.51.100.1")))
         await now.submit(video(2), OTHER)
         for client, seconds in ((SOMEONE, 30), (OTHER, 90)):  # one is running, the other's is the second to come
             told = set()
@@ -219,8 +220,8 @@ async def test_a_burst_does_not_slip_past_the_quota(tmp_path: Path) -> None:
 async def test_a_key_may_have_a_quota_of_its_own(tmp_path: Path) -> None:
     async with engine(tmp_path, workers=1, client_max_jobs=1) as now:
         await busy(now)
-        known = Client(owner="key:bob", key=ApiKey(name="bob", digest=b"", max_jobs=2))
-        plain = Client(owner="key:eve", key=ApiKey(name="eve", digest=b""))
+        known = Client(owner=ClientId("key:bob"), key=ApiKey(name="bob", digest=b"", max_jobs=2))
+        plain = Client(owner=ClientId("key:eve"), key=ApiKey(name="eve", digest=b""))
         for number in (1, 2):
             await now.submit(video(number), known)
         with pytest.raises(ClientQuota):

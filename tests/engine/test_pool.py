@@ -14,6 +14,7 @@ from tests.fakes import content_of
 from ytmp3.core.breaker import FIRST_PAUSE_SECONDS, REFUSALS_TO_OPEN
 from ytmp3.core.client import Client
 from ytmp3.core.errors import FailureCode, NoProcess, QueueFull, StoreFull, StoreUnusable, UpstreamBlocked
+from ytmp3.core.ids import ClientId, ConversionId
 from ytmp3.core.job import Job, Stage, State, Status
 from ytmp3.core.recipe import Quality
 from ytmp3.engine.workers import REST_SECONDS, Stop
@@ -244,7 +245,7 @@ async def test_a_job_cancelled_while_its_track_is_published_leaves_no_track(tmp_
 async def test_of_two_jobs_on_a_conversion_one_can_be_cancelled_alone(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
         first = await running(now)
-        second = await now.submit(VIDEO, Client(owner="addr:198.51.100.1"))
+        second = await now.submit(VIDEO, Client(owner=ClientId("addr:198.51.100.1")))
         assert second.conversion_id == first.conversion_id
         assert (await now.intake.cancel(first.job_id, None)).status is Status.CANCELLED
         assert now.converter.cancelled[VIDEO] == 0
@@ -661,9 +662,9 @@ async def test_one_clients_many_do_not_delay_the_others_few(tmp_path: Path) -> N
     async with engine(tmp_path, workers=1, capacity=200) as now:
         await running(now)
         for number in range(2, 92):
-            await now.submit(video(number), Client(owner="greedy"))
+            await now.submit(video(number), Client(owner=ClientId("greedy")))
         few = [video(number) for number in range(100, 110)]
-        jobs = [await now.submit(video_id, Client(owner=f"client of {video_id}")) for video_id in few]
+        jobs = [await now.submit(video_id, Client(owner=ClientId(f"client of {video_id}"))) for video_id in few]
         now.converter.hold(VIDEO).set()
         for job in jobs:
             assert (await now.ended(job)).status is Status.COMPLETED
@@ -676,7 +677,7 @@ async def test_a_job_waiting_here_has_a_position(tmp_path: Path) -> None:
         await running(now)
         jobs = [await now.submit(video(number)) for number in (2, 3)]
         assert [now.pool.position(job.conversion_id) for job in jobs] == [1, 2]
-        assert now.pool.position("unknown") is None
+        assert now.pool.position(ConversionId("unknown")) is None
 
 
 async def test_a_running_job_has_a_report_here_and_in_the_record(tmp_path: Path) -> None:
@@ -685,7 +686,7 @@ async def test_a_running_job_has_a_report_here_and_in_the_record(tmp_path: Path)
         report = now.pool.report(job.conversion_id)
         assert report is not None
         assert (report.stage, report.progress) == (Stage.DOWNLOADING, 0.4)
-        assert now.pool.report("unknown") is None
+        assert now.pool.report(ConversionId("unknown")) is None
         await news_recorded(now, job)
         assert (await now.conversion(job)).progress == 0.4
 

@@ -18,6 +18,7 @@ from aiohttp import web
 from tests.factor import FUZZ_FACTOR
 from tests.http.stand import Stand, body_of, stand
 from tests.raw import exchange
+from ytmp3.core.ids import JobId
 from ytmp3.core.job import Metadata, Track
 from ytmp3.http.connections import Runner
 from ytmp3.http.download import Sender
@@ -128,9 +129,9 @@ async def test_no_guess_finds_a_job(service: Stand) -> None:
         near = list(chance.choice(jobs))
         near[chance.randrange(2, 34)] = chance.choice("0123456789abcdef")
         guess = "".join(near) if number % 2 else near[0] + near[1] + chance.randbytes(16).hex()
-        found += guess not in jobs and await store.get(guess) is not None
+        found += guess not in jobs and await store.get(JobId(guess)) is not None
     assert found == 0
-    assert await store.get(jobs[0]) is not None
+    assert await store.get(JobId(jobs[0])) is not None
 
 
 async def test_every_kind_of_answer_carries_the_headers_of_safety_once(tmp_path: Path) -> None:

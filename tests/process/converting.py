@@ -19,6 +19,7 @@ from ytmp3.converter import Converted
 from ytmp3.converter.pipeline import Pipeline
 from ytmp3.converter.sandbox import spawner as child
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
+from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Report
 from ytmp3.core.recipe import Quality
 
@@ -45,7 +46,7 @@ class Rig:
         self.count += 1
         scratch = self.folder / f"scratch-{self.count}"
         scratch.mkdir()
-        return await self.pipeline.convert(video_id, quality, scratch, self._report)
+        return await self.pipeline.convert(VideoId(video_id), quality, scratch, self._report)
 
     def _report(self, report: Report) -> None:
         self.reports.append(report)

@@ -24,6 +24,7 @@ from ytmp3.converter.sandbox.spawner import tool_environment
 from ytmp3.converter.sandbox.walls import SESSION_NICENESS
 from ytmp3.converter.youtube.news import Cover, Extraction, News, Preload
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
+from ytmp3.core.ids import VideoId
 from ytmp3.core.recipe import Quality
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -411,7 +412,7 @@ def test_a_thumbnail_is_decoded_after_the_network_is_left(tmp_path: Path) -> Non
     scratch, said = tmp_path / "scratch", list[News]()
     preload = Preload(egress_proxy=None, egress_ca_file=None, deno_path=None)
     extraction = Extraction(
-        video_id="-", scratch=str(scratch), cookies_file=None, max_duration_seconds=1, max_file_bytes=1
+        video_id=VideoId("-"), scratch=str(scratch), cookies_file=None, max_duration_seconds=1, max_file_bytes=1
     )
     fetch = _Fetch(_Downloader(options(preload), None, None), extraction, said.append)
     fetch.make_cover(

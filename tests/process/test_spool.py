@@ -9,6 +9,7 @@ import pytest
 
 from ytmp3.converter.spool import Pour, Spool, SpoolReplacedError
 from ytmp3.converter.youtube.news import Extraction, Grown, News, Preload, Spooling
+from ytmp3.core.ids import VideoId
 
 
 def poured(spool: Spool) -> tuple[asyncio.Task[None], int]:
@@ -73,7 +74,7 @@ def test_the_child_says_what_is_on_disk_and_not_what_is_in_its_buffer(tmp_path: 
             raise AssertionError
 
     extraction = Extraction(
-        video_id="-", scratch=str(tmp_path), cookies_file=None, max_duration_seconds=1, max_file_bytes=1000
+        video_id=VideoId("-"), scratch=str(tmp_path), cookies_file=None, max_duration_seconds=1, max_file_bytes=1000
     )
     preload = Preload(egress_proxy=None, egress_ca_file=None, deno_path=None)
     fetch = _Fetch(Half(options(preload), None, None), extraction, said.append)

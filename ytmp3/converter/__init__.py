@@ -10,6 +10,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Metadata, Report, Stage
 from ytmp3.core.recipe import Quality
 
@@ -50,7 +51,7 @@ class Converter(Protocol):
         """Ask yt-dlp, the JS runtime and ffmpeg whether they work (fresh, no cache; takes up to a second)."""
 
     async def convert(
-        self, video_id: str, quality: Quality, scratch: Path, on_progress: Callable[[Report], None]
+        self, video_id: VideoId, quality: Quality, scratch: Path, on_progress: Callable[[Report], None]
     ) -> Converted:
         """Convert one video. `scratch` is an empty folder of the caller's, who removes it whatever happens.
 

@@ -35,6 +35,7 @@ from ytmp3.converter.youtube.fetch import Fetch
 from ytmp3.converter.youtube.metadata import without_queries
 from ytmp3.converter.youtube.news import Extraction, Found, Preload
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
+from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Metadata, Report, Stage
 from ytmp3.core.link import canonical_link
 from ytmp3.core.recipe import Quality
@@ -92,7 +93,7 @@ class Pipeline:
         return await self._checker.check()
 
     async def convert(
-        self, video_id: str, quality: Quality, scratch: Path, on_progress: Callable[[Report], None]
+        self, video_id: VideoId, quality: Quality, scratch: Path, on_progress: Callable[[Report], None]
     ) -> Converted:
         """Convert one video; see the Converter protocol.
 
@@ -131,7 +132,7 @@ class _Tools(Struct, frozen=True, kw_only=True):
 
 
 class _Task(Struct, frozen=True, kw_only=True):
-    video_id: str
+    video_id: VideoId
     quality: Quality
     scratch: Path
 
@@ -341,7 +342,7 @@ def _read_cover(path: Path) -> bytes | None:
     return None
 
 
-def _log_failure(video_id: str, error: ConversionError, tool_log: str) -> None:
+def _log_failure(video_id: VideoId, error: ConversionError, tool_log: str) -> None:
     words = {"video_id": video_id, "code": error.code.value, "reason": without_queries(error.reason)}
     logger.warning("conversion failed", extra=words)
     if tool_log:

@@ -2,6 +2,8 @@
 
 from msgspec import Struct
 
+from ytmp3.core.ids import ClientId
+
 
 class ApiKey(Struct, frozen=True, kw_only=True):
     """One accepted key: the hash of the secret, and limits of its own (None: those of every client)."""
@@ -16,5 +18,5 @@ class ApiKey(Struct, frozen=True, kw_only=True):
 class Client(Struct, frozen=True, kw_only=True):
     """Whoever made a request. `owner` is what a job remembers of it."""
 
-    owner: str
+    owner: ClientId
     key: ApiKey | None = None

@@ -9,19 +9,15 @@ The law of this room: a conversion changes its state only through `advance`, and
         └───────────────> cancelled <────────────────┘
 """
 
-import hashlib
-import re
 from enum import StrEnum
 from typing import Final
 
 from msgspec import Struct
 
 from ytmp3.core.errors import FailureCode
+from ytmp3.core.ids import ClientId, ConversionId, ConversionKey, InstanceId, JobId, VideoId
 from ytmp3.core.link import canonical_link
 from ytmp3.core.recipe import Quality
-
-JOB_ID: Final = re.compile(r"[0-9a-f]{34}", re.ASCII)
-"""Two hex digits of shard, then 128 bits from a CSPRNG. Always used with `fullmatch`."""
 
 
 class State(StrEnum):
@@ -82,20 +78,20 @@ class Track(Struct, frozen=True, kw_only=True):
 class Lease(Struct, frozen=True, kw_only=True):
     """The right to work on a conversion. Every write carries it; a stale `token` is refused."""
 
-    conversion_id: str
+    conversion_id: ConversionId
     token: int
 
 
 class Conversion(Struct, frozen=True, kw_only=True):
     """The work for one key. Times are the store's clock, in seconds since 1970 (UTC)."""
 
-    conversion_id: str
+    conversion_id: ConversionId
     """34 hex digits: the shard of the key, then chance. Set at creation."""
-    key: str
+    key: ConversionKey
     """`youtube:<id>:<recipe>`: at most one live conversion has it."""
-    video_id: str
+    video_id: VideoId
     quality: Quality
-    client: str
+    client: ClientId
     """Who asked first: the queue is served in turn by it."""
     state: State = State.QUEUED
     stage: Stage = Stage.QUEUED
@@ -110,7 +106,7 @@ class Conversion(Struct, frozen=True, kw_only=True):
     """Leases lost while running: each `orphaned` in `running` adds one; compared with CRASH_LIMIT."""
     token: int = 0
     """Grows with every change of holder or claim, never falls."""
-    holder: str | None = None
+    holder: InstanceId | None = None
     """The instance that renews the lease; None while nobody holds it."""
     due_at: float
     """Held: when the lease runs out. Not held: from when any instance may adopt it. Meaningless once ended."""
@@ -136,9 +132,9 @@ class Conversion(Struct, frozen=True, kw_only=True):
 class Job(Struct, frozen=True, kw_only=True):
     """A client's ticket on a conversion."""
 
-    job_id: str
-    conversion_id: str
-    client: str
+    job_id: JobId
+    conversion_id: ConversionId
+    client: ClientId
     """The owner: `key:<name>` or `addr:<address>`."""
     deduplicated: bool
     """It joined a conversion that was there already."""
@@ -170,16 +166,6 @@ _STATUS_OF_STATE: Final[dict[State, Status]] = {
     State.FAILED: Status.FAILED,
     State.CANCELLED: Status.CANCELLED,
 }
-
-
-def shard_of(key: str) -> str:
-    """Return the key's shard: two hex digits, evenly spread (256 shards)."""
-    return hashlib.sha256(key.encode()).hexdigest()[:2]
-
-
-def new_id(key: str, chance: bytes) -> str:
-    """Return an id for a job or a conversion of `key`. `chance` is 16 bytes from a CSPRNG (ASVS 11.5.1)."""
-    return shard_of(key) + chance.hex()
 
 
 def track_file_name(lease: Lease) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import parse_qsl, unquote
 
 from ytmp3.core.errors import NotAVideo, UnsupportedUrl
+from ytmp3.core.ids import VideoId
 
 MAX_LINK_CHARACTERS: Final = 2048
 """The customary ceiling of browsers and proxies; no real link comes near it."""
@@ -43,7 +44,7 @@ _OTHER_THINGS: Final = re.compile(
 )
 
 
-def parse_video_id(link: str) -> str:
+def parse_video_id(link: str) -> VideoId:
     """Return the 11-character video id that `link` names.
 
     Raises:
@@ -65,12 +66,12 @@ def parse_video_id(link: str) -> str:
     raise UnsupportedUrl
 
 
-def canonical_link(video_id: str) -> str:
+def canonical_link(video_id: VideoId) -> str:
     """Return the one spelling this service shows and hands to yt-dlp."""
     return f"https://www.youtube.com/watch?v={video_id}"
 
 
-def _from_watch_host(path: str, query: str) -> str:
+def _from_watch_host(path: str, query: str) -> VideoId:
     segments = path.removesuffix("/").split("/")[1:]
     match segments:
         case ["watch" | "watch_popup"]:
@@ -84,7 +85,7 @@ def _from_watch_host(path: str, query: str) -> str:
     raise UnsupportedUrl
 
 
-def _from_query(query: str) -> str:
+def _from_query(query: str) -> VideoId:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=100)
     except ValueError:
@@ -98,7 +99,7 @@ def _from_query(query: str) -> str:
     return _valid(candidates.pop())
 
 
-def _only_segment(path: str) -> str:
+def _only_segment(path: str) -> VideoId:
     segments = path.removesuffix("/").split("/")[1:]
     match segments:
         case [] | [""]:
@@ -109,7 +110,7 @@ def _only_segment(path: str) -> str:
             raise UnsupportedUrl
 
 
-def _valid(candidate: str) -> str:
+def _valid(candidate: str) -> VideoId:
     if _VIDEO_ID.fullmatch(candidate) is None:
         raise UnsupportedUrl
-    return candidate
+    return VideoId(candidate)

@@ -3,6 +3,8 @@
 from enum import StrEnum
 from typing import Final
 
+from ytmp3.core.ids import ConversionKey, VideoId
+
 
 class Quality(StrEnum):
     """The quality of the MP3: constant bit rate in kbit/s, or LAME's variable V presets."""
@@ -21,6 +23,6 @@ class Quality(StrEnum):
 DEFAULT_QUALITY: Final = Quality.K192
 
 
-def conversion_key(video_id: str, quality: Quality) -> str:
+def conversion_key(video_id: VideoId, quality: Quality) -> ConversionKey:
     """Return the dedup key: one spelling for every spelling of a link."""
-    return f"youtube:{video_id}:mp3-{quality.lower()}"
+    return ConversionKey(f"youtube:{video_id}:mp3-{quality.lower()}")

@@ -6,6 +6,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from ytmp3.core.errors import FAILURES, FailureCode, Ytmp3Error
+from ytmp3.core.ids import InstanceId
 from ytmp3.core.job import Conversion, Metadata, Stage, State, Track
 
 CRASH_LIMIT: Final = 3
@@ -68,7 +69,7 @@ def advance(conversion: Conversion, event: Event) -> State:
         raise IllegalTransition(f"{conversion.state} cannot be {event}") from None
 
 
-def held(conversion: Conversion, holder: str, until: float) -> Conversion:
+def held(conversion: Conversion, holder: InstanceId, until: float) -> Conversion:
     """Give a queued conversion to an instance's queue: a new holder, so a new token."""
     return replace(conversion, holder=holder, token=conversion.token + 1, due_at=until)
 

@@ -24,7 +24,8 @@ from ytmp3.core.errors import (
     UpstreamBlocked,
 )
 from ytmp3.core.estimates import LONGEST_WAIT_SECONDS, eta_seconds
-from ytmp3.core.job import JOB_ID, State, Ticket, new_id
+from ytmp3.core.ids import ClientId, VideoId, new_conversion_id, new_job_id, parse_job_id
+from ytmp3.core.job import State, Ticket
 from ytmp3.core.link import parse_video_id
 from ytmp3.core.recipe import Quality, conversion_key
 from ytmp3.engine.health import Board
@@ -95,28 +96,29 @@ class Intake:
         )
         return submitted.ticket
 
-    async def ticket(self, job_id: str, client: str | None) -> Ticket:
+    async def ticket(self, job_id: str, client: ClientId | None) -> Ticket:
         """Return a job. `client` is its owner, or None where jobs are open to whoever knows the id.
 
         Raises:
             JobUnknown: also for another client's job.
             StoreUnavailable
         """
-        if JOB_ID.fullmatch(job_id) is None:
+        known_form = parse_job_id(job_id)
+        if known_form is None:
             raise JobUnknown
-        ticket = await _translated(self._store.get(job_id))
+        ticket = await _translated(self._store.get(known_form))
         if ticket is None or (client is not None and ticket.job.client != client):
             raise JobUnknown
         return ticket
 
-    async def cancel(self, job_id: str, client: str | None) -> Ticket:
+    async def cancel(self, job_id: str, client: ClientId | None) -> Ticket:
         """Cancel a job; the work stops when no other job rides on it.
 
         Raises:
             JobUnknown, StoreUnavailable
         """
-        await self.ticket(job_id, client)
-        ticket = await _translated(self._store.cancel(job_id))
+        known = await self.ticket(job_id, client)
+        ticket = await _translated(self._store.cancel(known.job.job_id))
         if ticket is None:
             raise JobUnknown
         log.info("job cancelled", extra={"job_id": job_id, "conversion_id": ticket.conversion.conversion_id})
@@ -124,15 +126,15 @@ class Intake:
             self._pool.take_back(ticket.conversion.conversion_id)
         return ticket
 
-    async def _submit(self, video_id: str, quality: Quality, client: Client) -> Submitted:
+    async def _submit(self, video_id: VideoId, quality: Quality, client: Client) -> Submitted:
         refusal = self._refusal(client)
         queue = self._pool.queue
         if refusal is None and not queue.reserve():
             refusal = self._full()
         key = conversion_key(video_id, quality)
         submission = Submission(
-            job_id=new_id(key, self._chance(ID_BYTES)),
-            conversion_id=new_id(key, self._chance(ID_BYTES)),
+            job_id=new_job_id(key, self._chance(ID_BYTES)),
+            conversion_id=new_conversion_id(key, self._chance(ID_BYTES)),
             key=key,
             video_id=video_id,
             quality=quality,
@@ -163,7 +165,7 @@ class Intake:
             return ClientQuota(retry_after_seconds=self._own_end_seconds(client.owner))
         return None
 
-    def _own_end_seconds(self, client: str) -> int:
+    def _own_end_seconds(self, client: ClientId) -> int:
         """Return when one of the client's own conversions may have ended; what the others have says nothing of that."""
         pool = self._pool
         is_running = pool.unfinished_of(client) > pool.queue.clients()[client]

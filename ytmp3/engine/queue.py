@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heapreplace
 from typing import Final
 
+from ytmp3.core.ids import ConversionId
 from ytmp3.core.job import Conversion
 
 POSITIONS_SECONDS: Final = 0.25
@@ -97,7 +98,7 @@ class FairQueue(asyncio.Queue[Conversion]):
         self._length = 0
         return waiting
 
-    def remove(self, conversion_id: str, *, token: int | None = None) -> bool:
+    def remove(self, conversion_id: ConversionId, *, token: int | None = None) -> bool:
         """Take out a conversion that needs no work any more (under this token, if given); its slot is free at once."""
         for client, line in self._lines.items():
             for item in line:

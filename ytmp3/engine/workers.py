@@ -23,10 +23,11 @@ from ytmp3.converter import Converted, Converter
 from ytmp3.core.breaker import Breaker
 from ytmp3.core.errors import FAILURES, ConversionError, FailureCode, LeaseLost, NoProcess, StoreError
 from ytmp3.core.estimates import Pace
+from ytmp3.core.ids import ClientId, ConversionId
 from ytmp3.core.job import Conversion, Lease, Report, Stage, Track, track_file_name
 from ytmp3.core.states import is_stale, retry_delay_seconds, should_retry
 from ytmp3.engine.queue import FairQueue
-from ytmp3.jobstore import Beat, JobStore
+from ytmp3.jobstore import JobStore, Renewal
 from ytmp3.metrics import Metrics
 from ytmp3.storage import Storage
 
@@ -95,11 +96,13 @@ class Run:
         if self.task is not None:
             self.task.cancel()
 
-    def beat(self) -> Beat:
+    def renewal(self) -> Renewal:
         """The renewal of this run, with its news."""
         self.is_news = False
         report = self.report
-        return Beat(lease=self.conversion.lease, stage=report.stage, progress=report.progress, metadata=report.metadata)
+        return Renewal(
+            lease=self.conversion.lease, stage=report.stage, progress=report.progress, metadata=report.metadata
+        )
 
 
 class Pool:
@@ -142,16 +145,16 @@ class Pool:
     def active(self) -> int:
         return len(self._runs)
 
-    def report(self, conversion_id: str) -> Report | None:
+    def report(self, conversion_id: ConversionId) -> Report | None:
         """Return the live report of a conversion running here: fresher than the store's."""
         run = self._runs.get(conversion_id)
         return None if run is None else run.report
 
-    def position(self, conversion_id: str) -> int | None:
+    def position(self, conversion_id: ConversionId) -> int | None:
         """Return the place in this instance's queue; 1 is next."""
         return self.queue.positions(self._clock()).get(conversion_id)
 
-    def unfinished_of(self, client: str) -> int:
+    def unfinished_of(self, client: ClientId) -> int:
         """Count the conversions that a client has waiting or running here."""
         return self.queue.clients()[client] + self._running_of_clients()[client]
 
@@ -169,7 +172,7 @@ class Pool:
         now = self._clock()
         return max(1, math.ceil(self.breaker.wait_seconds(now))) if self.breaker.is_open(now) else 0
 
-    def take_back(self, conversion_id: str) -> None:
+    def take_back(self, conversion_id: ConversionId) -> None:
         """The conversion was cancelled in the store: free its slot, or end its tools."""
         run = self._runs.get(conversion_id)
         if run is not None:
@@ -398,7 +401,7 @@ class Pool:
         Raises:
             LeaseLost
         """
-        lost = await self._insist(lambda: self._store.renew([run.beat()]))
+        lost = await self._insist(lambda: self._store.renew([run.renewal()]))
         if lost:
             raise LeaseLost
 
@@ -483,30 +486,30 @@ class Pool:
             await asyncio.sleep(self.settings.progress_seconds)
             now = self._clock()
             is_due = now - renewed_at >= self.settings.lease_seconds / LEASE_RENEWALS
-            beats = [run.beat() for run in self._runs.values() if is_due or run.is_news]
+            renewals = [run.renewal() for run in self._runs.values() if is_due or run.is_news]
             if is_due:
-                beats += self._waiting_beats()
+                renewals += self._waiting_renewals()
             try:
-                if beats and await self._renew(beats) and is_due:
+                if renewals and await self._renew(renewals) and is_due:
                     renewed_at = now
             except Exception:
                 # The outermost frame of the keeper: without it every lease would run out.
                 log.exception("leases not renewed")
 
-    def _waiting_beats(self) -> list[Beat]:
+    def _waiting_renewals(self) -> list[Renewal]:
         return [
-            Beat(lease=conversion.lease, queue_position=place)
+            Renewal(lease=conversion.lease, queue_position=place)
             for place, conversion in enumerate(self.queue.in_order(), start=1)
         ]
 
-    async def _renew(self, beats: list[Beat]) -> bool:
+    async def _renew(self, renewals: list[Renewal]) -> bool:
         try:
-            lost = await self._store.renew(beats)
+            lost = await self._store.renew(renewals)
         except StoreError as error:
             self._metrics.store_errors.labels(type(error).__name__).inc()
-            log.warning("leases not renewed", extra={"conversions": len(beats), "error": str(error)})
+            log.warning("leases not renewed", extra={"conversions": len(renewals), "error": str(error)})
             return False
-        for lease in (beat.lease for beat in beats):
+        for lease in (renewal.lease for renewal in renewals):
             if lease.conversion_id in lost:
                 self._let_go(lease)
         return True

@@ -11,6 +11,7 @@ from aiohttplimiter.limiter import BaseRateLimitDecorator, RateLimitExceeded
 
 from ytmp3.core.buckets import TokenBuckets
 from ytmp3.core.client import Client
+from ytmp3.core.ids import ClientId
 from ytmp3.http.errors import RateLimited, Unauthorized
 from ytmp3.http.identity import Network, client_address, is_trusted, presented_secret
 from ytmp3.http.keys import Keys, find_key
@@ -151,7 +152,7 @@ class Gate:
             )
             if key is None:
                 raise Unauthorized
-            return Client(owner=f"key:{key.name}", key=key)
+            return Client(owner=ClientId(f"key:{key.name}"), key=key)
         peer = request.remote
         direct, may_speak_for_others = self._peer_at(peer)
         if not may_speak_for_others:
@@ -165,7 +166,7 @@ class Gate:
         return self._client(peer, ()), is_trusted(peer, self._trusted)
 
     def _client(self, peer: str | None, forwarded: tuple[str, ...]) -> Client:
-        return Client(owner="addr:" + client_address(peer, forwarded, self._trusted))
+        return Client(owner=ClientId("addr:" + client_address(peer, forwarded, self._trusted)))
 
     def _refuse_all(self, request: web.Request, exceeded: RateLimitExceeded) -> NoReturn:
         _refuse(self._limits.all.turn(_ALL_KEY, self._clock(), chance=self._chance()))

@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 from ytmp3 import __version__
 from ytmp3.core.errors import FAILURES, JobUnknown
 from ytmp3.core.estimates import eta_seconds
+from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Status, Ticket
 from ytmp3.engine.health import Board, Readiness
 from ytmp3.engine.intake import Intake
@@ -132,7 +133,7 @@ class Api:
         """GET /openapi.json."""
         return _json(openapi.document(__version__))
 
-    def _owner(self, request: web.Request) -> str | None:
+    def _owner(self, request: web.Request) -> ClientId | None:
         """Who must own the job: nobody in particular where no keys are in use (the id is the secret)."""
         return request[CLIENT].owner if self._rooms.keys.are_required else None
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ytmp3.core.job import JOB_ID
+from ytmp3.core.ids import JOB_ID
 from ytmp3.http.routes import ROUTES, Route
 from ytmp3.http.wire import ExtractRequest, JobView
 

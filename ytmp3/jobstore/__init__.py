@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 from ytmp3.core.errors import FailureCode
+from ytmp3.core.ids import ClientId, ConversionId, ConversionKey, JobId, VideoId
 from ytmp3.core.job import Conversion, Lease, Metadata, Stage, Ticket, Track
 from ytmp3.core.recipe import Quality
 
@@ -21,15 +22,15 @@ Valkey; a link asked for 100,000 times took 260 and 410 ms when it went in one s
 
 
 class Submission(Struct, frozen=True, kw_only=True):
-    """What `submit` needs to attach a job, or to create its conversion. Ids come from `job.new_id`."""
+    """What `submit` needs to attach a job, or to create its conversion. The caller draws the ids."""
 
-    job_id: str
-    conversion_id: str
+    job_id: JobId
+    conversion_id: ConversionId
     """Used only if the conversion is created."""
-    key: str
-    video_id: str
+    key: ConversionKey
+    video_id: VideoId
     quality: Quality
-    client: str
+    client: ClientId
 
 
 class Outcome(StrEnum):
@@ -48,7 +49,7 @@ class Submitted(Struct, frozen=True, kw_only=True):
     outcome: Outcome
 
 
-class Beat(Struct, frozen=True, kw_only=True):
+class Renewal(Struct, frozen=True, kw_only=True):
     """One holder's renewal, with its news. None leaves the recorded value as it is."""
 
     lease: Lease
@@ -99,7 +100,7 @@ class JobStore(Protocol):
             StoreFull: nothing was stored.
         """
 
-    async def get(self, job_id: str) -> Ticket | None:
+    async def get(self, job_id: JobId) -> Ticket | None:
         """Return a job with its conversion. Never blocks the event loop, never waits for a writer."""
 
     async def claim(self, lease: Lease) -> Conversion:
@@ -109,7 +110,7 @@ class JobStore(Protocol):
             LeaseLost: adopted by another instance, cancelled, or already claimed.
         """
 
-    async def renew(self, beats: Sequence[Beat]) -> frozenset[str]:
+    async def renew(self, renewals: Sequence[Renewal]) -> frozenset[ConversionId]:
         """Extend leases, in one round trip, and record the news. Works for queued and running conversions.
 
         Returns:
@@ -140,7 +141,7 @@ class JobStore(Protocol):
     async def release(self, leases: Sequence[Lease]) -> None:
         """Give back conversions, queued or running, at no cost, adoptable at once. Stale leases are passed over."""
 
-    async def cancel(self, job_id: str) -> Ticket | None:
+    async def cancel(self, job_id: JobId) -> Ticket | None:
         """Mark the job cancelled; cancel its conversion if it is live and no uncancelled job rides on it.
 
         Returns:
@@ -154,7 +155,7 @@ class JobStore(Protocol):
         What is returned is queued and held by this instance under a new token.
         """
 
-    async def forget(self, conversion_id: str) -> None:
+    async def forget(self, conversion_id: ConversionId) -> None:
         """Make the next submission of a done conversion's key create a new one (its file is gone or wrong)."""
 
     async def expire(self, limit: int) -> list[str | None]:

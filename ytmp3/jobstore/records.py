@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from ytmp3.core.errors import StoreUnusable
+from ytmp3.core.ids import ConversionId
 from ytmp3.core.job import Conversion, Job, State, Ticket
 from ytmp3.jobstore import Counts, Outcome
 
@@ -85,13 +86,13 @@ def outcome_of(ticket: Ticket) -> Outcome:
     return Outcome.CACHED if served and ticket.job.created_at >= (completed_at or 0.0) else Outcome.JOINED
 
 
-def conversion_id_of(file_name: str) -> str | None:
+def conversion_id_of(file_name: str) -> ConversionId | None:
     """Return the conversion whose track has this name (`job.track_file_name`); None if no track has such a name.
 
     Any file's name may come here, also one that is no valid text.
     """
     match = _FILE_NAME.fullmatch(file_name)
-    return None if match is None else match[1]
+    return None if match is None else ConversionId(match[1])
 
 
 def counts_of(tallies: dict[str, int]) -> Counts:

@@ -12,13 +12,14 @@ import shutil
 import time
 from pathlib import Path
 
+from ytmp3.core.ids import InstanceId
 from ytmp3.storage import Space
 
 
 class LocalStorage:
     """The Storage of one folder, which may be a volume shared by several instances."""
 
-    def __init__(self, folder: Path, *, instance: str) -> None:
+    def __init__(self, folder: Path, *, instance: InstanceId) -> None:
         self.folder = folder
         self.tracks = folder / "tracks"
         self._scratch_root = folder / "scratch"

@@ -59,6 +59,7 @@ from ytmp3.converter.youtube.news import (
 )
 from ytmp3.converter.youtube.rehearsal import _Rehearsal
 from ytmp3.core.errors import FailureCode
+from ytmp3.core.ids import VideoId
 from ytmp3.core.link import canonical_link
 
 COVER_SECONDS: Final = 10
@@ -88,7 +89,7 @@ class Youtube:
         self._deno = _known_runtime(preload.deno_path)
         rehearsal = _Rehearsal(options(preload), self._tls, self._deno)
         with contextlib.suppress(Exception):  # its only purpose is what it leaves in memory
-            video = rehearsal.extract_info(canonical_link("rehearsal00"), download=False)
+            video = rehearsal.extract_info(canonical_link(VideoId("rehearsal00")), download=False)
             rehearsal.dl(os.devnull, video)
         rehearse_cover()
         self._downloader = _Downloader(options(preload), self._tls, self._deno)
@@ -240,7 +241,7 @@ class _Fetch:
         return picture if 0 < len(picture) <= COVER_BYTES else None
 
 
-def cover_candidates(video: dict[str, Any], video_id: str) -> list[str]:
+def cover_candidates(video: dict[str, Any], video_id: VideoId) -> list[str]:
     """Return at most two addresses of a picture of middle size, the better one first."""
     known = [
         entry["url"]

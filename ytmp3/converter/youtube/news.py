@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Metadata
 
 MAX_LINE_BYTES: Final = 32 * 1024
@@ -22,7 +23,7 @@ class Preload(Struct, frozen=True, kw_only=True):
 class Extraction(Struct, frozen=True, kw_only=True):
     """One conversion's task for the youtube child. All paths lie in the conversion's scratch folder."""
 
-    video_id: str
+    video_id: VideoId
     scratch: str
     cookies_file: str | None
     max_duration_seconds: float

@@ -8,6 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ytmp3.core.errors import StoreUnusable
+from ytmp3.core.ids import ConversionId
 from ytmp3.core.job import Conversion, Job, Metadata, Ticket, Track
 from ytmp3.jobstore.redis.link import Reply
 
@@ -23,7 +24,7 @@ def root_of(some_id: str) -> str:
     return f"ytmp3:{{{some_id[:SHARD_CHARACTERS]}}}"
 
 
-def conversion_at(conversion_id: str) -> str:
+def conversion_at(conversion_id: ConversionId) -> str:
     """Return the name of the hash that holds a conversion."""
     return f"{root_of(conversion_id)}:c:{conversion_id}"
 

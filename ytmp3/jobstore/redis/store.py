@@ -17,8 +17,9 @@ import msgspec
 from redis.exceptions import NoScriptError, ResponseError
 
 from ytmp3.core.errors import FailureCode, LeaseLost, StoreFull, StoreUnusable
+from ytmp3.core.ids import ConversionId, InstanceId, JobId
 from ytmp3.core.job import Conversion, Lease, Metadata, Ticket, Track
-from ytmp3.jobstore import JOBS_AT_ONCE, Beat, Counts, Submission, Submitted
+from ytmp3.jobstore import JOBS_AT_ONCE, Counts, Renewal, Submission, Submitted
 from ytmp3.jobstore.records import conversion_id_of, counts_of, outcome_of
 from ytmp3.jobstore.redis.link import HANDLER_SECONDS, Argument, Lane, RedisLink, Reply, pack
 from ytmp3.jobstore.redis.records import SHARDS, STATES, conversion_at, conversion_of, readable, root_of, ticket_of
@@ -45,7 +46,7 @@ class RedisJobStore:
         self,
         settings: RedisSettings,
         policy: Policy,
-        instance: str,
+        instance: InstanceId,
         *,
         clock: Callable[[], float] | None = None,
         handler_seconds: float = HANDLER_SECONDS,
@@ -90,7 +91,7 @@ class RedisJobStore:
         ticket = ticket_of(reply)
         return None if ticket is None else Submitted(ticket=ticket, outcome=outcome_of(ticket))
 
-    async def get(self, job_id: str) -> Ticket | None:
+    async def get(self, job_id: JobId) -> Ticket | None:
         return ticket_of(await self._handle("get", job_id, job_id))
 
     async def claim(self, lease: Lease) -> Conversion:
@@ -100,14 +101,14 @@ class RedisJobStore:
             raise LeaseLost
         return conversion_of(reply)
 
-    async def renew(self, beats: Sequence[Beat]) -> frozenset[str]:
+    async def renew(self, renewals: Sequence[Renewal]) -> frozenset[ConversionId]:
         seconds = repr(self._policy.lease_seconds)
         by_shard: dict[str, list[Argument]] = defaultdict(lambda: [seconds])
-        for beat in beats:
-            by_shard[root_of(beat.lease.conversion_id)] += _news(beat)
+        for renewal in renewals:
+            by_shard[root_of(renewal.lease.conversion_id)] += _news(renewal)
         replies = await self._work_on_shards("renew", by_shard)
         with readable():
-            return frozenset(conversion_id.decode() for lost in replies for conversion_id in lost)
+            return frozenset(ConversionId(lost_id.decode()) for lost in replies for lost_id in lost)
 
     async def finish(self, lease: Lease, track: Track, metadata: Metadata) -> Conversion:
         reply = await self._work(
@@ -138,7 +139,7 @@ class RedisJobStore:
             by_shard[root_of(lease.conversion_id)] += _pair(lease)
         await self._work_on_shards("release", by_shard)
 
-    async def cancel(self, job_id: str) -> Ticket | None:
+    async def cancel(self, job_id: JobId) -> Ticket | None:
         return ticket_of(await self._handle("cancel", job_id, repr(self._policy.retention_seconds), job_id))
 
     async def adopt(self, limit: int) -> list[Conversion]:
@@ -156,7 +157,7 @@ class RedisJobStore:
             adopted = [conversion_of(reply) for shard in replies for reply in shard]
         return sorted(adopted, key=lambda conversion: conversion.created_at)
 
-    async def forget(self, conversion_id: str) -> None:
+    async def forget(self, conversion_id: ConversionId) -> None:
         await self._work("forget", conversion_id, conversion_id)
 
     async def expire(self, limit: int) -> list[str | None]:
@@ -271,11 +272,11 @@ def _pair(lease: Lease) -> tuple[Argument, Argument]:
     return lease.conversion_id, lease.token
 
 
-def _news(beat: Beat) -> Iterable[Argument]:
+def _news(renewal: Renewal) -> Iterable[Argument]:
     return (
-        *_pair(beat.lease),
-        beat.stage or "",
-        "" if beat.progress is None else repr(beat.progress),
-        "" if beat.queue_position is None else beat.queue_position,
-        b"" if beat.metadata is None else msgspec.json.encode(beat.metadata),
+        *_pair(renewal.lease),
+        renewal.stage or "",
+        "" if renewal.progress is None else repr(renewal.progress),
+        "" if renewal.queue_position is None else renewal.queue_position,
+        b"" if renewal.metadata is None else msgspec.json.encode(renewal.metadata),
     )

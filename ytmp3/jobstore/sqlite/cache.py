@@ -7,6 +7,7 @@ the event loop's thread before anyone hears of the commit.
 from collections.abc import Iterable
 from typing import Final
 
+from ytmp3.core.ids import JobId
 from ytmp3.core.job import Conversion, Job, Ticket
 
 MAX_ENTRIES: Final = 2000
@@ -20,7 +21,7 @@ class TicketCache:
         self._jobs: dict[str, Job] = {}
         self._conversions: dict[str, Conversion] = {}
 
-    def get(self, job_id: str) -> Ticket | None:
+    def get(self, job_id: JobId) -> Ticket | None:
         """Return the ticket if both its halves are known."""
         job = self._jobs.get(job_id)
         conversion = None if job is None else self._conversions.get(job.conversion_id)

@@ -14,9 +14,10 @@ from msgspec.structs import replace
 
 from ytmp3.core import states
 from ytmp3.core.errors import FailureCode, LeaseLost
+from ytmp3.core.ids import ConversionId, InstanceId, JobId
 from ytmp3.core.job import Conversion, Job, Lease, Metadata, State, Ticket, Track
 from ytmp3.core.states import LIVE, Event
-from ytmp3.jobstore import JOBS_AT_ONCE, Beat, Submission, Submitted
+from ytmp3.jobstore import JOBS_AT_ONCE, Renewal, Submission, Submitted
 from ytmp3.jobstore.records import (
     Unknown,
     decode_conversion,
@@ -55,7 +56,7 @@ class Ledger:
 
     connection: sqlite3.Connection
     policy: Policy
-    instance: str
+    instance: InstanceId
     clock: Callable[[], float]
     changed: set[str] = field(default_factory=set)
     """Ids of the jobs and conversions written since they were last taken, for the cache of readers."""
@@ -79,7 +80,7 @@ class Ledger:
         ticket = self.ticket(submission.job_id) or self._attach(submission) or self._create(submission, may_create)
         return None if ticket is None else Submitted(ticket=ticket, outcome=outcome_of(ticket))
 
-    def ticket(self, job_id: str) -> Ticket | None:
+    def ticket(self, job_id: JobId) -> Ticket | None:
         for job, conversion in self.connection.execute(SELECT_TICKET, (job_id,)).fetchall():
             return Ticket(job=decode_job(job), conversion=decode_conversion(conversion))
         return None
@@ -97,9 +98,9 @@ class Ledger:
         now = self.clock()
         return self._save(row, states.claimed(conversion, now=now, until=now + self.policy.lease_seconds))
 
-    def renew(self, beats: Sequence[Beat]) -> frozenset[str]:
+    def renew(self, renewals: Sequence[Renewal]) -> frozenset[ConversionId]:
         until = self.clock() + self.policy.lease_seconds
-        return frozenset(beat.lease.conversion_id for beat in beats if not self._beat(beat, until))
+        return frozenset(renewal.lease.conversion_id for renewal in renewals if not self._renew_one(renewal, until))
 
     def finish(self, lease: Lease, track: Track, metadata: Metadata) -> Conversion:
         row = self._row(lease)
@@ -133,7 +134,7 @@ class Ledger:
             if row is not None and row.conversion.state in LIVE and row.conversion.token == lease.token:
                 self._save(row, states.released(row.conversion, due_at=now))
 
-    def cancel(self, job_id: str) -> Ticket | None:
+    def cancel(self, job_id: JobId) -> Ticket | None:
         ticket = self.ticket(job_id)
         if ticket is None or ticket.job.cancelled_at is not None:
             return ticket
@@ -169,7 +170,7 @@ class Ledger:
             adopted.append((row.serial, self._save(row, states.held(conversion, self.instance, until))))
         return [conversion for _, conversion in sorted(adopted, key=lambda pair: pair[0])]
 
-    def forget(self, conversion_id: str) -> None:
+    def forget(self, conversion_id: ConversionId) -> None:
         row = self._find(conversion_id)
         if row is not None and row.conversion.state is State.DONE:
             self._save(with_changes(row, serving=False), row.conversion)
@@ -260,18 +261,18 @@ class Ledger:
         self._tally(conversion.state, 1)
         return Ticket(job=job, conversion=conversion)
 
-    def _beat(self, beat: Beat, until: float) -> bool:
-        row = self._find(beat.lease.conversion_id)
-        if row is None or row.conversion.state not in LIVE or row.conversion.token != beat.lease.token:
+    def _renew_one(self, renewal: Renewal, until: float) -> bool:
+        row = self._find(renewal.lease.conversion_id)
+        if row is None or row.conversion.state not in LIVE or row.conversion.token != renewal.lease.token:
             return False
         old = row.conversion
         renewed = replace(
             old,
             due_at=until,
-            stage=old.stage if beat.stage is None else beat.stage,
-            progress=old.progress if beat.progress is None else beat.progress,
-            queue_position=old.queue_position if beat.queue_position is None else beat.queue_position,
-            metadata=old.metadata if beat.metadata is None else beat.metadata,
+            stage=old.stage if renewal.stage is None else renewal.stage,
+            progress=old.progress if renewal.progress is None else renewal.progress,
+            queue_position=old.queue_position if renewal.queue_position is None else renewal.queue_position,
+            metadata=old.metadata if renewal.metadata is None else renewal.metadata,
         )
         self._save(row, renewed)
         return True
@@ -288,7 +289,7 @@ class Ledger:
             raise LeaseLost
         return row
 
-    def _find(self, conversion_id: str) -> _Row | None:
+    def _find(self, conversion_id: ConversionId) -> _Row | None:
         rows = self._rows("conversion_id = ?", (conversion_id,))
         return rows[0] if rows else None
 

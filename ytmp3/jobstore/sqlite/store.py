@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from ytmp3.core.errors import FailureCode, StoreDown
+from ytmp3.core.ids import ConversionId, InstanceId, JobId
 from ytmp3.core.job import Conversion, Lease, Metadata, State, Ticket, Track
-from ytmp3.jobstore import Beat, Counts, Submission, Submitted
+from ytmp3.jobstore import Counts, Renewal, Submission, Submitted
 from ytmp3.jobstore.records import conversion_id_of, counts_of, decode_conversion, decode_job
 from ytmp3.jobstore.settings import Policy
 from ytmp3.jobstore.sqlite.cache import TicketCache
@@ -67,7 +68,7 @@ class SqliteJobStore:
         self,
         path: Path,
         policy: Policy,
-        instance: str,
+        instance: InstanceId,
         *,
         clock: Callable[[], float] | None = None,
         lock_wait_seconds: float = LOCK_WAIT_SECONDS,
@@ -113,7 +114,7 @@ class SqliteJobStore:
     async def submit(self, submission: Submission, *, may_create: bool) -> Submitted | None:
         return await self._run(lambda ledger: ledger.submit(submission, may_create=may_create))
 
-    async def get(self, job_id: str) -> Ticket | None:
+    async def get(self, job_id: JobId) -> Ticket | None:
         if self._state is not None and (known := self._cache.get(job_id)) is not None:
             return known
         for job, conversion in self._read(SELECT_TICKET, (job_id,)):
@@ -125,10 +126,10 @@ class SqliteJobStore:
     async def claim(self, lease: Lease) -> Conversion:
         return await self._run(lambda ledger: ledger.claim(lease))
 
-    async def renew(self, beats: Sequence[Beat]) -> frozenset[str]:
-        if not beats:
+    async def renew(self, renewals: Sequence[Renewal]) -> frozenset[ConversionId]:
+        if not renewals:
             return frozenset()
-        return await self._run(lambda ledger: ledger.renew(beats))
+        return await self._run(lambda ledger: ledger.renew(renewals))
 
     async def finish(self, lease: Lease, track: Track, metadata: Metadata) -> Conversion:
         return await self._run(lambda ledger: ledger.finish(lease, track, metadata))
@@ -143,13 +144,13 @@ class SqliteJobStore:
         if leases:
             await self._run(lambda ledger: ledger.release(leases))
 
-    async def cancel(self, job_id: str) -> Ticket | None:
+    async def cancel(self, job_id: JobId) -> Ticket | None:
         return await self._run(lambda ledger: ledger.cancel(job_id))
 
     async def adopt(self, limit: int) -> list[Conversion]:
         return await self._run(lambda ledger: ledger.adopt(limit))
 
-    async def forget(self, conversion_id: str) -> None:
+    async def forget(self, conversion_id: ConversionId) -> None:
         await self._run(lambda ledger: ledger.forget(conversion_id))
 
     async def expire(self, limit: int) -> list[str | None]:

@@ -1,0 +1,47 @@
+"""The identifiers, each a type of its own, so that a swapped pair of arguments does not pass the type checker.
+
+All of them are plain strings at run time and in every stored record.
+"""
+
+import hashlib
+import re
+from typing import Final, NewType
+
+JobId = NewType("JobId", str)
+"""What `POST /extract` returns: 34 hex digits (see `JOB_ID`)."""
+ConversionId = NewType("ConversionId", str)
+"""Names one conversion. It has the form of a job id, is internal, and is never shown to a client."""
+ConversionKey = NewType("ConversionKey", str)
+"""The deduplication key `youtube:<video id>:<recipe>`. Jobs with the same key share one conversion."""
+VideoId = NewType("VideoId", str)
+"""YouTube's 11 characters, as checked by `link.parse_video_id`."""
+ClientId = NewType("ClientId", str)
+"""Who owns a job: `key:<name of the API key>` or `addr:<IP address or network>`."""
+InstanceId = NewType("InstanceId", str)
+"""One running `ytmp3 serve`. A new one is drawn at each start, so a restarted process is another instance."""
+
+JOB_ID: Final = re.compile(r"[0-9a-f]{34}", re.ASCII)
+"""Two hex digits of shard, then 128 bits from a CSPRNG. Always used with `fullmatch`."""
+
+
+def parse_job_id(text: str) -> JobId | None:
+    """Return `text` as a job id; None if it does not have the form of one. Any text of a client may come here."""
+    return JobId(text) if JOB_ID.fullmatch(text) else None
+
+
+def shard_of(key: ConversionKey) -> str:
+    """Return the key's shard: two hex digits, evenly distributed over 256 shards."""
+    return hashlib.sha256(key.encode()).hexdigest()[:2]
+
+
+def new_job_id(key: ConversionKey, chance: bytes) -> JobId:
+    """Return the id of a new job for `key`.
+
+    `chance` is 16 bytes from a CSPRNG, because whoever knows an id may read the job (OWASP ASVS 11.5.1).
+    """
+    return JobId(shard_of(key) + chance.hex())
+
+
+def new_conversion_id(key: ConversionKey, chance: bytes) -> ConversionId:
+    """Return the id of a new conversion of `key`. `chance` is 16 bytes from a CSPRNG."""
+    return ConversionId(shard_of(key) + chance.hex())
