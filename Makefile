@@ -51,7 +51,7 @@ bench: .venv/.develops
 	$(BIN)/python -m scripts.bench
 
 demo: .venv/.develops
-	$(BIN)/python -m scripts.demo
+	$(BIN)/python -m scripts.demo $(if $(RECORD),--record "$(RECORD)")
 
 # Every way in which a tool can end, far more often than `make test` does: 4,000 endings, 1,000 jobs, 50 kills in mid-work.
 ENDINGS := tests/process/test_converter_walls.py::test_mixed_endings_leave_no_process tests/process/test_limits_of_tools.py::test_mixed_ends_of_a_service_leave_nothing tests/process/test_tools_out_of_memory.py
