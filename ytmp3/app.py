@@ -22,7 +22,7 @@ from ytmp3.core.client import ApiKey
 from ytmp3.core.errors import StoreDown, StoreUnusable
 from ytmp3.core.ids import InstanceId
 from ytmp3.core.states import CRASH_LIMIT
-from ytmp3.engine.health import Board, Readiness
+from ytmp3.engine.health import Health, Readiness
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.janitor import Janitor
 from ytmp3.engine.workers import Pool, PoolSettings
@@ -48,7 +48,7 @@ class Service:
     config: Config
     app: web.Application
     pool: Pool
-    board: Board
+    health: Health
     sender: Sender
     keys: Keys
     store: JobStore
@@ -68,7 +68,7 @@ async def running(config: Config, make_converter: MakeConverter = Pipeline) -> A
     async with AsyncExitStack() as stack:
         instance = InstanceId(secrets.token_hex(8))
         metrics = Metrics()
-        board = Board()
+        health = Health()
         keys = Keys(read_keys(config.api_keys_file))
         storage = LocalStorage(config.data_dir, instance=instance)
         await storage.open()
@@ -96,7 +96,7 @@ async def running(config: Config, make_converter: MakeConverter = Pipeline) -> A
         )
         pool.start()
         stack.push_async_callback(pool.close)
-        janitor = Janitor(store=store, storage=storage, converter=converter, pool=pool, board=board, metrics=metrics)
+        janitor = Janitor(store=store, storage=storage, converter=converter, pool=pool, health=health, metrics=metrics)
         janitor.start()
         stack.push_async_callback(janitor.close)
         sender = Sender(
@@ -105,20 +105,25 @@ async def running(config: Config, make_converter: MakeConverter = Pipeline) -> A
             path_of=storage.path,
             count_bytes=metrics.downloaded_bytes.inc,
         )
-        _register_gauges(metrics, pool, board)
+        _register_gauges(metrics, pool, health)
         rooms = Rooms(
             intake=Intake(
                 store=store,
                 storage=storage,
                 pool=pool,
-                board=board,
+                health=health,
                 metrics=metrics,
                 client_max_jobs=config.client_max_jobs,
             ),
             pool=pool,
-            board=board,
+            health=health,
             stats=Stats(
-                store=store, pool=pool, board=board, metrics=metrics, started_at=time.monotonic(), versions=_versions()
+                store=store,
+                pool=pool,
+                health=health,
+                metrics=metrics,
+                started_at=time.monotonic(),
+                versions=_versions(),
             ),
             metrics=metrics,
             sender=sender,
@@ -126,9 +131,9 @@ async def running(config: Config, make_converter: MakeConverter = Pipeline) -> A
         )
         yield Service(
             config=config,
-            app=_build_app(config, rooms, metrics, board),
+            app=_build_app(config, rooms, metrics, health),
             pool=pool,
-            board=board,
+            health=health,
             sender=sender,
             keys=keys,
             store=store,
@@ -193,7 +198,7 @@ def _conversion_limits(config: Config) -> ConversionLimits:
     )
 
 
-def _build_app(config: Config, rooms: Rooms, metrics: Metrics, board: Board) -> web.Application:
+def _build_app(config: Config, rooms: Rooms, metrics: Metrics, health: Health) -> web.Application:
     gate = Gate(
         keys=rooms.keys,
         limits=Limits(
@@ -208,7 +213,7 @@ def _build_app(config: Config, rooms: Rooms, metrics: Metrics, board: Board) -> 
     frame = Frame(
         metrics,
         cors_origins=config.cors_origins,
-        is_draining=lambda: board.is_draining,
+        is_draining=lambda: health.is_draining,
         standing=gate.standing,
     )
     app = web.Application(middlewares=[frame.middleware], client_max_size=0)
@@ -217,7 +222,7 @@ def _build_app(config: Config, rooms: Rooms, metrics: Metrics, board: Board) -> 
     return app
 
 
-def _register_gauges(metrics: Metrics, pool: Pool, board: Board) -> None:
+def _register_gauges(metrics: Metrics, pool: Pool, health: Health) -> None:
     started_at = time.monotonic()
     ProcessCollector(registry=metrics.registry)
     metrics.build.info(_versions())
@@ -226,15 +231,15 @@ def _register_gauges(metrics: Metrics, pool: Pool, board: Board) -> None:
         ("ytmp3_workers", "Workers of this instance.", lambda: pool.settings.workers),
         ("ytmp3_queue_length", "Conversions waiting in this instance.", pool.queue.qsize),
         ("ytmp3_queue_capacity", "How many may wait.", lambda: pool.settings.queue_capacity),
-        ("ytmp3_ready", "1 if this instance would take a new job.", lambda: board.readiness is Readiness.OK),
-        ("ytmp3_draining", "1 while this instance shuts down.", lambda: board.is_draining),
-        ("ytmp3_store_up", "1 if the job store answers and is fit.", lambda: board.store.ok),
+        ("ytmp3_ready", "1 if this instance would take a new job.", lambda: health.readiness is Readiness.OK),
+        ("ytmp3_draining", "1 while this instance shuts down.", lambda: health.is_draining),
+        ("ytmp3_store_up", "1 if the job store answers and is fit.", lambda: health.store.ok),
         ("ytmp3_upstream_blocked", "1 while YouTube is not asked.", lambda: bool(pool.blocked_seconds())),
         ("ytmp3_uptime_seconds", "Time since start.", lambda: time.monotonic() - started_at),
         ("ytmp3_memory_resident_bytes", "Resident memory of the server process.", resident_bytes),
-        ("ytmp3_storage_total_bytes", "Size of the disk.", lambda: board.space.total_bytes if board.space else 0),
-        ("ytmp3_storage_free_bytes", "Free space.", lambda: board.space.free_bytes if board.space else 0),
-        ("ytmp3_storage_reserve_bytes", "Kept free.", lambda: board.space.reserve_bytes if board.space else 0),
+        ("ytmp3_storage_total_bytes", "Size of the disk.", lambda: health.space.total_bytes if health.space else 0),
+        ("ytmp3_storage_free_bytes", "Free space.", lambda: health.space.free_bytes if health.space else 0),
+        ("ytmp3_storage_reserve_bytes", "Kept free.", lambda: health.space.reserve_bytes if health.space else 0),
     ):
         metrics.gauge(name, text, read)
 

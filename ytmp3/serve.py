@@ -36,7 +36,7 @@ SHUTDOWN_SECONDS: Final = 3.0
 
 
 async def serve(config: Config, announce: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; a second signal hastens the drain. `announce` hears the address once bound.
+    """Serve until SIGTERM or SIGINT; a second signal ends the drain at once. `announce` hears the address once bound.
 
     Raises:
         what `running` raises, and OSError if the address cannot be bound.
@@ -58,9 +58,9 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
 
 async def drain(service: Service, force: asyncio.Event) -> None:
     """Refuse new work, let running conversions end within DRAIN_SECONDS or until `force`, and give back the rest."""
-    if service.board.is_draining:
+    if service.health.is_draining:
         return
-    service.board.is_draining = True
+    service.health.is_draining = True
     log.info("draining", extra={"running": service.pool.active, "waiting": service.pool.queue.qsize()})
     drain_seconds = service.config.drain_seconds
     deadline = time.monotonic() + drain_seconds

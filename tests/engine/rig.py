@@ -15,7 +15,7 @@ from ytmp3.core.errors import StoreError
 from ytmp3.core.ids import ClientId, InstanceId
 from ytmp3.core.job import Conversion, Job, Status, Ticket
 from ytmp3.core.recipe import Quality
-from ytmp3.engine.health import Board, Check
+from ytmp3.engine.health import Check, Health
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.janitor import Janitor
 from ytmp3.engine.workers import Pool, PoolSettings
@@ -60,7 +60,7 @@ class Engine:
     storage: LocalStorage
     converter: FakeConverter
     pool: Pool
-    board: Board
+    health: Health
     metrics: Metrics
     intake: Intake
     janitor: Janitor
@@ -155,7 +155,7 @@ async def engine(  # noqa: PLR0913  one argument for each number that a test cha
     await records.open()
     store = FaultyStore(records)
     metrics = Metrics()
-    board = Board(store=Check(ok=True, detail=""), tools=list(converter.tools), space=MUCH_SPACE)
+    health = Health(store=Check(ok=True, detail=""), tools=list(converter.tools), space=MUCH_SPACE)
     pool = Pool(
         PoolSettings(
             workers=workers,
@@ -182,17 +182,17 @@ async def engine(  # noqa: PLR0913  one argument for each number that a test cha
         storage=storage,
         converter=converter,
         pool=pool,
-        board=board,
+        health=health,
         metrics=metrics,
         intake=Intake(
-            store=store, storage=storage, pool=pool, board=board, metrics=metrics, client_max_jobs=client_max_jobs
+            store=store, storage=storage, pool=pool, health=health, metrics=metrics, client_max_jobs=client_max_jobs
         ),
         janitor=Janitor(
             store=store,
             storage=storage,
             converter=converter,
             pool=pool,
-            board=board,
+            health=health,
             metrics=metrics,
             stray_file_seconds=stray_file_seconds,
         ),

@@ -142,22 +142,22 @@ async def test_without_space_new_work_is_refused_and_the_rest_is_served(tmp_path
     async with engine(tmp_path, workers=1) as now:
         await now.ended(await now.submit(video(9)))
         running = await busy(now)
-        now.board.space = Space(total_bytes=100 * 2**30, free_bytes=2**30)
+        now.health.space = Space(total_bytes=100 * 2**30, free_bytes=2**30)
         with pytest.raises(StorageFull) as refused:
             await now.submit(video(1))
         assert refused.value.retry_after_seconds == 60
         assert (await now.submit(video(0))).conversion_id == running.conversion_id
         assert (await now.submit(video(9))).deduplicated
         assert await now.janitor.adopt() == 0
-        now.board.space = None
-        now.board.storage_error = "the data folder cannot be read"
+        now.health.space = None
+        now.health.storage_error = "the data folder cannot be read"
         with pytest.raises(StorageFull):
             await now.submit(video(1))
 
 
 async def test_a_draining_instance_takes_nothing(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
-        now.board.is_draining = True
+        now.health.is_draining = True
         with pytest.raises(Draining) as refused:
             await now.submit(video(1))
         assert refused.value.retry_after_seconds

@@ -11,7 +11,7 @@ from ytmp3.converter import ToolCheck
 from ytmp3.core.errors import FailureCode, StoreDown, StoreUnusable
 from ytmp3.core.job import Job, State, Status
 from ytmp3.engine import janitor
-from ytmp3.engine.health import Board, Readiness
+from ytmp3.engine.health import Health, Readiness
 
 VIDEO = video(1)
 
@@ -101,7 +101,7 @@ async def test_what_does_not_fit_any_more_goes_back_at_no_cost(tmp_path: Path) -
 
 async def test_a_draining_instance_adopts_nothing(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
-        now.board.is_draining = True
+        now.health.is_draining = True
         assert await now.janitor.adopt() == 0
         assert now.store.calls == []
 
@@ -223,49 +223,49 @@ async def test_what_the_dead_leave_later_is_gone_within_a_minute(
 
 async def test_the_board_shows_what_was_seen(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
-        now.board.space = None
+        now.health.space = None
         await now.janitor.watch()
-        assert now.board.space is not None
-        assert now.board.store.ok
+        assert now.health.space is not None
+        assert now.health.store.ok
         now.store.broken["ping"] = StoreUnusable("maxmemory-policy is allkeys-lru")
         await now.janitor.watch()
-        assert not now.board.store.ok
-        assert now.board.store.detail == "maxmemory-policy is allkeys-lru"
+        assert not now.health.store.ok
+        assert now.health.store.detail == "maxmemory-policy is allkeys-lru"
         now.store.broken["ping"] = StoreDown()
         await now.janitor.watch()
-        assert now.board.store.detail == "StoreDown"
+        assert now.health.store.detail == "StoreDown"
         now.store.broken.clear()
         await now.janitor.watch()
-        assert now.board.store.ok
+        assert now.health.store.ok
 
 
 async def test_a_folder_that_is_gone_is_low_storage(tmp_path: Path) -> None:
     async with engine(tmp_path / "data") as now:
         (tmp_path / "data").rename(tmp_path / "moved")
         await now.janitor.watch()
-        assert now.board.is_storage_low
-        assert not now.board.checks["storage"].ok
+        assert now.health.is_storage_low
+        assert not now.health.checks["storage"].ok
         (tmp_path / "moved").rename(tmp_path / "data")
         await now.janitor.watch()
-        assert now.board.storage_error is None
+        assert now.health.storage_error is None
 
 
 def test_an_instance_that_has_not_looked_is_not_ready() -> None:
-    board = Board()
-    assert board.readiness is Readiness.UNREADY
-    assert {name for name, check in board.checks.items() if not check.ok} == {"store", "storage", "tools"}
-    assert Board(is_draining=True).readiness is Readiness.DRAINING
+    health = Health()
+    assert health.readiness is Readiness.UNREADY
+    assert {name for name, check in health.checks.items() if not check.ok} == {"store", "storage", "tools"}
+    assert Health(is_draining=True).readiness is Readiness.DRAINING
 
 
 async def test_the_loops_turn_by_themselves_and_survive_a_store_that_fails(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
-        now.board.tools = []
+        now.health.tools = []
         now.converter.tools = [ToolCheck(name="ffmpeg", ok=False, version=None, detail="not found")]
         now.store.broken["adopt"] = StoreDown("no answer")
         now.janitor.start()
         await until(lambda: {"adopt", "expire", "known_files", "ping"} <= set(now.store.calls))
-        await until(lambda: now.board.tools)
-        assert now.board.readiness is Readiness.UNREADY
+        await until(lambda: now.health.tools)
+        assert now.health.readiness is Readiness.UNREADY
         await until(lambda: now.metric("ytmp3_store_errors_total", kind="StoreDown"))
         await until(lambda: now.metric("ytmp3_event_loop_lag_seconds_count"))
         await now.janitor.close()

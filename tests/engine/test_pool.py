@@ -425,14 +425,14 @@ async def test_a_drain_gives_back_what_waits_and_lets_the_running_end(tmp_path: 
         assert now.converter.started[video(2)] == 0
 
 
-@pytest.mark.parametrize("is_hasty", [False, True])
-async def test_what_does_not_end_in_time_is_given_back_at_no_cost(tmp_path: Path, *, is_hasty: bool) -> None:
+@pytest.mark.parametrize("is_forced", [False, True])
+async def test_what_does_not_end_in_time_is_given_back_at_no_cost(tmp_path: Path, *, is_forced: bool) -> None:
     async with engine(tmp_path) as now:
         job = await running(now)
-        haste = asyncio.Event()
-        if is_hasty:
-            haste.set()
-        await now.pool.drain(60.0 if is_hasty else 0.0, haste)
+        force = asyncio.Event()
+        if is_forced:
+            force.set()
+        await now.pool.drain(60.0 if is_forced else 0.0, force)
         assert now.converter.cancelled[VIDEO] == 1
         given_back = await now.conversion(job)
         assert (given_back.state, given_back.holder, given_back.attempts, given_back.crashes) == (
@@ -472,7 +472,7 @@ async def test_what_comes_in_while_draining_is_given_back_before_the_end(tmp_pat
         arrival = now.store.held_calls["submit"] = asyncio.Event()
         late = asyncio.create_task(now.submit(video(2)))
         await until(lambda: now.store.calls.count("submit") == 2)
-        now.board.is_draining = True
+        now.health.is_draining = True
         drain = asyncio.create_task(now.pool.drain(0.05, NEVER))
         await asyncio.sleep(0.01)
         arrival.set()

@@ -126,7 +126,7 @@ async def stand(data_dir: Path, **settings: str) -> AsyncIterator[Stand]:
             host, port = runner.addresses[0][:2]
             async with ClientSession(timeout=ClientTimeout(20), cookie_jar=DummyCookieJar()) as client:
                 async with asyncio.timeout(20):
-                    while service.board.readiness != "ok" and converter.tools_ok:
+                    while service.health.readiness != "ok" and converter.tools_ok:
                         await asyncio.sleep(0.01)
                 yield Stand(
                     service=service, converter=converter, client=client, host=host, port=port, data_dir=data_dir

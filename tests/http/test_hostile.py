@@ -162,7 +162,7 @@ async def test_every_kind_of_answer_carries_the_headers_of_safety_once(tmp_path:
         assert int(head["Retry-After"]) >= 1
         assert head["RateLimit"]
         assert head["RateLimit-Policy"]
-        service.service.board.is_draining = True
+        service.service.health.is_draining = True
         await _is_safe(service, asked("GET /health"), 503)
 
 

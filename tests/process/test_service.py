@@ -199,7 +199,7 @@ async def test_sigterm_gives_back_what_runs_and_a_restart_ends_it(youtube: Spawn
         assert (await service.job(jobs[0]["job_id"]))["attempt"] == 1
 
 
-async def test_a_second_sigterm_hastens_the_first_and_still_gives_back(youtube: Spawned, tmp_path: Path) -> None:
+async def test_a_second_sigterm_ends_the_drain_at_once_and_still_releases(youtube: Spawned, tmp_path: Path) -> None:
     async with served(tmp_path, DRAIN_SECONDS="600", **egress(youtube)) as service:
         _, job = await service.post(watch_url(video_id(Kind.SLOW, 90)))
         await service.until(job["job_id"], "downloading", "converting")

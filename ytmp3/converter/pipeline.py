@@ -344,7 +344,7 @@ def _read_cover(path: Path) -> bytes | None:
 
 def _log_failure(video_id: VideoId, error: ConversionError, tool_log: str) -> None:
     words = {"video_id": video_id, "code": error.code.value, "reason": without_queries(error.reason)}
-    logger.warning("conversion failed", extra=words)
+    logger.warning("attempt failed", extra=words)
     if tool_log:
         logger.info("what yt-dlp said", extra={"video_id": video_id, "tool_log": without_queries(tool_log)})
 

@@ -1,4 +1,4 @@
-"""What this instance knows of its own condition: one board, written by a watcher, read by handlers without a wait.
+"""What this instance knows of its own condition: one health, written by a watcher, read by handlers without a wait.
 
 Ready and live differ: live means that the event loop turns; ready means that a POST would be taken.
 """
@@ -27,7 +27,7 @@ class Check:
 
 
 @dataclass(slots=True)
-class Board:
+class Health:
     """The latest results. Everything starts unknown, so an instance is unready until it has looked."""
 
     store: Check = field(default_factory=lambda: Check(ok=False, detail="not asked yet"))

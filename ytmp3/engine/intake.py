@@ -28,7 +28,7 @@ from ytmp3.core.ids import ClientId, VideoId, new_conversion_id, new_job_id, par
 from ytmp3.core.job import State, Ticket
 from ytmp3.core.link import parse_video_id
 from ytmp3.core.recipe import Quality, conversion_key
-from ytmp3.engine.health import Board
+from ytmp3.engine.health import Health
 from ytmp3.engine.workers import Pool
 from ytmp3.jobstore import JobStore, Outcome, Submission, Submitted
 from ytmp3.metrics import Metrics
@@ -53,7 +53,7 @@ class Intake:
         store: JobStore,
         storage: Storage,
         pool: Pool,
-        board: Board,
+        health: Health,
         metrics: Metrics,
         client_max_jobs: int,
         chance: Callable[[int], bytes] = secrets.token_bytes,
@@ -61,7 +61,7 @@ class Intake:
         self._store = store
         self._storage = storage
         self._pool = pool
-        self._board = board
+        self._health = health
         self._metrics = metrics
         self._client_max_jobs = client_max_jobs
         self._chance = chance
@@ -76,7 +76,7 @@ class Intake:
             Draining, QueueFull, ClientQuota, StorageFull, UpstreamBlocked, StoreUnavailable: nothing was stored.
         """
         video_id = parse_video_id(link)
-        if self._board.is_draining:
+        if self._health.is_draining:
             raise Draining(retry_after_seconds=DRAIN_RETRY_SECONDS)
         submitted = await self._submit(video_id, quality, client)
         if submitted.outcome is Outcome.CACHED and not self._is_whole(submitted.ticket):
@@ -157,7 +157,7 @@ class Intake:
 
     def _refusal(self, client: Client) -> RequestError | None:
         """Why a new conversion may not be created now, whatever the queue. Attaching is never refused for these."""
-        if self._board.is_storage_low:
+        if self._health.is_storage_low:
             return StorageFull(retry_after_seconds=STORAGE_RETRY_SECONDS)
         max_jobs = self._client_max_jobs if client.key is None or client.key.max_jobs is None else client.key.max_jobs
         unfinished = self._pool.unfinished_of(client.owner) + self._arriving[client.owner]

@@ -11,7 +11,7 @@ from typing import Final
 
 from ytmp3.converter import Converter
 from ytmp3.core.errors import StoreError
-from ytmp3.engine.health import Board, Check
+from ytmp3.engine.health import Check, Health
 from ytmp3.engine.workers import Pool
 from ytmp3.jobstore import JobStore
 from ytmp3.metrics import Metrics
@@ -46,7 +46,7 @@ class Janitor:
         storage: Storage,
         converter: Converter,
         pool: Pool,
-        board: Board,
+        health: Health,
         metrics: Metrics,
         stray_file_seconds: float = STRAY_FILE_SECONDS,
     ) -> None:
@@ -54,7 +54,7 @@ class Janitor:
         self._storage = storage
         self._converter = converter
         self._pool = pool
-        self._board = board
+        self._health = health
         self._metrics = metrics
         self._stray_file_seconds = stray_file_seconds
         self._tasks: list[asyncio.Task[None]] = []
@@ -97,7 +97,7 @@ class Janitor:
     async def adopt(self) -> int:
         """Bring in conversions that are due: retries, releases, and those of dead instances. Returns how many."""
         room = min(ADOPT_BATCH, self._pool.queue.free_slots)
-        if room == 0 or self._board.is_draining or self._board.is_storage_low or self._pool.blocked_seconds():
+        if room == 0 or self._health.is_draining or self._health.is_storage_low or self._pool.blocked_seconds():
             return 0
         adopted = await self._store.adopt(room)
         surplus = []
@@ -135,35 +135,35 @@ class Janitor:
         return len(strays)
 
     async def watch(self) -> None:
-        """Look at the store and the disk, and write what was seen on the board."""
+        """Look at the store and the disk, and write what was seen on the health."""
         try:
-            self._board.space = await asyncio.to_thread(self._storage.space)
-            self._board.storage_error = None
+            self._health.space = await asyncio.to_thread(self._storage.space)
+            self._health.storage_error = None
         except OSError as error:
-            self._board.storage_error = f"the data folder cannot be read: {error.strerror}"
-        before = self._board.store
+            self._health.storage_error = f"the data folder cannot be read: {error.strerror}"
+        before = self._health.store
         try:
             await self._store.ping()
-            self._board.store = Check(ok=True, detail="answers")
+            self._health.store = Check(ok=True, detail="answers")
         except StoreError as error:
-            self._board.store = Check(ok=False, detail=str(error) or type(error).__name__)
-        if before != self._board.store:
-            level = logging.INFO if self._board.store.ok else logging.ERROR
-            log.log(level, "job store", extra={"ok": self._board.store.ok, "detail": self._board.store.detail})
+            self._health.store = Check(ok=False, detail=str(error) or type(error).__name__)
+        if before != self._health.store:
+            level = logging.INFO if self._health.store.ok else logging.ERROR
+            log.log(level, "job store", extra={"ok": self._health.store.ok, "detail": self._health.store.detail})
 
     async def _watch_tools(self) -> None:
         while True:
-            before = {tool.name: tool.ok for tool in self._board.tools}
+            before = {tool.name: tool.ok for tool in self._health.tools}
             try:
-                self._board.tools = await self._converter.check()
+                self._health.tools = await self._converter.check()
             except Exception:
                 # The outermost frame of a loop: it must turn again.
                 log.exception("tools not checked")
-            for tool in self._board.tools:
+            for tool in self._health.tools:
                 if before.get(tool.name) != tool.ok:
                     level = logging.INFO if tool.ok else logging.ERROR
                     log.log(level, "tool", extra={"tool": tool.name, "ok": tool.ok, "detail": tool.detail})
-            is_well = bool(self._board.tools) and all(tool.ok for tool in self._board.tools)
+            is_well = bool(self._health.tools) and all(tool.ok for tool in self._health.tools)
             await asyncio.sleep(TOOLS_SECONDS if is_well else TOOLS_RETRY_SECONDS)
 
     async def _measure_lag(self) -> None:

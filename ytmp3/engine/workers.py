@@ -190,14 +190,14 @@ class Pool:
         ]
         self._tasks.append(asyncio.create_task(self._keep(), name="lease-keeper"))
 
-    async def drain(self, seconds: float, haste: asyncio.Event) -> None:
+    async def drain(self, seconds: float, force: asyncio.Event) -> None:
         """Claim nothing more, give back what waits, let the running end for `seconds`, then give them back too.
 
-        `haste` ends the wait for the running.
+        `force`: set to give everything back at once.
         """
         self._accepts.clear()
         await self._release([conversion.lease for conversion in self.queue.take_all()])
-        waits = {asyncio.create_task(event.wait(), name="drain-wait") for event in (self._idle, haste)}
+        waits = {asyncio.create_task(event.wait(), name="drain-wait") for event in (self._idle, force)}
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
@@ -431,7 +431,7 @@ class Pool:
         extra = {"code": code, "reason": error.reason, "attempt": conversion.attempts + 1}
         if will_retry:
             self._metrics.retries.labels(code).inc()
-            log.warning("attempt failed, will be repeated", extra=extra | {"delay_seconds": round(delay_seconds, 1)})
+            log.warning("retry scheduled", extra=extra | {"delay_seconds": round(delay_seconds, 1)})
         else:
             self._metrics.conversions.labels("failed", code).inc()
             self.pace.ended(now - run.started_at, now)

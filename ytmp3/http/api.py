@@ -13,7 +13,7 @@ from ytmp3.core.errors import FAILURES, JobUnknown
 from ytmp3.core.estimates import eta_seconds
 from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Status, Ticket
-from ytmp3.engine.health import Board, Readiness
+from ytmp3.engine.health import Health, Readiness
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.workers import Pool
 from ytmp3.http import openapi
@@ -41,7 +41,7 @@ class Rooms:
 
     intake: Intake
     pool: Pool
-    board: Board
+    health: Health
     stats: Stats
     metrics: Metrics
     sender: Sender
@@ -104,11 +104,11 @@ class Api:
         return await self._rooms.sender.send(request, conversion.track, conversion.metadata, request[CLIENT].owner)
 
     async def health(self, request: web.Request) -> web.Response:
-        """GET /health: readiness, from the board: nothing is asked now."""
-        readiness = self._rooms.board.readiness
+        """GET /health: readiness, from the health: nothing is asked now."""
+        readiness = self._rooms.health.readiness
         document = {
             "status": readiness,
-            "checks": self._rooms.board.checks,
+            "checks": self._rooms.health.checks,
         }
         if readiness is Readiness.OK:
             return _json(document)

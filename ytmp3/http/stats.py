@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ytmp3.core.errors import StoreError
-from ytmp3.engine.health import Board
+from ytmp3.engine.health import Health
 from ytmp3.engine.workers import Pool
 from ytmp3.jobstore import JobStore
 from ytmp3.metrics import Metrics
@@ -21,7 +21,7 @@ class Stats:
 
     store: JobStore
     pool: Pool
-    board: Board
+    health: Health
     metrics: Metrics
     started_at: float
     """Monotonic."""
@@ -40,9 +40,9 @@ class Stats:
             "cache_hits": int(self._jobs_accepted("cached")),
             "upstream_blocked_seconds": self.pool.blocked_seconds(),
             "memory": {"resident_bytes": resident_bytes()},
-            "disk": None if self.board.space is None else msgspec.to_builtins(self.board.space),
+            "disk": None if self.health.space is None else msgspec.to_builtins(self.health.space),
             "versions": self.versions
-            | {tool.name: tool.version for tool in self.board.tools if tool.version is not None},
+            | {tool.name: tool.version for tool in self.health.tools if tool.version is not None},
         }
 
     async def _jobs(self) -> dict[str, int] | None:
