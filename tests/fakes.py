@@ -17,6 +17,7 @@ from ytmp3.core.ids import ConversionId, JobId
 from ytmp3.core.job import Conversion, Lease, Metadata, Report, Stage, Ticket, Track
 from ytmp3.core.recipe import Quality
 from ytmp3.jobstore import Counts, JobStore, Renewal, Submission, Submitted
+from ytmp3.jobstore.settings import Policy
 
 T = TypeVar("T")
 
@@ -165,6 +166,10 @@ class FaultyStore:
         if fault is not None:
             raise StoreDown("no answer")
         return result
+
+    @property
+    def policy(self) -> Policy:
+        return self._store.policy
 
     async def open(self) -> None:
         await self._store.open()

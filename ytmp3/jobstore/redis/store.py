@@ -63,6 +63,10 @@ class RedisJobStore:
         self._earliest_expiry = pack([("TIME",), *(("ZRANGE", f"{root}:ended", 0, 0, "WITHSCORES") for root in roots)])
         self._tallies = pack([("HMGET", root, *STATES) for root in roots])
 
+    @property
+    def policy(self) -> Policy:
+        return self._policy
+
     async def open(self) -> None:
         await self._check(self._link.workers)
         await self._scripts.load(self._link.workers)

@@ -81,6 +81,10 @@ class SqliteJobStore:
         self._state: tuple[_Opened, Writer] | None = None
         self._cache = TicketCache()
 
+    @property
+    def policy(self) -> Policy:
+        return self._policy
+
     async def open(self) -> None:
         if self._state is not None:
             return
