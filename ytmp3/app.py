@@ -54,7 +54,7 @@ class Service:
     store: JobStore
 
 
-MakeConverter = Callable[[ToolSettings, ConversionLimits], Converter]
+MakeConverter = Callable[[ToolSettings, ConversionLimits, Path], Converter]
 
 
 @asynccontextmanager
@@ -76,7 +76,7 @@ async def running(config: Config, make_converter: MakeConverter = Pipeline) -> A
         store = await _open_store(config, instance)
         stack.push_async_callback(store.close)
         converter = make_converter(
-            _tool_settings(config, await storage.new_scratch("tools")), _conversion_limits(config)
+            _tool_settings(config), _conversion_limits(config), await storage.new_scratch("tools")
         )
         await converter.open()
         stack.push_async_callback(converter.close)
@@ -86,7 +86,7 @@ async def running(config: Config, make_converter: MakeConverter = Pipeline) -> A
                 queue_capacity=config.job_queue_capacity,
                 max_retries=config.max_job_retries,
                 lease_seconds=config.lease_seconds,
-                lifetime_seconds=config.job_expiration_hours * 3600,
+                retention_seconds=config.job_expiration_hours * 3600,
             ),
             store=store,
             storage=storage,
@@ -101,7 +101,7 @@ async def running(config: Config, make_converter: MakeConverter = Pipeline) -> A
         stack.push_async_callback(janitor.close)
         sender = Sender(
             accel_prefix=config.accel_redirect_prefix,
-            client_max_transfers=config.client_max_downloads,
+            client_max_downloads=config.client_max_downloads,
             path_of=storage.path,
             count_bytes=metrics.downloaded_bytes.inc,
         )
@@ -175,7 +175,7 @@ async def _open_store(config: Config, instance: InstanceId) -> JobStore:
     return shared
 
 
-def _tool_settings(config: Config, work_folder: Path) -> ToolSettings:
+def _tool_settings(config: Config) -> ToolSettings:
     return ToolSettings(
         ffmpeg_path=config.ffmpeg_path,
         egress_proxy=config.egress_proxy or None,
@@ -183,14 +183,13 @@ def _tool_settings(config: Config, work_folder: Path) -> ToolSettings:
         cookies_file=config.cookies_file,
         extract_concurrency=config.extract_concurrency,
         encode_concurrency=config.encode_concurrency,
-        work_folder=work_folder,
     )
 
 
 def _conversion_limits(config: Config) -> ConversionLimits:
     return ConversionLimits(
-        duration_seconds=config.max_duration_seconds,
-        file_bytes=config.max_file_mb * 1_000_000,
+        max_duration_seconds=config.max_duration_seconds,
+        max_file_bytes=config.max_file_mb * 1_000_000,
         extract_seconds=config.extract_seconds,
         download_seconds=config.download_seconds,
         encode_seconds=config.encode_seconds,

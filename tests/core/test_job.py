@@ -158,7 +158,7 @@ def test_work_is_stale_when_everybody_has_waited_too_long_for_its_first_attempt(
         (NOW + 3601, None, 1, False),  # the store gives it another attempt soon, or never
     ):
         asked = replace(waiting, joined_at=joined_at, attempts=attempts)
-        assert is_stale(asked, now=now, lifetime_seconds=3600) is stale
+        assert is_stale(asked, now=now, retention_seconds=3600) is stale
 
 
 def test_a_retry_waits_for_its_time_and_keeps_the_error() -> None:

@@ -162,7 +162,7 @@ async def engine(  # noqa: PLR0913  one argument for each number that a test cha
             queue_capacity=capacity,
             max_retries=max_retries,
             lease_seconds=LEASE_SECONDS,
-            lifetime_seconds=RETENTION_SECONDS,
+            retention_seconds=RETENTION_SECONDS,
             progress_seconds=progress_seconds,
             store_pause_seconds=0.001,
             breaker_seconds=0.001,

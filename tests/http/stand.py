@@ -115,7 +115,7 @@ class Stand:
 async def stand(data_dir: Path, **settings: str) -> AsyncIterator[Stand]:
     """Start the service with `settings` as its environment."""
     converter = QuickConverter()
-    make: MakeConverter = lambda _settings, _limits: converter  # noqa: E731
+    make: MakeConverter = lambda _settings, _limits, _folder: converter  # noqa: E731
     plenty = {"REQUESTS_PER_SECOND": "100000", "BURST_SIZE": "100000"}
     config = load({"DATA_DIR": str(data_dir), "DRAIN_SECONDS": "1"} | plenty | settings)
     async with running(config, make) as service:

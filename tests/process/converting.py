@@ -28,7 +28,12 @@ FFMPEG: str = imageio_ffmpeg.get_ffmpeg_exe()
 
 
 def limits(**changed: Any) -> ConversionLimits:
-    usual = {"duration_seconds": 10_800.0, "file_bytes": 32 * MIB, "extract_seconds": 20.0, "idle_seconds": 15.0}
+    usual = {
+        "max_duration_seconds": 10_800.0,
+        "max_file_bytes": 32 * MIB,
+        "extract_seconds": 20.0,
+        "idle_seconds": 15.0,
+    }
     return ConversionLimits(**usual | changed)
 
 
@@ -82,9 +87,8 @@ async def rig(
         cookies_file=None,
         extract_concurrency=4,
         encode_concurrency=3,
-        work_folder=folder,
     )
-    pipeline = Pipeline(settings, limits(**changed))
+    pipeline = Pipeline(settings, limits(**changed), folder)
     await pipeline.open()
     try:
         yield Rig(pipeline, folder)

@@ -114,7 +114,7 @@ async def test_every_bad_kind_fails_with_its_own_code(youtube: Spawned, tmp_path
 
 
 async def test_a_body_without_end_is_cut_at_most_16_mib_over_the_limit(youtube: Spawned, tmp_path: Path) -> None:
-    async with rig(youtube, tmp_path, file_bytes=4 * MIB) as own:
+    async with rig(youtube, tmp_path, max_file_bytes=4 * MIB) as own:
         with pytest.raises(ConversionError) as failure:
             await own.convert(video_id(Kind.ENDLESS))
         assert failure.value.code is FailureCode.TOO_LARGE
@@ -122,7 +122,7 @@ async def test_a_body_without_end_is_cut_at_most_16_mib_over_the_limit(youtube: 
 
 
 async def test_sound_that_goes_on_and_on_is_too_long(youtube: Spawned, tmp_path: Path) -> None:
-    async with rig(youtube, tmp_path, duration_seconds=20.0) as own:
+    async with rig(youtube, tmp_path, max_duration_seconds=20.0) as own:
         with pytest.raises(ConversionError) as failure:
             await own.convert(video_id(Kind.UNDERSTATED))
         assert failure.value.code is FailureCode.TOO_LONG

@@ -244,8 +244,8 @@ from ytmp3.core.recipe import Quality
 async def main():
     folder = Path(sys.argv[1])
     settings = ToolSettings(ffmpeg_path=None, egress_proxy=sys.argv[2], egress_ca_file=Path(sys.argv[3]),
-        cookies_file=None, extract_concurrency=4, encode_concurrency=4, work_folder=folder)
-    pipeline = Pipeline(settings, ConversionLimits(duration_seconds=10800, file_bytes=2**25))
+        cookies_file=None, extract_concurrency=4, encode_concurrency=4)
+    pipeline = Pipeline(settings, ConversionLimits(max_duration_seconds=10800, max_file_bytes=2**25), folder)
     await pipeline.open()
     for number, kind in enumerate(("slow___", "stalled", "hang___", "jschall")):
         (folder / kind).mkdir()

@@ -170,7 +170,7 @@ async def peak_bytes(own: Rig, done: asyncio.Event) -> int:
 
 
 async def test_hostile_media_end_as_they_should_within_the_walls(hostile: Spawned, tmp_path: Path) -> None:
-    async with rig(hostile, tmp_path, file_bytes=64 * MIB) as own:
+    async with rig(hostile, tmp_path, max_file_bytes=64 * MIB) as own:
         done = asyncio.Event()
         watch = asyncio.create_task(peak_bytes(own, done))
         ends = await asyncio.gather(*(own.convert(video_id(kind)) for kind in HOSTILE), return_exceptions=True)

@@ -58,7 +58,7 @@ async def tools_at_work(own: Rig) -> dict[str, int]:
 
 
 async def test_the_kernel_confirms_every_wall_of_tools_at_work(youtube: Spawned, tmp_path: Path) -> None:
-    async with rig(youtube, tmp_path, file_bytes=FILE_BYTES) as own:
+    async with rig(youtube, tmp_path, max_file_bytes=FILE_BYTES) as own:
         all_cores = os.sched_getaffinity(0)
         own.pipeline._cores = Cores({min(all_cores)}, places=1)
         conversion = asyncio.create_task(own.convert(video_id(Kind.SLOW, 1)))
@@ -73,7 +73,7 @@ async def test_the_kernel_confirms_every_wall_of_tools_at_work(youtube: Spawned,
             limits = limits_of(pid)
             assert limits["Max core file size"] == "0"
             assert limits["Max open files"] == str(OPEN_FILES)
-        usual = ConversionLimits(duration_seconds=0, file_bytes=0)
+        usual = ConversionLimits(max_duration_seconds=0, max_file_bytes=0)
         encoder, downloader = limits_of(tools["ffmpeg"]), limits_of(tools["youtube"])
         assert encoder["Max file size"] == str(FILE_BYTES + OVERSHOOT_BYTES)
         assert downloader["Max file size"] == str(FILE_BYTES + SPOOL_OVERSHOOT_BYTES)

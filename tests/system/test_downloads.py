@@ -206,7 +206,7 @@ async def test_hostile_titles_drop_no_connection_behind_nginx(tmp_path: Path) ->
     )
     sender = Sender(
         accel_prefix=ACCEL_PREFIX,
-        client_max_transfers=0,
+        client_max_downloads=0,
         path_of=lambda name: tmp_path / name,
         count_bytes=lambda _: None,
     )

@@ -58,9 +58,12 @@ logger = logging.getLogger(__name__)
 
 
 class Pipeline:
-    """The Converter of one instance."""
+    """The Converter of one instance.
 
-    def __init__(self, settings: ToolSettings, limits: ConversionLimits) -> None:
+    `work_folder` is for files that the checks of the tools write. Each conversion has a scratch folder of its own.
+    """
+
+    def __init__(self, settings: ToolSettings, limits: ConversionLimits, work_folder: Path) -> None:
         self._limits = limits
         self._settings = settings
         self._ffmpeg = ffmpeg_path(settings)
@@ -72,7 +75,7 @@ class Pipeline:
                 deno_path=deno,
             )
         )
-        self._checker = Checker(self._spawner, ffmpeg=self._ffmpeg, deno=deno, folder=settings.work_folder)
+        self._checker = Checker(self._spawner, ffmpeg=self._ffmpeg, deno=deno, folder=work_folder)
         self._extract_gate = asyncio.Semaphore(settings.extract_concurrency)
         self._encode_gate = asyncio.Semaphore(settings.encode_concurrency)
         self._cores = Cores(os.sched_getaffinity(0), places=settings.encode_concurrency)
@@ -205,8 +208,8 @@ class _Conversion:
             video_id=self._task.video_id,
             scratch=str(self._task.scratch),
             cookies_file=None if cookies is None else str(cookies),
-            max_duration_seconds=self._limits.duration_seconds,
-            max_file_bytes=self._limits.file_bytes,
+            max_duration_seconds=self._limits.max_duration_seconds,
+            max_file_bytes=self._limits.max_file_bytes,
         )
 
     async def _download_and_encode(self, found: Found) -> bytes | None:
@@ -318,7 +321,7 @@ class _Conversion:
             target = self._task.scratch / "track.mp3"
             stream, size, sha256 = await asyncio.to_thread(_assemble, self._encoded_path, tag, target)
         _judge_duration(stream, metadata, self._limits)
-        if size > self._limits.file_bytes:
+        if size > self._limits.max_file_bytes:
             raise ConversionError(FailureCode.TOO_LARGE, f"the MP3 has {size} bytes")
         return Converted(
             path=target,
@@ -352,7 +355,7 @@ def _log_failure(video_id: VideoId, error: ConversionError, tool_log: str) -> No
 def _judge_duration(stream: Stream, metadata: Metadata, limits: ConversionLimits) -> None:
     """Raise ConversionError if the sound is longer than allowed or not as long as announced."""
     seconds, announced = stream.duration_seconds, metadata.duration_seconds
-    if seconds > limits.duration_seconds + TOLERATED_SECONDS:
+    if seconds > limits.max_duration_seconds + TOLERATED_SECONDS:
         raise ConversionError(FailureCode.TOO_LONG, f"{seconds:.1f} s")
     if announced and abs(seconds - announced) > max(TOLERATED_SECONDS, TOLERATED_FRACTION * announced):
         raise ConversionError(FailureCode.OUTPUT_TRUNCATED, f"{seconds:.1f} s of {announced:.1f} s")

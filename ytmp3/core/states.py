@@ -161,10 +161,10 @@ def _requeued(conversion: Conversion, event: Event, due_at: float) -> Conversion
     )
 
 
-def is_stale(conversion: Conversion, *, now: float, lifetime_seconds: float) -> bool:
+def is_stale(conversion: Conversion, *, now: float, retention_seconds: float) -> bool:
     """Whether all who asked have waited longer for the first attempt than the service keeps anything for them."""
     asked_at = conversion.created_at if conversion.joined_at is None else conversion.joined_at
-    return conversion.attempts == 0 and now - asked_at > lifetime_seconds
+    return conversion.attempts == 0 and now - asked_at > retention_seconds
 
 
 def should_retry(code: FailureCode, attempts: int, max_retries: int) -> bool:

@@ -23,14 +23,14 @@ POSITIONS_SECONDS: Final = 0.25
 class FairQueue(asyncio.Queue[Conversion]):
     """First in, first out for each client; the clients take turns. `running` counts what workers have of each."""
 
-    def __init__(self, maxsize: int, running: Callable[[], Counter[str]]) -> None:
-        super().__init__(maxsize)
+    def __init__(self, capacity: int, running: Callable[[], Counter[str]]) -> None:
+        super().__init__(capacity)
         self._running = running
 
     def _init(self, maxsize: int) -> None:  # the hook that asyncio.Queue offers to its subclasses
         self._lines: OrderedDict[str, deque[Conversion]] = OrderedDict()
         self._length = 0
-        self._slots = maxsize
+        self._capacity = maxsize
         self._reserved = 0
         self._positions: dict[str, int] = {}
         self._numbered_at = float("-inf")
@@ -64,7 +64,7 @@ class FairQueue(asyncio.Queue[Conversion]):
 
     @property
     def free_slots(self) -> int:
-        return max(0, self._slots - self._length - self._reserved)
+        return max(0, self._capacity - self._length - self._reserved)
 
     def reserve(self) -> bool:
         """Set a slot aside. It is given back by `cancel_reservation`, or used by `fill_reservation`."""

@@ -54,7 +54,7 @@ class PoolSettings(Struct, frozen=True, kw_only=True):
     queue_capacity: int
     max_retries: int
     lease_seconds: float
-    lifetime_seconds: float
+    retention_seconds: float
     """What has waited longer than this for its first attempt is not begun: nobody is there any more (goal L12)."""
     progress_seconds: float = PROGRESS_SECONDS
     store_pause_seconds: float = STORE_PAUSE_SECONDS
@@ -277,7 +277,7 @@ class Pool:
                 return
             # By the store's clock, as the lease was given just now.
             claimed_at = claimed.due_at - self.settings.lease_seconds
-            if is_stale(claimed, now=claimed_at, lifetime_seconds=self.settings.lifetime_seconds):
+            if is_stale(claimed, now=claimed_at, retention_seconds=self.settings.retention_seconds):
                 await self._give_up(claimed)
                 return
             run = self._runs[claimed.conversion_id] = Run(claimed, start, self._clock())

@@ -61,19 +61,19 @@ def conditions_of(request: web.Request) -> Conditions:
 class Sender:
     """Sends tracks from a folder. `count_bytes` hears what this process has sent itself.
 
-    `client_max_transfers`: of one client at once; 0: no limit of its own.
+    `client_max_downloads`: of one client at once; 0: no limit of its own.
     """
 
     def __init__(
         self,
         *,
         accel_prefix: str,
-        client_max_transfers: int,
+        client_max_downloads: int,
         path_of: Callable[[str], Path],
         count_bytes: Callable[[float], None],
     ) -> None:
         self._accel_prefix = accel_prefix
-        self._client_max_transfers = client_max_transfers
+        self._client_max_downloads = client_max_downloads
         self._path_of = path_of
         self._count_bytes = count_bytes
         self.transfers: Counter[str] = Counter()
@@ -129,7 +129,7 @@ class Sender:
         Raises:
             TooManyDownloads, ClientQuota
         """
-        if self._client_max_transfers and self.transfers[client] >= self._client_max_transfers:
+        if self._client_max_downloads and self.transfers[client] >= self._client_max_downloads:
             raise ClientQuota(
                 "This client downloads as many tracks at once as it may.", retry_after_seconds=BUSY_RETRY_SECONDS
             )

@@ -129,7 +129,7 @@ class Encoder:
             stack.callback(os.close, complaints)
             readers.append(Reader(complaints_ours, self._tail.add))
             walls = Walls(
-                file_bytes=self._limits.file_bytes + OVERSHOOT_BYTES,
+                file_bytes=self._limits.max_file_bytes + OVERSHOOT_BYTES,
                 cpu_seconds=int(2 * self._wall_seconds()) + 1,
                 memory_bytes=MEMORY_BYTES,
                 niceness=NICENESS,
@@ -160,7 +160,7 @@ class Encoder:
         if self._pour is not None and self._pour.is_starved:
             self._moved_at = now
             self._on_starved()
-        if self._seconds > self._limits.duration_seconds or self._is_runaway():
+        if self._seconds > self._limits.max_duration_seconds or self._is_runaway():
             raise ConversionError(FailureCode.TOO_LONG, f"{self._seconds:.0f} s encoded")
         if now - self._moved_at > self._limits.idle_seconds:
             raise ConversionError(FailureCode.TOOL_MISSING, "the encoder does not move")
@@ -172,7 +172,7 @@ class Encoder:
         return announced is not None and self._seconds > RUNAWAY_FACTOR * announced + RUNAWAY_SECONDS
 
     def _wall_seconds(self) -> float:
-        hours = (self._order.announced_seconds or self._limits.duration_seconds) / 3600
+        hours = (self._order.announced_seconds or self._limits.max_duration_seconds) / 3600
         return self._limits.encode_seconds * max(1.0, hours)
 
     def _on_line(self, line: bytes) -> None:

@@ -73,7 +73,7 @@ class Fetch:
         """
         seconds = self._limits.extract_seconds + self._limits.download_seconds
         walls = Walls(
-            file_bytes=self._limits.file_bytes + OVERSHOOT_BYTES,
+            file_bytes=self._limits.max_file_bytes + OVERSHOOT_BYTES,
             cpu_seconds=int(2 * seconds) + 1,
             data_bytes=DATA_BYTES,
             network=True,
@@ -200,7 +200,7 @@ class _Watch:
     def check(self, size_bytes: int) -> None:
         """Raise ConversionError if a limit is passed now, at this size."""
         now = time.monotonic()
-        if size_bytes > self._limits.file_bytes:
+        if size_bytes > self._limits.max_file_bytes:
             raise ConversionError(FailureCode.TOO_LARGE, f"{size_bytes} bytes on disk")
         if now - self._begun_at > self._limits.download_seconds:
             raise ConversionError(FailureCode.UPSTREAM_TIMEOUT, "download")
