@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.fake_youtube import Kind, Spawned, spawn, video_id, watch_url
-from tests.process.served import descendants
-from tests.valkey import free_port
+from tests.stand.ports import free_port
+from tests.stand.processes import descendants
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 BASE: Final = "docker.io/library/python:3.13-slim-trixie"

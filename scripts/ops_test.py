@@ -23,8 +23,8 @@ from typing import Any, Final
 
 import yaml
 
-from tests.process.served import served
-from tests.valkey import free_port
+from tests.stand.ports import free_port
+from tests.stand.service_process import service_process
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 MONITORING: Final = ROOT / "monitoring"
@@ -153,7 +153,7 @@ def dashboard_queries() -> dict[str, str]:
 async def check_live(programs: dict[str, Path], folder: Path) -> None:
     """A real service and a real Prometheus."""
     port = free_port()
-    async with served(folder / "service") as service:
+    async with service_process(folder / "service") as service:
         async with service.client.get(service.url + "/metrics") as response:
             exposition = await response.text()
         run(programs["promtool"], "check", "metrics", text_in=exposition)

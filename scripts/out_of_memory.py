@@ -18,7 +18,8 @@ from typing import Final
 import imageio_ffmpeg
 
 from tests.fake_youtube import Kind, Spawned, spawn, video_id, watch_url
-from tests.process.served import descendants, egress, served
+from tests.stand.processes import descendants
+from tests.stand.service_process import egress, service_process
 
 JOBS: Final = 50
 LIMIT_BYTES: Final = 180 * 2**20
@@ -94,7 +95,7 @@ async def starve(youtube: Spawned, folder: Path) -> dict[str, object]:
     encoder.chmod(0o755)
     settings = {"FFMPEG_PATH": str(encoder), "ENCODE_CONCURRENCY": "8"} | egress(youtube)
     with memory_group() as group:  # removed after the service, which runs in it
-        async with served(folder / "service", **settings) as service:
+        async with service_process(folder / "service", **settings) as service:
             pid = service.pid
             (zygote,) = descendants(pid)
             for each in (pid, zygote):

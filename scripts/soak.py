@@ -11,12 +11,11 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from scripts.cluster import Cluster, cluster
 from scripts.out_of_memory import NoMemoryGroupError, starve
 from tests.fake_youtube import Kind, Pace, Spawned, spawn
-from tests.process.served import egress
-from tests.process.test_service import kill_and_restart
-from tests.system import rounds
+from tests.stand import failures
+from tests.stand.cluster import Cluster, cluster
+from tests.stand.service_process import egress
 
 Round = Callable[[Cluster, int], Awaitable[dict[str, float]]]
 
@@ -41,32 +40,36 @@ async def main() -> None:
     with spawn(folder / "youtube", prepare=(Kind.SHORT, Kind.CLIP), pace=pace) as youtube:
         for number in range(times):
             started_at = time.monotonic()
-            await kill_and_restart(youtube, folder / f"alone-{number}", first_number=1 + 150 * number)
+            await failures.kill_and_restart(youtube, folder / f"alone-{number}", first_number=1 + 150 * number)
             print(f"kill-9 alone {number + 1}/{times}: 120 jobs in {time.monotonic() - started_at:.0f} s", flush=True)
         try:
             print(f"out of memory: {await starve(youtube, folder / 'starved')}", flush=True)
         except NoMemoryGroupError as error:
             print(f"out of memory: NOT RUN: {error}", flush=True)
         await over_clusters(
-            "kill-one", times, youtube, folder, lambda c, n: rounds.kill_one(c, jobs=200, first_number=n)
+            "kill-one", times, youtube, folder, lambda c, n: failures.kill_one(c, jobs=200, first_number=n)
         )
         await over_clusters(
             "zombie",
             max(1, times // 2),
             youtube,
             folder,
-            lambda c, n: rounds.freeze_one(c, youtube=youtube, frozen_seconds=60, first_number=n),
+            lambda c, n: failures.freeze_one(c, youtube=youtube, frozen_seconds=60, first_number=n),
             LEASE_SECONDS="10",
         )
         await over_clusters(
-            "redis-killed", times, youtube, folder, lambda c, n: rounds.restart_redis(c, jobs=200, first_number=n)
+            "redis-killed", times, youtube, folder, lambda c, n: failures.restart_redis(c, jobs=200, first_number=n)
         )
-        await over_clusters("redis-frozen", 1, youtube, folder, lambda c, _: rounds.freeze_redis(c, seconds=20))
+        await over_clusters("redis-frozen", 1, youtube, folder, lambda c, _: failures.freeze_redis(c, seconds=20))
         await over_clusters(
-            "read-your-writes", 1, youtube, folder, lambda c, n: rounds.read_your_writes(c, pairs=2000, first_number=n)
+            "read-your-writes",
+            1,
+            youtube,
+            folder,
+            lambda c, n: failures.read_your_writes(c, pairs=2000, first_number=n),
         )
         await over_clusters(
-            "rolling-restart", times, youtube, folder, lambda c, n: rounds.roll(c, rate=50, first_number=n)
+            "rolling-restart", times, youtube, folder, lambda c, n: failures.roll(c, rate=50, first_number=n)
         )
 
 

@@ -18,7 +18,7 @@ from msgspec import Struct
 from scripts.bench.measure import peak_pss_during, tree_cpu_seconds, tree_pss_mb
 from scripts.bench.stand import Bench, convert_all
 from tests.fake_youtube import Kind, spawn
-from tests.process.served import Served
+from tests.stand.service_process import ServiceProcess
 
 MINUTES = {Kind.CLIP: 0.5, Kind.SONG: 4.0}
 TRACK_MB_PER_MINUTE = 192 / 8 * 60 / 1000
@@ -46,7 +46,7 @@ class Model(Struct, frozen=True, kw_only=True):
         return sum(self.fixed + self.per_minute * MINUTES[kind] for kind in kinds)
 
 
-async def batch(bench: Bench, service: Served, kinds: Sequence[Kind]) -> tuple[float, float, float]:
+async def batch(bench: Bench, service: ServiceProcess, kinds: Sequence[Kind]) -> tuple[float, float, float]:
     """Convert a batch; returns CPU seconds, wall seconds and peak MB."""
     links = [bench.links(kind, 1)[0] for kind in kinds]
     before = tree_cpu_seconds(service.pid)
@@ -54,7 +54,7 @@ async def batch(bench: Bench, service: Served, kinds: Sequence[Kind]) -> tuple[f
     return tree_cpu_seconds(service.pid) - before, wall, peak
 
 
-async def fit(bench: Bench, service: Served) -> Model:
+async def fit(bench: Bench, service: ServiceProcess) -> Model:
     """Measure the two parts."""
     await batch(bench, service, [Kind.CLIP] * 2)
     idle = tree_pss_mb(service.pid)

@@ -11,7 +11,7 @@ from pathlib import Path
 from scripts.bench.measure import median
 from scripts.bench.stand import Bench, Row, asking, held_service, own_cpu_seconds, posting, submit_all
 from tests.fake_youtube import Kind
-from tests.process.served import Served, egress, served
+from tests.stand.service_process import ServiceProcess, egress, service_process
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import ClientId, InstanceId, VideoId, new_conversion_id, new_job_id
 from ytmp3.core.job import Conversion
@@ -72,7 +72,7 @@ async def cost_with_records(bench: Bench, filled: Path, requests: int) -> tuple[
     await asyncio.to_thread(shutil.copytree, filled, folder / "data")
     settings = egress(bench.youtube) | {"LOG_LEVEL": "warning", "WORKER_POOL_SIZE": "1"}
     started_at = time.perf_counter()
-    async with served(folder, **settings) as service:
+    async with service_process(folder, **settings) as service:
         start = time.perf_counter() - started_at
         _, held = await service.post(bench.links(Kind.STALLED, 1)[0])
         await service.until(held["job_id"], "downloading", "converting")
@@ -150,7 +150,7 @@ async def fill(data_dir: Path, count: int) -> None:
             await asyncio.gather(*(one(number) for number in range(first, min(first + 500, count))))
 
 
-async def cost_of_requests(bench: Bench, service: Served, path: str, requests: int) -> tuple[float, float]:
+async def cost_of_requests(bench: Bench, service: ServiceProcess, path: str, requests: int) -> tuple[float, float]:
     """CPU seconds of the server process for so many status requests, and for so many submits."""
 
     async def cost(ask: Callable[[int], Awaitable[int]]) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from tests.process.served import descendants
+from tests.stand.processes import descendants
 
 TICKS_PER_SECOND = 100  # Linux: USER_HZ, fixed for user space
 SAMPLE_SECONDS = 0.25

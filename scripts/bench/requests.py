@@ -20,10 +20,11 @@ from scripts.bench.stand import (
     service_with,
     submit_all,
 )
-from scripts.cluster import Nginx, write_configuration
 from tests.fake_youtube import Kind
-from tests.process.served import Served
-from tests.valkey import Valkey, free_port
+from tests.stand.nginx import Nginx, write_configuration
+from tests.stand.ports import free_port
+from tests.stand.service_process import ServiceProcess
+from tests.stand.valkey import Valkey
 
 
 async def status_peak(bench: Bench) -> list[Row]:
@@ -99,7 +100,7 @@ async def under_load_of(bench: Bench, bare: str, store: str, queued: int) -> lis
     return rows
 
 
-async def loop_lag(service: Served, store: str) -> Row:
+async def loop_lag(service: ServiceProcess, store: str) -> Row:
     """The event loop's own lateness, from its histogram: the upper edge of the bucket with the 99th percentile."""
     async with service.client.get(f"{service.url}/metrics") as response:
         text = await response.text()
@@ -176,7 +177,7 @@ async def redis_commands(bench: Bench) -> list[Row]:
     ]
 
 
-async def settled(service: Served) -> None:
+async def settled(service: ServiceProcess) -> None:
     """Wait until nothing runs, without asking the store."""
     while True:
         async with service.client.get(f"{service.url}/metrics") as response:

@@ -9,8 +9,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
-from tests.process.served import Served, egress, served
-from tests.valkey import Valkey
+from tests.stand.service_process import ServiceProcess, egress, service_process
+from tests.stand.valkey import Valkey
 
 POLL_SECONDS = 0.1
 BURST = 200
@@ -49,14 +49,14 @@ class Bench(Struct, kw_only=True):
         return [watch_url(video_id(kind, (self.last_number - n) % 10_000)) for n in range(count)]
 
     @asynccontextmanager
-    async def service(self, name: str, **settings: str) -> AsyncIterator[Served]:
-        async with served(
+    async def service(self, name: str, **settings: str) -> AsyncIterator[ServiceProcess]:
+        async with service_process(
             self.folder / f"{name}-{time.monotonic_ns()}", LOG_LEVEL="warning", **egress(self.youtube), **settings
         ) as running:
             yield running
 
 
-async def submit_all(service: Served, links: Sequence[str]) -> list[str]:
+async def submit_all(service: ServiceProcess, links: Sequence[str]) -> list[str]:
     """Submit as many at once as a burst admits, and so on; returns the jobs' ids. Every one must be taken."""
     jobs: list[str] = []
     for first in range(0, len(links), BURST):
@@ -67,7 +67,7 @@ async def submit_all(service: Served, links: Sequence[str]) -> list[str]:
     return jobs
 
 
-async def convert_all(service: Served, links: Sequence[str]) -> float:
+async def convert_all(service: ServiceProcess, links: Sequence[str]) -> float:
     """Submit at once, and return the seconds until all are completed."""
     started_at = time.perf_counter()
     waiting = await submit_all(service, links)
@@ -82,7 +82,7 @@ async def convert_all(service: Served, links: Sequence[str]) -> float:
     return time.perf_counter() - started_at
 
 
-def asking(service: Served, path: str) -> Callable[[int], Awaitable[int]]:
+def asking(service: ServiceProcess, path: str) -> Callable[[int], Awaitable[int]]:
     async def ask(_: int) -> int:
         async with service.client.get(service.url + path) as response:
             await response.read()
@@ -91,7 +91,7 @@ def asking(service: Served, path: str) -> Callable[[int], Awaitable[int]]:
     return ask
 
 
-def posting(service: Served, links: Sequence[str]) -> Callable[[int], Awaitable[int]]:
+def posting(service: ServiceProcess, links: Sequence[str]) -> Callable[[int], Awaitable[int]]:
     async def ask(number: int) -> int:
         async with service.client.post(f"{service.url}/extract", json={"url": links[number]}) as response:
             await response.read()
@@ -114,7 +114,7 @@ async def running_valkey(bench: Bench) -> AsyncIterator[Valkey]:
 
 
 @asynccontextmanager
-async def service_with(bench: Bench, store: str, **settings: str) -> AsyncIterator[Served]:
+async def service_with(bench: Bench, store: str, **settings: str) -> AsyncIterator[ServiceProcess]:
     """A service with the job store of this name."""
     async with AsyncExitStack() as stack:
         if store == "redis":
@@ -123,7 +123,7 @@ async def service_with(bench: Bench, store: str, **settings: str) -> AsyncIterat
 
 
 @asynccontextmanager
-async def held_service(bench: Bench, store: str) -> AsyncIterator[Served]:
+async def held_service(bench: Bench, store: str) -> AsyncIterator[ServiceProcess]:
     """A service whose only worker is busy with a download that does not end."""
     settings = {"WORKER_POOL_SIZE": "1", "DRAIN_SECONDS": "0", "JOB_QUEUE_CAPACITY": "100000"}
     async with service_with(bench, store, **settings) as service:

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from tests.contract.stands import Ids, RedisStand, SqliteStand, Stand
-from tests.valkey import Valkey
+from tests.stand.valkey import Valkey
 from ytmp3.jobstore import JobStore
 from ytmp3.jobstore.redis import RedisSettings
 

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 )
 
 from tests.contract.stands import METADATA, POLICY, Ids, RedisStand, SqliteStand, Stand, track_of
-from tests.valkey import Valkey
+from tests.stand.valkey import Valkey
 from ytmp3.core.errors import FailureCode, LeaseLost
 from ytmp3.core.ids import ConversionId, ConversionKey, JobId
 from ytmp3.core.job import Lease, State, Status

@@ -12,9 +12,10 @@ import pytest
 import redis
 from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError, ResponseError
 
-from tests.chaos_proxy import ChaosProxy
 from tests.contract.stands import METADATA, POLICY, Clock, Ids, RedisStand, created, done, running, submitted, track_of
-from tests.valkey import Valkey, free_port
+from tests.stand.chaos_proxy import ChaosProxy
+from tests.stand.ports import free_port
+from tests.stand.valkey import Valkey
 from ytmp3.core.errors import FailureCode, LeaseLost, StoreDown, StoreFull, StoreUnusable
 from ytmp3.core.ids import InstanceId, JobId
 from ytmp3.core.job import Lease, State, Status

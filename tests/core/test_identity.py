@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.factor import FUZZ_FACTOR
+from tests.fuzz_factor import FUZZ_FACTOR
 from ytmp3.core.client import ApiKey, Client
 from ytmp3.core.ids import ClientId
 from ytmp3.http.identity import MAX_HOPS, client_address, is_trusted, presented_secret

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.factor import FUZZ_FACTOR
+from tests.fuzz_factor import FUZZ_FACTOR
 from ytmp3.core.errors import NotAVideo, RequestError, UnsupportedUrl
 from ytmp3.core.ids import VideoId
 from ytmp3.core.link import MAX_LINK_CHARACTERS, canonical_link, parse_video_id

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from tests.core.values import conversion
-from tests.factor import FUZZ_FACTOR
+from tests.fuzz_factor import FUZZ_FACTOR
 from ytmp3.core.ids import ConversionId
 from ytmp3.core.job import Conversion
 from ytmp3.engine.queue import POSITIONS_SECONDS, FairQueue

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, web
 
-from tests.raw import exchange
+from tests.stand.raw_http import exchange
 from ytmp3.app import MakeConverter, Service, running
 from ytmp3.config import load
 from ytmp3.converter import Converted, ToolCheck

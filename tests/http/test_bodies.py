@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.factor import FUZZ_FACTOR
+from tests.fuzz_factor import FUZZ_FACTOR
 from tests.http.stand import Stand
 from ytmp3.core.recipe import Quality
 

@@ -15,9 +15,9 @@ from statistics import median
 import pytest
 from aiohttp import web
 
-from tests.factor import FUZZ_FACTOR
+from tests.fuzz_factor import FUZZ_FACTOR
 from tests.http.stand import Stand, body_of, stand
-from tests.raw import exchange
+from tests.stand.raw_http import exchange
 from ytmp3.core.ids import JobId
 from ytmp3.core.job import Metadata, Track
 from ytmp3.http.connections import Runner

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.dawdlers import DAWDLERS, crowd
 from tests.http.stand import Stand, body_of, stand
 from tests.http.test_contract import problem
+from tests.stand.slow_clients import SLOW_CLIENTS, slow_clients
 from ytmp3.http.download import MAX_TRANSFERS
 
 VIDEO = "dQw4w9WgXcQ"
@@ -62,7 +62,7 @@ def connections(service: Stand) -> int:
 
 async def test_1000_silent_and_dripping_peers_are_cut_off_and_disturb_nobody(service: Stand) -> None:
     """A094, H07: a quarter of each kind."""
-    async with asyncio.timeout(40), crowd(service.port, 1000, DAWDLERS) as peers:
+    async with asyncio.timeout(40), slow_clients(service.port, 1000, SLOW_CLIENTS) as peers:
         while connections(service) < 1000:
             await asyncio.sleep(0.01)
         taken = await health_seconds(service, 300, pause_seconds=0.01)  # while each drips three times

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.process.served import ROOT
+from tests.stand.service_process import ROOT
 
 
 def test_a_quick_bench_prints_its_table() -> None:

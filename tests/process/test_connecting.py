@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.fake_youtube import Kind, Spawned, video_id
-from tests.process.converting import rig, zygote_by
+from tests.stand.pipeline import replace_zygote, running_pipeline
 from ytmp3.converter.youtube.connecting import Answer, by_turns, connect_to_first
 
 # Without a proxy: every name has these addresses, in this order, and they count as public ones.
@@ -69,8 +69,8 @@ async def test_an_ipv6_that_leads_nowhere_costs_a_connection_a_quarter_of_a_seco
     async with await asyncio.start_server(door, "127.0.0.1", 0) as server:
         with silent_address() as dead:
             live = list(server.sockets[0].getsockname())
-            zygote_by(monkeypatch, HALF_DEAD, json.dumps([dead, dead, dead, live, live]))
-            async with rig(youtube, tmp_path, has_proxy=False) as own:
+            replace_zygote(monkeypatch, HALF_DEAD, json.dumps([dead, dead, dead, live, live]))
+            async with running_pipeline(youtube, tmp_path, has_proxy=False) as own:
                 begun_at = time.monotonic()
                 await own.convert(video_id(Kind.SHORT, 51))
                 seconds = time.monotonic() - begun_at

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.fake_youtube import BEHAVIOURS, Kind, Spawned, video_id
-from tests.process.converting import FFMPEG, MIB, processes_with, rig
+from tests.stand.pipeline import FFMPEG, MIB, running_pipeline
+from tests.stand.processes import processes_with
 from ytmp3.converter.audio.mp3 import walk_file
 from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.core.job import Stage
@@ -89,7 +90,7 @@ def decoded_seconds(path: Path) -> float:
 
 
 async def test_every_good_kind_becomes_a_whole_mp3(youtube: Spawned, tmp_path: Path) -> None:
-    async with rig(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path) as own:
         tracks = await asyncio.gather(*(own.convert(video_id(kind)) for kind in GOOD))
         for (kind, seconds), track in zip(GOOD.items(), tracks, strict=True):
             assert track.duration_seconds == pytest.approx(seconds, abs=0.1), kind
@@ -102,7 +103,7 @@ async def test_every_good_kind_becomes_a_whole_mp3(youtube: Spawned, tmp_path: P
 
 
 async def test_every_bad_kind_fails_with_its_own_code(youtube: Spawned, tmp_path: Path) -> None:
-    async with rig(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path) as own:
         ends = await asyncio.gather(*(own.convert(video_id(kind)) for kind in BAD), return_exceptions=True)
         codes = {
             kind: end.code.value if isinstance(end, ConversionError) else repr(end)
@@ -114,7 +115,7 @@ async def test_every_bad_kind_fails_with_its_own_code(youtube: Spawned, tmp_path
 
 
 async def test_a_body_without_end_is_cut_at_most_16_mib_over_the_limit(youtube: Spawned, tmp_path: Path) -> None:
-    async with rig(youtube, tmp_path, max_file_bytes=4 * MIB) as own:
+    async with running_pipeline(youtube, tmp_path, max_file_bytes=4 * MIB) as own:
         with pytest.raises(ConversionError) as failure:
             await own.convert(video_id(Kind.ENDLESS))
         assert failure.value.code is FailureCode.TOO_LARGE
@@ -122,14 +123,14 @@ async def test_a_body_without_end_is_cut_at_most_16_mib_over_the_limit(youtube: 
 
 
 async def test_sound_that_goes_on_and_on_is_too_long(youtube: Spawned, tmp_path: Path) -> None:
-    async with rig(youtube, tmp_path, max_duration_seconds=20.0) as own:
+    async with running_pipeline(youtube, tmp_path, max_duration_seconds=20.0) as own:
         with pytest.raises(ConversionError) as failure:
             await own.convert(video_id(Kind.UNDERSTATED))
         assert failure.value.code is FailureCode.TOO_LONG
 
 
 async def test_a_server_that_sends_nothing_more_is_not_asked_for_ever(youtube: Spawned, tmp_path: Path) -> None:
-    async with rig(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path) as own:
         with pytest.raises(ConversionError) as failure:
             await own.convert(video_id(Kind.CUT_LOOP))
         assert failure.value.code is FailureCode.UPSTREAM_ERROR
@@ -138,7 +139,7 @@ async def test_a_server_that_sends_nothing_more_is_not_asked_for_ever(youtube: S
 
 
 async def test_silence_in_mid_download_ends_in_time(youtube: Spawned, tmp_path: Path) -> None:
-    async with rig(youtube, tmp_path, idle_seconds=1.0) as own:
+    async with running_pipeline(youtube, tmp_path, idle_seconds=1.0) as own:
         begun_at = time.monotonic()
         with pytest.raises(ConversionError) as failure:
             await own.convert(video_id(Kind.STALLED))
@@ -148,7 +149,7 @@ async def test_silence_in_mid_download_ends_in_time(youtube: Spawned, tmp_path: 
 
 
 async def test_an_extraction_without_an_answer_ends_in_time(youtube: Spawned, tmp_path: Path) -> None:
-    async with rig(youtube, tmp_path, extract_seconds=2.0) as own:
+    async with running_pipeline(youtube, tmp_path, extract_seconds=2.0) as own:
         with pytest.raises(ConversionError) as failure:
             await own.convert(video_id(Kind.HANGS))
         assert failure.value.code is FailureCode.UPSTREAM_TIMEOUT
@@ -156,7 +157,7 @@ async def test_an_extraction_without_an_answer_ends_in_time(youtube: Spawned, tm
 
 
 async def test_progress_never_falls_and_the_metadata_come_once(youtube: Spawned, tmp_path: Path) -> None:
-    async with rig(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path) as own:
         await own.convert(video_id(Kind.SLOW))
         progress = [report.progress for report in own.reports]
         assert progress == sorted(progress)
@@ -170,7 +171,7 @@ async def test_progress_never_falls_and_the_metadata_come_once(youtube: Spawned,
 
 
 async def test_an_mp3_of_the_wanted_rate_is_copied_not_encoded(youtube: Spawned, tmp_path: Path) -> None:
-    async with rig(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path) as own:
         copied = await own.convert(video_id(Kind.MP3), Quality.K192)
         spool = (own.folder / "scratch-1" / "spool-1").read_bytes()
         assert spool[-50_000:] == copied.path.read_bytes()[-50_000:]
@@ -178,13 +179,13 @@ async def test_an_mp3_of_the_wanted_rate_is_copied_not_encoded(youtube: Spawned,
 
 @pytest.mark.parametrize(("quality", "kbps"), [(Quality.K320, 320), (Quality.K96, 96), (Quality.V5, None)])
 async def test_qualities(youtube: Spawned, tmp_path: Path, quality: Quality, kbps: int | None) -> None:
-    async with rig(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path) as own:
         track = await own.convert(video_id(Kind.SHORT), quality)
         assert walk_file(track.path).bitrate_kbps == kbps
 
 
 async def test_a_cover_is_square_and_its_absence_harms_nothing(youtube: Spawned, tmp_path: Path) -> None:
-    async with rig(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path) as own:
         pictured, plain = await asyncio.gather(
             own.convert(video_id(Kind.SHORT)), own.convert(video_id(Kind.THUMBNAIL_JUNK))
         )
@@ -205,7 +206,7 @@ async def test_a_cover_is_square_and_its_absence_harms_nothing(youtube: Spawned,
 async def test_cancelling_in_any_stage_leaves_no_process(
     youtube: Spawned, tmp_path: Path, kind: Kind, seconds: float
 ) -> None:
-    async with rig(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path) as own:
         task = asyncio.create_task(own.convert(video_id(kind)))
         await asyncio.wait([task], timeout=seconds)
         assert not task.done()
@@ -220,7 +221,7 @@ async def test_cancelling_in_any_stage_leaves_no_process(
 
 
 async def test_cancelling_at_any_moment_of_a_short_conversion(youtube: Spawned, tmp_path: Path) -> None:
-    async with rig(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path) as own:
         for step in range(12):
             task = asyncio.create_task(own.convert(video_id(Kind.SHORT)))
             await asyncio.wait([task], timeout=0.03 * step)
@@ -232,7 +233,7 @@ async def test_cancelling_at_any_moment_of_a_short_conversion(youtube: Spawned, 
 
 async def test_fifty_conversions_leak_nothing(youtube: Spawned, tmp_path: Path) -> None:
     kinds = [Kind.SHORT, Kind.M4A, Kind.PRIVATE, Kind.RANDOM, Kind.HALF]
-    async with rig(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path) as own:
         await own.convert(video_id(Kind.SHORT))
         before = len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{own.zygote_pid}/fd"))
         ids = [video_id(kinds[number % len(kinds)], number) for number in range(50)]
@@ -245,14 +246,14 @@ async def test_fifty_conversions_leak_nothing(youtube: Spawned, tmp_path: Path) 
 
 
 async def test_the_tools_answer_the_check(youtube: Spawned, tmp_path: Path) -> None:
-    async with rig(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path) as own:
         checks = await own.pipeline.check()
         assert [check.name for check in checks] == ["yt-dlp", "yt-dlp-ejs", "deno", "ffmpeg"]
         assert all(check.ok and check.version for check in checks), checks
 
 
 async def test_a_missing_ffmpeg_is_named_and_conversions_say_so(youtube: Spawned, tmp_path: Path) -> None:
-    async with rig(youtube, tmp_path, ffmpeg=tmp_path / "nothing-here") as own:
+    async with running_pipeline(youtube, tmp_path, ffmpeg=tmp_path / "nothing-here") as own:
         ffmpeg = (await own.pipeline.check())[-1]
         assert not ffmpeg.ok
         assert "No such file" in ffmpeg.detail
@@ -262,7 +263,7 @@ async def test_a_missing_ffmpeg_is_named_and_conversions_say_so(youtube: Spawned
 
 
 async def test_close_ends_every_process(youtube: Spawned, tmp_path: Path) -> None:
-    async with rig(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path) as own:
         tasks = [asyncio.create_task(own.convert(video_id(Kind.SLOW, number))) for number in range(3)]
         await asyncio.sleep(1.0)
         zygote, tools = own.zygote_pid, own.tools

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.factor import FUZZ_FACTOR
 from tests.fake_youtube import Kind, Spawned, video_id
-from tests.process.converting import FFMPEG, Rig, descendants, is_running, processes_with, rig, zygote_by
+from tests.fuzz_factor import FUZZ_FACTOR
+from tests.stand.pipeline import FFMPEG, RunningPipeline, replace_zygote, running_pipeline
+from tests.stand.processes import descendants, is_running, processes_with
 from ytmp3.converter.audio.ffmpeg import FILE, STREAM, encode_arguments
 from ytmp3.converter.sandbox.protocol import Walls
 from ytmp3.converter.sandbox.short_run import ShortRun, run_briefly
@@ -116,7 +117,7 @@ def script(folder: Path, body: str) -> Path:
 
 async def failure_with(youtube: Spawned, folder: Path, body: str) -> tuple[ConversionError, float]:
     """Convert with a script for ffmpeg; return how it failed and after how long."""
-    async with rig(youtube, folder, ffmpeg=script(folder, body), idle_seconds=3.0) as own:
+    async with running_pipeline(youtube, folder, ffmpeg=script(folder, body), idle_seconds=3.0) as own:
         begun_at = time.monotonic()
         with pytest.raises(ConversionError) as failure:
             await own.convert(video_id(Kind.THUMBNAIL_MISSING))
@@ -126,7 +127,7 @@ async def failure_with(youtube: Spawned, folder: Path, body: str) -> tuple[Conve
 
 
 async def test_a_tool_stands_behind_every_wall(youtube: Spawned, tmp_path: Path) -> None:
-    async with rig(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path) as own:
         run = ShortRun(
             argv=[sys.executable, "-I", "-c", PROBE],
             source=os.open(os.devnull, os.O_RDONLY),
@@ -163,7 +164,7 @@ async def test_nothing_of_our_environment_reaches_a_tool(
 ) -> None:
     for name in ("REDIS_PASSWORD", "HTTPS_PROXY", "no_proxy", "XDG_CONFIG_HOME", "LD_PRELOAD_NOT", "PYTHONSTARTUP"):
         monkeypatch.setenv(name, "hunter2")
-    async with rig(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path) as own:
         conversion = asyncio.create_task(own.convert(video_id(Kind.SLOW)))
         await asyncio.sleep(1.2)
         assert len(own.tools) == 2
@@ -176,7 +177,7 @@ async def test_nothing_of_our_environment_reaches_a_tool(
 
 async def test_a_tool_that_ignores_term_is_killed_in_time(youtube: Spawned, tmp_path: Path) -> None:
     tool = script(tmp_path, "trap '' TERM\nwhile :; do sleep 1; done")
-    async with rig(youtube, tmp_path, ffmpeg=tool) as own:
+    async with running_pipeline(youtube, tmp_path, ffmpeg=tool) as own:
         task = asyncio.create_task(own.convert(video_id(Kind.SHORT)))
         await asyncio.sleep(1.0)
         begun_at = time.monotonic()
@@ -262,7 +263,7 @@ def test_kill_9_of_the_owner_leaves_no_tool(youtube: Spawned, tmp_path: Path) ->
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == b"running\n"
-        tools = [pid for pid in descendants(owner.pid) if pid != owner.pid]
+        tools = descendants(owner.pid)
         assert len(tools) >= 5
         owner.kill()
         owner.wait()
@@ -273,7 +274,7 @@ def test_kill_9_of_the_owner_leaves_no_tool(youtube: Spawned, tmp_path: Path) ->
 
 
 async def test_kill_9_of_the_zygote_fails_what_runs_and_a_new_one_comes(youtube: Spawned, tmp_path: Path) -> None:
-    async with rig(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path) as own:
         task = asyncio.create_task(own.convert(video_id(Kind.SLOW)))
         await asyncio.sleep(1.2)
         tools = own.tools
@@ -291,8 +292,8 @@ async def test_a_refused_fork_fails_one_conversion_and_leaves_no_descriptor(
     youtube: Spawned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = tmp_path / "no more processes"
-    zygote_by(monkeypatch, UNFORKABLE, str(full))
-    async with rig(youtube, tmp_path) as own:
+    replace_zygote(monkeypatch, UNFORKABLE, str(full))
+    async with running_pipeline(youtube, tmp_path) as own:
         await no_process_while(own, full, "temporarily unavailable")
 
 
@@ -300,13 +301,13 @@ async def test_a_child_that_cannot_be_followed_is_ended_and_fails_one_conversion
     youtube: Spawned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = tmp_path / "no more descriptors"
-    zygote_by(monkeypatch, UNFOLLOWABLE, str(full))
-    async with rig(youtube, tmp_path) as own:
+    replace_zygote(monkeypatch, UNFOLLOWABLE, str(full))
+    async with running_pipeline(youtube, tmp_path) as own:
         await no_process_while(own, full, "Too many open files")
-        assert descendants(own.zygote_pid) == [own.zygote_pid]  # zombies would be here too
+        assert descendants(own.zygote_pid, with_zombies=True) == set()
 
 
-async def no_process_while(own: Rig, full: Path, reason: str) -> None:
+async def no_process_while(own: RunningPipeline, full: Path, reason: str) -> None:
     """While the file exists no tool starts, and nothing else happens."""
     assert (await own.convert(video_id(Kind.SHORT))).size_bytes
     before = len(os.listdir("/proc/self/fd"))
@@ -327,8 +328,8 @@ async def test_a_tool_does_not_run_with_network_where_a_filter_fails(
 ) -> None:
     """S06: asked at the start, this kernel takes filters; then one cannot be installed."""
     failing, ran = tmp_path / "no filters", tmp_path / "ran"
-    zygote_by(monkeypatch, FILTERLESS, str(failing))
-    async with rig(youtube, tmp_path, ffmpeg=script(tmp_path, f'touch {ran}\nexec {FFMPEG} "$@"')) as own:
+    replace_zygote(monkeypatch, FILTERLESS, str(failing))
+    async with running_pipeline(youtube, tmp_path, ffmpeg=script(tmp_path, f'touch {ran}\nexec {FFMPEG} "$@"')) as own:
         assert (await own.convert(video_id(Kind.SHORT))).size_bytes
         ran.unlink()
         failing.touch()
@@ -346,8 +347,8 @@ async def test_a_tool_does_not_run_with_network_where_a_filter_fails(
 async def test_a_kernel_without_filters_serves_and_health_says_so(
     youtube: Spawned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    zygote_by(monkeypatch, UNKNOWN_MACHINE)
-    async with rig(youtube, tmp_path) as own:
+    replace_zygote(monkeypatch, UNKNOWN_MACHINE)
+    async with running_pipeline(youtube, tmp_path) as own:
         assert (await own.convert(video_id(Kind.SHORT))).size_bytes
         (verdict,) = [check for check in await own.pipeline.check() if check.name == "ffmpeg"]
         assert verdict.ok
@@ -358,7 +359,7 @@ async def test_mixed_endings_leave_no_process(youtube: Spawned, tmp_path: Path) 
     """P01. In `make soak` twenty times as many."""
     bodies = ["exit 0", "exit 3", "kill -KILL $$", "sleep 0.01 & exit 0", "setsid sleep 100 & exit 0"]
     null = os.open(os.devnull, os.O_RDWR)
-    async with rig(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path) as own:
 
         async def one(number: int) -> None:
             run = ShortRun(
@@ -375,7 +376,7 @@ async def test_mixed_endings_leave_no_process(youtube: Spawned, tmp_path: Path) 
         for start in range(0, 200 * FUZZ_FACTOR, 20):
             await asyncio.gather(*(one(number) for number in range(start, start + 20)))
         await asyncio.sleep(0.5)
-        assert descendants(own.zygote_pid) == [own.zygote_pid]  # zombies would be here too
+        assert descendants(own.zygote_pid, with_zombies=True) == set()
     os.close(null)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
-from tests.process.converting import rig, zygote_by
-from tests.process.served import egress, served
+from tests.stand.pipeline import replace_zygote, running_pipeline
+from tests.stand.service_process import egress, service_process
 from ytmp3.converter.youtube.downloader import _YoutubeOnly, is_youtube_address, public_only
 from ytmp3.core.errors import ConversionError, FailureCode
 
@@ -44,7 +44,7 @@ def test_nothing_else_is(url: str) -> None:
 
 @pytest.mark.parametrize("kind", [Kind.TO_METADATA, Kind.TO_LOOPBACK, Kind.TO_ITSELF])
 async def test_a_redirect_into_our_network_is_not_taken(youtube: Spawned, tmp_path: Path, kind: Kind) -> None:
-    async with served(tmp_path, MAX_JOB_RETRIES="0", **egress(youtube)) as service:
+    async with service_process(tmp_path, MAX_JOB_RETRIES="0", **egress(youtube)) as service:
         _, job = await service.post(watch_url(video_id(kind, 31)))
         job = await service.until(job["job_id"])
         assert (job["status"], job["error"]["code"]) == ("failed", "upstream_error")
@@ -86,8 +86,8 @@ async def test_a_name_of_youtube_that_leads_inside_is_not_connected_to(
     async with trap:
         port = trap.sockets[0].getsockname()[1]
         asked = tmp_path / "asked"
-        zygote_by(monkeypatch, REBOUND, json.dumps(addresses), str(port), str(asked))
-        async with rig(youtube, tmp_path, has_proxy=False) as own:
+        replace_zygote(monkeypatch, REBOUND, json.dumps(addresses), str(port), str(asked))
+        async with running_pipeline(youtube, tmp_path, has_proxy=False) as own:
             with pytest.raises(ConversionError, match="no public address") as failure:
                 await own.convert(video_id(Kind.SHORT))
         assert failure.value.code is FailureCode.UPSTREAM_ERROR

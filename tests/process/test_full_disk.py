@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
-from tests.process.converting import rig
-from tests.process.served import egress, served
+from tests.stand.pipeline import running_pipeline
+from tests.stand.service_process import egress, service_process
 from ytmp3.converter.audio.mp3 import walk_file
 from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.core.ids import VideoId
@@ -50,7 +50,7 @@ def fill(folder: Path) -> list[Path]:
 async def test_a_conversion_on_a_300_kb_disk_fails_alone_and_passes_when_there_is_space(
     youtube: Spawned, tmp_path: Path
 ) -> None:
-    async with rig(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path) as own:
         with disk(tmp_path / "scratch-1", "size=300k") as small:
             small_scratch = small / "scratch"
             small_scratch.mkdir()
@@ -78,7 +78,7 @@ async def test_a_conversion_on_a_300_kb_disk_fails_alone_and_passes_when_there_i
 
 async def test_a_service_on_a_300_kb_disk_refuses_work_until_there_is_space(youtube: Spawned, tmp_path: Path) -> None:
     with disk(tmp_path / "data", "size=4g") as data:
-        async with served(tmp_path, **egress(youtube)) as service:
+        async with service_process(tmp_path, **egress(youtube)) as service:
             resize(data, "300k")
             async with asyncio.timeout(20):
                 while (await service.get("/health"))[0] != 503:
@@ -99,7 +99,7 @@ async def test_a_service_on_a_300_kb_disk_refuses_work_until_there_is_space(yout
 async def test_a_disk_that_fills_up_under_a_job_delays_it_and_loses_nothing(youtube: Spawned, tmp_path: Path) -> None:
     # Names run out, not bytes: the reserve stands, so that work is taken, and then no file can be made.
     with disk(tmp_path / "data", "size=4g,nr_inodes=200") as data:
-        async with served(tmp_path, MAX_JOB_RETRIES="10", **egress(youtube)) as service:
+        async with service_process(tmp_path, MAX_JOB_RETRIES="10", **egress(youtube)) as service:
             _, before = await service.post(watch_url(video_id(Kind.SHORT, 1)))
             before = await service.until(before["job_id"])
             ballast = fill(data)

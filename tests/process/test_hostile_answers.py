@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from tests.fake_youtube import ODD_FIELDS, Kind, Spawned, video_id
-from tests.process.converting import rig
+from tests.stand.pipeline import running_pipeline
 from ytmp3.converter.youtube.answers import MAX_ANSWER_BYTES, TooMuchError, unpack
 from ytmp3.core.errors import ConversionError, FailureCode
 
 
 async def test_odd_fields_write_nothing_outside_and_stop_nothing(youtube: Spawned, tmp_path: Path) -> None:
     (tmp_path / "rig").mkdir()
-    async with rig(youtube, tmp_path / "rig") as own:
+    async with running_pipeline(youtube, tmp_path / "rig") as own:
         ids = [video_id(Kind.ODD_FIELDS, number) for number in range(len(ODD_FIELDS))]
         ends = await asyncio.gather(*map(own.convert, ids), return_exceptions=True)
         assert [path.name for path in tmp_path.iterdir()] == ["rig"]
@@ -61,7 +61,7 @@ def test_an_encoding_that_was_not_asked_for_is_refused() -> None:
 
 async def test_an_authority_that_is_not_trusted_is_an_upstream_error(youtube: Spawned, tmp_path: Path) -> None:
     stranger = dataclasses.replace(youtube, ca_file=None)  # type: ignore[arg-type]
-    async with rig(stranger, tmp_path) as own:
+    async with running_pipeline(stranger, tmp_path) as own:
         with pytest.raises(ConversionError, match="CERTIFICATE_VERIFY_FAILED") as failure:
             await own.convert(video_id(Kind.SHORT))
     assert failure.value.code is FailureCode.UPSTREAM_ERROR
@@ -69,7 +69,7 @@ async def test_an_authority_that_is_not_trusted_is_an_upstream_error(youtube: Sp
 
 async def test_a_whole_that_is_sent_for_a_rest_is_not_appended_to_the_half(youtube: Spawned, tmp_path: Path) -> None:
     """Two seconds too much are within the tolerance: nothing else would notice."""
-    async with rig(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path) as own:
         converted = await own.convert(video_id(Kind.CUT_WHOLE))
     assert converted.duration_seconds == pytest.approx(4.0, abs=0.1)
 
@@ -98,7 +98,7 @@ async def test_a_connection_that_breaks_is_an_upstream_error(
     server = await asyncio.start_server(behave, "127.0.0.1", 0)
     with closing(server):
         proxy_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with rig(dataclasses.replace(youtube, proxy_url=proxy_url), tmp_path) as own:
+        async with running_pipeline(dataclasses.replace(youtube, proxy_url=proxy_url), tmp_path) as own:
             with pytest.raises(ConversionError, match=reason) as failure:
                 await own.convert(video_id(Kind.SHORT))
     assert failure.value.code is FailureCode.UPSTREAM_ERROR
@@ -107,7 +107,7 @@ async def test_a_connection_that_breaks_is_an_upstream_error(
 @pytest.mark.parametrize("kind", [Kind.HUGE_ANSWER, Kind.BOMB])
 async def test_an_answer_without_end_is_read_to_the_bound(youtube: Spawned, tmp_path: Path, kind: Kind) -> None:
     """Read or unpacked whole, each of them costs 3 s and up to a gigabyte of memory."""
-    async with rig(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path) as own:
         with pytest.raises(ConversionError, match=f"an answer of more than {MAX_ANSWER_BYTES} bytes") as failure:
             await own.convert(video_id(kind, 1))
     assert failure.value.code is FailureCode.UPSTREAM_ERROR

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.fake_youtube import Kind, Pace, Spawned, spawn, video_id
-from tests.process.converting import FFMPEG, MIB, Rig, is_running, rig
+from tests.stand.pipeline import FFMPEG, MIB, RunningPipeline, running_pipeline
+from tests.stand.processes import is_running
 from ytmp3.core.errors import ConversionError, FailureCode
 
 RSS_BYTES = 400 * MIB
@@ -155,7 +156,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spawned]:
         yield youtube
 
 
-async def peak_bytes(own: Rig, done: asyncio.Event) -> int:
+async def peak_bytes(own: RunningPipeline, done: asyncio.Event) -> int:
     """The most that any tool ever held in memory."""
     peak = 0
     while not done.is_set():
@@ -170,7 +171,7 @@ async def peak_bytes(own: Rig, done: asyncio.Event) -> int:
 
 
 async def test_hostile_media_end_as_they_should_within_the_walls(hostile: Spawned, tmp_path: Path) -> None:
-    async with rig(hostile, tmp_path, max_file_bytes=64 * MIB) as own:
+    async with running_pipeline(hostile, tmp_path, max_file_bytes=64 * MIB) as own:
         done = asyncio.Event()
         watch = asyncio.create_task(peak_bytes(own, done))
         ends = await asyncio.gather(*(own.convert(video_id(kind)) for kind in HOSTILE), return_exceptions=True)
@@ -195,7 +196,7 @@ async def test_hostile_media_end_as_they_should_within_the_walls(hostile: Spawne
 
 async def test_a_drip_that_never_pauses_is_a_stall_all_the_same(hostile: Spawned, tmp_path: Path) -> None:
     """A141: 2 kB/s, which passes every time limit of the tool itself."""
-    async with rig(hostile, tmp_path, idle_seconds=1.5) as own:
+    async with running_pipeline(hostile, tmp_path, idle_seconds=1.5) as own:
         begun_at = time.monotonic()
         with pytest.raises(ConversionError) as failure:
             await own.convert(video_id(Kind.SLOW))

@@ -6,11 +6,11 @@ import signal
 from pathlib import Path
 
 from tests.fake_youtube import Spawned
-from tests.process.served import Served, egress, served
+from tests.stand.service_process import ServiceProcess, egress, service_process
 from ytmp3.http.keys import key_line, new_secret
 
 
-async def hang_up(service: Served, event: str) -> None:
+async def hang_up(service: ServiceProcess, event: str) -> None:
     """Send the signal, and return when the service has said that it heard it."""
     times = len(service.events(event))
     os.kill(service.pid, signal.SIGHUP)
@@ -19,7 +19,7 @@ async def hang_up(service: Served, event: str) -> None:
             await asyncio.sleep(0.01)
 
 
-async def admitted(service: Served, *secrets: str) -> list[bool]:
+async def admitted(service: ServiceProcess, *secrets: str) -> list[bool]:
     statuses = []
     for secret in secrets:
         async with service.client.get(f"{service.url}/stats", headers={"X-API-Key": secret}) as response:
@@ -34,7 +34,7 @@ async def test_keys_rotate_in_a_running_service_and_a_broken_file_changes_nothin
     old, new = new_secret(os.urandom(24)), new_secret(os.urandom(24))
     keys = tmp_path / "keys"
     keys.write_text(key_line("alice", old) + "\n")
-    async with served(tmp_path, **egress(youtube), API_KEYS_FILE=str(keys)) as service:
+    async with service_process(tmp_path, **egress(youtube), API_KEYS_FILE=str(keys)) as service:
         assert await admitted(service, old, new) == [True, False]
         # Both are live while the client changes over.
         keys.write_text(f"{key_line('alice', old)}\n{key_line('alice', new)}\n")

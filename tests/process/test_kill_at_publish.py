@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
-from tests.process.served import Served, egress, served
+from tests.stand.service_process import ServiceProcess, egress, service_process
 from ytmp3.converter.audio.mp3 import walk_file
 
 KILLS = 10
@@ -17,7 +17,7 @@ CLIPS = 4
 LATEST_SECONDS = 0.03
 
 
-async def whole_or_refused(service: Served, job_id: str) -> None:
+async def whole_or_refused(service: ServiceProcess, job_id: str) -> None:
     async with service.client.get(f"{service.url}/download/{job_id}.mp3") as response:
         content = await response.read()
         if response.status != 200:
@@ -32,7 +32,7 @@ async def test_ten_kills_around_publishing_never_show_half_a_track(youtube: Spaw
     chance = random.Random(10)
     tracks = tmp_path / "data" / "tracks"
     job_ids: list[str] = []
-    async with served(tmp_path, **egress(youtube)) as service:
+    async with service_process(tmp_path, **egress(youtube)) as service:
         for number in range(KILLS):
             before = len(os.listdir(tracks))
             links = [watch_url(video_id(Kind.SHORT, 7000 + CLIPS * number + clip)) for clip in range(CLIPS)]

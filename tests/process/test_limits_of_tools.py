@@ -15,10 +15,11 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout
 
 from tests.core.test_link import ACCEPTED, REFUSED
-from tests.factor import FUZZ_FACTOR
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
-from tests.process.converting import FFMPEG, MIB, Rig, rig
-from tests.process.served import Served, descendants, egress, served
+from tests.fuzz_factor import FUZZ_FACTOR
+from tests.stand.pipeline import FFMPEG, MIB, RunningPipeline, running_pipeline
+from tests.stand.processes import descendants
+from tests.stand.service_process import ServiceProcess, egress, service_process
 from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.audio.encoder import MEMORY_BYTES, OVERSHOOT_BYTES
 from ytmp3.converter.sandbox.walls import OPEN_FILES
@@ -47,7 +48,7 @@ def command_of(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
 
 
-async def tools_at_work(own: Rig) -> dict[str, int]:
+async def tools_at_work(own: RunningPipeline) -> dict[str, int]:
     """Wait until a conversion has both its tools, and return their process ids by name."""
     async with asyncio.timeout(20):
         while True:
@@ -58,7 +59,7 @@ async def tools_at_work(own: Rig) -> dict[str, int]:
 
 
 async def test_the_kernel_confirms_every_wall_of_tools_at_work(youtube: Spawned, tmp_path: Path) -> None:
-    async with rig(youtube, tmp_path, max_file_bytes=FILE_BYTES) as own:
+    async with running_pipeline(youtube, tmp_path, max_file_bytes=FILE_BYTES) as own:
         all_cores = os.sched_getaffinity(0)
         own.pipeline._cores = Cores({min(all_cores)}, places=1)
         conversion = asyncio.create_task(own.convert(video_id(Kind.SLOW, 1)))
@@ -91,7 +92,7 @@ async def test_the_kernel_confirms_every_wall_of_tools_at_work(youtube: Spawned,
 async def test_only_the_id_of_a_video_reaches_a_tool(youtube: Spawned, tmp_path: Path) -> None:
     """S02: and of ffmpeg not even that; its files are descriptors, its folder is the conversion's own."""
     identifier = video_id(Kind.SLOW, 2)
-    async with rig(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path) as own:
         conversion = asyncio.create_task(own.convert(identifier))
         tools = await tools_at_work(own)
         pid = tools["ffmpeg"]
@@ -111,7 +112,7 @@ async def test_only_the_id_of_a_video_reaches_a_tool(youtube: Spawned, tmp_path:
 
 async def test_a_refused_link_costs_no_process_no_row_and_no_packet(youtube: Spawned, tmp_path: Path) -> None:
     """S01, S03: the whole table of near misses, through a real process."""
-    async with served(tmp_path, **egress(youtube)) as service:
+    async with service_process(tmp_path, **egress(youtube)) as service:
         before = await asyncio.to_thread(_connects, youtube)
         tools, (_, stats) = descendants(service.pid), await service.get("/stats")
         sockets = _sockets(service.pid)
@@ -156,7 +157,7 @@ MIXED = (Kind.SHORT, Kind.SLOW, Kind.PRIVATE, Kind.RANDOM, Kind.HALF, Kind.M4A, 
 
 async def test_mixed_ends_of_a_service_leave_nothing(youtube: Spawned, tmp_path: Path) -> None:
     """P12, P11: finished, failed, cancelled at any moment, tools killed under it. In `make soak` 1,000 jobs."""
-    async with served(tmp_path, MAX_JOB_RETRIES="0", WORKER_POOL_SIZE="8", **egress(youtube)) as service:
+    async with service_process(tmp_path, MAX_JOB_RETRIES="0", WORKER_POOL_SIZE="8", **egress(youtube)) as service:
         _, job = await service.post(watch_url(video_id(Kind.SHORT, 500)))
         await service.until(job["job_id"])
         zygote = descendants(service.pid)
@@ -185,14 +186,16 @@ async def test_mixed_ends_of_a_service_leave_nothing(youtube: Spawned, tmp_path:
         assert "Traceback" not in service.log()
 
 
-async def fill_caches(service: Served, link: str) -> None:
+async def fill_caches(service: ServiceProcess, link: str) -> None:
     """Ask for a finished video as often as answers are kept, so that what grows afterwards is no cache."""
     for _ in range(max(RENDERED_JOBS, MAX_ENTRIES)):
         _, job = await service.post(link)
         await service.job(job["job_id"])
 
 
-async def mixed_ends(service: Served, zygote: set[int], kinds: Sequence[Kind], *, first_number: int) -> Counter[str]:
+async def mixed_ends(
+    service: ServiceProcess, zygote: set[int], kinds: Sequence[Kind], *, first_number: int
+) -> Counter[str]:
     """Begin a job of each kind, cancel a third, kill every tool with each tenth; return how they ended."""
     links = [watch_url(video_id(kind, first_number + number)) for number, kind in enumerate(kinds)]
     jobs = [(await service.post(link))[1]["job_id"] for link in links]
@@ -224,7 +227,7 @@ class Held:
     resident_kilobytes: int
 
 
-async def held_at_rest(service: Served, zygote: set[int]) -> Held:
+async def held_at_rest(service: ServiceProcess, zygote: set[int]) -> Held:
     """Look without this test's own connections."""
     await service.client.close()
     service.client = ClientSession(timeout=ClientTimeout(30))
@@ -272,7 +275,7 @@ async def test_every_step_of_a_conversion_has_its_time(youtube: Spawned, tmp_pat
         Kind.STALLED: (1, "upstream_timeout", "no or next to no bytes arrive"),
     }
     more = clocks | {"FFMPEG_PATH": str(encoder), "MAX_JOB_RETRIES": "0"} | egress(youtube)
-    async with served(tmp_path / "service", **more) as service:
+    async with service_process(tmp_path / "service", **more) as service:
 
         async def carry(kind: Kind) -> tuple[str, float]:
             begun_at = time.monotonic()
@@ -289,7 +292,7 @@ async def test_every_step_of_a_conversion_has_its_time(youtube: Spawned, tmp_pat
 
 async def test_a_tool_that_cannot_be_started_is_one_jobs_matter(youtube: Spawned, tmp_path: Path) -> None:
     """P19: the conversion fails, may be tried again, and the next one works."""
-    async with rig(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path) as own:
         zygote_pid = own.zygote_pid
         usual = resource.prlimit(own.zygote_pid, resource.RLIMIT_NOFILE)
         # A limit on processes counts for nothing as root; without a descriptor for its child it can start none either.
@@ -307,7 +310,7 @@ async def test_a_tool_that_vanishes_is_named_and_its_return_is_enough(youtube: S
     """P17."""
     path = tmp_path / "ffmpeg"
     path.symlink_to(FFMPEG)
-    async with rig(youtube, tmp_path, ffmpeg=path) as own:
+    async with running_pipeline(youtube, tmp_path, ffmpeg=path) as own:
         assert (await own.convert(video_id(Kind.SHORT, 710))).size_bytes
         path.unlink()
         with pytest.raises(ConversionError) as failure:

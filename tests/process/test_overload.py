@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 from tests.fake_youtube import Spawned
-from tests.process.served import Served, egress, served
-from tests.valkey import Valkey
+from tests.stand.service_process import ServiceProcess, egress, service_process
+from tests.stand.valkey import Valkey
 
 RATE, BURST = 100, 200
 OFFERED_PER_SECOND = 1000
@@ -40,7 +40,7 @@ class Load:
         self.statuses: Counter[int] = Counter()
         self.heads_without_fields = 0
 
-    async def run(self, service: Served) -> None:
+    async def run(self, service: ServiceProcess) -> None:
         host, port = service.url.removeprefix("http://").split(":")
         async with asyncio.TaskGroup() as group:
             for number in range(CONNECTIONS):
@@ -71,7 +71,7 @@ class Load:
 
 async def test_a_thousand_requests_a_second_get_the_rate_and_quick_refusals(youtube: Spawned, tmp_path: Path) -> None:
     settings = {"REQUESTS_PER_SECOND": str(RATE), "BURST_SIZE": str(BURST)}
-    async with served(tmp_path, **egress(youtube), **settings) as service:
+    async with service_process(tmp_path, **egress(youtube), **settings) as service:
         before, used_before = resident_bytes(service.pid), cpu_seconds(service.pid)
         load = Load()
         begun_at = time.monotonic()
@@ -95,7 +95,7 @@ async def test_a_thousand_posts_at_once_are_all_taken_on_redis(tmp_path: Path) -
     server.start()
     try:
         settings = {"REDIS_ADDR": server.address, "WORKER_POOL_SIZE": "1", "EGRESS_PROXY": "http://127.0.0.1:1"}
-        async with served(tmp_path / "service", **settings) as service:
+        async with service_process(tmp_path / "service", **settings) as service:
             answers = await asyncio.gather(*(service.post(f"https://youtu.be/{number:011d}") for number in range(1000)))
             assert Counter((status, body.get("code")) for status, body in answers) == {(202, None): 1000}
     finally:

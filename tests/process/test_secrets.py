@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
-from tests.process.served import Served, descendants, served
-from tests.valkey import Valkey, free_port
+from tests.stand.ports import free_port
+from tests.stand.processes import descendants
+from tests.stand.service_process import ServiceProcess, service_process
+from tests.stand.valkey import Valkey
 from ytmp3.http.keys import key_line, new_secret
 
 SECRETS = {
@@ -44,7 +46,7 @@ def redis(tmp_path: Path) -> Iterator[Valkey]:
         server.stop()
 
 
-async def told_when_unready(service: Served) -> list[str]:
+async def told_when_unready(service: ServiceProcess) -> list[str]:
     """The answers of a service whose store is down."""
     answers = []
     async with asyncio.timeout(20):
@@ -56,7 +58,7 @@ async def told_when_unready(service: Served) -> list[str]:
     return answers
 
 
-async def until_logged(service: Served, text: str) -> None:
+async def until_logged(service: ServiceProcess, text: str) -> None:
     async with asyncio.timeout(20):
         while text not in service.log():
             await asyncio.sleep(0.05)
@@ -81,7 +83,7 @@ async def test_a_chaotic_run_tells_no_secret(youtube: Spawned, redis: Valkey, tm
     }
     kinds = [Kind.CLIP, Kind.SLOW, Kind.FORBIDDEN, Kind.MEDIA_500, Kind.BOT_CHECK, Kind.RANDOM, Kind.HOSTILE_TITLE]
     seen: list[str] = []
-    async with served(tmp_path, **settings) as service:
+    async with service_process(tmp_path, **settings) as service:
         service.client.headers["X-API-Key"] = key
         jobs = [(await service.post(watch_url(video_id(kind, 900))))[1] for kind in kinds]
         cancelled = jobs[1]["job_id"]
@@ -125,7 +127,7 @@ async def test_a_proxy_that_cannot_be_reached_is_not_named_with_its_password(
 ) -> None:
     proxy = with_credentials(f"{scheme}://127.0.0.1:{free_port()}")
     settings = {"EGRESS_PROXY": proxy, "EGRESS_CA_FILE": str(youtube.ca_file), "MAX_JOB_RETRIES": "0"}
-    async with served(tmp_path, **settings, LOG_LEVEL="debug") as service:
+    async with service_process(tmp_path, **settings, LOG_LEVEL="debug") as service:
         _, job = await service.post(watch_url(video_id(Kind.CLIP, 901)))
         ended = await service.until(job["job_id"])
         assert ended["status"] == "failed"

@@ -10,36 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.fake_youtube import BEHAVIOURS, Kind, Spawned, video_id, watch_url
-from tests.process.served import Served, descendants, descriptors, egress, served
+from tests.stand.failures import clean_afterwards, kill_and_restart
+from tests.stand.links import spellings
+from tests.stand.processes import descendants, descriptor_count
+from tests.stand.service_process import egress, service_process
 from ytmp3.converter.audio.mp3 import walk_file
 
 SLOW_KINDS = {Kind.STALLED, Kind.HANGS, Kind.THUMBNAIL_HANGS, Kind.SONG, Kind.M4A_SONG, Kind.ENDLESS, Kind.CHALLENGE}
 """Those that take a minute or more by their nature: tests/process/test_converter has them with short limits."""
-
-
-def spellings(identifier: str) -> list[str]:
-    """25 ways to write one link."""
-    hosts = ("www.youtube.com", "youtube.com", "m.youtube.com", "music.youtube.com")
-    links = [f"https://{host}/watch?v={identifier}" for host in hosts]
-    links += [f"https://{host}/watch?feature=share&v={identifier}&t=10s" for host in hosts]
-    links += [f"https://www.youtube.com/{folder}/{identifier}" for folder in ("shorts", "embed", "live", "v")]
-    links += [
-        f"http://youtu.be/{identifier}",
-        f"https://youtu.be/{identifier}?si=abc",
-        f"HTTPS://YOUTU.BE/{identifier}",
-    ]
-    links += [f"https://www.youtube-nocookie.com/embed/{identifier}", f"https://www.youtube.com./watch?v={identifier}"]
-    links += [f"https://www.youtube.com/watch?v={identifier}&list=RD{identifier}&index={n}" for n in range(8)]
-    return links
-
-
-async def clean_afterwards(service: Served, data_dir: Path) -> None:
-    """Nothing of the work is left: no tool but the preloaded process, no temporary file."""
-    (instance,) = (data_dir / "scratch").iterdir()
-    async with asyncio.timeout(20):
-        while len(descendants(service.pid)) > 1 or {path.name for path in instance.iterdir()} - {".lock", "tools"}:
-            await asyncio.sleep(0.1)
-    assert "Traceback" not in service.log()
 
 
 async def test_a_hundred_mixed_links_end_as_they_should(youtube: Spawned, tmp_path: Path) -> None:
@@ -51,8 +29,8 @@ async def test_a_hundred_mixed_links_end_as_they_should(youtube: Spawned, tmp_pa
     wanted += [(kind, 2) for kind in good]
     random.Random(5).shuffle(wanted)
     gate = asyncio.Semaphore(20)
-    async with served(tmp_path, MAX_JOB_RETRIES="1", MAX_FILE_MB="50", **egress(youtube)) as service:
-        before = descriptors(service.pid)
+    async with service_process(tmp_path, MAX_JOB_RETRIES="1", MAX_FILE_MB="50", **egress(youtube)) as service:
+        before = descriptor_count(service.pid)
 
         async def carry(kind: Kind, number: int) -> str | None:
             expected = BEHAVIOURS[kind].expected
@@ -77,7 +55,7 @@ async def test_a_hundred_mixed_links_end_as_they_should(youtube: Spawned, tmp_pa
         assert [result for result in results if result] == []
         await clean_afterwards(service, tmp_path / "data")
         await asyncio.sleep(0.5)
-        assert descriptors(service.pid) <= before + 25  # our own idle connections
+        assert descriptor_count(service.pid) <= before + 25  # our own idle connections
         tracks = list((tmp_path / "data" / "tracks").iterdir())
         assert len(tracks) == len({link for link in wanted if BEHAVIOURS[link[0]].expected == "done"})
     assert (youtube.trapped, youtube.refused) == (0, ())
@@ -87,7 +65,7 @@ async def test_fifty_posts_of_25_spellings_are_one_conversion(youtube: Spawned, 
     identifier = video_id(Kind.SHORT, 4711)
     links = spellings(identifier)
     assert len(set(links)) == 25
-    async with served(tmp_path, **egress(youtube)) as service:
+    async with service_process(tmp_path, **egress(youtube)) as service:
         answers = await asyncio.gather(*(service.post(link) for link in links * 2))
         assert {status for status, _ in answers} <= {200, 202}
         jobs = [await service.until(job["job_id"]) for _, job in answers]
@@ -104,29 +82,8 @@ async def test_every_job_survives_kill_9_and_ends_by_itself(youtube: Spawned, tm
     await kill_and_restart(youtube, tmp_path, first_number=1000)
 
 
-async def kill_and_restart(youtube: Spawned, folder: Path, *, first_number: int) -> None:
-    async with served(folder, **egress(youtube)) as service:
-        links = [watch_url(video_id(Kind.SHORT, first_number + n)) for n in range(120)]
-        jobs = [job for _, job in await asyncio.gather(*(service.post(link) for link in links))]
-        async with asyncio.timeout(20):
-            while not [job for job in jobs if (await service.job(job["job_id"]))["status"] == "completed"]:
-                await asyncio.sleep(0.02)
-        tools = descendants(service.pid)
-        await service.stop(signal.SIGKILL)
-        async with asyncio.timeout(5):
-            while any(Path(f"/proc/{pid}").exists() for pid in tools):
-                await asyncio.sleep(0.05)
-        await service.start()
-        for job in jobs:
-            ended = await service.until(job["job_id"], seconds=120)
-            assert ended["status"] == "completed", ended
-            assert hashlib.sha256(await service.download(ended)).hexdigest() == ended["file"]["sha256"]
-        await clean_afterwards(service, folder / "data")
-        assert await service.stop() == 0
-
-
 async def test_one_more_than_the_queue_holds_is_refused_at_once(youtube: Spawned, tmp_path: Path) -> None:
-    async with served(tmp_path, WORKER_POOL_SIZE="1", DRAIN_SECONDS="0", **egress(youtube)) as service:
+    async with service_process(tmp_path, WORKER_POOL_SIZE="1", DRAIN_SECONDS="0", **egress(youtube)) as service:
         _, busy = await service.post(watch_url(video_id(Kind.STALLED, 1)))
         await service.until(busy["job_id"], "downloading", "converting")
         jobs = []
@@ -155,7 +112,7 @@ async def test_one_more_than_the_queue_holds_is_refused_at_once(youtube: Spawned
 @pytest.mark.parametrize("stage", ["extracting", "downloading", "converting"])
 async def test_a_cancelled_job_leaves_nothing_behind(youtube: Spawned, tmp_path: Path, stage: str) -> None:
     kind = {"extracting": Kind.DELAYED, "downloading": Kind.SLOW, "converting": Kind.SONG}[stage]
-    async with served(tmp_path, **egress(youtube)) as service:
+    async with service_process(tmp_path, **egress(youtube)) as service:
         link = watch_url(video_id(kind, 77))
         _, job = await service.post(link)
         await service.until(job["job_id"], stage, "converting" if stage == "downloading" else stage)
@@ -169,7 +126,7 @@ async def test_a_cancelled_job_leaves_nothing_behind(youtube: Spawned, tmp_path:
 
 
 async def test_another_job_on_a_cancelled_ones_conversion_is_untouched(youtube: Spawned, tmp_path: Path) -> None:
-    async with served(tmp_path, **egress(youtube)) as service:
+    async with service_process(tmp_path, **egress(youtube)) as service:
         link = watch_url(video_id(Kind.DELAYED, 78))
         (_, first), (_, second) = await service.post(link), await service.post(link)
         async with service.client.delete(f"{service.url}/jobs/{first['job_id']}"):
@@ -178,7 +135,7 @@ async def test_another_job_on_a_cancelled_ones_conversion_is_untouched(youtube: 
 
 
 async def test_sigterm_gives_back_what_runs_and_a_restart_ends_it(youtube: Spawned, tmp_path: Path) -> None:
-    async with served(tmp_path, DRAIN_SECONDS="1", WORKER_POOL_SIZE="2", **egress(youtube)) as service:
+    async with service_process(tmp_path, DRAIN_SECONDS="1", WORKER_POOL_SIZE="2", **egress(youtube)) as service:
         links = [watch_url(video_id(Kind.SLOW, 80 + n)) for n in range(2)]
         links += [watch_url(video_id(Kind.SHORT, 6000 + n)) for n in range(5)]
         jobs = [(await service.post(link))[1] for link in links]
@@ -200,7 +157,7 @@ async def test_sigterm_gives_back_what_runs_and_a_restart_ends_it(youtube: Spawn
 
 
 async def test_a_second_sigterm_ends_the_drain_at_once_and_still_releases(youtube: Spawned, tmp_path: Path) -> None:
-    async with served(tmp_path, DRAIN_SECONDS="600", **egress(youtube)) as service:
+    async with service_process(tmp_path, DRAIN_SECONDS="600", **egress(youtube)) as service:
         _, job = await service.post(watch_url(video_id(Kind.SLOW, 90)))
         await service.until(job["job_id"], "downloading", "converting")
         assert service.process is not None

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.fake_youtube import Kind, Spawned, video_id
-from tests.process.served import ROOT, egress, served
+from tests.stand.service_process import ROOT, egress, service_process
 
 
 def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -44,7 +44,7 @@ def test_a_store_that_is_none_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 
 async def test_a_second_instance_on_one_folder_is_refused(youtube: Spawned, tmp_path: Path) -> None:
-    async with served(tmp_path, **egress(youtube)) as service:
+    async with service_process(tmp_path, **egress(youtube)) as service:
         settings = dict(service.settings) | {"PORT": "0"}
         ended = await asyncio.to_thread(run, "serve", **settings)
         assert ended.returncode == 1
@@ -63,7 +63,7 @@ def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
 
 
 async def test_the_health_command_tells_ready_from_absent(youtube: Spawned, tmp_path: Path) -> None:
-    async with served(tmp_path, **egress(youtube)) as service:
+    async with service_process(tmp_path, **egress(youtube)) as service:
         port = service.url.rpartition(":")[2]
         assert (await asyncio.to_thread(run, "health", PORT=port)).returncode == 0
         assert (await asyncio.to_thread(run, "health", "--live", PORT=port)).returncode == 0
@@ -87,9 +87,9 @@ async def test_a_missing_ffmpeg_makes_the_service_unready_and_says_so(tmp_path: 
     broken = tmp_path / "ffmpeg"
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
-    from tests.process.served import Served
+    from tests.stand.service_process import ServiceProcess
 
-    service = Served({"DATA_DIR": str(tmp_path / "data"), "FFMPEG_PATH": str(broken)}, tmp_path / "log")
+    service = ServiceProcess({"DATA_DIR": str(tmp_path / "data"), "FFMPEG_PATH": str(broken)}, tmp_path / "log")
     try:
         start = asyncio.create_task(service.start())
         async with asyncio.timeout(20):
@@ -114,7 +114,7 @@ async def test_the_readmes_curl_lines_do_what_they_say(youtube: Spawned, tmp_pat
     blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     commands = [line for block in blocks for line in re.split(r"(?<!\\)\n", block) if line.startswith("curl")]
     assert len(commands) >= 4
-    async with served(tmp_path, **egress(youtube)) as service:
+    async with service_process(tmp_path, **egress(youtube)) as service:
         job_id = ""
         for command in commands:
             line = command.replace("http://127.0.0.1:8080", service.url).replace("http://localhost:8080", service.url)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.factor import FUZZ_FACTOR
 from tests.fake_youtube import Kind, Pace, Spawned, spawn, video_id, watch_url
-from tests.process.converting import Rig, rig, zygote_by
-from tests.process.served import Served, descendants, descriptors, egress, served
+from tests.fuzz_factor import FUZZ_FACTOR
+from tests.stand.pipeline import RunningPipeline, replace_zygote, running_pipeline
+from tests.stand.processes import descendants, descriptor_count
+from tests.stand.service_process import ServiceProcess, egress, service_process
 from ytmp3.converter.sandbox.walls import ZYGOTE_OOM_SCORE
 
 RUNS = min(6 * FUZZ_FACTOR, 50)
@@ -42,7 +43,7 @@ def name_of(pid: int) -> str:
     return "encoder" if b"ffmpeg" in Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0] else "youtube"
 
 
-async def scores_at_work(own: Rig) -> dict[str, int]:
+async def scores_at_work(own: RunningPipeline) -> dict[str, int]:
     """The scores of a conversion's two tools while both are at work."""
     async with asyncio.timeout(20):
         while True:
@@ -57,8 +58,8 @@ async def test_the_kernel_would_rather_kill_a_tool_than_the_zygote_and_that_than
     dripping: Spawned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str, zygote: int, tool: int
 ) -> None:
     """Whatever score the server was started with. The zygote begins with the server's."""
-    zygote_by(monkeypatch, OWN_SCORE, server)
-    async with rig(dripping, tmp_path) as own:
+    replace_zygote(monkeypatch, OWN_SCORE, server)
+    async with running_pipeline(dripping, tmp_path) as own:
         conversion = asyncio.create_task(own.convert(video_id(Kind.SLOW)))
         assert await scores_at_work(own) == {"youtube": tool, "encoder": tool}
         assert oom_score(own.zygote_pid) == zygote
@@ -69,7 +70,7 @@ async def test_the_kernel_would_rather_kill_a_tool_than_the_zygote_and_that_than
 class Killer:
     """Kills one tool of each conversion as the kernel does, unwarned: by turns a youtube child and an encoder."""
 
-    def __init__(self, service: Served, runs: int) -> None:
+    def __init__(self, service: ServiceProcess, runs: int) -> None:
         self._service = service
         self._runs = runs
         self.killed: dict[str, str] = {}
@@ -93,7 +94,7 @@ class Killer:
             await asyncio.sleep(0.01)
 
 
-async def always_alive(service: Served, until: asyncio.Event) -> int:
+async def always_alive(service: ServiceProcess, until: asyncio.Event) -> int:
     """Ask whether the service lives, all the time; return how often it said so."""
     asked = 0
     while not until.is_set():
@@ -108,11 +109,11 @@ async def always_alive(service: Served, until: asyncio.Event) -> int:
 async def test_tools_and_the_zygote_are_killed_in_mid_work_and_every_job_is_completed(
     dripping: Spawned, tmp_path: Path
 ) -> None:
-    async with served(tmp_path, **egress(dripping)) as service:
+    async with service_process(tmp_path, **egress(dripping)) as service:
         _, job = await service.post(watch_url(video_id(Kind.SHORT, 900)))
         await service.until(job["job_id"])
         (zygote,) = descendants(service.pid)
-        before = descriptors(service.pid), descriptors(zygote)
+        before = descriptor_count(service.pid), descriptor_count(zygote)
         over = asyncio.Event()
         alive = asyncio.create_task(always_alive(service, over))
         killer = Killer(service, RUNS)
@@ -132,10 +133,10 @@ async def test_tools_and_the_zygote_are_killed_in_mid_work_and_every_job_is_comp
         (successor,) = descendants(service.pid)
         assert successor not in {zygote, *under_it}
         assert oom_score(successor) == oom_score(service.pid) + ZYGOTE_OOM_SCORE
-        assert descriptors(successor) == before[1]
+        assert descriptor_count(successor) == before[1]
         await service.client.close()
         async with asyncio.timeout(10):
-            while descriptors(service.pid) > before[0]:
+            while descriptor_count(service.pid) > before[0]:
                 await asyncio.sleep(0.05)
         (instance,) = (tmp_path / "data" / "scratch").iterdir()
         assert {path.name for path in instance.iterdir()} <= {".lock", "tools"}

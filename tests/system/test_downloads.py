@@ -20,7 +20,8 @@ from multidict import CIMultiDict
 
 from tests.http.stand import body_of
 from tests.http.test_hostile import head_of, hostile_titles, is_named_safely
-from tests.system.fronted import ACCEL_PREFIX, Fronted, fronted, in_front
+from tests.stand.nginx import running_nginx
+from tests.system.behind_nginx import ACCEL_PREFIX, BehindNginx, behind_nginx
 from ytmp3.core.job import Metadata, Track
 from ytmp3.http.connections import Runner
 from ytmp3.http.download import Sender
@@ -40,7 +41,7 @@ Fields = Sequence[tuple[str, str]]
 class Finished:
     """A job that has its track."""
 
-    site: Fronted
+    site: BehindNginx
     job: dict[str, Any]
 
     @property
@@ -81,7 +82,7 @@ class Finished:
 
 @asynccontextmanager
 async def finished(folder: Path) -> AsyncIterator[Finished]:
-    async with fronted(folder) as site:
+    async with behind_nginx(folder) as site:
         job = await site.service.ended((await site.service.submit(VIDEO))["job_id"])
         yield Finished(site, job)
         assert site.complaints() == []
@@ -169,7 +170,7 @@ async def test_random_ranges_through_nginx_agree_with_slices(tmp_path: Path) -> 
 
 async def test_a_resume_across_a_new_encode_is_never_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(2)
-    async with fronted(tmp_path) as site:
+    async with behind_nginx(tmp_path) as site:
         client = site.service.client
         old, old_etag = b"", ""
         for edition in range(20 * FACTOR):
@@ -230,7 +231,9 @@ async def test_hostile_titles_drop_no_connection_behind_nginx(tmp_path: Path) ->
             stack.push_async_callback(runner.cleanup)
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             upstreams.append("{}:{}".format(*runner.addresses[0][:2]))
-        nginx = await stack.enter_async_context(in_front(tmp_path / "nginx", upstreams, tmp_path))
+        nginx = await stack.enter_async_context(
+            running_nginx(tmp_path / "nginx", upstreams, tmp_path, is_limited=False)
+        )
         reader, writer = await asyncio.open_connection("127.0.0.1", nginx.port)
         for number in range(len(titles)):
             writer.write(f"GET /download/{number} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -246,7 +249,7 @@ async def test_hostile_titles_drop_no_connection_behind_nginx(tmp_path: Path) ->
 
 async def test_500_slow_readers_cost_the_app_nothing(tmp_path: Path) -> None:
     loop = asyncio.get_running_loop()
-    async with fronted(tmp_path) as site, AsyncExitStack() as stack:
+    async with behind_nginx(tmp_path) as site, AsyncExitStack() as stack:
         # More than the system holds for a reader that takes nothing: the rest is nginx's to keep.
         site.service.converter.size_bytes = 20_000_000
         job = await site.service.ended((await site.service.submit(VIDEO))["job_id"])

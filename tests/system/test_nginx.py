@@ -15,11 +15,11 @@ from statistics import median
 import pytest
 from aiohttp import ClientSession, web
 
-from scripts.cluster import NGINX_FILES, Nginx, nginx_binary, write_configuration
-from tests.dawdlers import allow_descriptors, crowd
 from tests.fake_youtube.certificate import issue
-from tests.raw import exchange
-from tests.valkey import free_port
+from tests.stand.nginx import NGINX_FILES, Nginx, nginx_binary, write_configuration
+from tests.stand.ports import free_port
+from tests.stand.raw_http import exchange
+from tests.stand.slow_clients import allow_descriptors, slow_clients
 
 LARGE = bytes(range(256)) * 80_000
 """20 MB: more than the 16 MB in memory that Compose gives nginx for temporary files."""
@@ -513,7 +513,7 @@ async def test_a_body_may_be_as_large_as_the_service_accepts_and_no_larger(tmp_p
 CUT_SECONDS = 10.0
 """Goal H07; a crowd on a busy machine may take a little more to be heard."""
 # What is sent at once, and whether one byte more follows every second.
-DAWDLERS = {
+SLOW_CLIENTS = {
     "says nothing": (b"", False),
     "stops in the first line": (b"GET /heal", False),
     "drips the first line": (b"GET /", True),
@@ -528,15 +528,15 @@ DAWDLERS = {
 async def test_1000_peers_that_dawdle_are_cut_and_disturb_nobody(tmp_path: Path) -> None:
     """All but those that drip a body, which nothing but their number bounds (nginx.conf)."""
     allow_descriptors(4000)  # before nginx is started: it inherits them
-    kinds = DAWDLERS | {"drips a body": (POST_HEAD + b"Content-Length: 50\r\n\r\n{", True)}
+    kinds = SLOW_CLIENTS | {"drips a body": (POST_HEAD + b"Content-Length: 50\r\n\r\n{", True)}
     taken = []
-    async with front(tmp_path) as site, asyncio.timeout(40), crowd(site.nginx.port, 1008, kinds) as peers:
+    async with front(tmp_path) as site, asyncio.timeout(40), slow_clients(site.nginx.port, 1008, kinds) as peers:
         for _ in range(300):
             await asyncio.sleep(0.01)
             begun_at = time.perf_counter()
             assert await _status(site, "/health") == 200
             taken.append(time.perf_counter() - begun_at)
-        held = {kind: max(await asyncio.gather(*peers[kind])) for kind in DAWDLERS}
+        held = {kind: max(await asyncio.gather(*peers[kind])) for kind in SLOW_CLIENTS}
         assert {path for _, path in site.arrived()} == {"/health"}
     assert max(held.values()) < CUT_SECONDS + 2, held
     assert median(taken) < 0.025

@@ -11,10 +11,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.factor import FUZZ_FACTOR
-from tests.generated import answers_are_as_documented
+from tests.fuzz_factor import FUZZ_FACTOR
 from tests.http.test_fuzz import FOLLOW_UP, REQUESTS, mutated
-from tests.system.fronted import Fronted, fronted
+from tests.stand.openapi_requests import answers_are_as_documented
+from tests.system.behind_nginx import BehindNginx, behind_nginx
 
 VIDEO = "dQw4w9WgXcQ"
 HIDDEN = b"DELETE /jobs/%s HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -56,7 +56,7 @@ def is_in_our_words(answer: Answer) -> bool:
     return is_problem and has_its_status and (answer.status < 500 or answer.status == 503)
 
 
-async def asked(site: Fronted, request: bytes) -> list[Answer]:
+async def asked(site: BehindNginx, request: bytes) -> list[Answer]:
     """Send a request and one that follows it, and judge what comes back."""
     data = await site.raw(request + FOLLOW_UP, seconds=0.5)
     answers, rest = answers_in(data)
@@ -68,12 +68,12 @@ async def asked(site: Fronted, request: bytes) -> list[Answer]:
     return answers
 
 
-async def two_jobs(site: Fronted) -> list[bytes]:
+async def two_jobs(site: BehindNginx) -> list[bytes]:
     """One that is asked about, and one that may be deleted."""
     return [(await site.service.ended((await site.service.submit(VIDEO))["job_id"]))["job_id"].encode() for _ in "12"]
 
 
-async def is_in_step(site: Fronted, job_id: bytes) -> None:
+async def is_in_step(site: BehindNginx, job_id: bytes) -> None:
     """A client of good manners, over the same connections to the service, gets the answer to its own question."""
     async with site.service.client.get(f"{site.url}/status/{job_id.decode()}") as response:
         assert response.status == 200
@@ -84,7 +84,7 @@ async def test_mutated_requests_through_nginx_break_nothing_and_put_nobody_out_o
     chance = random.Random(20261124)
     gate = asyncio.Semaphore(20)
     followed: Counter[bool] = Counter()
-    async with fronted(tmp_path) as site:
+    async with behind_nginx(tmp_path) as site:
         kept, deleted = await two_jobs(site)
 
         def filled(template: bytes) -> bytes:
@@ -109,7 +109,7 @@ async def test_mutated_requests_through_nginx_break_nothing_and_put_nobody_out_o
 
 
 async def test_requests_made_from_the_openapi_document_get_documented_answers_through_nginx(tmp_path: Path) -> None:
-    async with fronted(tmp_path) as site:
+    async with behind_nginx(tmp_path) as site:
         answered = await answers_are_as_documented(
             # Squared: 100,000 requests in `make fuzz`.
             site.service,
@@ -149,7 +149,7 @@ SMUGGLED = {
 
 
 async def test_no_request_is_smuggled_past_nginx(tmp_path: Path) -> None:
-    async with fronted(tmp_path) as site:
+    async with behind_nginx(tmp_path) as site:
         kept, hidden = await two_jobs(site)
         secret = HIDDEN.replace(b"%s", hidden)
         for name, rest in SMUGGLED.items():

@@ -1,4 +1,4 @@
-"""HTTP by hand: bytes out, bytes back, for what no client would send."""
+"""A raw HTTP client: bytes out, bytes back, for requests that no real client would send."""
 
 import asyncio
 
@@ -6,7 +6,8 @@ import asyncio
 async def exchange(host: str, port: int, request: bytes, *, seconds: float, is_all: bool = False) -> bytes:
     """Send bytes, and return all that comes until the other side closes or `seconds` have passed.
 
-    `is_all`: tell the other side that nothing follows, by closing this one.
+    `is_all`: shut down this side's direction of the connection after the request, so that the server knows that no
+    more requests follow.
     """
     reader, writer = await asyncio.open_connection(host, port)
     received = b""

@@ -1,6 +1,5 @@
 """A Pipeline of its own against the fake YouTube, and what is left of its processes."""
 
-import asyncio
 import os
 import socket
 import subprocess
@@ -15,6 +14,8 @@ import imageio_ffmpeg
 import pytest
 
 from tests.fake_youtube import Spawned
+from tests.stand.processes import descendants
+from tests.stand.waiting import until
 from ytmp3.converter import Converted
 from ytmp3.converter.pipeline import Pipeline
 from ytmp3.converter.sandbox import spawner as child
@@ -38,7 +39,7 @@ def limits(**changed: Any) -> ConversionLimits:
 
 
 @dataclass
-class Rig:
+class RunningPipeline:
     """A pipeline, its scratch folders and its reports."""
 
     pipeline: Pipeline
@@ -66,19 +67,17 @@ class Rig:
     @property
     def tools(self) -> list[int]:
         """The processes running under the zygote."""
-        return [pid for pid in descendants(self.zygote_pid) if pid != self.zygote_pid and is_running(pid)]
+        return sorted(descendants(self.zygote_pid))
 
     async def no_tool_is_left(self) -> None:
-        """A grandchild that was killed may still be on its way out when its leader has been reaped."""
-        async with asyncio.timeout(2):
-            while self.tools:
-                await asyncio.sleep(0.01)
+        """Return once no tool runs: a killed grandchild may still be ending when its leader has been reaped."""
+        await until(lambda: not self.tools, "no tool of the pipeline runs", poll_seconds=0.01)
 
 
 @asynccontextmanager
-async def rig(
+async def running_pipeline(
     youtube: Spawned, folder: Path, *, ffmpeg: Path | None = None, has_proxy: bool = True, **changed: Any
-) -> AsyncIterator[Rig]:
+) -> AsyncIterator[RunningPipeline]:
     """Open a pipeline, and close it at the end. `changed` are limits."""
     settings = ToolSettings(
         ffmpeg_path=ffmpeg,
@@ -91,13 +90,13 @@ async def rig(
     pipeline = Pipeline(settings, limits(**changed), folder)
     await pipeline.open()
     try:
-        yield Rig(pipeline, folder)
+        yield RunningPipeline(pipeline, folder)
     finally:
         await pipeline.close()
 
 
-def zygote_by(monkeypatch: pytest.MonkeyPatch, program: str, *arguments: str) -> None:
-    """Let `program`, which ends by calling `zygote.main()`, be the zygote of every rig to come: on another machine."""
+def replace_zygote(monkeypatch: pytest.MonkeyPatch, program: str, *arguments: str) -> None:
+    """Let `program`, which ends by calling `zygote.main()`, be the zygote of every pipeline opened from now on."""
 
     def start_zygote(connection: socket.socket) -> subprocess.Popen[bytes]:
         environment = {"PYTHONPATH": os.pathsep.join(sys.path), "YTDLP_NO_PLUGINS": "1"}
@@ -105,43 +104,3 @@ def zygote_by(monkeypatch: pytest.MonkeyPatch, program: str, *arguments: str) ->
         return subprocess.Popen(command, stdin=connection.fileno(), env=environment, start_new_session=True)
 
     monkeypatch.setattr(child, "_start_zygote", start_zygote)
-
-
-def descendants(pid: int) -> list[int]:
-    """Return `pid` and every process under it."""
-    children: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and (status := _stat(int(entry))):
-            children.setdefault(int(status[1]), []).append(int(entry))
-    found, left = [], [pid]
-    while left:
-        found.append(left.pop())
-        left += children.get(found[-1], [])
-    return found
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process exists and is no zombie."""
-    status = _stat(pid)
-    return status is not None and status[0] != "Z"
-
-
-def processes_with(text: str) -> list[int]:
-    """Return the running processes whose command line holds `text`."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and int(entry) != os.getpid():
-            try:
-                command = Path(f"/proc/{entry}/cmdline").read_bytes()
-            except OSError:
-                continue
-            if text.encode() in command and is_running(int(entry)):
-                found.append(int(entry))
-    return found
-
-
-def _stat(pid: int) -> list[str] | None:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return None

@@ -1,4 +1,4 @@
-"""Peers that hold a connection and do not get to the point (goal H07)."""
+"""Clients that open a connection and never finish a request: servers must close it after a while."""
 
 import asyncio
 import contextlib
@@ -6,26 +6,27 @@ import resource
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Final
 
-POST_HEAD = b"POST /extract HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n"
-# What is sent at once, and whether one byte more follows every second.
-DAWDLERS = {
-    "says nothing": (b"", False),
+POST_HEAD: Final = b"POST /extract HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n"
+SLOW_CLIENTS: Final[Mapping[str, tuple[bytes, bool]]] = {
+    "sends nothing": (b"", False),
     "drips a head": (b"GET /health HTTP/1.1\r\nHost: x\r\nA: ", True),
     "stops in the body": (POST_HEAD + b"{", False),
     "drips a body": (POST_HEAD + b"{", True),
 }
+"""By name: the bytes that a client sends at once, and whether it sends one byte more every second."""
 
 
 def allow_descriptors(count: int) -> None:
-    """Let this process, and those that it starts from now on, hold so many at once."""
+    """Let this process, and those that it starts from now on, have at least `count` descriptors open at once."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert hard == resource.RLIM_INFINITY or hard >= count, f"this machine allows {hard} descriptors"
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
 
 
 async def held_seconds(port: int, start: bytes, *, is_dripping: bool) -> float:
-    """Be a dawdler; return after how long the other side has closed."""
+    """Be one slow client; return the seconds after which the server closed the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     begun_at = time.monotonic()
 
@@ -48,20 +49,23 @@ async def held_seconds(port: int, start: bytes, *, is_dripping: bool) -> float:
 
 
 @asynccontextmanager
-async def crowd(
+async def slow_clients(
     port: int, count: int, kinds: Mapping[str, tuple[bytes, bool]]
 ) -> AsyncIterator[dict[str, list["asyncio.Task[float]"]]]:
-    """Have `count` dawdlers, as many of each kind; what is left of them at the end goes away."""
+    """Run `count` slow clients, equally many of each kind; those still connected at the end are disconnected.
+
+    Yields their tasks by kind; the result of a task is the seconds after which the server closed its connection.
+    """
     allow_descriptors(2 * count + 200)
     async with asyncio.TaskGroup() as group:
-        peers = {
+        tasks_by_kind = {
             name: [
                 group.create_task(held_seconds(port, start, is_dripping=is_dripping))
                 for _ in range(count // len(kinds))
             ]
             for name, (start, is_dripping) in kinds.items()
         }
-        yield peers
-        for tasks in peers.values():
+        yield tasks_by_kind
+        for tasks in tasks_by_kind.values():
             for task in tasks:
                 task.cancel()

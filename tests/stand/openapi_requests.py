@@ -16,8 +16,8 @@ from schemathesis.core.result import Ok
 from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from tests import generated_check
 from tests.http.stand import Stand
+from tests.stand import openapi_check
 
 Case = schemathesis.Case[Any]
 Operation = APIOperation[Any, Any, Any, Any]
@@ -42,7 +42,7 @@ async def answers_are_as_documented(
 async def _edges(url: str, folder: Path, kept: str, cancelled: str, unserved: Sequence[str]) -> None:
     config = folder / "schemathesis.toml"
     config.write_text(
-        f'hooks = "{generated_check.__name__}"\n'
+        f'hooks = "{openapi_check.__name__}"\n'
         f'[parameters]\n"path.job_id" = "{kept}"\n'
         f'[[operations]]\ninclude-method = "DELETE"\nparameters = {{ "path.job_id" = "{cancelled}" }}\n'
     )

