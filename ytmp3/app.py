@@ -25,7 +25,8 @@ from ytmp3.core.states import CRASH_LIMIT
 from ytmp3.engine.health import Health, Readiness
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.janitor import Janitor
-from ytmp3.engine.workers import Pool, PoolSettings
+from ytmp3.engine.settings import EngineSettings
+from ytmp3.engine.workers import Pool
 from ytmp3.http.admission import Gate, Limits
 from ytmp3.http.api import Api, Rooms
 from ytmp3.http.download import Sender
@@ -81,12 +82,11 @@ async def running(config: Config, make_converter: MakeConverter = Pipeline) -> A
         await converter.open()
         stack.push_async_callback(converter.close)
         pool = Pool(
-            PoolSettings(
+            EngineSettings(
                 workers=config.worker_pool_size,
                 queue_capacity=config.job_queue_capacity,
                 max_retries=config.max_job_retries,
-                lease_seconds=config.lease_seconds,
-                retention_seconds=config.job_expiration_hours * 3600,
+                client_max_jobs=config.client_max_jobs,
             ),
             store=store,
             storage=storage,
@@ -113,7 +113,6 @@ async def running(config: Config, make_converter: MakeConverter = Pipeline) -> A
                 pool=pool,
                 health=health,
                 metrics=metrics,
-                client_max_jobs=config.client_max_jobs,
             ),
             pool=pool,
             health=health,

@@ -18,7 +18,8 @@ from ytmp3.core.recipe import Quality
 from ytmp3.engine.health import Check, Health
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.janitor import Janitor
-from ytmp3.engine.workers import Pool, PoolSettings
+from ytmp3.engine.settings import EngineSettings
+from ytmp3.engine.workers import Pool
 from ytmp3.jobstore.settings import Policy
 from ytmp3.jobstore.sqlite import SqliteJobStore
 from ytmp3.metrics import Metrics
@@ -157,12 +158,11 @@ async def engine(  # noqa: PLR0913  one argument for each number that a test cha
     metrics = Metrics()
     health = Health(store=Check(ok=True, detail=""), tools=list(converter.tools), space=MUCH_SPACE)
     pool = Pool(
-        PoolSettings(
+        EngineSettings(
             workers=workers,
             queue_capacity=capacity,
             max_retries=max_retries,
-            lease_seconds=LEASE_SECONDS,
-            retention_seconds=RETENTION_SECONDS,
+            client_max_jobs=client_max_jobs,
             progress_seconds=progress_seconds,
             store_pause_seconds=0.001,
             breaker_seconds=0.001,
@@ -184,9 +184,7 @@ async def engine(  # noqa: PLR0913  one argument for each number that a test cha
         pool=pool,
         health=health,
         metrics=metrics,
-        intake=Intake(
-            store=store, storage=storage, pool=pool, health=health, metrics=metrics, client_max_jobs=client_max_jobs
-        ),
+        intake=Intake(store=store, storage=storage, pool=pool, health=health, metrics=metrics),
         janitor=Janitor(
             store=store,
             storage=storage,

@@ -17,7 +17,8 @@ from ytmp3.core.errors import FailureCode, NoProcess, QueueFull, StoreFull, Stor
 from ytmp3.core.ids import ClientId, ConversionId
 from ytmp3.core.job import Job, Stage, State, Status
 from ytmp3.core.recipe import Quality
-from ytmp3.engine.workers import REST_SECONDS, Stop
+from ytmp3.engine.settings import REST_SECONDS
+from ytmp3.engine.workers import Stop
 
 VIDEO = video(1)
 REFUSED_LAST = video(200)

@@ -55,7 +55,6 @@ class Intake:
         pool: Pool,
         health: Health,
         metrics: Metrics,
-        client_max_jobs: int,
         chance: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._store = store
@@ -63,7 +62,6 @@ class Intake:
         self._pool = pool
         self._health = health
         self._metrics = metrics
-        self._client_max_jobs = client_max_jobs
         self._chance = chance
         self._arriving: Counter[str] = Counter()
         """Submissions of each client that the store has not answered yet: they count against its quota."""
@@ -159,7 +157,9 @@ class Intake:
         """Why a new conversion may not be created now, whatever the queue. Attaching is never refused for these."""
         if self._health.is_storage_low:
             return StorageFull(retry_after_seconds=STORAGE_RETRY_SECONDS)
-        max_jobs = self._client_max_jobs if client.key is None or client.key.max_jobs is None else client.key.max_jobs
+        max_jobs = self._pool.settings.client_max_jobs
+        if client.key is not None and client.key.max_jobs is not None:
+            max_jobs = client.key.max_jobs
         unfinished = self._pool.unfinished_of(client.owner) + self._arriving[client.owner]
         if max_jobs and unfinished >= max_jobs:
             return ClientQuota(retry_after_seconds=self._own_end_seconds(client.owner))

@@ -14,9 +14,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, TypeVar
-
-from msgspec import Struct
+from typing import TypeVar
 
 from ytmp3 import logs
 from ytmp3.converter import Converted, Converter
@@ -27,39 +25,13 @@ from ytmp3.core.ids import ClientId, ConversionId
 from ytmp3.core.job import Conversion, Lease, Report, Stage, Track, track_file_name
 from ytmp3.core.states import is_stale, retry_delay_seconds, should_retry
 from ytmp3.engine.queue import FairQueue
+from ytmp3.engine.settings import LEASE_RENEWALS, EngineSettings
 from ytmp3.jobstore import JobStore, Renewal
 from ytmp3.metrics import Metrics
 from ytmp3.storage import Storage
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-PROGRESS_SECONDS: Final = 1.0
-"""How often changed progress reaches the store, all running conversions in one call. Cancellations from other
-instances are noticed by the same call."""
-STORE_PAUSE_SECONDS: Final = 0.5
-"""Between two tries of a write that must not be lost."""
-BREAKER_SECONDS: Final = 0.5
-"""How often a worker asks whether it may start something."""
-REST_SECONDS: Final = 5.0
-"""No conversion starts for so long after one that got no process (goal P19): the others would lose an attempt each."""
-LEASE_RENEWALS: Final = 3
-"""Renewals in the time of one lease: two may fail before it runs out."""
-
-
-class PoolSettings(Struct, frozen=True, kw_only=True):
-    """The pool's numbers."""
-
-    workers: int
-    queue_capacity: int
-    max_retries: int
-    lease_seconds: float
-    retention_seconds: float
-    """What has waited longer than this for its first attempt is not begun: nobody is there any more (goal L12)."""
-    progress_seconds: float = PROGRESS_SECONDS
-    store_pause_seconds: float = STORE_PAUSE_SECONDS
-    breaker_seconds: float = BREAKER_SECONDS
-    rest_seconds: float = REST_SECONDS
 
 
 class Stop(StrEnum):
@@ -110,7 +82,7 @@ class Pool:
 
     def __init__(
         self,
-        settings: PoolSettings,
+        settings: EngineSettings,
         *,
         store: JobStore,
         storage: Storage,
@@ -276,8 +248,8 @@ class Pool:
                 await self._release([claimed.lease])
                 return
             # By the store's clock, as the lease was given just now.
-            claimed_at = claimed.due_at - self.settings.lease_seconds
-            if is_stale(claimed, now=claimed_at, retention_seconds=self.settings.retention_seconds):
+            claimed_at = claimed.due_at - self._store.policy.lease_seconds
+            if is_stale(claimed, now=claimed_at, retention_seconds=self._store.policy.retention_seconds):
                 await self._give_up(claimed)
                 return
             run = self._runs[claimed.conversion_id] = Run(claimed, start, self._clock())
@@ -485,7 +457,7 @@ class Pool:
         while True:
             await asyncio.sleep(self.settings.progress_seconds)
             now = self._clock()
-            is_due = now - renewed_at >= self.settings.lease_seconds / LEASE_RENEWALS
+            is_due = now - renewed_at >= self._store.policy.lease_seconds / LEASE_RENEWALS
             renewals = [run.renewal() for run in self._runs.values() if is_due or run.is_news]
             if is_due:
                 renewals += self._waiting_renewals()
