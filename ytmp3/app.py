@@ -1,4 +1,7 @@
-"""The composition root: build in order, serve, drain, take down in reverse. The only room that knows every adapter."""
+"""The composition root: builds every part, hands each what it uses, and stops them in reverse order.
+
+The only module that knows every adapter. `serve` runs what is built here; tests build a service with another converter.
+"""
 
 import logging
 import platform
@@ -14,27 +17,25 @@ from aiohttp import web
 from prometheus_client import ProcessCollector
 
 from ytmp3 import __version__
-from ytmp3.config import Config
+from ytmp3.config import Config, ConfigError
 from ytmp3.converter import Converter
 from ytmp3.converter.pipeline import Pipeline
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.core.client import ApiKey
 from ytmp3.core.errors import StoreDown, StoreUnusable
 from ytmp3.core.ids import InstanceId
-from ytmp3.core.states import CRASH_LIMIT
 from ytmp3.engine.health import Health, Readiness
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.janitor import Janitor
-from ytmp3.engine.settings import EngineSettings
 from ytmp3.engine.workers import Pool
 from ytmp3.http.admission import Gate, Limits
 from ytmp3.http.api import Api, Rooms
 from ytmp3.http.download import Sender
-from ytmp3.http.keys import Keys, parse_keys
+from ytmp3.http.keys import KeyFileError, Keys, parse_keys
 from ytmp3.http.middleware import Frame
+from ytmp3.http.settings import HttpSettings
 from ytmp3.http.stats import Stats, resident_bytes
 from ytmp3.jobstore import JobStore
-from ytmp3.jobstore.settings import Policy
 from ytmp3.jobstore.sqlite import SqliteJobStore
 from ytmp3.metrics import Metrics
 from ytmp3.storage.local import LocalStorage
@@ -44,7 +45,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A running instance, as `serve` and the tests see it."""
+    """The parts of a running instance that `serve` and the tests use."""
 
     config: Config
     app: web.Application
@@ -56,43 +57,31 @@ class Service:
 
 
 MakeConverter = Callable[[ToolSettings, ConversionLimits, Path], Converter]
+"""Makes the converter, given a folder for the files of its health checks. Tests pass one that needs no YouTube."""
 
 
 @asynccontextmanager
 async def running(config: Config, make_converter: MakeConverter = Pipeline) -> AsyncIterator[Service]:
-    """Build every room, start it, and take it down in reverse.
+    """Build and start every part; stop them in reverse order when the block ends.
 
     Raises:
+        ConfigError: the keys file or the data folder cannot be used.
         StoreUnusable: the embedded store's file must not be used; nothing was changed.
-        KeyFileError, OSError: a file or folder cannot be used.
     """
     async with AsyncExitStack() as stack:
         instance = InstanceId(secrets.token_hex(8))
         metrics = Metrics()
         health = Health()
         keys = Keys(read_keys(config.api_keys_file))
-        storage = LocalStorage(config.data_dir, instance=instance)
-        await storage.open()
+        storage = await _open_storage(config.data_dir, instance)
         stack.push_async_callback(storage.close)
         store = await _open_store(config, instance)
         stack.push_async_callback(store.close)
-        converter = make_converter(
-            _tool_settings(config), _conversion_limits(config), await storage.new_scratch("tools")
-        )
+        converter = make_converter(config.tools, config.limits, await storage.new_scratch("tools"))
         await converter.open()
         stack.push_async_callback(converter.close)
         pool = Pool(
-            EngineSettings(
-                workers=config.worker_pool_size,
-                queue_capacity=config.job_queue_capacity,
-                max_retries=config.max_job_retries,
-                client_max_jobs=config.client_max_jobs,
-            ),
-            store=store,
-            storage=storage,
-            converter=converter,
-            metrics=metrics,
-            chance=random.random,
+            config.engine, store=store, storage=storage, converter=converter, metrics=metrics, chance=random.random
         )
         pool.start()
         stack.push_async_callback(pool.close)
@@ -100,20 +89,14 @@ async def running(config: Config, make_converter: MakeConverter = Pipeline) -> A
         janitor.start()
         stack.push_async_callback(janitor.close)
         sender = Sender(
-            accel_prefix=config.accel_redirect_prefix,
-            client_max_downloads=config.client_max_downloads,
+            accel_prefix=config.http.accel_redirect_prefix,
+            client_max_downloads=config.http.client_max_downloads,
             path_of=storage.path,
             count_bytes=metrics.downloaded_bytes.inc,
         )
         _register_gauges(metrics, pool, health)
         rooms = Rooms(
-            intake=Intake(
-                store=store,
-                storage=storage,
-                pool=pool,
-                health=health,
-                metrics=metrics,
-            ),
+            intake=Intake(store=store, storage=storage, pool=pool, health=health, metrics=metrics),
             pool=pool,
             health=health,
             stats=Stats(
@@ -130,7 +113,7 @@ async def running(config: Config, make_converter: MakeConverter = Pipeline) -> A
         )
         yield Service(
             config=config,
-            app=_build_app(config, rooms, metrics, health),
+            app=_build_app(config.http, rooms, metrics, health),
             pool=pool,
             health=health,
             sender=sender,
@@ -140,33 +123,47 @@ async def running(config: Config, make_converter: MakeConverter = Pipeline) -> A
 
 
 def read_keys(path: Path | None) -> tuple[ApiKey, ...] | None:
-    """Read the keys file.
+    """Read API_KEYS_FILE; None if there is none. Called at the start, and again for each SIGHUP.
 
     Raises:
-        KeyFileError, OSError
+        ConfigError: the file cannot be read, or a line of it is wrong.
     """
-    return None if path is None else parse_keys(path.read_text(encoding="utf-8"))
+    if path is None:
+        return None
+    try:
+        return parse_keys(path.read_text(encoding="utf-8"))
+    except (KeyFileError, OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"API_KEYS_FILE: {path}: {_reason(error)}"]) from error
+
+
+async def _open_storage(folder: Path, instance: InstanceId) -> LocalStorage:
+    storage = LocalStorage(folder, instance=instance)
+    try:
+        await storage.open()
+    except OSError as error:
+        raise ConfigError([f"DATA_DIR: {error.filename or folder}: {_reason(error)}"]) from error
+    return storage
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, without the number and the file name that an OSError repeats."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 async def _open_store(config: Config, instance: InstanceId) -> JobStore:
-    """Open the embedded store, or the shared one; a shared one that is absent or unfit may come right by itself."""
-    policy = Policy(
-        lease_seconds=config.lease_seconds,
-        retention_seconds=config.job_expiration_hours * 3600,
-        crash_limit=CRASH_LIMIT,
-    )
-    if not config.redis_addr:
-        embedded = SqliteJobStore(config.data_dir / "ytmp3.sqlite3", policy, instance)
+    """Open the job store.
+
+    The embedded store must be usable at once. A Redis that is absent or wrongly configured may be mended while this
+    instance runs, so that is only logged: the instance is not ready until Redis answers.
+    """
+    if config.redis is None:
+        embedded = SqliteJobStore(config.data_dir / "ytmp3.sqlite3", config.store, instance)
         await embedded.open()
         return embedded
-    # Imported only where it is used: 20 MB and 100 ms.
-    from ytmp3.jobstore.redis import RedisJobStore, RedisSettings  # noqa: PLC0415
+    # Imported where it is used: it costs 20 MB and 100 ms.
+    from ytmp3.jobstore.redis import RedisJobStore  # noqa: PLC0415
 
-    shared = RedisJobStore(
-        RedisSettings(address=config.redis_addr, password=config.redis_password, db=config.redis_db),
-        policy,
-        instance,
-    )
+    shared = RedisJobStore(config.redis, config.store, instance)
     try:
         await shared.open()
     except (StoreDown, StoreUnusable) as error:
@@ -174,43 +171,21 @@ async def _open_store(config: Config, instance: InstanceId) -> JobStore:
     return shared
 
 
-def _tool_settings(config: Config) -> ToolSettings:
-    return ToolSettings(
-        ffmpeg_path=config.ffmpeg_path,
-        egress_proxy=config.egress_proxy or None,
-        egress_ca_file=config.egress_ca_file,
-        cookies_file=config.cookies_file,
-        extract_concurrency=config.extract_concurrency,
-        encode_concurrency=config.encode_concurrency,
-    )
-
-
-def _conversion_limits(config: Config) -> ConversionLimits:
-    return ConversionLimits(
-        max_duration_seconds=config.max_duration_seconds,
-        max_file_bytes=config.max_file_mb * 1_000_000,
-        extract_seconds=config.extract_seconds,
-        download_seconds=config.download_seconds,
-        encode_seconds=config.encode_seconds,
-        idle_seconds=config.idle_seconds,
-    )
-
-
-def _build_app(config: Config, rooms: Rooms, metrics: Metrics, health: Health) -> web.Application:
+def _build_app(settings: HttpSettings, rooms: Rooms, metrics: Metrics, health: Health) -> web.Application:
     gate = Gate(
         keys=rooms.keys,
         limits=Limits(
-            rate_per_second=config.requests_per_second,
-            burst=config.burst_size,
-            client_rate_per_second=config.client_requests_per_second,
-            client_burst=config.client_burst_size,
+            rate_per_second=settings.rate_limits.requests_per_second,
+            burst=settings.rate_limits.burst_size,
+            client_rate_per_second=settings.rate_limits.client_requests_per_second,
+            client_burst=settings.rate_limits.client_burst_size,
         ),
-        trusted_proxies=config.trusted_proxies,
+        trusted_proxies=settings.trusted_proxies,
         chance=random.random,
     )
     frame = Frame(
         metrics,
-        cors_origins=config.cors_origins,
+        cors_origins=settings.cors_origins,
         is_draining=lambda: health.is_draining,
         standing=gate.standing,
     )

@@ -1,26 +1,32 @@
-"""The command line: `serve`, `health`, `key`. The only room that prints or exits."""
+"""The command line: `serve`, `health` and `key`. The only module that prints or exits.
+
+`health` runs every few seconds in a container and `key` at a prompt, so what only one command needs is imported by that
+command: all of the service's packages would take most of a second.
+"""
 
 import argparse
-import asyncio
 import os
 import secrets
 import sys
-import urllib.error
-import urllib.request
+import textwrap
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import NoReturn
+from typing import Final, NoReturn
 
-from ytmp3 import __version__, logs
+from ytmp3 import __version__
 from ytmp3.config import Config, ConfigError, load
 from ytmp3.core.errors import Ytmp3Error
 from ytmp3.http.keys import KEY_BYTES, KEY_NAME, key_line, new_secret
+from ytmp3.variables import VARIABLES
 
-HEALTH_SECONDS = 3.0
+HEALTH_SECONDS: Final = 3.0
+"""Longest wait of `ytmp3 health` for a response: less than the container's health check grants it."""
+_REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared with HOST, never bound
+"""An address that means "all interfaces" is one to listen on; `health` connects to the loopback address instead."""
 
 
 class Exit(IntEnum):
-    """What the process tells whoever started it."""
+    """The exit codes."""
 
     OK = 0
     FAILED = 1
@@ -29,15 +35,7 @@ class Exit(IntEnum):
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command that the arguments name, and exit with its code."""
-    parser = argparse.ArgumentParser(prog="ytmp3", description="A YouTube link in, a verified MP3 out.")
-    parser.add_argument("--version", action="version", version=f"ytmp3 {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("serve", help="serve until SIGTERM; settings come from the environment (see README)")
-    health = commands.add_parser("health", help="exit 0 if the instance on HOST:PORT is ready (--live: alive)")
-    health.add_argument("--live", action="store_true")
-    key = commands.add_parser("key", help="make an API key: the secret to stderr, the API_KEYS_FILE line to stdout")
-    key.add_argument("name")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     match options.command:
         case "serve":
             sys.exit(_serve())
@@ -47,16 +45,59 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             sys.exit(_key(options.name))
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ytmp3", description="A YouTube link in, a verified MP3 out.")
+    parser.add_argument("--version", action="version", version=f"ytmp3 {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser(
+        "serve",
+        help="serve until SIGTERM; settings come from the environment",
+        description="Serve until SIGTERM or Ctrl-C; a second one stops at once. SIGHUP reads API_KEYS_FILE again.",
+        epilog=_settings(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    health = commands.add_parser(
+        "health",
+        help="exit with 0 if the instance on HOST and PORT is ready",
+        description="Ask the instance on HOST and PORT whether it is ready, and print its checks. Exit code 0: ready.",
+    )
+    health.add_argument("--live", action="store_true", help="ask only whether the process responds")
+    key = commands.add_parser(
+        "key",
+        help="make an API key",
+        description="Make an API key. The secret goes to stderr, once; its line for API_KEYS_FILE goes to stdout.",
+    )
+    key.add_argument("name", help="1 to 64 letters, digits, dots, dashes and underscores; shown in logs")
+    return parser
+
+
+def _settings() -> str:
+    """The table of settings, as `serve --help` prints it."""
+    lines = ["environment variables:"]
+    for variable in VARIABLES:
+        default = f" [{variable.default}]" if variable.default else ""
+        meaning = variable.meaning.replace("`", "")
+        lines += [
+            f"  {variable.name}{default}",
+            *textwrap.wrap(meaning, 96, initial_indent=" " * 8, subsequent_indent=" " * 8),
+        ]
+    return "\n".join(lines)
+
+
 def _serve() -> Exit:
     config = _config()
     if config is None:
         return Exit.BAD_CONFIGURATION
-    logs.set_up(style=config.log_format, level=config.log_level)
-    # Imported here: `key` and `health` should not wait for it.
+    import asyncio  # noqa: PLC0415
+
+    from ytmp3 import logs  # noqa: PLC0415
     from ytmp3.serve import serve  # noqa: PLC0415
 
+    logs.set_up(style=config.log_format, level=config.log_level)
     try:
         asyncio.run(serve(config, announce=lambda address: print(f"ytmp3 {__version__} on {address}", flush=True)))
+    except ConfigError as error:
+        return _refused(error)
     except (Ytmp3Error, OSError) as error:
         print(f"ytmp3: {error}", file=sys.stderr)
         return Exit.FAILED
@@ -67,17 +108,25 @@ def _config() -> Config | None:
     try:
         return load(os.environ)
     except ConfigError as error:
-        for problem in error.problems:
-            print(f"ytmp3: {problem}", file=sys.stderr)
+        _refused(error)
         return None
+
+
+def _refused(error: ConfigError) -> Exit:
+    for problem in error.problems:
+        print(f"ytmp3: {problem}", file=sys.stderr)
+    return Exit.BAD_CONFIGURATION
 
 
 def _health(path: str) -> Exit:
     config = _config()
     if config is None:
         return Exit.BAD_CONFIGURATION
-    # The address that means "all interfaces" is one to listen on, not one to connect to.
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.host, config.host)  # noqa: S104  compared, never bound
+    import urllib.error  # noqa: PLC0415
+    import urllib.request  # noqa: PLC0415
+
+    host = _REACHABLE.get(config.host, config.host)
+    host = f"[{host}]" if ":" in host else host
     try:
         with urllib.request.urlopen(f"http://{host}:{config.port}{path}", timeout=HEALTH_SECONDS) as response:
             print(response.read().decode())
@@ -85,7 +134,7 @@ def _health(path: str) -> Exit:
         print(error.read().decode(), file=sys.stderr)
         return Exit.FAILED
     except OSError as error:
-        print(f"ytmp3: no answer: {error}", file=sys.stderr)
+        print(f"ytmp3: no response: {error}", file=sys.stderr)
         return Exit.FAILED
     return Exit.OK
 
@@ -95,6 +144,6 @@ def _key(name: str) -> Exit:
         print("ytmp3: a key's name is 1 to 64 letters, digits, dots, dashes and underscores", file=sys.stderr)
         return Exit.BAD_CONFIGURATION
     secret = new_secret(secrets.token_bytes(KEY_BYTES))
-    print(f"The key, shown this once: {secret}", file=sys.stderr)
+    print(f"The secret, shown only now: {secret}", file=sys.stderr)
     print(key_line(name, secret))
     return Exit.OK

@@ -1,7 +1,10 @@
-"""The environment becomes one frozen Config; every bad variable is named at once, with the form that was expected.
+"""Reads the environment once, and builds the settings value of each package from it.
 
-The Config goes no further than `app`: other rooms take plain values. `VARIABLES` is the one list of settings: the
-README's table is checked against it by a test.
+`app` hands every package its own value and nothing else, so no other module knows a variable's name. A wrong value does
+not stop at the first: all of them are named at once, each with the form that was expected (ConfigError).
+
+This module imports the packages' `settings` modules only. They import nothing heavy, because `ytmp3 health` and
+`ytmp3 key` start here too.
 """
 
 from collections.abc import Mapping
@@ -9,12 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.core.errors import Ytmp3Error
-from ytmp3.variables import VARIABLES, Network
+from ytmp3.core.states import CRASH_LIMIT
+from ytmp3.engine.settings import EngineSettings
+from ytmp3.http.settings import HttpSettings, RateLimitSettings
+from ytmp3.jobstore.settings import Policy, RedisSettings
+from ytmp3.variables import VARIABLES
 
 
 class ConfigError(Ytmp3Error):
-    """One line for each bad variable. The value is not shown: it may be a secret."""
+    """Settings that cannot be used. Each problem is one line that begins with the variable's name.
+
+    A refused value is not repeated: it may be a secret. Paths and addresses that were accepted, but do not work, are.
+    """
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -23,47 +34,28 @@ class ConfigError(Ytmp3Error):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """All settings of one instance. Field names are the variables' names in lower case."""
+    """All settings of one instance, in the values that the packages take."""
 
-    redis_addr: str
-    redis_password: str
-    redis_db: int
-    worker_pool_size: int
-    job_queue_capacity: int
-    max_job_retries: int
-    requests_per_second: float
-    burst_size: int
-    job_expiration_hours: float
     host: str
     port: int
+    """0: the system chooses a free port."""
     data_dir: Path
+    api_keys_file: Path | None
+    """None: requests need no key."""
     log_format: str
     log_level: str
-    ffmpeg_path: Path | None
-    extract_concurrency: int
-    encode_concurrency: int
-    max_duration_seconds: int
-    max_file_mb: int
-    extract_seconds: float
-    download_seconds: float
-    encode_seconds: float
-    idle_seconds: float
-    lease_seconds: float
     drain_seconds: float
-    trusted_proxies: tuple[Network, ...]
-    accel_redirect_prefix: str
-    cors_origins: frozenset[str]
-    api_keys_file: Path | None
-    client_requests_per_second: float
-    client_burst_size: int
-    client_max_jobs: int
-    client_max_downloads: int
-    egress_proxy: str
-    egress_ca_file: Path | None
-    cookies_file: Path | None
+    """Time that running conversions get to end after SIGTERM."""
+    http: HttpSettings
+    engine: EngineSettings
+    store: Policy
+    redis: RedisSettings | None
+    """None: the embedded store, a SQLite file in `data_dir`."""
+    tools: ToolSettings
+    limits: ConversionLimits
 
     def __repr__(self) -> str:
-        """Never show a secret, not even in a traceback."""
+        """Show nothing: some settings are secrets, and a repr ends up in logs and tracebacks."""
         return "Config(...)"
 
 
@@ -77,20 +69,80 @@ def load(environ: Mapping[str, str]) -> Config:
     problems: list[str] = []
     for variable in VARIABLES:
         try:
-            values[variable.name.lower()] = variable.parse(environ.get(variable.name, "").strip() or variable.default)
+            values[variable.name] = variable.parse(environ.get(variable.name, "").strip() or variable.default)
         except ValueError:
             problems.append(f"{variable.name}: expected {variable.form}")
     if not problems:
         problems = _contradictions(values)
     if problems:
         raise ConfigError(problems)
-    return Config(**values)
+    return _config(values)
 
 
 def _contradictions(values: Mapping[str, Any]) -> list[str]:
+    """A token bucket smaller than its rate would never let the rate through."""
     problems = []
-    if values["burst_size"] < values["requests_per_second"]:
+    if values["BURST_SIZE"] < values["REQUESTS_PER_SECOND"]:
         problems.append("BURST_SIZE: expected at least REQUESTS_PER_SECOND")
-    if values["client_burst_size"] and values["client_burst_size"] < values["client_requests_per_second"]:
+    if values["CLIENT_BURST_SIZE"] and values["CLIENT_BURST_SIZE"] < values["CLIENT_REQUESTS_PER_SECOND"]:
         problems.append("CLIENT_BURST_SIZE: expected at least CLIENT_REQUESTS_PER_SECOND")
     return problems
+
+
+def _config(values: Mapping[str, Any]) -> Config:
+    """Every variable is used here, and only here."""
+    return Config(
+        host=values["HOST"],
+        port=values["PORT"],
+        data_dir=values["DATA_DIR"],
+        api_keys_file=values["API_KEYS_FILE"],
+        log_format=values["LOG_FORMAT"],
+        log_level=values["LOG_LEVEL"],
+        drain_seconds=values["DRAIN_SECONDS"],
+        http=HttpSettings(
+            rate_limits=RateLimitSettings(
+                requests_per_second=values["REQUESTS_PER_SECOND"],
+                burst_size=values["BURST_SIZE"],
+                client_requests_per_second=values["CLIENT_REQUESTS_PER_SECOND"],
+                client_burst_size=values["CLIENT_BURST_SIZE"],
+            ),
+            trusted_proxies=values["TRUSTED_PROXIES"],
+            client_max_downloads=values["CLIENT_MAX_DOWNLOADS"],
+            accel_redirect_prefix=values["ACCEL_REDIRECT_PREFIX"],
+            cors_origins=values["CORS_ORIGINS"],
+        ),
+        engine=EngineSettings(
+            workers=values["WORKER_POOL_SIZE"],
+            queue_capacity=values["JOB_QUEUE_CAPACITY"],
+            max_retries=values["MAX_JOB_RETRIES"],
+            client_max_jobs=values["CLIENT_MAX_JOBS"],
+        ),
+        store=Policy(
+            lease_seconds=values["LEASE_SECONDS"],
+            retention_seconds=values["JOB_EXPIRATION_HOURS"] * 3600,
+            crash_limit=CRASH_LIMIT,
+        ),
+        redis=_redis(values),
+        tools=ToolSettings(
+            ffmpeg_path=values["FFMPEG_PATH"],
+            egress_proxy=values["EGRESS_PROXY"] or None,
+            egress_ca_file=values["EGRESS_CA_FILE"],
+            cookies_file=values["COOKIES_FILE"],
+            extract_concurrency=values["EXTRACT_CONCURRENCY"],
+            encode_concurrency=values["ENCODE_CONCURRENCY"],
+        ),
+        limits=ConversionLimits(
+            max_duration_seconds=values["MAX_DURATION_SECONDS"],
+            max_file_bytes=values["MAX_FILE_MB"] * 1_000_000,
+            extract_seconds=values["EXTRACT_SECONDS"],
+            download_seconds=values["DOWNLOAD_SECONDS"],
+            encode_seconds=values["ENCODE_SECONDS"],
+            idle_seconds=values["IDLE_SECONDS"],
+        ),
+    )
+
+
+def _redis(values: Mapping[str, Any]) -> RedisSettings | None:
+    if not values["REDIS_ADDR"]:
+        return None
+    return RedisSettings(address=values["REDIS_ADDR"], password=values["REDIS_PASSWORD"], db=values["REDIS_DB"])

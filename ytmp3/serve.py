@@ -1,8 +1,12 @@
-"""Start, listen, drain, stop."""
+"""The life of the process in three calls: start listening, run until a signal, drain.
+
+SIGTERM or SIGINT drains; a second one ends the drain at once. SIGHUP reads the keys file again.
+"""
 
 import asyncio
 import contextlib
 import logging
+import os
 import resource
 import signal
 import sys
@@ -13,63 +17,63 @@ from typing import Final
 from aiohttp import web
 
 from ytmp3.app import Service, read_keys, running
-from ytmp3.config import Config
-from ytmp3.core.errors import Ytmp3Error
+from ytmp3.config import Config, ConfigError
 from ytmp3.http.connections import Runner
 
 log = logging.getLogger(__name__)
 
 BACKLOG: Final = 1024
-
-
+"""Connections that the kernel completes while the event loop is busy; more are refused."""
+MAX_DESCRIPTORS: Final = 65_536
+"""Descriptors that this process asks for: each connection is one."""
 SWITCH_SECONDS: Final = 0.0005
-"""How long a thread (verifying an MP3, writing a record) may keep the interpreter from the event loop: Python's own
-5 ms are five requests' time, and paid again at each system call of the loop."""
-
-
+"""How long a thread (verifying an MP3, writing a record) may keep the interpreter from the event loop. Python's default
+of 5 ms is the time of five requests, and the loop may pay it again at each system call."""
 LINGER_SECONDS: Final = 1.0
-"""Not ready, and still answering: a balancer must have looked once before the socket closes."""
-
-
+"""Time between becoming unready and closing the socket: a load balancer must notice it first."""
 SHUTDOWN_SECONDS: Final = 3.0
-"""For the requests still open when the socket has closed."""
+"""Time for requests that are still open when the socket has closed."""
+TRANSFER_POLL_SECONDS: Final = 0.05
+"""Interval in which a drain looks whether the last download has ended."""
 
 
 async def serve(config: Config, announce: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; a second signal ends the drain at once. `announce` hears the address once bound.
+    """Serve until SIGTERM or SIGINT. `announce` is called with the address once the socket listens.
 
     Raises:
-        what `running` raises, and OSError if the address cannot be bound.
+        ConfigError: a folder, a file or the address cannot be used.
+        StoreUnusable: the embedded store's file must not be used; nothing was changed.
     """
-    _raise_descriptor_limit()
-    sys.setswitchinterval(SWITCH_SECONDS)
+    _prepare_process()
     async with running(config) as service:
         runner = Runner(service.app, shutdown_seconds=SHUTDOWN_SECONDS)
-        await runner.setup()
         try:
-            site = web.TCPSite(runner, config.host, config.port, backlog=BACKLOG)
-            await site.start()
-            host, port = runner.addresses[0][:2]
-            announce(f"http://{host}:{port}")
-            await _until_stopped(service)
+            announce(await start(runner, config))
+            force = await run(service)
+            await drain(service, force)
         finally:
             await runner.cleanup()
 
 
-async def drain(service: Service, force: asyncio.Event) -> None:
-    """Refuse new work, let running conversions end within DRAIN_SECONDS or until `force`, and give back the rest."""
-    if service.health.is_draining:
-        return
-    service.health.is_draining = True
-    log.info("draining", extra={"running": service.pool.active, "waiting": service.pool.queue.qsize()})
-    drain_seconds = service.config.drain_seconds
-    deadline = time.monotonic() + drain_seconds
-    await asyncio.gather(asyncio.sleep(LINGER_SECONDS), service.pool.drain(drain_seconds, force))
-    while service.sender.active and not force.is_set() and time.monotonic() < deadline:  # noqa: ASYNC110  three ends
-        await asyncio.sleep(0.05)
+async def start(runner: Runner, config: Config) -> str:
+    """Listen on HOST and PORT. Returns the URL.
+
+    Raises:
+        ConfigError: the address cannot be used.
+    """
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, config.host, config.port, backlog=BACKLOG).start()
+    except OSError as error:
+        # A positive number is the system's; asyncio repeats the address in its own text for it.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise ConfigError([f"HOST, PORT: cannot listen on {config.host}:{config.port}: {reason}"]) from error
+    host, port = runner.addresses[0][:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def _until_stopped(service: Service) -> None:
+async def run(service: Service) -> asyncio.Event:
+    """Return at the first SIGTERM or SIGINT. The event that is returned is set by the second one."""
     loop = asyncio.get_running_loop()
     stopped, forced = asyncio.Event(), asyncio.Event()
 
@@ -78,16 +82,33 @@ async def _until_stopped(service: Service) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    loop.add_signal_handler(signal.SIGHUP, lambda: _reload_keys(service))
+    loop.add_signal_handler(signal.SIGHUP, lambda: reload_keys(service))
     await stopped.wait()
-    await drain(service, forced)
+    return forced
 
 
-def _reload_keys(service: Service) -> None:
-    """SIGHUP: take the keys file anew; a broken one changes nothing."""
+async def drain(service: Service, force: asyncio.Event) -> None:
+    """Refuse new work, let running conversions and downloads end, and give the rest back to the job store.
+
+    Takes at most DRAIN_SECONDS, and ends early when `force` is set. Does nothing if the service drains already.
+    """
+    if service.health.is_draining:
+        return
+    service.health.is_draining = True
+    log.info("draining", extra={"running": service.pool.active, "waiting": service.pool.queue.qsize()})
+    drain_seconds = service.config.drain_seconds
+    deadline = time.monotonic() + drain_seconds
+    await asyncio.gather(asyncio.sleep(LINGER_SECONDS), service.pool.drain(drain_seconds, force))
+    # The first of three things ends this wait, so there is no single event for it.
+    while service.sender.active and not force.is_set() and time.monotonic() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(TRANSFER_POLL_SECONDS)
+
+
+def reload_keys(service: Service) -> None:
+    """Read the keys file again. A file that cannot be used changes nothing."""
     try:
         keys = read_keys(service.config.api_keys_file)
-    except (Ytmp3Error, OSError, UnicodeDecodeError) as error:
+    except ConfigError as error:
         log.error("keys not reloaded", extra={"error": str(error)})
         return
     if keys is not None:
@@ -95,8 +116,9 @@ def _reload_keys(service: Service) -> None:
         log.info("keys reloaded", extra={"keys": len(keys)})
 
 
-def _raise_descriptor_limit() -> None:
-    """A connection is a descriptor: the usual soft limit of 1,024 is for programs that use select()."""
+def _prepare_process() -> None:
+    """Raise the limit of open descriptors: the usual soft limit of 1,024 is for programs that use select()."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65_536) if hard > 0 else 65_536, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, MAX_DESCRIPTORS) if hard > 0 else MAX_DESCRIPTORS, hard))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from ytmp3.core.client import Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"core"}),
     frozenset({"jobstore", "storage", "converter", "logs", "metrics", "variables"}),
     frozenset({"engine"}),
-    frozenset({"config"}),
     frozenset({"http"}),
+    frozenset({"config"}),
     frozenset({"app"}),
     frozenset({"serve"}),
     frozenset({"cli"}),
@@ -81,8 +81,8 @@ def _prefixes(dotted: str) -> list[str]:
 
 
 def layer_of(name: str) -> int:
-    room = name.partition(".")[0]
-    return next(layer for layer, rooms in enumerate(LAYERS) if room in rooms)
+    package = name.partition(".")[0]
+    return next(layer for layer, packages in enumerate(LAYERS) if package in packages)
 
 
 def test_every_package_has_a_layer() -> None:
@@ -137,8 +137,22 @@ def test_the_core_touches_neither_clock_nor_chance_nor_system(name: str) -> None
         assert not (isinstance(node, ast.Name) and node.id in {"open", "input", "print"}), name
 
 
-def test_the_config_stops_at_app() -> None:
+def test_only_the_modules_that_start_the_service_know_the_config() -> None:
     assert {name for name in MODULES if "config" in own_imports_of(name)} == {"app", "serve", "cli"}
+
+
+def test_the_config_imports_only_settings_and_the_core() -> None:
+    for imported in own_imports_of("config"):
+        assert imported == "variables" or imported.endswith(".settings") or imported.startswith("core."), imported
+
+
+def test_the_command_line_loads_nothing_that_only_the_service_needs() -> None:
+    heavy = ["aiohttp", "asyncio", "orjson", "prometheus_client", "redis", "sqlite3", "ssl", "urllib.request", "yt_dlp"]
+    program = f"import sys, ytmp3.cli; print([name for name in {heavy} if name in sys.modules])"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], cwd=PACKAGE.parent, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert loaded.stdout == "[]\n"
 
 
 def _calls(name: str) -> set[str]:

@@ -155,15 +155,15 @@ async def test_a_key_may_have_limits_of_its_own(tmp_path: Path, keys: tuple[Path
 
 
 async def test_reloaded_keys_apply_at_once(tmp_path: Path, keys: tuple[Path, str, str]) -> None:
-    from ytmp3.serve import _reload_keys
+    from ytmp3.serve import reload_keys
 
     path, first, second = keys
     async with stand(tmp_path / "data", API_KEYS_FILE=str(path)) as service:
         path.write_text(key_line("second", second) + "\n")
-        _reload_keys(service.service)
+        reload_keys(service.service)
         await problem(service, "GET", "/stats", 401, "unauthorized", headers={"X-API-Key": first})
         path.write_text("broken\n")
-        _reload_keys(service.service)
+        reload_keys(service.service)
         async with service.client.get(f"{service.url}/stats", headers={"X-API-Key": second}) as response:
             assert response.status == 200
 

@@ -48,7 +48,8 @@ def test_every_setting_of_the_service_can_be_set_and_nothing_else_is_passed() ->
 
 def test_the_service_takes_the_settings_as_they_are_passed() -> None:
     config = load(PASSED)
-    assert config.redis_addr == "redis:6379"
+    assert config.redis is not None
+    assert config.redis.address == "redis:6379"
     assert str(config.data_dir) == "/data"
     assert config.host == "0.0.0.0"
 

@@ -153,10 +153,11 @@ def test_the_service_takes_the_settings_and_knows_every_name() -> None:
     assert set(SETTINGS) | secrets <= {variable.name for variable in VARIABLES}
     config = load(SETTINGS)
     service = manifest("Service", "ytmp3-redis")
-    assert config.redis_addr == f"{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+    assert config.redis is not None
+    assert config.redis.address == f"{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
     cores = int(container(API)["resources"]["limits"]["cpu"])
-    assert config.encode_concurrency == cores, "the service counts the node's cores"
-    assert config.client_max_jobs < config.job_queue_capacity, "one client alone does not fill the queue"
+    assert config.tools.encode_concurrency == cores, "the service counts the node's cores"
+    assert config.engine.client_max_jobs < config.engine.queue_capacity, "one client alone does not fill the queue"
 
 
 def test_all_instances_share_the_volume_and_redis_has_its_own() -> None:

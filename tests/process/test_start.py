@@ -2,12 +2,14 @@
 
 import asyncio
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 from tests.fake_youtube import Kind, Spawned, video_id
 from tests.stand.service_process import ROOT, egress, service_process
+from ytmp3.variables import VARIABLES
 
 
 def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -52,14 +54,34 @@ async def test_a_second_instance_on_one_folder_is_refused(youtube: Spawned, tmp_
         assert (await service.get("/health"))[0] == 200
 
 
-def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
-    import socket
-
+def test_a_taken_port_is_named_with_its_settings(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        ended = run("serve", DATA_DIR=str(tmp_path), PORT=str(taken.getsockname()[1]))
-    assert ended.returncode == 1
+        port = taken.getsockname()[1]
+        ended = run("serve", DATA_DIR=str(tmp_path), PORT=str(port))
+    assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
-    assert "address already in use" in ended.stderr
+    assert f"ytmp3: HOST, PORT: cannot listen on 127.0.0.1:{port}: Address already in use\n" in ended.stderr
+
+
+def test_a_data_folder_that_cannot_be_made_is_named_with_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ended = run("serve", DATA_DIR=str(tmp_path / "file/data"), PORT="0")
+    assert (ended.returncode, ended.stderr) == (2, f"ytmp3: DATA_DIR: {tmp_path}/file/data: Not a directory\n")
+
+
+def test_a_broken_keys_file_is_named_with_its_setting(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("alice\n")
+    ended = run("serve", DATA_DIR=str(tmp_path / "data"), PORT="0", API_KEYS_FILE=str(keys))
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"ytmp3: API_KEYS_FILE: {keys}: line 1: expected NAME SHA256-HEX")
+
+
+def test_the_help_of_serve_lists_every_setting() -> None:
+    ended = run("serve", "--help")
+    assert ended.returncode == 0
+    for variable in VARIABLES:
+        assert f"\n  {variable.name}" in ended.stdout
 
 
 async def test_the_health_command_tells_ready_from_absent(youtube: Spawned, tmp_path: Path) -> None:

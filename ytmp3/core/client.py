@@ -1,8 +1,12 @@
 """Who a job belongs to."""
 
+import ipaddress
+
 from msgspec import Struct
 
 from ytmp3.core.ids import ClientId
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class ApiKey(Struct, frozen=True, kw_only=True):

@@ -10,10 +10,10 @@ from aiohttp import hdrs, web
 from aiohttplimiter.limiter import BaseRateLimitDecorator, RateLimitExceeded
 
 from ytmp3.core.buckets import TokenBuckets
-from ytmp3.core.client import Client
+from ytmp3.core.client import Client, Network
 from ytmp3.core.ids import ClientId
 from ytmp3.http.errors import RateLimited, Unauthorized
-from ytmp3.http.identity import Network, client_address, is_trusted, presented_secret
+from ytmp3.http.identity import client_address, is_trusted, presented_secret
 from ytmp3.http.keys import Keys, find_key
 from ytmp3.http.limiter import _ALL_KEY, _GLOBAL, TokenBucketStrategy
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from ytmp3.core.client import Network
 
 IPV6_PREFIX: Final = 64
 """One subscriber has a whole /64: a limit by single address would be none."""
