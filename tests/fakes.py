@@ -15,7 +15,7 @@ from ytmp3.converter import Converted, ToolCheck
 from ytmp3.core.errors import ConversionError, FailureCode, StoreDown, StoreError
 from ytmp3.core.ids import ConversionId, JobId
 from ytmp3.core.job import Conversion, Lease, Metadata, Report, Stage, Ticket, Track
-from ytmp3.core.recipe import Quality
+from ytmp3.core.recipe import Recipe
 from ytmp3.jobstore import Counts, JobStore, Renewal, Submission, Submitted
 from ytmp3.jobstore.settings import Policy
 
@@ -85,7 +85,7 @@ class FakeConverter:
         return self.tools
 
     async def convert(
-        self, video_id: str, quality: Quality, scratch: Path, on_progress: Callable[[Report], None]
+        self, video_id: str, recipe: Recipe, scratch: Path, on_progress: Callable[[Report], None]
     ) -> Converted:
         self.started[video_id] += 1
         self.order.append(video_id)

@@ -15,7 +15,7 @@ from tests.stand.service_process import ServiceProcess, egress, service_process
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import ClientId, InstanceId, VideoId, new_conversion_id, new_job_id
 from ytmp3.core.job import Conversion
-from ytmp3.core.recipe import Quality, conversion_key
+from ytmp3.core.recipe import DEFAULT_RECIPE, conversion_key
 from ytmp3.jobstore import Submission
 from ytmp3.jobstore.settings import Policy
 from ytmp3.jobstore.sqlite import SqliteJobStore
@@ -124,13 +124,12 @@ async def opened_store(data_dir: Path) -> AsyncIterator[SqliteJobStore]:
 async def submitted(store: SqliteJobStore, number: int) -> Conversion:
     """Put a conversion into a store."""
     identifier = VideoId(f"{number:011d}")
-    key = conversion_key(identifier, Quality.K192)
+    key = conversion_key(identifier, DEFAULT_RECIPE)
     submission = Submission(
         job_id=new_job_id(key, os.urandom(16)),
         conversion_id=new_conversion_id(key, os.urandom(16)),
-        key=key,
         video_id=identifier,
-        quality=Quality.K192,
+        recipe=DEFAULT_RECIPE,
         client=ClientId("addr:192.0.2.1"),
     )
     answer = await store.submit(submission, may_create=True)

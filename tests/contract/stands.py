@@ -11,7 +11,7 @@ import redis
 
 from ytmp3.core.ids import ClientId, ConversionId, ConversionKey, InstanceId, VideoId, new_conversion_id, new_job_id
 from ytmp3.core.job import Conversion, Lease, Metadata, Track, track_file_name
-from ytmp3.core.recipe import Quality, conversion_key
+from ytmp3.core.recipe import DEFAULT_RECIPE, conversion_key
 from ytmp3.jobstore import JobStore, Outcome, Submission, Submitted
 from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
 from ytmp3.jobstore.settings import Policy
@@ -141,13 +141,12 @@ class Ids:
 
     def submission(self, video: int = 1, *, client: str = "addr:192.0.2.1") -> Submission:
         video_id = VideoId(f"video{video:06d}")
-        key = conversion_key(video_id, Quality.K192)
+        key = conversion_key(video_id, DEFAULT_RECIPE)
         return Submission(
             job_id=new_job_id(key, self._chance()),
             conversion_id=new_conversion_id(key, self._chance()),
-            key=key,
             video_id=video_id,
-            quality=Quality.K192,
+            recipe=DEFAULT_RECIPE,
             client=ClientId(client),
         )
 
@@ -158,7 +157,7 @@ class Ids:
 
 def track_of(lease: Lease) -> Track:
     return Track(
-        file_name=track_file_name(lease),
+        file_name=track_file_name(lease, DEFAULT_RECIPE),
         size_bytes=5_000_000,
         duration_seconds=212.4,
         sha256="ab" * 32,

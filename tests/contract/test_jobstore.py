@@ -43,10 +43,10 @@ async def test_a_first_submission_creates_a_queued_conversion_held_by_the_instan
     assert result.ticket.status is Status.PENDING
     assert not result.ticket.job.deduplicated
     assert conversion.conversion_id == submission.conversion_id
-    assert (conversion.key, conversion.video_id, conversion.quality, conversion.client) == (
+    assert (conversion.key, conversion.video_id, conversion.recipe, conversion.client) == (
         submission.key,
         submission.video_id,
-        submission.quality,
+        submission.recipe,
         submission.client,
     )
     assert (conversion.state, conversion.holder, conversion.token) == (State.QUEUED, "a", 1)

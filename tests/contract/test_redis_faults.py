@@ -904,3 +904,25 @@ async def test_a_crowds_conversion_ends_at_once_and_is_removed_by_the_sweep_alon
         redis_stand.clock.advance(POLICY.retention_seconds)
         assert len(await store.expire(10)) == 1
         assert client.keys("ytmp3:*") == [root_of(conversion.conversion_id).encode()], "the shard's tallies"
+
+
+async def test_a_hash_written_by_version_0_1_is_read(empty_valkey: Valkey, redis_stand: RedisStand, ids: Ids) -> None:
+    """The fields of a conversion as that version wrote them: `quality` is a field of its own."""
+    store = await redis_stand.open()
+    submission = ids.submission()
+    root, conversion_id = root_of(submission.conversion_id), submission.conversion_id
+    fields = {
+        "conversion_id": conversion_id, "key": submission.key, "video_id": submission.video_id, "quality": "192k",
+        "client": submission.client, "state": "queued", "stage": "queued", "progress": "0.0", "attempts": "0",
+        "crashes": "0", "created_at": "1700000000.000000", "riders": "1", "jobs": "1", "token": "1", "holder": "a",
+        "due_at": "1700000030.000000",
+    }  # fmt: skip
+    with contextlib.closing(empty_valkey.client()) as client:
+        for name, value in fields.items():
+            client.hset(f"{root}:c:{conversion_id}", name, value)
+        client.set(f"{root}:k:{submission.key}", conversion_id)
+        client.zadd(f"{root}:live", {conversion_id: 1700000030.0})
+    joined = await submitted(store, submission)
+    assert joined.outcome is Outcome.JOINED
+    assert joined.ticket.conversion.recipe == submission.recipe
+    assert (await store.claim(joined.ticket.conversion.lease)).recipe == submission.recipe

@@ -184,7 +184,7 @@ WRITER = textwrap.dedent("""
     from pathlib import Path
     from tests.contract.stands import POLICY
     from ytmp3.core.ids import InstanceId, new_conversion_id, new_job_id
-    from ytmp3.core.recipe import Quality, conversion_key
+    from ytmp3.core.recipe import DEFAULT_RECIPE, conversion_key
     from ytmp3.jobstore import Submission
     from ytmp3.jobstore.sqlite import SqliteJobStore
 
@@ -195,10 +195,10 @@ WRITER = textwrap.dedent("""
         async def submit():
             while True:
                 video_id = f"v{os.urandom(5).hex()}"
-                key = conversion_key(video_id, Quality.K192)
+                key = conversion_key(video_id, DEFAULT_RECIPE)
                 job_id = new_job_id(key, os.urandom(16))
-                await store.submit(Submission(job_id=job_id, key=key, video_id=video_id,
-                    conversion_id=new_conversion_id(key, os.urandom(16)), quality=Quality.K192,
+                await store.submit(Submission(job_id=job_id, video_id=video_id,
+                    conversion_id=new_conversion_id(key, os.urandom(16)), recipe=DEFAULT_RECIPE,
                     client="addr:192.0.2.1"), may_create=True)
                 os.write(1, job_id.encode() + b"\\n")
 
@@ -453,6 +453,7 @@ FULL_DISK = textwrap.dedent("""
     from pathlib import Path
     from tests.contract.stands import POLICY, Ids, created, submitted
     from ytmp3.core.errors import StoreDown, StoreFull
+    from ytmp3.core.ids import InstanceId
     from ytmp3.jobstore.sqlite import SqliteJobStore
 
     async def main():
@@ -583,3 +584,22 @@ async def test_every_refusal_is_a_store_error(path: Path) -> None:
     path.write_bytes(b"x")
     with pytest.raises(StoreError):
         await store_at(path).open()
+
+
+async def test_a_file_of_schema_1_is_read_and_then_refused_by_older_programs(path: Path, ids: Ids) -> None:
+    submission = ids.submission()
+    async with opened(path) as store:
+        await created(store, submission)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        (record,) = connection.execute("SELECT record FROM conversions").fetchone()
+        of_schema_1 = {**json.loads(record), "quality": "192k"}
+        connection.execute("UPDATE conversions SET record = ?", (json.dumps(of_schema_1).encode(),))
+        connection.execute("PRAGMA user_version = 1")
+    async with opened(path) as store:
+        ticket = await store.get(submission.job_id)
+        assert ticket is not None
+        assert ticket.conversion.recipe == submission.recipe
+        (adopted,) = await store.adopt(1)
+        assert adopted.recipe == submission.recipe
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)

@@ -206,16 +206,17 @@ def test_what_is_not_34_hex_digits_is_no_id(text: str) -> None:
 def test_the_shards_are_evenly_filled() -> None:
     # 256 bins, 25,600 keys: chi squared with 255 degrees of freedom stays below 310.5 (p > 0.01).
     shards = Counter(
-        ids.shard_of(recipe.conversion_key(VideoId(f"{number:011d}"), Quality.K192)) for number in range(25_600)
+        ids.shard_of(recipe.conversion_key(VideoId(f"{number:011d}"), recipe.DEFAULT_RECIPE))
+        for number in range(25_600)
     )
     assert len(shards) == 256
     assert sum((count - 100) ** 2 / 100 for count in shards.values()) < 310.5
 
 
 def test_each_recipe_of_a_video_has_a_key_of_its_own() -> None:
-    keys = {recipe.conversion_key(VIDEO_ID, quality) for quality in Quality}
+    keys = {recipe.conversion_key(VIDEO_ID, recipe.Recipe(quality=quality)) for quality in Quality}
     assert len(keys) == len(Quality)
-    assert recipe.conversion_key(VIDEO_ID, recipe.DEFAULT_QUALITY) == KEY
+    assert recipe.conversion_key(VIDEO_ID, recipe.DEFAULT_RECIPE) == KEY
 
 
 @pytest.mark.parametrize(
@@ -251,9 +252,9 @@ def test_an_estimate_counts_the_turns_ahead_and_the_rest(
 
 
 def test_two_holders_never_publish_under_one_name() -> None:
-    one = job.track_file_name(Lease(conversion_id=ConversionId("ab"), token=2))
+    one = job.track_file_name(Lease(conversion_id=ConversionId("ab"), token=2), recipe.DEFAULT_RECIPE)
     assert one == "ab-2.mp3"
-    assert one != job.track_file_name(Lease(conversion_id=ConversionId("ab"), token=3))
+    assert one != job.track_file_name(Lease(conversion_id=ConversionId("ab"), token=3), recipe.DEFAULT_RECIPE)
 
 
 def test_the_crash_limit_is_the_goals() -> None:

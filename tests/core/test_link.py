@@ -15,7 +15,7 @@ from tests.fuzz_factor import FUZZ_FACTOR
 from ytmp3.core.errors import NotAVideo, RequestError, UnsupportedUrl
 from ytmp3.core.ids import VideoId
 from ytmp3.core.link import MAX_LINK_CHARACTERS, canonical_link, parse_video_id
-from ytmp3.core.recipe import Quality, conversion_key
+from ytmp3.core.recipe import DEFAULT_RECIPE, conversion_key
 
 ID = "dQw4w9WgXcQ"
 WATCH = f"https://www.youtube.com/watch?v={ID}"
@@ -278,7 +278,7 @@ def test_every_spelling_of_a_video_becomes_its_id(link: str) -> None:
 
 
 def test_every_spelling_of_a_video_has_one_key() -> None:
-    assert {conversion_key(parse_video_id(link), Quality.K192) for link in ACCEPTED} == {f"youtube:{ID}:mp3-192k"}
+    assert {conversion_key(parse_video_id(link), DEFAULT_RECIPE) for link in ACCEPTED} == {f"youtube:{ID}:mp3-192k"}
 
 
 @pytest.mark.parametrize("link", REFUSED, ids=range(len(REFUSED)))

@@ -185,7 +185,7 @@ BIDI = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u
 
 def check_header(title: str) -> str:
     """Hold the header for `title` to every rule; return the name that a client will use."""
-    header = content_disposition(title)
+    header = content_disposition(title, "mp3")
     assert header.isascii()
     assert header.isprintable()
     # Python's mail parser reads the fallback, aiohttp's (RFC 6266) the extended name: neither is our own.

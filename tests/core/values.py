@@ -2,7 +2,6 @@
 
 from ytmp3.core.ids import ClientId, ConversionId, ConversionKey, InstanceId, JobId, VideoId
 from ytmp3.core.job import Conversion, Job, Metadata, State, Ticket, Track
-from ytmp3.core.recipe import Quality
 
 NOW = 1_700_000_000.0
 VIDEO_ID = VideoId("dQw4w9WgXcQ")
@@ -20,7 +19,6 @@ def conversion(
         conversion_id=ConversionId(f"{number:034x}"),
         key=KEY,
         video_id=VIDEO_ID,
-        quality=Quality.K192,
         client=ClientId(client),
         state=state,
         token=token,

@@ -14,7 +14,7 @@ from ytmp3.core.client import Client
 from ytmp3.core.errors import StoreError
 from ytmp3.core.ids import ClientId, InstanceId
 from ytmp3.core.job import Conversion, Job, Status, Ticket
-from ytmp3.core.recipe import Quality
+from ytmp3.core.recipe import DEFAULT_QUALITY, Quality, Recipe
 from ytmp3.engine.health import Check, Health
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.janitor import Janitor
@@ -70,8 +70,8 @@ class Engine:
     ticks: Clock
     """The pool's."""
 
-    async def submit(self, video_id: str, client: Client = SOMEONE, quality: Quality = Quality.K192) -> Job:
-        return (await self.intake.submit(link(video_id), quality, client)).job
+    async def submit(self, video_id: str, client: Client = SOMEONE, quality: Quality = DEFAULT_QUALITY) -> Job:
+        return (await self.intake.submit(link(video_id), Recipe(quality=quality), client)).job
 
     async def ticket(self, job: Job) -> Ticket:
         ticket = await self.records.get(job.job_id)

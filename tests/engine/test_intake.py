@@ -22,7 +22,7 @@ from ytmp3.core.errors import (
 )
 from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Job, Status
-from ytmp3.core.recipe import Quality
+from ytmp3.core.recipe import DEFAULT_RECIPE
 from ytmp3.jobstore import Counts
 from ytmp3.storage import Space
 
@@ -102,7 +102,7 @@ async def test_who_joins_or_finds_a_track_is_not_refused_for_a_full_queue(tmp_pa
             await now.submit(video(2))
         assert (await now.submit(video(0))).conversion_id == running.conversion_id
         assert (await now.submit(video(1))).conversion_id == waiting.conversion_id
-        cached = await now.intake.submit(link(video(9)), Quality.K192, SOMEONE)
+        cached = await now.intake.submit(link(video(9)), DEFAULT_RECIPE, SOMEONE)
         assert cached.status is Status.COMPLETED
         assert now.metric("ytmp3_jobs_total", outcome="cached") == 1
         assert now.pool.queue.free_slots == 0
@@ -168,7 +168,7 @@ async def test_a_draining_instance_takes_nothing(tmp_path: Path) -> None:
 async def test_a_refused_link_does_not_reach_the_store(tmp_path: Path, text: str, error: type[Exception]) -> None:
     async with engine(tmp_path) as now:
         with pytest.raises(error):
-            await now.intake.submit(text, Quality.K192, SOMEONE)
+            await now.intake.submit(text, DEFAULT_RECIPE, SOMEONE)
         assert now.store.calls == []
 
 

@@ -16,7 +16,7 @@ from ytmp3.config import load
 from ytmp3.converter import Converted, ToolCheck
 from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.core.job import Metadata, Report, Stage
-from ytmp3.core.recipe import Quality
+from ytmp3.core.recipe import Recipe
 from ytmp3.http.connections import Runner
 from ytmp3.serve import BACKLOG
 
@@ -50,7 +50,7 @@ class QuickConverter:
         return [ToolCheck(name="ffmpeg", ok=self.tools_ok, version="0", detail="a stand-in")]
 
     async def convert(
-        self, video_id: str, quality: Quality, scratch: Path, on_progress: Callable[[Report], None]
+        self, video_id: str, recipe: Recipe, scratch: Path, on_progress: Callable[[Report], None]
     ) -> Converted:
         metadata = Metadata(title=self.title, uploader="Someone", duration_seconds=3.0, thumbnail_url=None)
         on_progress(Report(stage=Stage.DOWNLOADING, progress=0.4, metadata=metadata))

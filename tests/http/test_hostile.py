@@ -18,8 +18,9 @@ from aiohttp import web
 from tests.fuzz_factor import FUZZ_FACTOR
 from tests.http.stand import Stand, body_of, stand
 from tests.stand.raw_http import exchange
-from ytmp3.core.ids import JobId
+from ytmp3.core.ids import ClientId, JobId
 from ytmp3.core.job import Metadata, Track
+from ytmp3.core.recipe import DEFAULT_RECIPE
 from ytmp3.http.connections import Runner
 from ytmp3.http.download import Sender
 from ytmp3.http.keys import key_line, new_secret
@@ -224,7 +225,7 @@ async def test_3000_hostile_titles_drop_no_connection_and_add_no_field(tmp_path:
         metadata = Metadata(
             title=titles[int(request.match_info["n"])], uploader=None, duration_seconds=1.0, thumbnail_url=None
         )
-        return await sender.send(request, track, metadata, "addr:127.0.0.1")
+        return await sender.send(request, track, metadata, DEFAULT_RECIPE, ClientId("addr:127.0.0.1"))
 
     frame = Frame(Metrics(), cors_origins=frozenset(), is_draining=lambda: False)
     app = web.Application(middlewares=[frame.middleware])

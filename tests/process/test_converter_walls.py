@@ -26,7 +26,7 @@ from ytmp3.converter.sandbox.walls import SESSION_NICENESS
 from ytmp3.converter.youtube.news import Cover, Extraction, News, Preload
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
 from ytmp3.core.ids import VideoId
-from ytmp3.core.recipe import Quality
+from ytmp3.core.recipe import DEFAULT_RECIPE, Quality, Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -250,7 +250,7 @@ async def main():
     await pipeline.open()
     for number, kind in enumerate(("slow___", "stalled", "hang___", "jschall")):
         (folder / kind).mkdir()
-        asyncio.create_task(pipeline.convert(f"{kind}000{number}", Quality.K192, folder / kind, lambda _: None))
+        asyncio.create_task(pipeline.convert(f"{kind}000{number}", DEFAULT_RECIPE, folder / kind, lambda _: None))
     await asyncio.sleep(1.5)
     print("running", flush=True)
     await asyncio.sleep(60)
@@ -390,7 +390,7 @@ def test_the_environment_of_a_tool_is_frozen() -> None:
 
 
 def test_the_encoder_command_is_frozen() -> None:
-    command = encode_arguments("/ffmpeg", source=FILE, demuxer="matroska", quality=Quality.K192)
+    command = encode_arguments("/ffmpeg", source=FILE, demuxer="matroska", recipe=DEFAULT_RECIPE)
     assert " ".join(command) == (
         "/ffmpeg -hide_banner -nostdin -v error -nostats -stats_period 0.25 -progress pipe:1"
         " -protocol_whitelist fd,pipe -format_whitelist matroska,webm"
@@ -398,10 +398,12 @@ def test_the_encoder_command_is_frozen() -> None:
         " -fd 0 -f matroska -i fd: -map 0:a:0 -vn -sn -dn -map_metadata -1 -map_chapters -1"
         " -c:a libmp3lame -b:a 192k -id3v2_version 0 -write_id3v1 0 -f mp3 -fd 3 fd:"
     )
-    streamed = encode_arguments("/ffmpeg", source=STREAM, demuxer="mov", quality=Quality.V2)
+    streamed = encode_arguments("/ffmpeg", source=STREAM, demuxer="mov", recipe=Recipe(quality=Quality.V2))
     assert " -f mov -i pipe:0 " in " ".join(streamed)
     assert " -q:a 2 " in " ".join(streamed)
-    assert " -c:a copy " in " ".join(encode_arguments("/ffmpeg", source=FILE, demuxer="mp3", quality=None))
+    assert " -c:a copy " in " ".join(
+        encode_arguments("/ffmpeg", source=FILE, demuxer="mp3", recipe=DEFAULT_RECIPE, is_copied=True)
+    )
 
 
 def test_a_thumbnail_is_decoded_after_the_network_is_left(tmp_path: Path) -> None:

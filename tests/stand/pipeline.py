@@ -22,7 +22,7 @@ from ytmp3.converter.sandbox import spawner as child
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Report
-from ytmp3.core.recipe import Quality
+from ytmp3.core.recipe import Quality, Recipe
 
 MIB = 2**20
 FFMPEG: str = imageio_ffmpeg.get_ffmpeg_exe()
@@ -52,7 +52,7 @@ class RunningPipeline:
         self.count += 1
         scratch = self.folder / f"scratch-{self.count}"
         scratch.mkdir()
-        return await self.pipeline.convert(VideoId(video_id), quality, scratch, self._report)
+        return await self.pipeline.convert(VideoId(video_id), Recipe(quality=quality), scratch, self._report)
 
     def _report(self, report: Report) -> None:
         self.reports.append(report)

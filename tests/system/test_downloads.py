@@ -22,7 +22,9 @@ from tests.http.stand import body_of
 from tests.http.test_hostile import head_of, hostile_titles, is_named_safely
 from tests.stand.nginx import running_nginx
 from tests.system.behind_nginx import ACCEL_PREFIX, BehindNginx, behind_nginx
+from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Metadata, Track
+from ytmp3.core.recipe import DEFAULT_RECIPE
 from ytmp3.http.connections import Runner
 from ytmp3.http.download import Sender
 from ytmp3.http.middleware import Frame
@@ -217,7 +219,7 @@ async def test_hostile_titles_drop_no_connection_behind_nginx(tmp_path: Path) ->
         number = int(request.match_info["n"])
         asked.append(number)
         metadata = Metadata(title=titles[number], uploader=None, duration_seconds=1.0, thumbnail_url=None)
-        return await sender.send(request, track, metadata, "client")
+        return await sender.send(request, track, metadata, DEFAULT_RECIPE, ClientId("client"))
 
     upstreams = []
     async with AsyncExitStack() as stack:

@@ -1,6 +1,6 @@
 """Link in, verified MP3 out: one Protocol, one adapter (`pipeline`), and the rooms it is made of.
 
-A converter knows nothing of jobs, leases, HTTP or where tracks are kept: it turns a video id and a quality into a
+A converter knows nothing of jobs, leases, HTTP or where tracks are kept: it turns a video id and a recipe into a
 verified MP3 in the scratch folder it is given, reporting as it goes, or raises a ConversionError.
 """
 
@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Metadata, Report, Stage
-from ytmp3.core.recipe import Quality
+from ytmp3.core.recipe import Recipe
 
 
 class Converted(Struct, frozen=True, kw_only=True):
@@ -51,7 +51,7 @@ class Converter(Protocol):
         """Ask yt-dlp, the JS runtime and ffmpeg whether they work (fresh, no cache; takes up to a second)."""
 
     async def convert(
-        self, video_id: VideoId, quality: Quality, scratch: Path, on_progress: Callable[[Report], None]
+        self, video_id: VideoId, recipe: Recipe, scratch: Path, on_progress: Callable[[Report], None]
     ) -> Converted:
         """Convert one video. `scratch` is an empty folder of the caller's, who removes it whatever happens.
 

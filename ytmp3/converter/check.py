@@ -12,7 +12,7 @@ from ytmp3.converter.audio.mp3 import Mp3Error, walk
 from ytmp3.converter.sandbox.protocol import Ready, Walls
 from ytmp3.converter.sandbox.short_run import Answer, ShortRun, run_briefly
 from ytmp3.converter.sandbox.spawner import Spawner, ToolsLostError
-from ytmp3.core.recipe import Quality
+from ytmp3.core.recipe import Quality, Recipe
 
 CHECK_SECONDS: Final = 10.0
 ANSWER_BYTES: Final = 64 * 1024
@@ -68,7 +68,7 @@ class Checker:
         version = re.match(rb"ffmpeg version (\S+)", about.output)
         target = os.memfd_create("check", os.MFD_CLOEXEC)
         try:
-            arguments = encode_arguments(self._ffmpeg, source=FILE, demuxer="wav", quality=Quality.K128)
+            arguments = encode_arguments(self._ffmpeg, source=FILE, demuxer="wav", recipe=Recipe(quality=Quality.K128))
             answer = await self._run(arguments, _second_of_silence(), [target], walls)
             detail = _encoding_detail(os.pread(target, ANSWER_BYTES, 0), answer)
         finally:

@@ -22,7 +22,7 @@ from msgspec import Struct
 from ytmp3.converter import Converted, ToolCheck
 from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.audio.encoder import Encoder, Order
-from ytmp3.converter.audio.ffmpeg import SNIFF_BYTES, demuxer_of, is_streamable
+from ytmp3.converter.audio.ffmpeg import SNIFF_BYTES, demuxer_of, demuxer_of_copies, is_streamable
 from ytmp3.converter.audio.mp3 import CutError, Mp3Error, Stream, walk_file
 from ytmp3.converter.audio.tag import MAX_COVER_BYTES, id3v2_tag
 from ytmp3.converter.check import Checker
@@ -38,7 +38,7 @@ from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
 from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Metadata, Report, Stage
 from ytmp3.core.link import canonical_link
-from ytmp3.core.recipe import Quality
+from ytmp3.core.recipe import Recipe
 
 TOLERATED_SECONDS: Final = 2.0
 TOLERATED_FRACTION: Final = 0.02
@@ -96,7 +96,7 @@ class Pipeline:
         return await self._checker.check()
 
     async def convert(
-        self, video_id: VideoId, quality: Quality, scratch: Path, on_progress: Callable[[Report], None]
+        self, video_id: VideoId, recipe: Recipe, scratch: Path, on_progress: Callable[[Report], None]
     ) -> Converted:
         """Convert one video; see the Converter protocol.
 
@@ -112,7 +112,7 @@ class Pipeline:
                 cookies_file=self._settings.cookies_file,
             ),
             limits=self._limits,
-            task=_Task(video_id=video_id, quality=quality, scratch=scratch),
+            task=_Task(video_id=video_id, recipe=recipe, scratch=scratch),
             progress=Progress(on_progress),
         )
         try:
@@ -136,7 +136,7 @@ class _Tools(Struct, frozen=True, kw_only=True):
 
 class _Task(Struct, frozen=True, kw_only=True):
     video_id: VideoId
-    quality: Quality
+    recipe: Recipe
     scratch: Path
 
 
@@ -177,7 +177,7 @@ class _Conversion:
         self._task = task
         self._progress = progress
         self._fetch = Fetch(task.scratch, limits)
-        self._encoded_path = task.scratch / "encoded.mp3"
+        self._encoded_path = task.scratch / f"encoded.{task.recipe.extension}"
 
     @property
     def tool_log(self) -> str:
@@ -248,21 +248,22 @@ class _Conversion:
         if demuxer is None:
             raise ConversionError(FailureCode.MEDIA_INVALID, f"unknown container: {head[:16].hex()}")
         # A copy needs the whole file first, to know that it is one clean stream at the wanted rate.
-        may_overlap = demuxer != "mp3" and is_streamable(demuxer, head) and not spool.is_complete
+        may_copy = demuxer == demuxer_of_copies(self._task.recipe)
+        may_overlap = not may_copy and is_streamable(demuxer, head) and not spool.is_complete
         if may_overlap and not self._encode_gate.locked():
             async with self._turn() as turn:
                 if await self._tried_stream(spool, demuxer, found, turn):
                     return
         await spool.completion()
         async with self._turn():
-            quality = await self._quality_for(spool, demuxer)
-            with self._encoder(spool, demuxer, quality, found) as encoder:
+            is_copied = may_copy and await self._is_as_wanted(spool)
+            with self._encoder(spool, demuxer, found, is_copied=is_copied) as encoder:
                 await encoder.encode_file(spool)
 
     async def _tried_stream(self, spool: Spool, demuxer: str, found: Found, turn: Turn) -> bool:
         """Encode while it grows. False if that did not work for this container: then the finished file may."""
         try:
-            with self._encoder(spool, demuxer, self._task.quality, found) as encoder:
+            with self._encoder(spool, demuxer, found, is_copied=False) as encoder:
                 # An encoder that waits for a slow download needs no core: others may have its turn.
                 await encoder.encode_stream(spool, turn.leave)
         except ConversionError as error:
@@ -272,7 +273,7 @@ class _Conversion:
         return True
 
     @contextlib.contextmanager
-    def _encoder(self, spool: Spool, demuxer: str, quality: Quality | None, found: Found) -> Iterator[Encoder]:
+    def _encoder(self, spool: Spool, demuxer: str, found: Found, *, is_copied: bool) -> Iterator[Encoder]:
         announced = found.metadata.duration_seconds
 
         def on_seconds(seconds: float) -> None:
@@ -284,7 +285,8 @@ class _Conversion:
             order = Order(
                 ffmpeg=self._tools.ffmpeg,
                 demuxer=demuxer,
-                quality=quality,
+                recipe=self._task.recipe,
+                is_copied=is_copied,
                 target=self._encoded_path,
                 announced_seconds=announced,
                 core=core,
@@ -301,14 +303,12 @@ class _Conversion:
         finally:
             turn.leave()
 
-    async def _quality_for(self, spool: Spool, demuxer: str) -> Quality | None:
-        """Return the wanted quality, or None where the source is an MP3 that has it already."""
-        if demuxer == "mp3":
-            with contextlib.suppress(Mp3Error):
-                stream = await asyncio.to_thread(walk_file, spool.path)
-                if f"{stream.bitrate_kbps}k" == self._task.quality:
-                    return None
-        return self._task.quality
+    async def _is_as_wanted(self, spool: Spool) -> bool:
+        """Whether the finished download is one clean MP3 stream of the wanted bit rate already."""
+        with contextlib.suppress(Mp3Error):
+            stream = await asyncio.to_thread(walk_file, spool.path)
+            return f"{stream.bitrate_kbps}k" == self._task.recipe.quality
+        return False
 
     async def _cover(self) -> bytes | None:
         cover = await asyncio.shield(self._fetch.cover)
@@ -318,11 +318,11 @@ class _Conversion:
         self._progress.moved(Stage.CONVERTING, downloaded=1.0, encoded=1.0)
         with self._progress.timing(Stage.PUBLISHING):
             tag = id3v2_tag(metadata, canonical_link(self._task.video_id), cover)
-            target = self._task.scratch / "track.mp3"
+            target = self._task.scratch / f"track.{self._task.recipe.extension}"
             stream, size, sha256 = await asyncio.to_thread(_assemble, self._encoded_path, tag, target)
         _judge_duration(stream, metadata, self._limits)
         if size > self._limits.max_file_bytes:
-            raise ConversionError(FailureCode.TOO_LARGE, f"the MP3 has {size} bytes")
+            raise ConversionError(FailureCode.TOO_LARGE, f"the track has {size} bytes")
         return Converted(
             path=target,
             size_bytes=size,

@@ -9,6 +9,7 @@ The law of this room: a conversion changes its state only through `advance`, and
         └───────────────> cancelled <────────────────┘
 """
 
+import re
 from enum import StrEnum
 from typing import Final
 
@@ -17,7 +18,9 @@ from msgspec import Struct
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import ClientId, ConversionId, ConversionKey, InstanceId, JobId, VideoId
 from ytmp3.core.link import canonical_link
-from ytmp3.core.recipe import Quality
+from ytmp3.core.recipe import EXTENSIONS, Recipe, recipe_of
+
+_TRACK_FILE_NAME: Final = re.compile(rf"([0-9a-f]{{34}})-[0-9]+\.(?:{'|'.join(sorted(EXTENSIONS))})", re.ASCII)
 
 
 class State(StrEnum):
@@ -90,7 +93,6 @@ class Conversion(Struct, frozen=True, kw_only=True):
     key: ConversionKey
     """`youtube:<id>:<recipe>`: at most one live conversion has it."""
     video_id: VideoId
-    quality: Quality
     client: ClientId
     """Who asked first: the queue is served in turn by it."""
     state: State = State.QUEUED
@@ -125,7 +127,13 @@ class Conversion(Struct, frozen=True, kw_only=True):
     """Set at the end. From then on the record, its jobs and its file may be removed."""
 
     @property
+    def recipe(self) -> Recipe:
+        """What is asked of the output: the last part of `key`. The stores refuse a record whose key has none."""
+        return recipe_of(self.key)
+
+    @property
     def lease(self) -> Lease:
+        """The right that its holder has now."""
         return Lease(conversion_id=self.conversion_id, token=self.token)
 
 
@@ -168,9 +176,18 @@ _STATUS_OF_STATE: Final[dict[State, Status]] = {
 }
 
 
-def track_file_name(lease: Lease) -> str:
-    """Return the immutable name under which a holder publishes: two holders never write the same file."""
-    return f"{lease.conversion_id}-{lease.token}.mp3"
+def track_file_name(lease: Lease, recipe: Recipe) -> str:
+    """Return the name under which a holder publishes its track. Two holders never write the same file."""
+    return f"{lease.conversion_id}-{lease.token}.{recipe.extension}"
+
+
+def conversion_id_of(file_name: str) -> ConversionId | None:
+    """Return the conversion whose track has this name (see `track_file_name`); None if no track has such a name.
+
+    The sweep of stray files calls it with whatever names lie in the folder, also with names that are not valid text.
+    """
+    match = _TRACK_FILE_NAME.fullmatch(file_name)
+    return None if match is None else ConversionId(match[1])
 
 
 class Report(Struct, frozen=True, kw_only=True):

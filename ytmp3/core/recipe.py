@@ -1,13 +1,33 @@
-"""What is asked of the output."""
+"""What is asked of the output: format and quality, with one canonical spelling.
+
+The rule: whatever depends on the format asks here. To add one, add a member to `Format`, its row to `_FACTS`, its
+spelling to `Recipe.spelling` and `parse_recipe`, and its codec to `converter/audio/ffmpeg`.
+
+Grammar of a spelling, which is the last part of a conversion's key and therefore kept for as long as the record:
+
+    recipe  = format [ "-" quality ] *( "," option )
+    option  = name "=" value        in the order start, end, language, loudness; none exists yet
+
+The default recipe is spelled `mp3-192k`. An option that has its default value is not spelled, so that a recipe means
+the same whether it was asked for before or after the option was introduced.
+"""
 
 from enum import StrEnum
 from typing import Final
 
+from msgspec import Struct
+
 from ytmp3.core.ids import ConversionKey, VideoId
 
 
+class Format(StrEnum):
+    """The container and codec of a track."""
+
+    MP3 = "mp3"
+
+
 class Quality(StrEnum):
-    """The quality of the MP3: constant bit rate in kbit/s, or LAME's variable V presets."""
+    """The quality of an MP3: a constant bit rate in kbit/s, or a preset of LAME's variable bit rate (V0 is best)."""
 
     K96 = "96k"
     K128 = "128k"
@@ -20,9 +40,75 @@ class Quality(StrEnum):
     V5 = "V5"
 
 
+class FormatFacts(Struct, frozen=True, kw_only=True):
+    """What the rest of the service must know of a format."""
+
+    extension: str
+    """Of track files, of download addresses and of the file name that a browser saves. Without the dot."""
+    media_type: str
+    """The Content-Type of a download (IANA's registry)."""
+
+
+_FACTS: Final[dict[Format, FormatFacts]] = {
+    Format.MP3: FormatFacts(extension="mp3", media_type="audio/mpeg"),
+}
+
+EXTENSIONS: Final = frozenset(facts.extension for facts in _FACTS.values())
+"""The extensions that a track may have."""
+MEDIA_TYPES: Final = tuple(facts.media_type for facts in _FACTS.values())
+"""The media types that a download may have."""
+
 DEFAULT_QUALITY: Final = Quality.K192
+_QUALITY_OF_SPELLING: Final = {quality.lower(): quality for quality in Quality}
 
 
-def conversion_key(video_id: VideoId, quality: Quality) -> ConversionKey:
-    """Return the dedup key: one spelling for every spelling of a link."""
-    return ConversionKey(f"youtube:{video_id}:mp3-{quality.lower()}")
+class Recipe(Struct, frozen=True, kw_only=True):
+    """What one conversion makes of its video. Two requests with equal recipes share one conversion."""
+
+    format: Format = Format.MP3
+    quality: Quality = DEFAULT_QUALITY
+
+    @property
+    def spelling(self) -> str:
+        """The canonical spelling. `parse_recipe` reads it back."""
+        return f"{self.format}-{self.quality.lower()}"
+
+    @property
+    def extension(self) -> str:
+        """The extension of a track's file, without the dot."""
+        return _FACTS[self.format].extension
+
+    @property
+    def media_type(self) -> str:
+        """The Content-Type of a track."""
+        return _FACTS[self.format].media_type
+
+
+DEFAULT_RECIPE: Final = Recipe()
+
+
+def parse_recipe(spelling: str) -> Recipe:
+    """Return the recipe with this canonical spelling.
+
+    Raises:
+        ValueError: it is no canonical spelling that this version knows. A newer version may have written it.
+    """
+    name, _, quality = spelling.partition("-")
+    try:
+        return Recipe(format=Format(name), quality=_QUALITY_OF_SPELLING[quality])
+    except (KeyError, ValueError):
+        raise ValueError(f"not a recipe that this version knows: {spelling!r}") from None
+
+
+def conversion_key(video_id: VideoId, recipe: Recipe) -> ConversionKey:
+    """Return the deduplication key: equal for every spelling of a link, different for each recipe."""
+    return ConversionKey(f"youtube:{video_id}:{recipe.spelling}")
+
+
+def recipe_of(key: ConversionKey) -> Recipe:
+    """Return the recipe that a key ends with.
+
+    Raises:
+        ValueError: see `parse_recipe`.
+    """
+    return parse_recipe(key.rpartition(":")[2])

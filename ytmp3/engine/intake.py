@@ -27,7 +27,7 @@ from ytmp3.core.estimates import LONGEST_WAIT_SECONDS, eta_seconds
 from ytmp3.core.ids import ClientId, VideoId, new_conversion_id, new_job_id, parse_job_id
 from ytmp3.core.job import State, Ticket
 from ytmp3.core.link import parse_video_id
-from ytmp3.core.recipe import Quality, conversion_key
+from ytmp3.core.recipe import Recipe, conversion_key
 from ytmp3.engine.health import Health
 from ytmp3.engine.workers import Pool
 from ytmp3.jobstore import JobStore, Outcome, Submission, Submitted
@@ -66,7 +66,7 @@ class Intake:
         self._arriving: Counter[str] = Counter()
         """Submissions of each client that the store has not answered yet: they count against its quota."""
 
-    async def submit(self, link: str, quality: Quality, client: Client) -> Ticket:
+    async def submit(self, link: str, recipe: Recipe, client: Client) -> Ticket:
         """Make a job of a link. When it returns, the job is durable.
 
         Raises:
@@ -76,11 +76,11 @@ class Intake:
         video_id = parse_video_id(link)
         if self._health.is_draining:
             raise Draining(retry_after_seconds=DRAIN_RETRY_SECONDS)
-        submitted = await self._submit(video_id, quality, client)
+        submitted = await self._submit(video_id, recipe, client)
         if submitted.outcome is Outcome.CACHED and not self._is_whole(submitted.ticket):
             log.warning("a finished track is missing: converting again", extra={"video_id": video_id})
             await _translated(self._store.forget(submitted.ticket.conversion.conversion_id))
-            submitted = await self._submit(video_id, quality, client)
+            submitted = await self._submit(video_id, recipe, client)
         self._metrics.jobs.labels(submitted.outcome).inc()
         log.info(
             "job accepted",
@@ -88,7 +88,7 @@ class Intake:
                 "job_id": submitted.ticket.job.job_id,
                 "conversion_id": submitted.ticket.conversion.conversion_id,
                 "video_id": video_id,
-                "quality": quality,
+                "quality": recipe.quality,
                 "outcome": submitted.outcome,
             },
         )
@@ -124,18 +124,17 @@ class Intake:
             self._pool.take_back(ticket.conversion.conversion_id)
         return ticket
 
-    async def _submit(self, video_id: VideoId, quality: Quality, client: Client) -> Submitted:
+    async def _submit(self, video_id: VideoId, recipe: Recipe, client: Client) -> Submitted:
         refusal = self._refusal(client)
         queue = self._pool.queue
         if refusal is None and not queue.reserve():
             refusal = self._full()
-        key = conversion_key(video_id, quality)
+        key = conversion_key(video_id, recipe)
         submission = Submission(
             job_id=new_job_id(key, self._chance(ID_BYTES)),
             conversion_id=new_conversion_id(key, self._chance(ID_BYTES)),
-            key=key,
             video_id=video_id,
-            quality=quality,
+            recipe=recipe,
             client=client.owner,
         )
         submitted: Submitted | None = None

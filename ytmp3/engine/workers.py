@@ -297,7 +297,7 @@ class Pool:
         try:
             scratch = await self._storage.new_scratch(f"{conversion.conversion_id}-{conversion.token}")
             run.task = asyncio.create_task(
-                self._converter.convert(conversion.video_id, conversion.quality, scratch, run.hear),
+                self._converter.convert(conversion.video_id, conversion.recipe, scratch, run.hear),
                 name=f"convert-{conversion.conversion_id}",
             )
             if run.stop_reason is not None:
@@ -343,7 +343,7 @@ class Pool:
         run.hear(Report(stage=Stage.PUBLISHING, progress=0.99, metadata=converted.metadata))
         await self._confirm(run)
         lease = run.conversion.lease
-        file_name = track_file_name(lease)
+        file_name = track_file_name(lease, run.conversion.recipe)
         started_at = self._clock()
         published_at = await self._storage.publish(converted.path, file_name)
         track = Track(

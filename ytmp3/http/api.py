@@ -13,6 +13,7 @@ from ytmp3.core.errors import FAILURES, JobUnknown
 from ytmp3.core.estimates import eta_seconds
 from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Status, Ticket
+from ytmp3.core.recipe import EXTENSIONS
 from ytmp3.engine.health import Health, Readiness
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.workers import Pool
@@ -71,7 +72,7 @@ class Api:
         """POST /extract."""
         body = await _read_body(request)
         wanted = _parse_body(body)
-        ticket = await self._rooms.intake.submit(wanted.url, wanted.quality, request[CLIENT])
+        ticket = await self._rooms.intake.submit(wanted.url, wanted.recipe, request[CLIENT])
         status = HTTPStatus.OK if ticket.status is Status.COMPLETED else HTTPStatus.ACCEPTED
         return self._job(ticket, status=status, headers={hdrs.LOCATION: f"/status/{ticket.job.job_id}"})
 
@@ -85,11 +86,13 @@ class Api:
 
     async def download(self, request: web.Request) -> web.StreamResponse:
         """GET and HEAD /download/ID.mp3."""
-        name = request.match_info["file_name"]
-        if not name.endswith(".mp3"):
+        job_id, _, extension = request.match_info["file_name"].rpartition(".")
+        if extension not in EXTENSIONS:
             raise JobUnknown
-        ticket = await self._rooms.intake.ticket(name.removesuffix(".mp3"), self._owner(request))
+        ticket = await self._rooms.intake.ticket(job_id, self._owner(request))
         conversion = ticket.conversion
+        if extension != conversion.recipe.extension:
+            raise JobUnknown
         match ticket.status:
             case Status.PENDING | Status.PROCESSING:
                 raise NotReady(retry_after_seconds=self._live(ticket).eta_seconds)
@@ -101,7 +104,9 @@ class Api:
         is_expired = conversion.expires_at is not None and conversion.expires_at <= time.time()
         if conversion.track is None or conversion.metadata is None or is_expired:
             raise TrackGone("expired", "The track is no longer kept.")
-        return await self._rooms.sender.send(request, conversion.track, conversion.metadata, request[CLIENT].owner)
+        return await self._rooms.sender.send(
+            request, conversion.track, conversion.metadata, conversion.recipe, request[CLIENT].owner
+        )
 
     async def health(self, request: web.Request) -> web.Response:
         """GET /health: readiness, from the health: nothing is asked now."""

@@ -17,7 +17,9 @@ from urllib.parse import quote
 from aiohttp import hdrs, web
 
 from ytmp3.core.errors import ClientQuota
+from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Metadata, Track
+from ytmp3.core.recipe import EXTENSIONS, Recipe
 from ytmp3.http.conditions import Conditions, Entity, Failed, Part, Unchanged, Unsatisfiable, Verdict, judge
 from ytmp3.http.errors import PreconditionFailed, RangeNotSatisfiable, TooManyDownloads, TrackGone
 
@@ -76,7 +78,7 @@ class Sender:
         self._client_max_downloads = client_max_downloads
         self._path_of = path_of
         self._count_bytes = count_bytes
-        self.transfers: Counter[str] = Counter()
+        self.transfers: Counter[ClientId] = Counter()
         """Those under way in this process, by client; no client is in it without one."""
 
     @property
@@ -84,7 +86,9 @@ class Sender:
         """Transfers under way in this process."""
         return self.transfers.total()
 
-    async def send(self, request: web.Request, track: Track, metadata: Metadata, client: str) -> web.StreamResponse:
+    async def send(
+        self, request: web.Request, track: Track, metadata: Metadata, recipe: Recipe, client: ClientId
+    ) -> web.StreamResponse:
         """Answer GET or HEAD for a finished track. `client` is who asks.
 
         Raises:
@@ -108,8 +112,8 @@ class Sender:
                 raise RangeNotSatisfiable(entity.size_bytes)
             case Unchanged():
                 return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
-        headers[hdrs.CONTENT_TYPE] = "audio/mpeg"
-        headers[hdrs.CONTENT_DISPOSITION] = content_disposition(metadata.title)
+        headers[hdrs.CONTENT_TYPE] = recipe.media_type
+        headers[hdrs.CONTENT_DISPOSITION] = content_disposition(metadata.title, recipe.extension)
         file = await asyncio.to_thread(_open, self._path_of(track.file_name), track.size_bytes)
         # nginx would answer a range also of HEAD, to which there is none (RFC 9110, section 14.2).
         if self._accel_prefix and is_get and _nginx_agrees(request.headers):
@@ -123,7 +127,7 @@ class Sender:
             os.close(file)
 
     @contextlib.contextmanager
-    def _place(self, client: str) -> Iterator[None]:
+    def _place(self, client: ClientId) -> Iterator[None]:
         """Hold a place among the transfers.
 
         Raises:
@@ -204,19 +208,19 @@ MAX_NAME_BYTES: Final = 150
 """Of a download's file name, extension included: file systems stop at 255, some tools earlier (goal S16)."""
 
 
-_MAX_STEM_BYTES: Final = MAX_NAME_BYTES - len(".mp3")
+_MAX_STEM_BYTES: Final = MAX_NAME_BYTES - max(len(f".{extension}") for extension in EXTENSIONS)
 
 
 _UNSAFE_IN_NAMES: Final = re.compile(r'["\\/:*?<>|%;\x00-\x1f\x7f-\x9f]')
 
 
-def content_disposition(title: str) -> str:
+def content_disposition(title: str, extension: str) -> str:
     """Return a header for a download named after the title: ASCII fallback (RFC 6266) and UTF-8 (RFC 8187)."""
     name = _file_name(title)
     fallback = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     # Taking characters apart can make them longer, so this is cut too.
     fallback = re.sub(r"[^A-Za-z0-9 ._()&+,=@~!-]", "", fallback)[:_MAX_STEM_BYTES].strip(" .") or "track"
-    return f"attachment; filename=\"{fallback}.mp3\"; filename*=UTF-8''{quote(name, safe='')}.mp3"
+    return f"attachment; filename=\"{fallback}.{extension}\"; filename*=UTF-8''{quote(name, safe='')}.{extension}"
 
 
 def _file_name(title: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from ytmp3.core.ids import JOB_ID
+from ytmp3.core.recipe import MEDIA_TYPES
 from ytmp3.http.routes import ROUTES, Route
 from ytmp3.http.wire import ExtractRequest, JobView
 
@@ -99,7 +100,7 @@ def _answer(status: int, content: str, method: str) -> dict[str, Any]:
         case "text":
             media = {"text/plain": {"schema": {"type": "string"}}}
         case "track":
-            media = {"audio/mpeg": {"schema": {"type": "string", "format": "binary"}}}
+            media = {name: {"schema": {"type": "string", "format": "binary"}} for name in MEDIA_TYPES}
         case "none":
             media = None
         case schema:

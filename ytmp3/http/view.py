@@ -44,7 +44,7 @@ def job_view(ticket: Ticket, live: Live) -> JobView:
         deduplicated=job.deduplicated,
         url=ticket.url,
         video_id=conversion.video_id,
-        quality=conversion.quality,
+        quality=conversion.recipe.quality,
         metadata=None
         if metadata is None
         else MetadataView(
@@ -63,7 +63,7 @@ def job_view(ticket: Ticket, live: Live) -> JobView:
         if track is None
         else FileView(size_bytes=track.size_bytes, duration_seconds=track.duration_seconds, sha256=track.sha256),
         status_url=f"/status/{job.job_id}",
-        download_url=f"/download/{job.job_id}.mp3" if track is not None else None,
+        download_url=f"/download/{job.job_id}.{conversion.recipe.extension}" if track is not None else None,
     )
 
 

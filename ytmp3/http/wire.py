@@ -7,7 +7,7 @@ import msgspec
 
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.job import Stage, Status
-from ytmp3.core.recipe import DEFAULT_QUALITY, Quality
+from ytmp3.core.recipe import DEFAULT_QUALITY, Quality, Recipe
 
 
 @dataclass(kw_only=True)
@@ -63,3 +63,8 @@ class ExtractRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     url: str
     quality: Quality = DEFAULT_QUALITY
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the conversion is to make."""
+        return Recipe(quality=self.quality)

@@ -14,7 +14,7 @@ from msgspec import Struct
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import ClientId, ConversionId, ConversionKey, JobId, VideoId
 from ytmp3.core.job import Conversion, Lease, Metadata, Stage, Ticket, Track
-from ytmp3.core.recipe import Quality
+from ytmp3.core.recipe import Recipe, conversion_key
 from ytmp3.jobstore.settings import Policy
 
 JOBS_AT_ONCE: Final = 2000
@@ -28,10 +28,14 @@ class Submission(Struct, frozen=True, kw_only=True):
     job_id: JobId
     conversion_id: ConversionId
     """Used only if the conversion is created."""
-    key: ConversionKey
     video_id: VideoId
-    quality: Quality
+    recipe: Recipe
     client: ClientId
+
+    @property
+    def key(self) -> ConversionKey:
+        """The deduplication key."""
+        return conversion_key(self.video_id, self.recipe)
 
 
 class Outcome(StrEnum):

@@ -3,20 +3,17 @@
 Pure, like the core. A field that this version does not know (a newer minor version wrote it) survives a rewrite.
 """
 
-import re
 from typing import Final
 
 import msgspec
 
 from ytmp3.core.errors import StoreUnusable
-from ytmp3.core.ids import ConversionId
 from ytmp3.core.job import Conversion, Job, State, Ticket
 from ytmp3.jobstore import Counts, Outcome
 
 Unknown = dict[str, msgspec.Raw]
 """The fields of a record that this version does not know."""
 
-_FILE_NAME: Final = re.compile(r"([0-9a-f]{34})-[0-9]+\.mp3", re.ASCII)
 _KNOWN: Final = frozenset(Conversion.__struct_fields__)
 _encoder: Final = msgspec.json.Encoder()
 _conversion_decoder: Final = msgspec.json.Decoder(Conversion)
@@ -39,9 +36,19 @@ def decode_conversion(record: bytes) -> Conversion:
         StoreUnusable: the record is not one.
     """
     try:
-        return _conversion_decoder.decode(record)
-    except msgspec.DecodeError as error:
+        return with_known_recipe(_conversion_decoder.decode(record))
+    except (msgspec.DecodeError, ValueError) as error:
         raise StoreUnusable(f"a record of a conversion cannot be read: {error}") from None
+
+
+def with_known_recipe(conversion: Conversion) -> Conversion:
+    """Return the conversion itself.
+
+    Raises:
+        ValueError: its key ends with a recipe that this version does not know.
+    """
+    _ = conversion.recipe
+    return conversion
 
 
 def unknown_fields(record: bytes) -> Unknown:
@@ -84,15 +91,6 @@ def outcome_of(ticket: Ticket) -> Outcome:
     completed_at = ticket.conversion.completed_at
     served = ticket.conversion.state is State.DONE and completed_at is not None
     return Outcome.CACHED if served and ticket.job.created_at >= (completed_at or 0.0) else Outcome.JOINED
-
-
-def conversion_id_of(file_name: str) -> ConversionId | None:
-    """Return the conversion whose track has this name (`job.track_file_name`); None if no track has such a name.
-
-    Any file's name may come here, also one that is no valid text.
-    """
-    match = _FILE_NAME.fullmatch(file_name)
-    return None if match is None else ConversionId(match[1])
 
 
 def counts_of(tallies: dict[str, int]) -> Counts:

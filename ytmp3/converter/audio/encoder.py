@@ -23,7 +23,7 @@ from ytmp3.converter.sandbox.spawner import Child, Spawner
 from ytmp3.converter.settings import ConversionLimits
 from ytmp3.converter.spool import PIPE_BYTES, Pour, Spool
 from ytmp3.core.errors import ConversionError, FailureCode
-from ytmp3.core.recipe import Quality
+from ytmp3.core.recipe import Recipe
 
 CHECK_SECONDS: Final = 1.0
 PIPES_SECONDS: Final = 0.5
@@ -49,8 +49,9 @@ class Order(Struct, frozen=True, kw_only=True):
 
     ffmpeg: str
     demuxer: str
-    quality: Quality | None
-    """None copies the frames of an MP3 source."""
+    recipe: Recipe
+    is_copied: bool
+    """The source has the recipe's codec and quality already: its frames are copied, not encoded again."""
     target: Path
     announced_seconds: float | None
     core: int | None
@@ -135,7 +136,9 @@ class Encoder:
                 niceness=NICENESS,
                 core=order.core,
             )
-            argv = encode_arguments(order.ffmpeg, source=kind, demuxer=order.demuxer, quality=order.quality)
+            argv = encode_arguments(
+                order.ffmpeg, source=kind, demuxer=order.demuxer, recipe=order.recipe, is_copied=order.is_copied
+            )
             return await self._spawner.execute(
                 argv, walls, [source, progress, complaints, target], folder=str(order.target.parent)
             )

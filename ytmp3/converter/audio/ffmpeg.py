@@ -6,7 +6,7 @@ first bytes, and protocols, formats and codecs are closed lists, so that a playl
 
 from typing import Final
 
-from ytmp3.core.recipe import Quality
+from ytmp3.core.recipe import Format, Quality, Recipe
 
 STREAM: Final = "pipe:0"
 FILE: Final = "fd:"
@@ -34,6 +34,8 @@ _MAGIC: Final = (
     ("wav", 0, b"RIFF"),
     ("mp3", 0, b"ID3"),
 )
+_MUXERS: Final = {Format.MP3: "mp3"}
+_DEMUXERS_OF_COPIES: Final = {Format.MP3: "mp3"}
 _TRANSPORT_STREAM_PACKET: Final = 188
 
 
@@ -48,6 +50,11 @@ def demuxer_of(head: bytes) -> str | None:
         return None
     # Both begin with eleven or twelve set bits; the layer tells MPEG audio (III: 01) from ADTS (always 00).
     return {0xE2: "mp3", 0xF0: "aac"}.get(head[1] & (0xE6 if head[1] & 0x06 else 0xF6))
+
+
+def demuxer_of_copies(recipe: Recipe) -> str:
+    """Return the demuxer of the sources whose frames may be copied for this recipe."""
+    return _DEMUXERS_OF_COPIES[recipe.format]
 
 
 def is_streamable(demuxer: str, head: bytes) -> bool:
@@ -68,12 +75,13 @@ def _index_comes_first(head: bytes) -> bool:
     return False
 
 
-def encode_arguments(ffmpeg: str, *, source: str, demuxer: str, quality: Quality | None) -> list[str]:
-    """Return the command that makes an MP3 from descriptor 0 (`source`: STREAM or FILE) on descriptor 3.
+def encode_arguments(ffmpeg: str, *, source: str, demuxer: str, recipe: Recipe, is_copied: bool = False) -> list[str]:
+    """Return the command that makes the recipe's track from descriptor 0 (`source`: STREAM or FILE) on descriptor 3.
 
-    `quality` None copies the frames of an MP3 source. Progress comes on descriptor 1, complaints on 2.
+    `is_copied` copies the frames of a source that has the recipe's codec.
+    Progress comes on descriptor 1, error messages on 2.
     """
-    codec = ["-c:a", "copy"] if quality is None else ["-c:a", "libmp3lame", *_rate(quality)]
+    codec = ["-c:a", "copy"] if is_copied else _codec(recipe)
     return [
         *(ffmpeg, *_QUIET, "-nostats", "-stats_period", "0.25", "-progress", "pipe:1"),
         *("-protocol_whitelist", "fd,pipe", "-format_whitelist", _whitelist(demuxer)),
@@ -82,7 +90,7 @@ def encode_arguments(ffmpeg: str, *, source: str, demuxer: str, quality: Quality
         *("-f", demuxer, "-i", source),
         *("-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"),
         *(*codec, "-id3v2_version", "0", "-write_id3v1", "0"),
-        *("-f", "mp3", "-fd", str(OUTPUT_DESCRIPTOR), "fd:"),
+        *("-f", _MUXERS[recipe.format], "-fd", str(OUTPUT_DESCRIPTOR), "fd:"),
     ]
 
 
@@ -92,6 +100,12 @@ def encoded_seconds(line: bytes) -> float | None:
     if name != b"out_time_us" or not value.strip().isdigit():
         return None
     return int(value) / 1e6
+
+
+def _codec(recipe: Recipe) -> list[str]:
+    match recipe.format:
+        case Format.MP3:
+            return ["-c:a", "libmp3lame", *_rate(recipe.quality)]
 
 
 def _rate(quality: Quality) -> list[str]:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from ytmp3.core.errors import StoreUnusable
 from ytmp3.core.ids import ConversionId
 from ytmp3.core.job import Conversion, Job, Metadata, Ticket, Track
+from ytmp3.jobstore.records import with_known_recipe
 from ytmp3.jobstore.redis.link import Reply
 
 SHARDS: Final = tuple(f"{shard:02x}" for shard in range(256))
@@ -62,7 +63,8 @@ def conversion_of(reply: Reply) -> Conversion:
         flat = {name: value for name, value in fields.items() if name not in _JSON_FIELDS}
         metadata = msgspec.json.decode(fields["metadata"], type=Metadata) if "metadata" in fields else None
         track = msgspec.json.decode(fields["track"], type=Track) if "track" in fields else None
-        return replace(msgspec.convert(flat, Conversion, strict=False), metadata=metadata, track=track)
+        conversion = msgspec.convert(flat, Conversion, strict=False)
+        return with_known_recipe(replace(conversion, metadata=metadata, track=track))
 
 
 def _fields(flat: Reply) -> dict[str, str]:

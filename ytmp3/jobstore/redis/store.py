@@ -18,9 +18,9 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from ytmp3.core.errors import FailureCode, LeaseLost, StoreFull, StoreUnusable
 from ytmp3.core.ids import ConversionId, InstanceId, JobId
-from ytmp3.core.job import Conversion, Lease, Metadata, Ticket, Track
+from ytmp3.core.job import Conversion, Lease, Metadata, Ticket, Track, conversion_id_of
 from ytmp3.jobstore import JOBS_AT_ONCE, Counts, Renewal, Submission, Submitted
-from ytmp3.jobstore.records import conversion_id_of, counts_of, outcome_of
+from ytmp3.jobstore.records import counts_of, outcome_of
 from ytmp3.jobstore.redis.link import HANDLER_SECONDS, Argument, Lane, RedisLink, Reply, pack
 from ytmp3.jobstore.redis.records import SHARDS, STATES, conversion_at, conversion_of, readable, root_of, ticket_of
 from ytmp3.jobstore.redis.scripts import Call, Scripts
@@ -89,7 +89,7 @@ class RedisJobStore:
             submission.conversion_id,
             submission.key,
             submission.video_id,
-            submission.quality,
+            submission.recipe.quality,
             submission.client,
         )
         ticket = ticket_of(reply)

@@ -18,8 +18,9 @@ from ytmp3.core.errors import StoreDown, StoreError, StoreFull, StoreUnusable
 
 APPLICATION_ID: Final = 0x79746D33
 """`ytm3` in ASCII, in the file's header (SQLite file format, offset 68)."""
-SCHEMA_VERSION: Final = 1
-"""Raised by a change that an older program must not write to. A new field in a record is no such change."""
+SCHEMA_VERSION: Final = 2
+"""Raised by a change that an older program cannot read or must not write to; a new field in a record is no such change.
+Since 2 a record of a conversion has no `quality` any more: the recipe is the last part of its key."""
 BUSY_SECONDS: Final = 2.0
 """How long a statement waits for another program's lock on the file (a backup, a curious operator): a request waits
 with it."""
@@ -93,6 +94,8 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         else:
             _create(path)
         connection = _connect(path, "rw")
+        # Records of schema 1 are read as they are; once new ones may follow, an older program must refuse the file.
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("PRAGMA journal_mode = WAL")
         # FULL: a commit has reached the disk before it is acknowledged, so a power cut loses nothing.
         connection.execute("PRAGMA synchronous = FULL")

@@ -233,7 +233,6 @@ class Ledger:
             conversion_id=submission.conversion_id,
             key=submission.key,
             video_id=submission.video_id,
-            quality=submission.quality,
             client=submission.client,
             created_at=now,
             due_at=now,

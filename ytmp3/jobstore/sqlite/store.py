@@ -21,9 +21,9 @@ from typing import Any, Final, TypeVar
 
 from ytmp3.core.errors import FailureCode, StoreDown
 from ytmp3.core.ids import ConversionId, InstanceId, JobId
-from ytmp3.core.job import Conversion, Lease, Metadata, State, Ticket, Track
+from ytmp3.core.job import Conversion, Lease, Metadata, State, Ticket, Track, conversion_id_of
 from ytmp3.jobstore import Counts, Renewal, Submission, Submitted
-from ytmp3.jobstore.records import conversion_id_of, counts_of, decode_conversion, decode_job
+from ytmp3.jobstore.records import counts_of, decode_conversion, decode_job
 from ytmp3.jobstore.settings import Policy
 from ytmp3.jobstore.sqlite.cache import TicketCache
 from ytmp3.jobstore.sqlite.file import lock, open_for_reading, open_for_writing, translated

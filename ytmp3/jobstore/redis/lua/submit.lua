@@ -19,6 +19,7 @@ local served = conversion and (is_live(conversion)
 if not served then
   if not may_create then return false end
   id = new_id
+  -- `quality` is for instances of version 0.1, which may share the server during an update. Newer ones read the key.
   redis.call('HSET', conversion_at(id), 'conversion_id', id, 'key', key, 'video_id', video_id, 'quality', quality,
     'client', client, 'state', 'queued', 'stage', 'queued', 'progress', '0.0', 'attempts', 0, 'crashes', 0,
     'created_at', seconds(now), 'riders', 0, 'jobs', 0)
