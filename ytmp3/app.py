@@ -24,17 +24,20 @@ from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.core.client import ApiKey
 from ytmp3.core.errors import StoreDown, StoreUnusable
 from ytmp3.core.ids import InstanceId
+from ytmp3.engine.assembly import Engine, Outside, assemble
+from ytmp3.engine.event_log import log_event
+from ytmp3.engine.events import Events
 from ytmp3.engine.health import Health, Readiness
-from ytmp3.engine.intake import Intake
-from ytmp3.engine.janitor import Janitor
-from ytmp3.engine.workers import Pool
+from ytmp3.engine.queue import FairQueue
+from ytmp3.engine.runs import Runs
+from ytmp3.engine.workers import Workers
 from ytmp3.http.admission import Gate, Limits
 from ytmp3.http.api import Api, Rooms
 from ytmp3.http.download import Sender
 from ytmp3.http.keys import KeyFileError, Keys, parse_keys
 from ytmp3.http.middleware import Frame
 from ytmp3.http.settings import HttpSettings
-from ytmp3.http.stats import Stats, resident_bytes
+from ytmp3.http.stats import Stats, Tally, resident_bytes
 from ytmp3.jobstore import JobStore
 from ytmp3.jobstore.sqlite import SqliteJobStore
 from ytmp3.metrics import Metrics
@@ -49,7 +52,9 @@ class Service:
 
     config: Config
     app: web.Application
-    pool: Pool
+    queue: FairQueue
+    runs: Runs
+    workers: Workers
     health: Health
     sender: Sender
     keys: Keys
@@ -70,8 +75,7 @@ async def running(config: Config, make_converter: MakeConverter = Pipeline) -> A
     """
     async with AsyncExitStack() as stack:
         instance = InstanceId(secrets.token_hex(8))
-        metrics = Metrics()
-        health = Health()
+        metrics, tally = Metrics(), Tally()
         keys = Keys(read_keys(config.api_keys_file))
         storage = await _open_storage(config.data_dir, instance)
         stack.push_async_callback(storage.close)
@@ -80,42 +84,36 @@ async def running(config: Config, make_converter: MakeConverter = Pipeline) -> A
         converter = make_converter(config.tools, config.limits, await storage.new_scratch("tools"))
         await converter.open()
         stack.push_async_callback(converter.close)
-        pool = Pool(
-            config.engine, store=store, storage=storage, converter=converter, metrics=metrics, chance=random.random
+        engine = assemble(
+            config.engine,
+            Outside(store=store, storage=storage, converter=converter),
+            Events(log_event, metrics.on_event, tally.on_event),
         )
-        pool.start()
-        stack.push_async_callback(pool.close)
-        janitor = Janitor(store=store, storage=storage, converter=converter, pool=pool, health=health, metrics=metrics)
-        janitor.start()
-        stack.push_async_callback(janitor.close)
+        engine.start()
+        stack.push_async_callback(engine.close)
         sender = Sender(
             accel_prefix=config.http.accel_redirect_prefix,
             client_max_downloads=config.http.client_max_downloads,
             path_of=storage.path,
             count_bytes=metrics.downloaded_bytes.inc,
         )
-        _register_gauges(metrics, pool, health)
+        _register_gauges(metrics, engine)
         rooms = Rooms(
-            intake=Intake(store=store, storage=storage, pool=pool, health=health, metrics=metrics),
-            pool=pool,
-            health=health,
-            stats=Stats(
-                store=store,
-                pool=pool,
-                health=health,
-                metrics=metrics,
-                started_at=time.monotonic(),
-                versions=_versions(),
-            ),
+            intake=engine.intake,
+            jobs=engine.jobs,
+            health=engine.health,
+            stats=_stats(engine, store, tally),
             metrics=metrics,
             sender=sender,
             keys=keys,
         )
         yield Service(
             config=config,
-            app=_build_app(config.http, rooms, metrics, health),
-            pool=pool,
-            health=health,
+            app=_build_app(config.http, rooms, metrics, engine.health),
+            queue=engine.queue,
+            runs=engine.runs,
+            workers=engine.workers,
+            health=engine.health,
             sender=sender,
             keys=keys,
             store=store,
@@ -195,19 +193,41 @@ def _build_app(settings: HttpSettings, rooms: Rooms, metrics: Metrics, health: H
     return app
 
 
-def _register_gauges(metrics: Metrics, pool: Pool, health: Health) -> None:
+def _stats(engine: Engine, store: JobStore, tally: Tally) -> Stats:
+    return Stats(
+        store=store,
+        queue=engine.queue,
+        runs=engine.runs,
+        upstream=engine.upstream,
+        estimates=engine.estimates,
+        health=engine.health,
+        settings=engine.settings,
+        tally=tally,
+        started_at=time.monotonic(),
+        versions=_versions(),
+    )
+
+
+def _register_gauges(metrics: Metrics, engine: Engine) -> None:
     started_at = time.monotonic()
+    health, runs, queue, settings, upstream = (
+        engine.health,
+        engine.runs,
+        engine.queue,
+        engine.settings,
+        engine.upstream,
+    )
     ProcessCollector(registry=metrics.registry)
     metrics.build.info(_versions())
     for name, text, read in (
-        ("ytmp3_conversions_active", "Conversions running in this instance.", lambda: pool.active),
-        ("ytmp3_workers", "Workers of this instance.", lambda: pool.settings.workers),
-        ("ytmp3_queue_length", "Conversions waiting in this instance.", pool.queue.qsize),
-        ("ytmp3_queue_capacity", "How many may wait.", lambda: pool.settings.queue_capacity),
+        ("ytmp3_conversions_active", "Conversions running in this instance.", lambda: runs.active),
+        ("ytmp3_workers", "Workers of this instance.", lambda: settings.workers),
+        ("ytmp3_queue_length", "Conversions waiting in this instance.", queue.qsize),
+        ("ytmp3_queue_capacity", "How many may wait.", lambda: settings.queue_capacity),
         ("ytmp3_ready", "1 if this instance would take a new job.", lambda: health.readiness is Readiness.OK),
         ("ytmp3_draining", "1 while this instance shuts down.", lambda: health.is_draining),
         ("ytmp3_store_up", "1 if the job store answers and is fit.", lambda: health.store.ok),
-        ("ytmp3_upstream_blocked", "1 while YouTube is not asked.", lambda: bool(pool.blocked_seconds())),
+        ("ytmp3_upstream_blocked", "1 while YouTube is not asked.", lambda: upstream.is_blocked),
         ("ytmp3_uptime_seconds", "Time since start.", lambda: time.monotonic() - started_at),
         ("ytmp3_memory_resident_bytes", "Resident memory of the server process.", resident_bytes),
         ("ytmp3_storage_total_bytes", "Size of the disk.", lambda: health.space.total_bytes if health.space else 0),

@@ -95,10 +95,10 @@ async def drain(service: Service, force: asyncio.Event) -> None:
     if service.health.is_draining:
         return
     service.health.is_draining = True
-    log.info("draining", extra={"running": service.pool.active, "waiting": service.pool.queue.qsize()})
+    log.info("draining", extra={"running": service.runs.active, "waiting": service.queue.qsize()})
     drain_seconds = service.config.drain_seconds
     deadline = time.monotonic() + drain_seconds
-    await asyncio.gather(asyncio.sleep(LINGER_SECONDS), service.pool.drain(drain_seconds, force))
+    await asyncio.gather(asyncio.sleep(LINGER_SECONDS), service.workers.drain(drain_seconds, force))
     # The first of three things ends this wait, so there is no single event for it.
     while service.sender.active and not force.is_set() and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(TRANSFER_POLL_SECONDS)

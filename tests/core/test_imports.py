@@ -11,8 +11,9 @@ PACKAGE = Path(__file__).parents[2] / "ytmp3"
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"core"}),
-    frozenset({"jobstore", "storage", "converter", "logs", "metrics", "variables"}),
+    frozenset({"jobstore", "storage", "converter", "logs", "variables"}),
     frozenset({"engine"}),
+    frozenset({"metrics"}),
     frozenset({"http"}),
     frozenset({"config"}),
     frozenset({"app"}),

@@ -21,8 +21,9 @@ from ytmp3.core import states
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import InstanceId
 from ytmp3.core.job import Conversion, Report, Stage, State, Ticket
+from ytmp3.engine.jobs import Live
 from ytmp3.http.download import MAX_NAME_BYTES, content_disposition
-from ytmp3.http.view import Live, Renderer, job_view
+from ytmp3.http.view import Renderer, job_view
 from ytmp3.http.wire import JobView
 
 

@@ -15,11 +15,12 @@ from ytmp3.core.errors import StoreError
 from ytmp3.core.ids import ClientId, InstanceId
 from ytmp3.core.job import Conversion, Job, Status, Ticket
 from ytmp3.core.recipe import DEFAULT_QUALITY, Quality, Recipe
-from ytmp3.engine.health import Check, Health
-from ytmp3.engine.intake import Intake
-from ytmp3.engine.janitor import Janitor
+from ytmp3.engine import assembly
+from ytmp3.engine.assembly import Outside, assemble
+from ytmp3.engine.event_log import log_event
+from ytmp3.engine.events import Events
+from ytmp3.engine.health import Check
 from ytmp3.engine.settings import EngineSettings
-from ytmp3.engine.workers import Pool
 from ytmp3.jobstore.settings import Policy
 from ytmp3.jobstore.sqlite import SqliteJobStore
 from ytmp3.metrics import Metrics
@@ -60,18 +61,15 @@ class Engine:
     """The store itself: for looking, past every fault."""
     storage: LocalStorage
     converter: FakeConverter
-    pool: Pool
-    health: Health
+    parts: assembly.Engine
     metrics: Metrics
-    intake: Intake
-    janitor: Janitor
     clock: Clock
     """The store's."""
     ticks: Clock
     """The pool's."""
 
     async def submit(self, video_id: str, client: Client = SOMEONE, quality: Quality = DEFAULT_QUALITY) -> Job:
-        return (await self.intake.submit(link(video_id), Recipe(quality=quality), client)).job
+        return (await self.parts.intake.submit(link(video_id), Recipe(quality=quality), client)).job
 
     async def ticket(self, job: Job) -> Ticket:
         ticket = await self.records.get(job.job_id)
@@ -89,12 +87,12 @@ class Engine:
                 ticket = await self.ticket(job)
                 if ticket.status not in {Status.PENDING, Status.PROCESSING}:
                     # The worker counts and tidies up after the record is written.
-                    await until(lambda: self.pool.report(job.conversion_id) is None)
+                    await until(lambda: self.parts.runs.get(job.conversion_id) is None)
                     return ticket
-                idle = 0 if self.pool.active or self.pool.queue.qsize() else idle + 1
+                idle = 0 if self.parts.runs.active or self.parts.queue.qsize() else idle + 1
                 if idle % 5 == 1:
                     with contextlib.suppress(StoreError):
-                        await self.janitor.adopt()
+                        await self.parts.janitor.adopt()
                 if idle > IDLE_POLLS:
                     self.clock.advance(LEASE_SECONDS + 1)
                     idle = 0
@@ -123,7 +121,7 @@ class Engine:
     async def kill(self) -> None:
         """End as by SIGKILL: nothing more reaches the store, nothing is tidied up."""
         self.store.crashed.set()
-        await self.pool.close()
+        await self.parts.workers.close()
         await self.records.close()
         if self.storage._lock is not None:
             os.close(self.storage._lock)
@@ -141,7 +139,7 @@ async def engine(  # noqa: PLR0913  one argument for each number that a test cha
     client_max_jobs: int = 0,
     converter: FakeConverter | None = None,
     clock: Clock | None = None,
-    chance: float = 0.0,
+    random: Callable[[], float] = lambda: 0.0,
     progress_seconds: float = 0.005,
     stray_file_seconds: float = 3600.0,
 ) -> AsyncIterator[Engine]:
@@ -156,8 +154,7 @@ async def engine(  # noqa: PLR0913  one argument for each number that a test cha
     await records.open()
     store = FaultyStore(records)
     metrics = Metrics()
-    health = Health(store=Check(ok=True, detail=""), tools=list(converter.tools), space=MUCH_SPACE)
-    pool = Pool(
+    parts = assemble(
         EngineSettings(
             workers=workers,
             queue_capacity=capacity,
@@ -165,41 +162,31 @@ async def engine(  # noqa: PLR0913  one argument for each number that a test cha
             client_max_jobs=client_max_jobs,
             progress_seconds=progress_seconds,
             store_pause_seconds=0.001,
-            breaker_seconds=0.001,
+            upstream_poll_seconds=0.001,
+            stray_file_seconds=stray_file_seconds,
         ),
-        store=store,
-        storage=storage,
-        converter=converter,
-        metrics=metrics,
-        chance=lambda: chance,
-        clock=ticks,
+        Outside(store=store, storage=storage, converter=converter, clock=ticks, random=random),
+        Events(log_event, metrics.on_event),
     )
-    pool.start()
+    parts.health.store = Check(ok=True, detail="")
+    parts.health.tools = list(converter.tools)
+    parts.health.space = MUCH_SPACE
+    parts.keeper.start()
+    parts.workers.start()
     running = Engine(
         folder=folder,
         store=store,
         records=records,
         storage=storage,
         converter=converter,
-        pool=pool,
-        health=health,
+        parts=parts,
         metrics=metrics,
-        intake=Intake(store=store, storage=storage, pool=pool, health=health, metrics=metrics),
-        janitor=Janitor(
-            store=store,
-            storage=storage,
-            converter=converter,
-            pool=pool,
-            health=health,
-            metrics=metrics,
-            stray_file_seconds=stray_file_seconds,
-        ),
         clock=clock,
         ticks=ticks,
     )
     try:
         yield running
     finally:
-        await pool.close()
+        await parts.close()
         await records.close()
         await storage.close()

@@ -55,10 +55,10 @@ async def check_whole(now: Engine, jobs: list[Job], status: Status, tolerated_co
             await now.check_completed(job)
     assert len({job.conversion_id for job in jobs}) == 1
     assert now.converter.finished[VIDEO] <= tolerated_conversions
-    await now.pool.drain(1.0, asyncio.Event())
+    await now.parts.workers.drain(1.0, asyncio.Event())
     assert now.scratch() == []
     # A track that was published by a holder whose word did not arrive is swept; no other file is.
-    await now.janitor.sweep()
+    await now.parts.janitor.sweep()
     assert now.tracks() == (
         {(await now.conversion(jobs[0])).track.file_name: content_of(VIDEO)}  # type: ignore[union-attr]
         if status is Status.COMPLETED
@@ -147,10 +147,10 @@ async def test_a_cancellation_that_fails_can_be_repeated(tmp_path: Path, fault: 
         # The next two calls are the look at the job, and its cancellation; renewals may come between.
         now.store.faults = dict.fromkeys(range(len(now.store.calls) + 1, len(now.store.calls) + 40), fault)
         with pytest.raises(StoreUnavailable):
-            await now.intake.cancel(job.job_id, None)
+            await now.parts.jobs.cancel(job.job_id, None)
         if fault in {Fault.CRASH_BEFORE, Fault.CRASH_AFTER}:
             return
         now.store.faults.clear()
-        assert (await now.intake.cancel(job.job_id, None)).status is Status.CANCELLED
+        assert (await now.parts.jobs.cancel(job.job_id, None)).status is Status.CANCELLED
         await until(lambda: now.converter.cancelled[VIDEO])
         assert now.tracks() == {}

@@ -33,7 +33,7 @@ async def busy(now: Engine) -> Job:
     """Give the one worker something that does not end."""
     now.converter.hold(video(0))
     job = await now.submit(video(0))
-    await until(lambda: now.pool.active == 1)
+    await until(lambda: now.parts.runs.active == 1)
     return job
 
 
@@ -50,7 +50,7 @@ async def test_a_full_queue_refuses_at_once_and_stores_nothing(tmp_path: Path) -
                 await now.submit(video(number))
             assert (refused.value.retry_after_seconds or 0) >= 1
         assert await recorded(now) == 6
-        assert now.pool.queue.qsize() == 5
+        assert now.parts.queue.qsize() == 5
         now.converter.hold(video(0)).set()
         for job in jobs:
             assert (await now.ended(job)).status is Status.COMPLETED
@@ -73,7 +73,7 @@ async def test_in_ten_thousand_races_for_slots_no_more_are_taken_than_there_are(
         await busy(now)
         taken, waiting = 0, list[Job]()
         for round_number in range(250):
-            free = now.pool.queue.free_slots
+            free = now.parts.queue.free_slots
             videos = range(40 * round_number + 1, 40 * round_number + 41)
             calls = [asyncio.create_task(now.submit(video(number))) for number in videos]
             await asyncio.sleep(0)
@@ -83,13 +83,13 @@ async def test_in_ten_thousand_races_for_slots_no_more_are_taken_than_there_are(
             jobs = [answer for answer in answers if isinstance(answer, Job)]
             assert len(jobs) <= free
             assert len(jobs) + sum(isinstance(answer, QueueFull) for answer in answers) >= 37
-            assert now.pool.queue.qsize() <= 7
+            assert now.parts.queue.qsize() <= 7
             taken += len(jobs)
             waiting += jobs
             chance.shuffle(waiting)
             for _ in range(chance.randint(0, len(waiting))):
-                await now.intake.cancel(waiting.pop().job_id, None)
-            assert now.pool.queue.qsize() == len(waiting) == 7 - now.pool.queue.free_slots
+                await now.parts.jobs.cancel(waiting.pop().job_id, None)
+            assert now.parts.queue.qsize() == len(waiting) == 7 - now.parts.queue.free_slots
         assert taken > 500
 
 
@@ -102,10 +102,10 @@ async def test_who_joins_or_finds_a_track_is_not_refused_for_a_full_queue(tmp_pa
             await now.submit(video(2))
         assert (await now.submit(video(0))).conversion_id == running.conversion_id
         assert (await now.submit(video(1))).conversion_id == waiting.conversion_id
-        cached = await now.intake.submit(link(video(9)), DEFAULT_RECIPE, SOMEONE)
+        cached = await now.parts.intake.submit(link(video(9)), DEFAULT_RECIPE, SOMEONE)
         assert cached.status is Status.COMPLETED
         assert now.metric("ytmp3_jobs_total", outcome="cached") == 1
-        assert now.pool.queue.free_slots == 0
+        assert now.parts.queue.free_slots == 0
 
 
 async def test_a_refused_slot_is_free_again(tmp_path: Path) -> None:
@@ -121,8 +121,8 @@ async def test_a_refused_slot_is_free_again(tmp_path: Path) -> None:
         now.store.broken.clear()
         for _ in range(5):
             await now.submit(video(0))
-        assert now.pool.queue.free_slots == 2
-        assert now.pool.unfinished_of(SOMEONE.owner) == 1
+        assert now.parts.queue.free_slots == 2
+        assert now.parts.capacity.unfinished_of(SOMEONE.owner) == 1
 
 
 async def test_a_caller_who_goes_away_leaves_no_slot_behind(tmp_path: Path) -> None:
@@ -130,34 +130,34 @@ async def test_a_caller_who_goes_away_leaves_no_slot_behind(tmp_path: Path) -> N
         await busy(now)
         arrival = now.store.held_calls["submit"] = asyncio.Event()
         calls = [asyncio.create_task(now.submit(video(number))) for number in (1, 2)]
-        await until(lambda: now.pool.queue.free_slots == 0)
+        await until(lambda: now.parts.queue.free_slots == 0)
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
         arrival.set()
-        assert now.pool.queue.free_slots == 2
+        assert now.parts.queue.free_slots == 2
 
 
 async def test_without_space_new_work_is_refused_and_the_rest_is_served(tmp_path: Path) -> None:
     async with engine(tmp_path, workers=1) as now:
         await now.ended(await now.submit(video(9)))
         running = await busy(now)
-        now.health.space = Space(total_bytes=100 * 2**30, free_bytes=2**30)
+        now.parts.health.space = Space(total_bytes=100 * 2**30, free_bytes=2**30)
         with pytest.raises(StorageFull) as refused:
             await now.submit(video(1))
         assert refused.value.retry_after_seconds == 60
         assert (await now.submit(video(0))).conversion_id == running.conversion_id
         assert (await now.submit(video(9))).deduplicated
-        assert await now.janitor.adopt() == 0
-        now.health.space = None
-        now.health.storage_error = "the data folder cannot be read"
+        assert await now.parts.janitor.adopt() == 0
+        now.parts.health.space = None
+        now.parts.health.storage_error = "the data folder cannot be read"
         with pytest.raises(StorageFull):
             await now.submit(video(1))
 
 
 async def test_a_draining_instance_takes_nothing(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
-        now.health.is_draining = True
+        now.parts.health.is_draining = True
         with pytest.raises(Draining) as refused:
             await now.submit(video(1))
         assert refused.value.retry_after_seconds
@@ -168,7 +168,7 @@ async def test_a_draining_instance_takes_nothing(tmp_path: Path) -> None:
 async def test_a_refused_link_does_not_reach_the_store(tmp_path: Path, text: str, error: type[Exception]) -> None:
     async with engine(tmp_path) as now:
         with pytest.raises(error):
-            await now.intake.submit(text, DEFAULT_RECIPE, SOMEONE)
+            await now.parts.intake.submit(text, DEFAULT_RECIPE, SOMEONE)
         assert now.store.calls == []
 
 
@@ -187,14 +187,14 @@ async def test_a_client_has_no_more_unfinished_than_its_quota(tmp_path: Path) ->
         await now.submit(video(3), OTHER)
         now.converter.hold(video(0)).set()
         await now.ended(running)
-        await until(lambda: now.pool.unfinished_of(SOMEONE.owner) < 3)
+        await until(lambda: now.parts.capacity.unfinished_of(SOMEONE.owner) < 3)
         await now.submit(video(4))
 
 
 async def test_whoever_is_over_its_quota_is_told_when_its_own_may_have_ended(tmp_path: Path) -> None:
-    async with engine(tmp_path, workers=1, client_max_jobs=1) as now:
+    async with engine(tmp_path, workers=1, client_max_jobs=1, random=random.Random(1).random) as now:
         for _ in range(100):
-            now.pool.pace.ended(30.0, 0.0)  # many at once: for the queue there is a slot every moment
+            now.parts.estimates._pace.ended(30.0, 0.0)  # many at once: for the queue there is a slot every moment
         await busy(now)
         await now.submit(video(1), Client(owner=ClientId("addr:198.51.100.1")))
         await now.submit(video(2), OTHER)
@@ -278,9 +278,9 @@ async def test_a_missing_track_and_a_full_queue_is_a_refusal(tmp_path: Path) -> 
 async def test_an_id_that_never_was_is_unknown(tmp_path: Path, job_id: str) -> None:
     async with engine(tmp_path) as now:
         with pytest.raises(JobUnknown):
-            await now.intake.ticket(job_id, None)
+            await now.parts.jobs.ticket(job_id, None)
         with pytest.raises(JobUnknown):
-            await now.intake.cancel(job_id, None)
+            await now.parts.jobs.cancel(job_id, None)
         # Only what has the form of an id is looked up at all.
         assert now.store.calls == (["get", "get"] if job_id == "0" * 34 else [])
 
@@ -289,11 +289,11 @@ async def test_another_clients_job_is_unknown(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
         now.converter.hold(video(1))
         job = await now.submit(video(1))
-        assert (await now.intake.ticket(job.job_id, SOMEONE.owner)).job == job
+        assert (await now.parts.jobs.ticket(job.job_id, SOMEONE.owner)).job == job
         with pytest.raises(JobUnknown):
-            await now.intake.ticket(job.job_id, OTHER.owner)
+            await now.parts.jobs.ticket(job.job_id, OTHER.owner)
         with pytest.raises(JobUnknown):
-            await now.intake.cancel(job.job_id, OTHER.owner)
+            await now.parts.jobs.cancel(job.job_id, OTHER.owner)
         assert "cancel" not in now.store.calls
 
 
@@ -302,7 +302,7 @@ async def test_a_job_that_expires_while_it_is_cancelled_is_unknown(tmp_path: Pat
         job = await now.submit(video(1))
         await now.ended(job)
         arrival = now.store.held_calls["cancel"] = asyncio.Event()
-        cancel = asyncio.create_task(now.intake.cancel(job.job_id, None))
+        cancel = asyncio.create_task(now.parts.jobs.cancel(job.job_id, None))
         await until(lambda: "cancel" in now.store.calls)
         now.clock.advance(1e6)
         await now.records.expire(10)
@@ -315,7 +315,7 @@ async def test_a_finished_job_can_be_cancelled_and_its_neighbour_keeps_the_track
     async with engine(tmp_path) as now:
         jobs = [await now.submit(video(1)) for _ in range(2)]
         await now.ended(jobs[0])
-        assert (await now.intake.cancel(jobs[0].job_id, None)).status is Status.CANCELLED
+        assert (await now.parts.jobs.cancel(jobs[0].job_id, None)).status is Status.CANCELLED
         await now.check_completed(jobs[1])
 
 
@@ -324,5 +324,5 @@ async def test_a_store_that_does_not_answer_is_no_unknown_job(tmp_path: Path) ->
         job = await now.submit(video(1))
         now.store.broken["get"] = StoreDown("no answer")
         with pytest.raises(StoreUnavailable) as refused:
-            await now.intake.ticket(job.job_id, None)
+            await now.parts.jobs.ticket(job.job_id, None)
         assert refused.value.retry_after_seconds

@@ -33,7 +33,7 @@ async def test_what_a_dead_instance_had_is_carried_on(tmp_path: Path) -> None:
     dead.converter.hold(VIDEO).set()
     async with engine(tmp_path, instance="b", clock=dead.clock, converter=dead.converter) as heir:
         # The embedded store knows that its last process is dead: nobody waits for a lease.
-        assert await heir.janitor.adopt() == 4
+        assert await heir.parts.janitor.adopt() == 4
         for job in jobs:
             ticket = await heir.ended(job)
             assert ticket.status is Status.COMPLETED
@@ -50,11 +50,11 @@ async def test_what_was_running_at_three_crashes_is_poison_and_the_rest_is_not(t
             if crash == 0:
                 jobs = [await running(now), await now.submit(video(2))]
             else:
-                assert await now.janitor.adopt() == 2
+                assert await now.parts.janitor.adopt() == 2
                 await until(lambda now=now: VIDEO in now.converter.running)  # type: ignore[misc]
             await now.kill()
     async with engine(tmp_path, instance="last", converter=converter, clock=clock) as now:
-        assert await now.janitor.adopt() == 1
+        assert await now.parts.janitor.adopt() == 1
         assert (await now.ended(jobs[1])).status is Status.COMPLETED
         ticket = await now.ticket(jobs[0])
         assert (ticket.status, ticket.conversion.error, ticket.conversion.crashes) == (
@@ -72,9 +72,9 @@ async def test_no_more_is_adopted_than_there_is_room(tmp_path: Path) -> None:
     async with engine(
         tmp_path, instance="b", workers=1, capacity=3, clock=dead.clock, converter=dead.converter
     ) as heir:
-        assert await heir.janitor.adopt() == 3
-        assert await heir.janitor.adopt() <= 1
-        assert heir.pool.queue.free_slots == 0
+        assert await heir.parts.janitor.adopt() == 3
+        assert await heir.parts.janitor.adopt() <= 1
+        assert heir.parts.queue.free_slots == 0
 
 
 async def test_what_does_not_fit_any_more_goes_back_at_no_cost(tmp_path: Path) -> None:
@@ -83,9 +83,9 @@ async def test_what_does_not_fit_any_more_goes_back_at_no_cost(tmp_path: Path) -
         await now.submit(video(2))
         lost = await now.submit(video(3))
         await now.records.release([(await now.conversion(lost)).lease])
-        now.pool.queue.remove(lost.conversion_id)
+        now.parts.queue.remove(lost.conversion_id)
         arrival = now.store.held_calls["adopt"] = asyncio.Event()
-        adopt = asyncio.create_task(now.janitor.adopt())
+        adopt = asyncio.create_task(now.parts.janitor.adopt())
         await until(lambda: "adopt" in now.store.calls)
         await now.submit(video(4))
         await now.submit(video(5))
@@ -101,8 +101,8 @@ async def test_what_does_not_fit_any_more_goes_back_at_no_cost(tmp_path: Path) -
 
 async def test_a_draining_instance_adopts_nothing(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
-        now.health.is_draining = True
-        assert await now.janitor.adopt() == 0
+        now.parts.health.is_draining = True
+        assert await now.parts.janitor.adopt() == 0
         assert now.store.calls == []
 
 
@@ -119,9 +119,9 @@ async def test_record_and_file_vanish_together(tmp_path: Path) -> None:
         now.clock.advance(RETENTION_SECONDS / 2)
         young = await now.submit(video(3))
         await now.ended(young)
-        assert await now.janitor.expire() == 0
+        assert await now.parts.janitor.expire() == 0
         now.clock.advance(RETENTION_SECONDS / 2 + 1)
-        assert await now.janitor.expire() == 2
+        assert await now.parts.janitor.expire() == 2
         assert await now.records.get(old.job_id) is None
         assert await now.records.get(failed.job_id) is None
         await now.check_completed(young)
@@ -135,7 +135,7 @@ async def test_a_track_asked_for_again_lives_on(tmp_path: Path) -> None:
         now.clock.advance(RETENTION_SECONDS - 1)
         again = await now.submit(VIDEO)
         now.clock.advance(RETENTION_SECONDS - 1)
-        assert await now.janitor.expire() == 0
+        assert await now.parts.janitor.expire() == 0
         await now.check_completed(again)
 
 
@@ -148,7 +148,7 @@ async def test_what_has_no_file_expires_too(tmp_path: Path) -> None:
         for job in jobs:
             await now.ended(job)
         now.clock.advance(RETENTION_SECONDS + 1)
-        assert await now.janitor.expire() == 250
+        assert await now.parts.janitor.expire() == 250
         counts = await now.records.counts()
         assert (counts.failed, counts.completed) == (0, 0)
         assert now.tracks() == {}
@@ -164,7 +164,7 @@ async def test_a_young_file_without_a_record_stays_and_an_old_one_goes(tmp_path:
             await now.ended(job)
             (now.storage.tracks / ("0" * 34 + "-7.mp3")).write_bytes(b"stray")
             (now.storage.tracks / "unheard of").write_bytes(b"stray")
-            assert await now.janitor.sweep() == swept
+            assert await now.parts.janitor.sweep() == swept
             assert len(now.tracks()) == 3 - swept
             await now.check_completed(job)
 
@@ -174,9 +174,9 @@ async def test_a_store_that_does_not_answer_makes_no_file_a_stray(tmp_path: Path
         job = await now.submit(VIDEO)
         await now.ended(job)
         now.store.broken["known_files"] = StoreDown("no answer")
-        now.janitor.start()
+        now.parts.janitor.start()
         await until(lambda: "known_files" in now.store.calls)
-        await now.janitor.close()
+        await now.parts.janitor.close()
         await now.check_completed(job)
 
 
@@ -206,7 +206,7 @@ async def test_what_the_dead_leave_later_is_gone_within_a_minute(
     assert 2 * janitor.SCRATCH_SECONDS <= 60
     monkeypatch.setattr(janitor, "SCRATCH_SECONDS", 0.01)
     async with engine(tmp_path) as now:
-        now.janitor.start()
+        now.parts.janitor.start()
         await until(lambda: "known_files" in now.store.calls)
         for name in ("dead", "dead too"):
             dead = tmp_path / "scratch" / name
@@ -214,7 +214,7 @@ async def test_what_the_dead_leave_later_is_gone_within_a_minute(
             (dead / "half.webm").write_bytes(b"x")
             (dead / ".lock").touch()
             await until(lambda folder=dead: not folder.exists())  # type: ignore[misc]
-        await now.janitor.close()
+        await now.parts.janitor.close()
         assert now.store.calls.count("known_files") == 1
 
 
@@ -223,31 +223,31 @@ async def test_what_the_dead_leave_later_is_gone_within_a_minute(
 
 async def test_the_board_shows_what_was_seen(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
-        now.health.space = None
-        await now.janitor.watch()
-        assert now.health.space is not None
-        assert now.health.store.ok
+        now.parts.health.space = None
+        await now.parts.watcher.watch()
+        assert now.parts.health.space is not None
+        assert now.parts.health.store.ok
         now.store.broken["ping"] = StoreUnusable("maxmemory-policy is allkeys-lru")
-        await now.janitor.watch()
-        assert not now.health.store.ok
-        assert now.health.store.detail == "maxmemory-policy is allkeys-lru"
+        await now.parts.watcher.watch()
+        assert not now.parts.health.store.ok
+        assert now.parts.health.store.detail == "maxmemory-policy is allkeys-lru"
         now.store.broken["ping"] = StoreDown()
-        await now.janitor.watch()
-        assert now.health.store.detail == "StoreDown"
+        await now.parts.watcher.watch()
+        assert now.parts.health.store.detail == "StoreDown"
         now.store.broken.clear()
-        await now.janitor.watch()
-        assert now.health.store.ok
+        await now.parts.watcher.watch()
+        assert now.parts.health.store.ok
 
 
 async def test_a_folder_that_is_gone_is_low_storage(tmp_path: Path) -> None:
     async with engine(tmp_path / "data") as now:
         (tmp_path / "data").rename(tmp_path / "moved")
-        await now.janitor.watch()
-        assert now.health.is_storage_low
-        assert not now.health.checks["storage"].ok
+        await now.parts.watcher.watch()
+        assert now.parts.health.is_storage_low
+        assert not now.parts.health.checks["storage"].ok
         (tmp_path / "moved").rename(tmp_path / "data")
-        await now.janitor.watch()
-        assert now.health.storage_error is None
+        await now.parts.watcher.watch()
+        assert now.parts.health.storage_error is None
 
 
 def test_an_instance_that_has_not_looked_is_not_ready() -> None:
@@ -259,16 +259,18 @@ def test_an_instance_that_has_not_looked_is_not_ready() -> None:
 
 async def test_the_loops_turn_by_themselves_and_survive_a_store_that_fails(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
-        now.health.tools = []
+        now.parts.health.tools = []
         now.converter.tools = [ToolCheck(name="ffmpeg", ok=False, version=None, detail="not found")]
         now.store.broken["adopt"] = StoreDown("no answer")
-        now.janitor.start()
+        now.parts.watcher.start()
+        now.parts.janitor.start()
         await until(lambda: {"adopt", "expire", "known_files", "ping"} <= set(now.store.calls))
-        await until(lambda: now.health.tools)
-        assert now.health.readiness is Readiness.UNREADY
+        await until(lambda: now.parts.health.tools)
+        assert now.parts.health.readiness is Readiness.UNREADY
         await until(lambda: now.metric("ytmp3_store_errors_total", kind="StoreDown"))
         await until(lambda: now.metric("ytmp3_event_loop_lag_seconds_count"))
-        await now.janitor.close()
+        await now.parts.janitor.close()
+        await now.parts.watcher.close()
 
 
 async def test_what_nobody_renews_is_taken_over_after_a_lease(tmp_path: Path) -> None:
@@ -276,8 +278,8 @@ async def test_what_nobody_renews_is_taken_over_after_a_lease(tmp_path: Path) ->
         # A reply that was lost: the job is in the store, and in no queue.
         await running(now)
         job = await now.submit(video(2))
-        now.pool.queue.take_all()
-        assert await now.janitor.adopt() == 0
+        now.parts.queue.take_all()
+        assert await now.parts.janitor.adopt() == 0
         now.clock.advance(LEASE_SECONDS + 1)
         now.converter.hold(VIDEO).set()
         assert (await now.ended(job)).status is Status.COMPLETED

@@ -14,11 +14,11 @@ from tests.fakes import content_of
 from ytmp3.core.breaker import FIRST_PAUSE_SECONDS, REFUSALS_TO_OPEN
 from ytmp3.core.client import Client
 from ytmp3.core.errors import FailureCode, NoProcess, QueueFull, StoreFull, StoreUnusable, UpstreamBlocked
-from ytmp3.core.ids import ClientId, ConversionId
+from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Job, Stage, State, Status
 from ytmp3.core.recipe import Quality
-from ytmp3.engine.settings import REST_SECONDS
-from ytmp3.engine.workers import Stop
+from ytmp3.engine.runs import Stop
+from ytmp3.engine.settings import NO_PROCESS_PAUSE_SECONDS
 
 VIDEO = video(1)
 REFUSED_LAST = video(200)
@@ -54,7 +54,7 @@ async def test_a_link_becomes_a_track(tmp_path: Path) -> None:
         assert (conversion.stage, conversion.progress) == (Stage.DONE, 1.0)
         assert (conversion.attempts, conversion.crashes) == (0, 0)
         await until(lambda: now.scratch() == [])
-        await until(lambda: now.pool.active == 0)
+        await until(lambda: now.parts.runs.active == 0)
 
 
 async def test_fifty_at_once_make_one_conversion(tmp_path: Path) -> None:
@@ -153,17 +153,17 @@ async def test_a_failed_conversion_does_not_serve_the_next_job(tmp_path: Path) -
 
 
 async def test_a_retry_waits_in_the_store_and_not_in_a_worker(tmp_path: Path) -> None:
-    async with engine(tmp_path, workers=1, chance=0.5) as now:
+    async with engine(tmp_path, workers=1, random=lambda: 0.5) as now:
         now.converter.fail(VIDEO, FailureCode.UPSTREAM_ERROR)
         job = await now.submit(VIDEO)
         await until(lambda: "retry" in now.store.calls)
         # The one worker is free for others, and the retry is not due.
         await now.ended(await now.submit(video(2)))
-        assert await now.janitor.adopt() == 0
+        assert await now.parts.janitor.adopt() == 0
         waiting = await now.conversion(job)
         assert (waiting.state, waiting.holder, waiting.error) == (State.QUEUED, None, FailureCode.UPSTREAM_ERROR)
         now.clock.advance(1.01)
-        assert await now.janitor.adopt() == 1
+        assert await now.parts.janitor.adopt() == 1
         assert (await now.ended(job)).status is Status.COMPLETED
 
 
@@ -207,7 +207,7 @@ async def test_a_job_cancelled_in_the_queue_frees_its_slot(tmp_path: Path) -> No
         waiting = await now.submit(video(2))
         with pytest.raises(QueueFull):
             await now.submit(video(3))
-        ticket = await now.intake.cancel(waiting.job_id, None)
+        ticket = await now.parts.jobs.cancel(waiting.job_id, None)
         assert (ticket.status, ticket.conversion.state) == (Status.CANCELLED, State.CANCELLED)
         taken = await now.submit(video(3))
         now.converter.hold(VIDEO).set()
@@ -219,9 +219,9 @@ async def test_a_job_cancelled_in_the_queue_frees_its_slot(tmp_path: Path) -> No
 async def test_a_running_job_that_is_cancelled_stops_its_tools(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
         job = await running(now)
-        await now.intake.cancel(job.job_id, None)
+        await now.parts.jobs.cancel(job.job_id, None)
         await until(lambda: now.converter.cancelled[VIDEO] == 1)
-        await until(lambda: now.pool.active == 0)
+        await until(lambda: now.parts.runs.active == 0)
         assert (now.tracks(), now.scratch()) == ({}, [])
         assert (await now.ticket(job)).status is Status.CANCELLED
         assert now.metric("ytmp3_conversions_total", outcome="cancelled", code="") == 1
@@ -234,9 +234,9 @@ async def test_a_job_cancelled_while_its_track_is_published_leaves_no_track(tmp_
         job = await now.submit(VIDEO)
         await until(lambda: "finish" in now.store.calls)
         assert len(now.tracks()) == 1
-        await now.intake.cancel(job.job_id, None)
+        await now.parts.jobs.cancel(job.job_id, None)
         arrival.set()
-        await until(lambda: now.pool.active == 0)
+        await until(lambda: now.parts.runs.active == 0)
         assert now.tracks() == {}
         assert (await now.ticket(job)).status is Status.CANCELLED
         assert now.metric("ytmp3_conversions_total", outcome="cancelled", code="") == 1
@@ -248,7 +248,7 @@ async def test_of_two_jobs_on_a_conversion_one_can_be_cancelled_alone(tmp_path: 
         first = await running(now)
         second = await now.submit(VIDEO, Client(owner=ClientId("addr:198.51.100.1")))
         assert second.conversion_id == first.conversion_id
-        assert (await now.intake.cancel(first.job_id, None)).status is Status.CANCELLED
+        assert (await now.parts.jobs.cancel(first.job_id, None)).status is Status.CANCELLED
         assert now.converter.cancelled[VIDEO] == 0
         now.converter.hold(VIDEO).set()
         assert (await now.ended(second)).status is Status.COMPLETED
@@ -260,7 +260,7 @@ async def test_the_last_job_to_be_cancelled_stops_the_work(tmp_path: Path) -> No
     async with engine(tmp_path) as now:
         jobs = [await running(now), await now.submit(VIDEO)]
         for job in jobs:
-            await now.intake.cancel(job.job_id, None)
+            await now.parts.jobs.cancel(job.job_id, None)
         await until(lambda: now.converter.cancelled[VIDEO] == 1)
         assert now.tracks() == {}
 
@@ -270,8 +270,8 @@ async def test_a_cancellation_at_another_instance_is_noticed_with_the_next_renew
         job = await running(now)
         # Straight to the store: this pool is not told.
         await now.records.cancel(job.job_id)
-        run = now.pool._runs[job.conversion_id]
-        run.is_news = True
+        run = now.parts.runs._runs[job.conversion_id]
+        run.has_changed = True
         await until(lambda: now.converter.cancelled[VIDEO] == 1)
         assert now.tracks() == {}
 
@@ -299,7 +299,7 @@ async def test_who_has_lost_the_lease_publishes_nothing(tmp_path: Path) -> None:
         now.clock.advance(LEASE_SECONDS + 1)
         (taken,) = await now.records.adopt(10)
         now.converter.hold(VIDEO).set()
-        await until(lambda: now.pool.active == 0)
+        await until(lambda: now.parts.runs.active == 0)
         assert now.converter.finished[VIDEO] == 1
         assert now.tracks() == {}
         assert "finish" not in now.store.calls
@@ -315,7 +315,7 @@ async def test_who_loses_the_lease_while_publishing_takes_the_file_away_again(tm
         now.clock.advance(LEASE_SECONDS + 1)
         await now.records.adopt(10)
         arrival.set()
-        await until(lambda: now.pool.active == 0)
+        await until(lambda: now.parts.runs.active == 0)
         assert now.tracks() == {}
 
 
@@ -327,7 +327,7 @@ async def test_a_lease_lost_while_running_stops_the_tools(tmp_path: Path) -> Non
         await now.records.adopt(10)
         now.ticks.advance(LEASE_SECONDS)
         await until(lambda: now.converter.cancelled[VIDEO] == 1)
-        await until(lambda: now.pool.active == 0)
+        await until(lambda: now.parts.runs.active == 0)
         assert (await now.conversion(job)).crashes == 1
         assert now.metric("ytmp3_leases_lost_total") == 1
 
@@ -342,8 +342,8 @@ async def test_a_renewal_overtaken_by_a_claim_does_not_stop_the_run(tmp_path: Pa
         now.ticks.advance(LEASE_SECONDS)
         await until(lambda: now.store.calls.count("renew") and now.store.calls[-1] == "renew")
         # The publication of the first asks for a renewal too: cancel it instead, which frees the worker.
-        first = next(iter(now.pool._runs))
-        now.pool._runs[first].stop(Stop.LEASE_LOST)
+        first = next(iter(now.parts.runs._runs))
+        now.parts.runs._runs[first].stop(Stop.LEASE_LOST)
         await until(lambda: video(2) in now.converter.running)
         arrival.set()
         del now.store.held_calls["renew"]
@@ -361,7 +361,7 @@ async def test_what_another_instance_took_over_leaves_the_queue(tmp_path: Path) 
         waiting = await now.submit(video(2))
         await now.records.release([(await now.conversion(waiting)).lease])
         now.ticks.advance(LEASE_SECONDS)
-        await until(lambda: now.pool.queue.qsize() == 0)
+        await until(lambda: now.parts.queue.qsize() == 0)
 
 
 # The store fails
@@ -388,7 +388,7 @@ async def test_a_claim_is_repeated_until_the_store_answers(tmp_path: Path, error
         now.store.broken["claim"] = error  # type: ignore[assignment]
         job = await now.submit(VIDEO)
         await until(lambda: now.store.calls.count("claim") > 5)
-        assert now.pool.unfinished_of(SOMEONE.owner) == 1
+        assert now.parts.capacity.unfinished_of(SOMEONE.owner) == 1
         now.store.broken.clear()
         assert (await now.ended(job)).status is Status.COMPLETED
         assert now.clock.now == 1_700_000_000.0
@@ -412,9 +412,9 @@ async def test_the_keeper_survives_whatever_the_store_raises(tmp_path: Path) -> 
 async def test_a_drain_gives_back_what_waits_and_lets_the_running_end(tmp_path: Path) -> None:
     async with engine(tmp_path, workers=1) as now:
         job, waiting = await running(now), await now.submit(video(2))
-        drain = asyncio.create_task(now.pool.drain(5.0, NEVER))
+        drain = asyncio.create_task(now.parts.workers.drain(5.0, NEVER))
         await until(lambda: "release" in now.store.calls)
-        await until(lambda: now.pool.queue.qsize() == 0)
+        await until(lambda: now.parts.queue.qsize() == 0)
         now.converter.hold(VIDEO).set()
         await drain
         assert (await now.ticket(job)).status is Status.COMPLETED
@@ -433,7 +433,7 @@ async def test_what_does_not_end_in_time_is_given_back_at_no_cost(tmp_path: Path
         force = asyncio.Event()
         if is_forced:
             force.set()
-        await now.pool.drain(60.0 if is_forced else 0.0, force)
+        await now.parts.workers.drain(60.0 if is_forced else 0.0, force)
         assert now.converter.cancelled[VIDEO] == 1
         given_back = await now.conversion(job)
         assert (given_back.state, given_back.holder, given_back.attempts, given_back.crashes) == (
@@ -447,7 +447,7 @@ async def test_a_drain_waits_for_a_claim_under_way_and_gives_it_back(tmp_path: P
         arrival = now.store.held_calls["claim"] = asyncio.Event()
         job = await now.submit(VIDEO)
         await until(lambda: "claim" in now.store.calls)
-        drain = asyncio.create_task(now.pool.drain(5.0, NEVER))
+        drain = asyncio.create_task(now.parts.workers.drain(5.0, NEVER))
         await asyncio.sleep(0.01)
         assert not drain.done()
         arrival.set()
@@ -463,7 +463,7 @@ async def test_a_drain_does_not_wait_for_a_store_that_is_gone(tmp_path: Path) ->
         await now.submit(VIDEO)
         await until(lambda: "claim" in now.store.calls)
         began_at = time.monotonic()
-        await now.pool.drain(5.0, NEVER)
+        await now.parts.workers.drain(5.0, NEVER)
         assert time.monotonic() - began_at < 2.0
 
 
@@ -473,22 +473,22 @@ async def test_what_comes_in_while_draining_is_given_back_before_the_end(tmp_pat
         arrival = now.store.held_calls["submit"] = asyncio.Event()
         late = asyncio.create_task(now.submit(video(2)))
         await until(lambda: now.store.calls.count("submit") == 2)
-        now.health.is_draining = True
-        drain = asyncio.create_task(now.pool.drain(0.05, NEVER))
+        now.parts.health.is_draining = True
+        drain = asyncio.create_task(now.parts.workers.drain(0.05, NEVER))
         await asyncio.sleep(0.01)
         arrival.set()
         job = await late
         await drain
-        await now.pool.close()
+        await now.parts.workers.close()
         given_back = await now.conversion(job)
         assert (given_back.state, given_back.holder) == (State.QUEUED, None)
-        assert now.pool.queue.qsize() == 0
+        assert now.parts.queue.qsize() == 0
 
 
 async def test_closing_gives_back_what_still_runs(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
         job = await running(now)
-        await now.pool.close()
+        await now.parts.workers.close()
         given_back = await now.conversion(job)
         assert (given_back.state, given_back.holder, given_back.attempts, given_back.crashes) == (
             State.QUEUED, None, 0, 0,
@@ -499,7 +499,7 @@ async def test_closing_gives_back_what_still_runs(tmp_path: Path) -> None:
 
 async def closes_cleanly(now: Engine, release: Callable[[], None]) -> None:
     """Close the pool while something is held, then let go of it: the pool closes, and leaves nothing."""
-    close = asyncio.create_task(now.pool.close())
+    close = asyncio.create_task(now.parts.workers.close())
     await asyncio.sleep(0.01)
     release()
     async with asyncio.timeout(5):
@@ -511,7 +511,7 @@ async def test_closing_does_not_hang_on_a_run_that_was_being_stopped(tmp_path: P
     async with engine(tmp_path) as now:
         tools_gone = now.converter.end_slowly(VIDEO)
         job = await running(now)
-        await now.intake.cancel(job.job_id, None)
+        await now.parts.jobs.cancel(job.job_id, None)
         await until(lambda: now.converter.cancelled[VIDEO])
         await closes_cleanly(now, tools_gone.set)
 
@@ -523,7 +523,7 @@ async def test_a_worker_that_is_ended_while_it_cleans_up_leaves_nothing(tmp_path
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(1))
         loop.run_in_executor(None, disk_answers.wait)
-        await now.intake.cancel(job.job_id, None)
+        await now.parts.jobs.cancel(job.job_id, None)
         await until(lambda: now.converter.cancelled[VIDEO])
         await closes_cleanly(now, disk_answers.set)
 
@@ -531,12 +531,12 @@ async def test_a_worker_that_is_ended_while_it_cleans_up_leaves_nothing(tmp_path
 async def test_an_heir_starts_what_was_given_back_without_waiting_for_a_lease(tmp_path: Path) -> None:
     async with engine(tmp_path) as first:
         jobs = [await running(first), await running(first, video(2))]
-        await first.pool.drain(0.0, NEVER)
+        await first.parts.workers.drain(0.0, NEVER)
         clock, converter = first.clock, first.converter
     async with engine(tmp_path, instance="b", clock=clock, converter=converter) as heir:
         for number in (1, 2):
             converter.hold(video(number)).set()
-        assert await heir.janitor.adopt() == 2
+        assert await heir.parts.janitor.adopt() == 2
         for job in jobs:
             assert (await heir.ended(job)).status is Status.COMPLETED
 
@@ -547,7 +547,7 @@ async def test_an_heir_starts_what_was_given_back_without_waiting_for_a_lease(tm
 async def test_enough_refusals_open_the_breaker_and_nothing_starts_until_a_trial_passes(tmp_path: Path) -> None:
     async with engine(tmp_path, workers=2, capacity=3, max_retries=0) as now:
         last = await blocked(now)
-        assert now.pool.blocked_seconds() == FIRST_PAUSE_SECONDS
+        assert now.parts.upstream.blocked_seconds() == FIRST_PAUSE_SECONDS
         # New jobs wait, up to the capacity; then the refusal says whose matter it is.
         jobs = [await now.submit(video(number)) for number in (11, 12, 13)]
         with pytest.raises(UpstreamBlocked) as refused:
@@ -555,7 +555,7 @@ async def test_enough_refusals_open_the_breaker_and_nothing_starts_until_a_trial
         assert refused.value.retry_after_seconds == FIRST_PAUSE_SECONDS
         joined = await now.submit(video(11))
         assert joined.deduplicated
-        await now.intake.cancel(last.job_id, None)
+        await now.parts.jobs.cancel(last.job_id, None)
         await asyncio.sleep(0.02)
         assert not now.converter.running
         assert [now.converter.started[video(number)] for number in (11, 12, 13)] == [0, 0, 0]
@@ -569,7 +569,7 @@ async def test_enough_refusals_open_the_breaker_and_nothing_starts_until_a_trial
             event.set()
         for job in jobs:
             assert (await now.ended(job)).status is Status.COMPLETED
-        assert now.pool.blocked_seconds() == 0
+        assert now.parts.upstream.blocked_seconds() == 0
 
 
 async def blocked(now: Engine) -> Job:
@@ -578,8 +578,8 @@ async def blocked(now: Engine) -> Job:
         now.converter.fail(video_id, FailureCode.BOT_CHECK)
         starts = now.converter.started.total()
         job = await now.submit(video_id)
-        await until(lambda: now.converter.started.total() > starts and not now.pool.active)  # noqa: B023
-    assert now.pool.blocked_seconds() > 0
+        await until(lambda: now.converter.started.total() > starts and not now.parts.runs.active)  # noqa: B023
+    assert now.parts.upstream.blocked_seconds() > 0
     return job
 
 
@@ -588,16 +588,16 @@ async def test_what_is_refused_with_the_address_waits_and_loses_no_attempt(tmp_p
         job = await blocked(now)
         for tried in range(1, 4):  # refused trials
             assert (await now.ticket(job)).status is Status.PENDING
-            assert await now.janitor.adopt() == 0
+            assert await now.parts.janitor.adopt() == 0
             now.converter.fail(REFUSED_LAST, FailureCode.BOT_CHECK)
-            now.ticks.advance(now.pool.blocked_seconds())
-            await now.janitor.adopt()
+            now.ticks.advance(now.parts.upstream.blocked_seconds())
+            await now.parts.janitor.adopt()
             # The door is shut from the trial's start on, before a worker has it: only its converter tells that it ran.
             while now.converter.started[REFUSED_LAST] == tried:
                 await asyncio.sleep(0.001)
-            await until(lambda: not now.pool.active)
+            await until(lambda: not now.parts.runs.active)
         assert (await now.conversion(job)).attempts == 0
-        now.ticks.advance(now.pool.blocked_seconds())
+        now.ticks.advance(now.parts.upstream.blocked_seconds())
         assert (await now.ended(job)).status is Status.COMPLETED
         assert now.converter.started[REFUSED_LAST] == 5
 
@@ -613,25 +613,25 @@ async def test_a_refusal_counts_against_the_video_while_the_address_is_served(tm
 async def test_a_cancelled_trial_leaves_the_door_to_the_next(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
         last = await blocked(now)
-        await now.intake.cancel(last.job_id, None)
+        await now.parts.jobs.cancel(last.job_id, None)
         trial, next_job = await now.submit(VIDEO), await now.submit(video(2))
         now.converter.hold(VIDEO)
         now.ticks.advance(FIRST_PAUSE_SECONDS)
         await until(lambda: VIDEO in now.converter.running)
-        await now.intake.cancel(trial.job_id, None)
+        await now.parts.jobs.cancel(trial.job_id, None)
         assert (await now.ended(next_job)).status is Status.COMPLETED
-        assert now.pool.blocked_seconds() == 0
+        assert now.parts.upstream.blocked_seconds() == 0
 
 
 async def test_a_refused_process_costs_one_job_an_attempt_and_the_others_five_seconds(tmp_path: Path) -> None:
     async with engine(tmp_path, workers=1) as now:
         now.converter.raise_once(VIDEO, NoProcess("fork: Resource temporarily unavailable"))
         jobs = [await now.submit(VIDEO), await now.submit(video(2))]
-        await until(lambda: now.converter.started[VIDEO] and not now.pool.active)
+        await until(lambda: now.converter.started[VIDEO] and not now.parts.runs.active)
         assert (await now.conversion(jobs[0])).attempts == 1
         await asyncio.sleep(0.02)
         assert now.converter.started[video(2)] == 0
-        now.ticks.advance(REST_SECONDS)
+        now.ticks.advance(NO_PROCESS_PAUSE_SECONDS)
         for job in jobs:
             assert (await now.ended(job)).status is Status.COMPLETED
         assert (await now.conversion(jobs[1])).attempts == 0
@@ -650,10 +650,10 @@ async def test_retries_are_not_brought_in_while_youtube_refuses(tmp_path: Path) 
         for number in range(REFUSALS_TO_OPEN):
             now.converter.fail(video(number), FailureCode.BOT_CHECK)
             await now.submit(video(number))
-        await until(now.pool.blocked_seconds)
-        assert await now.janitor.adopt() == 0
+        await until(now.parts.upstream.blocked_seconds)
+        assert await now.parts.janitor.adopt() == 0
         now.ticks.advance(FIRST_PAUSE_SECONDS)
-        assert await now.janitor.adopt() > 0
+        assert await now.parts.janitor.adopt() > 0
 
 
 # Fairness
@@ -677,17 +677,15 @@ async def test_a_job_waiting_here_has_a_position(tmp_path: Path) -> None:
     async with engine(tmp_path, workers=1) as now:
         await running(now)
         jobs = [await now.submit(video(number)) for number in (2, 3)]
-        assert [now.pool.position(job.conversion_id) for job in jobs] == [1, 2]
-        assert now.pool.position(ConversionId("unknown")) is None
+        assert [now.parts.jobs.live(await now.ticket(job)).queue_position for job in jobs] == [1, 2]
 
 
 async def test_a_running_job_has_a_report_here_and_in_the_record(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
         job = await running(now)
-        report = now.pool.report(job.conversion_id)
+        report = now.parts.jobs.live(await now.ticket(job)).report
         assert report is not None
         assert (report.stage, report.progress) == (Stage.DOWNLOADING, 0.4)
-        assert now.pool.report(ConversionId("unknown")) is None
         await news_recorded(now, job)
         assert (await now.conversion(job)).progress == 0.4
 
@@ -695,10 +693,10 @@ async def test_a_running_job_has_a_report_here_and_in_the_record(tmp_path: Path)
 async def test_what_was_measured_is_counted(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
         await now.ended(await now.submit(VIDEO))
-        await until(lambda: now.pool.active == 0)
+        await until(lambda: now.parts.runs.active == 0)
         assert now.metric("ytmp3_conversions_total", outcome="done", code="") == 1
         assert now.metric("ytmp3_conversion_duration_seconds_count") == 1
         assert now.metric("ytmp3_conversion_stage_duration_seconds_count", stage="downloading") == 1
         assert now.metric("ytmp3_conversion_stage_duration_seconds_count", stage="publishing") == 1
-        assert now.pool.pace.durations().mean is not None
+        assert now.parts.estimates._pace.durations().mean is not None
         assert content_of(VIDEO) in now.tracks().values()

@@ -113,11 +113,11 @@ async def test_the_last_cancellation_ends_the_work(service: Stand) -> None:
     service.converter.held[VIDEO] = asyncio.Event()
     job = await service.submit(VIDEO)
     async with asyncio.timeout(5):
-        while not service.service.pool.active:
+        while not service.service.runs.active:
             await asyncio.sleep(0.01)
         async with service.client.delete(f"{service.url}/jobs/{job['job_id']}"):
             pass
-        while service.service.pool.active:
+        while service.service.runs.active:
             await asyncio.sleep(0.01)
     assert service.converter.converted == []
     async with service.client.delete(f"{service.url}/jobs/{job['job_id']}") as response:

@@ -85,7 +85,7 @@ async def test_mutated_requests_meet_no_5xx_and_break_nothing(service: Stand) ->
     async with service.client.get(f"{service.url}/health") as response:
         assert response.status == 200
     # Sockets that were left half-way are closed in their own time; none may stay for good.
-    assert service.service.pool.active == 0
+    assert service.service.runs.active == 0
 
 
 async def test_requests_made_from_the_openapi_document_get_documented_answers(service: Stand, tmp_path: Path) -> None:

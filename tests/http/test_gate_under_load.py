@@ -124,7 +124,7 @@ async def test_in_races_of_1000_posts_and_cancellations_the_queue_is_never_over_
             async with gate, service.client.post(f"{service.url}/extract", json=link) as response:
                 statuses[response.status] += 1
                 job = await response.json()
-            assert service.service.pool.queue.qsize() <= capacity
+            assert service.service.queue.qsize() <= capacity
             if response.status != 202:
                 assert (response.status, job["code"]) == (503, "queue_full")
                 assert int(response.headers["Retry-After"]) >= 1
@@ -141,6 +141,6 @@ async def test_in_races_of_1000_posts_and_cancellations_the_queue_is_never_over_
             link = {"url": f"https://youtu.be/video{number:06d}"}
             async with service.client.post(f"{service.url}/extract", json=link) as response:
                 statuses[response.status] += 1
-        assert service.service.pool.queue.qsize() == capacity
+        assert service.service.queue.qsize() == capacity
         assert set(statuses) == {202, 503}
         never.set()

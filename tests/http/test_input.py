@@ -91,7 +91,7 @@ async def test_any_other_link_is_refused_and_leaves_nothing(service: Stand, url:
         assert MARK not in text
         assert (await response.json())["code"] in {"unsupported_url", "not_a_video"}
     assert await service.service.store.counts() == before
-    assert service.service.pool.queue.qsize() == 0
+    assert service.service.queue.qsize() == 0
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ async def test_a_full_queue_refuses_at_once_and_stores_nothing(tmp_path: Path) -
             service.converter.held[f"video{number:06d}"] = asyncio.Event()
         jobs = [await service.submit("video000000")]
         async with asyncio.timeout(5):
-            while not service.service.pool.active:
+            while not service.service.runs.active:
                 await asyncio.sleep(0.01)
         jobs += [await service.submit(f"video{number:06d}") for number in range(1, 11)]
         counts = await service.service.store.counts()

@@ -71,7 +71,7 @@ async def test_1000_silent_and_dripping_peers_are_cut_off_and_disturb_nobody(ser
     assert taken[150] < 0.010
     assert taken[290] < 0.100
     assert max(held.values()) < 12, "10 s are the bound; the rest is this machine's"
-    assert service.service.pool.active == 0
+    assert service.service.runs.active == 0
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
-"""What this instance knows of its own condition: one health, written by a watcher, read by handlers without a wait.
+"""The health state of this instance: written by the watcher, read by request handlers without a wait.
 
-Ready and live differ: live means that the event loop turns; ready means that a POST would be taken.
+Ready and live differ. Live means that the event loop runs; any reply proves that. Ready means that a POST would be
+accepted, and that is what this state answers.
 """
 
 from dataclasses import dataclass, field
@@ -20,24 +21,30 @@ class Readiness(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One line of `/health`."""
+    """One entry of `checks` in `/health`."""
 
     ok: bool
     detail: str
+    """For the operator: what was seen, in one line."""
 
 
 @dataclass(slots=True)
 class Health:
-    """The latest results. Everything starts unknown, so an instance is unready until it has looked."""
+    """The latest results. Nothing is known at the start, so an instance is unready until every check has run once."""
 
-    store: Check = field(default_factory=lambda: Check(ok=False, detail="not asked yet"))
+    store: Check = field(default_factory=lambda: Check(ok=False, detail="not checked yet"))
     tools: list[ToolCheck] = field(default_factory=list)
+    """One result per tool; empty until they were checked."""
     space: Space | None = None
+    """The disk of the data folder; None until it was looked at."""
     storage_error: str | None = None
+    """Why the data folder could not be looked at the last time."""
     is_draining: bool = False
+    """Set once, at the beginning of the drain."""
 
     @property
     def is_storage_low(self) -> bool:
+        """Whether the disk is too full, or in no state, for new conversions."""
         return self.storage_error is not None or (self.space is not None and self.space.is_low)
 
     @property
@@ -46,11 +53,12 @@ class Health:
         checks = {"store": self.store, "storage": self._storage_check()}
         checks |= {tool.name: Check(ok=tool.ok, detail=tool.detail) for tool in self.tools}
         if not self.tools:
-            checks["tools"] = Check(ok=False, detail="not asked yet")
+            checks["tools"] = Check(ok=False, detail="not checked yet")
         return checks
 
     @property
     def readiness(self) -> Readiness:
+        """Whether a POST would be accepted."""
         if self.is_draining:
             return Readiness.DRAINING
         return Readiness.OK if all(check.ok for check in self.checks.values()) else Readiness.UNREADY
@@ -59,6 +67,6 @@ class Health:
         if self.storage_error is not None:
             return Check(ok=False, detail=self.storage_error)
         if self.space is None:
-            return Check(ok=False, detail="not asked yet")
+            return Check(ok=False, detail="not checked yet")
         free, reserve = self.space.free_bytes, self.space.reserve_bytes
         return Check(ok=not self.space.is_low, detail=f"{free} bytes free, {reserve} kept in reserve")

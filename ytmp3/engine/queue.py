@@ -1,7 +1,7 @@
-"""The bounded queue of conversions waiting in this instance: an asyncio.Queue, fair across clients.
+"""The bounded queue of conversions waiting in this instance: an asyncio.Queue that is fair to clients.
 
-The client with the fewest conversions running is served next; among equals they take turns. So a client alone has all
-workers, and while others wait, none keeps more than its share (goal L06).
+The client with the fewest conversions running is served next; among equals they take turns. So a client that is alone
+has all workers, and while others wait, none keeps more than its share.
 
 A slot is reserved before a conversion is stored, so that a full queue refuses at once and leaves nothing behind. The
 queue is a hint: what it holds is in the job store too, under this instance's lease.
@@ -13,32 +13,42 @@ from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heapreplace
 from typing import Final
 
-from ytmp3.core.ids import ConversionId
+from ytmp3.core.ids import ClientId, ConversionId
 from ytmp3.core.job import Conversion
 
 POSITIONS_SECONDS: Final = 0.25
-"""How old the list of positions may be: 1,000 waiting cost 0.2 ms to number, too much for every status request."""
+"""Age, in seconds, up to which the list of positions is used again.
+
+Numbering 1,000 waiting conversions takes 0.2 ms, too much for every status request.
+"""
 
 
 class FairQueue(asyncio.Queue[Conversion]):
-    """First in, first out for each client; the clients take turns. `running` counts what workers have of each."""
+    """First in, first out for each client; the clients take turns."""
 
-    def __init__(self, capacity: int, running: Callable[[], Counter[str]]) -> None:
+    def __init__(self, capacity: int, running: Callable[[], Counter[ClientId]]) -> None:
+        """`running` counts, for each client, the conversions that workers have in hand."""
         super().__init__(capacity)
         self._running = running
 
-    def _init(self, maxsize: int) -> None:  # the hook that asyncio.Queue offers to its subclasses
-        self._lines: OrderedDict[str, deque[Conversion]] = OrderedDict()
+    # asyncio.Queue leaves the storage of its items to four methods: `_init`, `_put`, `_get` and `qsize`, which also
+    # decides what is full. `empty` is here because the inherited one looks at an attribute that is not used.
+
+    def _init(self, maxsize: int) -> None:
+        self._lines: OrderedDict[ClientId, deque[Conversion]] = OrderedDict()
+        """What waits, by client; the client whose turn it is comes first. No line is empty."""
         self._length = 0
         self._capacity = maxsize
         self._reserved = 0
-        self._positions: dict[str, int] = {}
+        self._positions: dict[ConversionId, int] = {}
         self._numbered_at = float("-inf")
 
     def qsize(self) -> int:
+        """Return how many conversions wait; reserved slots are not counted."""
         return self._length
 
     def empty(self) -> bool:
+        """Return whether nothing waits."""
         return self._length == 0
 
     def _put(self, item: Conversion) -> None:
@@ -56,35 +66,39 @@ class FairQueue(asyncio.Queue[Conversion]):
             del self._lines[client]
         return item
 
-    def _next_client(self) -> str:
+    def _next_client(self) -> ClientId:
         if len(self._lines) == 1:
             return next(iter(self._lines))
         running = self._running()
-        return min(self._lines, key=running.__getitem__)  # of equals, the first
+        # `min` returns the first of equals: the client whose turn it is.
+        return min(self._lines, key=running.__getitem__)
 
     @property
     def free_slots(self) -> int:
+        """How many slots are neither taken nor reserved."""
         return max(0, self._capacity - self._length - self._reserved)
 
     def reserve(self) -> bool:
-        """Set a slot aside. It is given back by `cancel_reservation`, or used by `fill_reservation`."""
+        """Set a slot aside, if one is free. `fill_reservation` uses it, `cancel_reservation` frees it again."""
         if self.free_slots == 0:
             return False
         self._reserved += 1
         return True
 
     def cancel_reservation(self) -> None:
+        """Free a slot that was set aside."""
         self._reserved -= 1
 
     def fill_reservation(self, conversion: Conversion) -> None:
+        """Put a conversion into a slot that was set aside."""
         self._reserved -= 1
         self.put_nowait(conversion)
 
     def put_back(self, conversion: Conversion) -> None:
-        """Return what was just taken to the head of its client's line.
+        """Return a conversion that was just taken to the head of its client's line.
 
         Raises:
-            asyncio.QueueFull: its slot has been given away, or set aside, in the meantime.
+            asyncio.QueueFull: its slot has been taken or reserved in the meantime.
         """
         if self.free_slots == 0:
             raise asyncio.QueueFull
@@ -99,7 +113,7 @@ class FairQueue(asyncio.Queue[Conversion]):
         return waiting
 
     def remove(self, conversion_id: ConversionId, *, token: int | None = None) -> bool:
-        """Take out a conversion that needs no work any more (under this token, if given); its slot is free at once."""
+        """Take out a conversion (under this token, if given), which frees its slot. Returns whether it was there."""
         for client, line in self._lines.items():
             for item in line:
                 if item.conversion_id == conversion_id and token in {None, item.token}:
@@ -111,10 +125,10 @@ class FairQueue(asyncio.Queue[Conversion]):
         return False
 
     def in_order(self) -> Iterator[Conversion]:
-        """Go through the waiting in the order in which they will be served, if nothing ends before."""
+        """Go through what waits in the order in which it would be served if no running conversion ended before."""
         running = self._running()
         lines = {client: iter(line) for client, line in self._lines.items()}
-        # By what a client would have running then, and among equals by whose turn it is.
+        # A heap of clients, by how many each would have running by then, and among equals by whose turn it is.
         turns = [(running[client], turn, client) for turn, client in enumerate(lines)]
         heapify(turns)
         turn = len(turns)
@@ -128,13 +142,13 @@ class FairQueue(asyncio.Queue[Conversion]):
                 heapreplace(turns, (count + 1, turn, client))
                 turn += 1
 
-    def positions(self, now: float) -> dict[str, int]:
-        """Return the place of each waiting conversion (1 is next), up to a quarter of a second old."""
+    def positions(self, now: float) -> dict[ConversionId, int]:
+        """Return the position of each waiting conversion (1 is next), up to a quarter of a second old."""
         if now - self._numbered_at > POSITIONS_SECONDS:
             self._positions = {item.conversion_id: place for place, item in enumerate(self.in_order(), start=1)}
             self._numbered_at = now
         return self._positions
 
-    def clients(self) -> Counter[str]:
-        """Count the waiting of each client."""
+    def clients(self) -> Counter[ClientId]:
+        """Count what waits, by client."""
         return Counter({client: len(line) for client, line in self._lines.items()})

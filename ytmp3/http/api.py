@@ -10,13 +10,12 @@ from aiohttp import hdrs, web
 
 from ytmp3 import __version__
 from ytmp3.core.errors import FAILURES, JobUnknown
-from ytmp3.core.estimates import eta_seconds
 from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Status, Ticket
 from ytmp3.core.recipe import EXTENSIONS
 from ytmp3.engine.health import Health, Readiness
 from ytmp3.engine.intake import Intake
-from ytmp3.engine.workers import Pool
+from ytmp3.engine.jobs import Jobs
 from ytmp3.http import openapi
 from ytmp3.http import problems as problem
 from ytmp3.http.admission import CLIENT, Gate, Handler
@@ -26,14 +25,10 @@ from ytmp3.http.errors import NotReady, TrackGone
 from ytmp3.http.keys import Keys
 from ytmp3.http.routes import ROUTES
 from ytmp3.http.stats import Stats
-from ytmp3.http.view import Live, Renderer
+from ytmp3.http.view import Renderer
 from ytmp3.metrics import Metrics
 
 UNREADY_RETRY_SECONDS: Final = 5
-
-
-_ENDED: Final = Live()
-"""Of what has ended, nobody knows more than the record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +36,7 @@ class Rooms:
     """What the routes call."""
 
     intake: Intake
-    pool: Pool
+    jobs: Jobs
     health: Health
     stats: Stats
     metrics: Metrics
@@ -78,24 +73,24 @@ class Api:
 
     async def status(self, request: web.Request) -> web.Response:
         """GET /status/ID."""
-        return self._job(await self._rooms.intake.ticket(request.match_info["job_id"], self._owner(request)))
+        return self._job(await self._rooms.jobs.ticket(request.match_info["job_id"], self._owner(request)))
 
     async def cancel(self, request: web.Request) -> web.Response:
         """DELETE /jobs/ID."""
-        return self._job(await self._rooms.intake.cancel(request.match_info["job_id"], self._owner(request)))
+        return self._job(await self._rooms.jobs.cancel(request.match_info["job_id"], self._owner(request)))
 
     async def download(self, request: web.Request) -> web.StreamResponse:
         """GET and HEAD /download/ID.mp3."""
         job_id, _, extension = request.match_info["file_name"].rpartition(".")
         if extension not in EXTENSIONS:
             raise JobUnknown
-        ticket = await self._rooms.intake.ticket(job_id, self._owner(request))
+        ticket = await self._rooms.jobs.ticket(job_id, self._owner(request))
         conversion = ticket.conversion
         if extension != conversion.recipe.extension:
             raise JobUnknown
         match ticket.status:
             case Status.PENDING | Status.PROCESSING:
-                raise NotReady(retry_after_seconds=self._live(ticket).eta_seconds)
+                raise NotReady(retry_after_seconds=self._rooms.jobs.live(ticket).eta_seconds)
             case Status.CANCELLED:
                 raise TrackGone("cancelled", "The job was cancelled.")
             case Status.FAILED:
@@ -145,24 +140,8 @@ class Api:
     def _job(
         self, ticket: Ticket, *, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, str] | None = None
     ) -> web.Response:
-        return _json_response(self._renderer.render(ticket, self._live(ticket)), status=status, headers=headers)
-
-    def _live(self, ticket: Ticket) -> Live:
-        conversion, pool = ticket.conversion, self._rooms.pool
-        if ticket.status not in {Status.PENDING, Status.PROCESSING}:
-            return _ENDED
-        report = pool.report(conversion.conversion_id)
-        position = pool.position(conversion.conversion_id) if report is None else None
-        place = position or conversion.queue_position
-        return Live(
-            report=report,
-            queue_position=position,
-            eta_seconds=eta_seconds(
-                position=place,
-                seconds_per_conversion=pool.pace.seconds_per_conversion,
-                workers=pool.settings.workers,
-                progress=conversion.progress if report is None else report.progress,
-            ),
+        return _json_response(
+            self._renderer.render(ticket, self._rooms.jobs.live(ticket)), status=status, headers=headers
         )
 
 

@@ -1,4 +1,4 @@
-"""The answer of `/stats`: this instance's state in numbers, and the counts of the shared store."""
+"""The document of `/stats`: this instance's state in numbers, and the counts of the shared store."""
 
 import resource
 import time
@@ -9,10 +9,47 @@ from typing import Any
 import msgspec
 
 from ytmp3.core.errors import StoreError
+from ytmp3.engine import events
+from ytmp3.engine.estimates import Estimates
 from ytmp3.engine.health import Health
-from ytmp3.engine.workers import Pool
-from ytmp3.jobstore import JobStore
-from ytmp3.metrics import Metrics
+from ytmp3.engine.queue import FairQueue
+from ytmp3.engine.runs import Runs
+from ytmp3.engine.settings import EngineSettings
+from ytmp3.engine.upstream import Upstream
+from ytmp3.jobstore import JobStore, Outcome
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has happened in this instance since it started, counted from the engine's events."""
+
+    done: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    joined: int = 0
+    cached: int = 0
+
+    def on_event(self, event: events.Event) -> None:
+        """Count an event: a listener."""
+        match event:
+            case events.Finished():
+                self.done += 1
+            case events.Failed():
+                self.failed += 1
+            case events.Cancelled():
+                self.cancelled += 1
+            case events.Accepted(outcome=Outcome.JOINED):
+                self.joined += 1
+            case events.Accepted(outcome=Outcome.CACHED):
+                self.cached += 1
+            case _:
+                pass
+
+    @property
+    def success_rate(self) -> float | None:
+        """The share of conversions that were done, of those that were not cancelled; None before the first end."""
+        ended = self.done + self.failed
+        return round(self.done / ended, 4) if ended else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,29 +57,39 @@ class Stats:
     """Where the numbers come from."""
 
     store: JobStore
-    pool: Pool
+    queue: FairQueue
+    runs: Runs
+    upstream: Upstream
+    estimates: Estimates
     health: Health
-    metrics: Metrics
+    settings: EngineSettings
+    tally: Tally
     started_at: float
-    """Monotonic."""
+    """By `time.monotonic`."""
     versions: dict[str, str]
+    """Of the service and of Python; those of the tools come from their checks."""
 
     async def collect(self) -> dict[str, Any]:
         """Return the document. `jobs` is null while the store does not answer."""
+        tally, space, tools = self.tally, self.health.space, self.health.tools
         return {
             "uptime_seconds": round(time.monotonic() - self.started_at, 3),
-            "workers": {"active": self.pool.active, "total": self.pool.settings.workers},
-            "queue": {"length": self.pool.queue.qsize(), "capacity": self.pool.settings.queue_capacity},
+            "workers": {"active": self.runs.active, "total": self.settings.workers},
+            "queue": {"length": self.queue.qsize(), "capacity": self.settings.queue_capacity},
             "jobs": await self._jobs(),
-            "conversions": self._conversions(),
-            "processing_seconds": msgspec.to_builtins(self.pool.pace.durations()),
-            "dedup_hits": int(self._jobs_accepted("joined")),
-            "cache_hits": int(self._jobs_accepted("cached")),
-            "upstream_blocked_seconds": self.pool.blocked_seconds(),
+            "conversions": {
+                "done": tally.done,
+                "failed": tally.failed,
+                "cancelled": tally.cancelled,
+                "success_rate": tally.success_rate,
+            },
+            "processing_seconds": msgspec.to_builtins(self.estimates.durations()),
+            "dedup_hits": tally.joined,
+            "cache_hits": tally.cached,
+            "upstream_blocked_seconds": self.upstream.blocked_seconds(),
             "memory": {"resident_bytes": resident_bytes()},
-            "disk": None if self.health.space is None else msgspec.to_builtins(self.health.space),
-            "versions": self.versions
-            | {tool.name: tool.version for tool in self.health.tools if tool.version is not None},
+            "disk": None if space is None else msgspec.to_builtins(space),
+            "versions": self.versions | {tool.name: tool.version for tool in tools if tool.version is not None},
         }
 
     async def _jobs(self) -> dict[str, int] | None:
@@ -52,24 +99,8 @@ class Stats:
             return None
         return counts
 
-    def _conversions(self) -> dict[str, float | int | None]:
-        ended = {"done": 0, "failed": 0, "cancelled": 0}
-        for metric in self.metrics.conversions.collect():
-            for sample in metric.samples:
-                if sample.name.endswith("_total"):
-                    ended[sample.labels["outcome"]] += int(sample.value)
-        judged = ended["done"] + ended["failed"]
-        return {**ended, "success_rate": round(ended["done"] / judged, 4) if judged else None}
-
-    def _jobs_accepted(self, outcome: str) -> float:
-        for metric in self.metrics.jobs.collect():
-            for sample in metric.samples:
-                if sample.name.endswith("_total") and sample.labels["outcome"] == outcome:
-                    return sample.value
-        return 0.0
-
 
 def resident_bytes() -> int:
-    """Return this process's resident memory (Linux: /proc/self/statm counts pages)."""
+    """Return this process's resident memory in bytes. On Linux, /proc/self/statm counts it in pages."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * resource.getpagesize()

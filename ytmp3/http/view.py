@@ -4,27 +4,18 @@ Fields that do not apply yet are null, never absent; times are RFC 3339 in UTC. 
 frozen: they live for one answer, and orjson writes plain ones twice as fast.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 import orjson
 
 from ytmp3.core.errors import FAILURES
-from ytmp3.core.job import Report, State, Status, Ticket
+from ytmp3.core.job import State, Status, Ticket
+from ytmp3.engine.jobs import Live
 from ytmp3.http.wire import ErrorView, FileView, JobView, MetadataView
 
 RENDERED_JOBS: Final = 2000
 """Kept as they were last written: about 4 MB, with the tickets."""
-
-
-@dataclass(kw_only=True)
-class Live:
-    """What only this instance knows of a conversion: fresher than the record."""
-
-    report: Report | None = None
-    queue_position: int | None = None
-    eta_seconds: int | None = None
 
 
 def job_view(ticket: Ticket, live: Live) -> JobView:

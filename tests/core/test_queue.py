@@ -11,13 +11,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.core.values import conversion
 from tests.fuzz_factor import FUZZ_FACTOR
-from ytmp3.core.ids import ConversionId
+from ytmp3.core.ids import ClientId, ConversionId
 from ytmp3.core.job import Conversion
 from ytmp3.engine.queue import POSITIONS_SECONDS, FairQueue
 
 
 def filled(*clients: str, slots: int = 100) -> FairQueue:
-    queue = FairQueue(slots, Counter[str])
+    queue = FairQueue(slots, Counter[ClientId])
     for number, client in enumerate(clients):
         queue.put_nowait(conversion(number, client=client))
     return queue
@@ -50,7 +50,7 @@ def test_the_order_told_is_the_order_served() -> None:
 
 
 def test_a_client_with_900_waiting_does_not_delay_20_with_one() -> None:
-    queue = FairQueue(1000, Counter[str])
+    queue = FairQueue(1000, Counter[ClientId])
     for number in range(900):
         queue.put_nowait(conversion(number, client="greedy"))
     for number in range(900, 920):
@@ -63,7 +63,7 @@ def test_a_client_with_900_waiting_does_not_delay_20_with_one() -> None:
 
 
 def test_the_client_with_the_fewest_running_is_next() -> None:
-    running = Counter(a=3, b=1)
+    running = Counter({ClientId("a"): 3, ClientId("b"): 1})
     queue = FairQueue(100, lambda: running)
     for number, client in enumerate("aaabbbcc"):
         queue.put_nowait(conversion(number, client=client))
@@ -77,7 +77,7 @@ def test_the_client_with_the_fewest_running_is_next() -> None:
 
 
 def test_while_others_wait_no_client_keeps_more_than_its_share() -> None:
-    running: Counter[str] = Counter()
+    running: Counter[ClientId] = Counter()
     queue = FairQueue(1000, lambda: running)
     for number in range(900):
         queue.put_nowait(conversion(number, client="greedy"))
@@ -94,7 +94,7 @@ def test_while_others_wait_no_client_keeps_more_than_its_share() -> None:
 
 
 def test_a_full_queue_reserves_nothing() -> None:
-    queue = FairQueue(2, Counter[str])
+    queue = FairQueue(2, Counter[ClientId])
     assert queue.reserve()
     queue.fill_reservation(conversion(1))
     assert queue.reserve()
@@ -133,7 +133,7 @@ def test_what_is_removed_frees_its_slot_at_once() -> None:
 
 
 def test_a_stale_removal_leaves_a_newer_holding_alone() -> None:
-    queue = FairQueue(5, Counter[str])
+    queue = FairQueue(5, Counter[ClientId])
     queue.put_nowait(conversion(1, token=3))
     assert not queue.remove(conversion(1).conversion_id, token=1)
     assert queue.remove(conversion(1).conversion_id, token=3)
@@ -156,7 +156,7 @@ def test_positions_count_from_one_and_are_kept_for_a_quarter_of_a_second() -> No
 
 
 async def test_a_waiting_worker_gets_what_comes() -> None:
-    queue = FairQueue(3, Counter[str])
+    queue = FairQueue(3, Counter[ClientId])
     worker = asyncio.create_task(queue.get())
     await asyncio.sleep(0)
     assert queue.reserve()
@@ -172,7 +172,7 @@ class Model(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue = FairQueue(self.SLOTS, Counter[str])
+        self.queue = FairQueue(self.SLOTS, Counter[ClientId])
         self.lines: dict[str, deque[Conversion]] = {}
         self.turns: deque[str] = deque()
         self.reserved = 0

@@ -1,0 +1,115 @@
+"""How the engine is put together: each part is handed what it uses, and they start and end in order."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ytmp3.converter import Converter
+from ytmp3.engine.attempt import Attempts
+from ytmp3.engine.capacity import Capacity
+from ytmp3.engine.estimates import Estimates
+from ytmp3.engine.events import Events
+from ytmp3.engine.health import Health
+from ytmp3.engine.intake import Intake
+from ytmp3.engine.janitor import Janitor
+from ytmp3.engine.jobs import Jobs
+from ytmp3.engine.leases import LeaseKeeper
+from ytmp3.engine.queue import FairQueue
+from ytmp3.engine.runs import Runs
+from ytmp3.engine.settings import EngineSettings
+from ytmp3.engine.upstream import Upstream
+from ytmp3.engine.watcher import Watcher
+from ytmp3.engine.workers import Workers
+from ytmp3.engine.writes import Writes
+from ytmp3.jobstore import JobStore
+from ytmp3.storage import Storage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What the engine works with and does not own: already open, and closed by the caller after the engine."""
+
+    store: JobStore
+    storage: Storage
+    converter: Converter
+    clock: Callable[[], float] = time.monotonic
+    """Seconds from any origin. Times in records are the store's matter, not this clock's."""
+    random: Callable[[], float] = random.random
+    """Uniform in [0, 1), for the spread of retries; nothing secret depends on it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """The parts, for the composition root to hand on. No part of the engine is given this value itself."""
+
+    settings: EngineSettings
+    events: Events
+    health: Health
+    queue: FairQueue
+    runs: Runs
+    upstream: Upstream
+    estimates: Estimates
+    capacity: Capacity
+    intake: Intake
+    jobs: Jobs
+    keeper: LeaseKeeper
+    workers: Workers
+    janitor: Janitor
+    watcher: Watcher
+
+    def start(self) -> None:
+        """Start every task."""
+        self.keeper.start()
+        self.workers.start()
+        self.watcher.start()
+        self.janitor.start()
+
+    async def close(self) -> None:
+        """End every task, and release what is still held. The keeper ends last: until then the leases are renewed."""
+        await self.janitor.close()
+        await self.watcher.close()
+        await self.workers.close()
+        await self.keeper.close()
+
+
+def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engine:
+    """Build every part; nothing is started."""
+    store, storage, converter, clock = outside.store, outside.storage, outside.converter, outside.clock
+    health = Health()
+    runs = Runs(events, clock=clock)
+    queue = FairQueue(settings.queue_capacity, runs.by_client)
+    upstream = Upstream(settings, clock=clock)
+    estimates = Estimates(workers=settings.workers, clock=clock, random=outside.random)
+    events.listen(estimates.on_event)
+    writes = Writes(settings, store=store, events=events, random=outside.random)
+    attempts = Attempts(
+        settings,
+        converter=converter,
+        storage=storage,
+        writes=writes,
+        runs=runs,
+        upstream=upstream,
+        events=events,
+    )
+    capacity = Capacity(
+        settings.client_max_jobs, queue=queue, runs=runs, upstream=upstream, health=health, estimates=estimates
+    )
+    return Engine(
+        settings=settings,
+        events=events,
+        health=health,
+        queue=queue,
+        runs=runs,
+        upstream=upstream,
+        estimates=estimates,
+        capacity=capacity,
+        intake=Intake(store=store, storage=storage, capacity=capacity, health=health, events=events),
+        jobs=Jobs(store=store, queue=queue, runs=runs, estimates=estimates, events=events, clock=clock),
+        keeper=LeaseKeeper(settings, store=store, queue=queue, runs=runs, events=events, clock=clock),
+        workers=Workers(settings.workers, queue=queue, runs=runs, upstream=upstream, attempts=attempts, writes=writes),
+        janitor=Janitor(
+            settings, store=store, storage=storage, queue=queue, upstream=upstream, health=health, events=events
+        ),
+        watcher=Watcher(store=store, storage=storage, converter=converter, health=health, events=events),
+    )

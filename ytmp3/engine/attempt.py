@@ -1,0 +1,229 @@
+"""One attempt at a conversion: claim, convert, publish, and record how it ended.
+
+Two rules. The end is written to the job store before anything else happens, and while the store does not answer the
+worker waits. And nothing is published unless the store has just confirmed the lease: an instance that was suspended or
+cut off for longer than its lease must not put a file in place next to its successor's.
+
+    claim ──> convert ──> confirm the lease ──> publish the file ──> finish     (done)
+                │                │                    │                │
+                │                └────── lease lost ──┴────────────────┴──────> delete what was published
+                ├── error that another attempt may cure ──────────────────────> retry, due later
+                ├── YouTube refuses the address ──────────────────────────────> back to the queue, at no cost
+                ├── any other error, or no attempt left ──────────────────────> fail
+                └── stopped: cancelled, lease lost, drain ────────────────────> nothing, nothing, release
+
+A retry is a state with a time in the store, never a sleep in a worker: the janitor of any instance adopts it when due.
+"""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Final
+
+from ytmp3.converter import Converted, Converter
+from ytmp3.core.errors import FAILURES, ConversionError, FailureCode, LeaseLost, NoProcess
+from ytmp3.core.job import Conversion, Report, Stage, Track, track_file_name
+from ytmp3.core.states import should_retry
+from ytmp3.engine import events
+from ytmp3.engine.events import Events
+from ytmp3.engine.runs import Run, Runs, Stop
+from ytmp3.engine.settings import EngineSettings
+from ytmp3.engine.upstream import Upstream
+from ytmp3.engine.writes import Writes
+from ytmp3.storage import Storage
+
+log = logging.getLogger(__name__)
+
+PUBLISHING_PROGRESS: Final = 0.99
+"""What is shown while the file is put in place; 1.0 is shown only for a conversion that is done."""
+
+
+class Attempts:
+    """Makes attempts at conversions. It has no state of its own: all is in the runs, the store and the storage."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        *,
+        converter: Converter,
+        storage: Storage,
+        writes: Writes,
+        runs: Runs,
+        upstream: Upstream,
+        events: Events,
+    ) -> None:
+        self._max_retries = settings.max_retries
+        self._converter = converter
+        self._storage = storage
+        self._writes = writes
+        self._runs = runs
+        self._upstream = upstream
+        self._events = events
+
+    async def make(self, conversion: Conversion) -> None:
+        """Claim a conversion that was taken from the queue, and carry it to the end of an attempt.
+
+        A worker calls this and has nothing left to do for the conversion when it returns. Where it is cancelled, the
+        converter's processes have ended and the scratch folder is gone, but the claim stays: the caller releases it.
+        """
+        start = self._upstream.started()
+        with self._runs.busy():
+            try:
+                await self._make(conversion, start)
+            finally:
+                self._upstream.ended(start)
+
+    async def _make(self, conversion: Conversion, start: int) -> None:
+        with self._runs.claiming(conversion):
+            claimed = await self._writes.claim(conversion, goes_on=self._runs.may_claim.is_set)
+        if claimed is None:
+            return
+        if not self._runs.may_claim.is_set():
+            # The drain began while the store answered.
+            await self._writes.release([claimed.lease])
+        elif self._writes.is_stale(claimed):
+            await self._give_up(claimed)
+        else:
+            with self._runs.running(claimed, start) as run:
+                await self._run(run)
+
+    async def _give_up(self, claimed: Conversion) -> None:
+        error = ConversionError(FailureCode.LOST, "waited too long for its first attempt")
+        try:
+            await self._writes.fail(claimed, error, seconds=None)
+        except LeaseLost:
+            log.info("lease lost before the first attempt", extra={"conversion_key": claimed.key})
+
+    async def _run(self, run: Run) -> None:
+        """Convert and publish. Every way in which that can end is one branch here."""
+        conversion = run.conversion
+        scratch: Path | None = None
+        try:
+            scratch = await self._storage.new_scratch(f"{conversion.conversion_id}-{conversion.token}")
+            converted = await self._convert(run, scratch)
+            await self._publish(run, converted)
+        except ConversionError as error:
+            await self._end_failed(run, error)
+        except LeaseLost:
+            self._end_lost(run)
+        except asyncio.CancelledError:
+            if run.task is not None:
+                run.task.cancel()
+                await asyncio.gather(run.task, return_exceptions=True)
+            worker = asyncio.current_task()
+            if worker is not None and worker.cancelling():
+                # The worker itself is ended. Checked first, although the run may have been stopped before as well: a
+                # worker that swallowed its cancellation would leave `Workers.close` waiting for ever.
+                raise
+            await self._end_stopped(run)
+        except OSError as error:
+            await self._end_failed(run, ConversionError(FailureCode.LOST, f"storage: {error.strerror}"))
+        except Exception as error:
+            # A bug, ours or a tool's. It costs the conversion an attempt; if the lease ran out instead, the conversion
+            # would be repeated up to the crash limit and then be reported as the cause of crashes.
+            log.exception("attempt failed unexpectedly")
+            await self._end_failed(run, ConversionError(FailureCode.LOST, type(error).__name__))
+        finally:
+            if scratch is not None:
+                await self._remove_scratch(scratch)
+
+    async def _convert(self, run: Run, scratch: Path) -> Converted:
+        """Run the converter as a task of its own, so that it can be stopped without ending the worker."""
+        conversion = run.conversion
+        run.task = asyncio.create_task(
+            self._converter.convert(conversion.video_id, conversion.recipe, scratch, run.on_progress),
+            name=f"convert-{conversion.conversion_id}",
+        )
+        if run.stop_reason is not None:
+            # Stopped while the scratch folder was made.
+            run.task.cancel()
+        converted = await run.task
+        self._upstream.passed(run.start)
+        run.task = None
+        return converted
+
+    async def _publish(self, run: Run, converted: Converted) -> None:
+        """Confirm the lease, put the file in place, record it.
+
+        Raises:
+            LeaseLost: nothing is left in place.
+            OSError: nothing is in place.
+        """
+        run.on_progress(Report(stage=Stage.PUBLISHING, progress=PUBLISHING_PROGRESS, metadata=converted.metadata))
+        await self._writes.confirm(run)
+        file_name = track_file_name(run.conversion.lease, run.conversion.recipe)
+        started_seconds = run.seconds
+        published_at = await self._storage.publish(converted.path, file_name)
+        track = Track(
+            file_name=file_name,
+            size_bytes=converted.size_bytes,
+            duration_seconds=converted.duration_seconds,
+            sha256=converted.sha256,
+            published_at=published_at,
+        )
+        try:
+            done = await self._writes.finish(run.conversion.lease, track, converted.metadata)
+        except LeaseLost:
+            await self._storage.delete(file_name)
+            raise
+        # The converter has counted verifying and tagging as publishing already.
+        stage_seconds = dict(converted.stage_seconds)
+        stage_seconds[Stage.PUBLISHING] = stage_seconds.get(Stage.PUBLISHING, 0.0) + run.seconds - started_seconds
+        self._events.emit(events.Finished(conversion=done, seconds=run.seconds, stage_seconds=stage_seconds))
+
+    async def _end_failed(self, run: Run, error: ConversionError) -> None:
+        """Record a failed attempt: to be retried, to wait for YouTube, or the end of the conversion."""
+        conversion, failure = run.conversion, FAILURES[error.code]
+        if isinstance(error, NoProcess):
+            self._upstream.pause()
+        if failure.upstream_block:
+            self._upstream.refused(run.start)
+        elif not failure.retryable:
+            # YouTube has answered for this video, so the address is not refused.
+            self._upstream.passed(run.start)
+        try:
+            if failure.upstream_block and self._upstream.is_blocked:
+                await self._wait_for_upstream(run, error)
+            elif should_retry(error.code, conversion.attempts, self._max_retries):
+                await self._writes.retry(conversion, error.code, error.reason)
+            else:
+                await self._writes.fail(conversion, error, seconds=run.seconds)
+        except LeaseLost:
+            self._end_lost(run)
+
+    async def _wait_for_upstream(self, run: Run, error: ConversionError) -> None:
+        """Queue the conversion again at no cost: the address is refused, not this video."""
+        await self._writes.put_back(run.conversion)
+        self._events.emit(
+            events.Refused(conversion=run.conversion, code=error.code, blocked_seconds=self._upstream.blocked_seconds())
+        )
+
+    async def _end_stopped(self, run: Run) -> None:
+        """Record the end of an attempt whose converter was cancelled."""
+        match run.stop_reason:
+            case Stop.DRAIN:
+                await self._writes.release([run.conversion.lease])
+                self._events.emit(events.Released(conversion=run.conversion))
+            case None:
+                await self._end_failed(run, ConversionError(FailureCode.LOST, "the converter cancelled itself"))
+            case _:
+                self._end_lost(run)
+
+    def _end_lost(self, run: Run) -> None:
+        """Emit why the lease is gone. The store knows already, so nothing is written."""
+        if run.stop_reason is Stop.CANCELLED:
+            self._events.emit(events.Cancelled(conversion=run.conversion))
+        else:
+            self._events.emit(events.LeaseLost(conversion=run.conversion))
+
+    async def _remove_scratch(self, scratch: Path) -> None:
+        """Remove an attempt's folder, also if the worker is cancelled meanwhile.
+
+        What was left would stay until a sweep of another start, and may be gigabytes.
+        """
+        removal = asyncio.create_task(self._storage.remove_scratch(scratch), name="remove-scratch")
+        try:
+            await asyncio.shield(removal)
+        except asyncio.CancelledError:
+            await removal
+            raise

@@ -1,0 +1,49 @@
+"""How long things take in this instance: `core.estimates` on its clock, fed by the events of ended conversions.
+
+Estimates are shown to people and go into `Retry-After`. No decision of the engine depends on them.
+"""
+
+import math
+from collections.abc import Callable
+
+from ytmp3.core.estimates import LONGEST_WAIT_SECONDS, Durations, Pace, eta_seconds
+from ytmp3.engine import events
+
+
+class Estimates:
+    """The measured pace of the workers, and what follows from it."""
+
+    def __init__(self, *, workers: int, clock: Callable[[], float], random: Callable[[], float]) -> None:
+        self._workers = workers
+        self._clock = clock
+        self._random = random
+        self._pace = Pace()
+
+    def on_event(self, event: events.Event) -> None:
+        """Learn from conversions that have ended after an attempt: a listener."""
+        match event:
+            case events.Finished(seconds=seconds) | events.Failed(seconds=float(seconds)):
+                self._pace.ended(seconds, self._clock())
+            case _:
+                pass
+
+    def durations(self) -> Durations:
+        """Summarise the last thousand conversions."""
+        return self._pace.durations()
+
+    def eta_seconds(self, *, position: int | None, progress: float) -> int:
+        """Return the seconds until a conversion ends. `position`: its place in the queue; None once it is running."""
+        return eta_seconds(
+            position=position,
+            seconds_per_conversion=self._pace.seconds_per_conversion,
+            workers=self._workers,
+            progress=progress,
+        )
+
+    def slot_wait_seconds(self) -> int:
+        """Return the `Retry-After` of a full queue. Each call promises another moment."""
+        return self._pace.slot_wait_seconds(workers=self._workers, now=self._clock(), chance=self._random())
+
+    def spread_seconds(self, seconds: int) -> int:
+        """Return a `Retry-After` between `seconds` and twice that, so that not all clients return at one moment."""
+        return min(LONGEST_WAIT_SECONDS, math.ceil(seconds * (1.0 + self._random())))

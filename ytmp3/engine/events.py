@@ -1,0 +1,170 @@
+"""What happens in the engine, as values that are emitted once.
+
+The part of the engine that makes something happen emits the event, and where the job store records it, only after the
+store has confirmed the write. Listeners turn events into metrics, log lines, the counts of `/stats` and the estimates;
+a further one (a stream to a client, a webhook) needs no change in the engine.
+
+The one rule: a listener is called on the event loop, in the middle of the engine's work. It must not wait and must not
+call back into the engine. This module decides nothing and keeps nothing but the list of listeners.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from ytmp3.core.errors import FailureCode, StoreError
+from ytmp3.core.job import Conversion, Report, Stage, Ticket
+from ytmp3.jobstore import Outcome
+
+log = logging.getLogger(__name__)
+
+
+class Accepted(Struct, frozen=True, kw_only=True):
+    """A job is durable. `outcome` says whether it created a conversion, joined one, or found a finished track."""
+
+    ticket: Ticket
+    outcome: Outcome
+
+
+class JobCancelled(Struct, frozen=True, kw_only=True):
+    """A client cancelled a job. Its conversion goes on while another job shares it (see `Cancelled`)."""
+
+    ticket: Ticket
+
+
+class Started(Struct, frozen=True, kw_only=True):
+    """A worker has claimed the conversion, and its attempt begins."""
+
+    conversion: Conversion
+
+
+class Progressed(Struct, frozen=True, kw_only=True):
+    """The converter reported progress. Not durable yet: the next renewal carries it to the store."""
+
+    conversion: Conversion
+    report: Report
+
+
+class Retried(Struct, frozen=True, kw_only=True):
+    """An attempt failed and counts; the conversion is queued again, and due after `delay_seconds`."""
+
+    conversion: Conversion
+    """As it was claimed: `attempts` does not count this attempt yet."""
+    code: FailureCode
+    reason: str
+    delay_seconds: float
+
+
+class Refused(Struct, frozen=True, kw_only=True):
+    """YouTube refused this address; the conversion is queued again and its attempt does not count."""
+
+    conversion: Conversion
+    code: FailureCode
+    blocked_seconds: int
+    """How long nothing starts here."""
+
+
+class Released(Struct, frozen=True, kw_only=True):
+    """This instance stops, and has given the running conversion back to the store at no cost."""
+
+    conversion: Conversion
+
+
+class Finished(Struct, frozen=True, kw_only=True):
+    """The track is published and recorded."""
+
+    conversion: Conversion
+    seconds: float
+    """From the claim to the record."""
+    stage_seconds: Mapping[Stage, float]
+
+
+class Failed(Struct, frozen=True, kw_only=True):
+    """The conversion has ended without a track, for all of its jobs. Emitted once for a conversion."""
+
+    conversion: Conversion
+    """As it was claimed: `attempts` does not count the last attempt."""
+    code: FailureCode
+    reason: str
+    seconds: float | None
+    """From the claim to the end; None if no attempt was made."""
+
+
+class Cancelled(Struct, frozen=True, kw_only=True):
+    """All jobs of the conversion were cancelled, so it has ended: it left the queue, or its attempt was stopped."""
+
+    conversion: Conversion
+
+
+class LeaseLost(Struct, frozen=True, kw_only=True):
+    """Another instance holds the conversion now. The attempt here was stopped, and nothing of it was published."""
+
+    conversion: Conversion
+
+
+class Adopted(Struct, frozen=True, kw_only=True):
+    """Conversions that were due, and held by nobody any more, are in this instance's queue."""
+
+    conversions: tuple[Conversion, ...]
+
+
+class TrackExpired(Struct, frozen=True, kw_only=True):
+    """A track reached the end of its retention; its file and its records are removed."""
+
+    file_name: str
+
+
+class StoreFailed(Struct, frozen=True, kw_only=True):
+    """A call to the job store failed. All callers repeat it, at once or in the next turn of their loop."""
+
+    operation: str
+    """The method of JobStore, or the loop that called it."""
+    error: StoreError
+
+
+class LoopLagged(Struct, frozen=True, kw_only=True):
+    """A measurement: so much later than asked did a timer of the event loop fire. Emitted ten times a second."""
+
+    seconds: float
+
+
+Event: TypeAlias = (
+    Accepted
+    | JobCancelled
+    | Started
+    | Progressed
+    | Retried
+    | Refused
+    | Released
+    | Finished
+    | Failed
+    | Cancelled
+    | LeaseLost
+    | Adopted
+    | TrackExpired
+    | StoreFailed
+    | LoopLagged
+)
+Listener: TypeAlias = Callable[[Event], None]
+
+
+class Events:
+    """Hands each event to every listener, in the order in which they were added."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self._listeners = list(listeners)
+
+    def listen(self, listener: Listener) -> None:
+        """Add a listener; it receives what happens from now on."""
+        self._listeners.append(listener)
+
+    def emit(self, event: Event) -> None:
+        """Call every listener. An error in one of them is logged; it reaches neither the engine nor the others."""
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:
+                # The outermost frame of a listener: a conversion must not fail because it could not be counted.
+                log.exception("event listener failed", extra={"kind": type(event).__name__})

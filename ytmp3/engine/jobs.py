@@ -1,0 +1,131 @@
+"""Jobs as their owners see and cancel them: the record, and what only this instance knows beyond it.
+
+Who reads a job through here needs to know neither the queue nor the runs. The record in the store is the truth; live
+progress and positions are hints that are at most a renewal fresher.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from msgspec import Struct
+
+from ytmp3.core.errors import JobUnknown, StorageFull, StoreError, StoreFull, StoreUnavailable
+from ytmp3.core.ids import ClientId, parse_job_id
+from ytmp3.core.job import Conversion, Report, State, Status, Ticket
+from ytmp3.engine import events
+from ytmp3.engine.capacity import STORAGE_RETRY_SECONDS
+from ytmp3.engine.estimates import Estimates
+from ytmp3.engine.events import Events
+from ytmp3.engine.queue import FairQueue
+from ytmp3.engine.runs import Runs, Stop
+from ytmp3.jobstore import JobStore
+
+T = TypeVar("T")
+
+STORE_RETRY_SECONDS: Final = 2
+"""The `Retry-After`, in seconds, while the store does not answer: most interruptions are short."""
+
+
+class Live(Struct, frozen=True, kw_only=True):
+    """What only this instance knows of a conversion: fresher than the record."""
+
+    report: Report | None = None
+    """Its progress, if it is running here."""
+    queue_position: int | None = None
+    """Its place in the queue of this instance; 1 is next. None if it is not waiting here."""
+    eta_seconds: int | None = None
+    """The estimated time until it ends; None once it has ended."""
+
+
+_ENDED: Final = Live()
+"""An ended conversion has no live progress; the stored record is complete."""
+
+
+class Jobs:
+    """Reads and cancels jobs. Raises RequestErrors only."""
+
+    def __init__(
+        self,
+        *,
+        store: JobStore,
+        queue: FairQueue,
+        runs: Runs,
+        estimates: Estimates,
+        events: Events,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._runs = runs
+        self._estimates = estimates
+        self._events = events
+        self._clock = clock
+
+    async def ticket(self, job_id: str, client: ClientId | None) -> Ticket:
+        """Return a job. `client` is its owner, or None where jobs are open to whoever knows the id.
+
+        Raises:
+            JobUnknown: also for another client's job, so that nobody learns which ids exist.
+            StoreUnavailable
+        """
+        known_form = parse_job_id(job_id)
+        if known_form is None:
+            raise JobUnknown
+        ticket = await as_request_errors(self._store.get(known_form))
+        if ticket is None or (client is not None and ticket.job.client != client):
+            raise JobUnknown
+        return ticket
+
+    async def cancel(self, job_id: str, client: ClientId | None) -> Ticket:
+        """Cancel a job. Its conversion stops when no other job shares it.
+
+        Raises:
+            JobUnknown, StoreUnavailable
+        """
+        known = await self.ticket(job_id, client)
+        ticket = await as_request_errors(self._store.cancel(known.job.job_id))
+        if ticket is None:
+            raise JobUnknown
+        self._events.emit(events.JobCancelled(ticket=ticket))
+        if ticket.conversion.state is State.CANCELLED:
+            self._take_back(ticket.conversion)
+        return ticket
+
+    def live(self, ticket: Ticket) -> Live:
+        """Return what this instance knows beyond the record."""
+        conversion = ticket.conversion
+        if ticket.status not in {Status.PENDING, Status.PROCESSING}:
+            return _ENDED
+        run = self._runs.get(conversion.conversion_id)
+        report = None if run is None else run.report
+        position = None if run is not None else self._queue.positions(self._clock()).get(conversion.conversion_id)
+        eta_seconds = self._estimates.eta_seconds(
+            position=position or conversion.queue_position,
+            progress=conversion.progress if report is None else report.progress,
+        )
+        return Live(report=report, queue_position=position, eta_seconds=eta_seconds)
+
+    def _take_back(self, conversion: Conversion) -> None:
+        """Stop what is cancelled in the store already: free its slot in the queue, or end its attempt.
+
+        The attempt emits its end itself, once its processes have ended.
+        """
+        run = self._runs.get(conversion.conversion_id)
+        if run is not None:
+            run.stop(Stop.CANCELLED)
+        elif self._queue.remove(conversion.conversion_id):
+            self._events.emit(events.Cancelled(conversion=conversion))
+
+
+async def as_request_errors(operation: Awaitable[T]) -> T:
+    """Await a call to the store; turn its errors into those that a client receives.
+
+    Raises:
+        StorageFull, StoreUnavailable
+    """
+    try:
+        return await operation
+    except StoreFull as error:
+        raise StorageFull(retry_after_seconds=STORAGE_RETRY_SECONDS) from error
+    except StoreError as error:
+        raise StoreUnavailable(retry_after_seconds=STORE_RETRY_SECONDS) from error

@@ -1,0 +1,94 @@
+"""The watcher: looks at the store, the disk, the tools and the event loop, and records what it sees.
+
+Results go into the health state, from which requests are answered without a wait. A change for the better or the worse
+is logged once.
+"""
+
+import asyncio
+import logging
+import time
+from typing import Final
+
+from ytmp3.converter import Converter
+from ytmp3.core.errors import StoreError
+from ytmp3.engine import events
+from ytmp3.engine.events import Events
+from ytmp3.engine.health import Check, Health
+from ytmp3.engine.loops import Loops
+from ytmp3.jobstore import JobStore
+from ytmp3.storage import Storage
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS: Final = 1.0
+"""Interval, in seconds, of the look at the store and the disk."""
+TOOLS_SECONDS: Final = 300.0
+"""Interval, in seconds, of the check of the tools while all of them work. A check starts processes."""
+TOOLS_RETRY_SECONDS: Final = 15.0
+"""Interval, in seconds, of the check while a tool does not work: the instance is not ready until one succeeds."""
+LAG_SECONDS: Final = 0.1
+"""Length, in seconds, of the timer whose lateness is measured."""
+
+
+class Watcher:
+    """Owns the loops that watch."""
+
+    def __init__(
+        self, *, store: JobStore, storage: Storage, converter: Converter, health: Health, events: Events
+    ) -> None:
+        self._store = store
+        self._storage = storage
+        self._converter = converter
+        self._health = health
+        self._events = events
+        self._loops = Loops(events)
+
+    def start(self) -> None:
+        """Start every loop."""
+        self._loops.start(
+            {
+                "watch": (self.watch, WATCH_SECONDS),
+                "tools": (self.check_tools, self._tools_interval),
+                "lag": (self.measure_lag, 0.0),
+            }
+        )
+
+    async def close(self) -> None:
+        """End every loop."""
+        await self._loops.close()
+
+    async def watch(self) -> None:
+        """Look at the disk and the store."""
+        try:
+            self._health.space = await asyncio.to_thread(self._storage.space)
+            self._health.storage_error = None
+        except OSError as error:
+            self._health.storage_error = f"the data folder cannot be read: {error.strerror}"
+        before = self._health.store
+        try:
+            await self._store.ping()
+            self._health.store = Check(ok=True, detail="answers")
+        except StoreError as error:
+            self._health.store = Check(ok=False, detail=str(error) or type(error).__name__)
+        if before != self._health.store:
+            level = logging.INFO if self._health.store.ok else logging.ERROR
+            log.log(level, "job store", extra={"ok": self._health.store.ok, "detail": self._health.store.detail})
+
+    async def check_tools(self) -> None:
+        """Ask every tool whether it works."""
+        before = {tool.name: tool.ok for tool in self._health.tools}
+        self._health.tools = await self._converter.check()
+        for tool in self._health.tools:
+            if before.get(tool.name) != tool.ok:
+                level = logging.INFO if tool.ok else logging.ERROR
+                log.log(level, "tool", extra={"tool": tool.name, "ok": tool.ok, "detail": tool.detail})
+
+    def _tools_interval(self) -> float:
+        is_well = bool(self._health.tools) and all(tool.ok for tool in self._health.tools)
+        return TOOLS_SECONDS if is_well else TOOLS_RETRY_SECONDS
+
+    async def measure_lag(self) -> None:
+        """Measure how late a timer fires, which is how long a request may wait before anything looks at it."""
+        before = time.monotonic()
+        await asyncio.sleep(LAG_SECONDS)
+        self._events.emit(events.LoopLagged(seconds=max(0.0, time.monotonic() - before - LAG_SECONDS)))
