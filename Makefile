@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: setup run test lint types core-coverage fuzz bench demo soak cluster ops-test image-test clean
+.PHONY: setup run test lint types core-coverage fuzz bench docs demo soak cluster ops-test image-test clean
 
 run: .venv/.serves
 	@$(BIN)/python -m ytmp3 serve
@@ -49,6 +49,10 @@ fuzz: .venv/.develops
 
 bench: .venv/.develops
 	$(BIN)/python -m scripts.bench
+
+# The tables of README.md and docs/ that are made from the code.
+docs: .venv/.develops
+	$(BIN)/python -m scripts.document_tables
 
 demo: .venv/.develops
 	$(BIN)/python -m scripts.demo $(if $(RECORD),--record "$(RECORD)")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.fake_youtube import Kind, Spawned, video_id
+from tests.fake_youtube import Spawned
 from tests.stand.service_process import ROOT, egress, service_process
 from ytmp3.variables import VARIABLES
 
@@ -130,27 +130,3 @@ async def test_a_missing_ffmpeg_makes_the_service_unready_and_says_so(tmp_path: 
     finally:
         await service.client.close()
         await service.stop()
-
-
-async def test_the_readmes_curl_lines_do_what_they_say(youtube: Spawned, tmp_path: Path) -> None:
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    commands = [line for block in blocks for line in re.split(r"(?<!\\)\n", block) if line.startswith("curl")]
-    assert len(commands) >= 4
-    async with service_process(tmp_path, **egress(youtube)) as service:
-        job_id = ""
-        for command in commands:
-            line = command.replace("http://127.0.0.1:8080", service.url).replace("http://localhost:8080", service.url)
-            line = line.replace("VIDEO_ID", video_id(Kind.SHORT, 9)).replace("JOB_ID", job_id)
-            process = await asyncio.create_subprocess_exec(
-                "sh", "-c", line.replace("curl ", "curl -sS --fail "), cwd=tmp_path, stdout=subprocess.PIPE
-            )
-            output, _ = await process.communicate()
-            assert process.returncode == 0, line
-            if "/extract" in line:
-                match = re.search(rb'"job_id":"([0-9a-f]{34})"', output)
-                assert match
-                job_id = match[1].decode()
-                await service.until(job_id)
-            if "/download/" in line:
-                (file,) = tmp_path.glob("*.mp3")
-                assert file.read_bytes()[:3] == b"ID3"

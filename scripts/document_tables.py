@@ -1,0 +1,176 @@
+"""The parts of the documents that are made from the code: settings, states, error codes, routes, measured figures.
+
+`make docs` rewrites, in README.md and docs/, everything between a line `<!-- NAME: generated -->` and the next
+`<!-- end -->`. A test fails while a file is out of date.
+"""
+
+import argparse
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+
+from ytmp3.core.errors import FAILURES, RequestError
+from ytmp3.core.job import State
+from ytmp3.core.states import TRANSITIONS
+from ytmp3.http import errors as http_errors
+from ytmp3.http.problems import _CODES
+from ytmp3.http.routes import ROUTES
+from ytmp3.variables import VARIABLES
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+RESULTS: Final = ROOT / "scripts/bench/RESULTS.md"
+_PART: Final = re.compile(r"(<!-- (?P<name>[a-z]+): generated -->\n).*?(?=<!-- end -->)", re.DOTALL)
+
+
+def documents() -> Iterator[Path]:
+    """The files that may hold generated parts."""
+    yield ROOT / "README.md"
+    yield from sorted((ROOT / "docs").glob("*.md"))
+
+
+def refreshed(text: str, parts: Mapping[str, Callable[[], str]]) -> str:
+    """Return `text` with every part of a known name made anew; others are left as they are."""
+
+    def part(match: re.Match[str]) -> str:
+        make = parts.get(match["name"])
+        return match[0] if make is None else match[1] + make() + "\n"
+
+    return _PART.sub(part, text)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table."""
+    names = list(head)
+    lines = [names, ["---"] * len(names), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def states() -> str:
+    """The states of a conversion, as a diagram that GitHub and others draw."""
+    events: defaultdict[tuple[State, State], list[str]] = defaultdict(list)
+    for (before, event), after in TRANSITIONS.items():
+        events[before, after].append(event.value)
+    moves = [f"    {before} --> {after}: {', '.join(names)}" for (before, after), names in events.items()]
+    final = [f"    {state} --> [*]" for state in State if state not in {before for before, _ in events}]
+    return "\n".join(["```mermaid", "stateDiagram-v2", f"    [*] --> {State.QUEUED}", *moves, *final, "```"])
+
+
+def settings() -> str:
+    """The environment variables."""
+    rows = (
+        (
+            f"`{variable.name}`",
+            # The default is the number of cores of the machine that makes this table.
+            "cores" if variable.name == "ENCODE_CONCURRENCY" else f"`{variable.default}`" if variable.default else "",
+            variable.form,
+            variable.meaning,
+        )
+        for variable in VARIABLES
+    )
+    return table(("variable", "default", "expects", "meaning"), rows)
+
+
+def failures() -> str:
+    """The error codes of failed jobs."""
+    rows = ((f"`{code}`", "yes" if failure.retryable else "no", failure.message) for code, failure in FAILURES.items())
+    return table(("`error.code`", "retryable", "meaning"), rows)
+
+
+def errors() -> str:
+    """The codes of refused requests, by status."""
+    known = {(int(error.status), error.code): error.detail for error in _request_errors()}
+    for status, (code, detail) in _CODES.items():
+        known.setdefault((status, code), detail)
+    # Its code is that of the job which it tells of.
+    del known[int(HTTPStatus.GONE), http_errors.TrackGone.code]
+    known[int(HTTPStatus.GONE), "cancelled, expired, or the job's own code"] = http_errors.TrackGone.detail
+    rows = (
+        (str(status), code if " " in code else f"`{code}`", detail) for (status, code), detail in sorted(known.items())
+    )
+    return table(("status", "`code`", "meaning"), rows)
+
+
+def routes() -> str:
+    """The routes, with the statuses of their answers."""
+    rows = (
+        (
+            f"`{'GET, HEAD' if route.method == 'GET' else route.method} {route.path.replace('{job_id}', 'ID')}`",
+            route.summary,
+            " ".join(map(str, sorted(route.answers))),
+        )
+        for route in ROUTES
+    )
+    return table(("route", "what it does", "statuses"), rows)
+
+
+def figures() -> str:
+    """The ratios of the last recorded `make bench`, against ffmpeg and the yt-dlp command."""
+    text = RESULTS.read_text(encoding="utf-8")
+    rows = {row[0]: row for line in text.splitlines() if len(row := _cells(line)) == 5}
+
+    def measured(load: str, what: str) -> str:
+        return rows[f"{load}: {what}"][1].split()[0]
+
+    def memory(load: str) -> str:
+        _, value, *_, note = rows[f"{load}: peak memory, whole tree (PSS)"]
+        theirs = re.search(r"yt-dlp commands (\d+) MB", note)
+        assert theirs is not None, note
+        return f"{float(theirs[1]) / float(value.split()[0]):.1f}"
+
+    loads = ("20 songs", "40 clips")
+    lines = [
+        ("CPU time of ffmpeg alone, with nothing to download", "ffmpeg's CPU alone / ours"),
+        ("CPU time of 20 parallel `yt-dlp -x --audio-format mp3`", "yt-dlp command's CPU / ours"),
+        ("time until all are done, the same commands", "yt-dlp command's wall time / ours"),
+    ]
+    body = [(label, *(measured(load, what) for load in loads)) for label, what in lines]
+    body.append(("peak memory, the same commands", *map(memory, loads)))
+    return table(("what the others need / what ytmp3 needs", "20 songs of 240 s", "40 clips of 30 s"), body)
+
+
+PARTS: Final[dict[str, Callable[[], str]]] = {
+    "settings": settings,
+    "states": states,
+    "failures": failures,
+    "errors": errors,
+    "routes": routes,
+    "figures": figures,
+}
+
+
+def _request_errors(root: type[RequestError] = RequestError) -> Iterator[type[RequestError]]:
+    for error in root.__subclasses__():
+        if error.__module__.startswith("ytmp3."):
+            yield error
+        yield from _request_errors(error)
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+
+
+def main() -> int:
+    """Rewrite the documents, or check them; return an exit code."""
+    parser = argparse.ArgumentParser(prog="make docs", description=__doc__)
+    parser.add_argument(
+        "--check", action="store_true", help="rewrite nothing; exit with 1 if a document is out of date"
+    )
+    options = parser.parse_args()
+    is_current = True
+    for path in documents():
+        before = path.read_text(encoding="utf-8")
+        after = refreshed(before, PARTS)
+        if after != before:
+            is_current = False
+            if not options.check:
+                path.write_text(after, encoding="utf-8")
+            print(f"{'out of date' if options.check else 'rewritten'}: {path.relative_to(ROOT)}")
+    return 1 if options.check and not is_current else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""The commands in the documents speak of services, objects, settings and make targets that exist."""
+
+import re
+
+import pytest
+
+from tests.documents.pages import DOCS, PAGES, ROOT, Page
+from tests.ops.files import COMPOSE_TEXT, compose, document, manifests, variables
+from ytmp3.variables import VARIABLES
+
+RULES = document(ROOT / "monitoring/prometheus/rules/ytmp3.yml")["groups"]
+ALERTS = {rule["alert"] for group in RULES for rule in group["rules"]}
+SUBCOMMANDS = re.compile(r"\b(?:exec(?: --index \d)?|logs(?: -{1,2}[\w-]+(?: \d+m?)?)*|top|ps|stop) (\w+)\b")
+"""The subcommands of Compose that are followed by the name of a service."""
+OTHER_NAMES = {"DAC_READ_SEARCH", "REDISCLI_AUTH", "JOB_ID", "CONVERSION_ID", "LEASE_LOST", "HYPOTHESIS_PROFILE"}
+"""Names in capitals that are no settings: a capability, a variable of redis-cli, placeholders, a test's variable."""
+PRODUCT_COMMANDS = (
+    "up -d", "up -d --scale api=3", "logs -f api", "exec redis redis-cli ping",
+)  # fmt: skip
+
+
+def compose_commands(page: Page) -> list[str]:
+    return re.findall(r"docker[ -]compose ([^\n`]+)", page.text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_compose_commands_name_services_and_profiles_that_exist(page: Page) -> None:
+    services = compose()["services"]
+    profiles = {profile for service in services.values() for profile in service.get("profiles", [])}
+    for command in compose_commands(page):
+        assert set(SUBCOMMANDS.findall(command)) <= set(services), command
+        assert set(re.findall(r"--profile (\w+)", command)) <= profiles, command
+
+
+def test_every_service_that_an_operator_touches_is_in_a_command() -> None:
+    named = {name for page in DOCS.values() for line in compose_commands(page) for name in SUBCOMMANDS.findall(line)}
+    assert {"api", "redis", "nginx", "tls"} <= named
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_kubectl_commands_name_objects_that_exist(page: Page) -> None:
+    names = {manifest["metadata"]["name"] for manifest in manifests()}
+    assert set(re.findall(r"(?:deployment |deploy/|hpa )(ytmp3[\w-]*)", page.text)) <= names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_settings_that_are_named_exist(page: Page) -> None:
+    known = {variable.name for variable in VARIABLES} | set(variables(COMPOSE_TEXT)) | OTHER_NAMES
+    named = set(re.findall(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]*[A-Z0-9]\b", page.text))
+    assert named <= known, named - known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_make_targets_that_are_named_exist(page: Page) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    named = set(re.findall(r"(?:^|`|[A-Z0-9_.]+=\S+ )make ([a-z-]+)", page.text, re.MULTILINE))
+    assert named <= targets, named - targets
+
+
+def test_every_alert_has_its_section_in_the_runbook_and_every_such_section_its_alert() -> None:
+    assert {title for title in DOCS["runbook"].headings() if title.startswith("Ytmp3")} == ALERTS
+
+
+def test_the_three_common_faults_have_their_sections_in_the_runbook() -> None:
+    assert {"High memory usage", "Slow response times", "Failed conversions"} <= set(DOCS["runbook"].headings(2))
+
+
+@pytest.mark.parametrize("command", PRODUCT_COMMANDS)
+def test_the_commands_that_the_product_promises_are_explained(command: str) -> None:
+    assert any(line.startswith(command) for page in DOCS.values() for line in compose_commands(page))
