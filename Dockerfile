@@ -16,12 +16,12 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends tini \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
-COPY requirements.txt ./
+COPY requirements/runtime.txt ./
 # Wheels only: no build step of a dependency runs. pip itself stays outside the environment. The package has a layer of
 # its own, so that a new version of it is not a new copy of ffmpeg.
 RUN python3 -m venv --without-pip /opt/ytmp3 \
     && python3 -m pip --python /opt/ytmp3/bin/python install \
-        --no-cache-dir --disable-pip-version-check --require-hashes --only-binary=:all: -r requirements.txt \
+        --no-cache-dir --disable-pip-version-check --require-hashes --only-binary=:all: -r runtime.txt \
     && echo /app > "$(/opt/ytmp3/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ytmp3.pth"
 COPY ytmp3 /app/ytmp3
 RUN /opt/ytmp3/bin/python -m compileall -q /app \
@@ -43,7 +43,7 @@ ENV PATH=/opt/ytmp3/bin:/usr/local/bin:/usr/bin:/bin \
     PORT=8080 \
     DATA_DIR=/data \
     LOG_FORMAT=json
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="ytmp3" \
       org.opencontainers.image.description="A self-hosted service that turns a YouTube link into a verified MP3." \

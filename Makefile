@@ -1,79 +1,112 @@
-# Two commands suffice on a machine with python3 (3.11 or later), its venv module and make:
+# On a Linux machine with make and Python 3.11 or later (with its venv module), two commands suffice:
 #   make run     install what serving needs, and serve on http://127.0.0.1:8080
-#   make test    install what the checks need, and run every one of them
-# Everything goes into .venv; nothing else on the machine is touched.
+#   make test    install what the checks need, and run all of them
+# Everything is installed into .venv; nothing else on the machine is changed.
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: setup run test lint types core-coverage fuzz bench docs demo soak cluster ops-test image-test clean
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run setup test lint types core-coverage docs lock fuzz soak bench demo cluster ops-test image-test clean
 
-run: .venv/.serves
+help: ## list the targets
+	@echo "usage: make TARGET [PYTHON=python3.12]"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: .venv/.serves ## install what serving needs, and serve on http://127.0.0.1:8080
 	@$(BIN)/python -m ytmp3 serve
 
-setup: .venv/.develops
+setup: .venv/.develops ## install what the checks need
 
-.venv/bin/python:
-	$(PYTHON) -m venv .venv
+# --- Installing -----------------------------------------------------------------------------------
 
-.venv/.serves: requirements.txt | .venv/bin/python
-	$(PIP) -r requirements.txt
+# Works in every Python since 2.6, so that an old one is told what is needed.
+CHECK_PYTHON := import sys; v = sys.version_info; v >= (3, 11) or sys.exit("ytmp3 needs Python 3.11 or later; \
+$(PYTHON) is " + ".".join(map(str, v[:3])) + ". Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)")
+CHECK_VENV := import pip, sys; assert sys.version_info >= (3, 11)
+NO_PYTHON := ytmp3 needs Python 3.11 or later, and there is no $(PYTHON). Name another one: make PYTHON=python3.12
+
+# An environment that an earlier failure left without pip, or that an older Python made, is replaced.
+.venv/.usable:
+	@$(BIN)/python -c '$(CHECK_VENV)' 2>/dev/null || { \
+		command -v $(PYTHON) >/dev/null || { echo "$(NO_PYTHON)" >&2; exit 1; }; \
+		$(PYTHON) -c '$(CHECK_PYTHON)' || exit 1; \
+		rm -rf .venv; \
+		$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }; \
+	}
 	@touch $@
 
-.venv/.develops: requirements-dev.txt | .venv/bin/python
-	$(PIP) -r requirements-dev.txt
-	@touch $@ .venv/.serves
+.venv/.serves: requirements/runtime.txt | .venv/.usable
+	@echo "Installing what serving needs into .venv (about 20 s)" >&2
+	@$(PIP) -r requirements/runtime.txt
+	@touch $@
 
-lint: .venv/.develops
+.venv/.develops: requirements/dev.txt .venv/.serves
+	@echo "Installing what the checks need into .venv" >&2
+	@$(PIP) -r requirements/runtime.txt -r requirements/dev.txt
+	@touch $@
+
+# --- Checks ---------------------------------------------------------------------------------------
+
+# Each connection is a descriptor, in nginx too; the usual soft limit of 1,024 is too low for the tests.
+NEEDED_DESCRIPTORS := 20000
+RAISE_DESCRIPTORS := test "$$(ulimit -Sn)" = unlimited || test "$$(ulimit -Sn)" -ge $(NEEDED_DESCRIPTORS) || \
+	ulimit -Sn $(NEEDED_DESCRIPTORS) 2>/dev/null || { \
+	echo "The tests open up to $(NEEDED_DESCRIPTORS) files; ulimit -Hn allows only $$(ulimit -Hn)." >&2; exit 1; }
+
+lint: .venv/.develops ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/.develops
+types: .venv/.develops ## mypy, strict
 	$(BIN)/mypy
 
-# The rooms without I/O are covered branch by branch, or the check fails.
-core-coverage: .venv/.develops
+# pyproject.toml names the files without I/O; all of their branches are covered, or this fails.
+core-coverage: .venv/.develops ## tests/core, with every branch of the core covered
 	$(BIN)/coverage run -m pytest -q tests/core
-	$(BIN)/coverage report --fail-under=100 --skip-covered --include='ytmp3/core/*,ytmp3/http/conditions.py,ytmp3/http/identity.py,ytmp3/http/keys.py,ytmp3/http/view.py,ytmp3/converter/youtube/addresses.py'
+	$(BIN)/coverage report
 
-# The rest in parallel; then whole clusters, one at a time: they fill a machine by themselves.
-test: lint types core-coverage
-	$(BIN)/pytest -q -n 2 tests --ignore=tests/core --ignore=tests/system
-	$(BIN)/pytest -q tests/system
+# Most tests run in parallel. Those of whole clusters follow one at a time, because each of them fills a machine.
+test: lint types core-coverage ## everything that CI runs (about 8 minutes)
+	@$(RAISE_DESCRIPTORS); $(BIN)/pytest -q -n 2 tests --ignore=tests/core --ignore=tests/system
+	@$(RAISE_DESCRIPTORS); $(BIN)/pytest -q tests/system
 
-# Long: each property with 10,000 new examples, 2,000 programs for each store, 30,000 garbled requests, and 100,000 made
-# from the OpenAPI document and sent through nginx.
-fuzz: .venv/.develops
-	HYPOTHESIS_PROFILE=soak FUZZ_FACTOR=20 YTMP3_SOAK_PROGRAMS=2000 $(BIN)/pytest -q --timeout=3600 tests/core tests/contract/test_model.py tests/http/test_fuzz.py tests/http/test_bodies.py tests/http/test_hostile.py::test_no_guess_finds_a_job tests/system/test_nginx_fuzz.py tests/system/test_downloads.py
-
-bench: .venv/.develops
-	$(BIN)/python -m scripts.bench
-
-# The tables of README.md and docs/ that are made from the code.
-docs: .venv/.develops
+docs: .venv/.develops ## write the tables in the documents and .env.example from the code
 	$(BIN)/python -m scripts.document_tables
+	$(BIN)/python -m scripts.env_example
 
-demo: .venv/.develops
-	$(BIN)/python -m scripts.demo $(if $(RECORD),--record "$(RECORD)")
+lock: .venv/.develops ## write requirements/ from pyproject.toml (needs uv); ARGS=--upgrade takes the newest versions
+	$(BIN)/python -m scripts.lock $(ARGS)
 
-# Every way in which a tool can end, far more often than `make test` does: 4,000 endings, 1,000 jobs, 50 kills in mid-work.
-ENDINGS := tests/process/test_converter_walls.py::test_mixed_endings_leave_no_process tests/process/test_limits_of_tools.py::test_mixed_ends_of_a_service_leave_nothing tests/process/test_tools_out_of_memory.py
+# --- Longer checks --------------------------------------------------------------------------------
 
-soak: .venv/.develops
-	FUZZ_FACTOR=20 $(BIN)/pytest -q -s --timeout=3600 $(ENDINGS)
+fuzz: .venv/.develops ## each property with 10,000 new examples, 100,000 requests through nginx (an hour)
+	@$(RAISE_DESCRIPTORS); HYPOTHESIS_PROFILE=soak FUZZ_FACTOR=20 YTMP3_SOAK_PROGRAMS=2000 \
+		$(BIN)/pytest -q --timeout=3600 -m "hypothesis or fuzz"
+
+soak: .venv/.develops ## 4,000 ends of yt-dlp and ffmpeg, 1,000 jobs, 50 kills at work (25 minutes)
+	@$(RAISE_DESCRIPTORS); FUZZ_FACTOR=20 $(BIN)/pytest -q -s --timeout=3600 -m soak
 	$(BIN)/python -m scripts.soak
 
-# What only Prometheus' own programs can judge (taken out of Debian's packages by apt), and the image without Docker.
-ops-test: .venv/.develops
+bench: .venv/.develops ## measure against ffmpeg and yt-dlp; QUICK=1 takes two minutes
+	$(BIN)/python -m scripts.bench $(if $(QUICK),--quick)
+
+ops-test: .venv/.develops ## check the rules and dashboards with Prometheus' own programs (from Debian's packages)
 	$(BIN)/python -m scripts.ops_test
 
-image-test: .venv/.develops
+image-test: .venv/.develops ## build the container image's file system without Docker, and run it
 	$(BIN)/python -m scripts.image_test
 
-cluster: .venv/.develops
-	$(BIN)/python -m scripts.cluster
+# --- To look at -----------------------------------------------------------------------------------
 
-clean:
+demo: .venv/.develops ## convert one link offline, against a fake YouTube; RECORD=FILE.svg draws it
+	$(BIN)/python -m scripts.demo $(if $(RECORD),--record "$(RECORD)")
+
+cluster: .venv/.develops ## nginx, Valkey and three instances on this machine; FAKE=1 with a fake YouTube
+	$(BIN)/python -m scripts.cluster $(if $(FAKE),--fake-youtube)
+
+clean: ## remove .venv and everything else that was made here
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build *.egg-info
 	find ytmp3 tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

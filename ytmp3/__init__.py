@@ -1,3 +1,3 @@
-"""ytmp3: a YouTube link becomes a verified MP3: fast, once, and never lost."""
+"""ytmp3: a self-hosted service that turns a YouTube link into a verified MP3 file."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -33,6 +33,8 @@ from ytmp3.core.job import Lease, State, Status
 from ytmp3.jobstore import JobStore, Outcome, Renewal, Submission
 from ytmp3.jobstore.redis import RedisSettings
 
+pytestmark = pytest.mark.fuzz
+
 SOAK_PROGRAMS: Final = int(os.environ.get("YTMP3_SOAK_PROGRAMS", "0"))
 PROGRAMS: Final = SOAK_PROGRAMS or 40
 STEPS: Final = 200 if SOAK_PROGRAMS else 40

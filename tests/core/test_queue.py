@@ -253,5 +253,6 @@ class Model(RuleBasedStateMachine):
         assert self.queue.clients() == Counter({client: len(line) for client, line in self.lines.items()})
 
 
+@pytest.mark.fuzz
 def test_any_use_of_the_queue_is_what_the_model_says() -> None:
     run_state_machine_as_test(Model, settings=settings(max_examples=80 * FUZZ_FACTOR, stateful_step_count=30))

@@ -4,12 +4,15 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz_factor import FUZZ_FACTOR
 from tests.http.stand import Stand
 from ytmp3.core.recipe import Quality
+
+pytestmark = pytest.mark.fuzz
 
 GOOD = "https://youtu.be/dQw4w9WgXcQ"
 CODES = {"invalid_json", "invalid_field", "body_too_large", "unsupported_url", "not_a_video"}

@@ -8,10 +8,14 @@ import random
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.fuzz_factor import FUZZ_FACTOR
 from tests.http.stand import Stand
 from tests.stand.openapi_requests import answers_are_as_documented
 from tests.stand.raw_http import exchange
+
+pytestmark = pytest.mark.fuzz
 
 VIDEO = "dQw4w9WgXcQ"
 BODY = b'{"url":"https://youtu.be/dQw4w9WgXcQ","quality":"192k"}'

@@ -121,6 +121,7 @@ async def test_the_time_of_an_answer_does_not_tell_one_strange_id_from_another(s
     assert max(medians.values()) - min(medians.values()) < 0.001, medians
 
 
+@pytest.mark.fuzz
 async def test_no_guess_finds_a_job(service: Stand) -> None:
     """A million in `make fuzz`: in the form of an id, half of them one digit beside one that there is (goal S08)."""
     jobs = [(await service.submit(VIDEO))["job_id"] for _ in range(100)]

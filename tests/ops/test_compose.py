@@ -5,13 +5,12 @@ import re
 
 import pytest
 
+from scripts.env_example import FIXED, refreshed
 from tests.ops.files import COMPOSE_TEXT, ROOT, Document, compose, document, interpolated, program, said, variables
 from ytmp3.config import load
 from ytmp3.variables import VARIABLES
 
 SETTINGS = {variable.name: variable.default for variable in VARIABLES}
-FIXED = {"HOST": "0.0.0.0", "PORT": "8080", "DATA_DIR": "/data"}
-"""What the image decides, Compose only repeats."""
 DIFFERENT = {
     "REDIS_ADDR": "redis:6379",
     "REDIS_PASSWORD": "only-on-the-internal-network",
@@ -66,6 +65,11 @@ def test_a_setting_in_the_environment_reaches_the_service(name: str) -> None:
 
 def test_the_example_lists_every_variable_with_its_default() -> None:
     assert example() == variables(COMPOSE_TEXT) | FIXED
+
+
+def test_the_example_is_current() -> None:
+    text = (ROOT / ".env.example").read_text()
+    assert refreshed(text) == text, "run `make docs`"
 
 
 def test_the_api_can_be_scaled() -> None:

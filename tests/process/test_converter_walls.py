@@ -355,6 +355,7 @@ async def test_a_kernel_without_filters_serves_and_health_says_so(
         assert verdict.detail.endswith("this kernel has no seccomp filters: network not walled off")
 
 
+@pytest.mark.soak
 async def test_mixed_endings_leave_no_process(youtube: Spawned, tmp_path: Path) -> None:
     """P01. In `make soak` twenty times as many."""
     bodies = ["exit 0", "exit 3", "kill -KILL $$", "sleep 0.01 & exit 0", "setsid sleep 100 & exit 0"]

@@ -155,6 +155,7 @@ THREADS = 2 + min(32, (os.cpu_count() or 1) + 4)
 MIXED = (Kind.SHORT, Kind.SLOW, Kind.PRIVATE, Kind.RANDOM, Kind.HALF, Kind.M4A, Kind.DELAYED, Kind.HTML, Kind.MP3)
 
 
+@pytest.mark.soak
 async def test_mixed_ends_of_a_service_leave_nothing(youtube: Spawned, tmp_path: Path) -> None:
     """P12, P11: finished, failed, cancelled at any moment, tools killed under it. In `make soak` 1,000 jobs."""
     async with service_process(tmp_path, MAX_JOB_RETRIES="0", WORKER_POOL_SIZE="8", **egress(youtube)) as service:

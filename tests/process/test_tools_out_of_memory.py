@@ -16,6 +16,8 @@ from tests.stand.processes import descendants, descriptor_count
 from tests.stand.service_process import ServiceProcess, egress, service_process
 from ytmp3.converter.sandbox.walls import ZYGOTE_OOM_SCORE
 
+pytestmark = pytest.mark.soak
+
 RUNS = min(6 * FUZZ_FACTOR, 50)
 OWN_SCORE = """
 import sys

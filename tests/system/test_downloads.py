@@ -30,6 +30,8 @@ from ytmp3.http.download import Sender
 from ytmp3.http.middleware import Frame
 from ytmp3.metrics import Metrics
 
+pytestmark = pytest.mark.fuzz
+
 FACTOR = int(os.environ.get("FUZZ_FACTOR", "1"))
 VIDEO = "dQw4w9WgXcQ"
 SIZE = 10_240

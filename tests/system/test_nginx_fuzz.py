@@ -11,10 +11,14 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from tests.fuzz_factor import FUZZ_FACTOR
 from tests.http.test_fuzz import FOLLOW_UP, REQUESTS, mutated
 from tests.stand.openapi_requests import answers_are_as_documented
 from tests.system.behind_nginx import BehindNginx, behind_nginx
+
+pytestmark = pytest.mark.fuzz
 
 VIDEO = "dQw4w9WgXcQ"
 HIDDEN = b"DELETE /jobs/%s HTTP/1.1\r\nHost: x\r\n\r\n"

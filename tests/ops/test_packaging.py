@@ -1,0 +1,84 @@
+"""The package's metadata, its version everywhere, the lock files, and the targets of the Makefile."""
+
+import re
+import subprocess
+import tomllib
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import pytest
+
+from scripts.lock import packages
+from tests.ops.files import ROOT
+from ytmp3 import __version__, cli
+
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+RUNTIME, DEV = ((ROOT / f"requirements/{name}.txt").read_text() for name in ("runtime", "dev"))
+MAKEFILE = (ROOT / "Makefile").read_text()
+WITH_A_VERSION = ["Dockerfile", "docker-compose.yml", "k8s/api.yaml", ".env.example"]
+
+
+def normalized(requirement: str) -> str:
+    """The name of the package that a requirement is about, as lock files spell it."""
+    name = re.match(r"[\w.-]+", requirement)
+    assert name is not None
+    return re.sub(r"[-_.]+", "-", name[0]).lower()
+
+
+def tracked(*patterns: str) -> list[str]:
+    """The files of the repository, by git's patterns."""
+    listed = subprocess.run(["git", "ls-files", *patterns], cwd=ROOT, capture_output=True, text=True, check=True)
+    return listed.stdout.splitlines()
+
+
+def test_the_command_ytmp3_is_the_command_line() -> None:
+    ((name, target),) = PROJECT["project"]["scripts"].items()
+    assert name == "ytmp3"
+    assert EntryPoint(name, target, "console_scripts").load() is cli.main
+
+
+def test_the_version_is_written_once_in_the_package() -> None:
+    assert PROJECT["project"]["dynamic"] == ["version"]
+    assert PROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "ytmp3.__version__"}
+
+
+@pytest.mark.parametrize("name", WITH_A_VERSION)
+def test_the_image_is_named_with_the_packages_version(name: str) -> None:
+    versions = re.findall(r"(?:ytmp3:|VERSION=)(\d+\.\d+\.\d+)", (ROOT / name).read_text())
+    assert set(versions) == {__version__}
+
+
+def test_the_documents_name_no_other_version_of_the_image() -> None:
+    for name in tracked("*.md"):
+        assert set(re.findall(r"ytmp3:(\d+\.\d+\.\d+)", (ROOT / name).read_text())) <= {__version__}, name
+
+
+def test_the_package_holds_every_file_that_is_no_module() -> None:
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["ytmp3"]
+    packaged = {path.relative_to(ROOT).as_posix() for pattern in patterns for path in (ROOT / "ytmp3").glob(pattern)}
+    assert packaged == {name for name in tracked("ytmp3") if not name.endswith(".py")}
+
+
+def test_the_locks_pin_every_dependency_and_repeat_none() -> None:
+    # A package may have a line for each range of Python versions.
+    runtime, dev = set(packages(RUNTIME)), set(packages(DEV))
+    assert not runtime & dev, "both files are installed together"
+    assert {normalized(one) for one in PROJECT["project"]["dependencies"]} <= runtime
+    assert {normalized(one) for one in PROJECT["dependency-groups"]["dev"]} <= dev | runtime
+
+
+@pytest.mark.parametrize("text", [RUNTIME, DEV], ids=["runtime", "dev"])
+def test_every_package_of_a_lock_has_its_version_and_hashes(text: str) -> None:
+    lines = [line for line in re.sub(r"\\\n", " ", text).splitlines() if line and not line.startswith("#")]
+    assert len(lines) == len(packages(text))
+    for line in lines:
+        assert re.match(r"[a-z0-9.\-\[\]]+==\S+ .*--hash=sha256:[0-9a-f]{64}", line), line
+    assert "://" not in text, "a lock names no package index"
+
+
+def test_every_target_is_described_in_the_help() -> None:
+    phony = re.search(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)
+    assert phony is not None
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in phony[1].split():
+        assert re.search(rf"^  {target} +\S", listed, re.MULTILINE), target
