@@ -17,7 +17,6 @@ from ytmp3.core.errors import FAILURES, RequestError
 from ytmp3.core.job import State
 from ytmp3.core.states import TRANSITIONS
 from ytmp3.http import errors as http_errors
-from ytmp3.http.problems import _CODES
 from ytmp3.http.routes import ROUTES
 from ytmp3.variables import VARIABLES
 
@@ -83,8 +82,6 @@ def failures() -> str:
 def errors() -> str:
     """The codes of refused requests, by status."""
     known = {(int(error.status), error.code): error.detail for error in _request_errors()}
-    for status, (code, detail) in _CODES.items():
-        known.setdefault((status, code), detail)
     # Its code is that of the job which it tells of.
     del known[int(HTTPStatus.GONE), http_errors.TrackGone.code]
     known[int(HTTPStatus.GONE), "cancelled, expired, or the job's own code"] = http_errors.TrackGone.detail
@@ -100,7 +97,7 @@ def routes() -> str:
         (
             f"`{'GET, HEAD' if route.method == 'GET' else route.method} {route.path.replace('{job_id}', 'ID')}`",
             route.summary,
-            " ".join(map(str, sorted(route.answers))),
+            " ".join(map(str, sorted(route.responses))),
         )
         for route in ROUTES
     )

@@ -31,11 +31,11 @@ from ytmp3.engine.health import Health, Readiness
 from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.runs import Runs
 from ytmp3.engine.workers import Workers
-from ytmp3.http.admission import Gate, Limits
-from ytmp3.http.api import Api, Rooms
+from ytmp3.http.admission import Admission, RateLimits
+from ytmp3.http.api import JobHandlers, OperationHandlers, add_routes
 from ytmp3.http.download import Sender
 from ytmp3.http.keys import KeyFileError, Keys, parse_keys
-from ytmp3.http.middleware import Frame
+from ytmp3.http.middleware import RequestMiddleware
 from ytmp3.http.settings import HttpSettings
 from ytmp3.http.stats import Stats, Tally, resident_bytes
 from ytmp3.jobstore import JobStore
@@ -98,18 +98,17 @@ async def running(config: Config, make_converter: MakeConverter = Pipeline) -> A
             count_bytes=metrics.downloaded_bytes.inc,
         )
         _register_gauges(metrics, engine)
-        rooms = Rooms(
-            intake=engine.intake,
-            jobs=engine.jobs,
-            health=engine.health,
-            stats=_stats(engine, store, tally),
-            metrics=metrics,
-            sender=sender,
-            keys=keys,
+        admission = _admission(config.http, keys)
+        app = _web_application(config.http, metrics, engine.health, admission)
+        add_routes(
+            app.router,
+            admission,
+            JobHandlers(intake=engine.intake, jobs=engine.jobs, sender=sender, keys=keys),
+            OperationHandlers(health=engine.health, stats=_stats(engine, store, tally), metrics=metrics),
         )
         yield Service(
             config=config,
-            app=_build_app(config.http, rooms, metrics, engine.health),
+            app=app,
             queue=engine.queue,
             runs=engine.runs,
             workers=engine.workers,
@@ -169,27 +168,25 @@ async def _open_store(config: Config, instance: InstanceId) -> JobStore:
     return shared
 
 
-def _build_app(settings: HttpSettings, rooms: Rooms, metrics: Metrics, health: Health) -> web.Application:
-    gate = Gate(
-        keys=rooms.keys,
-        limits=Limits(
-            rate_per_second=settings.rate_limits.requests_per_second,
-            burst=settings.rate_limits.burst_size,
-            client_rate_per_second=settings.rate_limits.client_requests_per_second,
-            client_burst=settings.rate_limits.client_burst_size,
-        ),
+def _admission(settings: HttpSettings, keys: Keys) -> Admission:
+    return Admission(
+        keys=keys,
+        limits=RateLimits(settings.rate_limits),
         trusted_proxies=settings.trusted_proxies,
         chance=random.random,
     )
-    frame = Frame(
+
+
+def _web_application(settings: HttpSettings, metrics: Metrics, health: Health, admission: Admission) -> web.Application:
+    """Return the application without its routes."""
+    middleware = RequestMiddleware(
         metrics,
         cors_origins=settings.cors_origins,
         is_draining=lambda: health.is_draining,
-        standing=gate.standing,
+        rate_limit_fields=admission.rate_limit_fields,
     )
-    app = web.Application(middlewares=[frame.middleware], client_max_size=0)
-    app.on_response_prepare.append(frame.complete)
-    Api(rooms).add_routes(app.router, gate)
+    app = web.Application(middlewares=[middleware.handle], client_max_size=0)
+    app.on_response_prepare.append(middleware.add_headers)
     return app
 
 

@@ -7,6 +7,7 @@ from ytmp3.core.errors import FAILURES, ConversionError, FailureCode, NoProcess,
 from ytmp3.http import errors as http_errors
 
 STATUS_OF_CODE = {
+    "bad_request": 400,
     "invalid_json": 400,
     "invalid_field": 400,
     "unauthorized": 401,
@@ -23,6 +24,8 @@ STATUS_OF_CODE = {
     "expectation_failed": 417,
     "unsupported_url": 422,
     "not_a_video": 422,
+    "headers_too_large": 431,
+    "internal_error": 500,
     "rate_limited": 429,
     "client_quota": 429,
     "queue_full": 503,

@@ -189,7 +189,7 @@ def test_a_bucket_that_nothing_fills_is_refused() -> None:
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing yet\n"])
 def test_a_file_without_keys_would_lock_everybody_out(text: str) -> None:
-    with pytest.raises(KeyFileError, match="no key in it"):
+    with pytest.raises(KeyFileError, match="holds no key"):
         parse_keys(text)
 
 

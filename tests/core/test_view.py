@@ -1,20 +1,12 @@
 """What clients read: every field in every status, and names for downloads that no title can spoil (goal S16)."""
 
-import random
-import sys
 import tracemalloc
-import unicodedata
-from dataclasses import asdict, fields
 from datetime import UTC, datetime
-from email.message import Message
 from typing import Any
 
-import orjson
+import msgspec
 import pytest
-from aiohttp.multipart import content_disposition_filename, parse_content_disposition
-from hypothesis import given
-from hypothesis import strategies as st
-from msgspec.structs import replace
+from msgspec.structs import fields, replace
 
 from tests.core.values import METADATA, NOW, TRACK, conversion, ticket
 from ytmp3.core import states
@@ -22,7 +14,6 @@ from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import InstanceId
 from ytmp3.core.job import Conversion, Report, Stage, State, Ticket
 from ytmp3.engine.jobs import Live
-from ytmp3.http.download import MAX_NAME_BYTES, content_disposition
 from ytmp3.http.view import Renderer, job_view
 from ytmp3.http.wire import JobView
 
@@ -32,7 +23,8 @@ def moment(seconds: float) -> datetime:
 
 
 def seen(of: Ticket, **live: Any) -> dict[str, Any]:
-    return asdict(job_view(of, Live(**live)))
+    view: dict[str, Any] = msgspec.to_builtins(job_view(of, Live(**live)), builtin_types=(datetime,))
+    return view
 
 
 RUNNING = states.claimed(conversion(token=1), now=NOW + 2, until=NOW + 32)
@@ -172,107 +164,17 @@ def test_the_attempt_counts_from_one_and_crashes_count(of: Conversion, attempt: 
 @pytest.mark.parametrize("state", list(State))
 def test_no_field_is_ever_absent_and_times_are_rfc_3339(state: State) -> None:
     view = job_view(ticket(replace(conversion(state=state), expires_at=NOW + 0.12345)), Live())
-    document = orjson.loads(orjson.dumps(view, option=orjson.OPT_UTC_Z))
+    document = msgspec.json.decode(msgspec.json.encode(view))
     assert set(document) == {field.name for field in fields(JobView)}
+    assert msgspec.json.decode(msgspec.json.encode(view), type=JobView) == view
     assert document["created_at"] == "2023-11-14T22:13:20Z"
     assert document["expires_at"] == "2023-11-14T22:13:20.123000Z"
 
 
-# Names of downloads
-
-FORBIDDEN = set('"\\/:*?<>|%;')
-BIDI = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-
-def check_header(title: str) -> str:
-    """Hold the header for `title` to every rule; return the name that a client will use."""
-    header = content_disposition(title, "mp3")
-    assert header.isascii()
-    assert header.isprintable()
-    # Python's mail parser reads the fallback, aiohttp's (RFC 6266) the extended name: neither is our own.
-    message = Message()
-    message["Content-Disposition"] = header
-    assert message.get_content_disposition() == "attachment"
-    fallback = message.get_param("filename", header="content-disposition")
-    assert isinstance(fallback, str)
-    kind, parameters = parse_content_disposition(header)
-    assert kind == "attachment"
-    assert set(parameters) == {"filename", "filename*"}
-    name = content_disposition_filename(parameters)
-    assert name is not None
-    for text in (fallback, name):
-        assert text.endswith(".mp3")
-        assert len(text.encode()) <= MAX_NAME_BYTES
-        assert text != ".mp3"
-        assert not text.startswith((".", " "))
-        assert text.removesuffix(".mp3") == text.removesuffix(".mp3").strip(" .")
-        assert not FORBIDDEN & set(text)
-        assert not BIDI & set(text)
-        assert not [c for c in text if unicodedata.category(c)[0] == "C"]
-    return name
-
-
-@pytest.mark.parametrize(
-    ("title", "name"),
-    [
-        ("A song", "A song.mp3"),
-        ("Tür & Ångström – “live”", "Tür & Ångström – “live”.mp3"),
-        ("日本語の歌", "日本語の歌.mp3"),
-        ("😀 party", "😀 party.mp3"),
-        ('AC/DC "T.N.T" 100%', "AC DC T.N.T 100.mp3"),
-        ("a\r\nX-Evil: 1", "aX-Evil 1.mp3"),
-        ("a\tb", "a b.mp3"),
-        ("\x00\x7f\x85\ud800", "track.mp3"),
-        ("\u202egnp.exe", "gnp.exe.mp3"),
-        ("", "track.mp3"),
-        ("   ", "track.mp3"),
-        ("...", "track.mp3"),
-        ("../../etc/passwd", "etc passwd.mp3"),
-        (".hidden", "hidden.mp3"),
-        ("<script>alert(1)</script>", "script alert(1) script.mp3"),
-        ('","x":"', ", x.mp3"),
-        ("ü" * 200, "ü" * 73 + ".mp3"),
-        ("a" * 145 + "ü", "a" * 145 + ".mp3"),
-        ("e\u0301", "é.mp3"),
-    ],
-)
-def test_a_title_becomes_a_name(title: str, name: str) -> None:
-    assert check_header(title) == name
-
-
-def test_a_fallback_that_grows_when_taken_apart_is_cut_too() -> None:
-    # U+33AF is three bytes and becomes "rads2": five.
-    check_header("\u33af" * 48)
-    check_header("\ufdfa" * 48)
-
-
-def test_10_000_hostile_titles_make_headers_that_read_back() -> None:
-    rng = random.Random(6266)
-    alphabets = (
-        [chr(n) for n in range(0x100)],
-        list("\"\\/;=%'*(){}[]<>:?|\r\n\t\x00\x1b ") + list("ab.é"),
-        [*BIDI, "\u200b", "\ufeff", "\u2028", "\u0301", "\ud800", "\udfff", "\ue000", "a", ".", " "],
-        [chr(n) for n in range(0x3300, 0x3400)] + ["ﬃ", "ﷺ", "½", "…", "Ⅷ"],
-    )
-    for _ in range(10_000):
-        characters = rng.choice(alphabets)
-        length = rng.choice((1, 3, 10, 40, 200))
-        title = "".join(
-            rng.choice(characters) if rng.random() < 0.9 else chr(rng.randrange(sys.maxunicode + 1))
-            for _ in range(length)
-        )
-        check_header(title)
-
-
-@given(st.text())
-def test_no_text_spoils_the_header(title: str) -> None:
-    check_header(title)
-
-
 def rendered(renderer: Renderer, of: Ticket, **live: Any) -> dict[str, Any]:
-    answer = orjson.loads(renderer.render(of, Live(**live)))
-    assert answer == orjson.loads(orjson.dumps(job_view(of, Live(**live)), option=orjson.OPT_UTC_Z))
-    return dict(answer)
+    body = renderer.render(of, Live(**live))
+    assert body == msgspec.json.encode(job_view(of, Live(**live)))
+    return dict(msgspec.json.decode(body))
 
 
 def test_what_is_remembered_never_hides_a_change() -> None:

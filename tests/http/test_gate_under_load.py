@@ -10,9 +10,10 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from tests.http.stand import stand
-from ytmp3.http.admission import Gate, Limits
+from ytmp3.http.admission import Admission, RateLimits
 from ytmp3.http.errors import RateLimited
 from ytmp3.http.keys import Keys
+from ytmp3.http.settings import RateLimitSettings
 
 RATE, BURST = 100, 200
 
@@ -22,14 +23,16 @@ class Rig:
 
     def __init__(self, seed: int = 1, *, client_rate_per_second: float = 0, client_burst: int = 0) -> None:
         self.now = 0.0
-        self.limits = limits = Limits(
-            rate_per_second=RATE,
-            burst=BURST,
-            client_rate_per_second=client_rate_per_second,
-            client_burst=client_burst,
+        self.limits = limits = RateLimits(
+            RateLimitSettings(
+                requests_per_second=RATE,
+                burst_size=BURST,
+                client_requests_per_second=client_rate_per_second,
+                client_burst_size=client_burst,
+            )
         )
         chance = random.Random(seed).random
-        gate = Gate(keys=Keys(None), limits=limits, trusted_proxies=(), chance=chance, clock=lambda: self.now)
+        gate = Admission(keys=Keys(None), limits=limits, trusted_proxies=(), chance=chance, clock=lambda: self.now)
         self._handler = gate.guard(self._answer)
         self._request = make_mocked_request("GET", "/stats")
 
@@ -96,7 +99,7 @@ async def test_a_client_that_is_over_its_limit_takes_nothing_from_the_others() -
 
 async def test_a_refusal_for_the_crowd_costs_the_client_nothing() -> None:
     rig = Rig(client_rate_per_second=0.01, client_burst=2)
-    while not await rig.ask(f"192.0.{rig.limits.all.peek('*:*', rig.now).remaining}.1"):
+    while not await rig.ask(f"192.0.{rig.limits.all.state('*:*', rig.now).remaining}.1"):
         pass
     for _ in range(20):
         assert await rig.ask("198.51.100.1")

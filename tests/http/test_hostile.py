@@ -24,7 +24,7 @@ from ytmp3.core.recipe import DEFAULT_RECIPE
 from ytmp3.http.connections import Runner
 from ytmp3.http.download import Sender
 from ytmp3.http.keys import key_line, new_secret
-from ytmp3.http.middleware import Frame
+from ytmp3.http.middleware import RequestMiddleware
 from ytmp3.metrics import Metrics
 
 VIDEO = "dQw4w9WgXcQ"
@@ -228,9 +228,9 @@ async def test_3000_hostile_titles_drop_no_connection_and_add_no_field(tmp_path:
         )
         return await sender.send(request, track, metadata, DEFAULT_RECIPE, ClientId("addr:127.0.0.1"))
 
-    frame = Frame(Metrics(), cors_origins=frozenset(), is_draining=lambda: False)
-    app = web.Application(middlewares=[frame.middleware])
-    app.on_response_prepare.append(frame.complete)
+    middleware = RequestMiddleware(Metrics(), cors_origins=frozenset(), is_draining=lambda: False)
+    app = web.Application(middlewares=[middleware.handle])
+    app.on_response_prepare.append(middleware.add_headers)
     app.router.add_get("/{n}", download)
     runner = Runner(app, shutdown_seconds=1.0)
     await runner.setup()

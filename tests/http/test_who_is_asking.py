@@ -12,8 +12,9 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from ytmp3.http.admission import REMEMBERED_PEERS, Gate, Limits
+from ytmp3.http.admission import REMEMBERED_PEERS, Admission, RateLimits
 from ytmp3.http.keys import Keys
+from ytmp3.http.settings import RateLimitSettings
 
 STRANGER, PROXY = "198.51.100.7", "10.0.0.1"
 # A plain protocol: aiohttp's stand-in remembers each look at it.
@@ -23,10 +24,14 @@ PLAIN = make_mocked_request(
 MIB = 2**20
 
 
-def gate() -> Gate:
-    limits = Limits(rate_per_second=1e6, burst=1_000_000, client_rate_per_second=1, client_burst=1)
+def gate() -> Admission:
+    limits = RateLimits(
+        RateLimitSettings(
+            requests_per_second=1e6, burst_size=1_000_000, client_requests_per_second=1, client_burst_size=1
+        )
+    )
     proxies = (ipaddress.ip_network("10.0.0.0/8"),)
-    return Gate(keys=Keys(None), limits=limits, trusted_proxies=proxies, chance=random.Random(1).random)
+    return Admission(keys=Keys(None), limits=limits, trusted_proxies=proxies, chance=random.Random(1).random)
 
 
 def asked(peer: str, *forwarded_for: str) -> web.Request:
@@ -34,7 +39,7 @@ def asked(peer: str, *forwarded_for: str) -> web.Request:
     return PLAIN.clone(remote=peer, headers=headers)
 
 
-def owners(gate: Gate, requests: Iterable[web.Request]) -> set[str]:
+def owners(gate: Admission, requests: Iterable[web.Request]) -> set[str]:
     return {gate.identify(request).owner for request in requests}
 
 

@@ -21,7 +21,7 @@ from tests.stand import openapi_check
 
 Case = schemathesis.Case[Any]
 Operation = APIOperation[Any, Any, Any, Any]
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LINK = "https://youtu.be/dQw4w9WgXcQ"
 
 

@@ -27,7 +27,7 @@ from ytmp3.core.job import Metadata, Track
 from ytmp3.core.recipe import DEFAULT_RECIPE
 from ytmp3.http.connections import Runner
 from ytmp3.http.download import Sender
-from ytmp3.http.middleware import Frame
+from ytmp3.http.middleware import RequestMiddleware
 from ytmp3.metrics import Metrics
 
 pytestmark = pytest.mark.fuzz
@@ -226,9 +226,9 @@ async def test_hostile_titles_drop_no_connection_behind_nginx(tmp_path: Path) ->
     upstreams = []
     async with AsyncExitStack() as stack:
         for _ in range(2):
-            frame = Frame(Metrics(), cors_origins=frozenset(), is_draining=lambda: False)
-            app = web.Application(middlewares=[frame.middleware])
-            app.on_response_prepare.append(frame.complete)
+            middleware = RequestMiddleware(Metrics(), cors_origins=frozenset(), is_draining=lambda: False)
+            app = web.Application(middlewares=[middleware.handle])
+            app.on_response_prepare.append(middleware.add_headers)
             app.router.add_get("/download/{n}", download)
             runner = Runner(app, shutdown_seconds=1.0)
             await runner.setup()

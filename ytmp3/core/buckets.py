@@ -1,7 +1,7 @@
-"""Token buckets, one per key, bounded in number. Pure: the time is an argument.
+"""Token buckets, one for each key, bounded in number. Pure: the time is an argument.
 
-A bucket holds at most `burst` tokens and gains `rate` tokens a second; a request takes one. Never are more than
-`burst + rate * t` admitted in any span of t seconds. A clock that steps back adds nothing and takes nothing away.
+A bucket holds at most `burst` tokens and gains `rate` tokens a second; a request takes one. In any span of t seconds at
+most `burst + rate * t` requests are admitted. A clock that steps back neither adds nor removes tokens.
 """
 
 import math
@@ -10,29 +10,29 @@ from typing import Final
 
 from msgspec import Struct
 
-from ytmp3.core.turns import Turns
+from ytmp3.core.retry_schedule import RetrySchedule
 
 MAX_KEYS: Final = 50_000
-"""21 MB at worst, if each was refused. Only a bucket that is full again is forgotten: that changes nothing for its
-key."""
+"""Most buckets that are kept at once: 21 MB if each key was refused. Only a bucket that is full again is forgotten,
+which changes nothing for its key."""
 
 
 class Bucket(Struct):
-    """The tokens of one key, as they were at a time."""
+    """The tokens of one key at `updated_at`."""
 
     tokens: float
     updated_at: float
-    turns: Turns | None = None
-    """Of those who were refused; None before the first."""
+    retries: RetrySchedule | None = None
+    """The times given to refused requests; None before the first refusal."""
 
 
-class Verdict(Struct, frozen=True, kw_only=True):
-    """What a request met, for the `RateLimit` and `Retry-After` headers."""
+class BucketState(Struct, frozen=True, kw_only=True):
+    """What a request would find."""
 
     remaining: int
     """Whole tokens left."""
     wait_seconds: float
-    """Until the next token is there; 0 if one is."""
+    """Until the next token; 0 if there is one."""
 
 
 class TokenBuckets:
@@ -43,8 +43,8 @@ class TokenBuckets:
         self.burst = burst
         self._max_keys = max_keys
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
-        self._crowd = Bucket(float(burst), -math.inf)
-        """Shared by all new keys while there is no room for buckets of theirs."""
+        self._overflow = Bucket(float(burst), -math.inf)
+        """Shared by all new keys while there is no room for more buckets."""
 
     def __len__(self) -> int:
         return len(self._buckets)
@@ -61,16 +61,17 @@ class TokenBuckets:
         """Tell whether `take` would find one."""
         return self._filled(key, now).tokens >= 1.0
 
-    def peek(self, key: str, now: float) -> Verdict:
-        """Tell what `take` would find, and take nothing."""
+    def state(self, key: str, now: float) -> BucketState:
+        """Return what `take` would find, without taking a token."""
         bucket = self._filled(key, now)
         missing = max(0.0, 1.0 - bucket.tokens)
-        return Verdict(remaining=math.floor(bucket.tokens), wait_seconds=missing / self.rate_per_second)
+        return BucketState(remaining=math.floor(bucket.tokens), wait_seconds=missing / self.rate_per_second)
 
-    def standing(self, key: str, now: float) -> tuple[int, int]:
-        """Return whole tokens left, and whole seconds until there is one, as of the last look at the bucket.
+    def last_state(self, key: str, now: float) -> tuple[int, int]:
+        """Return the whole tokens left, and the whole seconds until there is one, as of the last use of the bucket.
 
-        Every answer tells it right after `take`, which has just filled the bucket.
+        This is for response headers, which are written right after `take` has refilled the bucket, and is cheaper
+        than `state`.
         """
         bucket = self._buckets.get(key)
         if bucket is None:
@@ -78,15 +79,15 @@ class TokenBuckets:
         tokens = bucket.tokens
         return (int(tokens), 0) if tokens >= 1.0 else (0, math.ceil((1.0 - tokens) / self.rate_per_second))
 
-    def turn(self, key: str, now: float, *, chance: float) -> float:
-        """Return the seconds after which one that was just refused should find a token, if it is not alone either."""
+    def retry_seconds(self, key: str, now: float, *, chance: float) -> float:
+        """Return when a request that was just refused should be sent again, apart from all others that were refused."""
         bucket = self._filled(key, now)
-        if bucket.turns is None:
-            bucket.turns = Turns()
-        return bucket.turns.take(
+        if bucket.retries is None:
+            bucket.retries = RetrySchedule()
+        return bucket.retries.take(
             now,
             rate_per_second=self.rate_per_second,
-            earliest_seconds=self.peek(key, now).wait_seconds,
+            earliest_seconds=self.state(key, now).wait_seconds,
             chance=chance,
         )
 
@@ -105,14 +106,14 @@ class TokenBuckets:
         return bucket
 
     def _new(self, key: str, now: float) -> Bucket:
-        crowd = self._refilled(self._crowd, now)
-        if len(self._buckets) >= self._max_keys and not self._forget_the_idlest(now):
-            return crowd
-        # Whoever was one of the crowd does not get rid of its debt with a bucket of its own.
-        bucket = self._buckets[key] = Bucket(crowd.tokens, now)
+        overflow = self._refilled(self._overflow, now)
+        if len(self._buckets) >= self._max_keys and not self._forget_least_recent(now):
+            return overflow
+        # A key that used the shared bucket does not get new tokens with a bucket of its own.
+        bucket = self._buckets[key] = Bucket(overflow.tokens, now)
         return bucket
 
-    def _forget_the_idlest(self, now: float) -> bool:
+    def _forget_least_recent(self, now: float) -> bool:
         key, bucket = next(iter(self._buckets.items()))
         if bucket.tokens + (now - bucket.updated_at) * self.rate_per_second < self.burst:
             return False

@@ -10,17 +10,20 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class ApiKey(Struct, frozen=True, kw_only=True):
-    """One accepted key: the hash of the secret, and limits of its own (None: those of every client)."""
+    """One accepted API key. A limit of None means that the service's limits for every client apply."""
 
     name: str
     digest: bytes
+    """SHA-256 of the secret; the secret itself is not stored."""
     requests_per_second: float | None = None
     burst: int | None = None
     max_jobs: int | None = None
 
 
 class Client(Struct, frozen=True, kw_only=True):
-    """Whoever made a request. `owner` is what a job remembers of it."""
+    """The sender of a request."""
 
     owner: ClientId
+    """What a job remembers of its owner: `key:NAME` or `addr:ADDRESS`."""
     key: ApiKey | None = None
+    """The API key that the request presented; None where no keys are in use."""

@@ -2,22 +2,26 @@
 
     Ytmp3Error
     ├── RequestError         the client's request cannot be served; one HTTP status and one code each
-    │   ├── InvalidJson, InvalidField, Unauthorized, ...            4xx: whose matter it is: the client's
-    │   └── QueueFull, StorageFull, StoreUnavailable, Draining, ... 503: ours, and `Retry-After` says when
-    ├── ConversionError      a conversion failed; `code` says why, FAILURES says whether to try again
+    │   ├── UnsupportedUrl, JobUnknown, ClientQuota, ...            4xx: the client can mend it
+    │   ├── QueueFull, StorageFull, StoreUnavailable, Draining, ... 503: the service's state; `Retry-After` says when
+    │   └── InvalidJson, Unauthorized, NotFound, RateLimited, ...   raised by the HTTP layer (`http.errors`)
+    ├── ConversionError      an attempt of a conversion failed; FAILURES says whether to try again
+    │   └── NoProcess        the machine gave us no process for a tool
     └── StoreError           what a JobStore may raise
-        ├── StoreDown        no answer in time, or no connection
-        ├── StoreFull        a write was refused for want of space
-        ├── StoreUnusable    corrupt, newer, locked or evicting: an operator must act
-        └── LeaseLost        the fence: this token no longer owns the conversion
+        ├── StoreDown        no reply in time, or no connection
+        ├── StoreFull        a write was refused for lack of space
+        ├── StoreUnusable    corrupt, of a newer version, locked or evicting: an operator must act
+        └── LeaseLost        the caller's lease on the conversion is no longer valid
 
-Rule of this room: a public text never holds what the client sent; details go to the log.
+The rule: a public text never repeats what the client sent; details go to the log.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
-from typing import ClassVar
+from types import MappingProxyType
+from typing import ClassVar, Final
 
 
 class Ytmp3Error(Exception):
@@ -27,7 +31,8 @@ class Ytmp3Error(Exception):
 class RequestError(Ytmp3Error):
     """A request that is answered with `application/problem+json` (RFC 9457).
 
-    `retry_after_seconds` (>= 1) is sent as `Retry-After` where it is not None.
+    `code` is stable; `detail` is for people and tells them how to mend the request. `retry_after_seconds` (>= 1), if it
+    is not None, is sent as `Retry-After`.
     """
 
     status: ClassVar[HTTPStatus]
@@ -40,76 +45,64 @@ class RequestError(Ytmp3Error):
         super().__init__(self.public_detail)
 
 
-class NotFound(RequestError):
-    status = HTTPStatus.NOT_FOUND
-    code = "not_found"
-    detail = "There is nothing at this address."
-
-
 class JobUnknown(RequestError):
-    """One answer for ids that are malformed, never existed, ended long ago, or are another client's."""
+    """The one response for ids that are malformed, never existed, have expired, or belong to another client."""
 
     status = HTTPStatus.NOT_FOUND
     code = "job_unknown"
-    detail = "There is no job with this id."
-
-
-class ExpectationFailed(RequestError):
-    status = HTTPStatus.EXPECTATION_FAILED
-    code = "expectation_failed"
-    detail = "The only expectation answered is 100-continue."
+    detail = "There is no job with this id. Jobs are forgotten some time after their end."
 
 
 class UnsupportedUrl(RequestError):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     code = "unsupported_url"
-    detail = "The url must be a public http(s) link to one YouTube video."
+    detail = "`url` must be a public link to one YouTube video, such as https://youtu.be/dQw4w9WgXcQ."
 
 
 class NotAVideo(RequestError):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     code = "not_a_video"
-    detail = "This YouTube link does not name a single video (a channel, playlist or search, perhaps)."
+    detail = "This YouTube link names no single video but a channel, a playlist or the like. Send a video's own link."
 
 
 class ClientQuota(RequestError):
     status = HTTPStatus.TOO_MANY_REQUESTS
     code = "client_quota"
-    detail = "This client has as many unfinished conversions as it may have."
+    detail = "This client already has as many unfinished conversions as it may. Wait until one of them ends."
 
 
 class QueueFull(RequestError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "queue_full"
-    detail = "The queue of conversions is full. Nothing was stored."
+    detail = "The queue of conversions is full. Nothing was stored: send the request again later."
 
 
 class StorageFull(RequestError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "storage_full"
-    detail = "There is no space for new conversions. Nothing was stored."
+    detail = "There is no disk space for new conversions. Nothing was stored: send the request again later."
 
 
 class StoreUnavailable(RequestError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "store_unavailable"
-    detail = "The job store does not answer."
+    detail = "The job store does not answer. Send the request again."
 
 
 class Draining(RequestError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "draining"
-    detail = "This instance is shutting down."
+    detail = "This instance is shutting down. Send the request again: another instance will answer it."
 
 
 class UpstreamBlocked(RequestError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "upstream_blocked"
-    detail = "YouTube refuses this service's requests at the moment. Nothing was stored."
+    detail = "YouTube refuses this service's requests at the moment. Nothing was stored: try again later."
 
 
 class FailureCode(StrEnum):
-    """Why a conversion failed: the stable `error.code` of a failed job."""
+    """Why a conversion failed: the stable `error.code` of a failed job. FAILURES explains each."""
 
     VIDEO_UNAVAILABLE = "video_unavailable"
     PRIVATE = "private"
@@ -136,10 +129,10 @@ class FailureCode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """What is true of every failure with one code.
+    """What is true of every failure with the same code.
 
-    `retryable`: trying the same link again may succeed, so the service retries by itself (MAX_JOB_RETRIES) and the
-    client may submit again later. `upstream_block`: YouTube refuses the address, not the video.
+    `retryable`: the same link may succeed later, so the service retries by itself (up to MAX_JOB_RETRIES times), and
+    the client may submit the link again. `upstream_block`: YouTube refuses this server's address, not this video.
     """
 
     retryable: bool
@@ -147,43 +140,45 @@ class Failure:
     upstream_block: bool = False
 
 
-FAILURES: dict[FailureCode, Failure] = {
-    FailureCode.VIDEO_UNAVAILABLE: Failure(retryable=False, message="The video is not available."),
-    FailureCode.PRIVATE: Failure(retryable=False, message="The video is private."),
-    FailureCode.REMOVED: Failure(retryable=False, message="The video has been removed."),
-    FailureCode.MEMBERS_ONLY: Failure(retryable=False, message="The video is for the channel's members only."),
-    FailureCode.AGE_RESTRICTED: Failure(retryable=False, message="The video is age restricted."),
-    FailureCode.REGION_BLOCKED: Failure(retryable=False, message="The video is not available in this country."),
-    FailureCode.LIVE: Failure(retryable=False, message="The video is a live stream that has not ended."),
-    FailureCode.UPCOMING: Failure(retryable=False, message="The video has not started yet."),
-    FailureCode.TOO_LONG: Failure(retryable=False, message="The video is longer than this service converts."),
-    FailureCode.TOO_LARGE: Failure(retryable=False, message="The video is larger than this service converts."),
-    FailureCode.NO_AUDIO: Failure(retryable=False, message="The video has no sound."),
-    FailureCode.DRM: Failure(retryable=False, message="The video is protected by DRM."),
-    FailureCode.BOT_CHECK: Failure(
-        retryable=True, upstream_block=True, message="YouTube asks this server to prove that it is not a bot."
-    ),
-    FailureCode.RATE_LIMITED_UPSTREAM: Failure(
-        retryable=True, upstream_block=True, message="YouTube limits the rate of this server's requests."
-    ),
-    FailureCode.UPSTREAM_ERROR: Failure(retryable=True, message="YouTube answered with an error."),
-    FailureCode.UPSTREAM_TIMEOUT: Failure(retryable=True, message="YouTube did not answer in time."),
-    FailureCode.OUTPUT_TRUNCATED: Failure(
-        retryable=True, message="The sound that arrived is shorter or longer than the video's announced duration."
-    ),
-    FailureCode.MEDIA_INVALID: Failure(retryable=False, message="The sound that arrived cannot be decoded."),
-    FailureCode.TOOL_MISSING: Failure(retryable=True, message="A program this service needs is missing or broken."),
-    FailureCode.POISON: Failure(
-        retryable=False, message="The conversion was abandoned: it was running at several crashes of the service."
-    ),
-    FailureCode.LOST: Failure(
-        retryable=True, message="The service lost track of the conversion, or could not begin it before it expired."
-    ),
-}
+FAILURES: Final[Mapping[FailureCode, Failure]] = MappingProxyType(
+    {
+        FailureCode.VIDEO_UNAVAILABLE: Failure(retryable=False, message="The video is not available."),
+        FailureCode.PRIVATE: Failure(retryable=False, message="The video is private."),
+        FailureCode.REMOVED: Failure(retryable=False, message="The video has been removed."),
+        FailureCode.MEMBERS_ONLY: Failure(retryable=False, message="The video is for the channel's members only."),
+        FailureCode.AGE_RESTRICTED: Failure(retryable=False, message="The video is age restricted."),
+        FailureCode.REGION_BLOCKED: Failure(retryable=False, message="The video is not available in this country."),
+        FailureCode.LIVE: Failure(retryable=False, message="The video is a live stream that has not ended."),
+        FailureCode.UPCOMING: Failure(retryable=False, message="The video has not started yet."),
+        FailureCode.TOO_LONG: Failure(retryable=False, message="The video is longer than this service converts."),
+        FailureCode.TOO_LARGE: Failure(retryable=False, message="The video is larger than this service converts."),
+        FailureCode.NO_AUDIO: Failure(retryable=False, message="The video has no sound."),
+        FailureCode.DRM: Failure(retryable=False, message="The video is protected by DRM."),
+        FailureCode.BOT_CHECK: Failure(
+            retryable=True, upstream_block=True, message="YouTube asks this server to prove that it is not a bot."
+        ),
+        FailureCode.RATE_LIMITED_UPSTREAM: Failure(
+            retryable=True, upstream_block=True, message="YouTube limits the rate of this server's requests."
+        ),
+        FailureCode.UPSTREAM_ERROR: Failure(retryable=True, message="YouTube answered with an error."),
+        FailureCode.UPSTREAM_TIMEOUT: Failure(retryable=True, message="YouTube did not answer in time."),
+        FailureCode.OUTPUT_TRUNCATED: Failure(
+            retryable=True, message="The sound that arrived is shorter or longer than the video's announced duration."
+        ),
+        FailureCode.MEDIA_INVALID: Failure(retryable=False, message="The sound that arrived cannot be decoded."),
+        FailureCode.TOOL_MISSING: Failure(retryable=True, message="A program this service needs is missing or broken."),
+        FailureCode.POISON: Failure(
+            retryable=False, message="The conversion was abandoned: it was running at several crashes of the service."
+        ),
+        FailureCode.LOST: Failure(
+            retryable=True, message="The service lost track of the conversion, or could not begin it before it expired."
+        ),
+    }
+)
 
 
 class ConversionError(Ytmp3Error):
-    """A conversion's attempt failed. `code` is public, `reason` is for the log only."""
+    """An attempt of a conversion failed. `code` is public; `reason` is for the log only."""
 
     def __init__(self, code: FailureCode, reason: str = "") -> None:
         super().__init__(f"{code}: {reason}" if reason else str(code))
@@ -196,7 +191,7 @@ class ConversionError(Ytmp3Error):
 
 
 class NoProcess(ConversionError):
-    """The machine gives us no process for a tool (a limit on processes, no memory), or took away the one we had."""
+    """The operating system refused to start a child process (process limit, no memory), or killed one for memory."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(FailureCode.TOOL_MISSING, reason)
@@ -207,16 +202,16 @@ class StoreError(Ytmp3Error):
 
 
 class StoreDown(StoreError):
-    """The store gave no answer in time; whether a write took effect is not known."""
+    """The store did not reply in time. Whether a write took effect is unknown."""
 
 
 class StoreFull(StoreError):
-    """The store refused a write for want of space; nothing was written."""
+    """The store refused a write for lack of space. Nothing was written."""
 
 
 class StoreUnusable(StoreError):
-    """The store must not be used as it is (corrupt, newer, locked, evicting); the text is for the operator."""
+    """The store must not be used: corrupt, of a newer version, locked or evicting. The text is for the operator."""
 
 
 class LeaseLost(StoreError):
-    """The write was refused: another holder has the conversion, or it has ended."""
+    """The write was refused, because another holder has the conversion or it has ended."""

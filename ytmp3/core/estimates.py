@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from ytmp3.core.turns import Turns
+from ytmp3.core.retry_schedule import RetrySchedule
 
 WINDOW: Final = 1000
 FIRST_GUESS_SECONDS: Final = 20.0
@@ -35,7 +35,7 @@ class Pace:
         self._seconds: deque[float] = deque(maxlen=WINDOW)
         self._ends: deque[float] = deque(maxlen=WINDOW)
         self._recent_mean = FIRST_GUESS_SECONDS
-        self._turns = Turns()
+        self._retries = RetrySchedule()
 
     def ended(self, seconds: float, now: float) -> None:
         """Record a conversion that took `seconds` and ended at `now`."""
@@ -66,7 +66,7 @@ class Pace:
         recent = [at for at in self._ends if now - at <= RECENT_SECONDS]
         is_measured = len(recent) >= 2
         interval = (now - recent[0]) / len(recent) if is_measured else self._recent_mean / max(1, workers)
-        wait_seconds = self._turns.take(
+        wait_seconds = self._retries.take(
             now,
             rate_per_second=1.0 / max(interval, SHORTEST_INTERVAL_SECONDS),
             earliest_seconds=min(interval, LONGEST_WAIT_SECONDS),

@@ -1,153 +1,138 @@
-"""The routes: parse, call one thing, render. No decisions here."""
+"""The handlers of all routes: each parses its request, calls one thing, and renders the result."""
 
-import time
-from dataclasses import dataclass
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
-import orjson
+import msgspec
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
 
 from ytmp3 import __version__
-from ytmp3.core.errors import FAILURES, JobUnknown
+from ytmp3.core.errors import JobUnknown
 from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Status, Ticket
-from ytmp3.core.recipe import EXTENSIONS
 from ytmp3.engine.health import Health, Readiness
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.jobs import Jobs
-from ytmp3.http import openapi
-from ytmp3.http import problems as problem
-from ytmp3.http.admission import CLIENT, Gate, Handler
-from ytmp3.http.body import _expect, _parse_body, _read_body
-from ytmp3.http.download import Sender
-from ytmp3.http.errors import NotReady, TrackGone
+from ytmp3.http import headers, openapi, routes
+from ytmp3.http.admission import CLIENT, Admission
+from ytmp3.http.body import answer_expectation, parse_extract_request, read_json_body
+from ytmp3.http.download import Sender, downloadable_track, split_file_name
 from ytmp3.http.keys import Keys
-from ytmp3.http.routes import ROUTES
+from ytmp3.http.routes import Route
 from ytmp3.http.stats import Stats
 from ytmp3.http.view import Renderer
+from ytmp3.http.wire import CheckView, HealthView, LiveView
 from ytmp3.metrics import Metrics
 
 UNREADY_RETRY_SECONDS: Final = 5
+"""The Retry-After of an instance that is not ready."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rooms:
-    """What the routes call."""
+class JobHandlers:
+    """The routes that create, show, cancel and download jobs."""
 
-    intake: Intake
-    jobs: Jobs
-    health: Health
-    stats: Stats
-    metrics: Metrics
-    sender: Sender
-    keys: Keys
-
-
-class Api:
-    """The handlers."""
-
-    def __init__(self, rooms: Rooms) -> None:
-        self._rooms = rooms
+    def __init__(self, *, intake: Intake, jobs: Jobs, sender: Sender, keys: Keys) -> None:
+        self._intake = intake
+        self._jobs = jobs
+        self._sender = sender
+        self._keys = keys
         self._renderer = Renderer()
-
-    def add_routes(self, router: web.UrlDispatcher, gate: Gate) -> None:
-        """Register every route; those for probes and scrapers are not limited."""
-        for route in ROUTES:
-            handler: Handler = getattr(self, route.operation)
-            outer = gate.guard(handler) if route.is_limited else handler
-            # The extension belongs to the name that is matched by us: a pattern of the router's would decode first.
-            # Anything is a job's id to the router (its own pattern has no braces), so that all answers are the same.
-            path = route.path.replace("{job_id}.mp3", "{file_name}").replace("}", ":[^/]+}")
-            router.add_route(route.method, path, outer, expect_handler=_expect)
-            if route.method == hdrs.METH_GET:
-                router.add_route(hdrs.METH_HEAD, path, outer, expect_handler=_expect)
 
     async def extract(self, request: web.Request) -> web.Response:
         """POST /extract."""
-        body = await _read_body(request)
-        wanted = _parse_body(body)
-        ticket = await self._rooms.intake.submit(wanted.url, wanted.recipe, request[CLIENT])
+        wanted = parse_extract_request(await read_json_body(request))
+        ticket = await self._intake.submit(wanted.url, wanted.recipe, request[CLIENT])
         status = HTTPStatus.OK if ticket.status is Status.COMPLETED else HTTPStatus.ACCEPTED
-        return self._job(ticket, status=status, headers={hdrs.LOCATION: f"/status/{ticket.job.job_id}"})
+        return self._job(ticket, status=status, more={hdrs.LOCATION: f"/status/{ticket.job.job_id}"})
 
     async def status(self, request: web.Request) -> web.Response:
         """GET /status/ID."""
-        return self._job(await self._rooms.jobs.ticket(request.match_info["job_id"], self._owner(request)))
+        return self._job(await self._jobs.ticket(request.match_info["job_id"], self._owner(request)))
 
     async def cancel(self, request: web.Request) -> web.Response:
         """DELETE /jobs/ID."""
-        return self._job(await self._rooms.jobs.cancel(request.match_info["job_id"], self._owner(request)))
+        return self._job(await self._jobs.cancel(request.match_info["job_id"], self._owner(request)))
 
     async def download(self, request: web.Request) -> web.StreamResponse:
         """GET and HEAD /download/ID.mp3."""
-        job_id, _, extension = request.match_info["file_name"].rpartition(".")
-        if extension not in EXTENSIONS:
+        job_id, extension = split_file_name(request.match_info["file_name"])
+        ticket = await self._jobs.ticket(job_id, self._owner(request))
+        recipe = ticket.conversion.recipe
+        if extension != recipe.extension:
             raise JobUnknown
-        ticket = await self._rooms.jobs.ticket(job_id, self._owner(request))
-        conversion = ticket.conversion
-        if extension != conversion.recipe.extension:
-            raise JobUnknown
-        match ticket.status:
-            case Status.PENDING | Status.PROCESSING:
-                raise NotReady(retry_after_seconds=self._rooms.jobs.live(ticket).eta_seconds)
-            case Status.CANCELLED:
-                raise TrackGone("cancelled", "The job was cancelled.")
-            case Status.FAILED:
-                code = conversion.error
-                raise TrackGone(code or "failed", FAILURES[code].message if code else "The job failed.")
-        is_expired = conversion.expires_at is not None and conversion.expires_at <= time.time()
-        if conversion.track is None or conversion.metadata is None or is_expired:
-            raise TrackGone("expired", "The track is no longer kept.")
-        return await self._rooms.sender.send(
-            request, conversion.track, conversion.metadata, conversion.recipe, request[CLIENT].owner
-        )
-
-    async def health(self, request: web.Request) -> web.Response:
-        """GET /health: readiness, from the health: nothing is asked now."""
-        readiness = self._rooms.health.readiness
-        document = {
-            "status": readiness,
-            "checks": self._rooms.health.checks,
-        }
-        if readiness is Readiness.OK:
-            return _json(document)
-        response = _json(document, status=HTTPStatus.SERVICE_UNAVAILABLE)
-        response.headers[hdrs.RETRY_AFTER] = str(UNREADY_RETRY_SECONDS)
-        return response
-
-    async def live(self, request: web.Request) -> web.Response:
-        """GET /health/live: that this is answered is the answer."""
-        return _json({"status": "ok"})
-
-    async def metrics(self, request: web.Request) -> web.Response:
-        """GET /metrics."""
-        body = self._rooms.metrics.exposition()
-        return web.Response(body=body, headers={hdrs.CONTENT_TYPE: "text/plain; version=0.0.4; charset=utf-8"})
-
-    async def stats(self, request: web.Request) -> web.Response:
-        """GET /stats."""
-        return _json(await self._rooms.stats.collect())
-
-    async def openapi(self, request: web.Request) -> web.Response:
-        """GET /openapi.json."""
-        return _json(openapi.document(__version__))
+        track, metadata = downloadable_track(ticket, ready_in_seconds=self._jobs.live(ticket).eta_seconds)
+        return await self._sender.send(request, track, metadata, recipe, request[CLIENT].owner)
 
     def _owner(self, request: web.Request) -> ClientId | None:
-        """Who must own the job: nobody in particular where no keys are in use (the id is the secret)."""
-        return request[CLIENT].owner if self._rooms.keys.are_required else None
+        """Return who must own the job, or None where no keys are in use: whoever knows the id may use the job."""
+        return request[CLIENT].owner if self._keys.are_required else None
 
     def _job(
-        self, ticket: Ticket, *, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, str] | None = None
+        self, ticket: Ticket, *, status: HTTPStatus = HTTPStatus.OK, more: Mapping[str, str] | None = None
     ) -> web.Response:
-        return _json_response(
-            self._renderer.render(ticket, self._rooms.jobs.live(ticket)), status=status, headers=headers
+        return _json(self._renderer.render(ticket, self._jobs.live(ticket)), status=status, more=more)
+
+
+class OperationHandlers:
+    """The routes for probes, scrapers and operators."""
+
+    def __init__(self, *, health: Health, stats: Stats, metrics: Metrics) -> None:
+        self._health = health
+        self._stats = stats
+        self._metrics = metrics
+
+    async def health(self, _: web.Request) -> web.Response:
+        """GET /health. Shows the latest results of the checks; it runs none, so that it always answers at once."""
+        readiness = self._health.readiness
+        view = HealthView(
+            status=readiness,
+            checks={name: CheckView(ok=check.ok, detail=check.detail) for name, check in self._health.checks.items()},
         )
+        if readiness is Readiness.OK:
+            return _json(msgspec.json.encode(view))
+        more: dict[str, str] = {hdrs.RETRY_AFTER: str(UNREADY_RETRY_SECONDS)}
+        return _json(msgspec.json.encode(view), status=HTTPStatus.SERVICE_UNAVAILABLE, more=more)
+
+    async def live(self, _: web.Request) -> web.Response:
+        """GET /health/live. Any response proves that the event loop runs."""
+        return _json(msgspec.json.encode(LiveView(status="ok")))
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        """GET /metrics."""
+        return web.Response(body=self._metrics.exposition(), headers=headers.METRICS)
+
+    async def stats(self, _: web.Request) -> web.Response:
+        """GET /stats."""
+        return _json(msgspec.json.encode(await self._stats.collect()))
+
+    async def openapi(self, _: web.Request) -> web.Response:
+        """GET /openapi.json."""
+        return _json(msgspec.json.encode(openapi.document(__version__)))
 
 
-def _json(document: object, *, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
-    return _json_response(orjson.dumps(document), status=status)
+def add_routes(
+    router: web.UrlDispatcher, admission: Admission, jobs: JobHandlers, operations: OperationHandlers
+) -> None:
+    """Bind every route to its handler. Routes that are not limited bypass `admission`."""
+    bindings: tuple[tuple[Route, Handler], ...] = (
+        (routes.EXTRACT, jobs.extract),
+        (routes.STATUS, jobs.status),
+        (routes.DOWNLOAD, jobs.download),
+        (routes.CANCEL, jobs.cancel),
+        (routes.HEALTH, operations.health),
+        (routes.LIVE, operations.live),
+        (routes.METRICS, operations.metrics),
+        (routes.STATS, operations.stats),
+        (routes.OPENAPI, operations.openapi),
+    )
+    for route, handler in bindings:
+        guarded = admission.guard(handler) if route.is_limited else handler
+        methods = (hdrs.METH_GET, hdrs.METH_HEAD) if route.method == hdrs.METH_GET else (route.method,)
+        for method in methods:
+            router.add_route(method, route.pattern, guarded, expect_handler=answer_expectation)
 
 
-def _json_response(body: bytes, *, status: HTTPStatus, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(body=body, status=status, headers=problem.headers("application/json", headers))
+def _json(body: bytes, *, status: HTTPStatus = HTTPStatus.OK, more: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(body=body, status=status, headers=headers.extended(headers.JSON, more or {}))

@@ -1,7 +1,8 @@
-"""The HTTP server below the routes: time limits on silent peers, and garbage answered in our own words.
+"""The HTTP server below the routes: time limits on silent peers, and problem documents for unparsable requests.
 
-aiohttp answers what it cannot parse with a text that repeats the request's bytes; here it is a problem document that
-repeats nothing (goal S15), and no traceback is logged for what any stranger can send.
+aiohttp answers what it cannot parse with a text that repeats bytes of the request, and logs a traceback for some of it.
+Here such a request gets a problem document that repeats nothing, and nothing that a stranger can send is logged as an
+error. For this the module relies on some attributes of aiohttp that are not public; AIOHTTP_PRIVATE lists them all.
 """
 
 import asyncio
@@ -14,44 +15,61 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
 
-from ytmp3.http import problems as problem
+from ytmp3.http import problems
 
 KEEPALIVE_SECONDS: Final = 10.0
-"""Also bounds a request's head: one byte now and then does not hold a connection longer. nginx must let go of idle
-connections sooner (nginx/), or it would meet one that closes under it."""
+"""How long an idle connection is kept. It also bounds the time for a request's head, so a client that sends a byte now
+and then does not hold a connection longer. nginx in front must close its idle connections sooner than this, or it may
+send a request on a connection that is just being closed."""
 LINGERING_SECONDS: Final = 2.0
-"""For the rest of a body that nobody wants."""
+"""How long the rest of a refused request's body is read, so that the client can read the response before the close."""
 STALL_SECONDS: Final = 60.0
-"""For a peer that takes nothing of what it was sent, also when we have closed on our side: a hundred requests in a row
-and no read would otherwise hold a descriptor for ever (A093). Kept by the kernel (RFC 5482; a closed window counts)."""
+"""How long sent bytes may stay unacknowledged. A peer that sends a hundred requests and reads no response would
+otherwise hold a descriptor forever, even after we have closed our side. The kernel enforces it (TCP_USER_TIMEOUT, RFC
+5482; a closed receive window counts)."""
 MAX_FIELD_BYTES: Final = 8190
+"""Longest request line and header field."""
 MAX_FIELDS: Final = 64
+"""Most header fields of a request."""
+
+AIOHTTP_PRIVATE: Final = (
+    (RequestHandler, "_waiter", "a future that is pending while the connection waits for a request"),
+    (RequestHandler, "_messages", "the parsed requests that wait for their turn on the connection"),
+    (Server, "_loop", "the event loop, an argument of RequestHandler"),
+    (Server, "_kwargs", "the settings of the server, which are arguments of RequestHandler"),
+    (web.AppRunner, "_make_server", "makes the Server of an application; overridden below"),
+)
+"""What this module uses of aiohttp beyond its public interface. A test fails when one of these moves."""
 
 
 class ProblemProtocol(RequestHandler):
-    """A connection."""
+    """One connection. `stall_seconds` bounds how long sent bytes may stay unacknowledged."""
 
-    __slots__ = ("_hears_no_more", "asked")
+    __slots__ = ("_has_peer_closed_its_side", "_stall_seconds", "last_body")
+
+    def __init__(self, *arguments: Any, stall_seconds: float, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._stall_seconds = stall_seconds
+        self._has_peer_closed_its_side = False
+        self.last_body: StreamReader | None = None
+        """The body of the request that is being answered, or was answered last."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Bound how long what we send may lie unread."""
-        self._hears_no_more = False
-        self.asked: StreamReader | None = None
-        """The body of the request that is being answered, or was last."""
+        """Bound how long sent bytes may stay unacknowledged."""
         connection = transport.get_extra_info("socket")
         if hasattr(socket, "TCP_USER_TIMEOUT") and connection is not None:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALL_SECONDS * 1000))
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._stall_seconds * 1000))
         super().connection_made(transport)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's protocols may return whether to stay open
-        """Keep the connection of a peer that has only closed its own side, if what it asked for last came whole.
+        """Keep the connection of a peer that closed its sending side after a complete request.
 
-        The library answers nobody who does (`printf ... | nc -N`).
+        aiohttp closes the connection without a response, but this is how `printf ... | nc -N` asks.
         """
         is_idle = self._waiter is not None and not self._waiter.done()
-        asked = self._messages[-1][1] if self._messages else self.asked
-        self._hears_no_more = not is_idle and asked is not None and asked.is_eof()
-        return self._hears_no_more
+        body = self._messages[-1][1] if self._messages else self.last_body
+        self._has_peer_closed_its_side = not is_idle and body is not None and body.is_eof()
+        return self._has_peer_closed_its_side
 
     def handle_error(
         self,
@@ -60,24 +78,24 @@ class ProblemProtocol(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what could not be parsed, or a failure outside the middlewares, and close."""
+        """Answer a request that could not be parsed, or a failure outside the middleware, and close."""
         if isinstance(exc, ConnectionError):
-            raise exc  # the client went away: our caller ends the connection, and says nothing
+            raise exc  # the client went away: the caller closes the connection and logs nothing
         if status >= 500:
             self.log_exception("request failed below the application", exc_info=exc)
         if request.writer.output_size > 0:
-            raise ConnectionError("the answer was under way")
-        response = problem.from_status(status)
+            raise ConnectionError("the response was already under way")
+        response = problems.response_of_status(status)
         response.force_close()
         return response
 
     def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
-        """Put what the library raised around the middlewares (an unknown expectation at no route) into our words."""
+        """Replace what aiohttp raised outside the middleware (an unknown expectation at an unknown address)."""
         if isinstance(resp, web.HTTPException):
-            resp = problem.from_status(resp.status)
-        if self._hears_no_more and not self._messages:
+            resp = problems.response_of_status(resp.status)
+        if self._has_peer_closed_its_side and not self._messages:
             resp.force_close()
         return super().finish_response(request, resp, start_time)
 
@@ -90,35 +108,40 @@ class ProblemServer(Server):
 
 
 class Runner(web.AppRunner):
-    """An AppRunner whose connections are ours."""
+    """An AppRunner whose connections are ProblemProtocols.
 
-    __slots__ = ()
+    `shutdown_seconds`: how long open requests may go on once the listening socket is closed.
+    """
 
-    def __init__(self, app: web.Application, *, shutdown_seconds: float) -> None:
+    def __init__(self, app: web.Application, *, shutdown_seconds: float, stall_seconds: float = STALL_SECONDS) -> None:
         super().__init__(app, shutdown_timeout=shutdown_seconds, access_log=None)
+        self._stall_seconds = stall_seconds
 
     async def _make_server(self) -> Server:
         server = await super()._make_server()
-        settings: dict[str, Any] = {
-            "keepalive_timeout": KEEPALIVE_SECONDS,
-            "lingering_time": LINGERING_SECONDS,
-            "max_line_size": MAX_FIELD_BYTES,
-            "max_field_size": MAX_FIELD_BYTES,
-            "max_headers": MAX_FIELDS,
-            # A compressed body is refused, never expanded.
-            "auto_decompress": False,
-            "access_log": None,
-        }
         make_request = server.request_factory
 
-        def made(
+        def make_and_remember(
             message: RawRequestMessage, body: StreamReader, protocol: RequestHandler, *rest: Any
         ) -> web.BaseRequest:
             assert isinstance(protocol, ProblemProtocol)
-            protocol.asked = body
-            # The library fails, without an answer, on a host that no name can be decoded from ("http://xn--a/health").
+            protocol.last_body = body
+            # aiohttp fails without a response on an absolute target whose host cannot be decoded
+            # ("http://xn--a/health"). The host of a target is never used here, so it is dropped.
             if not message.path.startswith("/") and message.url.absolute:
                 message = message._replace(url=message.url.relative())
             return make_request(message, body, protocol, *rest)
 
-        return ProblemServer(server.request_handler, request_factory=made, **settings)
+        return ProblemServer(
+            server.request_handler,
+            request_factory=make_and_remember,
+            stall_seconds=self._stall_seconds,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            lingering_time=LINGERING_SECONDS,
+            max_line_size=MAX_FIELD_BYTES,
+            max_field_size=MAX_FIELD_BYTES,
+            max_headers=MAX_FIELDS,
+            # A compressed body is refused and never expanded.
+            auto_decompress=False,
+            access_log=None,
+        )

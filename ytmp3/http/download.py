@@ -1,10 +1,13 @@
-"""Sending a track: judged by `conditions`, then by the kernel (`sendfile`), or by nginx (`X-Accel-Redirect`)."""
+"""Sends finished tracks: by the kernel (`sendfile`), or by nginx, which is told the file (`X-Accel-Redirect`).
+
+What a request gets (all, a part, 304, 412 or 416) is decided by `preconditions` before a byte is sent.
+"""
 
 import asyncio
 import contextlib
 import os
 import re
-import unicodedata
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -12,58 +15,108 @@ from email.utils import format_datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 from aiohttp import hdrs, web
 
-from ytmp3.core.errors import ClientQuota
+from ytmp3.core.errors import FAILURES, ClientQuota, JobUnknown
 from ytmp3.core.ids import ClientId
-from ytmp3.core.job import Metadata, Track
+from ytmp3.core.job import Metadata, Status, Ticket, Track
 from ytmp3.core.recipe import EXTENSIONS, Recipe
-from ytmp3.http.conditions import Conditions, Entity, Failed, Part, Unchanged, Unsatisfiable, Verdict, judge
-from ytmp3.http.errors import PreconditionFailed, RangeNotSatisfiable, TooManyDownloads, TrackGone
+from ytmp3.http import headers
+from ytmp3.http.errors import NotReady, PreconditionFailed, RangeNotSatisfiable, TooManyDownloads, TrackGone
+from ytmp3.http.file_names import content_disposition
+from ytmp3.http.preconditions import (
+    Decision,
+    Failed,
+    NotModified,
+    Part,
+    Preconditions,
+    Representation,
+    Unsatisfiable,
+    evaluate,
+)
 
 MAX_TRANSFERS: Final = 200
-"""Without nginx in front, each reader holds two descriptors and a socket buffer (goal H05)."""
+"""Most transfers of this process at once. Each holds two descriptors and a socket buffer; nginx in front needs none."""
 BUSY_RETRY_SECONDS: Final = 5
+"""The Retry-After of a download that was refused because too many are under way."""
 PIECE_BYTES: Final = 256 * 1024
+"""How much is handed to the kernel at once; also what a reader must take within STALL_SECONDS."""
 STALL_SECONDS: Final = 60.0
-"""A reader that does not take a piece in this time (4 kB/s) is cut: it holds a descriptor (goal H06)."""
+"""How long a reader may take for one piece. A slower one (below 4 kB/s) is disconnected, because it holds a
+descriptor and one of the places among the transfers."""
 
 _JUDGED_BY_NGINX: Final = frozenset({hdrs.IF_MATCH, hdrs.IF_UNMODIFIED_SINCE})
-"""nginx judges these once more: If-Match before it knows our tag, and a date that is none (to be ignored, RFC 9110,
-section 13.1.4) as one long past. It would answer 412 to what is right."""
+"""Preconditions that nginx evaluates again, and wrongly, when it sends the file: If-Match before it knows our entity
+tag; If-Unmodified-Since with a malformed date, which RFC 9110, section 13.1.4 says to ignore, as a very old date. Both
+would turn a correct 200 into a 412."""
 _MISREAD_BY_NGINX: Final = re.compile(r"[0-9]{19}|\t|[=,] *,|, *\Z", re.ASCII)
-"""In a range: a long number, a tab, an empty element (section 5.6.1). It would answer 416."""
+"""What makes nginx answer a valid Range with 416: a very long number, a tab, an empty list element (section 5.6.1)."""
 
 
-def entity_of(track: Track) -> Entity:
-    """Return the track as HTTP sees it: the tag is the content's hash, so it is the same on every instance."""
-    return Entity(etag=f'"{track.sha256}"', modified_at=int(track.published_at), size_bytes=track.size_bytes)
+def split_file_name(file_name: str) -> tuple[str, str]:
+    """Split the last segment of a download address into the job's id and the extension.
+
+    Raises:
+        JobUnknown: no track has this extension.
+    """
+    job_id, _, extension = file_name.rpartition(".")
+    if extension not in EXTENSIONS:
+        raise JobUnknown
+    return job_id, extension
 
 
-def conditions_of(request: web.Request) -> Conditions:
-    """Return the header fields that the answer depends on. Lists may come in several fields."""
-    headers = request.headers
+def downloadable_track(ticket: Ticket, *, ready_in_seconds: int | None) -> tuple[Track, Metadata]:
+    """Return what can be downloaded for a job.
+
+    Raises:
+        NotReady: the job has not ended; `ready_in_seconds` estimates when it will.
+        TrackGone: the job failed or was cancelled, or its track has expired.
+    """
+    conversion = ticket.conversion
+    match ticket.status:
+        case Status.PENDING | Status.PROCESSING:
+            raise NotReady(retry_after_seconds=ready_in_seconds)
+        case Status.CANCELLED:
+            raise TrackGone("cancelled", "The job was cancelled.")
+        case Status.FAILED:
+            code = conversion.error
+            raise TrackGone(code or "failed", FAILURES[code].message if code else "The job failed.")
+    is_expired = conversion.expires_at is not None and conversion.expires_at <= time.time()
+    if conversion.track is None or conversion.metadata is None or is_expired:
+        raise _expired()
+    return conversion.track, conversion.metadata
+
+
+def representation_of(track: Track) -> Representation:
+    """Return the facts that requests are evaluated against. The tag is the content's hash: equal on every instance."""
+    return Representation(etag=f'"{track.sha256}"', modified_at=int(track.published_at), size_bytes=track.size_bytes)
+
+
+def preconditions_of(request: web.Request) -> Preconditions:
+    """Return the header fields that the decision depends on. A list may be spread over several fields."""
+    fields = request.headers
 
     def joined(name: str) -> str | None:
-        fields = headers.getall(name, ())
-        return ", ".join(fields) if fields else None
+        values = fields.getall(name, ())
+        return ", ".join(values) if values else None
 
-    return Conditions(
+    return Preconditions(
         if_match=joined(hdrs.IF_MATCH),
         if_none_match=joined(hdrs.IF_NONE_MATCH),
-        if_modified_since=headers.get(hdrs.IF_MODIFIED_SINCE),
-        if_unmodified_since=headers.get(hdrs.IF_UNMODIFIED_SINCE),
+        if_modified_since=fields.get(hdrs.IF_MODIFIED_SINCE),
+        if_unmodified_since=fields.get(hdrs.IF_UNMODIFIED_SINCE),
         if_range=joined(hdrs.IF_RANGE),
-        ranges=headers.getall(hdrs.RANGE, ()),
+        ranges=fields.getall(hdrs.RANGE, ()),
     )
 
 
 class Sender:
-    """Sends tracks from a folder. `count_bytes` hears what this process has sent itself.
+    """Sends tracks, and bounds how many transfers are under way.
 
-    `client_max_downloads`: of one client at once; 0: no limit of its own.
+    `accel_prefix`: the internal address under which nginx serves the folder; empty: this process sends all bytes.
+    `client_max_downloads`: most transfers of one client at once; 0: no limit of its own.
+    `path_of`: the path of a track's file. `count_bytes` is called with every number of bytes this process has sent.
     """
 
     def __init__(
@@ -73,89 +126,95 @@ class Sender:
         client_max_downloads: int,
         path_of: Callable[[str], Path],
         count_bytes: Callable[[float], None],
+        max_transfers: int = MAX_TRANSFERS,
+        stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self._accel_prefix = accel_prefix
         self._client_max_downloads = client_max_downloads
         self._path_of = path_of
         self._count_bytes = count_bytes
+        self._max_transfers = max_transfers
+        self._stall_seconds = stall_seconds
         self.transfers: Counter[ClientId] = Counter()
-        """Those under way in this process, by client; no client is in it without one."""
+        """The transfers under way in this process, by client. A client without one is not in it."""
 
     @property
     def active(self) -> int:
-        """Transfers under way in this process."""
+        """How many transfers are under way in this process."""
         return self.transfers.total()
 
     async def send(
         self, request: web.Request, track: Track, metadata: Metadata, recipe: Recipe, client: ClientId
     ) -> web.StreamResponse:
-        """Answer GET or HEAD for a finished track. `client` is who asks.
+        """Answer GET or HEAD for a finished track. `client` is the owner whose transfers are counted.
 
         Raises:
             PreconditionFailed, RangeNotSatisfiable
-            TrackGone: the file is not there, or not the one that was verified.
-            TooManyDownloads, ClientQuota
+            TrackGone: the file is missing, or is not the one that was verified.
+            TooManyDownloads, ClientQuota: nothing was sent.
         """
-        entity = entity_of(track)
+        representation = representation_of(track)
         is_get = request.method == hdrs.METH_GET
-        verdict = judge(entity, conditions_of(request), is_get=is_get)
-        headers: dict[str, str] = {
-            hdrs.ETAG: entity.etag,
-            hdrs.LAST_MODIFIED: format_datetime(datetime.fromtimestamp(entity.modified_at, UTC), usegmt=True),
-            hdrs.CACHE_CONTROL: "private, no-cache",
+        decision = evaluate(representation, preconditions_of(request), is_get=is_get)
+        more: dict[str, str] = {
+            hdrs.ETAG: representation.etag,
+            hdrs.LAST_MODIFIED: format_datetime(datetime.fromtimestamp(representation.modified_at, UTC), usegmt=True),
             hdrs.ACCEPT_RANGES: "bytes",
         }
-        match verdict:
+        match decision:
             case Failed():
                 raise PreconditionFailed
             case Unsatisfiable():
-                raise RangeNotSatisfiable(entity.size_bytes)
-            case Unchanged():
-                return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
-        headers[hdrs.CONTENT_TYPE] = recipe.media_type
-        headers[hdrs.CONTENT_DISPOSITION] = content_disposition(metadata.title, recipe.extension)
+                raise RangeNotSatisfiable(track.size_bytes)
+            case NotModified():
+                return web.Response(
+                    status=HTTPStatus.NOT_MODIFIED, headers=headers.extended(headers.TRACK_UNCHANGED, more)
+                )
+        kind = headers.TRACK[recipe.media_type]
+        more[hdrs.CONTENT_DISPOSITION] = content_disposition(metadata.title, recipe.extension)
         file = await asyncio.to_thread(_open, self._path_of(track.file_name), track.size_bytes)
-        # nginx would answer a range also of HEAD, to which there is none (RFC 9110, section 14.2).
-        if self._accel_prefix and is_get and _nginx_agrees(request.headers):
-            os.close(file)
-            headers["X-Accel-Redirect"] = self._accel_prefix + track.file_name
-            return web.Response(headers=headers)
         try:
-            with self._place(client) if is_get else contextlib.nullcontext():
-                return await self._send(request, file, verdict, headers, size_bytes=track.size_bytes)
+            # For HEAD nginx would answer a range, which does not exist there (RFC 9110, section 14.2).
+            if self._accel_prefix and is_get and _nginx_agrees(request.headers):
+                more["X-Accel-Redirect"] = self._accel_prefix + track.file_name
+                return web.Response(headers=headers.extended(kind, more))
+            with self._transfer_of(client) if is_get else contextlib.nullcontext():
+                return await self._respond(request, file, decision, headers.extended(kind, more), track.size_bytes)
         finally:
             os.close(file)
 
     @contextlib.contextmanager
-    def _place(self, client: ClientId) -> Iterator[None]:
-        """Hold a place among the transfers.
+    def _transfer_of(self, client: ClientId) -> Iterator[None]:
+        """Count a transfer while the block runs.
 
         Raises:
             TooManyDownloads, ClientQuota
         """
         if self._client_max_downloads and self.transfers[client] >= self._client_max_downloads:
             raise ClientQuota(
-                "This client downloads as many tracks at once as it may.", retry_after_seconds=BUSY_RETRY_SECONDS
+                "This client already downloads as many tracks at once as it may.",
+                retry_after_seconds=BUSY_RETRY_SECONDS,
             )
-        if self.active >= MAX_TRANSFERS:
+        if self.active >= self._max_transfers:
             raise TooManyDownloads(retry_after_seconds=BUSY_RETRY_SECONDS)
         self.transfers[client] += 1
         try:
             yield
         finally:
-            # Subtracting counters drops whoever is down to zero.
+            # Subtracting counters also drops a client whose count reaches zero.
             self.transfers -= Counter((client,))
 
-    async def _send(
-        self, request: web.Request, file: int, verdict: Verdict, headers: dict[str, str], *, size_bytes: int
+    async def _respond(
+        self, request: web.Request, file: int, decision: Decision, fields: Mapping[str, str], size_bytes: int
     ) -> web.StreamResponse:
-        match verdict:
+        match decision:
             case Part(first, last):
-                headers[hdrs.CONTENT_RANGE] = f"bytes {first}-{last}/{size_bytes}"
-                response = web.StreamResponse(status=HTTPStatus.PARTIAL_CONTENT, headers=headers)
+                status = HTTPStatus.PARTIAL_CONTENT
+                fields = headers.extended(fields, {hdrs.CONTENT_RANGE: f"bytes {first}-{last}/{size_bytes}"})
             case _:
+                status = HTTPStatus.OK
                 first, last = 0, size_bytes - 1
-                response = web.StreamResponse(headers=headers)
+        response = web.StreamResponse(status=status, headers=fields)
         response.content_length = last + 1 - first
         await response.prepare(request)
         if request.method == hdrs.METH_GET:
@@ -171,61 +230,42 @@ class Sender:
                     raise ConnectionResetError("the reader went away")
                 piece = min(PIECE_BYTES, count)
                 try:
-                    async with asyncio.timeout(STALL_SECONDS):
+                    async with asyncio.timeout(self._stall_seconds):
                         sent = await loop.sendfile(request.transport, source, offset, piece)
                 except TimeoutError:
                     request.transport.abort()
                     raise ConnectionResetError("the reader stalled") from None
                 self._count_bytes(sent)
                 if sent < piece:
-                    # On a connection that stays, the next answer would be taken for the missing bytes.
+                    # The client would take the next response on a kept connection for the missing bytes.
                     request.transport.abort()
                     raise ConnectionResetError("the file was cut short")
                 offset += sent
                 count -= sent
 
 
-def _nginx_agrees(headers: Mapping[str, str]) -> bool:
-    """Whether nginx, which judges a request once more, comes to our verdict."""
-    return not any(name in headers for name in _JUDGED_BY_NGINX) and not _MISREAD_BY_NGINX.search(
-        headers.get(hdrs.RANGE, "")
+def _nginx_agrees(fields: Mapping[str, str]) -> bool:
+    """Tell whether nginx, which evaluates a request again when it sends the file, comes to our decision."""
+    return not any(name in fields for name in _JUDGED_BY_NGINX) and not _MISREAD_BY_NGINX.search(
+        fields.get(hdrs.RANGE, "")
     )
 
 
 def _open(path: Path, size_bytes: int) -> int:
-    """Open a track's file, if it is the size that was recorded."""
+    """Open a track's file.
+
+    Raises:
+        TrackGone: it is missing, or its size is not the recorded one.
+    """
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
-        raise TrackGone("expired", "The track is no longer kept.") from None
+        raise _expired() from None
     if os.fstat(file).st_size != size_bytes:
         os.close(file)
-        raise TrackGone("expired", "The track is no longer kept.")
+        raise _expired()
     return file
 
 
-MAX_NAME_BYTES: Final = 150
-"""Of a download's file name, extension included: file systems stop at 255, some tools earlier (goal S16)."""
-
-
-_MAX_STEM_BYTES: Final = MAX_NAME_BYTES - max(len(f".{extension}") for extension in EXTENSIONS)
-
-
-_UNSAFE_IN_NAMES: Final = re.compile(r'["\\/:*?<>|%;\x00-\x1f\x7f-\x9f]')
-
-
-def content_disposition(title: str, extension: str) -> str:
-    """Return a header for a download named after the title: ASCII fallback (RFC 6266) and UTF-8 (RFC 8187)."""
-    name = _file_name(title)
-    fallback = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    # Taking characters apart can make them longer, so this is cut too.
-    fallback = re.sub(r"[^A-Za-z0-9 ._()&+,=@~!-]", "", fallback)[:_MAX_STEM_BYTES].strip(" .") or "track"
-    return f"attachment; filename=\"{fallback}.{extension}\"; filename*=UTF-8''{quote(name, safe='')}.{extension}"
-
-
-def _file_name(title: str) -> str:
-    # "C": control, format (bidi and zero-width too), surrogate, private and unassigned characters.
-    visible = "".join(c for c in unicodedata.normalize("NFC", title) if unicodedata.category(c)[0] != "C" or c == "\t")
-    name = re.sub(r"\s+", " ", _UNSAFE_IN_NAMES.sub(" ", visible)).strip(" .")
-    name = name.encode()[:_MAX_STEM_BYTES].decode(errors="ignore").strip(" .")
-    return name or "track"
+def _expired() -> TrackGone:
+    return TrackGone("expired", "The track is no longer kept. Submit the link again to convert it anew.")

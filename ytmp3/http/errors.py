@@ -1,97 +1,136 @@
-"""Errors that only the HTTP layer raises."""
+"""Errors that only the HTTP layer raises, or that stand for what the HTTP library refuses by itself.
+
+As in `core.errors`, each class has a stable `code`, a status and a text for the public that never repeats the request.
+"""
 
 from http import HTTPStatus
 
 from ytmp3.core.errors import RequestError
 
 
+class BadRequest(RequestError):
+    status = HTTPStatus.BAD_REQUEST
+    code = "bad_request"
+    detail = "The request is not well-formed HTTP."
+
+
 class InvalidJson(RequestError):
     status = HTTPStatus.BAD_REQUEST
     code = "invalid_json"
-    detail = "The body must be one JSON object in UTF-8."
+    detail = 'The body must be one JSON object in UTF-8, such as {"url": "https://youtu.be/dQw4w9WgXcQ"}.'
 
 
 class InvalidField(RequestError):
     status = HTTPStatus.BAD_REQUEST
     code = "invalid_field"
-    detail = "A field of the request is missing, unknown or of the wrong form."
+    detail = "The body may have two fields: `url` (required) and `quality`."
 
 
 class Unauthorized(RequestError):
     status = HTTPStatus.UNAUTHORIZED
     code = "unauthorized"
-    detail = "A valid API key is required, as X-API-Key or as Authorization: Bearer."
+    detail = "Send a valid API key, once: in the header X-API-Key, or as Authorization: Bearer KEY."
+
+
+class NotFound(RequestError):
+    status = HTTPStatus.NOT_FOUND
+    code = "not_found"
+    detail = "There is nothing at this address. GET /openapi.json lists all addresses."
 
 
 class MethodNotAllowed(RequestError):
+    """The response names the allowed methods in `Allow`."""
+
     status = HTTPStatus.METHOD_NOT_ALLOWED
     code = "method_not_allowed"
-    detail = "This address does not answer this method."
+    detail = "This address does not support this method. The header Allow lists those that it does."
 
     def __init__(self, allowed: frozenset[str]) -> None:
         super().__init__()
         self.allowed = allowed
 
 
-class BodyTimeout(RequestError):
+class RequestTimeout(RequestError):
     status = HTTPStatus.REQUEST_TIMEOUT
     code = "request_timeout"
-    detail = "The body did not arrive in time."
+    detail = "The request did not arrive in time."
 
 
 class NotReady(RequestError):
     status = HTTPStatus.CONFLICT
     code = "not_ready"
-    detail = "The track is not ready yet."
+    detail = "The track is not ready yet. Retry-After estimates when it will be."
 
 
 class TrackGone(RequestError):
-    """The job ended without a track, or the track is no longer kept; carries the job's own error code."""
+    """The job ended without a track, or its track is no longer kept. `reason_code` replaces `code` in the response."""
 
     status = HTTPStatus.GONE
     code = "gone"
     detail = "This job has no track."
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, reason_code: str, detail: str) -> None:
         super().__init__(detail)
-        self.reason_code = code
+        self.reason_code = reason_code
 
 
 class PreconditionFailed(RequestError):
     status = HTTPStatus.PRECONDITION_FAILED
     code = "precondition_failed"
-    detail = "The track is not the one the request asks for."
+    detail = "The track does not match If-Match or If-Unmodified-Since."
 
 
 class BodyTooLarge(RequestError):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     code = "body_too_large"
-    detail = "The body is larger than this address accepts."
+    detail = "The body is larger than this address accepts (4096 bytes)."
 
 
 class UnsupportedMediaType(RequestError):
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     code = "unsupported_media_type"
-    detail = "The body must be application/json in UTF-8, without a content encoding."
+    detail = "Send the body as Content-Type: application/json, in UTF-8 and without Content-Encoding."
 
 
 class RangeNotSatisfiable(RequestError):
+    """The response names the track's size in `Content-Range`."""
+
     status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
     code = "range_not_satisfiable"
-    detail = "The range lies outside the track."
+    detail = "The range lies outside the track. Content-Range has the track's size."
 
     def __init__(self, size_bytes: int) -> None:
         super().__init__()
         self.size_bytes = size_bytes
 
 
+class ExpectationFailed(RequestError):
+    status = HTTPStatus.EXPECTATION_FAILED
+    code = "expectation_failed"
+    detail = "The only supported Expect header is 100-continue."
+
+
 class RateLimited(RequestError):
     status = HTTPStatus.TOO_MANY_REQUESTS
     code = "rate_limited"
-    detail = "Too many requests."
+    detail = "Too many requests. Retry after the seconds in Retry-After."
+
+
+class HeadersTooLarge(RequestError):
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    code = "headers_too_large"
+    detail = "The header fields are larger than this server accepts (8190 bytes each, 64 fields)."
+
+
+class InternalError(RequestError):
+    """An exception that nobody expected. Its text goes to the log only."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    code = "internal_error"
+    detail = "The service made a mistake. It has been logged."
 
 
 class TooManyDownloads(RequestError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "too_many_downloads"
-    detail = "This instance sends as many tracks at once as it can."
+    detail = "This instance already sends as many tracks at once as it can."

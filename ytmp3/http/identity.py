@@ -1,4 +1,4 @@
-"""Who is asking: an API key where keys are in use, else a network address taken only from proxies we trust. Pure."""
+"""What a request says about its sender: the API key it presents, and the address it comes from. Pure."""
 
 import ipaddress
 from collections.abc import Iterator, Sequence
@@ -8,9 +8,11 @@ from typing import Final
 from ytmp3.core.client import Network
 
 IPV6_PREFIX: Final = 64
-"""One subscriber has a whole /64: a limit by single address would be none."""
+"""Bits of an IPv6 address that identify a client. One subscriber has a whole /64, so a limit by single address would be
+no limit at all."""
 MAX_HOPS: Final = 8
-"""Of `X-Forwarded-For`, from the right: no chain of proxies is longer, but a header may hold a hundred thousand."""
+"""How many entries of `X-Forwarded-For` are read, from the right. No chain of proxies is longer, but a header may hold
+a hundred thousand entries."""
 
 
 def presented_secret(api_key: Sequence[str], authorization: Sequence[str]) -> str | None:
@@ -23,25 +25,26 @@ def presented_secret(api_key: Sequence[str], authorization: Sequence[str]) -> st
 
 
 def client_address(peer: str | None, forwarded_for: Sequence[str], trusted: Sequence[Network]) -> str:
-    """Return the address to hold responsible: the right-most hop that is not a trusted proxy; IPv6 as its /64.
+    """Return the address that a client's limits apply to.
 
-    `X-Forwarded-For` is read only when the peer itself is trusted, because anyone can send it.
+    It is the right-most hop that is not a trusted proxy. `X-Forwarded-For` is read only if the peer itself is trusted,
+    because any client can send that header. An IPv6 address is returned as its /64 network.
     """
     address = _parse(peer)
     if address is None:
         return "unknown"
     for hop in islice(_from_the_right(forwarded_for), MAX_HOPS):
-        said = _parse(hop) if _is_in(address, trusted) else None
-        if said is None:
+        previous = _parse(hop) if _is_in(address, trusted) else None
+        if previous is None:
             break
-        address = said
+        address = previous
     if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((address, IPV6_PREFIX), strict=False))
     return str(address)
 
 
 def is_trusted(peer: str | None, trusted: Sequence[Network]) -> bool:
-    """Tell whether this peer may say who a client is."""
+    """Tell whether the `X-Forwarded-For` of this peer is read."""
     address = _parse(peer)
     return address is not None and _is_in(address, trusted)
 
@@ -51,6 +54,7 @@ def _is_in(address: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: Seq
 
 
 def _from_the_right(fields: Sequence[str]) -> Iterator[str]:
+    """Yield the hops, last one first, without splitting more of the fields than is consumed."""
     for field in reversed(fields):
         rest, comma = field, ","
         while comma:
@@ -59,6 +63,7 @@ def _from_the_right(fields: Sequence[str]) -> Iterator[str]:
 
 
 def _parse(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address, without its zone; one of IPv4 written as IPv6 (`::ffff:192.0.2.1`) as IPv4."""
     try:
         address = ipaddress.ip_address((text or "").split("%", 1)[0])
     except ValueError:

@@ -1,4 +1,7 @@
-"""API keys."""
+"""API keys: how they are made, how the keys file is read, and which key a request presents.
+
+The file holds only the SHA-256 of each key. Pure, except that `Keys` can be replaced while the service runs.
+"""
 
 import hashlib
 import hmac
@@ -10,30 +13,25 @@ from ytmp3.core.client import ApiKey
 from ytmp3.core.errors import Ytmp3Error
 
 KEY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-
-
 KEY_PREFIX: Final = "ytmp3_"
-"""Lets secret scanners recognise a leaked key."""
-
-
+"""Starts every key, so that secret scanners recognise a leaked one."""
 KEY_BYTES: Final = 24
-"""192 bits of chance: a plain SHA-256 at rest is then enough (ASVS 6.5.2 asks for 112)."""
-
-
+"""Random bytes of a key. With 192 bits, a plain SHA-256 at rest is enough (OWASP ASVS 5.0, 6.5.2, asks for 112)."""
 MAX_KEY_CHARACTERS: Final = 200
+"""Longest secret that is looked up; our keys have 54 characters."""
 
 
 class KeyFileError(Ytmp3Error):
-    """The keys file cannot be used; the text names the line, and shows nothing of it."""
+    """The keys file cannot be used. The text names the line but shows nothing of it, because it may hold a secret."""
 
 
 def new_secret(chance: bytes) -> str:
-    """Return the text of a new key. `chance` is KEY_BYTES bytes from a CSPRNG."""
+    """Return a new key. `chance` is KEY_BYTES bytes from a cryptographic random generator."""
     return KEY_PREFIX + chance.hex()
 
 
 def digest_of(secret: str) -> bytes:
-    """Return what is kept of a key."""
+    """Return what is stored of a key."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
@@ -62,7 +60,7 @@ def parse_keys(text: str) -> tuple[ApiKey, ...]:
                 raise KeyFileError(f"line {number}: burst= needs requests_per_second= beside it")
             keys.append(key)
     if not keys:
-        raise KeyFileError("no key in it: nobody could use the service")
+        raise KeyFileError("the file holds no key, so every request would be refused")
     return tuple(keys)
 
 
@@ -87,7 +85,10 @@ def _parse_key(words: Sequence[str]) -> ApiKey:
 
 
 def find_key(keys: Iterable[ApiKey], secret: str | None) -> ApiKey | None:
-    """Return the key that a request presented. Every key is compared, each in constant time."""
+    """Return the key that a request presented, or None.
+
+    Every key is compared, each in constant time, so the time of the answer tells nothing about the keys.
+    """
     if secret is None or len(secret) > MAX_KEY_CHARACTERS:
         return None
     digest = digest_of(secret)
@@ -99,7 +100,7 @@ def find_key(keys: Iterable[ApiKey], secret: str | None) -> ApiKey | None:
 
 
 class Keys:
-    """The accepted API keys; `replace` swaps them while requests are served (SIGHUP)."""
+    """The accepted API keys, or None if requests need no key."""
 
     def __init__(self, keys: Sequence[ApiKey] | None) -> None:
         self.keys = keys
@@ -109,5 +110,5 @@ class Keys:
         return self.keys is not None
 
     def replace(self, keys: Sequence[ApiKey]) -> None:
-        """Take new keys."""
+        """Accept other keys from now on, while requests are being served (SIGHUP)."""
         self.keys = keys

@@ -1,9 +1,6 @@
-"""The contract for machines: the route table, and the OpenAPI 3.1 document made of it and of the types in use. Pure.
+"""The OpenAPI 3.1 document, made from the table of routes and the wire types. Pure."""
 
-`api` registers exactly these routes, so what is served and what is documented cannot part.
-"""
-
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -11,23 +8,14 @@ import msgspec
 
 from ytmp3.core.ids import JOB_ID
 from ytmp3.core.recipe import MEDIA_TYPES
-from ytmp3.http.routes import ROUTES, Route
-from ytmp3.http.wire import ExtractRequest, JobView
+from ytmp3.http.routes import ROUTES, Body, Media, Route
+from ytmp3.http.wire import Problem
 
 VERSION: Final = "3.1.0"
-
-
-_PROBLEM_SCHEMA: Final = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail", "code"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "code": {"type": "string", "pattern": "^[a-z_]+$"},
-    },
-    "additionalProperties": False,
+_CONTENT_OF_MEDIA: Final[Mapping[Media, dict[str, Any]]] = {
+    Media.TRACK: {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in MEDIA_TYPES},
+    Media.TEXT: {"text/plain": {"schema": {"type": "string"}}},
+    Media.OPENAPI: {"application/json": {"schema": {"type": "object"}}},
 }
 _JOB_ID: Final = {
     "name": "job_id",
@@ -37,29 +25,35 @@ _JOB_ID: Final = {
 }
 
 
-def document(version: str) -> dict[str, Any]:
+def document(version: str, routes: Iterable[Route] = ROUTES) -> dict[str, Any]:
     """Return the OpenAPI document of this version of the service."""
-    (_, _), components = msgspec.json.schema_components(
-        [ExtractRequest, JobView], ref_template="#/components/schemas/{name}"
-    )
+    routes = tuple(routes)
     return {
         "openapi": VERSION,
         "info": {
             "title": "ytmp3",
             "version": version,
-            "description": "A YouTube link becomes a verified MP3. You need the right to convert what you convert.",
+            "description": "Turns a YouTube link into a verified MP3. You need the right to convert what you convert.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "security": [{}, {"apiKey": []}, {"bearer": []}],
-        "paths": _paths(ROUTES),
+        "paths": _paths(routes),
         "components": {
-            "schemas": components | {"Problem": _PROBLEM_SCHEMA},
+            "schemas": _schemas(routes),
             "securitySchemes": {
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
                 "bearer": {"type": "http", "scheme": "bearer"},
             },
         },
     }
+
+
+def _schemas(routes: Iterable[Route]) -> dict[str, Any]:
+    types = {body for route in routes for body in (route.request, *route.responses.values()) if isinstance(body, type)}
+    _, schemas = msgspec.json.schema_components(
+        sorted(types, key=lambda kind: kind.__name__), ref_template="#/components/schemas/{name}"
+    )
+    return dict(schemas)
 
 
 def _paths(routes: Iterable[Route]) -> dict[str, Any]:
@@ -75,38 +69,28 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.operation + ("_head" if method == "head" else ""),
         "summary": route.summary,
-        "responses": {str(status): _answer(status, content, method) for status, content in route.answers.items()},
+        "responses": {str(status): _response(status, body, method) for status, body in route.responses.items()},
     }
     parameters = [_JOB_ID] if "{job_id}" in route.path else []
-    parameters += [{"name": name, "in": "header", "schema": {"type": "string"}} for name in route.fields]
+    parameters += [{"name": name, "in": "header", "schema": {"type": "string"}} for name in route.request_headers]
     if parameters:
         operation["parameters"] = parameters
-    if route.method == "POST":
-        operation["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ExtractRequest"}}},
-        }
+    if route.request is not None:
+        operation["requestBody"] = {"required": True, "content": _content(route.request)}
     return operation
 
 
-def _answer(status: int, content: str, method: str) -> dict[str, Any]:
-    answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
-    media: dict[str, Any] | None
-    match content:
-        case "problem":
-            media = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-        case "json":
-            media = {"application/json": {"schema": {"type": "object"}}}
-        case "text":
-            media = {"text/plain": {"schema": {"type": "string"}}}
-        case "track":
-            media = {name: {"schema": {"type": "string", "format": "binary"}} for name in MEDIA_TYPES}
-        case "none":
-            media = None
-        case schema:
-            media = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-    if media is not None and method != "head":
-        answer["content"] = media
-    if status in {429, 503} and content == "problem":
-        answer["headers"] = {"Retry-After": {"schema": {"type": "integer", "minimum": 1}, "required": True}}
-    return answer
+def _response(status: int, body: Body, method: str) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+    if body is not None and method != "head":
+        response["content"] = _content(body)
+    if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
+        response["headers"] = {"Retry-After": {"schema": {"type": "integer", "minimum": 1}, "required": True}}
+    return response
+
+
+def _content(body: type[msgspec.Struct] | Media) -> dict[str, Any]:
+    if isinstance(body, Media):
+        return _CONTENT_OF_MEDIA[body]
+    media_type = "application/problem+json" if body is Problem else "application/json"
+    return {media_type: {"schema": {"$ref": f"#/components/schemas/{body.__name__}"}}}

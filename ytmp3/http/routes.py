@@ -1,103 +1,141 @@
-"""The table of routes."""
+"""The table of routes: what can be asked of the service, and what each answer may be.
 
-from dataclasses import dataclass
+`api` binds a handler to each route, and `openapi` documents it, so what is served and what is documented cannot differ.
+This module is data only.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """One address and method. `operation` is the name of its handler in `api`."""
+from ytmp3.http.wire import ExtractRequest, HealthView, JobView, LiveView, Problem, StatsView
+
+
+class Media(StrEnum):
+    """Response bodies that are not a document of `wire`. `openapi` knows their media types."""
+
+    TRACK = "track"
+    TEXT = "text"
+    OPENAPI = "openapi"
+
+
+Body = type[Struct] | Media | None
+"""What a response carries; None: nothing."""
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """One method of one address."""
 
     operation: str
+    """The stable `operationId` of the OpenAPI document."""
     method: str
+    """A route for GET also serves HEAD."""
     path: str
+    """As documented, with `{job_id}` where a job's id stands."""
+    pattern: str
+    """As the router matches it. A variable part is matched whole, whatever it holds, so that a malformed id gets the
+    same answer as an unknown one. An extension belongs to the variable part: the router would decode a literal one."""
     summary: str
-    answers: dict[int, str]
-    """Content by status: a schema's name, `problem`, `track`, `text` or `none`."""
-    fields: tuple[str, ...] = ()
-    """Optional header fields that the answer depends on."""
+    responses: Mapping[int, Body]
+    """Every status that the route may answer with."""
+    request: type[Struct] | None = None
+    """The JSON document that the request must carry."""
+    request_headers: tuple[str, ...] = ()
+    """Optional request headers that change the answer."""
     is_limited: bool = True
-    """Asks for identity and takes a token; probes and scrapers do not."""
+    """Whether requests need an API key (where keys are in use) and count against the rate limits."""
 
 
-_LIMITED: Final = {401: "problem", 429: "problem", 500: "problem"}
+def _problems(*statuses: int) -> dict[int, Body]:
+    return dict.fromkeys(statuses, Problem)
 
 
-_STORE: Final = {503: "problem"}
+_LIMITED: Final = (401, 429, 500)
+_STORE: Final = (503,)
 
-
-ROUTES: Final = (
-    Route(
-        operation="extract",
-        method="POST",
-        path="/extract",
-        summary="Make a job of a YouTube link.",
-        answers={200: "JobView", 202: "JobView"}
-        | dict.fromkeys((400, 408, 413, 415, 417, 422), "problem")
-        | _LIMITED
-        | _STORE,
-    ),
-    Route(
-        operation="status",
-        method="GET",
-        path="/status/{job_id}",
-        summary="Read a job.",
-        answers={200: "JobView", 404: "problem"} | _LIMITED | _STORE,
-    ),
-    Route(
-        operation="download",
-        method="GET",
-        path="/download/{job_id}.mp3",
-        summary="Fetch the MP3 of a completed job, whole or in part.",
-        fields=("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"),
-        answers={200: "track", 206: "track", 304: "none"}
-        | dict.fromkeys((404, 409, 410, 412, 416), "problem")
-        | _LIMITED
-        | _STORE,
-    ),
-    Route(
-        operation="cancel",
-        method="DELETE",
-        path="/jobs/{job_id}",
-        summary="Cancel a job; the work stops when no other job rides on it.",
-        answers={200: "JobView", 404: "problem"} | _LIMITED | _STORE,
-    ),
-    Route(
-        operation="health",
-        method="GET",
-        path="/health",
-        summary="Readiness, with each check.",
-        answers={200: "json", 503: "json"},
-        is_limited=False,
-    ),
-    Route(
-        operation="live",
-        method="GET",
-        path="/health/live",
-        summary="Whether the process works at all.",
-        answers={200: "json"},
-        is_limited=False,
-    ),
-    Route(
-        operation="metrics",
-        method="GET",
-        path="/metrics",
-        summary="Metrics for Prometheus.",
-        answers={200: "text"},
-        is_limited=False,
-    ),
-    Route(
-        operation="stats",
-        method="GET",
-        path="/stats",
-        summary="The instance's state in numbers.",
-        answers={200: "json"} | _LIMITED,
-    ),
-    Route(
-        operation="openapi",
-        method="GET",
-        path="/openapi.json",
-        summary="This document.",
-        answers={200: "json"} | _LIMITED,
+EXTRACT: Final = Route(
+    operation="extract",
+    method="POST",
+    path="/extract",
+    pattern="/extract",
+    summary="Create a job for a YouTube link.",
+    request=ExtractRequest,
+    responses=MappingProxyType(
+        {200: JobView, 202: JobView} | _problems(400, 408, 413, 415, 417, 422, *_LIMITED, *_STORE)
     ),
 )
+STATUS: Final = Route(
+    operation="status",
+    method="GET",
+    path="/status/{job_id}",
+    pattern="/status/{job_id:[^/]+}",
+    summary="Read a job.",
+    responses=MappingProxyType({200: JobView} | _problems(404, *_LIMITED, *_STORE)),
+)
+DOWNLOAD: Final = Route(
+    operation="download",
+    method="GET",
+    path="/download/{job_id}.mp3",
+    pattern="/download/{file_name:[^/]+}",
+    summary="Download the MP3 of a completed job, whole or in part.",
+    request_headers=("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"),
+    responses=MappingProxyType(
+        {200: Media.TRACK, 206: Media.TRACK, 304: None} | _problems(404, 409, 410, 412, 416, *_LIMITED, *_STORE)
+    ),
+)
+CANCEL: Final = Route(
+    operation="cancel",
+    method="DELETE",
+    path="/jobs/{job_id}",
+    pattern="/jobs/{job_id:[^/]+}",
+    summary="Cancel a job. Its conversion stops when no other job needs it.",
+    responses=MappingProxyType({200: JobView} | _problems(404, *_LIMITED, *_STORE)),
+)
+HEALTH: Final = Route(
+    operation="health",
+    method="GET",
+    path="/health",
+    pattern="/health",
+    summary="Readiness: whether this instance takes new jobs, with the result of each check.",
+    responses=MappingProxyType({200: HealthView, 503: HealthView}),
+    is_limited=False,
+)
+LIVE: Final = Route(
+    operation="live",
+    method="GET",
+    path="/health/live",
+    pattern="/health/live",
+    summary="Liveness: whether the process answers at all.",
+    responses=MappingProxyType({200: LiveView}),
+    is_limited=False,
+)
+METRICS: Final = Route(
+    operation="metrics",
+    method="GET",
+    path="/metrics",
+    pattern="/metrics",
+    summary="Metrics for Prometheus.",
+    responses=MappingProxyType({200: Media.TEXT}),
+    is_limited=False,
+)
+STATS: Final = Route(
+    operation="stats",
+    method="GET",
+    path="/stats",
+    pattern="/stats",
+    summary="The state of this instance in numbers, and the job counts of the shared store.",
+    responses=MappingProxyType({200: StatsView} | _problems(*_LIMITED)),
+)
+OPENAPI: Final = Route(
+    operation="openapi",
+    method="GET",
+    path="/openapi.json",
+    pattern="/openapi.json",
+    summary="This document.",
+    responses=MappingProxyType({200: Media.OPENAPI} | _problems(*_LIMITED)),
+)
+
+ROUTES: Final = (EXTRACT, STATUS, DOWNLOAD, CANCEL, HEALTH, LIVE, METRICS, STATS, OPENAPI)

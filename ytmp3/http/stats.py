@@ -4,7 +4,6 @@ import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -16,6 +15,16 @@ from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.runs import Runs
 from ytmp3.engine.settings import EngineSettings
 from ytmp3.engine.upstream import Upstream
+from ytmp3.http.wire import (
+    ConversionCountsView,
+    DiskView,
+    DurationsView,
+    JobCountsView,
+    MemoryView,
+    QueueView,
+    StatsView,
+    WorkersView,
+)
 from ytmp3.jobstore import JobStore, Outcome
 
 
@@ -69,35 +78,31 @@ class Stats:
     versions: dict[str, str]
     """Of the service and of Python; those of the tools come from their checks."""
 
-    async def collect(self) -> dict[str, Any]:
-        """Return the document. `jobs` is null while the store does not answer."""
+    async def collect(self) -> StatsView:
+        """Return the current numbers. `jobs` is None while the store does not answer."""
         tally, space, tools = self.tally, self.health.space, self.health.tools
-        return {
-            "uptime_seconds": round(time.monotonic() - self.started_at, 3),
-            "workers": {"active": self.runs.active, "total": self.settings.workers},
-            "queue": {"length": self.queue.qsize(), "capacity": self.settings.queue_capacity},
-            "jobs": await self._jobs(),
-            "conversions": {
-                "done": tally.done,
-                "failed": tally.failed,
-                "cancelled": tally.cancelled,
-                "success_rate": tally.success_rate,
-            },
-            "processing_seconds": msgspec.to_builtins(self.estimates.durations()),
-            "dedup_hits": tally.joined,
-            "cache_hits": tally.cached,
-            "upstream_blocked_seconds": self.upstream.blocked_seconds(),
-            "memory": {"resident_bytes": resident_bytes()},
-            "disk": None if space is None else msgspec.to_builtins(space),
-            "versions": self.versions | {tool.name: tool.version for tool in tools if tool.version is not None},
-        }
+        return StatsView(
+            uptime_seconds=round(time.monotonic() - self.started_at, 3),
+            workers=WorkersView(active=self.runs.active, total=self.settings.workers),
+            queue=QueueView(length=self.queue.qsize(), capacity=self.settings.queue_capacity),
+            jobs=await self._jobs(),
+            conversions=ConversionCountsView(
+                done=tally.done, failed=tally.failed, cancelled=tally.cancelled, success_rate=tally.success_rate
+            ),
+            processing_seconds=msgspec.convert(self.estimates.durations(), DurationsView, from_attributes=True),
+            dedup_hits=tally.joined,
+            cache_hits=tally.cached,
+            upstream_blocked_seconds=self.upstream.blocked_seconds(),
+            memory=MemoryView(resident_bytes=resident_bytes()),
+            disk=None if space is None else DiskView(total_bytes=space.total_bytes, free_bytes=space.free_bytes),
+            versions=self.versions | {tool.name: tool.version for tool in tools if tool.version is not None},
+        )
 
-    async def _jobs(self) -> dict[str, int] | None:
+    async def _jobs(self) -> JobCountsView | None:
         try:
-            counts: dict[str, int] = msgspec.to_builtins(await self.store.counts())
+            return msgspec.convert(await self.store.counts(), JobCountsView, from_attributes=True)
         except StoreError:
             return None
-        return counts
 
 
 def resident_bytes() -> int:

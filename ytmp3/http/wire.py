@@ -1,40 +1,59 @@
-"""The JSON documents of the API as types."""
+"""The JSON documents of the HTTP API, as types.
 
-from dataclasses import dataclass
+The server encodes responses and decodes requests with them; a client does the opposite with the same types. In a
+response every field is present; one that does not apply is null. Decoding ignores unknown fields of a response, so
+that an older client reads the responses of a newer server. Times are RFC 3339 in UTC. Nothing here computes a value.
+"""
+
 from datetime import datetime
+from typing import Annotated
 
-import msgspec
+from msgspec import Meta, Struct
 
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.job import Stage, Status
 from ytmp3.core.recipe import DEFAULT_QUALITY, Quality, Recipe
 
 
-@dataclass(kw_only=True)
-class MetadataView:
+class ExtractRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /extract`."""
+
+    url: str
+    quality: Quality = DEFAULT_QUALITY
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the conversion is to make."""
+        return Recipe(quality=self.quality)
+
+
+class MetadataView(Struct, frozen=True, kw_only=True):
+    """What YouTube says about the video. `duration_seconds` is the announced one; `file` has the measured one."""
+
     title: str
     uploader: str | None
     duration_seconds: float | None
     thumbnail_url: str | None
 
 
-@dataclass(kw_only=True)
-class ErrorView:
+class ErrorView(Struct, frozen=True, kw_only=True):
+    """Why the last attempt failed. `retryable`: submitting the same link again later may succeed."""
+
     code: FailureCode
     message: str
     retryable: bool
 
 
-@dataclass(kw_only=True)
-class FileView:
+class FileView(Struct, frozen=True, kw_only=True):
+    """The finished track."""
+
     size_bytes: int
     duration_seconds: float
     sha256: str
 
 
-@dataclass(kw_only=True)
-class JobView:
-    """The job's JSON: DESIGN's contract, field for field."""
+class JobView(Struct, frozen=True, kw_only=True):
+    """A job."""
 
     job_id: str
     status: Status
@@ -58,13 +77,102 @@ class JobView:
     download_url: str | None
 
 
-class ExtractRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of POST /extract."""
+class Problem(Struct, frozen=True, kw_only=True):
+    """The body of every error response (RFC 9457). `code` is stable; `detail` is for people and may change."""
 
-    url: str
-    quality: Quality = DEFAULT_QUALITY
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: Annotated[str, Meta(pattern="^[a-z_]+$")]
 
-    @property
-    def recipe(self) -> Recipe:
-        """What the conversion is to make."""
-        return Recipe(quality=self.quality)
+
+class CheckView(Struct, frozen=True, kw_only=True):
+    """The latest result of one health check."""
+
+    ok: bool
+    detail: str
+
+
+class HealthView(Struct, frozen=True, kw_only=True):
+    """The body of `GET /health`. `status` is `ok`, `draining` or `unready`; `checks` is keyed by what was checked."""
+
+    status: str
+    checks: dict[str, CheckView]
+
+
+class LiveView(Struct, frozen=True, kw_only=True):
+    """The body of `GET /health/live`."""
+
+    status: str
+
+
+class WorkersView(Struct, frozen=True, kw_only=True):
+    """The workers of this instance; each active one runs one conversion."""
+
+    active: int
+    total: int
+
+
+class QueueView(Struct, frozen=True, kw_only=True):
+    """The conversions that wait in this instance, and how many may."""
+
+    length: int
+    capacity: int
+
+
+class JobCountsView(Struct, frozen=True, kw_only=True):
+    """How many jobs of the shared store have each status."""
+
+    pending: int
+    processing: int
+    completed: int
+    failed: int
+    cancelled: int
+
+
+class ConversionCountsView(Struct, frozen=True, kw_only=True):
+    """Conversions that ended in this instance since it started. `success_rate` is done / (done + failed)."""
+
+    done: int
+    failed: int
+    cancelled: int
+    success_rate: float | None
+
+
+class DurationsView(Struct, frozen=True, kw_only=True):
+    """Seconds from a conversion's start to its end, over the last thousand; null before the first has ended."""
+
+    mean: float | None
+    p50: float | None
+    p95: float | None
+
+
+class MemoryView(Struct, frozen=True, kw_only=True):
+    """The memory of the server process, without its child processes."""
+
+    resident_bytes: int
+
+
+class DiskView(Struct, frozen=True, kw_only=True):
+    """The disk that holds the tracks."""
+
+    total_bytes: int
+    free_bytes: int
+
+
+class StatsView(Struct, frozen=True, kw_only=True):
+    """The body of `GET /stats`. `jobs` is null while the store gives no answer; `disk` before the first look at it."""
+
+    uptime_seconds: float
+    workers: WorkersView
+    queue: QueueView
+    jobs: JobCountsView | None
+    conversions: ConversionCountsView
+    processing_seconds: DurationsView
+    dedup_hits: int
+    cache_hits: int
+    upstream_blocked_seconds: int
+    memory: MemoryView
+    disk: DiskView | None
+    versions: dict[str, str]

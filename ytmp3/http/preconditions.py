@@ -1,7 +1,7 @@
-"""What a conditional or partial GET of a track must be answered with (RFC 9110, sections 13 and 14). Pure.
+"""How a conditional or partial GET is answered (RFC 9110, sections 13 and 14). Pure.
 
-aiohttp's own FileResponse answers several of these wrongly (a stale If-Range with 206: two files mixed by a resume), so
-the service judges first and sends exactly what was judged.
+aiohttp's own FileResponse gets several of these wrong. For example, it answers a stale If-Range with 206, so a resumed
+download is a mixture of two files. The service therefore evaluates the request here and sends exactly what was decided.
 """
 
 import re
@@ -24,15 +24,15 @@ _HTTP_DATE: Final = re.compile(
     f"|{_LONG_DAY}, [0-9]{{2}}-{_MONTH}-[0-9]{{2}} {_TIME} GMT"
     f"|{_DAY} {_MONTH} (?: [0-9]|[0-9]{{2}}) {_TIME} [0-9]{{4}}"
 )
-"""The three forms of section 5.6.7. The library reads all that ever stood in a mail, in any zone or none."""
+"""The three date formats of RFC 9110, section 5.6.7. `email.utils` alone would also accept any time zone, or none."""
 MAX_DIGITS: Final = 19
-"""A longer number is larger than any file; int() of a very long one is slow."""
-_HUGE: Final = 10**MAX_DIGITS
+"""Longest number that is converted. A longer one exceeds every file size, and int() of a very long one is slow."""
+_LARGER_THAN_ANY_FILE: Final = 10**MAX_DIGITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entity:
-    """The track as HTTP sees it."""
+class Representation:
+    """The facts about a file that requests are evaluated against."""
 
     etag: str
     """A strong entity tag, quotes included."""
@@ -42,8 +42,8 @@ class Entity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Conditions:
-    """The request's header fields that bear on it; None where absent. `ranges` has every Range field received."""
+class Preconditions:
+    """The request's header fields that matter; None where absent. `ranges` holds every Range field received."""
 
     if_match: str | None = None
     if_none_match: str | None = None
@@ -55,54 +55,59 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """200: all of it."""
+    """200: send the whole file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """206: `first` to `last`, both included."""
+    """206: send the bytes `first` to `last`, both included."""
 
     first: int
     last: int
 
 
 @dataclass(frozen=True, slots=True)
-class Unchanged:
-    """304."""
+class NotModified:
+    """304: the client already has this file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """412."""
+    """412: a precondition of the client does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unsatisfiable:
-    """416."""
+    """416: the range lies outside the file."""
 
 
-Verdict = Whole | Part | Unchanged | Failed | Unsatisfiable
+Decision = Whole | Part | NotModified | Failed | Unsatisfiable
 
 
-def judge(entity: Entity, conditions: Conditions, *, is_get: bool) -> Verdict:
+def evaluate(representation: Representation, preconditions: Preconditions, *, is_get: bool) -> Decision:
     """Decide in the order of RFC 9110, section 13.2.2. A field that cannot be parsed is ignored."""
-    if conditions.if_match is not None:
-        if not _matches(conditions.if_match, entity.etag, weak=False):
+    etag, modified_at = representation.etag, representation.modified_at
+    if preconditions.if_match is not None:
+        if not _matches(preconditions.if_match, etag, weak=False):
             return Failed()
-    elif (limit := _date(conditions.if_unmodified_since)) is not None and entity.modified_at > limit:
+    elif (limit := _date(preconditions.if_unmodified_since)) is not None and modified_at > limit:
         return Failed()
-    if conditions.if_none_match is not None:
-        if _matches(conditions.if_none_match, entity.etag, weak=True):
-            return Unchanged()
-    elif (limit := _date(conditions.if_modified_since)) is not None and entity.modified_at <= limit:
-        return Unchanged()
-    if not is_get or len(conditions.ranges) != 1 or not _range_applies(conditions.if_range, entity):
+    if preconditions.if_none_match is not None:
+        if _matches(preconditions.if_none_match, etag, weak=True):
+            return NotModified()
+    elif (limit := _date(preconditions.if_modified_since)) is not None and modified_at <= limit:
+        return NotModified()
+    if not is_get or len(preconditions.ranges) != 1 or not _range_applies(preconditions.if_range, representation):
         return Whole()
-    return _select(conditions.ranges[0], entity.size_bytes)
+    return _select(preconditions.ranges[0], representation.size_bytes)
 
 
-def _select(field: str, size_bytes: int) -> Verdict:
-    """One byte range is served. Several, another unit or a malformed one are ignored (allowed by section 14.2)."""
+def _select(field: str, size_bytes: int) -> Decision:
+    """Return the part that a Range field selects.
+
+    Only a single byte range is served. Several ranges, another unit or a malformed field mean the whole file, which
+    section 14.2 allows.
+    """
     match = _RANGE.fullmatch(field)
     if match is None:
         return Whole()
@@ -110,25 +115,25 @@ def _select(field: str, size_bytes: int) -> Verdict:
         length = min(_number(match["suffix"]), size_bytes)
         return Unsatisfiable() if length == 0 else Part(size_bytes - length, size_bytes - 1)
     first = _number(match["first"])
-    last = _number(match["last"]) if match["last"] else _HUGE
+    last = _number(match["last"]) if match["last"] else _LARGER_THAN_ANY_FILE
     if last < first:
         return Whole()
     return Unsatisfiable() if first >= size_bytes else Part(first, min(last, size_bytes - 1))
 
 
 def _number(digits: str) -> int:
-    """The number, or one larger than any file."""
+    """Return the number, or one that is larger than any file."""
     digits = digits.lstrip("0") or "0"
-    return _HUGE if len(digits) > MAX_DIGITS else int(digits)
+    return _LARGER_THAN_ANY_FILE if len(digits) > MAX_DIGITS else int(digits)
 
 
-def _range_applies(if_range: str | None, entity: Entity) -> bool:
+def _range_applies(if_range: str | None, representation: Representation) -> bool:
     if if_range is None:
         return True
     if if_range.startswith(('"', "W/")):
-        return if_range == entity.etag
-    # Only an exact date is a validator here (section 13.1.5).
-    return _date(if_range) == entity.modified_at
+        return if_range == representation.etag
+    # A date counts only if it is exactly the last modification (section 13.1.5).
+    return _date(if_range) == representation.modified_at
 
 
 def _matches(field: str, etag: str, *, weak: bool) -> bool:
@@ -143,7 +148,7 @@ def _date(field: str | None) -> int | None:
         return None
     try:
         moment = parsedate_to_datetime(field)
-        # The asctime form names no zone: every HTTP-date is in GMT (section 5.6.7).
+        # The asctime format names no zone, and every HTTP date is in GMT (section 5.6.7).
         return int((moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp())
     except ValueError:
-        return None  # the 31st of February
+        return None  # for example the 31st of February

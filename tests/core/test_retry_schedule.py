@@ -6,37 +6,37 @@ from math import ceil
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ytmp3.core.turns import LONGEST_TURN_SECONDS, RETURNING_SHARE, Turns
+from ytmp3.core.retry_schedule import LONGEST_RETRY_SECONDS, RETURNING_SHARE, RetrySchedule
 
 RATE = 100.0
 
 
 def test_one_that_was_refused_alone_comes_back_as_soon_as_it_may() -> None:
-    turns = Turns()
-    assert turns.take(5.0, rate_per_second=RATE, earliest_seconds=0.25, chance=0.9) == 0.25
-    assert turns.take(99.0, rate_per_second=RATE, earliest_seconds=0.25, chance=0.9) == 0.25
+    schedule = RetrySchedule()
+    assert schedule.take(5.0, rate_per_second=RATE, earliest_seconds=0.25, chance=0.9) == 0.25
+    assert schedule.take(99.0, rate_per_second=RATE, earliest_seconds=0.25, chance=0.9) == 0.25
 
 
 def test_a_thousand_come_back_at_their_share_of_the_rate() -> None:
-    turns = Turns()
+    schedule = RetrySchedule()
     seconds = Counter(
-        ceil(turns.take(7.0, rate_per_second=RATE, earliest_seconds=0.01, chance=0.0)) for _ in range(1000)
+        ceil(schedule.take(7.0, rate_per_second=RATE, earliest_seconds=0.01, chance=0.0)) for _ in range(1000)
     )
     assert max(seconds.values()) <= RATE * RETURNING_SHARE + 1
     assert max(seconds) <= 1000 / (RATE * RETURNING_SHARE) + 1
 
 
 def test_a_hundred_thousand_wait_no_longer_than_the_bound_and_are_spread_below_it() -> None:
-    turns = Turns()
+    schedule = RetrySchedule()
     waits = [
-        turns.take(0.0, rate_per_second=RATE, earliest_seconds=0.0, chance=number % 100 / 100)
+        schedule.take(0.0, rate_per_second=RATE, earliest_seconds=0.0, chance=number % 100 / 100)
         for number in range(100_000)
     ]
-    assert max(waits) <= LONGEST_TURN_SECONDS
+    assert max(waits) <= LONGEST_RETRY_SECONDS
     beyond = Counter(ceil(wait) for wait in waits[50_000:])
     assert len(beyond) >= 14
     # They do not weigh on who comes when it is over.
-    assert turns.take(LONGEST_TURN_SECONDS * 2, rate_per_second=RATE, earliest_seconds=0.5, chance=0.0) == 0.5
+    assert schedule.take(LONGEST_RETRY_SECONDS * 2, rate_per_second=RATE, earliest_seconds=0.5, chance=0.0) == 0.5
 
 
 @given(
@@ -46,9 +46,9 @@ def test_a_hundred_thousand_wait_no_longer_than_the_bound_and_are_spread_below_i
 def test_no_turn_is_before_the_earliest_and_none_after_the_bound(
     rate: float, asked: list[tuple[float, float, float]]
 ) -> None:
-    turns, now = Turns(), 0.0
+    schedule, now = RetrySchedule(), 0.0
     for step, earliest, chance in asked:
         now += step
-        wait = turns.take(now, rate_per_second=rate, earliest_seconds=earliest, chance=chance)
+        wait = schedule.take(now, rate_per_second=rate, earliest_seconds=earliest, chance=chance)
         assert wait >= earliest - 1e-9
-        assert wait <= max(earliest, LONGEST_TURN_SECONDS) + 1e-9
+        assert wait <= max(earliest, LONGEST_RETRY_SECONDS) + 1e-9

@@ -1,4 +1,4 @@
-"""Ranges and conditions, against RFC 9110, the table of reliability facts 7.5, and a byte array."""
+"""Ranges and preconditions, against RFC 9110, the table of reliability facts 7.5, and a byte array."""
 
 import random
 import time
@@ -8,12 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ytmp3.http.conditions import Conditions, Entity, Failed, Part, Unchanged, Unsatisfiable, Verdict, Whole, judge
+from ytmp3.http.preconditions import (
+    Decision,
+    Failed,
+    NotModified,
+    Part,
+    Preconditions,
+    Representation,
+    Unsatisfiable,
+    Whole,
+    evaluate,
+)
 
 SIZE = 10_240
 ETAG = '"' + "ab" * 32 + '"'
 MODIFIED = 1_700_000_000
-TRACK = Entity(etag=ETAG, modified_at=MODIFIED, size_bytes=SIZE)
+TRACK = Representation(etag=ETAG, modified_at=MODIFIED, size_bytes=SIZE)
 OTHER = '"other"'
 
 
@@ -24,8 +34,8 @@ def http_date(seconds: int) -> str:
 MODIFIED_DATE = http_date(MODIFIED)
 
 
-def verdict(*ranges: str, is_get: bool = True, if_range: str | None = None) -> Verdict:
-    return judge(TRACK, Conditions(ranges=ranges, if_range=if_range), is_get=is_get)
+def verdict(*ranges: str, is_get: bool = True, if_range: str | None = None) -> Decision:
+    return evaluate(TRACK, Preconditions(ranges=ranges, if_range=if_range), is_get=is_get)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +91,7 @@ def verdict(*ranges: str, is_get: bool = True, if_range: str | None = None) -> V
         ("bytes=0-5\n", Whole()),
     ],
 )  # fmt: skip
-def test_a_range_is_answered_as_the_table_says(field: str, expected: Verdict) -> None:
+def test_a_range_is_answered_as_the_table_says(field: str, expected: Decision) -> None:
     assert verdict(field) == expected
 
 
@@ -96,8 +106,8 @@ def test_head_ignores_a_range() -> None:
 
 @pytest.mark.parametrize("field", ["bytes=-5", "bytes=0-", "bytes=0-0", "bytes=-0"])
 def test_nothing_is_not_divided(field: str) -> None:
-    empty = Entity(etag=ETAG, modified_at=MODIFIED, size_bytes=0)
-    assert judge(empty, Conditions(ranges=(field,)), is_get=True) == Unsatisfiable()
+    empty = Representation(etag=ETAG, modified_at=MODIFIED, size_bytes=0)
+    assert evaluate(empty, Preconditions(ranges=(field,)), is_get=True) == Unsatisfiable()
 
 
 @pytest.mark.parametrize(
@@ -123,53 +133,53 @@ def test_a_range_applies_only_to_the_very_same_track(if_range: str, *, applies: 
 
 
 @pytest.mark.parametrize(
-    ("conditions", "expected"),
+    ("preconditions", "expected"),
     [
         # A133: If-None-Match compares weakly
-        (Conditions(if_none_match=ETAG), Unchanged()),
-        (Conditions(if_none_match="W/" + ETAG), Unchanged()),
-        (Conditions(if_none_match="*"), Unchanged()),
-        (Conditions(if_none_match=" * "), Unchanged()),
-        (Conditions(if_none_match=", ".join([OTHER] * 999 + [ETAG])), Unchanged()),
-        (Conditions(if_none_match=", ".join([OTHER] * 1000)), Whole()),
-        (Conditions(if_none_match="garbage"), Whole()),
-        (Conditions(if_none_match='"'), Whole()),
-        (Conditions(if_none_match=""), Whole()),
+        (Preconditions(if_none_match=ETAG), NotModified()),
+        (Preconditions(if_none_match="W/" + ETAG), NotModified()),
+        (Preconditions(if_none_match="*"), NotModified()),
+        (Preconditions(if_none_match=" * "), NotModified()),
+        (Preconditions(if_none_match=", ".join([OTHER] * 999 + [ETAG])), NotModified()),
+        (Preconditions(if_none_match=", ".join([OTHER] * 1000)), Whole()),
+        (Preconditions(if_none_match="garbage"), Whole()),
+        (Preconditions(if_none_match='"'), Whole()),
+        (Preconditions(if_none_match=""), Whole()),
         # A134: If-Match compares strongly
-        (Conditions(if_match=OTHER), Failed()),
-        (Conditions(if_match="W/" + ETAG), Failed()),
-        (Conditions(if_match="garbage"), Failed()),
-        (Conditions(if_match=ETAG), Whole()),
-        (Conditions(if_match="*"), Whole()),
-        (Conditions(if_match=f"{OTHER}, {ETAG}"), Whole()),
-        (Conditions(if_unmodified_since=http_date(MODIFIED - 1)), Failed()),
-        (Conditions(if_unmodified_since=http_date(MODIFIED)), Whole()),
-        (Conditions(if_unmodified_since="garbage"), Whole()),
-        (Conditions(if_modified_since=http_date(MODIFIED)), Unchanged()),
-        (Conditions(if_modified_since=http_date(MODIFIED + 9)), Unchanged()),
-        (Conditions(if_modified_since=http_date(MODIFIED - 1)), Whole()),
-        (Conditions(if_modified_since="garbage"), Whole()),
+        (Preconditions(if_match=OTHER), Failed()),
+        (Preconditions(if_match="W/" + ETAG), Failed()),
+        (Preconditions(if_match="garbage"), Failed()),
+        (Preconditions(if_match=ETAG), Whole()),
+        (Preconditions(if_match="*"), Whole()),
+        (Preconditions(if_match=f"{OTHER}, {ETAG}"), Whole()),
+        (Preconditions(if_unmodified_since=http_date(MODIFIED - 1)), Failed()),
+        (Preconditions(if_unmodified_since=http_date(MODIFIED)), Whole()),
+        (Preconditions(if_unmodified_since="garbage"), Whole()),
+        (Preconditions(if_modified_since=http_date(MODIFIED)), NotModified()),
+        (Preconditions(if_modified_since=http_date(MODIFIED + 9)), NotModified()),
+        (Preconditions(if_modified_since=http_date(MODIFIED - 1)), Whole()),
+        (Preconditions(if_modified_since="garbage"), Whole()),
         # the order of section 13.2.2: tags before dates, If-Match before If-None-Match, both before Range (A135)
-        (Conditions(if_match=ETAG, if_unmodified_since=http_date(MODIFIED - 1)), Whole()),
-        (Conditions(if_none_match=OTHER, if_modified_since=http_date(MODIFIED)), Whole()),
-        (Conditions(if_match=OTHER, if_none_match=ETAG), Failed()),
-        (Conditions(if_none_match=ETAG, ranges=("bytes=0-9",)), Unchanged()),
-        (Conditions(if_match=OTHER, ranges=("bytes=0-9",)), Failed()),
-        (Conditions(if_match=ETAG, ranges=("bytes=0-9",)), Part(0, 9)),
-        (Conditions(if_unmodified_since=http_date(MODIFIED), ranges=("bytes=0-9",)), Part(0, 9)),
-        (Conditions(if_none_match=OTHER, ranges=("bytes=10240-",)), Unsatisfiable()),
+        (Preconditions(if_match=ETAG, if_unmodified_since=http_date(MODIFIED - 1)), Whole()),
+        (Preconditions(if_none_match=OTHER, if_modified_since=http_date(MODIFIED)), Whole()),
+        (Preconditions(if_match=OTHER, if_none_match=ETAG), Failed()),
+        (Preconditions(if_none_match=ETAG, ranges=("bytes=0-9",)), NotModified()),
+        (Preconditions(if_match=OTHER, ranges=("bytes=0-9",)), Failed()),
+        (Preconditions(if_match=ETAG, ranges=("bytes=0-9",)), Part(0, 9)),
+        (Preconditions(if_unmodified_since=http_date(MODIFIED), ranges=("bytes=0-9",)), Part(0, 9)),
+        (Preconditions(if_none_match=OTHER, ranges=("bytes=10240-",)), Unsatisfiable()),
     ],
 )
-def test_a_condition_is_answered_as_the_rfc_says(conditions: Conditions, expected: Verdict) -> None:
-    assert judge(TRACK, conditions, is_get=True) == expected
-    without_range = Conditions(
-        if_match=conditions.if_match,
-        if_none_match=conditions.if_none_match,
-        if_modified_since=conditions.if_modified_since,
-        if_unmodified_since=conditions.if_unmodified_since,
+def test_a_condition_is_answered_as_the_rfc_says(preconditions: Preconditions, expected: Decision) -> None:
+    assert evaluate(TRACK, preconditions, is_get=True) == expected
+    without_range = Preconditions(
+        if_match=preconditions.if_match,
+        if_none_match=preconditions.if_none_match,
+        if_modified_since=preconditions.if_modified_since,
+        if_unmodified_since=preconditions.if_unmodified_since,
     )
-    head = expected if isinstance(expected, Failed | Unchanged) else Whole()
-    assert judge(TRACK, without_range, is_get=False) == head
+    head = expected if isinstance(expected, Failed | NotModified) else Whole()
+    assert evaluate(TRACK, without_range, is_get=False) == head
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata"])
@@ -179,13 +189,13 @@ def test_all_three_forms_of_a_date_mean_greenwich_wherever_the_server_is(
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:
-        track = Entity(etag=ETAG, modified_at=784_111_777, size_bytes=SIZE)
+        track = Representation(etag=ETAG, modified_at=784_111_777, size_bytes=SIZE)
         for text in (
             "Sun, 06 Nov 1994 08:49:37 GMT",
             "Sunday, 06-Nov-94 08:49:37 GMT",
             "Sun Nov  6 08:49:37 1994",
         ):
-            assert judge(track, Conditions(if_range=text, ranges=("bytes=0-9",)), is_get=True) == Part(0, 9), text
+            assert evaluate(track, Preconditions(if_range=text, ranges=("bytes=0-9",)), is_get=True) == Part(0, 9), text
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -206,10 +216,10 @@ def test_all_three_forms_of_a_date_mean_greenwich_wherever_the_server_is(
 )  # fmt: skip
 def test_what_is_no_http_date_is_ignored(text: str) -> None:
     for modified_at in (0, 784_111_777, 2**31):
-        track = Entity(etag=ETAG, modified_at=modified_at, size_bytes=SIZE)
-        assert judge(track, Conditions(if_modified_since=text), is_get=True) == Whole()
-        assert judge(track, Conditions(if_unmodified_since=text), is_get=True) == Whole()
-        assert judge(track, Conditions(if_range=text, ranges=("bytes=0-9",)), is_get=True) == Whole()
+        track = Representation(etag=ETAG, modified_at=modified_at, size_bytes=SIZE)
+        assert evaluate(track, Preconditions(if_modified_since=text), is_get=True) == Whole()
+        assert evaluate(track, Preconditions(if_unmodified_since=text), is_get=True) == Whole()
+        assert evaluate(track, Preconditions(if_range=text, ranges=("bytes=0-9",)), is_get=True) == Whole()
 
 
 def model(content: bytes, ranges: list[str], if_range: str | None) -> tuple[int, bytes]:
@@ -231,8 +241,8 @@ def model(content: bytes, ranges: list[str], if_range: str | None) -> tuple[int,
 
 
 def answered(content: bytes, ranges: list[str], if_range: str | None) -> tuple[int, bytes]:
-    entity = Entity(etag=ETAG, modified_at=MODIFIED, size_bytes=len(content))
-    match judge(entity, Conditions(if_range=if_range, ranges=ranges), is_get=True):
+    entity = Representation(etag=ETAG, modified_at=MODIFIED, size_bytes=len(content))
+    match evaluate(entity, Preconditions(if_range=if_range, ranges=ranges), is_get=True):
         case Part(first, last):
             assert 0 <= first <= last < len(content)
             return 206, content[first : last + 1]
@@ -293,11 +303,11 @@ def test_no_header_is_too_strange_to_be_judged(
     if_match: str | None, if_none_match: str | None, since: str | None, until: str | None, if_range: str | None,
     ranges: list[str],
 ) -> None:  # fmt: skip
-    conditions = Conditions(
+    preconditions = Preconditions(
         if_match=if_match, if_none_match=if_none_match, if_modified_since=since, if_unmodified_since=until,
         if_range=if_range, ranges=ranges,
     )  # fmt: skip
-    judge(TRACK, conditions, is_get=True)
+    evaluate(TRACK, preconditions, is_get=True)
 
 
 @pytest.mark.parametrize("filling", ['"', "W/", '"a', "1", "-", ",", " ", "Sun ", '"a",', "0-1,", "+", ":"])
@@ -305,6 +315,6 @@ def test_a_header_of_eight_kilobytes_is_judged_at_once(filling: str) -> None:
     text = (filling * 8190)[:8190]
     began_at = time.process_time()
     for field in ("if_match", "if_none_match", "if_modified_since", "if_unmodified_since", "if_range"):
-        judge(TRACK, Conditions(**{field: text}, ranges=("bytes=" + text,)), is_get=True)
+        evaluate(TRACK, Preconditions(**{field: text}, ranges=("bytes=" + text,)), is_get=True)
     # Goal A126: 5 ms each; the machine may be busy.
     assert time.process_time() - began_at < 0.1

@@ -104,11 +104,11 @@ def test_a_look_tells_what_a_take_will_find(rate: float, burst: int, steps: list
     now = 0.0
     for key, passed in steps:
         now += passed
-        verdict = buckets.peek(key, now)
-        assert verdict == buckets.peek(key, now)
+        state = buckets.state(key, now)
+        assert state == buckets.state(key, now)
         has_token = buckets.has_token(key, now)
-        assert has_token == (verdict.remaining >= 1) == (verdict.wait_seconds == 0.0)
-        assert 0 <= verdict.remaining <= burst
+        assert has_token == (state.remaining >= 1) == (state.wait_seconds == 0.0)
+        assert 0 <= state.remaining <= burst
         assert buckets.take(key, now) == has_token
 
 
@@ -118,17 +118,17 @@ def test_whoever_waits_as_told_is_admitted(rate: float, burst: int, start: float
     while buckets.take("k", start):
         pass
     # Retry-After is in whole seconds, and at least one.
-    wait = max(1, math.ceil(buckets.peek("k", start).wait_seconds))
+    wait = max(1, math.ceil(buckets.state("k", start).wait_seconds))
     assert buckets.take("k", start + wait + TOLERANCE)
 
 
 def test_those_who_are_refused_by_one_bucket_are_told_different_times() -> None:
     buckets = TokenBuckets(rate_per_second=2.0, burst=1)
     assert buckets.take("k", 0.0)
-    assert [buckets.turn("k", 0.0, chance=0.0) for _ in range(4)] == [0.5, 1.5, 2.5, 3.5]
+    assert [buckets.retry_seconds("k", 0.0, chance=0.0) for _ in range(4)] == [0.5, 1.5, 2.5, 3.5]
     # Another's turns are its own.
     assert buckets.take("other", 0.0)
-    assert buckets.turn("other", 0.0, chance=0.0) == 0.5
+    assert buckets.retry_seconds("other", 0.0, chance=0.0) == 0.5
 
 
 def test_the_number_of_buckets_is_bounded_whoever_comes() -> None:
@@ -148,7 +148,7 @@ def test_a_million_addresses_cost_less_than_50_megabytes() -> None:
     def come(number: int) -> None:
         key, now = f"addr:2001:db8:{number >> 16:x}:{number & 0xFFFF:x}::/64", number / 1e6
         if not (buckets.take(key, now) and buckets.take(key, now)):
-            buckets.turn(key, now, chance=0.5)
+            buckets.retry_seconds(key, now, chance=0.5)
 
     tracemalloc.start()
     try:
@@ -210,7 +210,7 @@ def test_a_full_bucket_is_forgotten_before_a_used_one() -> None:
     buckets.take("young", 10.0)
     buckets.take("new", 10.0)
     assert len(buckets) == 2
-    assert buckets.peek("young", 10.0).remaining == 1
+    assert buckets.state("young", 10.0).remaining == 1
 
 
 def test_a_meter_finds_a_window_that_is_too_full() -> None:
@@ -224,13 +224,13 @@ def test_a_meter_finds_a_window_that_is_too_full() -> None:
 
 def test_a_standing_is_what_the_last_look_has_left() -> None:
     buckets = TokenBuckets(rate_per_second=0.5, burst=2)
-    assert buckets.standing("a", 0.0) == (2, 0)
+    assert buckets.last_state("a", 0.0) == (2, 0)
     assert buckets.take("a", 0.0)
-    assert buckets.standing("a", 0.0) == (1, 0)
+    assert buckets.last_state("a", 0.0) == (1, 0)
     assert buckets.take("a", 1.0)
-    assert buckets.standing("a", 1.0) == (0, 1)
+    assert buckets.last_state("a", 1.0) == (0, 1)
     assert not buckets.take("a", 1.5)
     # Not filled up meanwhile: it is asked for right after a look.
-    assert buckets.standing("a", 9.0) == (0, 1)
+    assert buckets.last_state("a", 9.0) == (0, 1)
     assert buckets.has_token("a", 9.0)
-    assert buckets.standing("a", 9.0) == (2, 0)
+    assert buckets.last_state("a", 9.0) == (2, 0)

@@ -1,0 +1,50 @@
+"""Response headers that depend only on the kind of the response: one complete set for each kind.
+
+Every response starts from one of these sets, so its security headers are chosen where the response is made. A new kind
+(a web page with a content security policy of its own, say) is one more constant here and changes no other.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from aiohttp import hdrs
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from ytmp3.core.recipe import MEDIA_TYPES
+
+_ALWAYS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+    # Replaces aiohttp's own value, which names its version and Python's.
+    "Server": "ytmp3",
+}
+_DATA_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
+"""Content security policy of data, which must never run or embed anything (OWASP REST Security Cheat Sheet)."""
+
+
+def _kind(*, content_type: str | None, cache_control: str = "no-store") -> Mapping[str, str]:
+    # A multidict, because aiohttp copies it whole: measurably cheaper for every status request than field by field.
+    fields = {**_ALWAYS, "Content-Security-Policy": _DATA_POLICY, hdrs.CACHE_CONTROL: cache_control}
+    if content_type is not None:
+        fields[hdrs.CONTENT_TYPE] = content_type
+    return CIMultiDictProxy(CIMultiDict(fields))
+
+
+JSON: Final = _kind(content_type="application/json")
+PROBLEM: Final = _kind(content_type="application/problem+json")
+METRICS: Final = _kind(content_type="text/plain; version=0.0.4; charset=utf-8")
+EMPTY: Final = _kind(content_type=None)
+"""No body: the answer to a CORS preflight."""
+TRACK: Final = {
+    media_type: _kind(content_type=media_type, cache_control="private, no-cache") for media_type in MEDIA_TYPES
+}
+"""A finished track, whole or in part, by its media type. Clients may cache it but must revalidate it by its ETag."""
+TRACK_UNCHANGED: Final = _kind(content_type=None, cache_control="private, no-cache")
+"""304 for a track that the client has already."""
+
+
+def extended(kind: Mapping[str, str], more: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the headers of one response: those of its kind, and `more`."""
+    return CIMultiDict({**kind, **more}) if more else kind
