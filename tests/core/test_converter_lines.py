@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ytmp3.converter.audio.ffmpeg import demuxer_of, encoded_seconds, is_streamable
 from ytmp3.converter.sandbox.pipes import TAIL_BYTES, Lines, Tail
-from ytmp3.converter.youtube.news import decode_news
+from ytmp3.converter.youtube.events import decode_event
 
 
 @given(st.lists(st.binary(max_size=20).filter(lambda line: b"\n" not in line)), st.lists(st.integers(1, 30)))
@@ -51,7 +51,7 @@ def test_the_tail_of_a_flood_is_bounded() -> None:
 @given(st.binary())
 def test_what_is_no_news_is_an_error_of_two_kinds_only(line: bytes) -> None:
     with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
-        decode_news(line)
+        decode_event(line)
 
 
 @given(st.binary(max_size=100))

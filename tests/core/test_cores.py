@@ -6,13 +6,13 @@ from ytmp3.converter.audio.cores import Cores
 
 
 def test_an_encoder_may_use_every_core_while_some_have_none() -> None:
-    cores = Cores({0, 1, 2, 3}, places=9)
+    cores = Cores({0, 1, 2, 3}, max_encoders=9)
     with cores.one() as first, cores.one() as second, cores.one() as third:
         assert (first, second, third) == (None, None, None)
 
 
 def test_encoders_spread_evenly_once_every_core_can_have_one() -> None:
-    cores = Cores({2, 5}, places=9)
+    cores = Cores({2, 5}, max_encoders=9)
     with ExitStack() as encoders:
         given = [encoders.enter_context(cores.one()) for _ in range(5)]
     assert given[0] is None
@@ -20,7 +20,7 @@ def test_encoders_spread_evenly_once_every_core_can_have_one() -> None:
 
 
 def test_a_core_that_was_left_is_given_again() -> None:
-    cores = Cores({0, 1}, places=2)
+    cores = Cores({0, 1}, max_encoders=2)
     with cores.one():
         with cores.one() as left, cores.one() as kept:
             assert {left, kept} == {0, 1}
@@ -29,19 +29,19 @@ def test_a_core_that_was_left_is_given_again() -> None:
 
 
 def test_encoders_that_fill_all_their_places_keep_to_one_core_each() -> None:
-    cores = Cores(range(16), places=2)
+    cores = Cores(range(16), max_encoders=2)
     with cores.one() as first, cores.one() as second:
         assert first is None
         assert second in range(16)
 
 
 def test_one_core_is_everybodys() -> None:
-    with Cores({7}, places=3).one() as core:
+    with Cores({7}, max_encoders=3).one() as core:
         assert core == 7
 
 
 def test_an_encoder_that_fails_leaves_its_core_too() -> None:
-    cores = Cores({0, 1}, places=2)
+    cores = Cores({0, 1}, max_encoders=2)
     try:
         with cores.one(), cores.one():
             raise RuntimeError

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ytmp3.converter.audio.tag import MAX_COVER_BYTES
-from ytmp3.converter.pipeline import _read_cover
+from ytmp3.converter.audio.verify import read_cover
 from ytmp3.converter.youtube.cover import COVER_POINTS, rehearse_cover, square_cover
 
 
@@ -68,5 +68,5 @@ def test_a_cover_is_read_from_a_plain_file_only(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "cover")
     (tmp_path / "text").write_bytes(b"root:x:0:0")
     (tmp_path / "large").write_bytes(cover + bytes(MAX_COVER_BYTES))
-    assert _read_cover(tmp_path / "cover") == cover
-    assert [_read_cover(tmp_path / name) for name in ("link", "text", "large", "nothing")] == [None] * 4
+    assert read_cover(tmp_path / "cover") == cover
+    assert [read_cover(tmp_path / name) for name in ("link", "text", "large", "nothing")] == [None] * 4

@@ -138,6 +138,11 @@ def test_the_core_touches_neither_clock_nor_chance_nor_system(name: str) -> None
         assert not (isinstance(node, ast.Name) and node.id in {"open", "input", "print"}), name
 
 
+@pytest.mark.parametrize("name", sorted(n for n in MODULES if n.startswith(("converter.sandbox", "converter.audio"))))
+def test_the_sandbox_and_the_audio_packages_know_nothing_about_youtube(name: str) -> None:
+    assert not {imported for imported in own_imports_of(name) if imported.startswith("converter.youtube")}
+
+
 def test_only_the_modules_that_start_the_service_know_the_config() -> None:
     assert {name for name in MODULES if "config" in own_imports_of(name)} == {"app", "serve", "cli"}
 
@@ -166,7 +171,7 @@ def test_only_the_command_line_prints_and_exits() -> None:
     # A forked child ends in its own way, and says why on its own stderr; the server process never does.
     assert {name for name in MODULES if "sys.stderr.write" in _calls(name)} <= {"converter.youtube.extractor"}
     assert {name for name in MODULES if "os._exit" in _calls(name)} == {
-        "converter.sandbox.walls",
+        "converter.sandbox.limits",
         "converter.sandbox.zygote",
     }
 

@@ -13,20 +13,20 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.fake_youtube import Kind, Spawned, video_id
-from tests.stand.pipeline import replace_zygote, running_pipeline
-from ytmp3.converter.youtube.connecting import Answer, by_turns, connect_to_first
+from tests.stand.pipeline import running_pipeline
+from ytmp3.converter.youtube.connecting import AddressInfo, alternated, connect_to_first
 
 # Without a proxy: every name has these addresses, in this order, and they count as public ones.
 HALF_DEAD = """
 import json, socket, sys
-from ytmp3.converter.sandbox import zygote
-from ytmp3.converter.youtube import downloader as youtube
-youtube.is_public = lambda address: True
+from ytmp3.converter.youtube.__main__ import main
+from ytmp3.converter.youtube import egress
+egress.is_public = lambda address: True
 socket.getaddrinfo = lambda *arguments, **options: [
     (socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM, 6, "", tuple(address))
     for address in json.loads(sys.argv[1])
 ]
-zygote.main()
+main()
 """
 
 
@@ -48,7 +48,7 @@ def silent_address() -> Iterator[list[object]]:
 
 
 async def test_an_ipv6_that_leads_nowhere_costs_a_connection_a_quarter_of_a_second(
-    youtube: Spawned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    youtube: Spawned, tmp_path: Path
 ) -> None:
     """F50."""
 
@@ -69,23 +69,24 @@ async def test_an_ipv6_that_leads_nowhere_costs_a_connection_a_quarter_of_a_seco
     async with await asyncio.start_server(door, "127.0.0.1", 0) as server:
         with silent_address() as dead:
             live = list(server.sockets[0].getsockname())
-            replace_zygote(monkeypatch, HALF_DEAD, json.dumps([dead, dead, dead, live, live]))
-            async with running_pipeline(youtube, tmp_path, has_proxy=False) as own:
+            async with running_pipeline(
+                youtube, tmp_path, has_proxy=False, zygote=(HALF_DEAD, json.dumps([dead, dead, dead, live, live]))
+            ) as own:
                 begun_at = time.monotonic()
                 await own.convert(video_id(Kind.SHORT, 51))
                 seconds = time.monotonic() - begun_at
     assert seconds < 10  # one of its connections alone took 60
 
 
-def answer(*address: object) -> Answer:
+def answer(*address: object) -> AddressInfo:
     family = socket.AF_INET6 if ":" in str(address[0]) else socket.AF_INET
     return family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", tuple(address)
 
 
 def test_the_families_take_turns_and_the_first_answer_stays_first() -> None:
     answers = [answer(name, 443) for name in ("2001::1", "2001::2", "2001::3", "1.1.1.1", "1.1.1.2")]
-    assert [each[4][0] for each in by_turns(answers)] == ["2001::1", "1.1.1.1", "2001::2", "1.1.1.2", "2001::3"]
-    assert [each[4][0] for each in by_turns(answers[3:])] == ["1.1.1.1", "1.1.1.2"]
+    assert [each[4][0] for each in alternated(answers)] == ["2001::1", "1.1.1.1", "2001::2", "1.1.1.2", "2001::3"]
+    assert [each[4][0] for each in alternated(answers[3:])] == ["1.1.1.1", "1.1.1.2"]
 
 
 def test_what_refuses_is_passed_over_at_once_and_what_is_silent_is_waited_for_no_longer_than_allowed() -> None:

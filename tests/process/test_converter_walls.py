@@ -16,14 +16,14 @@ from PIL import Image
 
 from tests.fake_youtube import Kind, Spawned, video_id
 from tests.fuzz_factor import FUZZ_FACTOR
-from tests.stand.pipeline import FFMPEG, RunningPipeline, replace_zygote, running_pipeline
+from tests.stand.pipeline import FFMPEG, RunningPipeline, running_pipeline
 from tests.stand.processes import descendants, is_running, processes_with
 from ytmp3.converter.audio.ffmpeg import FILE, STREAM, encode_arguments
-from ytmp3.converter.sandbox.protocol import Walls
+from ytmp3.converter.sandbox.limits import SESSION_NICENESS
+from ytmp3.converter.sandbox.protocol import ResourceLimits
 from ytmp3.converter.sandbox.short_run import ShortRun, run_briefly
-from ytmp3.converter.sandbox.spawner import tool_environment
-from ytmp3.converter.sandbox.walls import SESSION_NICENESS
-from ytmp3.converter.youtube.news import Cover, Extraction, News, Preload
+from ytmp3.converter.sandbox.spawner import child_environment
+from ytmp3.converter.youtube.events import CoverWritten, Event, Extraction, Preload
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
 from ytmp3.core.ids import VideoId
 from ytmp3.core.recipe import DEFAULT_RECIPE, Quality, Recipe
@@ -66,45 +66,46 @@ print(json.dumps({
 
 UNFORKABLE = """
 import errno, os, sys
-from ytmp3.converter.sandbox import zygote
+from ytmp3.converter.youtube.__main__ import main
 fork = os.fork
 def refused():
     if os.path.exists(sys.argv[1]):
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     return fork()
 os.fork = refused
-zygote.main()
+main()
 """
 
 UNFOLLOWABLE = """
 import errno, os, sys
-from ytmp3.converter.sandbox import zygote
+from ytmp3.converter.youtube.__main__ import main
 pidfd_open = os.pidfd_open
 def refused(pid):
     if os.path.exists(sys.argv[1]):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     return pidfd_open(pid)
 os.pidfd_open = refused
-zygote.main()
+main()
 """
 
 FILTERLESS = """
 import os, sys
-from ytmp3.converter.sandbox import walls, zygote
-class Kernel(walls.Kernel):
+from ytmp3.converter.sandbox import limits, zygote
+from ytmp3.converter.youtube.__main__ import main
+class Kernel(limits.Kernel):
     def _prctl(self, option, value, more=0):
         if option == 22 and os.path.exists(sys.argv[1]):  # PR_SET_SECCOMP
             return -1
         return super()._prctl(option, value, more)
 zygote.Kernel = Kernel
-zygote.main()
+main()
 """
 
 UNKNOWN_MACHINE = """
 import platform
 platform.machine = lambda: "riscv64"
-from ytmp3.converter.sandbox import zygote
-zygote.main()
+from ytmp3.converter.youtube.__main__ import main
+main()
 """
 
 
@@ -133,11 +134,11 @@ async def test_a_tool_stands_behind_every_wall(youtube: Spawned, tmp_path: Path)
             source=os.open(os.devnull, os.O_RDONLY),
             descriptors=[],
             folder=str(tmp_path),
-            walls=Walls(file_bytes=1000, cpu_seconds=7, memory_bytes=2**31),
+            limits=ResourceLimits(file_bytes=1000, cpu_seconds=7, memory_bytes=2**31),
             seconds=10,
-            max_answer_bytes=10_000,
+            max_output_bytes=10_000,
         )
-        answer = await run_briefly(own.pipeline._spawner, run)
+        answer = await run_briefly(own.spawner, run)
         os.close(run.source)
         zygote_pid = own.zygote_pid
     found = json.loads(answer.output)
@@ -241,7 +242,7 @@ from pathlib import Path
 from ytmp3.converter.settings import ConversionLimits
 from ytmp3.converter.pipeline import Pipeline
 from ytmp3.converter.settings import ToolSettings
-from ytmp3.core.recipe import Quality
+from ytmp3.core.recipe import DEFAULT_RECIPE
 async def main():
     folder = Path(sys.argv[1])
     settings = ToolSettings(ffmpeg_path=None, egress_proxy=sys.argv[2], egress_ca_file=Path(sys.argv[3]),
@@ -288,21 +289,17 @@ async def test_kill_9_of_the_zygote_fails_what_runs_and_a_new_one_comes(youtube:
         assert not [pid for pid in tools if is_running(pid)]
 
 
-async def test_a_refused_fork_fails_one_conversion_and_leaves_no_descriptor(
-    youtube: Spawned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_refused_fork_fails_one_conversion_and_leaves_no_descriptor(youtube: Spawned, tmp_path: Path) -> None:
     full = tmp_path / "no more processes"
-    replace_zygote(monkeypatch, UNFORKABLE, str(full))
-    async with running_pipeline(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path, zygote=(UNFORKABLE, str(full))) as own:
         await no_process_while(own, full, "temporarily unavailable")
 
 
 async def test_a_child_that_cannot_be_followed_is_ended_and_fails_one_conversion(
-    youtube: Spawned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    youtube: Spawned, tmp_path: Path
 ) -> None:
     full = tmp_path / "no more descriptors"
-    replace_zygote(monkeypatch, UNFOLLOWABLE, str(full))
-    async with running_pipeline(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path, zygote=(UNFOLLOWABLE, str(full))) as own:
         await no_process_while(own, full, "Too many open files")
         assert descendants(own.zygote_pid, with_zombies=True) == set()
 
@@ -323,36 +320,35 @@ async def no_process_while(own: RunningPipeline, full: Path, reason: str) -> Non
     await own.no_tool_is_left()
 
 
-async def test_a_tool_does_not_run_with_network_where_a_filter_fails(
-    youtube: Spawned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_tool_does_not_run_with_network_where_a_filter_fails(youtube: Spawned, tmp_path: Path) -> None:
     """S06: asked at the start, this kernel takes filters; then one cannot be installed."""
     failing, ran = tmp_path / "no filters", tmp_path / "ran"
-    replace_zygote(monkeypatch, FILTERLESS, str(failing))
-    async with running_pipeline(youtube, tmp_path, ffmpeg=script(tmp_path, f'touch {ran}\nexec {FFMPEG} "$@"')) as own:
+    async with running_pipeline(
+        youtube,
+        tmp_path,
+        ffmpeg=script(tmp_path, f'touch {ran}\nexec {FFMPEG} "$@"'),
+        zygote=(FILTERLESS, str(failing)),
+    ) as own:
         assert (await own.convert(video_id(Kind.SHORT))).size_bytes
         ran.unlink()
         failing.touch()
-        with pytest.raises(ConversionError, match="not started: the network cannot be walled off") as failure:
+        with pytest.raises(ConversionError, match="not started: the network filter cannot be installed") as failure:
             await own.convert(video_id(Kind.SHORT))
         assert failure.value.code is FailureCode.TOOL_MISSING
         assert not ran.exists()
         (verdict,) = [check for check in await own.pipeline.check() if check.name == "ffmpeg"]
         assert not verdict.ok
-        assert "the network cannot be walled off" in verdict.detail
+        assert "the network filter cannot be installed" in verdict.detail
         failing.unlink()
         assert (await own.convert(video_id(Kind.SHORT))).size_bytes
 
 
-async def test_a_kernel_without_filters_serves_and_health_says_so(
-    youtube: Spawned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    replace_zygote(monkeypatch, UNKNOWN_MACHINE)
-    async with running_pipeline(youtube, tmp_path) as own:
+async def test_a_kernel_without_filters_serves_and_health_says_so(youtube: Spawned, tmp_path: Path) -> None:
+    async with running_pipeline(youtube, tmp_path, zygote=(UNKNOWN_MACHINE,)) as own:
         assert (await own.convert(video_id(Kind.SHORT))).size_bytes
         (verdict,) = [check for check in await own.pipeline.check() if check.name == "ffmpeg"]
         assert verdict.ok
-        assert verdict.detail.endswith("this kernel has no seccomp filters: network not walled off")
+        assert verdict.detail.endswith("this kernel has no seccomp filters, so ffmpeg is not kept from the network")
 
 
 @pytest.mark.soak
@@ -368,11 +364,11 @@ async def test_mixed_endings_leave_no_process(youtube: Spawned, tmp_path: Path) 
                 source=null,
                 descriptors=[],
                 folder=str(tmp_path),
-                walls=Walls(file_bytes=0, cpu_seconds=5, network=True),
+                limits=ResourceLimits(file_bytes=0, cpu_seconds=5, network=True),
                 seconds=5,
-                max_answer_bytes=10,
+                max_output_bytes=10,
             )
-            await run_briefly(own.pipeline._spawner, run)
+            await run_briefly(own.spawner, run)
 
         for start in range(0, 200 * FUZZ_FACTOR, 20):
             await asyncio.gather(*(one(number) for number in range(start, start + 20)))
@@ -382,7 +378,7 @@ async def test_mixed_endings_leave_no_process(youtube: Spawned, tmp_path: Path) 
 
 
 def test_the_environment_of_a_tool_is_frozen() -> None:
-    assert tool_environment("/scratch") == {
+    assert child_environment("/scratch") == {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "HOME": "/scratch",
@@ -408,21 +404,21 @@ def test_the_encoder_command_is_frozen() -> None:
 
 
 def test_a_thumbnail_is_decoded_after_the_network_is_left(tmp_path: Path) -> None:
-    from ytmp3.converter.youtube.downloader import _Downloader, options
-    from ytmp3.converter.youtube.extractor import _Fetch
+    from ytmp3.converter.youtube.downloader import Downloader, options
+    from ytmp3.converter.youtube.extractor import VideoDownload
 
     picture = BytesIO()
     Image.new("RGB", (16, 9)).save(picture, "JPEG")
-    scratch, said = tmp_path / "scratch", list[News]()
+    scratch, said = tmp_path / "scratch", list[Event]()
     preload = Preload(egress_proxy=None, egress_ca_file=None, deno_path=None)
     extraction = Extraction(
         video_id=VideoId("-"), scratch=str(scratch), cookies_file=None, max_duration_seconds=1, max_file_bytes=1
     )
-    fetch = _Fetch(_Downloader(options(preload), None, None), extraction, said.append)
+    fetch = VideoDownload(Downloader(options(preload), None, None), extraction, said.append)
     fetch.make_cover(
         (picture.getvalue(), False), leave_network=scratch.mkdir
     )  # so that a cover made before has no folder to be in
-    assert said == [Cover(name="cover")]
+    assert said == [CoverWritten(name="cover")]
     with Image.open(scratch / "cover") as cover:
         assert cover.size == (9, 9)
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
-from tests.stand.pipeline import replace_zygote, running_pipeline
+from tests.stand.pipeline import running_pipeline
 from tests.stand.service_process import egress, service_process
-from ytmp3.converter.youtube.downloader import _YoutubeOnly, is_youtube_address, public_only
+from ytmp3.converter.youtube.egress import YoutubeOnly, is_youtube_address, public_only
 from ytmp3.core.errors import ConversionError, FailureCode
 
 
@@ -39,7 +39,7 @@ def test_youtube_is_reached(url: str) -> None:
 def test_nothing_else_is(url: str) -> None:
     assert not is_youtube_address(url)
     with pytest.raises(urllib.error.URLError):
-        _YoutubeOnly().https_request(urllib.request.Request(url))
+        YoutubeOnly().https_request(urllib.request.Request(url))
 
 
 @pytest.mark.parametrize("kind", [Kind.TO_METADATA, Kind.TO_LOOPBACK, Kind.TO_ITSELF])
@@ -55,7 +55,7 @@ async def test_a_redirect_into_our_network_is_not_taken(youtube: Spawned, tmp_pa
 # Without a proxy: every name is resolved to what a hostile name server says, which counts the questions.
 REBOUND = """
 import json, socket, sys
-from ytmp3.converter.sandbox import zygote
+from ytmp3.converter.youtube.__main__ import main
 addresses, port, asked = json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 def resolve(host, *arguments, **options):
     with open(asked, "a") as file:
@@ -66,13 +66,13 @@ def resolve(host, *arguments, **options):
         for each in addresses
     ]
 socket.getaddrinfo = resolve
-zygote.main()
+main()
 """
 
 
 @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["::1", "127.0.0.1"], ["::ffff:127.0.0.1"], ["0.0.0.0"]])
 async def test_a_name_of_youtube_that_leads_inside_is_not_connected_to(
-    youtube: Spawned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, addresses: list[str]
+    youtube: Spawned, tmp_path: Path, addresses: list[str]
 ) -> None:
     """A139: whatever the name server answers, and however it writes it."""
     connections = 0
@@ -86,8 +86,9 @@ async def test_a_name_of_youtube_that_leads_inside_is_not_connected_to(
     async with trap:
         port = trap.sockets[0].getsockname()[1]
         asked = tmp_path / "asked"
-        replace_zygote(monkeypatch, REBOUND, json.dumps(addresses), str(port), str(asked))
-        async with running_pipeline(youtube, tmp_path, has_proxy=False) as own:
+        async with running_pipeline(
+            youtube, tmp_path, has_proxy=False, zygote=(REBOUND, json.dumps(addresses), str(port), str(asked))
+        ) as own:
             with pytest.raises(ConversionError, match="no public address") as failure:
                 await own.convert(video_id(Kind.SHORT))
         assert failure.value.code is FailureCode.UPSTREAM_ERROR

@@ -21,11 +21,11 @@ from tests.stand.pipeline import FFMPEG, MIB, RunningPipeline, running_pipeline
 from tests.stand.processes import descendants
 from tests.stand.service_process import ServiceProcess, egress, service_process
 from ytmp3.converter.audio.cores import Cores
-from ytmp3.converter.audio.encoder import MEMORY_BYTES, OVERSHOOT_BYTES
-from ytmp3.converter.sandbox.walls import OPEN_FILES
+from ytmp3.converter.audio.encoder import OUTPUT_SLACK_BYTES
+from ytmp3.converter.audio.ffmpeg import MEMORY_BYTES
+from ytmp3.converter.sandbox.limits import OPEN_FILES
 from ytmp3.converter.settings import ConversionLimits
-from ytmp3.converter.youtube.fetch import DATA_BYTES
-from ytmp3.converter.youtube.fetch import OVERSHOOT_BYTES as SPOOL_OVERSHOOT_BYTES
+from ytmp3.converter.youtube.fetch import DATA_BYTES, SPOOL_SLACK_BYTES
 from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.http.view import RENDERED_JOBS
 from ytmp3.jobstore.sqlite.cache import MAX_ENTRIES
@@ -59,9 +59,9 @@ async def tools_at_work(own: RunningPipeline) -> dict[str, int]:
 
 
 async def test_the_kernel_confirms_every_wall_of_tools_at_work(youtube: Spawned, tmp_path: Path) -> None:
-    async with running_pipeline(youtube, tmp_path, max_file_bytes=FILE_BYTES) as own:
-        all_cores = os.sched_getaffinity(0)
-        own.pipeline._cores = Cores({min(all_cores)}, places=1)
+    all_cores = os.sched_getaffinity(0)
+    one_core = Cores({min(all_cores)}, max_encoders=1)
+    async with running_pipeline(youtube, tmp_path, cores=one_core, max_file_bytes=FILE_BYTES) as own:
         conversion = asyncio.create_task(own.convert(video_id(Kind.SLOW, 1)))
         tools = await tools_at_work(own)
         assert os.sched_getaffinity(tools["ffmpeg"]) == {min(all_cores)}
@@ -76,8 +76,8 @@ async def test_the_kernel_confirms_every_wall_of_tools_at_work(youtube: Spawned,
             assert limits["Max open files"] == str(OPEN_FILES)
         usual = ConversionLimits(max_duration_seconds=0, max_file_bytes=0)
         encoder, downloader = limits_of(tools["ffmpeg"]), limits_of(tools["youtube"])
-        assert encoder["Max file size"] == str(FILE_BYTES + OVERSHOOT_BYTES)
-        assert downloader["Max file size"] == str(FILE_BYTES + SPOOL_OVERSHOOT_BYTES)
+        assert encoder["Max file size"] == str(FILE_BYTES + OUTPUT_SLACK_BYTES)
+        assert downloader["Max file size"] == str(FILE_BYTES + SPOOL_SLACK_BYTES)
         assert encoder["Max address space"] == str(MEMORY_BYTES)
         assert downloader["Max data size"] == str(DATA_BYTES)
         assert encoder["Max cpu time"] == str(int(2 * usual.encode_seconds) + 1)

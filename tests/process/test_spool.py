@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ytmp3.converter.spool import Pour, Spool, SpoolReplacedError
-from ytmp3.converter.youtube.news import Extraction, Grown, News, Preload, Spooling
+from ytmp3.converter.spool import Splicer, Spool, SpoolReplacedError
+from ytmp3.converter.youtube.events import Event, Extraction, Preload, SpoolGrown, SpoolOpened
 from ytmp3.core.ids import VideoId
 
 
@@ -16,7 +16,7 @@ def poured(spool: Spool) -> tuple[asyncio.Task[None], int]:
     """Begin to pour; the pipe's other end is the caller's."""
     ours, theirs = os.pipe()
     os.set_blocking(theirs, False)
-    return asyncio.create_task(Pour(spool, theirs).run()), ours
+    return asyncio.create_task(Splicer(spool, theirs).run()), ours
 
 
 async def test_a_size_that_is_not_on_disk_yet_does_not_stop_the_event_loop(tmp_path: Path) -> None:
@@ -53,13 +53,13 @@ async def test_a_spool_that_is_replaced_is_left_while_it_is_waited_for(tmp_path:
 
 
 def test_the_child_says_what_is_on_disk_and_not_what_is_in_its_buffer(tmp_path: Path) -> None:
-    from ytmp3.converter.youtube.downloader import StartedOverError, _Downloader, options
-    from ytmp3.converter.youtube.extractor import _Fetch
+    from ytmp3.converter.youtube.downloader import Downloader, StartedOverError, options
+    from ytmp3.converter.youtube.extractor import VideoDownload
 
-    said = list[News]()
+    said = list[Event]()
     spool = tmp_path / "spool-1"
 
-    class Half(_Downloader):
+    class Half(Downloader):
         """Writes a little, and reports it before it is written out; then more than it has counted."""
 
         def dl(self, name: str, info: object) -> tuple[bool, bool]:
@@ -77,8 +77,8 @@ def test_the_child_says_what_is_on_disk_and_not_what_is_in_its_buffer(tmp_path: 
         video_id=VideoId("-"), scratch=str(tmp_path), cookies_file=None, max_duration_seconds=1, max_file_bytes=1000
     )
     preload = Preload(egress_proxy=None, egress_ca_file=None, deno_path=None)
-    fetch = _Fetch(Half(options(preload), None, None), extraction, said.append)
+    fetch = VideoDownload(Half(options(preload), None, None), extraction, said.append)
     with pytest.raises(StartedOverError):
         fetch._download({}, spool)
-    sizes = [news.size_bytes for news in said if isinstance(news, Grown)]
-    assert (said[0], sizes) == (Spooling(name="spool-1"), [0, 100, 100])
+    sizes = [news.size_bytes for news in said if isinstance(news, SpoolGrown)]
+    assert (said[0], sizes) == (SpoolOpened(name="spool-1"), [0, 100, 100])

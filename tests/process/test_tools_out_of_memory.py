@@ -11,10 +11,10 @@ import pytest
 
 from tests.fake_youtube import Kind, Pace, Spawned, spawn, video_id, watch_url
 from tests.fuzz_factor import FUZZ_FACTOR
-from tests.stand.pipeline import RunningPipeline, replace_zygote, running_pipeline
+from tests.stand.pipeline import RunningPipeline, running_pipeline
 from tests.stand.processes import descendants, descriptor_count
 from tests.stand.service_process import ServiceProcess, egress, service_process
-from ytmp3.converter.sandbox.walls import ZYGOTE_OOM_SCORE
+from ytmp3.converter.sandbox.limits import ZYGOTE_OOM_SCORE
 
 pytestmark = pytest.mark.soak
 
@@ -23,8 +23,8 @@ OWN_SCORE = """
 import sys
 with open("/proc/self/oom_score_adj", "w") as file:
     file.write(sys.argv[1])
-from ytmp3.converter.sandbox import zygote
-zygote.main()
+from ytmp3.converter.youtube.__main__ import main
+main()
 """
 
 
@@ -57,11 +57,10 @@ async def scores_at_work(own: RunningPipeline) -> dict[str, int]:
 
 @pytest.mark.parametrize(("server", "zygote", "tool"), [("0", 250, 500), ("600", 850, 1000)])
 async def test_the_kernel_would_rather_kill_a_tool_than_the_zygote_and_that_than_the_server(
-    dripping: Spawned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str, zygote: int, tool: int
+    dripping: Spawned, tmp_path: Path, server: str, zygote: int, tool: int
 ) -> None:
     """Whatever score the server was started with. The zygote begins with the server's."""
-    replace_zygote(monkeypatch, OWN_SCORE, server)
-    async with running_pipeline(dripping, tmp_path) as own:
+    async with running_pipeline(dripping, tmp_path, zygote=(OWN_SCORE, server)) as own:
         conversion = asyncio.create_task(own.convert(video_id(Kind.SLOW)))
         assert await scores_at_work(own) == {"youtube": tool, "encoder": tool}
         assert oom_score(own.zygote_pid) == zygote

@@ -1,25 +1,23 @@
 """A Pipeline of its own against the fake YouTube, and what is left of its processes."""
 
-import os
-import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import imageio_ffmpeg
-import pytest
+import msgspec
 
 from tests.fake_youtube import Spawned
 from tests.stand.processes import descendants
 from tests.stand.waiting import until
 from ytmp3.converter import Converted
+from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.pipeline import Pipeline
-from ytmp3.converter.sandbox import spawner as child
+from ytmp3.converter.sandbox.spawner import Spawner
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
+from ytmp3.converter.tools import deno_path, youtube_program
 from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Report
 from ytmp3.core.recipe import Quality, Recipe
@@ -43,6 +41,7 @@ class RunningPipeline:
     """A pipeline, its scratch folders and its reports."""
 
     pipeline: Pipeline
+    spawner: Spawner
     folder: Path
     reports: list[Report] = field(default_factory=list)
     on_report: Callable[[Report], None] = lambda _: None
@@ -60,7 +59,7 @@ class RunningPipeline:
 
     @property
     def zygote_pid(self) -> int:
-        process = self.pipeline._spawner._process
+        process = self.spawner._process
         assert process is not None
         return process.pid
 
@@ -76,9 +75,20 @@ class RunningPipeline:
 
 @asynccontextmanager
 async def running_pipeline(
-    youtube: Spawned, folder: Path, *, ffmpeg: Path | None = None, has_proxy: bool = True, **changed: Any
+    youtube: Spawned,
+    folder: Path,
+    *,
+    ffmpeg: Path | None = None,
+    has_proxy: bool = True,
+    zygote: Sequence[str] = (),
+    cores: Cores | None = None,
+    **changed: Any,
 ) -> AsyncIterator[RunningPipeline]:
-    """Open a pipeline, and close it at the end. `changed` are limits."""
+    """Open a pipeline, and close it at the end. `changed` are limits.
+
+    `zygote`: the text of a Python program to start as the zygote, and its arguments. It behaves as on another machine,
+    and ends by calling `ytmp3.converter.youtube.__main__.main()`.
+    """
     settings = ToolSettings(
         ffmpeg_path=ffmpeg,
         egress_proxy=youtube.proxy_url if has_proxy else None,
@@ -87,20 +97,13 @@ async def running_pipeline(
         extract_concurrency=4,
         encode_concurrency=3,
     )
-    pipeline = Pipeline(settings, limits(**changed), folder)
+    program = youtube_program(settings, deno=deno_path())
+    if zygote:
+        program = msgspec.structs.replace(program, arguments=("-c", *zygote))
+    spawner = Spawner(program)
+    pipeline = Pipeline(settings, limits(**changed), folder, spawner=spawner, cores=cores)
     await pipeline.open()
     try:
-        yield RunningPipeline(pipeline, folder)
+        yield RunningPipeline(pipeline, spawner, folder)
     finally:
         await pipeline.close()
-
-
-def replace_zygote(monkeypatch: pytest.MonkeyPatch, program: str, *arguments: str) -> None:
-    """Let `program`, which ends by calling `zygote.main()`, be the zygote of every pipeline opened from now on."""
-
-    def start_zygote(connection: socket.socket) -> subprocess.Popen[bytes]:
-        environment = {"PYTHONPATH": os.pathsep.join(sys.path), "YTDLP_NO_PLUGINS": "1"}
-        command = [sys.executable, "-c", program, *arguments]
-        return subprocess.Popen(command, stdin=connection.fileno(), env=environment, start_new_session=True)
-
-    monkeypatch.setattr(child, "_start_zygote", start_zygote)

@@ -1,7 +1,7 @@
-"""Link in, verified MP3 out: one Protocol, one adapter (`pipeline`), and the rooms it is made of.
+"""Converts a video into a verified MP3: the Protocol, and its one implementation in `pipeline`.
 
-A converter knows nothing of jobs, leases, HTTP or where tracks are kept: it turns a video id and a recipe into a
-verified MP3 in the scratch folder it is given, reporting as it goes, or raises a ConversionError.
+A converter knows nothing about jobs, leases, HTTP or storage. It turns a video id and a recipe into a verified MP3 in
+the scratch folder that it is given, reporting progress, or raises a ConversionError.
 """
 
 from collections.abc import Callable
@@ -16,48 +16,49 @@ from ytmp3.core.recipe import Recipe
 
 
 class Converted(Struct, frozen=True, kw_only=True):
-    """A verified MP3, tagged, in the scratch folder, not yet fsynced."""
+    """A verified and tagged MP3 in the scratch folder. It is not fsynced yet."""
 
     path: Path
     size_bytes: int
     duration_seconds: float
-    """Measured by walking the MP3's frames."""
+    """Measured from the MP3's frames."""
     sha256: str
     metadata: Metadata
     stage_seconds: dict[Stage, float]
-    """Wall time spent in each stage, waiting for a gate not counted. For metrics."""
+    """Wall time spent in each stage, without the time spent waiting for a slot. For metrics."""
 
 
 class ToolCheck(Struct, frozen=True, kw_only=True):
-    """Whether one tool answers."""
+    """Whether one of the programs works."""
 
     name: str
     ok: bool
     version: str | None
     detail: str
-    """For the operator: what was tried and what came back; one line."""
+    """For the operator, one line: what was tried and what happened."""
 
 
 class Converter(Protocol):
-    """The contract of `pipeline.Pipeline`."""
+    """What the engine asks of `pipeline.Pipeline`."""
 
     async def open(self) -> None:
-        """Start the preloaded tool process. Never raises for a missing tool: `check` tells."""
+        """Start the zygote. Called once, before the first conversion. Never raises: `check` reports what is missing."""
 
     async def close(self) -> None:
-        """End every process of this converter; returns when none is left."""
+        """End every process of this converter. Returns when none is left."""
 
     async def check(self) -> list[ToolCheck]:
-        """Ask yt-dlp, the JS runtime and ffmpeg whether they work (fresh, no cache; takes up to a second)."""
+        """Try yt-dlp, the JavaScript runtime and ffmpeg. Never cached; takes up to a second when all is well."""
 
     async def convert(
         self, video_id: VideoId, recipe: Recipe, scratch: Path, on_progress: Callable[[Report], None]
     ) -> Converted:
-        """Convert one video. `scratch` is an empty folder of the caller's, who removes it whatever happens.
+        """Convert one video. `scratch` is an empty folder, which the caller removes whatever happens.
 
-        Cancelling the task ends the tools (TERM, then KILL after 5 s, by group) before it returns.
+        Cancelling the task first ends its child processes (TERM to their groups, KILL after 5 s).
 
         Raises:
-            ConversionError: with the code that says whose matter it is.
-            NoProcess: a ConversionError too; the next conversion would fare no better at once.
+            ConversionError: its code says whose fault it is. NoProcess: a ConversionError too: no child process could
+            be started, so the next conversion would most likely
+                fail as well.
         """

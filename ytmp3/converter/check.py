@@ -1,29 +1,39 @@
-"""Do the tools answer? Asked afresh each time, in the way a conversion uses them and behind the same walls."""
+"""The health check of yt-dlp, its challenge solver, the JavaScript runtime and ffmpeg.
+
+Nothing is cached. Each program is used as a conversion uses it, with the same resource limits.
+"""
 
 import os
 import re
 from pathlib import Path
 from typing import Final
 
+from msgspec import json
+
 from ytmp3.converter import ToolCheck
-from ytmp3.converter.audio.encoder import MEMORY_BYTES
-from ytmp3.converter.audio.ffmpeg import FILE, encode_arguments
+from ytmp3.converter.audio.ffmpeg import FILE, MEMORY_BYTES, encode_arguments
 from ytmp3.converter.audio.mp3 import Mp3Error, walk
-from ytmp3.converter.sandbox.protocol import Ready, Walls
-from ytmp3.converter.sandbox.short_run import Answer, ShortRun, run_briefly
-from ytmp3.converter.sandbox.spawner import Spawner, ToolsLostError
+from ytmp3.converter.sandbox.protocol import ResourceLimits
+from ytmp3.converter.sandbox.short_run import Completed, ShortRun, run_briefly
+from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
+from ytmp3.converter.youtube.events import Versions
 from ytmp3.core.recipe import Quality, Recipe
 
 CHECK_SECONDS: Final = 10.0
-ANSWER_BYTES: Final = 64 * 1024
-DETAIL_CHARACTERS: Final = 200
+"""Longest time for one program, on a machine that is busy converting. An idle one needs 0.1 s."""
 
-# The switches are yt-dlp's own for deno: no network, no packages, no cache, the script on standard input.
+OUTPUT_BYTES: Final = 64 * 1024
+"""How much of a program's output is read."""
+
+DETAIL_CHARACTERS: Final = 200
+"""Longest error text in a ToolCheck."""
+
+# The switches that yt-dlp itself passes to deno: no network, no packages, no cache, the script on standard input.
 _DENO: Final = (
     *("run", "--ext=js", "--no-code-cache", "--no-prompt", "--no-remote", "--no-lock", "--node-modules-dir=none"),
     *("--no-config", "--no-npm", "--cached-only", "-"),
 )
-# A puzzle of the kind YouTube sets: take a function apart, put it together again, turn a word around.
+# A puzzle of the kind that YouTube sets: take a function apart, put it together again, reverse a word.
 _PUZZLE: Final = b"""
 const text = String(function turn(word) { return word.split("").reverse().join(""); });
 console.log(new Function(text + "; return turn('3pmty')")());
@@ -32,7 +42,7 @@ _SOLUTION: Final = b"ytmp3"
 
 
 class Checker:
-    """Asks each tool in turn."""
+    """Tries one program after the other."""
 
     def __init__(self, spawner: Spawner, *, ffmpeg: str, deno: str | None, folder: Path) -> None:
         self._spawner = spawner
@@ -41,49 +51,49 @@ class Checker:
         self._folder = folder
 
     async def check(self) -> list[ToolCheck]:
-        """Return one verdict each on yt-dlp, its solver, the JS runtime and ffmpeg."""
+        """Return one result for each program; if the zygote does not start, only one for yt-dlp. Never raises."""
         try:
             ready = await self._spawner.ready()
-        except ToolsLostError as error:
+        except ZygoteError as error:
             return [ToolCheck(name="yt-dlp", ok=False, version=None, detail=str(error))]
+        versions = json.decode(ready.preloaded, type=Versions)
         return [
-            ToolCheck(name="yt-dlp", ok=True, version=ready.yt_dlp, detail="preloaded"),
-            _solver_check(ready),
-            await self._check_deno(ready),
-            await self._check_ffmpeg(ready),
+            ToolCheck(name="yt-dlp", ok=True, version=versions.yt_dlp, detail="preloaded"),
+            _solver_check(versions),
+            await self._check_deno(versions),
+            await self._check_ffmpeg(has_seccomp=ready.has_seccomp),
         ]
 
-    async def _check_deno(self, ready: Ready) -> ToolCheck:
+    async def _check_deno(self, versions: Versions) -> ToolCheck:
         if self._deno is None:
             return ToolCheck(name="deno", ok=False, version=None, detail="not installed: pip install deno")
-        walls = Walls(file_bytes=2**20, cpu_seconds=int(CHECK_SECONDS), network=True)
-        answer = await self._run([self._deno, *_DENO], _PUZZLE, [], walls)
-        ok = answer.output.strip() == _SOLUTION
-        detail = "solves a puzzle" if ok else _first_line(answer.complaints, answer.status)
-        return ToolCheck(name="deno", ok=ok, version=ready.deno, detail=detail)
+        limits = ResourceLimits(file_bytes=2**20, cpu_seconds=int(CHECK_SECONDS), network=True)
+        completed = await self._run([self._deno, *_DENO], _PUZZLE, [], limits)
+        ok = completed.output.strip() == _SOLUTION
+        detail = "solves a puzzle" if ok else _first_line(completed)
+        return ToolCheck(name="deno", ok=ok, version=versions.deno, detail=detail)
 
-    async def _check_ffmpeg(self, ready: Ready) -> ToolCheck:
-        walls = Walls(file_bytes=2**20, cpu_seconds=int(CHECK_SECONDS), memory_bytes=MEMORY_BYTES)
-        about = await self._run([self._ffmpeg, "-version"], b"", [], walls)
+    async def _check_ffmpeg(self, *, has_seccomp: bool) -> ToolCheck:
+        limits = ResourceLimits(file_bytes=2**20, cpu_seconds=int(CHECK_SECONDS), memory_bytes=MEMORY_BYTES)
+        about = await self._run([self._ffmpeg, "-version"], b"", [], limits)
         version = re.match(rb"ffmpeg version (\S+)", about.output)
         target = os.memfd_create("check", os.MFD_CLOEXEC)
         try:
             arguments = encode_arguments(self._ffmpeg, source=FILE, demuxer="wav", recipe=Recipe(quality=Quality.K128))
-            answer = await self._run(arguments, _second_of_silence(), [target], walls)
-            detail = _encoding_detail(os.pread(target, ANSWER_BYTES, 0), answer)
+            completed = await self._run(arguments, _second_of_silence(), [target], limits)
+            error = _encoding_error(os.pread(target, OUTPUT_BYTES, 0), completed)
         finally:
             os.close(target)
-        ok = detail is None
-        network = "" if ready.network_walls else "; this kernel has no seccomp filters: network not walled off"
+        network = "" if has_seccomp else "; this kernel has no seccomp filters, so ffmpeg is not kept from the network"
         return ToolCheck(
             name="ffmpeg",
-            ok=ok,
+            ok=error is None,
             version=version[1].decode("ascii", "replace") if version else None,
-            detail=("encodes MP3 from and to descriptors" if detail is None else detail) + network,
+            detail=("encodes MP3 from and to descriptors" if error is None else error) + network,
         )
 
-    async def _run(self, argv: list[str], source: bytes, descriptors: list[int], walls: Walls) -> Answer:
-        """Run a tool; what goes wrong is an answer too."""
+    async def _run(self, argv: list[str], source: bytes, descriptors: list[int], limits: ResourceLimits) -> Completed:
+        """Run a program. A failure to run it is a result too."""
         stdin = os.memfd_create("check", os.MFD_CLOEXEC)
         try:
             os.pwrite(stdin, source, 0)
@@ -92,30 +102,30 @@ class Checker:
                 source=stdin,
                 descriptors=descriptors,
                 folder=str(self._folder),
-                walls=walls,
+                limits=limits,
                 seconds=CHECK_SECONDS,
-                max_answer_bytes=ANSWER_BYTES,
+                max_output_bytes=OUTPUT_BYTES,
             )
             return await run_briefly(self._spawner, run)
         except TimeoutError:
-            return Answer(status=-1, output=b"", complaints="no answer in time")
-        except ToolsLostError as error:
-            return Answer(status=-1, output=b"", complaints=str(error))
+            return Completed(status=-1, output=b"", errors="no result in time")
+        except ZygoteError as error:
+            return Completed(status=-1, output=b"", errors=str(error))
         finally:
             os.close(stdin)
 
 
-def _solver_check(ready: Ready) -> ToolCheck:
+def _solver_check(versions: Versions) -> ToolCheck:
     # yt-dlp refuses a solver of another version than the one it was released with.
-    ok = ready.yt_dlp_ejs is not None and ready.ejs_wanted in {None, ready.yt_dlp_ejs}
-    detail = "is the one yt-dlp wants" if ok else f"yt-dlp wants {ready.ejs_wanted}: pip install yt-dlp-ejs"
-    return ToolCheck(name="yt-dlp-ejs", ok=ok, version=ready.yt_dlp_ejs, detail=detail)
+    ok = versions.yt_dlp_ejs is not None and versions.ejs_wanted in {None, versions.yt_dlp_ejs}
+    detail = "is the one yt-dlp wants" if ok else f"yt-dlp wants {versions.ejs_wanted}: pip install yt-dlp-ejs"
+    return ToolCheck(name="yt-dlp-ejs", ok=ok, version=versions.yt_dlp_ejs, detail=detail)
 
 
-def _encoding_detail(encoded: bytes, answer: Answer) -> str | None:
-    """Return what is wrong with the test's MP3, None if nothing is."""
-    if answer.status != 0:
-        return _first_line(answer.complaints, answer.status)
+def _encoding_error(encoded: bytes, completed: Completed) -> str | None:
+    """Return what is wrong with the MP3 of the check, None if nothing is."""
+    if completed.status != 0:
+        return _first_line(completed)
     try:
         walk(encoded)
     except Mp3Error as error:
@@ -123,12 +133,13 @@ def _encoding_detail(encoded: bytes, answer: Answer) -> str | None:
     return None
 
 
-def _first_line(complaints: str, status: int) -> str:
-    lines = complaints.strip().splitlines() or ["nothing said"]
-    return f"status {status}: {lines[0][:DETAIL_CHARACTERS]}"
+def _first_line(completed: Completed) -> str:
+    lines = completed.errors.strip().splitlines() or ["no error text"]
+    return f"status {completed.status}: {lines[0][:DETAIL_CHARACTERS]}"
 
 
 def _second_of_silence() -> bytes:
+    """Return a WAV file: one second, 8 kHz, mono, 16 bits."""
     samples = bytes(2 * 8000)
     length = len(samples)
     return (

@@ -1,20 +1,24 @@
-"""A tool's words become one of our codes: two tables, read from the top, first match wins. Pure.
+"""Turns the messages of yt-dlp and ffmpeg into error codes with tables of regular expressions. Pure.
 
-YouTube's reasons reach us through yt-dlp in English (it asks for `hl=en`). The order matters: a reason that names the
-video ("This video is private") comes before the general words that YouTube puts around it ("Video unavailable"), and
-the words about our address come before those about the video, because they are retried.
+A table is read from the top, and the first match decides. The tables are in `youtube/messages.py` and
+`audio/messages.py`.
 """
 
 import re
 
 from ytmp3.core.errors import FailureCode
 
+Table = tuple[tuple[FailureCode, tuple[str, ...]], ...]
+"""Each code with the expressions that stand for it."""
 
-def _compiled(
-    table: tuple[tuple[FailureCode, tuple[str, ...]], ...],
-) -> tuple[tuple[FailureCode, re.Pattern[str]], ...]:
-    return tuple((code, re.compile("|".join(words), re.IGNORECASE)) for code, words in table)
+Patterns = tuple[tuple[FailureCode, re.Pattern[str]], ...]
 
 
-def _first(patterns: tuple[tuple[FailureCode, re.Pattern[str]], ...], text: str) -> FailureCode | None:
-    return next((code for code, pattern in patterns if pattern.search(text)), None)
+def compiled(table: Table) -> Patterns:
+    """Compile a table, one case-insensitive pattern for each row. Called on import of a table's module."""
+    return tuple((code, re.compile("|".join(expressions), re.IGNORECASE)) for code, expressions in table)
+
+
+def first_match(patterns: Patterns, message: str) -> FailureCode | None:
+    """Return the code of the first row that matches anywhere in the message, None if no row does."""
+    return next((code for code, pattern in patterns if pattern.search(message)), None)

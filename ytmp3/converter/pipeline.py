@@ -1,15 +1,15 @@
-"""The order of a conversion: extract, download while encoding, verify, tag. Everything else is in the rooms it calls.
+"""The steps of one conversion: extract, download while encoding, verify, tag. Other modules do the work of each step.
 
-Rules: extraction and encoding each pass a FIFO gate, and what waits at the second one is only a file; a tool never
-outlives the coroutine that started it; no exit code is believed without the walk over the MP3's frames.
+Rules: an extraction and an encoding each wait for a slot, in order of arrival; a conversion that waits for an encoding
+slot holds only a file and the process that downloads it; no child process outlives the coroutine that started it; an
+encoder's exit code proves nothing until every MP3 frame has been walked.
 
-CPU of a conversion: the encoder's, and beside it 0.05 s for the youtube child, 0.01 s each for server and zygote. The
-ratios to ffmpeg alone are in scripts/bench/RESULTS.md.
+CPU time of a conversion beside the encoder's: 0.05 s in the downloading child, 0.01 s each in the server and in the
+zygote. The ratios to ffmpeg alone are in scripts/bench/RESULTS.md.
 """
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import os
 import shutil
@@ -21,38 +21,31 @@ from msgspec import Struct
 
 from ytmp3.converter import Converted, ToolCheck
 from ytmp3.converter.audio.cores import Cores
-from ytmp3.converter.audio.encoder import Encoder, Order
+from ytmp3.converter.audio.encoder import Encoder, EncoderRun
 from ytmp3.converter.audio.ffmpeg import SNIFF_BYTES, demuxer_of, demuxer_of_copies, is_streamable
-from ytmp3.converter.audio.mp3 import CutError, Mp3Error, Stream, walk_file
-from ytmp3.converter.audio.tag import MAX_COVER_BYTES, id3v2_tag
+from ytmp3.converter.audio.mp3 import Mp3Error, walk_file
+from ytmp3.converter.audio.tag import id3v2_tag
+from ytmp3.converter.audio.verify import assemble, check_duration, read_cover
 from ytmp3.converter.check import Checker
 from ytmp3.converter.progress import Progress
-from ytmp3.converter.sandbox.spawner import Spawner, ToolsLostError
+from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.converter.spool import Spool, SpoolReplacedError
-from ytmp3.converter.tools import deno_path, ffmpeg_path
+from ytmp3.converter.tools import deno_path, ffmpeg_path, youtube_program
+from ytmp3.converter.youtube.events import Extraction
 from ytmp3.converter.youtube.fetch import Fetch
 from ytmp3.converter.youtube.metadata import without_queries
-from ytmp3.converter.youtube.news import Extraction, Found, Preload
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
 from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Metadata, Report, Stage
 from ytmp3.core.link import canonical_link
 from ytmp3.core.recipe import Recipe
 
-TOLERATED_SECONDS: Final = 2.0
-TOLERATED_FRACTION: Final = 0.02
-"""Announced durations are whole seconds, and YouTube's audio may differ a little from its video."""
-
 COVER_GRACE_SECONDS: Final = 2.0
-"""How long a finished encoding waits for the thumbnail."""
-
-
-JPEG_MAGIC: Final = b"\xff\xd8\xff"
+"""How long a conversion whose encoding is done waits for its cover; then it does without."""
 
 LOGGED_CHARACTERS: Final = 4000
-
-_ASSEMBLE_BYTES: Final = 2**20
+"""How much of yt-dlp's output is logged after a failure: the end."""
 
 logger = logging.getLogger(__name__)
 
@@ -61,38 +54,41 @@ class Pipeline:
     """The Converter of one instance.
 
     `work_folder` is for files that the checks of the tools write. Each conversion has a scratch folder of its own.
+    `spawner` and `cores` are made from the settings and the machine; tests hand in others.
     """
 
-    def __init__(self, settings: ToolSettings, limits: ConversionLimits, work_folder: Path) -> None:
+    def __init__(
+        self,
+        settings: ToolSettings,
+        limits: ConversionLimits,
+        work_folder: Path,
+        *,
+        spawner: Spawner | None = None,
+        cores: Cores | None = None,
+    ) -> None:
         self._limits = limits
         self._settings = settings
         self._ffmpeg = ffmpeg_path(settings)
         deno = deno_path()
-        self._spawner = Spawner(
-            Preload(
-                egress_proxy=settings.egress_proxy,
-                egress_ca_file=None if settings.egress_ca_file is None else str(settings.egress_ca_file),
-                deno_path=deno,
-            )
-        )
+        self._spawner = spawner or Spawner(youtube_program(settings, deno=deno))
+        self._cores = cores or Cores(os.sched_getaffinity(0), max_encoders=settings.encode_concurrency)
         self._checker = Checker(self._spawner, ffmpeg=self._ffmpeg, deno=deno, folder=work_folder)
-        self._extract_gate = asyncio.Semaphore(settings.extract_concurrency)
-        self._encode_gate = asyncio.Semaphore(settings.encode_concurrency)
-        self._cores = Cores(os.sched_getaffinity(0), places=settings.encode_concurrency)
+        self._extract_slots = asyncio.Semaphore(settings.extract_concurrency)
+        self._encode_slots = asyncio.Semaphore(settings.encode_concurrency)
 
     async def open(self) -> None:
-        """Start the preloaded tool process. Never raises for a missing tool: `check` tells."""
+        """Start the zygote. Never raises: `check` reports what is missing, and the next conversion tries again."""
         try:
             await self._spawner.ready()
-        except ToolsLostError as error:
+        except ZygoteError as error:
             logger.error("no tool process", extra={"reason": str(error)})
 
     async def close(self) -> None:
-        """End every process of this converter; returns when none is left."""
+        """End every process of this converter. Returns when none is left."""
         await self._spawner.close()
 
     async def check(self) -> list[ToolCheck]:
-        """Ask yt-dlp, the JS runtime and ffmpeg whether they work."""
+        """Try yt-dlp, the JavaScript runtime and ffmpeg."""
         return await self._checker.check()
 
     async def convert(
@@ -101,10 +97,10 @@ class Pipeline:
         """Convert one video; see the Converter protocol.
 
         Raises:
-            ConversionError: with the code that says whose matter it is.
+            ConversionError: its code says whose fault it is.
         """
         conversion = _Conversion(
-            gates=(self._extract_gate, self._encode_gate),
+            slots=(self._extract_slots, self._encode_slots),
             tools=_Tools(
                 spawner=self._spawner,
                 ffmpeg=self._ffmpeg,
@@ -120,10 +116,10 @@ class Pipeline:
         except ConversionError as error:
             _log_failure(video_id, error, conversion.tool_log)
             raise
-        except ToolsLostError as error:
+        except ZygoteError as error:
             raise NoProcess(str(error)) from error
         except OSError as error:
-            # Our own disk: full, or failing. The output is what is missing then, and a later attempt may succeed.
+            # Our own disk is full or fails. The output is incomplete then, and a later attempt may succeed.
             raise ConversionError(FailureCode.OUTPUT_TRUNCATED, f"{error.strerror}") from error
 
 
@@ -140,23 +136,23 @@ class _Task(Struct, frozen=True, kw_only=True):
     scratch: Path
 
 
-class Turn:
-    """A place in a gate, which may be left early, and is left once."""
+class Slot:
+    """One slot of a semaphore. It may be given back early, and is given back only once."""
 
-    def __init__(self, gate: asyncio.Semaphore) -> None:
-        self._gate = gate
-        self._is_mine = False
+    def __init__(self, slots: asyncio.Semaphore) -> None:
+        self._slots = slots
+        self._is_held = False
 
-    async def take(self) -> None:
-        """Wait for the place, first come, first served."""
-        await self._gate.acquire()
-        self._is_mine = True
+    async def acquire(self) -> None:
+        """Wait for a free slot, in order of arrival."""
+        await self._slots.acquire()
+        self._is_held = True
 
-    def leave(self) -> None:
-        """Let the next one in."""
-        if self._is_mine:
-            self._is_mine = False
-            self._gate.release()
+    def release(self) -> None:
+        """Give the slot to the next one that waits. Does nothing if it has been given back already."""
+        if self._is_held:
+            self._is_held = False
+            self._slots.release()
 
 
 class _Conversion:
@@ -165,13 +161,13 @@ class _Conversion:
     def __init__(
         self,
         *,
-        gates: tuple[asyncio.Semaphore, asyncio.Semaphore],
+        slots: tuple[asyncio.Semaphore, asyncio.Semaphore],
         tools: _Tools,
         limits: ConversionLimits,
         task: _Task,
         progress: Progress,
     ) -> None:
-        self._extract_gate, self._encode_gate = gates
+        self._extract_slots, self._encode_slots = slots
         self._tools = tools
         self._limits = limits
         self._task = task
@@ -181,28 +177,29 @@ class _Conversion:
 
     @property
     def tool_log(self) -> str:
-        """The end of what yt-dlp wrote."""
+        """The end of what yt-dlp wrote to its standard output and error."""
         return self._fetch.log.text()[-LOGGED_CHARACTERS:].strip()
 
     async def run(self) -> Converted:
         try:
-            found = await self._extract()
-            self._progress.extracted(found.metadata)
-            picture = await self._download_and_encode(found)
+            metadata = await self._extract()
+            self._progress.extracted(metadata)
+            cover = await self._download_and_encode(metadata)
         finally:
             await self._fetch.end()
-        return await self._verify_and_tag(found.metadata, picture)
+        return await self._verify_and_tag(metadata, cover)
 
-    async def _extract(self) -> Found:
-        async with self._extract_gate:
+    async def _extract(self) -> Metadata:
+        async with self._extract_slots:
             with self._progress.timing(Stage.EXTRACTING):
                 await self._fetch.start(self._tools.spawner, await self._extraction())
-                return await self._fetch.found()
+                return (await self._fetch.extracted()).metadata
 
     async def _extraction(self) -> Extraction:
         cookies = self._tools.cookies_file
         if cookies is not None:
-            # yt-dlp writes its cookies back at the end: into a copy, so that conversions do not race for the file.
+            # yt-dlp writes its cookies back at the end. It gets a copy, so that conversions do not overwrite each
+            # other's.
             cookies = Path(await asyncio.to_thread(shutil.copyfile, cookies, self._task.scratch / "cookies"))
         return Extraction(
             video_id=self._task.video_id,
@@ -212,17 +209,17 @@ class _Conversion:
             max_file_bytes=self._limits.max_file_bytes,
         )
 
-    async def _download_and_encode(self, found: Found) -> bytes | None:
-        """Do both, and return the cover if it is there in time."""
+    async def _download_and_encode(self, metadata: Metadata) -> bytes | None:
+        """Do both at once, and return the cover if it comes in time."""
         download = asyncio.create_task(self._download(), name="download")
-        encode = asyncio.create_task(self._encode(found), name="encode")
+        encode = asyncio.create_task(self._encode(metadata), name="encode")
         cover = asyncio.create_task(self._cover(), name="cover")
         try:
             await asyncio.wait([download, encode], return_when=asyncio.FIRST_EXCEPTION)
             if download.done() and encode.done():
                 await asyncio.wait([cover], timeout=COVER_GRACE_SECONDS)
         finally:
-            # All at once: each may have a tool to end, and a tool may take its five seconds.
+            # All at once: each may have a child process to end, which may take the five seconds until KILL.
             for task in (download, encode, cover):
                 task.cancel()
             await asyncio.wait([download, encode, cover])
@@ -234,38 +231,42 @@ class _Conversion:
         with self._progress.timing(Stage.DOWNLOADING):
             await self._fetch.watch()
 
-    async def _encode(self, found: Found) -> None:
+    async def _encode(self, metadata: Metadata) -> None:
         while True:
-            spool = await self._fetch.begun()
+            spool = await self._fetch.current_spool()
             with contextlib.suppress(SpoolReplacedError):
-                await self._encode_spool(spool, found)
+                await self._encode_spool(spool, metadata)
                 return
 
-    async def _encode_spool(self, spool: Spool, found: Found) -> None:
+    async def _encode_spool(self, spool: Spool, metadata: Metadata) -> None:
         await spool.reaches(SNIFF_BYTES)
         head = spool.head(SNIFF_BYTES)
         demuxer = demuxer_of(head)
         if demuxer is None:
             raise ConversionError(FailureCode.MEDIA_INVALID, f"unknown container: {head[:16].hex()}")
-        # A copy needs the whole file first, to know that it is one clean stream at the wanted rate.
+        # An MP3 source may be copied, but only if the whole file is one clean stream at the wanted rate: wait for all
+        # of it.
         may_copy = demuxer == demuxer_of_copies(self._task.recipe)
         may_overlap = not may_copy and is_streamable(demuxer, head) and not spool.is_complete
-        if may_overlap and not self._encode_gate.locked():
-            async with self._turn() as turn:
-                if await self._tried_stream(spool, demuxer, found, turn):
+        if may_overlap and not self._encode_slots.locked():
+            async with self._encode_slot() as slot:
+                if await self._encode_growing(spool, demuxer, metadata, slot):
                     return
         await spool.completion()
-        async with self._turn():
+        async with self._encode_slot():
             is_copied = may_copy and await self._is_as_wanted(spool)
-            with self._encoder(spool, demuxer, found, is_copied=is_copied) as encoder:
+            with self._encoder(spool, demuxer, metadata, is_copied=is_copied) as encoder:
                 await encoder.encode_file(spool)
 
-    async def _tried_stream(self, spool: Spool, demuxer: str, found: Found, turn: Turn) -> bool:
-        """Encode while it grows. False if that did not work for this container: then the finished file may."""
+    async def _encode_growing(self, spool: Spool, demuxer: str, metadata: Metadata, slot: Slot) -> bool:
+        """Encode while the spool grows. Returns False if ffmpeg cannot read this file as a stream.
+
+        It may still be able to read the complete file. The slot is given back as soon as the encoder waits for input:
+        an encoder that waits for a slow download needs no core.
+        """
         try:
-            with self._encoder(spool, demuxer, found, is_copied=False) as encoder:
-                # An encoder that waits for a slow download needs no core: others may have its turn.
-                await encoder.encode_stream(spool, turn.leave)
+            with self._encoder(spool, demuxer, metadata, is_copied=False) as encoder:
+                await encoder.encode_stream(spool, slot.release)
         except ConversionError as error:
             if error.code not in {FailureCode.MEDIA_INVALID, FailureCode.NO_AUDIO}:
                 raise
@@ -273,8 +274,8 @@ class _Conversion:
         return True
 
     @contextlib.contextmanager
-    def _encoder(self, spool: Spool, demuxer: str, found: Found, *, is_copied: bool) -> Iterator[Encoder]:
-        announced = found.metadata.duration_seconds
+    def _encoder(self, spool: Spool, demuxer: str, metadata: Metadata, *, is_copied: bool) -> Iterator[Encoder]:
+        announced = metadata.duration_seconds
 
         def on_seconds(seconds: float) -> None:
             stage = Stage.CONVERTING if spool.is_complete else Stage.DOWNLOADING
@@ -282,7 +283,7 @@ class _Conversion:
             self._progress.moved(stage, downloaded=spool.fraction, encoded=encoded)
 
         with self._tools.cores.one() as core:
-            order = Order(
+            run = EncoderRun(
                 ffmpeg=self._tools.ffmpeg,
                 demuxer=demuxer,
                 recipe=self._task.recipe,
@@ -291,20 +292,20 @@ class _Conversion:
                 announced_seconds=announced,
                 core=core,
             )
-            yield Encoder(self._tools.spawner, order, self._limits, on_seconds)
+            yield Encoder(self._tools.spawner, run, self._limits, on_seconds)
 
     @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncIterator[Turn]:
-        turn = Turn(self._encode_gate)
-        await turn.take()
+    async def _encode_slot(self) -> AsyncIterator[Slot]:
+        slot = Slot(self._encode_slots)
+        await slot.acquire()
         try:
             with self._progress.timing(Stage.CONVERTING):
-                yield turn
+                yield slot
         finally:
-            turn.leave()
+            slot.release()
 
     async def _is_as_wanted(self, spool: Spool) -> bool:
-        """Whether the finished download is one clean MP3 stream of the wanted bit rate already."""
+        """Whether the complete download already is one clean MP3 stream of the wanted bit rate."""
         with contextlib.suppress(Mp3Error):
             stream = await asyncio.to_thread(walk_file, spool.path)
             return f"{stream.bitrate_kbps}k" == self._task.recipe.quality
@@ -312,15 +313,16 @@ class _Conversion:
 
     async def _cover(self) -> bytes | None:
         cover = await asyncio.shield(self._fetch.cover)
-        return None if cover is None else _read_cover(self._task.scratch / Path(cover.name).name)
+        # Only the last part of the name: the file is in the scratch folder, whatever the child says.
+        return None if cover is None else read_cover(self._task.scratch / Path(cover.name).name)
 
     async def _verify_and_tag(self, metadata: Metadata, cover: bytes | None) -> Converted:
         self._progress.moved(Stage.CONVERTING, downloaded=1.0, encoded=1.0)
         with self._progress.timing(Stage.PUBLISHING):
             tag = id3v2_tag(metadata, canonical_link(self._task.video_id), cover)
             target = self._task.scratch / f"track.{self._task.recipe.extension}"
-            stream, size, sha256 = await asyncio.to_thread(_assemble, self._encoded_path, tag, target)
-        _judge_duration(stream, metadata, self._limits)
+            stream, size, sha256 = await asyncio.to_thread(assemble, self._encoded_path, tag, target)
+        check_duration(stream, metadata, self._limits)
         if size > self._limits.max_file_bytes:
             raise ConversionError(FailureCode.TOO_LARGE, f"the track has {size} bytes")
         return Converted(
@@ -333,18 +335,6 @@ class _Conversion:
         )
 
 
-def _read_cover(path: Path) -> bytes | None:
-    """Return the cover, or None if that file is none: a picture is never a reason to fail."""
-    with contextlib.suppress(OSError):
-        # The child that wrote it has had strangers' bytes in its hands: no link of its making is followed.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:  # noqa: PTH123  a descriptor has no Path
-            cover = file.read(MAX_COVER_BYTES + 1)
-        if cover.startswith(JPEG_MAGIC) and len(cover) <= MAX_COVER_BYTES:
-            return cover
-    return None
-
-
 def _log_failure(video_id: VideoId, error: ConversionError, tool_log: str) -> None:
     words = {"video_id": video_id, "code": error.code.value, "reason": without_queries(error.reason)}
     logger.warning("attempt failed", extra=words)
@@ -352,42 +342,8 @@ def _log_failure(video_id: VideoId, error: ConversionError, tool_log: str) -> No
         logger.info("what yt-dlp said", extra={"video_id": video_id, "tool_log": without_queries(tool_log)})
 
 
-def _judge_duration(stream: Stream, metadata: Metadata, limits: ConversionLimits) -> None:
-    """Raise ConversionError if the sound is longer than allowed or not as long as announced."""
-    seconds, announced = stream.duration_seconds, metadata.duration_seconds
-    if seconds > limits.max_duration_seconds + TOLERATED_SECONDS:
-        raise ConversionError(FailureCode.TOO_LONG, f"{seconds:.1f} s")
-    if announced and abs(seconds - announced) > max(TOLERATED_SECONDS, TOLERATED_FRACTION * announced):
-        raise ConversionError(FailureCode.OUTPUT_TRUNCATED, f"{seconds:.1f} s of {announced:.1f} s")
-
-
-def _assemble(encoded: Path, tag: bytes, target: Path) -> tuple[Stream, int, str]:
-    """Verify, then write tag and frames to `target`, hashing on the way. Blocking: runs in a thread.
-
-    Raises:
-        ConversionError: the encoder's output is not one clean MP3 stream.
-        OSError: it cannot be read or written.
-    """
-    try:
-        stream = walk_file(encoded)
-    except CutError as error:
-        raise ConversionError(FailureCode.OUTPUT_TRUNCATED, f"the encoder's output: {error}") from error
-    except Mp3Error as error:
-        raise ConversionError(FailureCode.MEDIA_INVALID, f"the encoder's output: {error}") from error
-    digest = hashlib.sha256(tag)
-    buffer = bytearray(_ASSEMBLE_BYTES)
-    view = memoryview(buffer)
-    with encoded.open("rb", buffering=0) as source, target.open("wb", buffering=0) as sink:
-        sink.write(tag)
-        while count := source.readinto(buffer):
-            digest.update(view[:count])
-            sink.write(view[:count])
-        size = sink.tell()
-    return stream, size, digest.hexdigest()
-
-
 def _first_cause(errors: list[BaseException]) -> BaseException:
-    """Return the error to report: the download's before the encoder's, which may only suffer from it."""
+    """Return the error to report. A broken download makes the encoder fail as well, so its own error goes first."""
     return next((error for error in errors if not _is_about_media(error)), errors[0])
 
 

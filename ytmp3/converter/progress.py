@@ -1,4 +1,4 @@
-"""The progress of a conversion over its stages."""
+"""The progress of a conversion over its stages, as one number from 0 to 1."""
 
 import contextlib
 import time
@@ -8,44 +8,41 @@ from typing import Final
 from ytmp3.core.job import Metadata, Report, Stage
 
 EXTRACTED: Final = 0.05
-
-
 DOWNLOADED: Final = 0.30
-
-
 ENCODED: Final = 0.60
-"""Shares of the progress; the rest is verification, and publishing by the caller."""
+"""Shares of the three parts in the whole progress. The rest is verification, and publishing by the caller."""
 
-
-LEAST_NEWS: Final = 0.005
+SMALLEST_STEP: Final = 0.005
+"""Progress that has grown by less than this is not reported."""
 
 
 class Progress:
-    """Turns what the stages know into reports whose progress never falls."""
+    """Turns what the stages know into reports whose progress never falls. One for each conversion."""
 
-    def __init__(self, report: Callable[[Report], None]) -> None:
-        self._report = report
+    def __init__(self, on_progress: Callable[[Report], None]) -> None:
+        self._on_progress = on_progress
         self._stage = Stage.EXTRACTING
-        self._said = 0.0
+        self._reported = 0.0
         self.stage_seconds: dict[Stage, float] = {}
+        """Wall time spent in each stage so far."""
 
     def extracted(self, metadata: Metadata) -> None:
-        """The video is known."""
+        """Report that the extraction is over."""
         self._stage = Stage.DOWNLOADING
-        self._said = EXTRACTED
-        self._report(Report(stage=self._stage, progress=self._said, metadata=metadata))
+        self._reported = EXTRACTED
+        self._on_progress(Report(stage=self._stage, progress=self._reported, metadata=metadata))
 
     def moved(self, stage: Stage, *, downloaded: float, encoded: float) -> None:
-        """Bytes have arrived or sound has been encoded; both fractions are 0 to 1."""
-        progress = max(self._said, EXTRACTED + DOWNLOADED * downloaded + ENCODED * min(encoded, 1.0))
-        if stage is self._stage and progress - self._said < LEAST_NEWS:
+        """Report that bytes have arrived or sound has been encoded. Both are fractions, 0 to 1."""
+        progress = max(self._reported, EXTRACTED + DOWNLOADED * downloaded + ENCODED * min(encoded, 1.0))
+        if stage is self._stage and progress - self._reported < SMALLEST_STEP:
             return
-        self._stage, self._said = stage, progress
-        self._report(Report(stage=stage, progress=progress))
+        self._stage, self._reported = stage, progress
+        self._on_progress(Report(stage=stage, progress=progress))
 
     @contextlib.contextmanager
     def timing(self, stage: Stage) -> Iterator[None]:
-        """Add the time spent inside to a stage."""
+        """Add the time spent inside the `with` block to a stage."""
         begun_at = time.monotonic()
         try:
             yield

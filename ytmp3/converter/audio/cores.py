@@ -1,9 +1,9 @@
-"""Which core an encoder keeps to. Pure but for the counts it keeps.
+"""Chooses the CPU core on which an encoder runs.
 
-An encoder is five threads that hand each other every 20 ms of sound. Across cores a handing-over wakes another core;
-on one it waits until the giver has filled its queue, and 11 % of the CPU is saved (a song: 2.19 s against 2.47 s, and
-2.65 s for ffmpeg as it comes). So each keeps to one core once as many run as may, or as there are cores; before that
-it may use those that are idle, and is done sooner.
+The five threads of an encoder pass each other every 20 ms of sound. On several cores each handover wakes another core.
+On one core the receiver runs only when the sender's queue is full, which saves 11 % of the CPU time (a song: 2.19 s
+instead of 2.47 s; ffmpeg with its default options needs 2.65 s). Therefore an encoder is bound to one core once as many
+encoders run as there are cores, or as may run at all. Before that it may use the idle cores, and ends sooner.
 """
 
 import contextlib
@@ -12,20 +12,26 @@ from collections.abc import Iterable, Iterator
 
 
 class Cores:
-    """The cores of this process, and how many encoders keep to each. `places`: how many encoders may run at once."""
+    """The cores of this process, and how many encoders are bound to each.
 
-    def __init__(self, cores: Iterable[int], *, places: int) -> None:
+    `max_encoders` is how many encoders may run at once. `cores` are those that this process may use.
+    """
+
+    def __init__(self, cores: Iterable[int], *, max_encoders: int) -> None:
         numbers = sorted(cores)
-        # In an order of its own: other instances on this machine have the same cores, and know nothing of ours.
+        # In random order: other instances on this machine choose among the same cores, without knowing of each other.
         self._encoders = dict.fromkeys(random.sample(numbers, len(numbers)), 0)
-        self._many = min(places, len(numbers))
+        self._enough = min(max_encoders, len(numbers))
         self._running = 0
 
     @contextlib.contextmanager
     def one(self) -> Iterator[int | None]:
-        """Give an encoder that starts now the core to keep to, the one with the fewest; None while few are running."""
+        """Yield the core for an encoder that starts now: the one with the fewest encoders; None while few are running.
+
+        The encoder counts as running until the `with` block ends.
+        """
         self._running += 1
-        core = min(self._encoders, key=self._encoders.__getitem__) if self._running >= self._many else None
+        core = min(self._encoders, key=self._encoders.__getitem__) if self._running >= self._enough else None
         if core is not None:
             self._encoders[core] += 1
         try:

@@ -1,7 +1,8 @@
-"""How ffmpeg is called, what a spool holds, and how its progress is read. Pure: nothing is started here.
+"""How ffmpeg is called, which container a spool has, and how ffmpeg's progress is read. Pure: nothing is started here.
 
-The rule: no file name ever reaches ffmpeg. Input and output are descriptors, the demuxer is the one we found in the
-first bytes, and protocols, formats and codecs are closed lists, so that a playlist in disguise finds nothing to open.
+Its rule: ffmpeg never gets a file name. Input and output are descriptors, the demuxer is the one found in the first
+bytes, and protocols, formats and codecs are closed lists, so that a playlist disguised as media cannot make it open
+anything.
 """
 
 from typing import Final
@@ -9,19 +10,25 @@ from typing import Final
 from ytmp3.core.recipe import Format, Quality, Recipe
 
 STREAM: Final = "pipe:0"
+"""Input from a pipe on descriptor 0."""
+
 FILE: Final = "fd:"
-"""A seekable input on descriptor 0."""
+"""Input from a seekable file on descriptor 0."""
 
 OUTPUT_DESCRIPTOR: Final = 3
-"""Seekable, so that the Xing header with the true length can be written at the end."""
+"""Where the track is written. Seekable, because ffmpeg writes the Xing header with the length at the end."""
 
 SNIFF_BYTES: Final = 4096
-"""Enough to know every container of the list; YouTube's `moov` begins within the first 100 bytes."""
+"""How many of the first bytes the container is recognized by. YouTube's `moov` box begins within the first 100."""
+
+MEMORY_BYTES: Final = 2 * 2**30
+"""Address space that ffmpeg may use (RLIMIT_AS). For a song it needs 0.4 GiB, of which 30 MB are in memory; a hostile
+file could ask for more."""
 
 _AUDIO_CODECS: Final = "aac,opus,vorbis,mp3,mp3float,flac,alac,pcm_s16le,pcm_s24le,pcm_f32le"
 
 _QUIET: Final = ("-hide_banner", "-nostdin", "-v", "error")
-# Which demuxers read each kind, by ffmpeg's own names; the whitelist must hold the name as `-f` resolves it.
+# ffmpeg's names of demuxers, and how the files that they read begin: position, bytes.
 _MATROSKA: Final = "matroska"
 _MOV: Final = "mov"
 _MAGIC: Final = (
@@ -40,7 +47,7 @@ _TRANSPORT_STREAM_PACKET: Final = 188
 
 
 def demuxer_of(head: bytes) -> str | None:
-    """Return ffmpeg's demuxer for a file that begins like this, or None for what we do not read."""
+    """Return ffmpeg's demuxer for a file that begins like this, or None for a container that is not accepted."""
     for demuxer, offset, magic in _MAGIC:
         if head[offset : offset + len(magic)] == magic:
             return demuxer
@@ -48,7 +55,8 @@ def demuxer_of(head: bytes) -> str | None:
         return "mpegts"
     if len(head) < 2 or head[0] != 0xFF:
         return None
-    # Both begin with eleven or twelve set bits; the layer tells MPEG audio (III: 01) from ADTS (always 00).
+    # Both MPEG audio and ADTS begin with eleven or twelve set bits. The layer field tells them apart: 01 for layer III,
+    # 00 for ADTS.
     return {0xE2: "mp3", 0xF0: "aac"}.get(head[1] & (0xE6 if head[1] & 0x06 else 0xF6))
 
 
@@ -58,7 +66,7 @@ def demuxer_of_copies(recipe: Recipe) -> str:
 
 
 def is_streamable(demuxer: str, head: bytes) -> bool:
-    """Whether a file that begins like this can be decoded while it grows: not with its index at the end."""
+    """Whether a file that begins like this can be decoded while it grows. An MP4 with its index at the end cannot."""
     return demuxer != _MOV or _index_comes_first(head)
 
 
@@ -68,7 +76,7 @@ def _index_comes_first(head: bytes) -> bool:
         size, kind = int.from_bytes(head[position : position + 4]), head[position + 4 : position + 8]
         if kind in {b"moov", b"moof", b"sidx"}:
             return True
-        # Sizes 0 (to the end) and 1 (64 bits follow) belong to `mdat`.
+        # A size of 0 (until the end of the file) or 1 (a 64-bit size follows) is that of an `mdat` box.
         if kind == b"mdat" or size < 8:
             return False
         position += size
@@ -76,10 +84,10 @@ def _index_comes_first(head: bytes) -> bool:
 
 
 def encode_arguments(ffmpeg: str, *, source: str, demuxer: str, recipe: Recipe, is_copied: bool = False) -> list[str]:
-    """Return the command that makes the recipe's track from descriptor 0 (`source`: STREAM or FILE) on descriptor 3.
+    """Return the command that reads descriptor 0 (`source`: STREAM or FILE) and writes the recipe's track to 3.
 
-    `is_copied` copies the frames of a source that has the recipe's codec.
-    Progress comes on descriptor 1, error messages on 2.
+    `is_copied` copies the frames of a source that has the recipe's codec, instead of encoding them again. Progress goes
+    to descriptor 1, errors to 2.
     """
     codec = ["-c:a", "copy"] if is_copied else _codec(recipe)
     return [
@@ -95,7 +103,7 @@ def encode_arguments(ffmpeg: str, *, source: str, demuxer: str, recipe: Recipe, 
 
 
 def encoded_seconds(line: bytes) -> float | None:
-    """Return how much sound is encoded, if this line of `-progress` says so."""
+    """Return how many seconds of sound are encoded, if this line of ffmpeg's `-progress` output says so."""
     name, _, value = line.partition(b"=")
     if name != b"out_time_us" or not value.strip().isdigit():
         return None
@@ -115,5 +123,5 @@ def _rate(quality: Quality) -> list[str]:
 
 
 def _whitelist(demuxer: str) -> str:
-    # ffmpeg compares with the demuxer's whole name, which for these two is a list itself.
+    # ffmpeg compares the whitelist with the demuxer's whole name, which for these two is itself a list.
     return {_MATROSKA: "matroska,webm", _MOV: "mov,mp4,m4a,3gp,3g2,mj2"}.get(demuxer, demuxer)

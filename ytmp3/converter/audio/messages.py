@@ -1,11 +1,11 @@
-"""What ffmpeg's messages mean."""
+"""Error codes for the messages of ffmpeg. Pure."""
 
 from typing import Final
 
-from ytmp3.converter.classify import _compiled, _first
+from ytmp3.converter.classify import Table, compiled, first_match
 from ytmp3.core.errors import FailureCode
 
-_FFMPEG: Final[tuple[tuple[FailureCode, tuple[str, ...]], ...]] = (
+_FFMPEG: Final[Table] = (
     (
         FailureCode.OUTPUT_TRUNCATED,
         (r"no space left|disk quota|input/output error",),
@@ -18,7 +18,7 @@ _FFMPEG: Final[tuple[tuple[FailureCode, tuple[str, ...]], ...]] = (
         FailureCode.NO_AUDIO,
         (r"matches no streams|does not contain any stream|no audio|output file is empty",),
     ),
-    # A header that asks for more than the encoder's wall, which is far over what any sound needs.
+    # A header that asks for more memory than the encoder may use, which is far more than any sound needs.
     (FailureCode.MEDIA_INVALID, (r"error opening input: cannot allocate memory",)),
     (
         FailureCode.TOOL_MISSING,
@@ -39,9 +39,9 @@ _FFMPEG: Final[tuple[tuple[FailureCode, tuple[str, ...]], ...]] = (
 )
 
 
-_FFMPEG_PATTERNS: Final = _compiled(_FFMPEG)
+_FFMPEG_PATTERNS: Final = compiled(_FFMPEG)
 
 
 def code_of_ffmpeg_message(message: str) -> FailureCode:
-    """Return the code for ffmpeg's complaints; unknown ones are about the media, ffmpeg's only input."""
-    return _first(_FFMPEG_PATTERNS, message) or FailureCode.MEDIA_INVALID
+    """Return the code for ffmpeg's errors. An unknown message is an error of the media, which are its only input."""
+    return first_match(_FFMPEG_PATTERNS, message) or FailureCode.MEDIA_INVALID

@@ -1,8 +1,8 @@
-"""Is this one clean MP3 stream, and how long is it exactly? Answered by walking every frame header (ISO 11172-3).
+"""Verifies that a file is one clean MP3 stream, and measures its duration, by walking every frame header (ISO 11172-3).
 
-No exit code proves a file (reliability facts 2.1): this walk does. It knows MPEG 1, 2 and 2.5 layer III. An ID3v2 tag
-before and an ID3v1 tag behind are stepped over; anything else that is not a frame is an error, not skipped.
-Costs about 0.4 us a frame: 4 ms for a song.
+ffmpeg exits with 0 for some truncated files, so its exit code proves nothing; this walk does. It knows MPEG 1, 2 and
+2.5 layer III. An ID3v2 tag at the start and an ID3v1 tag at the end are skipped; anything else that is not a frame is
+an error. It costs about 0.4 us per frame: 4 ms for a song.
 """
 
 import mmap
@@ -15,7 +15,7 @@ _ID3V2_HEADER_BYTES: Final = 10
 _ID3V1_BYTES: Final = 128
 _FRAME_HEADER_BYTES: Final = 4
 _LAME_DELAY_OFFSET: Final = 21
-"""From the start of the LAME tag (which follows the Xing fields) to its 24 bits of delay and padding."""
+"""Position of the 24 bits of delay and padding in the LAME tag, which follows the Xing fields."""
 
 _BITRATES_MPEG1: Final = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _BITRATES_MPEG2: Final = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
@@ -23,15 +23,15 @@ _SAMPLE_RATES: Final = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (
 
 
 class Mp3Error(Exception):
-    """Not one clean MP3 stream; the text says where it stops being one."""
+    """Not one clean MP3 stream. The text says at which byte, or why."""
 
 
 class CutError(Mp3Error):
-    """Clean as far as it goes, but its last frame is not all there."""
+    """A clean stream whose last frame is incomplete."""
 
 
 class Frame(Struct, frozen=True):
-    """What a frame header says. A header's low bits do not matter to it, so there are few different ones."""
+    """What a frame header says. Of its 32 bits the low ones do not matter here, so a stream has few different ones."""
 
     size_bytes: int
     samples: int
@@ -41,20 +41,21 @@ class Frame(Struct, frozen=True):
 
 
 class Stream(Struct, frozen=True, kw_only=True):
-    """One MP3 stream. Samples of the encoder's delay and padding, where it names them, do not count."""
+    """One MP3 stream. Its duration does not include the encoder's delay and padding, if the stream names them."""
 
     duration_seconds: float
     frames: int
     sample_rate: int
     bitrate_kbps: int | None
-    """None where it varies."""
+    """None if it varies."""
 
 
 def walk_file(path: Path) -> Stream:
-    """Walk the MP3 in `path`. Blocking: called in a thread.
+    """Walk the MP3 file at `path`. Blocking: called in a thread.
 
     Raises:
-        Mp3Error: it is none, or it is broken or cut.
+        Mp3Error: it is not an MP3, or it is broken.
+        CutError: its last frame is incomplete.
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
@@ -69,13 +70,14 @@ def walk(content: bytes | mmap.mmap) -> Stream:
     """Walk an MP3 in memory.
 
     Raises:
-        Mp3Error: it is none, or it is broken or cut.
+        Mp3Error: it is not an MP3, or it is broken.
+        CutError: its last frame is incomplete.
     """
     position, end = _bounds(content)
     first = _frame_at(content, position, end)
     delay = _encoder_delay(content[position : position + first.size_bytes], first)
     if delay is not None:
-        # The frame that carries the Xing or Info tag holds no sound.
+        # The frame with the Xing or Info tag has no sound.
         position += first.size_bytes
     frames, bitrates = _walk_frames(content, position, end, first)
     if not frames:
@@ -94,7 +96,7 @@ def _walk_frames(content: bytes | mmap.mmap, position: int, end: int, first: Fra
     bitrates: set[int] = set()
     frames = 0
     while position < end:
-        # Of a header only these bytes say how long the frame is; the fourth is about stereo and emphasis.
+        # The first three bytes of a header determine the size of the frame; the fourth is about stereo and emphasis.
         header = content[position : position + 3]
         size = known.get(header)
         if size is None:
@@ -120,7 +122,7 @@ def _frame_at(content: bytes | mmap.mmap, position: int, end: int) -> Frame:
 
 
 def parse_header(header: int) -> Frame | None:
-    """Return what a 32-bit frame header says, or None if it is none of MPEG layer III."""
+    """Return what a 32-bit frame header says, or None if it is not a header of MPEG layer III."""
     version, layer = header >> 19 & 3, header >> 17 & 3
     bitrate_index, rate_index = header >> 12 & 15, header >> 10 & 3
     if header >> 21 != 0x7FF or version == 1 or layer != 1 or bitrate_index in {0, 15} or rate_index == 3:
@@ -152,12 +154,12 @@ def _bounds(content: bytes | mmap.mmap) -> tuple[int, int]:
 
 
 def _encoder_delay(frame: bytes, facts: Frame) -> int | None:
-    """Return the samples of delay and padding that a Xing or Info tag names (0 if none), or None without a tag."""
+    """Return the delay and padding that a Xing or Info tag names, in samples (0 if none); None without such a tag."""
     start = _FRAME_HEADER_BYTES + facts.side_info_bytes
     if frame[start : start + 4] not in {b"Xing", b"Info"}:
         return None
     flags = int.from_bytes(frame[start + 4 : start + 8])
-    # Frames, bytes, seek table, quality: each there if its flag is.
+    # Number of frames, number of bytes, seek table, quality: each is present if its flag is set.
     start += 8 + 4 * (flags & 1) + 4 * (flags >> 1 & 1) + 100 * (flags >> 2 & 1) + 4 * (flags >> 3 & 1)
     field = frame[start + _LAME_DELAY_OFFSET : start + _LAME_DELAY_OFFSET + 3]
     if not frame[start : start + 4].strip(b"\0") or len(field) < 3:

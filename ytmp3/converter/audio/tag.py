@@ -1,6 +1,7 @@
-"""An ID3v2.3 tag: title, artist, link, cover. Written by us, so that no other program sees the metadata.
+"""Writes an ID3v2.3 tag: title, artist, link, cover. Pure. Source: id3.org, id3v2.3.0.
 
-Version 2.3 with UTF-16 is what every player reads (2.4 with UTF-8 is not). Pure. Source: id3.org, id3v2.3.0.
+Written here and not by ffmpeg, so that ffmpeg never sees metadata. Version 2.3 with UTF-16, because every player reads
+it; some do not read version 2.4 with UTF-8.
 """
 
 from typing import Final
@@ -8,7 +9,7 @@ from typing import Final
 from ytmp3.core.job import Metadata
 
 MAX_COVER_BYTES: Final = 512 * 1024
-"""Far over a 600-pixel JPEG."""
+"""A larger cover is left out. A JPEG of 720 by 720 pixels has about 100 kB."""
 
 _UTF16: Final = b"\x01"
 _LATIN1: Final = b"\x00"
@@ -16,7 +17,7 @@ _FRONT_COVER: Final = b"\x03"
 
 
 def id3v2_tag(metadata: Metadata, link: str, cover: bytes | None) -> bytes:
-    """Return the tag that goes before the first frame. `link` is ASCII, `cover` a JPEG."""
+    """Return the tag, which goes before the first frame. `link` is ASCII, `cover` a JPEG."""
     frames = [_text_frame("TIT2", metadata.title)]
     if metadata.uploader:
         frames.append(_text_frame("TPE1", metadata.uploader))
@@ -32,10 +33,10 @@ def _text_frame(name: str, text: str) -> bytes:
 
 
 def _frame(name: str, content: bytes) -> bytes:
-    # In 2.3 a frame's size is a plain number; only the tag's own is synchsafe.
+    # In version 2.3 the size of a frame is a plain number; only the size of the tag is synchsafe.
     return name.encode("ascii") + len(content).to_bytes(4) + b"\0\0" + content
 
 
 def _synchsafe(size: int) -> bytes:
-    """Return 28 bits as four bytes without their high bit, so that no player takes them for a frame header."""
+    """Return a 28-bit number as four bytes of seven bits, so that no player takes them for an MPEG frame header."""
     return bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))

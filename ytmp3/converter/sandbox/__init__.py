@@ -1,1 +1,1 @@
-"""Child processes with limits on time, memory, files and network; it can start any program and knows no YouTube."""
+"""Child processes with limits on time, memory, files and network. Starts any program; knows nothing about YouTube."""

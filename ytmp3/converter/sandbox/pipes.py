@@ -1,7 +1,7 @@
-"""Pipes from a tool to the event loop: read as they come, never in the way, never larger than their bound.
+"""Reads the pipes of a child process on the event loop, without blocking and with a bound on every buffer.
 
-`asyncio.subprocess` is not used for tools: its `wait()` hangs while a grandchild holds a pipe (3.11), its readers raise
-on long lines, and its buffers grow with a flood (reliability facts 2.1).
+`asyncio.subprocess` is not used for child processes. Measured on Python 3.11: its `wait()` hangs while a grandchild
+holds a pipe, its readers raise on long lines, and its buffers grow with the output.
 """
 
 import asyncio
@@ -10,12 +10,23 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 READ_BYTES: Final = 64 * 1024
+"""Largest single read from a pipe: the default capacity of a Linux pipe."""
+
 TAIL_BYTES: Final = 64 * 1024
-"""What is kept of a tool's complaints."""
+"""How much of a child's standard error is kept: its end, which holds the reason of a failure."""
+
+DRAIN_SECONDS: Final = 0.5
+"""How long the pipes of an ended child are read for what is still in them. Bounded because a descendant of the child
+may hold the writing end open for ever."""
+
+T = TypeVar("T")
 
 
 class Reader:
-    """Reads one descriptor until its end; owns and closes it."""
+    """Reads one descriptor until end of file and passes on each chunk. Owns the descriptor and closes it.
+
+    Needs a running event loop. `ended` is done once the descriptor is closed.
+    """
 
     def __init__(self, descriptor: int, on_bytes: Callable[[bytes], None]) -> None:
         self._descriptor = descriptor
@@ -36,7 +47,7 @@ class Reader:
             self.close()
 
     def close(self) -> None:
-        """Stop reading; whoever still writes gets EPIPE."""
+        """Stop reading and close the descriptor; a process that still writes gets EPIPE. Safe to call twice."""
         if self.ended.done():
             return
         self._loop.remove_reader(self._descriptor)
@@ -45,24 +56,24 @@ class Reader:
 
 
 class Tail:
-    """The last bytes of a stream of any length."""
+    """Keeps the last TAIL_BYTES of a stream of any length."""
 
     def __init__(self) -> None:
         self._kept = bytearray()
 
     def add(self, chunk: bytes) -> None:
-        """Take more, forgetting the oldest."""
+        """Append a chunk and drop the oldest bytes beyond the bound."""
         self._kept += chunk
         if len(self._kept) > 2 * TAIL_BYTES:
             del self._kept[:-TAIL_BYTES]
 
     def text(self) -> str:
-        """Return what is kept, readable whatever it was."""
+        """Return the kept bytes as text; bytes that are not UTF-8 become U+FFFD."""
         return bytes(self._kept[-TAIL_BYTES:]).decode("utf-8", "replace")
 
 
 class Lines:
-    """Cuts a stream into lines; a line over `max_bytes` is dropped, and so is nothing else."""
+    """Cuts a stream into lines. A line longer than `max_bytes` is dropped; the lines around it are not affected."""
 
     def __init__(self, max_bytes: int, on_line: Callable[[bytes], None]) -> None:
         self._max_bytes = max_bytes
@@ -71,7 +82,7 @@ class Lines:
         self._dropping = False
 
     def add(self, chunk: bytes) -> None:
-        """Take more, calling `on_line` for each line that is now complete."""
+        """Append a chunk and call `on_line` for each line that is now complete, without its newline."""
         *lines, rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             if not self._dropping and len(line) <= self._max_bytes:
@@ -82,10 +93,7 @@ class Lines:
         self._rest = rest
 
 
-T = TypeVar("T")
-
-
 def resolve(future: asyncio.Future[T], value: T) -> None:
-    """Set a result that may have come already, or is no longer wanted."""
+    """Set the result of a future unless it is done already, by a result, an error or a cancellation."""
     if not future.done():
         future.set_result(value)

@@ -1,7 +1,7 @@
-"""What the server and its zygote say to each other: one JSON message per packet, descriptors beside it.
+"""The messages between the server and its zygote: one JSON message in each packet, descriptors sent beside it.
 
-Also what the youtube child says to the server: one JSON event per line on its descriptor 3. Both directions are typed
-here and nowhere else. No event carries a media URL or a cookie.
+The server sends a Request, the zygote answers with Replies. What the preloaded program is asked for (`Fork.task`) and
+what it says about itself (`Ready.preloaded`) are bytes that only that program and its caller understand.
 """
 
 from typing import Final
@@ -9,72 +9,72 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from ytmp3.converter.youtube.news import Extraction
-
 MAX_PACKET_BYTES: Final = 128 * 1024
-"""Far over any request we make; the sockets' default buffers take it."""
+"""Largest packet. Far above any request of ours, and below the default socket buffer of Linux (208 KiB)."""
+
+EVENTS_DESCRIPTOR: Final = 3
+"""Descriptor on which a forked child writes its events. Its 0 is /dev/null, its 1 and 2 are the log pipe."""
+
+NOT_STARTED_STATUS: Final = 127
+"""Exit status of a child whose program could not be executed, as in a shell."""
 
 
-STATUS_DESCRIPTOR: Final = 3
-"""Where the youtube child writes its events. Its 0 is /dev/null, its 1 and 2 are the log pipe."""
-
-TOOL_NOT_STARTED: Final = 127
-"""Exit status when the program could not be executed, as in a shell."""
-
-
-class Walls(Struct, frozen=True, kw_only=True):
-    """The limits put up before a tool starts (see `walls`)."""
+class ResourceLimits(Struct, frozen=True, kw_only=True):
+    """What a child process may use. Applied between fork and exec by `limits.Kernel.confine`."""
 
     file_bytes: int
+    """Largest file that it may write (RLIMIT_FSIZE)."""
     cpu_seconds: int
+    """RLIMIT_CPU, per process."""
     memory_bytes: int = 0
-    """Address space; 0 for none (a JavaScript engine reserves more than it uses)."""
+    """Address space (RLIMIT_AS); 0 for no limit, because a JavaScript engine reserves far more than it uses."""
     data_bytes: int = 0
-    """Memory of its own that it may write to, reserved or not; 0 for none."""
+    """Private writable memory, used or only reserved (RLIMIT_DATA); 0 for no limit."""
     niceness: int = 10
     core: int | None = None
-    """The one it keeps to; None for all."""
+    """The only CPU core that it may run on; None for all cores of the server."""
     network: bool = False
+    """Whether it may open sockets. If not, a seccomp filter refuses them, also to its descendants."""
 
 
-class ForkYoutube(Struct, frozen=True, kw_only=True, tag=True):
-    """Fork a child that runs `youtube.run`. Descriptors: the log pipe, the status pipe."""
+class Fork(Struct, frozen=True, kw_only=True, tag=True):
+    """Fork a child that runs the preloaded program. Descriptors: the log pipe, the events pipe."""
 
     child: int
-    extraction: Extraction
-    walls: Walls
+    """Number that the server has given to the child; every later message about it carries the number."""
+    task: bytes
+    """For `Preloaded.run`."""
+    limits: ResourceLimits
 
 
 class Execute(Struct, frozen=True, kw_only=True, tag=True):
-    """Fork and execute a program; the descriptors become its 0, 1, 2, 3, ... in order."""
+    """Fork and execute a program. The descriptors become its 0, 1, 2, 3, ... in order."""
 
     child: int
     argv: list[str]
     environment: dict[str, str]
     folder: str
-    walls: Walls
+    """Its working folder."""
+    limits: ResourceLimits
 
 
 class Signal(Struct, frozen=True, kw_only=True, tag=True):
-    """Send a signal to the process group of a child; nothing happens if it has ended."""
+    """Send a signal to the process group of a child. Does nothing if the child has ended."""
 
     child: int
     signal: int
 
 
-Request = ForkYoutube | Execute | Signal
+Request = Fork | Execute | Signal
 
 
 class Ready(Struct, frozen=True, kw_only=True, tag=True):
-    """The zygote's first words."""
+    """The zygote's first message: everything is loaded."""
 
-    yt_dlp: str
-    yt_dlp_ejs: str | None
-    ejs_wanted: str | None
-    """The solver version this yt-dlp asks for."""
-    deno: str | None
-    network_walls: bool
-    """The kernel takes the seccomp filter."""
+    preloaded: bytes
+    """From `Preloaded.ready`."""
+    has_seccomp: bool
+    """Whether this kernel accepts the filter that refuses the network."""
 
 
 class Started(Struct, frozen=True, kw_only=True, tag=True):
@@ -92,16 +92,16 @@ class Refused(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Ended(Struct, frozen=True, kw_only=True, tag=True):
-    """The child has ended and been reaped, and its group is gone. `status` is negative for a signal."""
+    """The child has ended and has been reaped, and its process group is gone."""
 
     child: int
     status: int
-    cpu_seconds: float
+    """Exit status; negative for the signal that ended it."""
 
 
-Answer = Ready | Started | Refused | Ended
+Reply = Ready | Started | Refused | Ended
 
 
 encode_request = msgspec.json.Encoder().encode
 decode_request = msgspec.json.Decoder(Request).decode
-decode_answer = msgspec.json.Decoder(Answer).decode
+decode_reply = msgspec.json.Decoder(Reply).decode

@@ -1,55 +1,59 @@
-"""A program that answers in moments: started, fed from a descriptor, read to a bound, ended."""
+"""Runs a program that needs only moments: starts it, feeds it from a descriptor, reads its output, and ends it."""
 
 import asyncio
 import os
 from collections.abc import Callable
-from typing import Final
 
 from msgspec import Struct
 
-from ytmp3.converter.sandbox.pipes import Reader, Tail
-from ytmp3.converter.sandbox.protocol import Walls
+from ytmp3.converter.sandbox.pipes import DRAIN_SECONDS, Reader, Tail
+from ytmp3.converter.sandbox.protocol import ResourceLimits
 from ytmp3.converter.sandbox.spawner import Spawner
-
-PIPES_SECONDS: Final = 0.5
 
 
 class ShortRun(Struct, frozen=True, kw_only=True):
-    """What to run. `descriptors` become its 3, 4, ...; they and `source` (its 0) stay the caller's."""
+    """What to run."""
 
     argv: list[str]
     source: int
+    """Descriptor that becomes its standard input. Stays the caller's."""
     descriptors: list[int]
+    """These become its 3, 4, ... They stay the caller's."""
     folder: str
-    walls: Walls
+    limits: ResourceLimits
     seconds: float
-    max_answer_bytes: int
+    """Longest time that it may run."""
+    max_output_bytes: int
+    """How much of its standard output is kept: the beginning."""
 
 
-class Answer(Struct, frozen=True, kw_only=True):
-    """What came of it."""
+class Completed(Struct, frozen=True, kw_only=True):
+    """A run that has ended."""
 
     status: int
+    """Exit status; negative for the signal that ended it."""
     output: bytes
-    complaints: str
+    errors: str
+    """The end of its standard error."""
 
 
-async def run_briefly(spawner: Spawner, run: ShortRun) -> Answer:
-    """Run a program to its end.
+async def run_briefly(spawner: Spawner, run: ShortRun) -> Completed:
+    """Run a program to its end. Whatever happens, neither a process nor a descriptor is left.
 
     Raises:
-        TimeoutError: it did not end in time; it is gone now.
-        ToolsLostError: it could not be started.
+        TimeoutError: it did not end in time, and was ended.
+        ZygoteError: it could not be started.
     """
-    output, complaints = bytearray(), Tail()
+    output, errors = bytearray(), Tail()
     readers: list[Reader] = []
 
     def take(chunk: bytes) -> None:
-        output.extend(chunk[: run.max_answer_bytes - len(output)])
+        output.extend(chunk[: run.max_output_bytes - len(output)])
 
-    out, err = _pipe_to(take, readers), _pipe_to(complaints.add, readers)
+    out, err = _pipe_to(take, readers), _pipe_to(errors.add, readers)
     try:
-        child = await spawner.execute(run.argv, run.walls, [run.source, out, err, *run.descriptors], folder=run.folder)
+        descriptors = [run.source, out, err, *run.descriptors]
+        child = await spawner.execute(run.argv, run.limits, descriptors, folder=run.folder)
     except BaseException:
         _close(readers)
         raise
@@ -59,14 +63,15 @@ async def run_briefly(spawner: Spawner, run: ShortRun) -> Answer:
     try:
         async with asyncio.timeout(run.seconds):
             ended = await child.wait()
-            await asyncio.wait([reader.ended for reader in readers], timeout=PIPES_SECONDS)
+            await asyncio.wait([reader.ended for reader in readers], timeout=DRAIN_SECONDS)
     finally:
         await child.end()
         _close(readers)
-    return Answer(status=ended.status, output=bytes(output), complaints=complaints.text())
+    return Completed(status=ended.status, output=bytes(output), errors=errors.text())
 
 
 def _pipe_to(sink: Callable[[bytes], None], readers: list[Reader]) -> int:
+    """Make a pipe that is read into `sink`; return its writing end."""
     ours, theirs = os.pipe()
     readers.append(Reader(ours, sink))
     return theirs

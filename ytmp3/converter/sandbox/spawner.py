@@ -1,8 +1,9 @@
-"""The server's side of the zygote: start a tool, wait for it, end it. Nothing else in this room starts a process.
+"""The server's side of the zygote: starts child processes, waits for them and ends them. The only place that does so.
 
-A Child belongs to the coroutine that started it, which must `end` it; ending is TERM, five seconds, KILL, by group, and
-has its own bound. If the zygote dies, its children die with it (PDEATHSIG), their waiters get ToolsLost, and the next
-start brings a new zygote, after a pause that grows while it keeps dying.
+A Child belongs to the coroutine that started it, which must call `end`. Ending sends TERM and, after five seconds, KILL
+to the child's process group, and takes a bounded time. If the zygote dies, its children die with it (PDEATHSIG),
+everybody who waits for them gets a ZygoteError, and the next start brings a new zygote, after a pause that grows while
+it keeps dying.
 """
 
 import asyncio
@@ -14,50 +15,66 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from msgspec import json
+from msgspec import Struct
 
 from ytmp3.converter.sandbox.pipes import resolve
 from ytmp3.converter.sandbox.protocol import (
     MAX_PACKET_BYTES,
     Ended,
     Execute,
-    ForkYoutube,
+    Fork,
     Ready,
     Refused,
     Request,
+    ResourceLimits,
     Signal,
     Started,
-    Walls,
-    decode_answer,
+    decode_reply,
     encode_request,
 )
-from ytmp3.converter.youtube.news import Extraction, Preload
 
 TERM_SECONDS: Final = 5.0
+"""How long a child has to end after TERM before it gets KILL."""
+
 KILL_SECONDS: Final = 0.9
-"""After KILL a process is gone in milliseconds, unless it hangs in the kernel: then it is not waited for."""
+"""How long a child is waited for after KILL. It is gone in milliseconds, unless it hangs in the kernel."""
 
 START_SECONDS: Final = 20.0
-"""For yt-dlp to be imported on a loaded machine; 0.6 s on an idle one."""
+"""How long a zygote may take until it is ready: 0.6 s on an idle machine, most of it for imports."""
 
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 5.0
+"""Pause before a dead zygote is started again. It doubles with each zygote that lived less than the longest pause."""
 
 PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+"""PATH of the zygote and of every child."""
 
 
 logger = logging.getLogger(__name__)
 
 
-class ToolsLostError(Exception):
-    """The zygote is gone or cannot be started, or a child could not be forked."""
+class ZygoteError(Exception):
+    """The zygote died, could not be started, or could not fork a child. A later start may succeed."""
+
+
+class ZygoteProgram(Struct, frozen=True, kw_only=True):
+    """What to start as the zygote: a Python program that ends by calling `zygote.serve`."""
+
+    arguments: Sequence[str]
+    """For the interpreter, such as `("-m", "package.module")`."""
+    path: Sequence[str]
+    """Its PYTHONPATH: the folders of the packages that it imports."""
+    environment: Mapping[str, str]
+    """Added to PATH, LANG, HOME and PYTHONPATH, which are all that it has otherwise."""
+    preload: bytes
+    """The first packet that it receives, for its `preload` function."""
 
 
 class Child:
-    """One running tool."""
+    """One running child process."""
 
     def __init__(self, number: int, spawner: "Spawner") -> None:
         self._number = number
@@ -67,37 +84,37 @@ class Child:
         self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
 
     async def wait(self) -> Ended:
-        """Wait for the end, however long; cancelling the wait does nothing to the tool.
+        """Wait for the end, however long. Cancelling the wait does not end the child.
 
         Raises:
-            ToolsLostError: the zygote died, and this child with it.
+            ZygoteError: the zygote died, and this child with it.
         """
         return await asyncio.shield(self.ended)
 
     async def end(self) -> None:
-        """Make sure the tool and its descendants are gone. Returns within 6 seconds, whatever happens."""
+        """Make sure that the child and its descendants are gone. Returns within 6 seconds in any case."""
         for number, seconds in ((signal.SIGTERM, TERM_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
             if self.ended.done():
                 return
-            with contextlib.suppress(ToolsLostError):
+            with contextlib.suppress(ZygoteError):
                 await self._spawner.send(Signal(child=self._number, signal=number))
             await asyncio.wait([self.ended], timeout=seconds)
         if not self.ended.done():
-            logger.error("a tool outlived KILL", extra={"tool_pid": self.pid})
+            logger.error("child process survived SIGKILL", extra={"tool_pid": self.pid})
 
-    def lose(self, error: ToolsLostError) -> None:
-        """Tell the waiters that nothing more will be heard of this child."""
+    def fail(self, error: ZygoteError) -> None:
+        """Give the error to everybody who waits for this child, because nothing more will be heard of it."""
         for future in (self.started, self.ended):
             if not future.done():
                 future.set_exception(error)
-                future.exception()  # not every future has a waiter
+                future.exception()  # marks it as retrieved: not every future has a waiter
 
 
 class Spawner:
-    """Owns the zygote, and starts it again when it dies."""
+    """Owns the zygote, and starts it again when it has died."""
 
-    def __init__(self, preload: Preload) -> None:
-        self._preload = preload
+    def __init__(self, program: ZygoteProgram) -> None:
+        self._program = program
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._starting = asyncio.Lock()
@@ -108,43 +125,46 @@ class Spawner:
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._started_at = 0.0
 
+    @property
+    def zygote_pid(self) -> int | None:
+        """The process id of the current zygote, which may have died; None if none has been started."""
+        return None if self._process is None else self._process.pid
+
     async def ready(self) -> Ready:
-        """Return the zygote's first words, starting one if there is none.
+        """Return the zygote's first message, starting a zygote if there is none.
 
         Raises:
-            ToolsLostError: it does not start.
+            ZygoteError: it does not start.
         """
         async with self._starting:
             if self._socket is None:
                 await self._start()
             assert self._ready is not None
             try:
-                # Not wait_for: on 3.11 it swallows a cancellation that meets a finished future.
+                # Not wait_for: on Python 3.11 it swallows a cancellation that meets a finished future.
                 async with asyncio.timeout(START_SECONDS):
                     return await asyncio.shield(self._ready)
             except TimeoutError:
                 await self._stop()
-                raise ToolsLostError("the zygote did not start in time") from None
+                raise ZygoteError("the zygote did not start in time") from None
 
-    async def fork_youtube(self, extraction: Extraction, walls: Walls, *, log: int, news: int) -> Child:
-        """Fork a youtube child. The descriptors stay the caller's, who closes its copies.
-
-        Raises:
-            ToolsLostError: it could not be started.
-        """
-        return await self._spawn(
-            lambda number: ForkYoutube(child=number, extraction=extraction, walls=walls), [log, news]
-        )
-
-    async def execute(self, argv: list[str], walls: Walls, descriptors: list[int], *, folder: str) -> Child:
-        """Start a program with these descriptors as its 0, 1, 2, ... They stay the caller's.
+    async def fork(self, task: bytes, limits: ResourceLimits, *, log: int, events: int) -> Child:
+        """Fork a child that runs the preloaded program. The descriptors stay the caller's, who closes its copies.
 
         Raises:
-            ToolsLostError: it could not be forked. A program that is missing ends with TOOL_NOT_STARTED instead.
+            ZygoteError: it could not be forked.
         """
-        environment = tool_environment(folder)
+        return await self._spawn(lambda number: Fork(child=number, task=task, limits=limits), [log, events])
+
+    async def execute(self, argv: list[str], limits: ResourceLimits, descriptors: list[int], *, folder: str) -> Child:
+        """Start a program with these descriptors as its 0, 1, 2, ... They stay the caller's. `folder` is its home.
+
+        Raises:
+            ZygoteError: it could not be forked. (A missing program is a child that ends with NOT_STARTED_STATUS.)
+        """
+        environment = child_environment(folder)
         return await self._spawn(
-            lambda number: Execute(child=number, argv=argv, environment=environment, folder=folder, walls=walls),
+            lambda number: Execute(child=number, argv=argv, environment=environment, folder=folder, limits=limits),
             descriptors,
         )
 
@@ -156,16 +176,16 @@ class Spawner:
             await self.send(request(self._last_number), descriptors)
             await asyncio.shield(child.started)
         except asyncio.CancelledError:
-            # It may exist by now, or be about to: whoever asked for it is gone, so it is ended here.
+            # The child may exist by now, or be about to. The caller will never get it, so it is ended here.
             await child.end()
             raise
         return child
 
     async def send(self, request: Request, descriptors: list[int] | None = None) -> None:
-        """Send one packet.
+        """Send one packet to the zygote.
 
         Raises:
-            ToolsLostError: there is no zygote.
+            ZygoteError: there is no zygote.
         """
         packet = encode_request(request)
         async with self._sending:
@@ -178,7 +198,7 @@ class Spawner:
                     break
                 else:
                     return
-        raise ToolsLostError("the zygote is gone")
+        raise ZygoteError("the zygote is gone")
 
     async def _writable(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -195,22 +215,22 @@ class Spawner:
             await asyncio.sleep(self._pause_seconds)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            self._process = await asyncio.to_thread(_start_zygote, theirs)
+            self._process = await asyncio.to_thread(_start_zygote, self._program, theirs)
         except OSError as error:
             ours.close()
-            raise ToolsLostError(f"the zygote cannot be started: {error.strerror}") from error
+            raise ZygoteError(f"the zygote cannot be started: {error.strerror}") from error
         finally:
             theirs.close()
         ours.setblocking(False)  # noqa: FBT003  positional only
-        # A packet, not an argument: a proxy's address may hold a password, and command lines are public.
-        ours.send(json.encode(self._preload))
+        # A packet, not an argument: the address of a proxy may hold a password, and every user can read command lines.
+        ours.send(self._program.preload)
         self._socket = ours
         self._started_at = time.monotonic()
         loop = asyncio.get_running_loop()
         self._ready = loop.create_future()
-        loop.add_reader(ours, self._listen)
+        loop.add_reader(ours, self._receive)
 
-    def _listen(self) -> None:
+    def _receive(self) -> None:
         assert self._socket is not None
         try:
             packet = self._socket.recv(MAX_PACKET_BYTES)
@@ -219,71 +239,71 @@ class Spawner:
         except OSError:
             packet = b""
         if not packet:
-            self._lost()
+            self._on_zygote_death()
             return
-        match answer := decode_answer(packet):
+        match reply := decode_reply(packet):
             case Ready():
                 if self._ready is not None and not self._ready.done():
-                    self._ready.set_result(answer)
+                    self._ready.set_result(reply)
             case Started():
-                child = self._children[answer.child]
-                child.pid = answer.pid
+                child = self._children[reply.child]
+                child.pid = reply.pid
                 resolve(child.started, None)
             case Refused():
-                self._children.pop(answer.child).lose(ToolsLostError(f"no child: {answer.reason}"))
+                self._children.pop(reply.child).fail(ZygoteError(f"no child: {reply.reason}"))
             case Ended():
-                resolve(self._children.pop(answer.child).ended, answer)
+                resolve(self._children.pop(reply.child).ended, reply)
 
-    def _lost(self) -> None:
-        """The zygote has closed its end: it is dead, or dying."""
-        self._forget_socket()
-        error = ToolsLostError("the zygote died")
+    def _on_zygote_death(self) -> None:
+        """The zygote has closed its end of the socket: it is dead, or dying."""
+        self._close_socket()
+        error = ZygoteError("the zygote died")
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(error)
             self._ready.exception()
         for child in self._children.values():
-            child.lose(error)
+            child.fail(error)
         self._children.clear()
         survived = time.monotonic() - self._started_at > LONGEST_PAUSE_SECONDS
         self._pause_seconds = FIRST_PAUSE_SECONDS if survived else min(2 * self._pause_seconds, LONGEST_PAUSE_SECONDS)
         logger.error("the tool process died", extra={"restart_pause_seconds": self._pause_seconds})
 
     async def _stop(self) -> None:
-        self._forget_socket()
+        self._close_socket()
         process, self._process = self._process, None
         if process is not None:
             await asyncio.to_thread(_reap_zygote, process)
 
-    def _forget_socket(self) -> None:
+    def _close_socket(self) -> None:
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()
             self._socket = None
 
     async def close(self) -> None:
-        """End the zygote and with it every tool; returns when none is left."""
+        """End the zygote and with it every child. Returns when no process is left."""
         children = list(self._children.values())
         await self._stop()
         for child in children:
-            child.lose(ToolsLostError("closed"))
+            child.fail(ZygoteError("closed"))
         self._children.clear()
 
 
-def tool_environment(folder: str) -> dict[str, str]:
-    """Return all that a tool gets to know of our environment: nothing of it. `folder` is its home."""
+def child_environment(folder: str) -> dict[str, str]:
+    """Return the whole environment of an executed program. Nothing of the server's is in it; `folder` is its home."""
     return {"PATH": PATH, "LANG": "C.UTF-8", "HOME": folder, "TMPDIR": folder}
 
 
-def _start_zygote(connection: socket.socket) -> subprocess.Popen[bytes]:
+def _start_zygote(program: ZygoteProgram, connection: socket.socket) -> subprocess.Popen[bytes]:
     environment = {
         "PATH": PATH,
         "LANG": "C.UTF-8",
         "HOME": "/nonexistent",
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "YTDLP_NO_PLUGINS": "1",
+        "PYTHONPATH": os.pathsep.join(program.path),
+        **program.environment,
     }
-    return subprocess.Popen(
-        [sys.executable, "-m", "ytmp3.converter.sandbox.zygote"],
+    return subprocess.Popen(  # noqa: S603  the program is one of ours
+        [sys.executable, *program.arguments],
         stdin=connection.fileno(),
         env=environment,
         start_new_session=True,

@@ -1,12 +1,15 @@
-"""The zygote: one preloaded, single-threaded process that starts every tool of an instance. `python -m` runs it.
+"""The zygote: one single-threaded process with everything preloaded, which forks every child process of an instance.
 
-It has yt-dlp in memory, so that a youtube child is a fork, and it puts the walls up between fork and exec, so that the
-threaded server needs no preexec function. Rules: it never waits for a child with the server waiting behind it, it
-signals only groups whose leader it has not reaped, and it ends every group when the server's end of the socket closes.
+It keeps a slow-to-import program in memory, so that starting it again is a fork, and it applies resource limits between
+fork and exec, so that the threaded server needs no preexec function. What it preloads is handed to `serve`; this module
+knows nothing about it.
 
-Measured on 2 cores against stdlib `multiprocessing` forkserver with the same preload: a child runs 1.9 ms after it was
-asked for, there 11.4 ms, with 0.6 ms of the server's CPU in both. The forkserver starts no programs, so ffmpeg would
-still need a way of its own to stand behind walls.
+Rules: it never blocks on a child while the server waits for it, it signals only process groups whose leader it has not
+reaped, and it ends all groups when the server closes its end of the socket.
+
+Measured on 2 cores against the forkserver of the standard library's `multiprocessing` with the same preload: a child
+runs 1.9 ms after the request, there 11.4 ms, with 0.6 ms of the server's CPU in both. The forkserver starts no
+programs, so ffmpeg would still need another way to get its limits.
 """
 
 import contextlib
@@ -16,75 +19,95 @@ import selectors
 import signal
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 from msgspec import json
 
+from ytmp3.converter.sandbox.limits import Kernel
 from ytmp3.converter.sandbox.protocol import (
+    EVENTS_DESCRIPTOR,
     MAX_PACKET_BYTES,
-    STATUS_DESCRIPTOR,
-    TOOL_NOT_STARTED,
-    Answer,
+    NOT_STARTED_STATUS,
     Ended,
     Execute,
-    ForkYoutube,
+    Fork,
+    Ready,
     Refused,
+    Reply,
     Request,
     Signal,
     Started,
     decode_request,
 )
-from ytmp3.converter.sandbox.walls import Kernel
-from ytmp3.converter.youtube.extractor import Youtube
-from ytmp3.converter.youtube.news import Preload
 
 _OWN_CHILDREN: Final = Path("/proc/thread-self/children")
 
 _CHANGED_SIGNALS: Final = (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
-"""By us, and by Python at its start; what is ignored stays so over exec, and no program expects that."""
+"""Signals that this process or Python itself ignores. An ignored signal stays ignored over exec, which no program
+expects, so they are reset in the child."""
 
 MAX_DESCRIPTORS: Final = 8
+"""Most descriptors beside one request."""
+
 END_SECONDS: Final = 1.0
+"""How long the zygote, when it ends, waits for killed children to be gone: milliseconds, unless one hangs in the
+kernel."""
+
 END_PAUSE_SECONDS: Final = 0.005
-"""For what was killed to be gone: milliseconds, unless it hangs in the kernel."""
+"""Pause between two looks during that wait."""
 
 ORPHAN_SWEEP_SECONDS: Final = 0.05
-"""How soon an orphan that left its group is looked for again, while there are any."""
+"""Pause between two looks for orphans, while there are any."""
+
+
+class Preloaded(Protocol):
+    """What the zygote keeps in memory and runs in forked children."""
+
+    def ready(self) -> bytes:
+        """Describe what is loaded, for the server. Called once, in the zygote."""
+
+    def run(self, task: bytes, events: int, leave_network: Callable[[], object]) -> int:
+        """Do one task in a forked child and return the exit status.
+
+        `events` is the descriptor for events to the server. `leave_network` takes the network away from this child.
+        """
 
 
 class Zygote:
-    """Forks on request, reaps, reports."""
+    """Forks on request, reaps, and reports to the server."""
 
-    def __init__(self, server: socket.socket, kernel: Kernel, youtube: Youtube) -> None:
+    def __init__(self, server: socket.socket, kernel: Kernel, preloaded: Preloaded) -> None:
         self._server = server
         self._kernel = kernel
-        self._youtube = youtube
+        self._preloaded = preloaded
         self._pid = os.getpid()
         self._selector = selectors.DefaultSelector()
-        self._children: dict[int, int] = {}  # child number -> pid, which is also its group
+        self._children: dict[int, int] = {}  # number of the child -> its pid, which is also its process group
         self._orphans_left = False
 
     def serve(self) -> None:
-        """Serve until the server closes its end; then end everything."""
+        """Serve until the server closes its end of the socket; then end all children."""
         self._selector.register(self._server, selectors.EVENT_READ)
         try:
-            while self._turn():
+            while self._serve_once():
                 pass
         finally:
             self._end_all()
 
-    def _turn(self) -> bool:
+    def _serve_once(self) -> bool:
+        """Wait for requests and ended children, and handle them. False when the server is gone."""
         for key, _ in self._selector.select(ORPHAN_SWEEP_SECONDS if self._orphans_left else None):
             if key.fileobj is not self._server:
                 self._reap(key.data, key.fd)
-            elif not self._answer_one():
+            elif not self._receive():
                 return False
         if self._orphans_left:
             self._sweep_orphans()
         return True
 
-    def _answer_one(self) -> bool:
+    def _receive(self) -> bool:
         try:
             packet, descriptors, _, _ = socket.recv_fds(self._server, MAX_PACKET_BYTES, MAX_DESCRIPTORS)
         except ConnectionError:
@@ -92,45 +115,46 @@ class Zygote:
         if not packet:
             return False
         try:
-            self._obey(decode_request(packet), descriptors)
+            self._handle(decode_request(packet), descriptors)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
         return True
 
-    def _obey(self, request: Request, descriptors: list[int]) -> None:
+    def _handle(self, request: Request, descriptors: list[int]) -> None:
         match request:
             case Signal():
                 if request.child in self._children:
                     with contextlib.suppress(ProcessLookupError):
                         os.killpg(self._children[request.child], request.signal)
-            case ForkYoutube() | Execute():
+            case Fork() | Execute():
                 self._start(request, descriptors)
 
-    def _start(self, request: ForkYoutube | Execute, descriptors: list[int]) -> None:
+    def _start(self, request: Fork | Execute, descriptors: list[int]) -> None:
         try:
             pid = os.fork()
         except OSError as error:
-            self._say(Refused(child=request.child, reason=os.strerror(error.errno or 0)))
+            self._send(Refused(child=request.child, reason=os.strerror(error.errno or 0)))
             return
         if pid == 0:
             self._become(request, descriptors)
-        # Also done by the child itself: whoever comes first, the group exists before anyone signals it.
+        # The child does this too: whoever comes first, the group exists before anyone signals it.
         with contextlib.suppress(PermissionError, ProcessLookupError):
             os.setpgid(pid, pid)
         try:
-            self._follow(request.child, pid)
+            self._watch(request.child, pid)
         except OSError as error:
-            # No descriptor is left to learn of its end by. It has just begun and is killed: the wait is over at once.
+            # No descriptor is left to learn of the child's end by, so it is ended here. It has only just been forked
+            # and gets SIGKILL: waiting for it takes no noticeable time.
             _kill_group(pid)
             os.waitpid(pid, 0)
             self._orphans_left = True
-            self._say(Refused(child=request.child, reason=os.strerror(error.errno or 0)))
+            self._send(Refused(child=request.child, reason=os.strerror(error.errno or 0)))
             return
         self._children[request.child] = pid
-        self._say(Started(child=request.child, pid=pid))
+        self._send(Started(child=request.child, pid=pid))
 
-    def _follow(self, child: int, pid: int) -> None:
+    def _watch(self, child: int, pid: int) -> None:
         pidfd = os.pidfd_open(pid)
         try:
             self._selector.register(pidfd, selectors.EVENT_READ, child)
@@ -138,46 +162,40 @@ class Zygote:
             os.close(pidfd)
             raise
 
-    def _become(self, request: ForkYoutube | Execute, descriptors: list[int]) -> NoReturn:
-        """Run in the forked child; never returns into the zygote's loop."""
-        status = TOOL_NOT_STARTED
+    def _become(self, request: Fork | Execute, descriptors: list[int]) -> NoReturn:
+        """Turn the forked process into the child. Never returns into the zygote's loop."""
+        status = NOT_STARTED_STATUS
         try:
-            # What goes wrong from here on is said where the tool's own complaints are read.
+            # Errors from here on are written to the pipe on which the child's own errors are read.
             os.dup2(descriptors[2] if isinstance(request, Execute) else descriptors[0], 2)
-            self._kernel.raise_walls(request.walls, self._pid)
+            self._kernel.confine(request.limits, self._pid)
             if isinstance(request, Execute):
                 _arrange(descriptors)
                 for number in _CHANGED_SIGNALS:
                     signal.signal(number, signal.SIG_DFL)
                 os.chdir(request.folder)
                 os.execve(request.argv[0], request.argv, request.environment)  # noqa: S606  no shell is the point
-            log, news = descriptors
-            _arrange([os.open(os.devnull, os.O_RDONLY), log, log, news])
-            status = self._youtube.run(request.extraction, STATUS_DESCRIPTOR, self._kernel.leave_network)
+            log, events = descriptors
+            _arrange([os.open(os.devnull, os.O_RDONLY), log, log, events])
+            status = self._preloaded.run(request.task, EVENTS_DESCRIPTOR, self._kernel.leave_network)
         except OSError as error:
             os.write(2, f"not started: {error.strerror}\n".encode())
         finally:
-            # Not sys.exit: nothing of the zygote's may be finalised here.
+            # Not sys.exit, which would run the finalizers of the zygote's objects here.
             os._exit(status)
 
     def _reap(self, child: int, pidfd: int) -> None:
-        """The child is a zombie: its pid is still its own, so its group can be ended without hitting a stranger."""
+        """Reap an ended child. It is still a zombie here, so its pid cannot belong to another process group yet."""
         pid = self._children.pop(child)
         self._selector.unregister(pidfd)
         os.close(pidfd)
         _kill_group(pid)
-        _, status, usage = os.wait4(pid, 0)
-        self._say(
-            Ended(
-                child=child,
-                status=os.waitstatus_to_exitcode(status),
-                cpu_seconds=usage.ru_utime + usage.ru_stime,
-            )
-        )
+        _, status = os.waitpid(pid, 0)
+        self._send(Ended(child=child, status=os.waitstatus_to_exitcode(status)))
         self._orphans_left = True
 
     def _sweep_orphans(self) -> None:
-        """End descendants that left their group (setsid): as subreaper we have inherited them."""
+        """End descendants that left their process group (setsid): as a subreaper, this process has inherited them."""
         self._orphans_left = False
         known = set(self._children.values())
         for pid in _own_children():
@@ -188,10 +206,10 @@ class Zygote:
                 self._orphans_left |= not reaped
 
     def _end_all(self) -> None:
-        """Kill and reap everything, so that nothing is left when this process ends; bounded."""
+        """Kill and reap all descendants, so that none is left when this process ends. Takes at most END_SECONDS."""
         for pid in self._children.values():
             _kill_group(pid)
-        # Known to nobody any more: the sweep takes them all.
+        # With no child on the list, the sweep takes every descendant for an orphan.
         self._children.clear()
         deadline = time.monotonic() + END_SECONDS
         self._orphans_left = True
@@ -199,9 +217,9 @@ class Zygote:
             self._sweep_orphans()
             time.sleep(END_PAUSE_SECONDS)
 
-    def _say(self, answer: Answer) -> None:
-        with contextlib.suppress(ConnectionError):  # the server is gone: the next turn sees it
-            self._server.send(json.encode(answer))
+    def _send(self, reply: Reply) -> None:
+        with contextlib.suppress(ConnectionError):  # the server is gone, which the next receive notices
+            self._server.send(json.encode(reply))
 
 
 def _kill_group(pid: int) -> None:
@@ -213,7 +231,7 @@ def _own_children() -> list[int]:
     try:
         return [int(pid) for pid in _OWN_CHILDREN.read_text("ascii").split()]
     except OSError:
-        return []  # kernel without CONFIG_PROC_CHILDREN: groups are still ended
+        return []  # kernel without CONFIG_PROC_CHILDREN: process groups are still ended
 
 
 def _arrange(descriptors: list[int]) -> None:
@@ -234,35 +252,36 @@ def _own_socket() -> socket.socket:
     return server
 
 
-def main() -> None:
-    """Preload what the server's first packet names, then serve."""
+def serve(preload: Callable[[bytes], Preloaded]) -> None:
+    """Be the zygote: preload, then serve until the server closes its end of the socket, which is descriptor 0.
+
+    Called by the `__main__` of a program that the server's `Spawner` has started. `preload` gets the server's first
+    packet.
+    """
     for number in (signal.SIGINT, signal.SIGHUP):
-        # A terminal's ^C is the server's business: it drains, and the tools must live until then.
+        # Ctrl-C in a terminal reaches the whole session. The server drains then, and its children must live until it
+        # ends.
         signal.signal(number, signal.SIG_IGN)
     server = _own_socket()
-    preload = json.decode(server.recv(MAX_PACKET_BYTES), type=Preload)
+    first_packet = server.recv(MAX_PACKET_BYTES)
     kernel = Kernel()
-    kernel.adopt_orphans()
-    kernel.yield_to_other_sessions()
-    kernel.precede_the_server()
-    kernel.takes_filters = _network_walls_stand(kernel)
-    youtube = Youtube(preload)
-    ready = youtube.ready(network_walls=kernel.takes_filters)
-    # What is in memory now stays shared with every child: the collector must not touch (and so copy) it.
+    kernel.become_subreaper()
+    kernel.lower_session_priority()
+    kernel.raise_zygote_oom_score()
+    kernel.has_seccomp = _accepts_filter(kernel)
+    preloaded = preload(first_packet)
+    ready = Ready(preloaded=preloaded.ready(), has_seccomp=kernel.has_seccomp)
+    # Memory that is in use now is shared with every child. The garbage collector must not write to it, or it is copied.
     gc.collect()
     gc.freeze()
-    zygote = Zygote(server, kernel, youtube)
+    zygote = Zygote(server, kernel, preloaded)
     server.send(json.encode(ready))
     zygote.serve()
 
 
-def _network_walls_stand(kernel: Kernel) -> bool:
-    """Ask in a fork: the filter cannot be taken off again."""
+def _accepts_filter(kernel: Kernel) -> bool:
+    """Try the network filter in a fork, because it cannot be removed again."""
     pid = os.fork()
     if pid == 0:
-        os._exit(not kernel.refuse_network())
+        os._exit(not kernel.install_network_filter())
     return os.waitpid(pid, 0)[1] == 0
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,8 @@
-"""One connection to a host that has several addresses, of which some may be dead: "happy eyeballs" (RFC 8305).
+"""Connects to a host that has several addresses, some of which may be dead ("happy eyeballs", RFC 8305).
 
-IPv6 and IPv4 by turns, each with a quarter of a second's start before the next one; the first that answers is taken.
-Tried one after the other, each with the whole time limit, as yt-dlp does it, an IPv6 that leads nowhere cost 20 s of
-every connection of a conversion.
+IPv6 and IPv4 addresses alternate. Each attempt gets a quarter of a second before the next one starts beside it, and the
+first that succeeds is taken. yt-dlp tries addresses one after the other, each with the whole time limit: an IPv6
+address that leads nowhere costs 20 s for every connection of a conversion.
 """
 
 import errno
@@ -15,29 +15,30 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 HEAD_START_SECONDS: Final = 0.25
-"""RFC 8305, section 8."""
+"""How long an attempt runs before the next one starts: RFC 8305, section 8."""
 
-Answer = tuple[int, int, int, str, Any]
-"""As `getaddrinfo` gives it: family, type, protocol, canonical name, address."""
+AddressInfo = tuple[int, int, int, str, Any]
+"""One result of `getaddrinfo`: family, type, protocol, canonical name, address."""
 
 
-def by_turns(answers: Iterable[Answer]) -> list[Answer]:
-    """Return the answers with the families alternating, the first answer's first; within a family the order stays."""
-    families: dict[int, list[Answer]] = {}
-    for answer in answers:
-        families.setdefault(answer[0], []).append(answer)
+def alternated(addresses: Iterable[AddressInfo]) -> list[AddressInfo]:
+    """Return the addresses with alternating families, the first one's family first. Within a family the order stays."""
+    families: dict[int, list[AddressInfo]] = {}
+    for address in addresses:
+        families.setdefault(address[0], []).append(address)
     rows = itertools.zip_longest(*families.values())
-    return [answer for row in rows for answer in row if answer is not None]
+    return [address for row in rows for address in row if address is not None]
 
 
-def connect_to_first(answers: Iterable[Answer], seconds: float) -> socket.socket:
-    """Return a connection to the first of these addresses that takes one; its time limit is `seconds` too.
+def connect_to_first(addresses: Iterable[AddressInfo], seconds: float) -> socket.socket:
+    """Return a connection to the first address that accepts one. `seconds` bounds this call, and each read later.
 
     Raises:
-        OSError: none did. TimeoutError if time was the reason.
+        TimeoutError: none accepted one in time.
+        OSError: all failed.
     """
     deadline = time.monotonic() + seconds
-    untried = by_turns(answers)
+    untried = alternated(addresses)
     error: OSError = OSError("no address to connect to")
     with selectors.DefaultSelector() as tried:
         try:
@@ -45,7 +46,7 @@ def connect_to_first(answers: Iterable[Answer], seconds: float) -> socket.socket
                 if untried:
                     left = min(left, HEAD_START_SECONDS)
                     try:
-                        tried.register(_begun(untried.pop(0)), selectors.EVENT_WRITE)
+                        tried.register(_begin(untried.pop(0)), selectors.EVENT_WRITE)
                     except OSError as refused:
                         error = refused
                         continue
@@ -63,19 +64,19 @@ def connect_to_first(answers: Iterable[Answer], seconds: float) -> socket.socket
     raise error
 
 
-def _begun(answer: Answer) -> socket.socket:
-    """Return a socket that connects, without waiting for it. Raises OSError where that is known to lead nowhere."""
-    family, kind, protocol, _, address = answer
+def _begin(address: AddressInfo) -> socket.socket:
+    """Return a socket that is connecting, without waiting for it. Raises OSError where that fails at once."""
+    family, kind, protocol, _, target = address
     connection = socket.socket(family, kind, protocol)
     connection.setblocking(False)  # noqa: FBT003  positional only
-    if (number := connection.connect_ex(address)) not in {0, errno.EINPROGRESS}:
+    if (number := connection.connect_ex(target)) not in {0, errno.EINPROGRESS}:
         connection.close()
         raise OSError(number, os.strerror(number))
     return connection
 
 
 def _decided(tried: selectors.BaseSelector, seconds: float) -> Iterator[socket.socket]:
-    """Wait, and yield the sockets of which the end is known; they are the caller's."""
+    """Wait, and yield the sockets that have connected or failed. They belong to the caller then."""
     for key, _ in tried.select(seconds):
         connection = tried.unregister(key.fileobj).fileobj
         assert isinstance(connection, socket.socket)

@@ -1,7 +1,7 @@
-"""A thumbnail becomes a square cover. Pure; run by the youtube child as its last act, when it has left the network.
+"""Turns a thumbnail into a square cover. Pure. The downloading child calls it last, after it has left the network.
 
-In that child, because it is there anyway: an ffmpeg of its own cost 28 ms of CPU a conversion, most of them its start;
-this costs 5.
+It runs in that child because a process of its own is expensive: ffmpeg for the cover cost 28 ms of CPU per conversion,
+most of them for its start; this costs 5 ms.
 """
 
 from io import BytesIO
@@ -10,22 +10,27 @@ from typing import Final
 from PIL import Image, JpegImagePlugin
 
 MAX_POINTS: Final = 4_000_000
-"""YouTube's largest thumbnails have half of it. Judged before anything is decoded."""
-COVER_POINTS: Final = 720
-"""Each way: what the thumbnail of middle size has."""
-JPEG_QUALITY: Final = 85
+"""Most pixels of a thumbnail, checked before anything is decoded. YouTube's largest have half as many."""
 
-# Named, so that the plugin is loaded when this module is, and no other one ever is.
+COVER_POINTS: Final = 720
+"""Largest width and height of a cover, in pixels: the height of YouTube's thumbnails of middle size."""
+
+JPEG_QUALITY: Final = 85
+"""On Pillow's scale of 0 to 95."""
+
+# Naming the plugin loads it together with this module, and keeps Pillow from ever loading another one.
 _FORMAT: Final = JpegImagePlugin.JpegImageFile.format
 
 
 def square_cover(thumbnail: bytes, *, letterboxed: bool) -> bytes:
     """Return the middle of a JPEG as a square JPEG.
 
-    `letterboxed`: 4:3, with black bars above and below a 16:9 picture, as YouTube makes its older sizes; they are cut.
+    `letterboxed`: a 4:3 picture with black bars above and below a 16:9 one, as YouTube makes its older sizes; the bars
+    are cut off.
 
     Raises:
-        ValueError, and whatever else Pillow says of a picture that is none.
+        ValueError: it has too many pixels.
+        OSError, and others of Pillow's: it is not a JPEG, or a broken one.
     """
     with Image.open(BytesIO(thumbnail), formats=[_FORMAT]) as picture:
         width, height = picture.size
@@ -41,7 +46,7 @@ def square_cover(thumbnail: bytes, *, letterboxed: bool) -> bytes:
 
 
 def rehearse_cover() -> None:
-    """Load what Pillow loads with the first picture: its plugins for other formats too, 10 ms."""
+    """Make one cover from a blank picture, so that Pillow loads before the fork what it loads on first use (10 ms)."""
     blank = BytesIO()
     Image.new("RGB", (16, 9)).save(blank, "JPEG")
     square_cover(blank.getvalue(), letterboxed=False)

@@ -1,184 +1,104 @@
-"""yt-dlp as a library: extraction and download of one video. Imported by the zygote, run in its forked children.
+"""Extraction and download of one video with yt-dlp, in a forked child process.
 
-The options are frozen here and held by a golden test: the YouTube extractors only, no configuration, no plugins, no
-cache, one audio format into a file whose name is ours. Our checks (live, length, size, DRM) come before the download.
-A link that breaks in mid-download (403, a cut) is cured once by a fresh extraction, not by asking it again.
-
-What is slow and the same each time is done before the fork: imports, the TLS context with its 140 authorities, regular
-expressions, the version of the JavaScript runtime. Measured on 2 cores, against the fake YouTube: 0.05 s of CPU and
-11 MB of private memory for a whole extraction and download. The server never imports this module.
+Our own checks (live, length, size, a format with sound) come before the download. A media link that breaks in
+mid-download (403, a cut connection) is cured once by a fresh extraction, which gives a new link; asking the old one
+again would not help.
 """
 
 import contextlib
 import errno
-import os
 import re
-import socket
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import yt_dlp.downloader.http
-import yt_dlp.extractor.youtube
-import yt_dlp.networking._urllib
-import yt_dlp.version
-from msgspec import json
 from yt_dlp.networking import Request
-from yt_dlp.networking._helper import make_ssl_context
 from yt_dlp.networking.exceptions import RequestError
 from yt_dlp.utils import ContentTooShortError, DownloadError, YoutubeDLError
 
-from ytmp3.converter.sandbox.protocol import Ready
-from ytmp3.converter.youtube.cover import rehearse_cover, square_cover
-from ytmp3.converter.youtube.downloader import (
-    MESSAGE_CHARACTERS,
-    StartedOverError,
-    _connect,
-    _Downloader,
-    _known_runtime,
-    _package_version,
-    _wanted_ejs_version,
-    options,
-    public_only,
-)
-from ytmp3.converter.youtube.metadata import clean_metadata, clean_text, without_queries
-from ytmp3.converter.youtube.news import (
-    Cover,
+from ytmp3.converter.youtube.cover import square_cover
+from ytmp3.converter.youtube.downloader import MESSAGE_CHARACTERS, Downloader, StartedOverError
+from ytmp3.converter.youtube.events import (
+    CoverWritten,
     Downloaded,
+    Event,
+    Extracted,
     Extraction,
-    Found,
-    Grown,
-    News,
-    Preload,
-    Refusal,
-    Spooling,
-    ToolError,
+    SpoolGrown,
+    SpoolOpened,
 )
-from ytmp3.converter.youtube.rehearsal import _Rehearsal
+from ytmp3.converter.youtube.metadata import clean_metadata, without_queries
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import VideoId
 from ytmp3.core.link import canonical_link
 
 COVER_SECONDS: Final = 10
+"""Longest wait for a connection and for each read of a thumbnail: shorter than for media, because it is optional."""
+
 COVER_BYTES: Final = 4 * 2**20
+"""Largest thumbnail that is read. YouTube's largest have about 300 kB."""
+
 COVER_NAME: Final = "cover"
+"""File name of the cover in the scratch folder."""
 
 
 _LETTERBOXED: Final = re.compile(r"/(?:hqdefault|sddefault|0)\.jpg$")
+"""Thumbnail sizes of 4:3 in which YouTube puts black bars above and below a 16:9 picture."""
 
 
 class RefusedError(Exception):
-    """Our own check says no."""
+    """A check of ours refuses the video."""
 
     def __init__(self, code: FailureCode, reason: str) -> None:
         super().__init__(reason)
         self.code = code
 
 
-class Youtube:
-    """The preloaded part, made in the zygote. `run` is called in a forked child, once."""
+class VideoDownload:
+    """The work of one child. `emit` sends an event to the server."""
 
-    def __init__(self, preload: Preload) -> None:
-        self._preload = preload
-        self._tls = make_ssl_context(use_certifi=False)
-        if preload.egress_ca_file:
-            self._tls.load_verify_locations(cafile=preload.egress_ca_file)
-        self._deno = _known_runtime(preload.deno_path)
-        rehearsal = _Rehearsal(options(preload), self._tls, self._deno)
-        with contextlib.suppress(Exception):  # its only purpose is what it leaves in memory
-            video = rehearsal.extract_info(canonical_link(VideoId("rehearsal00")), download=False)
-            rehearsal.dl(os.devnull, video)
-        rehearse_cover()
-        self._downloader = _Downloader(options(preload), self._tls, self._deno)
-        self._downloader.get_info_extractor("Youtube")
-
-    def ready(self, *, network_walls: bool) -> Ready:
-        """Return the zygote's first words."""
-        return Ready(
-            yt_dlp=yt_dlp.version.__version__,
-            yt_dlp_ejs=_package_version("yt-dlp-ejs"),
-            ejs_wanted=_wanted_ejs_version(),
-            deno=self._deno.info.version if self._deno.info else None,
-            network_walls=network_walls,
-        )
-
-    def run(self, extraction: Extraction, news_descriptor: int, leave_network: Callable[[], object]) -> int:
-        """Extract and download; returns the exit status. Whatever happens is said on `news_descriptor`.
-
-        `leave_network` is called once everything is here, before a stranger's picture is decoded.
-        """
-
-        def say(news: News) -> None:
-            os.write(news_descriptor, json.encode(news) + b"\n")
-
-        try:
-            # What the JavaScript runtime wants to write goes with the scratch folder.
-            os.environ["HOME"] = os.environ["TMPDIR"] = extraction.scratch
-            os.chdir(extraction.scratch)
-            if self._preload.egress_proxy is None:
-                # A proxy resolves names itself, and its own address is the operator's choice.
-                socket.getaddrinfo = public_only(socket.getaddrinfo)
-            yt_dlp.networking._urllib.create_connection = _connect  # noqa: SLF001  yt-dlp has no public hook
-            fetch = _Fetch(self._downloader, extraction, say)
-            fetch.make_cover(fetch.run(), leave_network)
-        except RefusedError as refusal:
-            say(Refusal(code=refusal.code.value, reason=_shown(str(refusal))))
-        except Exception as error:  # noqa: BLE001  the outermost frame of the child: it reports and ends
-            if not isinstance(error, YoutubeDLError):
-                traceback.print_exc()
-            warnings = " | ".join(self._downloader.warnings)
-            say(ToolError(message=_shown(f"{type(error).__name__}: {error}"), warnings=_shown(warnings)))
-        else:
-            return 0
-        sys.stderr.flush()
-        return 1
-
-
-class _Fetch:
-    """One video, in the forked child."""
-
-    def __init__(self, downloader: _Downloader, extraction: Extraction, say: Callable[[News], None]) -> None:
+    def __init__(self, downloader: Downloader, extraction: Extraction, emit: Callable[[Event], None]) -> None:
         self._downloader = downloader
         self._task = extraction
-        self._say = say
+        self._emit = emit
         self._spool = Path(extraction.scratch)
         downloader.params["cookiefile"] = extraction.cookies_file
         downloader.add_progress_hook(self._on_progress)
 
     def run(self) -> tuple[bytes, bool] | None:
-        """Extract and download; returns the thumbnail, if there is one, and whether it is letterboxed.
+        """Extract and download. Returns the thumbnail, if there is one, and whether it is letterboxed.
 
         Raises:
-            RefusedError, and yt-dlp's errors.
+            RefusedError: a check of ours refuses the video.
+            YoutubeDLError, RequestError, ContentTooShortError, OSError: it cannot be extracted or downloaded.
         """
         video = self._extract()
-        self._say(_found(video))
+        self._emit(_extracted(video))
         spool = Path(self._task.scratch) / "spool-1"
         try:
             self._download(video, spool)
         except (RequestError, ContentTooShortError, YoutubeDLError) as error:
             if _is_our_disk(error):
                 raise
-            sys.stderr.write(f"fresh extraction after: {_shown(str(error))}\n")
+            sys.stderr.write(f"fresh extraction after: {shown(str(error))}\n")
             spool = self._download_afresh(video, spool, may_resume=not isinstance(error, StartedOverError))
         size = spool.stat().st_size if spool.exists() else 0
         if not size:
             raise RefusedError(FailureCode.MEDIA_INVALID, "an empty file")
-        self._say(Downloaded(size_bytes=size))
+        self._emit(Downloaded(size_bytes=size))
         return self._fetch_thumbnail(video)
 
     def make_cover(self, thumbnail: tuple[bytes, bool] | None, leave_network: Callable[[], object]) -> None:
-        """Make the cover, if there is a thumbnail to make it of. Whatever goes wrong, there is none then."""
+        """Make the cover from the thumbnail that `run` returned. Any error only means that there is no cover."""
         if thumbnail is None:
             return
         with contextlib.suppress(Exception):
             leave_network()
             picture, letterboxed = thumbnail
             (Path(self._task.scratch) / COVER_NAME).write_bytes(square_cover(picture, letterboxed=letterboxed))
-            self._say(Cover(name=COVER_NAME))
+            self._emit(CoverWritten(name=COVER_NAME))
 
     def _extract(self) -> dict[str, Any]:
         video: dict[str, Any] = self._downloader.extract_info(canonical_link(self._task.video_id), download=False)
@@ -202,14 +122,14 @@ class _Fetch:
             raise RefusedError(FailureCode.NO_AUDIO, "no format with sound")
 
     def _download(self, video: dict[str, Any], spool: Path) -> None:
-        self._say(Spooling(name=spool.name))
+        self._emit(SpoolOpened(name=spool.name))
         self._spool = spool
         success, _ = self._downloader.dl(str(spool), video)
         if not success:
             raise DownloadError("the download ended without success")
 
     def _download_afresh(self, before: dict[str, Any], spool: Path, *, may_resume: bool) -> Path:
-        """Go on where the same file broke off; any other format begins again under a new name."""
+        """Extract again, and continue the same file where it broke off, or begin another format under a new name."""
         video = self._extract()
         same = (video.get("format_id"), _announced_bytes(video)) == (before.get("format_id"), _announced_bytes(before))
         if not (may_resume and same and _announced_bytes(video)):
@@ -221,16 +141,17 @@ class _Fetch:
         size, total = progress.get("downloaded_bytes") or 0, progress.get("total_bytes") or None
         if max(size, total or 0) > self._task.max_file_bytes:
             raise RefusedError(FailureCode.TOO_LARGE, f"{size} bytes of {total} arrived")
-        # Counted is also what is in a buffer, or in a segment's own file, and may stay there until the next answer.
+        # yt-dlp also counts bytes that are still in a buffer or in a fragment's own file, so its count can be ahead of
+        # the size of our file, and stay ahead until the next response.
         on_disk = self._spool.stat().st_size if self._spool.exists() else 0
         if "fragment_index" not in progress and on_disk > size:
             raise StartedOverError("the download started over in mid-file: giving up")
-        self._say(Grown(size_bytes=on_disk, total_bytes=total))
+        self._emit(SpoolGrown(size_bytes=on_disk, total_bytes=total))
 
     def _fetch_thumbnail(self, video: dict[str, Any]) -> tuple[bytes, bool] | None:
-        """Return the picture, and whether it is letterboxed."""
+        """Return the picture, and whether it is letterboxed. A missing picture never fails a conversion."""
         for url in cover_candidates(video, self._task.video_id):
-            with contextlib.suppress(Exception):  # a picture is never a reason to fail
+            with contextlib.suppress(Exception):
                 if picture := self._read_picture(url):
                     return picture, _LETTERBOXED.search(url) is not None
         return None
@@ -259,19 +180,14 @@ def _is_picture_address(url: object) -> bool:
     return parts.scheme == "https" and (parts.hostname or "").endswith(".ytimg.com") and parts.path.endswith(".jpg")
 
 
-def _found(video: dict[str, Any]) -> Found:
-    return Found(
+def _extracted(video: dict[str, Any]) -> Extracted:
+    return Extracted(
         metadata=clean_metadata(
             title=video.get("title"),
             uploader=video.get("artist") or video.get("uploader") or video.get("channel"),
             duration=video.get("duration"),
             thumbnail_url=video.get("thumbnail"),
-        ),
-        format_id=clean_text(video.get("format_id"), 40),
-        container=clean_text(video.get("ext"), 10) or None,
-        codec=clean_text(video.get("acodec"), 40) or None,
-        bitrate_kbps=video.get("abr"),
-        announced_bytes=_announced_bytes(video),
+        )
     )
 
 
@@ -284,7 +200,7 @@ def _is_our_disk(error: BaseException) -> bool:
     return f"[Errno {errno.ENOSPC}]" in str(error) or f"[Errno {errno.EFBIG}]" in str(error)
 
 
-def _shown(text: str) -> str:
-    """Return a message for the server's log: capped, valid UTF-8, addresses cut to their host."""
+def shown(text: str) -> str:
+    """Return a message as it may go to the server's log: bounded, valid UTF-8, addresses cut to their host."""
     shortened = without_queries(text[: MESSAGE_CHARACTERS * 4])[:MESSAGE_CHARACTERS]
     return shortened.encode("utf-8", "replace").decode()

@@ -1,7 +1,7 @@
-"""One youtube child, as the server sees it: its news, its limits, its end.
+"""The server's side of one downloading child: its events, its limits, its end.
 
-The child is not trusted to keep any limit: extraction, download and silence are timed here, and the spool is measured
-on disk. Its news are only ever decoded into typed events; what is not one is dropped.
+The child is not trusted to keep any limit: the server itself times extraction, download and silence, and measures the
+spool on disk. A line from the child that is not a valid event is dropped.
 """
 
 import asyncio
@@ -13,43 +13,43 @@ from typing import Any, Final
 
 import msgspec
 
-from ytmp3.converter.sandbox.pipes import Lines, Reader, Tail, resolve
-from ytmp3.converter.sandbox.protocol import Walls
-from ytmp3.converter.sandbox.spawner import Child, Spawner, ToolsLostError
+from ytmp3.converter.sandbox.pipes import DRAIN_SECONDS, Lines, Reader, Tail, resolve
+from ytmp3.converter.sandbox.protocol import ResourceLimits
+from ytmp3.converter.sandbox.spawner import Child, Spawner, ZygoteError
 from ytmp3.converter.settings import ConversionLimits
 from ytmp3.converter.spool import Spool
-from ytmp3.converter.youtube.messages import code_of_youtube_message
-from ytmp3.converter.youtube.news import (
+from ytmp3.converter.youtube.events import (
     MAX_LINE_BYTES,
-    Cover,
+    CoverWritten,
     Downloaded,
+    DownloaderFailed,
+    Extracted,
     Extraction,
-    Found,
-    Grown,
-    Refusal,
-    Spooling,
-    ToolError,
-    decode_news,
+    SpoolGrown,
+    SpoolOpened,
+    VideoRefused,
+    decode_event,
 )
+from ytmp3.converter.youtube.messages import code_of_youtube_message
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
 
-CHECK_SECONDS: Final = 1.0
-PIPES_SECONDS: Final = 0.5
-"""How long the last words of a child that has ended are waited for: a descendant may hold its pipes for ever."""
+WATCH_SECONDS: Final = 1.0
+"""Longest pause between two checks of the limits; a quarter of the idle limit where that is shorter."""
 
-OVERSHOOT_BYTES: Final = 8 * 2**20
-"""How far the file size wall lies over the byte limit: the limit's own error is clearer than the wall's."""
+SPOOL_SLACK_BYTES: Final = 8 * 2**20
+"""How far the child's RLIMIT_FSIZE is above the byte limit, so that the limit's own, clearer error comes first."""
 
 DATA_BYTES: Final = 2**30
-"""Memory of the youtube child, and of its JavaScript engine, each: what slips through the bounds on answers (see
-`answers`) ends the child and not the machine. Measured: 60 MB and, with a real player script, 180 MB."""
+"""Private memory of the child, and of the JavaScript runtime that it starts, each. Whatever exceeds the bounds on
+responses ends the child and not the machine. Measured: 60 MB, and 180 MB with a real player script."""
 
 SLOWEST_BYTES_PER_SECOND: Final = 16_000
-"""Less than this over the whole idle time is a stall in slow motion (reliability goal P06)."""
+"""A download that is slower than this during the whole idle limit counts as stalled: 16 kB/s is the rate of the
+sound."""
 
 
 class Fetch:
-    """Extraction and download of one video."""
+    """Extraction and download of one video. Needs a running event loop."""
 
     def __init__(self, scratch: Path, limits: ConversionLimits) -> None:
         loop = asyncio.get_running_loop()
@@ -58,139 +58,145 @@ class Fetch:
         self._child: Child | None = None
         self._readers: list[Reader] = []
         self._error: ConversionError | None = None
-        self._found: asyncio.Future[Found] = loop.create_future()
-        self._spooling = asyncio.Event()
+        self._extracted: asyncio.Future[Extracted] = loop.create_future()
+        self._spool_opened = asyncio.Event()
         self._downloaded: asyncio.Future[None] = loop.create_future()
         self.spool: Spool | None = None
-        self.cover: asyncio.Future[Cover | None] = loop.create_future()
+        self.cover: asyncio.Future[CoverWritten | None] = loop.create_future()
+        """Done when the cover is written, or when it is known that there will be none (None)."""
         self.log = Tail()
+        """The end of what the child wrote to its standard output and error."""
 
     async def start(self, spawner: Spawner, extraction: Extraction) -> None:
         """Fork the child.
 
         Raises:
-            ToolsLostError: it cannot be.
+            ZygoteError: it could not be forked.
         """
         seconds = self._limits.extract_seconds + self._limits.download_seconds
-        walls = Walls(
-            file_bytes=self._limits.max_file_bytes + OVERSHOOT_BYTES,
+        limits = ResourceLimits(
+            file_bytes=self._limits.max_file_bytes + SPOOL_SLACK_BYTES,
             cpu_seconds=int(2 * seconds) + 1,
             data_bytes=DATA_BYTES,
             network=True,
         )
         log_ours, log_theirs = os.pipe()
-        news_ours, news_theirs = os.pipe()
+        events_ours, events_theirs = os.pipe()
         lines = Lines(MAX_LINE_BYTES, self._on_line)
-        news = Reader(news_ours, lines.add)
-        # A child that has said its last word without a word of a cover has none.
-        news.ended.add_done_callback(lambda _: resolve(self.cover, None))
-        self._readers = [Reader(log_ours, self.log.add), news]
+        events = Reader(events_ours, lines.add)
+        # No event can come after the end of file, so there is no cover if none has been written until then.
+        events.ended.add_done_callback(lambda _: resolve(self.cover, None))
+        self._readers = [Reader(log_ours, self.log.add), events]
         try:
-            self._child = await spawner.fork_youtube(extraction, walls, log=log_theirs, news=news_theirs)
+            task = msgspec.json.encode(extraction)
+            self._child = await spawner.fork(task, limits, log=log_theirs, events=events_theirs)
         finally:
             os.close(log_theirs)
-            os.close(news_theirs)
+            os.close(events_theirs)
 
-    async def found(self) -> Found:
-        """Wait for the extraction to be over.
+    async def extracted(self) -> Extracted:
+        """Wait until the extraction is over.
 
         Raises:
-            ConversionError: no such luck, or no answer in time.
+            ConversionError: it failed, or took too long.
         """
-        await _first_of(self._found, self._tool.ended, seconds=self._limits.extract_seconds)
-        if not self._found.done() and not self._tool.ended.done():
+        await _first_of(self._extracted, self._started_child.ended, seconds=self._limits.extract_seconds)
+        if not self._extracted.done() and not self._started_child.ended.done():
             raise ConversionError(FailureCode.UPSTREAM_TIMEOUT, "extraction")
-        if not self._found.done():
-            await self._last_words()
-        if not self._found.done():
-            raise self._verdict()
-        return self._found.result()
+        if not self._extracted.done():
+            await self._last_events()
+        if not self._extracted.done():
+            raise self._failure()
+        return self._extracted.result()
 
-    async def begun(self) -> Spool:
-        """Wait for the (next) spool."""
+    async def current_spool(self) -> Spool:
+        """Return the spool of the running download, waiting until there is one. It may be replaced later."""
         while self.spool is None:
-            await self._spooling.wait()
+            await self._spool_opened.wait()
         return self.spool
 
     async def watch(self) -> None:
-        """Keep the limits until the download is complete.
+        """Enforce the limits until the download is complete.
 
         Raises:
-            ConversionError: it failed, or went over a limit.
+            ConversionError: it failed, or exceeded a limit.
         """
         watch = _Watch(self._limits)
         while not self._downloaded.done():
-            pause = min(CHECK_SECONDS, self._limits.idle_seconds / 4)
-            await _first_of(self._downloaded, self._tool.ended, seconds=pause)
+            pause = min(WATCH_SECONDS, self._limits.idle_seconds / 4)
+            await _first_of(self._downloaded, self._started_child.ended, seconds=pause)
             watch.check(_size_on_disk(self.spool))
-            if self._tool.ended.done() and not self._downloaded.done():
-                await self._last_words()
+            if self._started_child.ended.done() and not self._downloaded.done():
+                await self._last_events()
                 if not self._downloaded.done():
-                    raise self._verdict()
+                    raise self._failure()
 
     async def end(self) -> None:
-        """End the child and let go of its pipes."""
+        """End the child and close its pipes. Called whatever has happened, also without a child."""
         if self._child is not None:
             await self._child.end()
         for reader in self._readers:
             reader.close()
 
     @property
-    def _tool(self) -> Child:
+    def _started_child(self) -> Child:
         if self._child is None:
             raise RuntimeError("not started")
         return self._child
 
-    async def _last_words(self) -> None:
-        await asyncio.wait([reader.ended for reader in self._readers], timeout=PIPES_SECONDS)
+    async def _last_events(self) -> None:
+        """Read what is still in the pipes of a child that has ended."""
+        await asyncio.wait([reader.ended for reader in self._readers], timeout=DRAIN_SECONDS)
 
-    def _verdict(self) -> ConversionError:
+    def _failure(self) -> ConversionError:
+        """Return why the ended child has failed: the error that it sent, or else one made from its exit status."""
         if self._error is not None:
             return self._error
         try:
-            status = self._tool.ended.result().status
-        except ToolsLostError as error:
+            status = self._started_child.ended.result().status
+        except ZygoteError as error:
             return NoProcess(str(error))
-        return ConversionError(FailureCode.TOOL_MISSING, f"the youtube child ended with {status}, saying nothing")
+        return ConversionError(FailureCode.TOOL_MISSING, f"the youtube child ended with {status} without an error")
 
     def _on_line(self, line: bytes) -> None:
         try:
-            news = decode_news(line)
+            event = decode_event(line)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return
-        match news:
-            case Found():
-                resolve(self._found, news)
-            case Cover():
-                resolve(self.cover, news)
-            case Refusal():
-                self._error = ConversionError(_known_code(news.code), news.reason)
-            case ToolError():
-                self._error = ConversionError(code_of_youtube_message(news.message, news.warnings), news.message)
-            case Spooling() | Grown() | Downloaded():
-                self._on_spool_news(news)
+        match event:
+            case Extracted():
+                resolve(self._extracted, event)
+            case CoverWritten():
+                resolve(self.cover, event)
+            case VideoRefused():
+                self._error = ConversionError(_known_code(event.code), event.reason)
+            case DownloaderFailed():
+                self._error = ConversionError(code_of_youtube_message(event.message, event.warnings), event.message)
+            case SpoolOpened() | SpoolGrown() | Downloaded():
+                self._on_spool_event(event)
 
-    def _on_spool_news(self, news: Spooling | Grown | Downloaded) -> None:
-        match news:
-            case Spooling():
-                self._begin(self._scratch / Path(news.name).name)
-            case Grown() if self.spool:
-                self.spool.grow(news.size_bytes, news.total_bytes)
+    def _on_spool_event(self, event: SpoolOpened | SpoolGrown | Downloaded) -> None:
+        match event:
+            case SpoolOpened():
+                # Only the last part of the name: the file is in the scratch folder, whatever the child says.
+                self._open_spool(self._scratch / Path(event.name).name)
+            case SpoolGrown() if self.spool:
+                self.spool.grow(event.size_bytes, event.total_bytes)
             case Downloaded() if self.spool:
-                self.spool.complete(news.size_bytes)
+                self.spool.complete(event.size_bytes)
                 resolve(self._downloaded, None)
 
-    def _begin(self, path: Path) -> None:
+    def _open_spool(self, path: Path) -> None:
         if self.spool is not None and self.spool.path != path:
             self.spool.replace()
             self.spool = None
         if self.spool is None:
             self.spool = Spool(path)
-        self._spooling.set()
+        self._spool_opened.set()
 
 
 class _Watch:
-    """The clocks of a download."""
+    """The time and size limits of one download."""
 
     def __init__(self, limits: ConversionLimits) -> None:
         self._limits = limits
@@ -198,7 +204,7 @@ class _Watch:
         self._window_bytes = 0
 
     def check(self, size_bytes: int) -> None:
-        """Raise ConversionError if a limit is passed now, at this size."""
+        """Raise ConversionError if a limit is exceeded now, with this size of the spool."""
         now = time.monotonic()
         if size_bytes > self._limits.max_file_bytes:
             raise ConversionError(FailureCode.TOO_LARGE, f"{size_bytes} bytes on disk")

@@ -1,11 +1,16 @@
-"""What yt-dlp's messages mean."""
+"""Error codes for the messages of yt-dlp and of YouTube. Pure.
+
+YouTube's reasons reach us through yt-dlp in English, because yt-dlp asks for `hl=en`. The order matters: a reason that
+names the video ("This video is private") comes before the general words that YouTube puts around it ("Video
+unavailable"), and reasons about our own address come before reasons about the video, because they are retried.
+"""
 
 from typing import Final
 
-from ytmp3.converter.classify import _compiled, _first
+from ytmp3.converter.classify import Table, compiled, first_match
 from ytmp3.core.errors import FailureCode
 
-_YOUTUBE: Final[tuple[tuple[FailureCode, tuple[str, ...]], ...]] = (
+_YOUTUBE: Final[Table] = (
     (
         FailureCode.RATE_LIMITED_UPSTREAM,
         (r"try again later|rate-limited by youtube|HTTP Error 429|Too Many Requests",),
@@ -76,7 +81,7 @@ _YOUTUBE: Final[tuple[tuple[FailureCode, tuple[str, ...]], ...]] = (
         FailureCode.OUTPUT_TRUNCATED,
         (r"\[Errno 28\]|no space left|\[Errno 122\]|disk quota",),
     ),
-    # Nothing at the first byte: the file is empty.
+    # No byte at position 0: the file is empty.
     (FailureCode.MEDIA_INVALID, (r"HTTP Error 416",)),
     (
         FailureCode.UPSTREAM_TIMEOUT,
@@ -114,19 +119,19 @@ _YOUTUBE: Final[tuple[tuple[FailureCode, tuple[str, ...]], ...]] = (
 )
 
 
-_YOUTUBE_PATTERNS: Final = _compiled(_YOUTUBE)
+_YOUTUBE_PATTERNS: Final = compiled(_YOUTUBE)
 
 
 def code_of_youtube_message(message: str, warnings: str = "") -> FailureCode:
-    """Return the code for yt-dlp's last words; unknown ones are upstream errors, so they are tried again.
+    """Return the code for yt-dlp's final error. An unknown message is an upstream error, so that it is retried.
 
-    The warnings before them count only where the last words blame nobody in particular, and then only for what they
-    say about our address: a harmless warning must not decide about a video.
+    The warnings before it count only where the error itself is a general one, and then only if they are about our own
+    address: a harmless warning must not decide about a video.
     """
     # YouTube writes a typographic apostrophe in some reasons and a plain one in others.
-    code = _first(_YOUTUBE_PATTERNS, message.replace("\u2019", "'")) or FailureCode.UPSTREAM_ERROR
+    code = first_match(_YOUTUBE_PATTERNS, message.replace("\u2019", "'")) or FailureCode.UPSTREAM_ERROR
     if code is FailureCode.UPSTREAM_ERROR:
-        blamed = _first(_YOUTUBE_PATTERNS, warnings.replace("\u2019", "'"))
-        if blamed in {FailureCode.RATE_LIMITED_UPSTREAM, FailureCode.BOT_CHECK}:
-            return blamed
+        warned = first_match(_YOUTUBE_PATTERNS, warnings.replace("\u2019", "'"))
+        if warned in {FailureCode.RATE_LIMITED_UPSTREAM, FailureCode.BOT_CHECK}:
+            return warned
     return code

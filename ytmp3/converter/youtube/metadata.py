@@ -1,7 +1,7 @@
-"""What YouTube says of a video, made harmless where it enters: the only door for a title into this service.
+"""Cleans the metadata of a video in the child process, before anything else of this service sees them. Pure.
 
-Pure. After `clean_text` a text has no control, format or surrogate character (so no CR, LF, bidi override or invisible
-one), no run of spaces, and a bounded length: safe in a header, a log line, an ID3 frame and a terminal.
+A cleaned text has no control, format or surrogate character (so no CR, LF, bidirectional override or invisible
+character), no run of spaces, and a bounded length. It is safe in a header, a log line, an ID3 frame and a terminal.
 """
 
 import math
@@ -12,28 +12,30 @@ from typing import Final
 from ytmp3.core.job import Metadata
 
 MAX_TITLE_CHARACTERS: Final = 300
-"""YouTube's own limit is 100; three times that for composed scripts."""
+"""YouTube's own limit is 100; three times as many for scripts that need several code points for a character."""
 
 MAX_UPLOADER_CHARACTERS: Final = 200
 MAX_URL_CHARACTERS: Final = 500
 MAX_ANNOUNCED_SECONDS: Final = 10 * 365 * 86400.0
-"""Beyond any real video, and far from where arithmetic with it would hurt."""
+"""Longest duration that is accepted: longer than any video, and small enough for any calculation."""
 
 UNTITLED: Final = "Untitled"
+"""Title of a video whose title is missing or has no character left."""
 
-# Any scheme: an egress proxy's may be socks5h, with a password. Its length is bounded: the text is a stranger's.
+# Any scheme, because the address of an egress proxy may be socks5h://, with a password. The scheme's length is bounded,
+# or this pattern would take quadratic time on hostile text.
 _ADDRESS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,19}://)(?:[^/\s\"'?#]*@)?([^/\s\"'?#]*)[^\s\"']*")
 _THUMBNAIL: Final = re.compile(r"https://[a-z0-9]+\.(?:ytimg|ggpht)\.com/[A-Za-z0-9_./%?&=;:,+~-]*", re.ASCII)
-# Zero-width joiner and non-joiner carry meaning (emoji, Persian, Indic); every other format character goes.
+# Zero-width joiner and non-joiner have a meaning (emoji, Persian, Indic scripts); other format characters are removed.
 _JOINERS: Final = "\u200c\u200d"
 _UNWANTED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 _SPACES: Final = re.compile(r"\s+")
 _MAX_COMBINING: Final = 8
-"""Marks in a row: more than any script stacks, far less than a text that paints over its neighbours."""
+"""Most combining marks in a row: more than any script needs, too few to paint over the lines around the text."""
 
 
 def clean_metadata(*, title: object, uploader: object, duration: object, thumbnail_url: object) -> Metadata:
-    """Return the metadata of a video from values of any type and content."""
+    """Return the metadata of a video, made from values of any type and content. Never raises."""
     return Metadata(
         title=clean_text(title, MAX_TITLE_CHARACTERS) or UNTITLED,
         uploader=clean_text(uploader, MAX_UPLOADER_CHARACTERS) or None,
@@ -43,10 +45,10 @@ def clean_metadata(*, title: object, uploader: object, duration: object, thumbna
 
 
 def clean_text(text: object, max_characters: int) -> str:
-    """Return `text` harmless, at most `max_characters` long; empty if it is no text or nothing is left of it."""
+    """Return `text` cleaned and cut to `max_characters`. Empty if it is not a string or no character is left."""
     if not isinstance(text, str):
         return ""
-    # Ten times the room before normalisation bounds the work; NFC can only shorten what we keep afterwards.
+    # Ten times the characters are normalized: that bounds the work, and leaves enough when composing shortens the text.
     composed = unicodedata.normalize("NFC", _SPACES.sub(" ", text[: max_characters * 10]))
     kept = "".join(_harmless(composed))
     return _SPACES.sub(" ", kept)[:max_characters].strip().strip(_JOINERS).strip()
@@ -77,12 +79,15 @@ def clean_duration(value: object) -> float | None:
 
 
 def clean_thumbnail_url(url: object) -> str | None:
-    """Return `url` if it is a plain https address of YouTube's picture hosts."""
+    """Return `url` if it is a plain https address on one of YouTube's picture hosts, None otherwise."""
     if isinstance(url, str) and len(url) <= MAX_URL_CHARACTERS and _THUMBNAIL.fullmatch(url):
         return url
     return None
 
 
 def without_queries(text: str) -> str:
-    """Return a tool's words with every address cut to its host: media addresses are keys to the media."""
+    """Return a message of yt-dlp with every address cut to its host, for the log.
+
+    The query of a media address is a key to the media, and the address of a proxy may hold a password.
+    """
     return _ADDRESS.sub(r"\1\2/...", text)

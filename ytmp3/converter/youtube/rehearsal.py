@@ -1,4 +1,7 @@
-"""A first extraction against canned responses."""
+"""A first extraction before the fork, against canned responses, so that what it loads is shared by all children.
+
+It compiles regular expressions, fills tables and imports modules that yt-dlp loads on first use.
+"""
 
 import io
 from typing import Any, Final
@@ -7,24 +10,27 @@ from urllib.parse import urlsplit
 from msgspec import json
 from yt_dlp.networking import Response
 
-from ytmp3.converter.youtube.downloader import _Downloader
+from ytmp3.converter.youtube.downloader import Downloader
+from ytmp3.core.ids import VideoId
+
+VIDEO_ID: Final = VideoId("rehearsal00")
 
 
-class _Rehearsal(_Downloader):
-    """Answers every request from memory, so that an extraction can be played through before the fork."""
+class RehearsalDownloader(Downloader):
+    """Answers every request from memory."""
 
     def to_stderr(self, *_: Any, **__: Any) -> None:
-        """Say nothing: what it complains of is the poverty of the answers below."""
+        """Drop warnings: they are about fields that the canned responses do not have."""
 
     def urlopen(self, request: Any) -> Response:
-        """Answer the player as for an ordinary video, and everything else with its page."""
+        """Answer a player request as for an ordinary video, and every other request with the video's page."""
         url = request if isinstance(request, str) else request.url
-        body = _REHEARSAL_PLAYER if "/player" in urlsplit(url).path else _REHEARSAL_PAGE
+        body = _PLAYER if "/player" in urlsplit(url).path else _PAGE
         return Response(io.BytesIO(body), url, {"Content-Type": "text/html; charset=utf-8"})
 
 
-# As much as YouTube says of an ordinary video: each field leaves its regular expressions and tables behind.
-_REHEARSAL_PAGE: Final = (
+# The fields that YouTube sends for an ordinary video: each makes yt-dlp load the code that reads it.
+_PAGE: Final = (
     b'<html><body><script>ytcfg.set({"STS":20000,"PLAYER_JS_URL":"/s/player/00000000/player_ias.vflset/en_US/base.js",'
     b'"INNERTUBE_CONTEXT":{"client":{"clientName":"WEB","clientVersion":"2.0"}}});</script>'
     b"<script>var ytInitialPlayerResponse = {};</script>"
@@ -36,7 +42,7 @@ _REHEARSAL_PAGE: Final = (
 )
 
 
-def _rehearsal_format(itag: int, mime: str, **more: object) -> dict[str, object]:
+def _format(itag: int, mime: str, **more: object) -> dict[str, object]:
     return {
         "itag": itag,
         "url": f"https://rehearsal.googlevideo.com/videoplayback?itag={itag}",
@@ -51,11 +57,11 @@ def _rehearsal_format(itag: int, mime: str, **more: object) -> dict[str, object]
 _SOUND: Final = {"audioQuality": "AUDIO_QUALITY_MEDIUM", "audioSampleRate": "48000", "audioChannels": 2}
 
 
-_REHEARSAL_PLAYER: Final = json.encode(
+_PLAYER: Final = json.encode(
     {
         "playabilityStatus": {"status": "OK"},
         "videoDetails": {
-            "videoId": "rehearsal00",
+            "videoId": VIDEO_ID,
             "title": "-",
             "lengthSeconds": "1",
             "author": "-",
@@ -63,7 +69,7 @@ _REHEARSAL_PLAYER: Final = json.encode(
             "shortDescription": "-\n0:00 -\n",
             "viewCount": "1234",
             "thumbnail": {
-                "thumbnails": [{"url": "https://i.ytimg.com/vi/rehearsal00/hq720.jpg", "width": 1280, "height": 720}]
+                "thumbnails": [{"url": f"https://i.ytimg.com/vi/{VIDEO_ID}/hq720.jpg", "width": 1280, "height": 720}]
             },
         },
         "microformat": {
@@ -76,9 +82,9 @@ _REHEARSAL_PLAYER: Final = json.encode(
         },
         "streamingData": {
             "adaptiveFormats": [
-                _rehearsal_format(251, 'audio/webm; codecs="opus"', **_SOUND),
-                _rehearsal_format(140, 'audio/mp4; codecs="mp4a.40.2"', **_SOUND),
-                _rehearsal_format(136, 'video/mp4; codecs="avc1.4d401f"', width=1280, height=720, fps=25),
+                _format(251, 'audio/webm; codecs="opus"', **_SOUND),
+                _format(140, 'audio/mp4; codecs="mp4a.40.2"', **_SOUND),
+                _format(136, 'video/mp4; codecs="avc1.4d401f"', width=1280, height=720, fps=25),
             ]
         },
     }

@@ -14,7 +14,7 @@ import pytest
 
 from tests.fake_youtube import ODD_FIELDS, Kind, Spawned, video_id
 from tests.stand.pipeline import running_pipeline
-from ytmp3.converter.youtube.answers import MAX_ANSWER_BYTES, TooMuchError, unpack
+from ytmp3.converter.youtube.responses import MAX_RESPONSE_BYTES, ResponseTooLargeError, decompress
 from ytmp3.core.errors import ConversionError, FailureCode
 
 
@@ -43,20 +43,20 @@ async def test_odd_fields_write_nothing_outside_and_stop_nothing(youtube: Spawne
     ],
 )
 def test_an_answer_unpacks_to_the_bound_and_not_a_byte_further(packing: str, pack: Callable[[bytes], bytes]) -> None:
-    assert unpack(pack(b"a page"), packing) == b"a page"
-    assert unpack(b"", packing) == b""
-    assert len(unpack(pack(b" " * MAX_ANSWER_BYTES), packing)) == MAX_ANSWER_BYTES
-    with pytest.raises(TooMuchError):
-        unpack(pack(b" " * (MAX_ANSWER_BYTES + 1)), packing)
+    assert decompress(pack(b"a page"), packing) == b"a page"
+    assert decompress(b"", packing) == b""
+    assert len(decompress(pack(b" " * MAX_RESPONSE_BYTES), packing)) == MAX_RESPONSE_BYTES
+    with pytest.raises(ResponseTooLargeError):
+        decompress(pack(b" " * (MAX_RESPONSE_BYTES + 1)), packing)
     with pytest.raises((EOFError, zlib.error)):
-        unpack(pack(b"a page")[:-1], packing)
+        decompress(pack(b"a page")[:-1], packing)
     with pytest.raises((EOFError, zlib.error)):
-        unpack(b"no such thing", packing)
+        decompress(b"no such thing", packing)
 
 
 def test_an_encoding_that_was_not_asked_for_is_refused() -> None:
     with pytest.raises(EOFError):
-        unpack(b"", "br")
+        decompress(b"", "br")
 
 
 async def test_an_authority_that_is_not_trusted_is_an_upstream_error(youtube: Spawned, tmp_path: Path) -> None:
@@ -108,6 +108,6 @@ async def test_a_connection_that_breaks_is_an_upstream_error(
 async def test_an_answer_without_end_is_read_to_the_bound(youtube: Spawned, tmp_path: Path, kind: Kind) -> None:
     """Read or unpacked whole, each of them costs 3 s and up to a gigabyte of memory."""
     async with running_pipeline(youtube, tmp_path) as own:
-        with pytest.raises(ConversionError, match=f"an answer of more than {MAX_ANSWER_BYTES} bytes") as failure:
+        with pytest.raises(ConversionError, match=f"a response of more than {MAX_RESPONSE_BYTES} bytes") as failure:
             await own.convert(video_id(kind, 1))
     assert failure.value.code is FailureCode.UPSTREAM_ERROR

@@ -1,0 +1,79 @@
+"""Checks what child processes have written, before it becomes a track. Blocking: `assemble` is called in a thread."""
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+from typing import Final
+
+from ytmp3.converter.audio.mp3 import CutError, Mp3Error, Stream, walk_file
+from ytmp3.converter.audio.tag import MAX_COVER_BYTES
+from ytmp3.converter.settings import ConversionLimits
+from ytmp3.core.errors import ConversionError, FailureCode
+from ytmp3.core.job import Metadata
+
+TOLERATED_SECONDS: Final = 2.0
+TOLERATED_FRACTION: Final = 0.02
+"""How much the measured duration may differ from the announced one: the larger of the two. Announced durations are
+whole seconds, and the audio of a video may differ a little from its picture."""
+
+COPY_BYTES: Final = 2**20
+"""Unit in which the encoder's output is copied behind the tag."""
+
+JPEG_MAGIC: Final = b"\xff\xd8\xff"
+
+
+def check_duration(stream: Stream, metadata: Metadata, limits: ConversionLimits) -> None:
+    """Compare the measured duration with the limit and with the announced one, if there is one.
+
+    Raises:
+        ConversionError: the sound is longer than allowed, or not as long as announced.
+    """
+    seconds, announced = stream.duration_seconds, metadata.duration_seconds
+    if seconds > limits.max_duration_seconds + TOLERATED_SECONDS:
+        raise ConversionError(FailureCode.TOO_LONG, f"{seconds:.1f} s")
+    if announced and abs(seconds - announced) > max(TOLERATED_SECONDS, TOLERATED_FRACTION * announced):
+        raise ConversionError(FailureCode.OUTPUT_TRUNCATED, f"{seconds:.1f} s of {announced:.1f} s")
+
+
+def assemble(encoded: Path, tag: bytes, target: Path) -> tuple[Stream, int, str]:
+    """Verify every frame of `encoded`, then write the tag and the frames to `target`.
+
+    Returns the stream, the size of `target` in bytes, and its SHA-256 in hex. After an error `target` may exist in
+    part; the caller removes the scratch folder.
+
+    Raises:
+        ConversionError: the encoder's output is not one clean MP3 stream.
+        OSError: a file cannot be read or written.
+    """
+    try:
+        stream = walk_file(encoded)
+    except CutError as error:
+        raise ConversionError(FailureCode.OUTPUT_TRUNCATED, f"the encoder's output: {error}") from error
+    except Mp3Error as error:
+        raise ConversionError(FailureCode.MEDIA_INVALID, f"the encoder's output: {error}") from error
+    digest = hashlib.sha256(tag)
+    buffer = bytearray(COPY_BYTES)
+    view = memoryview(buffer)
+    with encoded.open("rb", buffering=0) as source, target.open("wb", buffering=0) as sink:
+        sink.write(tag)
+        while count := source.readinto(buffer):
+            digest.update(view[:count])
+            sink.write(view[:count])
+        size = sink.tell()
+    return stream, size, digest.hexdigest()
+
+
+def read_cover(path: Path) -> bytes | None:
+    """Return the cover that the downloading child wrote; None if the file is not a JPEG, too large or unreadable.
+
+    A missing picture never fails a conversion. No symbolic link is followed, because the child has handled bytes from
+    the network and could have been taken over.
+    """
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file:  # noqa: PTH123  a descriptor has no Path
+            cover = file.read(MAX_COVER_BYTES + 1)
+        if cover.startswith(JPEG_MAGIC) and len(cover) <= MAX_COVER_BYTES:
+            return cover
+    return None

@@ -1,0 +1,163 @@
+"""Limits that a forked child process puts on itself before it does anything else. It cannot lift them again.
+
+They are: a process group of its own (so that one signal reaches all descendants), death with its parent, limits on file
+size, CPU time, open files and memory, low scheduling priority, a higher OOM score than the server's, and a seccomp
+filter without network for programs that need none. This code runs between fork and exec of a single-threaded process,
+where plain Python is allowed; it imports little.
+
+RLIMIT_NPROC is not used: it counts all processes of the user, including the server's, and does not bind root.
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+import platform
+import resource
+import signal
+import struct
+from pathlib import Path
+from typing import Final
+
+from ytmp3.converter.sandbox.protocol import ResourceLimits
+from ytmp3.converter.sandbox.seccomp import network_filter
+
+OPEN_FILES: Final = 256
+"""RLIMIT_NOFILE of every child: yt-dlp and ffmpeg hold some twenty descriptors."""
+
+CHILD_OOM_SCORE: Final = 500
+ZYGOTE_OOM_SCORE: Final = 250
+"""Added to the server's oom_score_adj, in thousandths of the machine's memory: the kernel's OOM killer then prefers a
+child to the zygote and the zygote to the server. Relative, because Kubernetes starts a container with up to 980 of its
+own where the pod requests little memory."""
+
+MAX_OOM_SCORE: Final = 1000
+"""The kernel's upper bound of oom_score_adj."""
+
+SESSION_NICENESS: Final = b"10"
+"""Niceness of the zygote's session, and so of all children together, against the rest of the machine."""
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_SECCOMP: Final = 22
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_SECCOMP_MODE_FILTER: Final = 2
+
+
+class Kernel:
+    """Kernel settings that Python has no function for, mostly prctl(2).
+
+    Made once in the zygote, before any fork: loading libc costs a millisecond.
+    """
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+        self._filter = network_filter(platform.machine())
+        self._oom_score = max(0, _read_number("/proc/self/oom_score_adj"))
+        self.has_seccomp = False
+        """Set by the zygote after it has tried the filter in a fork. If true, a child that must not have the network is
+        never started without the filter."""
+
+    def lower_session_priority(self) -> None:
+        """Lower the priority of this process's session, which it leads (autogroup niceness, sched(7)).
+
+        Where the kernel schedules by session, niceness counts only inside a session. Therefore all children share the
+        zygote's session, and the session as a whole gets a lower priority. With one session for each child, one encoder
+        could keep a core for 40 to 90 ms while the server waited for it: p99 with 20 songs in progress and 1,000 queued
+        was 38 ms for a status and 50 ms for /health; with one session for all it is 4 and 6 ms (2 cores).
+        """
+        _write("/proc/self/autogroup", SESSION_NICENESS)
+
+    def raise_zygote_oom_score(self) -> None:
+        """Make the OOM killer prefer this process, the zygote, to the server that started it."""
+        self._raise_oom_score(ZYGOTE_OOM_SCORE)
+
+    def become_subreaper(self) -> None:
+        """Make this process the parent of descendants whose own parent has ended (PR_SET_CHILD_SUBREAPER)."""
+        self._prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+    def confine(self, limits: ResourceLimits, parent: int) -> None:
+        """Apply the limits to this process, which `parent` has just forked. Ends it if the parent is gone already.
+
+        Raises:
+            OSError: a limit could not be applied; the child must not run.
+        """
+        os.setpgid(0, 0)
+        self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+        _limit(resource.RLIMIT_CORE, 0)
+        _limit(resource.RLIMIT_NOFILE, OPEN_FILES)
+        _limit(resource.RLIMIT_FSIZE, limits.file_bytes)
+        _limit(resource.RLIMIT_CPU, limits.cpu_seconds)
+        if limits.memory_bytes:
+            _limit(resource.RLIMIT_AS, limits.memory_bytes)
+        if limits.data_bytes:
+            _limit(resource.RLIMIT_DATA, limits.data_bytes)
+        os.nice(limits.niceness)
+        # The five threads of an encoder wake each other thousands of times a second. Under SCHED_BATCH a woken thread
+        # does not preempt the server: the p99 of a status request with 20 songs in progress is halved.
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        if limits.core is not None:
+            # Fails if the core has been taken from this process's cpuset since; then all remaining cores are used.
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(0, {limits.core})
+        self._raise_oom_score(CHILD_OOM_SCORE)
+        if not limits.network:
+            self.leave_network()
+
+    def leave_network(self) -> None:
+        """Take the network away from this process for good, where the kernel supports seccomp filters.
+
+        Called for every child that must not have the network, and by a downloader before it decodes a picture.
+
+        Raises:
+            OSError: the kernel supports filters, but did not accept this one.
+        """
+        if not self.install_network_filter() and self.has_seccomp:
+            raise OSError(errno.EPERM, "the network filter cannot be installed")
+
+    def install_network_filter(self) -> bool:
+        """Install the seccomp filter, which every descendant inherits. Returns whether the kernel accepted it."""
+        self._prctl(_PR_SET_NO_NEW_PRIVS, 1)
+        if self._filter is None:
+            return False
+        program = ctypes.create_string_buffer(self._filter, len(self._filter))
+        # struct sock_fprog: a count of 8-byte instructions, padding, a pointer.
+        header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(self._filter) // 8, ctypes.addressof(program)))
+        return self._prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header)) == 0
+
+    def _raise_oom_score(self, by: int) -> None:
+        _write("/proc/self/oom_score_adj", b"%d" % min(MAX_OOM_SCORE, self._oom_score + by))
+
+    def _prctl(self, option: int, value: int, more: int = 0) -> int:
+        return int(self._libc.prctl(option, value, more, 0, 0))
+
+
+def _limit(what: int, value: int) -> None:
+    _, hard = resource.getrlimit(what)
+    bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(what, (bound, bound))
+
+
+def _read_number(path: str) -> int:
+    try:
+        return int(Path(path).read_bytes())
+    except OSError:
+        return 0  # without /proc the value cannot be written either
+
+
+def _write(path: str, text: bytes) -> None:
+    """Write a kernel setting, if this kernel or container has it: the other limits do not depend on it."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        os.write(descriptor, text)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)

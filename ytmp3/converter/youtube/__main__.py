@@ -1,0 +1,21 @@
+"""The program that the server starts as its zygote (`python -m ytmp3.converter.youtube`): yt-dlp, preloaded."""
+
+from msgspec import json
+
+from ytmp3.converter.sandbox.zygote import serve
+from ytmp3.converter.youtube.events import Preload
+from ytmp3.converter.youtube.preloaded import PreloadedYoutube
+
+
+def preload(first_packet: bytes) -> PreloadedYoutube:
+    """Load everything that all conversions share. `first_packet` is a Preload, as JSON."""
+    return PreloadedYoutube(json.decode(first_packet, type=Preload))
+
+
+def main() -> None:
+    """Serve until the server closes its end of the socket."""
+    serve(preload)
+
+
+if __name__ == "__main__":
+    main()

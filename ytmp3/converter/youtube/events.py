@@ -1,0 +1,101 @@
+"""What the server and the downloading child process say to each other.
+
+The server sends a Preload to the zygote and an Extraction to each child. The child answers with events: one JSON object
+per line on its descriptor 3. No event holds a media address or a cookie.
+"""
+
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from ytmp3.core.ids import VideoId
+from ytmp3.core.job import Metadata
+
+MAX_LINE_BYTES: Final = 32 * 1024
+"""Longest line of an event. The text fields are cut so that every event fits; a longer line is not one and is
+dropped."""
+
+
+class Preload(Struct, frozen=True, kw_only=True):
+    """The first packet to the zygote: what is the same for every conversion."""
+
+    egress_proxy: str | None
+    egress_ca_file: str | None
+    deno_path: str | None
+
+
+class Versions(Struct, frozen=True, kw_only=True):
+    """What the zygote has loaded."""
+
+    yt_dlp: str
+    yt_dlp_ejs: str | None
+    """Version of the installed challenge solver; None if it is not installed."""
+    ejs_wanted: str | None
+    """Version of the challenge solver that this yt-dlp was released with; None if it does not say."""
+    deno: str | None
+    """Version of the JavaScript runtime; None if it does not start."""
+
+
+class Extraction(Struct, frozen=True, kw_only=True):
+    """The task of one child. All paths are in the conversion's scratch folder."""
+
+    video_id: VideoId
+    scratch: str
+    cookies_file: str | None
+    max_duration_seconds: float
+    max_file_bytes: int
+
+
+class Extracted(Struct, frozen=True, kw_only=True, tag=True):
+    """The extraction is over, and the video passed all checks."""
+
+    metadata: Metadata
+
+
+class SpoolOpened(Struct, frozen=True, kw_only=True, tag=True):
+    """A download begins in this file of the scratch folder. A second one with another name replaces the first."""
+
+    name: str
+
+
+class SpoolGrown(Struct, frozen=True, kw_only=True, tag=True):
+    """The spool has this size on disk now."""
+
+    size_bytes: int
+    total_bytes: int | None
+    """Its final size; None where the server of the media does not say."""
+
+
+class Downloaded(Struct, frozen=True, kw_only=True, tag=True):
+    """The spool is complete."""
+
+    size_bytes: int
+
+
+class CoverWritten(Struct, frozen=True, kw_only=True, tag=True):
+    """The cover, a square JPEG, is in this file of the scratch folder."""
+
+    name: str
+
+
+class VideoRefused(Struct, frozen=True, kw_only=True, tag=True):
+    """A check of ours refuses the video, such as one on its length."""
+
+    code: str
+    """Value of a FailureCode."""
+    reason: str
+
+
+class DownloaderFailed(Struct, frozen=True, kw_only=True, tag=True):
+    """yt-dlp gave up. The texts are yt-dlp's own, cut to a bounded length, with addresses cut to their host."""
+
+    message: str
+    warnings: str
+
+
+Event = Extracted | SpoolOpened | SpoolGrown | Downloaded | CoverWritten | VideoRefused | DownloaderFailed
+
+
+decode_event = msgspec.json.Decoder(Event).decode
+decode_extraction = msgspec.json.Decoder(Extraction).decode

@@ -1,0 +1,147 @@
+"""Every place where yt-dlp or the interpreter is changed or used beyond its public interface. No other module does so.
+
+A new release of yt-dlp may move any of them. `PLACES` lists them with the parameters that this code relies on, and
+tests/process/test_yt_dlp_patches.py fails when one has moved, or when a change no longer has its effect.
+"""
+
+import contextlib
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Iterable
+from importlib import metadata as packages
+from typing import Any, Final, cast
+
+import yt_dlp.networking._urllib
+from msgspec import Struct
+from yt_dlp import YoutubeDL
+from yt_dlp.globals import supported_js_runtimes
+from yt_dlp.networking._helper import create_connection, make_ssl_context
+from yt_dlp.networking._urllib import UrllibRH
+
+from ytmp3.converter.youtube.connecting import connect_to_first
+from ytmp3.converter.youtube.egress import public_only
+
+
+class Place(Struct, frozen=True):
+    """One name that must exist."""
+
+    module: str
+    name: str
+    parameters: tuple[str, ...] | None = None
+    """Of a function: its parameters in order. None for what is not a function."""
+
+
+PLACES: Final = (
+    # Replaced, in a forked child.
+    Place("socket", "getaddrinfo", ("host", "port", "family", "type", "proto", "flags")),
+    Place(
+        "yt_dlp.networking._urllib",
+        "create_connection",
+        ("address", "timeout", "source_address", "_create_socket_func"),
+    ),
+    # Replaced on the one request handler of each Downloader.
+    Place("yt_dlp.networking._urllib", "UrllibRH._make_sslcontext", ("self", "legacy_ssl_support")),
+    Place(
+        "yt_dlp.networking._urllib",
+        "UrllibRH._create_instance",
+        ("self", "proxies", "cookiejar", "legacy_ssl_support"),
+    ),
+    # A functools.cached_property, filled in advance on each Downloader.
+    Place("yt_dlp", "YoutubeDL._js_runtimes"),
+    # Overridden by Downloader or RehearsalDownloader.
+    Place("yt_dlp", "YoutubeDL.build_request_director", ("self", "handlers", "preferences")),
+    Place("yt_dlp", "YoutubeDL.urlopen", ("self", "req")),
+    Place("yt_dlp", "YoutubeDL.report_warning", ("self", "message", "only_once")),
+    Place("yt_dlp", "YoutubeDL.to_stderr", ("self", "message", "only_once")),
+    # Private, and called or read.
+    Place("yt_dlp", "YoutubeDL.dl", ("self", "name", "info", "subtitle", "test")),
+    Place("yt_dlp.globals", "supported_js_runtimes"),
+    Place(
+        "yt_dlp.networking._helper",
+        "make_ssl_context",
+        (
+            *("verify", "client_certificate", "client_certificate_key", "client_certificate_password"),
+            *("legacy_support", "use_certifi"),
+        ),
+    ),
+    Place("yt_dlp.extractor.youtube.jsc._builtin.vendor._info", "VERSION"),
+)
+
+
+def resolve_public_addresses_only() -> None:
+    """Make every later name resolution of this process return public addresses only. Called in a forked child."""
+    socket.getaddrinfo = public_only(socket.getaddrinfo)
+
+
+def race_addresses() -> None:
+    """Make yt-dlp connect to the first address that answers. Called in a forked child.
+
+    yt-dlp itself tries one address after the other, and waits for a dead one as long as for any response.
+    """
+    yt_dlp.networking._urllib.create_connection = _connect  # noqa: SLF001  yt-dlp has no public hook
+
+
+def _connect(
+    address: tuple[str, int], timeout: float, source_address: tuple[str, int] | None = None, **socks: Any
+) -> socket.socket:
+    if socks:
+        # This socket speaks to a SOCKS proxy before it counts as connected: one address after the other.
+        return cast("socket.socket", create_connection(address, timeout, source_address, **socks))
+    return connect_to_first(socket.getaddrinfo(*address, 0, socket.SOCK_STREAM), timeout)
+
+
+def tls_context(ca_file: str | None) -> Any:
+    """Make the TLS context that all connections share. It trusts the system's authorities and those in `ca_file`.
+
+    Raises:
+        OSError, ssl.SSLError: `ca_file` cannot be read.
+    """
+    context = make_ssl_context(use_certifi=False)
+    if ca_file:
+        context.load_verify_locations(cafile=ca_file)
+    return context
+
+
+def use_in_handler(handler: UrllibRH, tls: Any, guards: Iterable[type[urllib.request.BaseHandler]]) -> None:
+    """Make a request handler use this TLS context, and add the guards to each opener that it makes."""
+    handler._make_sslcontext = lambda legacy_ssl_support=None: tls  # noqa: ARG005, SLF001  yt-dlp has no public hook
+    make_opener = handler._create_instance  # noqa: SLF001  yt-dlp has no public hook
+
+    def make_guarded_opener(**settings: Any) -> urllib.request.OpenerDirector:
+        opener: urllib.request.OpenerDirector = make_opener(**settings)
+        for guard in guards:
+            opener.add_handler(guard())
+        return opener
+
+    handler._create_instance = make_guarded_opener  # noqa: SLF001  yt-dlp has no public hook
+
+
+def js_runtime(path: str | None) -> Any:
+    """Return yt-dlp's object for the deno at this path, with its version already asked for (`info`, None if broken)."""
+    runtime = supported_js_runtimes.value["deno"](path=path)
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        _ = runtime.info
+    return runtime
+
+
+def use_js_runtime(downloader: YoutubeDL, runtime: Any) -> None:
+    """Give a downloader this runtime. It would otherwise start deno in every conversion to ask for its version."""
+    downloader.__dict__["_js_runtimes"] = {"deno": runtime}
+
+
+def installed_ejs_version() -> str | None:
+    """Return the version of the installed challenge solver (yt-dlp-ejs), None if it is not installed."""
+    try:
+        return packages.version("yt-dlp-ejs")
+    except packages.PackageNotFoundError:
+        return None
+
+
+def wanted_ejs_version() -> str | None:
+    """Return the version of the challenge solver that this yt-dlp was released with, None if it has moved away."""
+    try:
+        from yt_dlp.extractor.youtube.jsc._builtin.vendor import _info  # noqa: PLC0415  internal: may move away
+    except ImportError:
+        return None
+    return str(_info.VERSION)
