@@ -19,8 +19,8 @@ _DEFAULT: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*):-([^}]*)\}")
 FIXED: Final = {"HOST": "0.0.0.0", "PORT": "8080", "DATA_DIR": "/data"}
 """What the image decides: Compose passes these values whatever .env says."""
 NOTES: Final = {
-    "CLIENT_MAX_DOWNLOADS": "Behind nginx this process sends hardly any (see ACCEL_REDIRECT_PREFIX): "
-    "there nginx' own limit of 8 for each address counts."
+    "CLIENT_MAX_DOWNLOADS": "Behind nginx it sends hardly any itself (see ACCEL_REDIRECT_PREFIX): there the limit is "
+    "that of nginx, 8 for each address."
 }
 
 

@@ -1,4 +1,8 @@
-"""The table of environment variables."""
+"""The table of environment variables: the only place that knows their names, defaults, forms and meanings.
+
+`config` reads the environment by this table. `make docs` writes docs/configuration.md and .env.example from it, and
+`ytmp3 serve --help` prints it, so a meaning is one or two sentences for an operator, with Markdown's backticks.
+"""
 
 import ipaddress
 import os
@@ -13,13 +17,16 @@ from ytmp3.core.client import Network
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variable:
-    """One environment variable: how to read it, what it is when absent, and what to tell who got it wrong."""
+    """One environment variable."""
 
     name: str
     default: str
+    """The text that an unset or empty variable stands for."""
     form: str
+    """What is expected. Completes the sentence "NAME: expected ..."."""
     meaning: str
     parse: Callable[[str], object]
+    """Returns the value of a text that was stripped of white space. Raises ValueError if it has not the form."""
 
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
@@ -36,7 +43,8 @@ def _number(low: float, high: float) -> Callable[[str], float]:
 
 
 def _within(value: float, low: float, high: float) -> float:
-    if not low <= value <= high:  # also refuses NaN
+    # Written this way round, it refuses NaN too.
+    if not low <= value <= high:
         raise ValueError
     return value
 
@@ -99,7 +107,7 @@ def _proxy(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in {"http", "https", "socks5", "socks5h"} or not parts.hostname:
         raise ValueError
-    _ = parts.port  # raises ValueError when it is not a port
+    _ = parts.port  # raises ValueError if the port is no number from 0 to 65535
     return text
 
 
@@ -122,13 +130,12 @@ def _redis_address(text: str) -> str:
 
 _SECONDS_IN_A_DAY: Final = 86_400
 
-
 VARIABLES: Final[tuple[Variable, ...]] = (
     Variable(
         name="REDIS_ADDR",
         default="",
         form="host:port, or a redis://, rediss:// or unix:// URL",
-        meaning="Job store shared by several instances. Empty: the embedded SQLite store, for one instance.",
+        meaning="Redis as job store of several instances. Empty: an embedded SQLite store, for one instance.",
         parse=_redis_address,
     ),
     Variable(name="REDIS_PASSWORD", default="", form="text", meaning="Password of Redis.", parse=_text),
@@ -136,35 +143,35 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="REDIS_DB",
         default="0",
         form="an integer from 0 to 1023",
-        meaning="Database number.",
+        meaning="Number of the Redis database.",
         parse=_integer(0, 1023),
     ),
     Variable(
         name="WORKER_POOL_SIZE",
         default="20",
         form="an integer from 1 to 1000",
-        meaning="Conversions carried at once by this instance.",
+        meaning="Conversions that this instance works on at once.",
         parse=_integer(1, 1000),
     ),
     Variable(
         name="JOB_QUEUE_CAPACITY",
         default="1000",
         form="an integer from 1 to 1000000",
-        meaning="Conversions waiting in this instance; one more is refused with `queue_full`.",
+        meaning="Conversions that may wait in this instance. One more is refused with `queue_full`.",
         parse=_integer(1, 1_000_000),
     ),
     Variable(
         name="MAX_JOB_RETRIES",
         default="3",
         form="an integer from 0 to 100",
-        meaning="Times a conversion is tried again after a retryable error.",
+        meaning="How often a conversion is tried again after retryable errors.",
         parse=_integer(0, 100),
     ),
     Variable(
         name="REQUESTS_PER_SECOND",
         default="100",
         form="a number from 0.1 to 1000000",
-        meaning="Requests per second that this instance admits, over all clients.",
+        meaning="Requests per second that this instance admits from all clients together.",
         parse=_number(0.1, 1e6),
     ),
     Variable(
@@ -178,28 +185,28 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="JOB_EXPIRATION_HOURS",
         default="24",
         form="a number from 0.01 to 8760",
-        meaning="How long an ended job and its MP3 are kept, and how long a job may wait for its start.",
+        meaning="How long an ended job and its MP3 are kept, and how long a job may wait for its first attempt.",
         parse=_number(0.01, 8760),
     ),
     Variable(
         name="HOST",
         default="127.0.0.1",
         form="an address to listen on",
-        meaning="Listening address (the container image sets 0.0.0.0).",
+        meaning="Address to listen on. The container image sets 0.0.0.0.",
         parse=_text,
     ),
     Variable(
         name="PORT",
         default="8080",
         form="an integer from 0 to 65535",
-        meaning="Listening port; 0 takes a free one.",
+        meaning="Port to listen on. 0: a free one, chosen by the system.",
         parse=_integer(0, 65535),
     ),
     Variable(
         name="DATA_DIR",
         default="~/.local/share/ytmp3",
         form="a folder",
-        meaning="MP3 files, work in progress and the embedded store. Instances that share a Redis share it too.",
+        meaning="MP3 files, work in progress and the embedded store. Instances that share a Redis share this folder too.",
         parse=_folder,
     ),
     Variable(
@@ -213,28 +220,28 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="LOG_LEVEL",
         default="info",
         form="debug, info, warning or error",
-        meaning="The least severe event that is logged.",
+        meaning="Events of this level and above are logged.",
         parse=_choice("debug", "info", "warning", "error"),
     ),
     Variable(
         name="FFMPEG_PATH",
         default="",
         form="an executable file",
-        meaning="ffmpeg to use instead of the one that comes with the package (6.0 or later, with libmp3lame).",
+        meaning="ffmpeg to use instead of the one that is installed with the package: 6.0 or later, with libmp3lame.",
         parse=_program,
     ),
     Variable(
         name="EXTRACT_CONCURRENCY",
         default="4",
         form="an integer from 1 to 1000",
-        meaning="Extractions (yt-dlp and its JS runtime, about 200 MB each at worst) at once.",
+        meaning="Extractions at once. Each runs yt-dlp and its JS runtime, and may need about 200 MB.",
         parse=_integer(1, 1000),
     ),
     Variable(
         name="ENCODE_CONCURRENCY",
         default=str(os.cpu_count() or 1),
         form="an integer from 1 to 1000",
-        meaning="Encoders at once. Default: the number of cores.",
+        meaning="Encoders (ffmpeg) at once. Default: the number of cores.",
         parse=_integer(1, 1000),
     ),
     Variable(
@@ -255,21 +262,21 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="EXTRACT_SECONDS",
         default="60",
         form="a number from 1 to 86400",
-        meaning="Longest extraction (the video's page and player).",
+        meaning="Longest time for one extraction: reading the video's page and player.",
         parse=_number(1, _SECONDS_IN_A_DAY),
     ),
     Variable(
         name="DOWNLOAD_SECONDS",
         default="900",
         form="a number from 1 to 86400",
-        meaning="Longest download.",
+        meaning="Longest time for one download.",
         parse=_number(1, _SECONDS_IN_A_DAY),
     ),
     Variable(
         name="ENCODE_SECONDS",
         default="600",
         form="a number from 1 to 86400",
-        meaning="Longest encoding of an hour of sound or less; longer sound gets proportionally more.",
+        meaning="Longest time for encoding up to one hour of audio; longer audio gets proportionally more.",
         parse=_number(1, _SECONDS_IN_A_DAY),
     ),
     Variable(
@@ -283,70 +290,70 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="LEASE_SECONDS",
         default="30",
         form="a number from 1 to 3600",
-        meaning="After this long without a sign of life from an instance, another takes over its conversions.",
+        meaning="When the lease on a conversion was not renewed for this long, another instance takes it over.",
         parse=_number(1, 3600),
     ),
     Variable(
         name="DRAIN_SECONDS",
         default="20",
         form="a number from 0 to 3600",
-        meaning="Time that running conversions get to end after SIGTERM.",
+        meaning="How long running conversions may go on after SIGTERM, before they are given back to the job store.",
         parse=_number(0, 3600),
     ),
     Variable(
         name="TRUSTED_PROXIES",
         default="",
         form="addresses or networks, separated by commas",
-        meaning="Peers whose `X-Forwarded-For` is believed.",
+        meaning="Proxies in front of the service: the client's address is taken from their `X-Forwarded-For` only.",
         parse=_networks,
     ),
     Variable(
         name="ACCEL_REDIRECT_PREFIX",
         default="",
         form="a path that begins and ends with /",
-        meaning="Let nginx send the MP3: the internal location that it maps to the tracks folder.",
+        meaning="Lets nginx send the MP3 files: the internal location that it maps to the tracks folder.",
         parse=_prefix,
     ),
     Variable(
         name="CORS_ORIGINS",
         default="",
         form="origins such as https://example.org, separated by commas",
-        meaning="Web origins that may call this service from a browser.",
+        meaning="Web origins whose pages may call this service from a browser.",
         parse=_origins,
     ),
     Variable(
         name="API_KEYS_FILE",
         default="",
         form="a readable file",
-        meaning="API keys (see `python -m ytmp3 key`). Empty: no key is asked for.",
+        meaning="API keys, one a line, made by `python -m ytmp3 key`. Empty: requests need no key.",
         parse=_file,
     ),
     Variable(
         name="CLIENT_REQUESTS_PER_SECOND",
         default="0",
         form="a number from 0 to 1000000",
-        meaning="Requests per second for each client (API key or address). 0: only the limit over all.",
+        meaning="Requests per second of each client (API key or address). 0: only the limit of all together.",
         parse=_number(0, 1e6),
     ),
     Variable(
         name="CLIENT_BURST_SIZE",
         default="0",
         form="an integer from 0 to 1000000",
-        meaning="Bucket size for each client. 0: twice its rate.",
+        meaning="Size of each client's token bucket. 0: twice its rate.",
         parse=_integer(0, 1_000_000),
     ),
     Variable(
         name="CLIENT_MAX_JOBS",
         default="0",
         form="an integer from 0 to 1000000",
-        meaning="Unfinished conversions that one client may have in this instance. 0: no limit of its own.",
+        meaning="Unfinished conversions that one client may have in this instance. 0: no limit for each client.",
         parse=_integer(0, 1_000_000),
     ),
     Variable(
         name="CLIENT_MAX_DOWNLOADS",
         default="0",
         form="an integer from 0 to 1000000",
-        meaning="Tracks that one client may be sent at once by this instance itself. 0: no limit of its own.",
+        meaning="Downloads that this instance itself sends to one client at once. 0: no limit for each client.",
         parse=_integer(0, 1_000_000),
     ),
     Variable(
@@ -360,14 +367,14 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="EGRESS_CA_FILE",
         default="",
         form="a readable PEM file",
-        meaning="A certificate authority to trust besides the system's (an intercepting proxy's).",
+        meaning="A certificate authority to trust besides the system's, for a proxy that decrypts TLS.",
         parse=_file,
     ),
     Variable(
         name="COOKIES_FILE",
         default="",
         form="a readable file in Netscape format",
-        meaning="YouTube cookies for yt-dlp; a private copy is used.",
+        meaning="YouTube cookies for yt-dlp, which gets a private copy of the file.",
         parse=_file,
     ),
 )
