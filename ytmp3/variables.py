@@ -206,7 +206,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="DATA_DIR",
         default="~/.local/share/ytmp3",
         form="a folder",
-        meaning="MP3 files, work in progress and the embedded store. Instances that share a Redis share this folder too.",
+        meaning="MP3 files, work in progress and the embedded store. Instances with one Redis share this folder too.",
         parse=_folder,
     ),
     Variable(
