@@ -17,39 +17,38 @@ from aiohttp import ClientError, ClientSession
 
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
 from tests.stand.cluster import Cluster
-from tests.stand.processes import descendants
+from tests.stand.processes import descendants, is_running
 from tests.stand.service_process import ServiceProcess, egress, service_process
+from tests.stand.waiting import until
 
 ADOPTION_SECONDS = 40.0
 
 
-async def clean_afterwards(service: ServiceProcess, data_dir: Path) -> None:
-    """Nothing of the work is left: no tool but the preloaded process, no temporary file."""
+async def until_nothing_is_left(service: ServiceProcess, data_dir: Path) -> None:
+    """Return once no process but the zygote and no temporary file of any conversion is left; check the log for bugs."""
     (instance,) = (data_dir / "scratch").iterdir()
-    async with asyncio.timeout(20):
-        while len(descendants(service.pid)) > 1 or {path.name for path in instance.iterdir()} - {".lock", "tools"}:
-            await asyncio.sleep(0.1)
+    await until(lambda: len(descendants(service.pid)) <= 1, "no process of a conversion is left")
+    await until(
+        lambda: {path.name for path in instance.iterdir()} <= {".lock", "tools"}, "no file of a conversion is left"
+    )
     assert "Traceback" not in service.log()
 
 
 async def kill_and_restart(youtube: Spawned, folder: Path, *, first_number: int) -> None:
+    """kill -9 a service with running and queued jobs: after a restart all of them end, and no process is left."""
     async with service_process(folder, **egress(youtube)) as service:
         links = [watch_url(video_id(Kind.SHORT, first_number + n)) for n in range(120)]
         jobs = [job for _, job in await asyncio.gather(*(service.post(link) for link in links))]
-        async with asyncio.timeout(20):
-            while not [job for job in jobs if (await service.job(job["job_id"]))["status"] == "completed"]:
-                await asyncio.sleep(0.02)
+        await service.until_event("conversion done")
         tools = descendants(service.pid)
         await service.stop(signal.SIGKILL)
-        async with asyncio.timeout(5):
-            while any(Path(f"/proc/{pid}").exists() for pid in tools):
-                await asyncio.sleep(0.05)
+        await until(lambda: not any(map(is_running, tools)), "the tools of the killed service have ended")
         await service.start()
         for job in jobs:
-            ended = await service.until(job["job_id"], seconds=120)
+            ended = await service.until(job["job_id"])
             assert ended["status"] == "completed", ended
             assert hashlib.sha256(await service.download(ended)).hexdigest() == ended["file"]["sha256"]
-        await clean_afterwards(service, folder / "data")
+        await until_nothing_is_left(service, folder / "data")
         assert await service.stop() == 0
 
 

@@ -167,12 +167,19 @@ class ServiceProcess:
 
 @asynccontextmanager
 async def service_process(folder: Path, **settings: str) -> AsyncIterator[ServiceProcess]:
-    """Serve from `folder`, and end the process whatever the test did. Rate limits are out of reach.
+    """Serve from `folder`, and end the process whatever the test did.
 
-    An exception that leaves the block gets the end of the service's log as a note.
+    Unless `settings` say otherwise, rate limits and the timeouts of a conversion are out of reach, also on a busy
+    machine. An exception that leaves the block gets the end of the service's log as a note.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    plenty = {"REQUESTS_PER_SECOND": "100000", "BURST_SIZE": "100000", "LOG_FORMAT": "json"}
+    plenty = {
+        "REQUESTS_PER_SECOND": "100000",
+        "BURST_SIZE": "100000",
+        "EXTRACT_SECONDS": "600",
+        "IDLE_SECONDS": "600",
+        "LOG_FORMAT": "json",
+    }
     service = ServiceProcess({"DATA_DIR": str(folder / "data")} | plenty | settings, folder / "service.log")
     with showing_logs(service.log_path):
         try:
