@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ytmp3.converter import Converted, ToolCheck
-from ytmp3.core.errors import ConversionError, FailureCode, StoreDown, StoreError
+from ytmp3.core.errors import ConversionError, FailureCode, StoreDown
 from ytmp3.core.ids import ConversionId, JobId
 from ytmp3.core.job import Conversion, Lease, Metadata, Report, Stage, Ticket, Track
 from ytmp3.core.recipe import Recipe
@@ -143,7 +143,7 @@ class FaultyStore:
         self.calls: list[str] = []
         """The names of all calls so far; `faults` counts them from 1."""
         self.faults: dict[int, Fault] = {}
-        self.broken: dict[str, StoreError] = {}
+        self.broken: dict[str, Exception] = {}
         """Methods that raise until they are taken out of it."""
         self.held_calls: dict[str, asyncio.Event] = {}
         """Methods whose calls arrive only once the event is set."""
@@ -179,6 +179,9 @@ class FaultyStore:
 
     async def ping(self) -> None:
         await self._call("ping", self._store.ping)
+
+    async def now(self) -> float:
+        return await self._call("now", self._store.now)
 
     async def submit(self, submission: Submission, *, may_create: bool) -> Submitted | None:
         return await self._call("submit", lambda: self._store.submit(submission, may_create=may_create))

@@ -8,7 +8,7 @@ import platform
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,12 +61,16 @@ class Service:
     store: JobStore
 
 
+OpenStore = Callable[[Config, InstanceId], Awaitable[JobStore]]
+"""Opens the job store of an instance. Tests pass one whose clock they move."""
 MakeConverter = Callable[[ToolSettings, ConversionLimits, Path], Converter]
 """Makes the converter, given a folder for the files of its health checks. Tests pass one that needs no YouTube."""
 
 
 @asynccontextmanager
-async def running(config: Config, make_converter: MakeConverter = Pipeline) -> AsyncIterator[Service]:
+async def running(
+    config: Config, make_converter: MakeConverter = Pipeline, open_store: OpenStore | None = None
+) -> AsyncIterator[Service]:
     """Build and start every part; stop them in reverse order when the block ends.
 
     Raises:
@@ -79,7 +83,7 @@ async def running(config: Config, make_converter: MakeConverter = Pipeline) -> A
         keys = Keys(read_keys(config.api_keys_file))
         storage = await _open_storage(config.data_dir, instance)
         stack.push_async_callback(storage.close)
-        store = await _open_store(config, instance)
+        store = await (open_store or _open_store)(config, instance)
         stack.push_async_callback(store.close)
         converter = make_converter(config.tools, config.limits, await storage.new_scratch("tools"))
         await converter.open()

@@ -30,6 +30,16 @@ async def orphan(stand: Stand, store: JobStore) -> list[Conversion]:
     return await store.adopt(100)
 
 
+# now
+
+
+async def test_times_in_records_are_by_the_clock_that_now_returns(stand: Stand, store: JobStore, ids: Ids) -> None:
+    assert await store.now() == stand.clock.now
+    stand.clock.advance(7.5)
+    conversion = await created(store, ids.submission())
+    assert await store.now() == conversion.created_at == stand.clock.now
+
+
 # submit
 
 

@@ -66,8 +66,8 @@ def test_a_pending_job() -> None:
     }
 
 
-def test_the_recorded_position_serves_where_this_instance_knows_none() -> None:
-    assert seen(ticket(replace(conversion(), queue_position=7)))["queue_position"] == 7
+def test_a_processing_job_has_no_queue_position() -> None:
+    assert seen(ticket(RUNNING), queue_position=7)["queue_position"] is None
 
 
 def test_a_processing_job_shows_the_live_report() -> None:

@@ -371,7 +371,7 @@ async def test_what_another_instance_took_over_leaves_the_queue(tmp_path: Path) 
 async def test_an_end_is_repeated_until_the_store_takes_it(tmp_path: Path, error: Exception) -> None:
     async with engine(tmp_path) as now:
         job = await running(now)
-        now.store.broken["finish"] = error  # type: ignore[assignment]
+        now.store.broken["finish"] = error
         now.converter.hold(VIDEO).set()
         await until(lambda: now.store.calls.count("finish") > 5)
         assert (await now.ticket(job)).status is Status.PROCESSING
@@ -385,7 +385,7 @@ async def test_an_end_is_repeated_until_the_store_takes_it(tmp_path: Path, error
 @pytest.mark.parametrize("error", [StoreFull("full"), StoreUnusable("evicting")])
 async def test_a_claim_is_repeated_until_the_store_answers(tmp_path: Path, error: Exception) -> None:
     async with engine(tmp_path, workers=1) as now:
-        now.store.broken["claim"] = error  # type: ignore[assignment]
+        now.store.broken["claim"] = error
         job = await now.submit(VIDEO)
         await until(lambda: now.store.calls.count("claim") > 5)
         assert now.parts.capacity.unfinished_of(SOMEONE.owner) == 1
@@ -397,7 +397,7 @@ async def test_a_claim_is_repeated_until_the_store_answers(tmp_path: Path, error
 async def test_the_keeper_survives_whatever_the_store_raises(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
         job = await running(now)
-        now.store.broken["renew"] = RuntimeError("a bug")  # type: ignore[assignment]
+        now.store.broken["renew"] = RuntimeError("a bug")
         now.ticks.advance(LEASE_SECONDS)
         before = now.store.calls.count("renew")
         await until(lambda: now.store.calls.count("renew") > before + 2)

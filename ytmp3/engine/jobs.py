@@ -32,7 +32,7 @@ class Live(Struct, frozen=True, kw_only=True):
     report: Report | None = None
     """Its progress, if it is running here."""
     queue_position: int | None = None
-    """Its place in the queue of this instance; 1 is next. None if it is not waiting here."""
+    """Its place in the queue of this instance, or as recorded if it waits elsewhere; 1 is next."""
     eta_seconds: int | None = None
     """The estimated time until it ends; None once it has ended."""
 
@@ -91,6 +91,17 @@ class Jobs:
             self._take_back(ticket.conversion)
         return ticket
 
+    async def has_expired(self, ticket: Ticket) -> bool:
+        """Tell whether the retention of an ended conversion is over, by the store's clock.
+
+        The record and the track are removed at the next sweep, so both may still be there.
+
+        Raises:
+            StoreUnavailable
+        """
+        expires_at = ticket.conversion.expires_at
+        return expires_at is not None and expires_at <= await as_request_errors(self._store.now())
+
     def live(self, ticket: Ticket) -> Live:
         """Return what this instance knows beyond the record."""
         conversion = ticket.conversion
@@ -98,9 +109,10 @@ class Jobs:
             return _ENDED
         run = self._runs.get(conversion.conversion_id)
         report = None if run is None else run.report
-        position = None if run is not None else self._queue.positions(self._clock()).get(conversion.conversion_id)
+        here = None if run is not None else self._queue.positions(self._clock()).get(conversion.conversion_id)
+        position = here or conversion.queue_position
         eta_seconds = self._estimates.eta_seconds(
-            position=position or conversion.queue_position,
+            position=position,
             progress=conversion.progress if report is None else report.progress,
         )
         return Live(report=report, queue_position=position, eta_seconds=eta_seconds)

@@ -18,7 +18,7 @@ from ytmp3.engine.jobs import Jobs
 from ytmp3.http import headers, openapi, routes
 from ytmp3.http.admission import CLIENT, Admission
 from ytmp3.http.body import answer_expectation, parse_extract_request, read_json_body
-from ytmp3.http.download import Sender, downloadable_track, split_file_name
+from ytmp3.http.download import Sender, downloadable_track, expired, split_file_name
 from ytmp3.http.keys import Keys
 from ytmp3.http.routes import Route
 from ytmp3.http.stats import Stats
@@ -63,6 +63,8 @@ class JobHandlers:
         if extension != recipe.extension:
             raise JobUnknown
         track, metadata = downloadable_track(ticket, ready_in_seconds=self._jobs.live(ticket).eta_seconds)
+        if await self._jobs.has_expired(ticket):
+            raise expired()
         return await self._sender.send(request, track, metadata, recipe, request[CLIENT].owner)
 
     def _owner(self, request: web.Request) -> ClientId | None:

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import os
 import re
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -71,7 +70,7 @@ def downloadable_track(ticket: Ticket, *, ready_in_seconds: int | None) -> tuple
 
     Raises:
         NotReady: the job has not ended; `ready_in_seconds` estimates when it will.
-        TrackGone: the job failed or was cancelled, or its track has expired.
+        TrackGone: the job failed or was cancelled.
     """
     conversion = ticket.conversion
     match ticket.status:
@@ -82,9 +81,8 @@ def downloadable_track(ticket: Ticket, *, ready_in_seconds: int | None) -> tuple
         case Status.FAILED:
             code = conversion.error
             raise TrackGone(code or "failed", FAILURES[code].message if code else "The job failed.")
-    is_expired = conversion.expires_at is not None and conversion.expires_at <= time.time()
-    if conversion.track is None or conversion.metadata is None or is_expired:
-        raise _expired()
+    if conversion.track is None or conversion.metadata is None:
+        raise expired()
     return conversion.track, conversion.metadata
 
 
@@ -260,12 +258,13 @@ def _open(path: Path, size_bytes: int) -> int:
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
-        raise _expired() from None
+        raise expired() from None
     if os.fstat(file).st_size != size_bytes:
         os.close(file)
-        raise _expired()
+        raise expired()
     return file
 
 
-def _expired() -> TrackGone:
+def expired() -> TrackGone:
+    """Return the error for a track that was finished once and is no longer kept."""
     return TrackGone("expired", "The track is no longer kept. Submit the link again to convert it anew.")

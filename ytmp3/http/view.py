@@ -29,7 +29,7 @@ def job_view(ticket: Ticket, live: Live) -> JobView:
         status=status,
         stage=report.stage if report else conversion.stage,
         progress=round(report.progress if report else conversion.progress, 4),
-        queue_position=(live.queue_position or conversion.queue_position) if status is Status.PENDING else None,
+        queue_position=live.queue_position if status is Status.PENDING else None,
         eta_seconds=live.eta_seconds if is_open else None,
         deduplicated=job.deduplicated,
         url=ticket.url,

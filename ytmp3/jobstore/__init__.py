@@ -95,6 +95,9 @@ class JobStore(Protocol):
     async def ping(self) -> None:
         """Return if the store is usable for new work right now; raise StoreDown, StoreFull or StoreUnusable if not."""
 
+    async def now(self) -> float:
+        """Return the time by the store's clock, which all times in records are compared with (seconds since 1970)."""
+
     async def submit(self, submission: Submission, *, may_create: bool) -> Submitted | None:
         """Attach a job to the live or finished conversion of its key, or create both.
 

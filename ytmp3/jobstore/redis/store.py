@@ -61,6 +61,7 @@ class RedisJobStore:
         roots = [root_of(shard) for shard in SHARDS]
         self._earliest_due = pack([("TIME",), *(("ZRANGE", f"{root}:live", 0, 0, "WITHSCORES") for root in roots)])
         self._earliest_expiry = pack([("TIME",), *(("ZRANGE", f"{root}:ended", 0, 0, "WITHSCORES") for root in roots)])
+        self._time = pack([("TIME",)])
         self._tallies = pack([("HMGET", root, *STATES) for root in roots])
 
     @property
@@ -76,6 +77,12 @@ class RedisJobStore:
 
     async def ping(self) -> None:
         await self._check(self._link.handlers)
+
+    async def now(self) -> float:
+        if self._clock is not None:
+            return self._clock()
+        (time,) = self._sound(await self._link.exchange(self._time, 1, self._link.handlers))
+        return _seconds(time)
 
     async def submit(self, submission: Submission, *, may_create: bool) -> Submitted | None:
         reply = await self._handle(
@@ -218,8 +225,8 @@ class RedisJobStore:
     async def _reached(self, poll: bytes) -> tuple[float, list[str]]:
         """Return the time, and the shards whose lowest score it has reached, lowest first."""
         replies = await self._link.exchange(poll, len(SHARDS) + 1, self._link.workers)
-        (seconds, microseconds), *lowest = self._sound(replies)
-        now = self._clock() if self._clock is not None else int(seconds) + int(microseconds) / 1_000_000
+        time, *lowest = self._sound(replies)
+        now = self._clock() if self._clock is not None else _seconds(time)
         scores = ((float(pair[1]), root_of(shard)) for shard, pair in zip(SHARDS, lowest, strict=True) if pair)
         return now, [root for score, root in sorted(scores) if score <= now]
 
@@ -270,6 +277,13 @@ class RedisJobStore:
         counted = int(facts.get("used_memory", 0)) - int(facts.get("mem_not_counted_for_evict", 0))
         if limit and counted >= limit:
             raise StoreFull(f"{self._link.name}: out of memory (maxmemory)")
+
+
+def _seconds(time: Reply) -> float:
+    """Return what the server replies to TIME as seconds since 1970."""
+    with readable():
+        seconds, microseconds = time
+        return int(seconds) + int(microseconds) / 1_000_000
 
 
 def _pair(lease: Lease) -> tuple[Argument, Argument]:

@@ -115,6 +115,10 @@ class SqliteJobStore:
             await writer.run(opened.ledger.occupy)
             await writer.run(opened.ledger.vacate)
 
+    async def now(self) -> float:
+        opened, _ = self._opened
+        return opened.ledger.clock()
+
     async def submit(self, submission: Submission, *, may_create: bool) -> Submitted | None:
         return await self._run(lambda ledger: ledger.submit(submission, may_create=may_create))
 
