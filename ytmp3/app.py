@@ -41,6 +41,7 @@ from ytmp3.http.stats import Stats, Tally, resident_bytes
 from ytmp3.jobstore import JobStore
 from ytmp3.jobstore.sqlite import SqliteJobStore
 from ytmp3.metrics import Metrics
+from ytmp3.storage import Space
 from ytmp3.storage.local import LocalStorage
 
 log = logging.getLogger(__name__)
@@ -210,31 +211,34 @@ def _stats(engine: Engine, store: JobStore, tally: Tally) -> Stats:
 
 
 def _register_gauges(metrics: Metrics, engine: Engine) -> None:
+    """Register what is read at each scrape instead of being counted."""
     started_at = time.monotonic()
-    health, runs, queue, settings, upstream = (
-        engine.health,
-        engine.runs,
-        engine.queue,
-        engine.settings,
-        engine.upstream,
-    )
+    health, runs, queue, settings = engine.health, engine.runs, engine.queue, engine.settings
     ProcessCollector(registry=metrics.registry)
     metrics.build.info(_versions())
-    for name, text, read in (
-        ("ytmp3_conversions_active", "Conversions running in this instance.", lambda: runs.active),
-        ("ytmp3_workers", "Workers of this instance.", lambda: settings.workers),
-        ("ytmp3_queue_length", "Conversions waiting in this instance.", queue.qsize),
-        ("ytmp3_queue_capacity", "How many may wait.", lambda: settings.queue_capacity),
-        ("ytmp3_ready", "1 if this instance would take a new job.", lambda: health.readiness is Readiness.OK),
-        ("ytmp3_draining", "1 while this instance shuts down.", lambda: health.is_draining),
-        ("ytmp3_store_up", "1 if the job store answers and is fit.", lambda: health.store.ok),
-        ("ytmp3_upstream_blocked", "1 while YouTube is not asked.", lambda: upstream.is_blocked),
-        ("ytmp3_uptime_seconds", "Time since start.", lambda: time.monotonic() - started_at),
-        ("ytmp3_memory_resident_bytes", "Resident memory of the server process.", resident_bytes),
-        ("ytmp3_storage_total_bytes", "Size of the disk.", lambda: health.space.total_bytes if health.space else 0),
-        ("ytmp3_storage_free_bytes", "Free space.", lambda: health.space.free_bytes if health.space else 0),
-        ("ytmp3_storage_reserve_bytes", "Kept free.", lambda: health.space.reserve_bytes if health.space else 0),
-    ):
+
+    def of_disk(read: Callable[[Space], int]) -> Callable[[], int]:
+        return lambda: 0 if health.space is None else read(health.space)
+
+    gauges: dict[str, tuple[str, Callable[[], float]]] = {
+        "ytmp3_conversions_active": ("Conversions running in this instance.", lambda: runs.active),
+        "ytmp3_workers": ("Conversions that this instance can run at once.", lambda: settings.workers),
+        "ytmp3_queue_length": ("Conversions waiting in this instance.", queue.qsize),
+        "ytmp3_queue_capacity": ("Conversions that may wait in this instance.", lambda: settings.queue_capacity),
+        "ytmp3_ready": ("1 if this instance would accept a new job.", lambda: health.readiness is Readiness.OK),
+        "ytmp3_draining": ("1 while this instance shuts down.", lambda: health.is_draining),
+        "ytmp3_store_up": ("1 if the job store responds and can be used.", lambda: health.store.ok),
+        "ytmp3_upstream_blocked": ("1 while no conversion may ask YouTube.", lambda: engine.upstream.is_blocked),
+        "ytmp3_uptime_seconds": ("Time since this instance started.", lambda: time.monotonic() - started_at),
+        "ytmp3_memory_resident_bytes": ("Resident memory of the server process.", resident_bytes),
+        "ytmp3_storage_total_bytes": ("Size of the disk with the tracks.", of_disk(lambda disk: disk.total_bytes)),
+        "ytmp3_storage_free_bytes": ("Free space on that disk.", of_disk(lambda disk: disk.free_bytes)),
+        "ytmp3_storage_reserve_bytes": (
+            "New work is refused below this free space.",
+            of_disk(lambda disk: disk.reserve_bytes),
+        ),
+    }
+    for name, (text, read) in gauges.items():
         metrics.gauge(name, text, read)
 
 

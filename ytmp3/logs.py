@@ -1,8 +1,8 @@
-"""Logs: one line per event, JSON for machines or readable for people, always with the request and job at hand.
+"""Logs: one line for each event, as JSON or as text, with the ids of the request and of the conversion.
 
-Everything a line holds passes through here last, so this is where text from outside is made harmless: one event is one
-line, control characters are escaped, and links lose their query (a media link's carries the viewer's address) and their
-user and password (a proxy's, Redis').
+Every value passes through here last, so this is where text from outside is made harmless. One event stays one line,
+control characters are escaped, and URLs lose two parts: the query, because that of a media URL holds the address of the
+server and a signature, and the user and password, because those of a proxy or of Redis are secret.
 """
 
 import logging
@@ -16,46 +16,49 @@ from typing import Any, Final, TextIO
 import orjson
 
 request_id: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
-"""The request being served by this task; set by the middleware."""
+"""The request that this task serves. The middleware sets it."""
 conversion_id: Final[ContextVar[str | None]] = ContextVar("conversion_id", default=None)
-"""The conversion that this task works on; a job's own lines name both its id and this."""
+"""The conversion that this task works on. The worker sets it; events about a job name both ids."""
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-# The whole link is matched, so that a long text is gone through once. Of any scheme; a password may hold quotes.
+# Matches a whole URL of any scheme, so that a long text is scanned once. A password may contain quotes.
 _LINK: Final = re.compile(r"://(?P<user>[^\s/?#]*@)?(?P<address>[^\s\"'?]*)(?P<query>\?[^\s\"']*)?")
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 MAX_TEXT_CHARACTERS: Final = 4096
-"""A longer value is cut: tool output may be a megabyte on one line."""
+"""Longest value in a line; the rest is cut off, because yt-dlp or ffmpeg may print a megabyte on one line."""
 
 
 def set_up(*, style: str, level: str, stream: TextIO = sys.stderr) -> None:
-    """Send every logger's events to `stream`. `style`: json, text, or auto (text on a terminal)."""
+    """Send the events of every logger to `stream`. Called once, at the start.
+
+    `style` is json, text or auto, which means text on a terminal and JSON elsewhere.
+    """
     as_text = style == "text" or (style == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # aiohttp logs a traceback for each garbled request: the error middleware and the access counters say enough.
+    # aiohttp logs a traceback for each malformed request, which any client can send. The metrics count them.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object on one line."""
+    """Formats an event as one JSON object on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
         return orjson.dumps(_event(record), default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 class TextFormatter(logging.Formatter):
-    """Readable on a terminal."""
+    """Formats an event for a terminal: time, level, event, then the fields. A traceback follows on its own lines."""
 
     def format(self, record: logging.LogRecord) -> str:
         event = _event(record)
-        head = f"{event.pop('time')[11:19]} {event.pop('level'):<7} {event.pop('event')}"
+        head = f"{event.pop('time')[11:19]}Z {event.pop('level'):<7} {event.pop('event')}"
         trace = event.pop("traceback", "")
         facts = " ".join(f"{key}={value}" for key, value in event.items() if key != "logger")
-        # The traceback is escaped as one value: a person wants its lines back.
+        # `clean` has escaped the line breaks of the traceback like those of any value.
         return f"{head} {facts}".rstrip() + ("\n" + trace.replace("\\n", "\n") if trace else "")
 
 
@@ -80,7 +83,7 @@ def _plain(value: object) -> object:
         case bool() | float() | None:
             return value
         case int():
-            # A larger one has no place in the encoder.
+            # orjson writes only integers of 64 bits.
             return value if -(2**63) <= value < 2**63 else str(value)
         case Mapping():
             return {clean(str(key)): _plain(item) for key, item in value.items()}
@@ -91,18 +94,19 @@ def _plain(value: object) -> object:
 
 
 def clean(text: str, *, keep_end: bool = False) -> str:
-    """Return `text` on one line, without control or direction characters, links bare, at most 4096 long.
+    """Return `text` on one line of at most MAX_TEXT_CHARACTERS, without secrets of URLs.
 
-    `keep_end`: where it is cut, the end stays (a traceback ends with what matters).
+    Control characters, and those that change the direction of text, are escaped. `keep_end` says which part of a long
+    text stays: a traceback ends with the exception itself.
     """
-    text = _LINK.sub(_bare, text)
+    text = _LINK.sub(_without_secrets, text)
     text = _UNSAFE.sub(lambda match: _escaped(match[0]), text)
     if len(text) <= MAX_TEXT_CHARACTERS:
         return text
     return "..." + text[-MAX_TEXT_CHARACTERS:] if keep_end else text[:MAX_TEXT_CHARACTERS] + "..."
 
 
-def _bare(link: re.Match[str]) -> str:
+def _without_secrets(link: re.Match[str]) -> str:
     return f"://{'...@' if link['user'] else ''}{link['address']}{'?...' if link['query'] else ''}"
 
 

@@ -1,4 +1,4 @@
-"""Logs: one event, one line, whatever the text; no secret of a media link (goal S22)."""
+"""Logs: one event is one line, whatever text it holds, and shows no secret of a URL."""
 
 import io
 import json
@@ -28,7 +28,7 @@ HARMFUL_TEXT = re.compile("[" + "".join(map(re.escape, HARMFUL)) + "\ud800-\udff
 
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
-    """The root logger, put back as it was."""
+    """The root logger. Its handlers and its level are restored after the test."""
     logger = logging.getLogger()
     handlers, level = logger.handlers[:], logger.level
     yield logger
@@ -54,7 +54,7 @@ def assert_is_one_safe_line(line: str) -> None:
     line.encode()
 
 
-def test_an_event_is_a_json_object_with_its_facts() -> None:
+def test_an_event_is_a_json_object_with_its_fields() -> None:
     parsed = event("job accepted", job_id="ab", count=3, share=0.5, ok=True, nothing=None)
     assert parsed.pop("time").endswith("Z")
     assert parsed == {
@@ -63,7 +63,7 @@ def test_an_event_is_a_json_object_with_its_facts() -> None:
     }  # fmt: skip
 
 
-def test_an_event_names_the_request_and_the_conversion_at_hand() -> None:
+def test_an_event_names_the_current_request_and_conversion() -> None:
     request, conversion = logs.request_id.set("req-1"), logs.conversion_id.set("conv-1")
     try:
         parsed = event("x")
@@ -90,18 +90,18 @@ def test_an_event_names_the_request_and_the_conversion_at_hand() -> None:
         "</script><script>",
     ],
 )
-def test_no_text_breaks_out_of_its_line(text: str) -> None:
+def test_no_text_begins_a_line_of_its_own(text: str) -> None:
     for parsed in (event(text), event("x", title=text), event("x", titles=[text, {text: text}])):
         assert parsed["level"] == "warning"
     line = TextFormatter().format(record(text, title=text, titles=(text,)))
     assert_is_one_safe_line(line)
 
 
-def test_what_was_escaped_can_be_read() -> None:
+def test_escaped_characters_stay_recognizable() -> None:
     assert clean("a\nb\x1b\u202e\ud800") == "a\\nb\\u001b\\u202e\\ud800"
 
 
-def test_10_000_hostile_texts_are_10_000_lines(root: logging.Logger) -> None:
+def test_10_000_events_with_hostile_text_are_10_000_lines(root: logging.Logger) -> None:
     stream = io.StringIO()
     logs.set_up(style="json", level="info", stream=stream)
     rng = random.Random(22)
@@ -126,7 +126,7 @@ def test_any_value_can_be_logged(message: str, value: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("number", [2**63 - 1, -(2**63), 2**63, -(2**63) - 1, 10**30])
-def test_a_number_that_json_has_no_room_for_becomes_text(number: int) -> None:
+def test_an_integer_of_more_than_64_bits_becomes_text(number: int) -> None:
     assert int(event("x", number=number)["number"]) == number
 
 
@@ -176,7 +176,7 @@ def test_user_and_password_of_a_link_are_cut_out(text: str, shown: str) -> None:
     assert event("x", error=text)["error"] == shown
 
 
-def test_a_link_without_a_query_is_left_alone() -> None:
+def test_a_link_without_a_query_is_left_unchanged() -> None:
     assert clean("see https://youtu.be/dQw4w9WgXcQ now? yes") == "see https://youtu.be/dQw4w9WgXcQ now? yes"
 
 
@@ -221,7 +221,7 @@ def test_a_long_text_is_cut_and_a_long_traceback_keeps_its_end() -> None:
 @pytest.mark.parametrize(
     "filling", ["http://", "https://a?", "?", "\n", "\x1b[", "'", "http://a'", "://", "://@", "://a@b", "@"]
 )
-def test_a_megabyte_on_one_line_is_cleaned_at_once(filling: str) -> None:
+def test_a_megabyte_on_one_line_is_cleaned_in_linear_time(filling: str) -> None:
     text = (filling * 1_000_000)[:1_000_000]
     began_at = time.process_time()
     assert len(clean(text)) <= MAX_TEXT_CHARACTERS + 3
@@ -242,7 +242,7 @@ class Terminal(io.StringIO):
         ("text", io.StringIO(), False),
     ],
 )
-def test_people_read_text_and_machines_read_json(
+def test_auto_writes_text_to_a_terminal_and_json_elsewhere(
     style: str, stream: io.StringIO, root: logging.Logger, *, is_json: bool
 ) -> None:
     logs.set_up(style=style, level="info", stream=stream)
@@ -251,6 +251,7 @@ def test_people_read_text_and_machines_read_json(
     line = stream.getvalue()
     assert line.count("\n") == 1
     assert line.startswith("{") == is_json
+    assert is_json or re.match(r"\d\d:\d\d:\d\dZ info    job accepted", line), "the time is UTC and says so"
     assert "job accepted" in line
     assert "ab" in line
     assert len(root.handlers) == 1
