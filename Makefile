@@ -75,7 +75,6 @@ test: lint types core-coverage ## everything that CI runs (about 8 minutes)
 
 docs: .venv/.develops ## write the tables in the documents and .env.example from the code
 	$(BIN)/python -m scripts.document_tables
-	$(BIN)/python -m scripts.env_example
 
 lock: .venv/.develops ## write requirements/ from pyproject.toml (needs uv); ARGS=--upgrade takes the newest versions
 	$(BIN)/python -m scripts.lock $(ARGS)

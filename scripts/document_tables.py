@@ -1,7 +1,7 @@
 """The parts of the documents that are made from the code: settings, states, error codes, routes, measured figures.
 
 `make docs` rewrites, in README.md and docs/, everything between a line `<!-- NAME: generated -->` and the next
-`<!-- end -->`. A test fails while a file is out of date.
+`<!-- end -->`, and the settings in .env.example. A test fails while a file is out of date.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
+from scripts import env_example
 from ytmp3.core.errors import FAILURES, RequestError
 from ytmp3.core.job import State
 from ytmp3.core.states import TRANSITIONS
@@ -25,10 +26,11 @@ RESULTS: Final = ROOT / "scripts/bench/RESULTS.md"
 _PART: Final = re.compile(r"(<!-- (?P<name>[a-z]+): generated -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
-def documents() -> Iterator[Path]:
-    """The files that may hold generated parts."""
-    yield ROOT / "README.md"
-    yield from sorted((ROOT / "docs").glob("*.md"))
+def files() -> Iterator[tuple[Path, Callable[[str], str]]]:
+    """Yield every file with generated parts, and the function that makes them anew."""
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        yield path, lambda text: refreshed(text, PARTS)
+    yield env_example.FILE, env_example.refreshed
 
 
 def refreshed(text: str, parts: Mapping[str, Callable[[], str]]) -> str:
@@ -158,9 +160,9 @@ def main() -> int:
     )
     options = parser.parse_args()
     is_current = True
-    for path in documents():
+    for path, refresh in files():
         before = path.read_text(encoding="utf-8")
-        after = refreshed(before, PARTS)
+        after = refresh(before)
         if after != before:
             is_current = False
             if not options.check:

@@ -1,6 +1,6 @@
-"""Writes the settings of the service in .env.example: `make docs` runs this, and a test compares.
+"""The settings of the service in .env.example: `make docs` writes them, and a test fails while they are out of date.
 
-Names and meanings come from `ytmp3.variables`, the defaults from docker-compose.yml, which reads the file. What stands
+Names and meanings come from `ytmp3.variables`, the defaults from docker-compose.yml, which reads the file. What is
 outside the two marks is written by hand: the settings of Compose itself, and those to set before going public.
 """
 
@@ -42,12 +42,3 @@ def refreshed(text: str) -> str:
     """Return the file's text with the generated part made anew."""
     written_by_hand = _PART.sub("", text)
     return _PART.sub(lambda match: match[1] + settings(written_by_hand), text)
-
-
-def main() -> None:
-    """Rewrite the file."""
-    FILE.write_text(refreshed(FILE.read_text(encoding="utf-8")), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

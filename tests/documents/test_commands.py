@@ -1,5 +1,6 @@
 """The commands in the documents speak of services, objects, settings and make targets that exist."""
 
+import json
 import re
 
 import pytest
@@ -60,6 +61,14 @@ def test_make_targets_that_are_named_exist(page: Page) -> None:
 
 def test_every_alert_has_its_section_in_the_runbook_and_every_such_section_its_alert() -> None:
     assert {title for title in DOCS["runbook"].headings() if title.startswith("Ytmp3")} == ALERTS
+
+
+def test_the_panels_that_the_operating_page_names_are_on_the_dashboard() -> None:
+    dashboard = json.loads((ROOT / "monitoring/grafana/dashboards/ytmp3.json").read_text())
+    titles = {panel["title"] for panel in dashboard["panels"]}
+    named = re.findall(r"(?<!\*)\*([A-Z][^*\n]+(?:\n[^*\n]+)?)\*(?!\*)", DOCS["operating"].section("The dashboard"))
+    assert len(named) >= 5
+    assert {" ".join(name.split()) for name in named} <= titles
 
 
 def test_the_three_common_faults_have_their_sections_in_the_runbook() -> None:

@@ -1,4 +1,4 @@
-"""The deployment files as the tests read them: parsed, with the variables of Compose filled in."""
+"""The deployment files as the tests read them: parsed, with the variables of Compose replaced by their values."""
 
 import re
 import subprocess
@@ -16,12 +16,12 @@ Document = dict[str, Any]
 
 
 def program(name: str) -> str:
-    """The path of a program that came with a development package."""
+    """Return the path of a program that a development package installed."""
     return str(Path(sysconfig.get_path("scripts"), name))
 
 
-def said(*command: str) -> tuple[int, str]:
-    """Run a checker from the repository's root; return its exit code and what it said."""
+def checked(*command: str) -> tuple[int, str]:
+    """Run a checker in the root of the repository; return its exit code and its output."""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     return done.returncode, done.stdout + done.stderr
 
@@ -36,7 +36,7 @@ def document(path: Path) -> Document:
 
 
 def variables(text: str) -> dict[str, str]:
-    """The variables of a Compose file with their defaults; one without a default would be an error in use."""
+    """Return the variables of a Compose file with their defaults."""
     found: dict[str, str] = {}
     for name, default in _VARIABLE.findall(text):
         assert found.setdefault(name, default) == default, f"{name} has two defaults"
@@ -44,9 +44,9 @@ def variables(text: str) -> dict[str, str]:
 
 
 def interpolated(text: str, environ: Mapping[str, str]) -> Document:
-    """Compose's rule: unset and empty take the default."""
+    """Return the file with its variables replaced, by Compose's rule: an unset or empty variable has its default."""
     filled = _VARIABLE.sub(lambda match: environ.get(match[1]) or match[2] or "", text)
-    assert "${" not in filled, "a form of substitution that this does not know"
+    assert "${" not in filled, "a form of substitution that this function does not know"
     parsed: Document = yaml.safe_load(filled)
     return parsed
 
@@ -59,7 +59,7 @@ def compose(**environ: str) -> Document:
 
 
 def manifests() -> Iterator[Document]:
-    """What `kubectl apply -f k8s/` reads."""
+    """Yield the objects that `kubectl apply -f k8s/` would create."""
     for path in sorted((ROOT / "k8s").iterdir()):
         if path.suffix in {".yaml", ".yml", ".json"}:
             yield from documents(path)

@@ -1,16 +1,17 @@
-"""docker-compose.yml and .env.example: the schema, the walls, and the settings as the service itself reads them."""
+"""docker-compose.yml and .env.example: the schema, the restrictions of containers, and the settings of the service."""
 
 import ipaddress
 import re
 
 import pytest
 
-from scripts.env_example import FIXED, refreshed
-from tests.ops.files import COMPOSE_TEXT, ROOT, Document, compose, document, interpolated, program, said, variables
+from tests.ops.files import COMPOSE_TEXT, ROOT, Document, checked, compose, document, interpolated, program, variables
 from ytmp3.config import load
 from ytmp3.variables import VARIABLES
 
 SETTINGS = {variable.name: variable.default for variable in VARIABLES}
+FIXED = {"HOST": "0.0.0.0", "PORT": "8080", "DATA_DIR": "/data"}
+"""Settings that the image fixes; Compose repeats them."""
 DIFFERENT = {
     "REDIS_ADDR": "redis:6379",
     "REDIS_PASSWORD": "only-on-the-internal-network",
@@ -19,25 +20,26 @@ DIFFERENT = {
     "TRUSTED_PROXIES": "172.30.80.0/24",
     "ACCEL_REDIRECT_PREFIX": "/protected-tracks/",
 }
-"""Where Compose has another default than the service, because it knows the surroundings."""
+"""Settings whose default in Compose differs from that of the service, because Compose knows the surroundings."""
 SERVICES: dict[str, Document] = compose()["services"]
 API = SERVICES["api"]
 PASSED = {name: "" if value is None else str(value) for name, value in API["environment"].items()}
-"""What the service finds in its environment when nothing is set outside."""
-ROOM_TO_END_SECONDS = 12
+"""The environment of the service when the operator has set nothing."""
+END_SECONDS = 12
+"""How long ending the child processes and the last answers may take after the drain."""
 
 
 def example() -> dict[str, str]:
-    """The settings of .env.example, all of them behind a mark."""
+    """Return the settings of .env.example. All of them are commented out."""
     lines = (ROOT / ".env.example").read_text().splitlines()
-    assert all(line.startswith("#") or not line for line in lines), "nothing in it is in force"
+    assert all(line.startswith("#") or not line for line in lines), "every setting in it is commented out"
     pairs = [line[1:].partition("=") for line in lines if re.match(r"#[A-Z]", line)]
     assert len(pairs) == len({name for name, _, _ in pairs})
     return {name: value for name, _, value in pairs}
 
 
-def test_it_follows_the_schema() -> None:
-    code, answer = said(program("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", "docker-compose.yml")
+def test_the_compose_file_follows_the_schema() -> None:
+    code, answer = checked(program("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", "docker-compose.yml")
     assert code == 0, answer
 
 
@@ -45,7 +47,7 @@ def test_every_setting_of_the_service_can_be_set_and_nothing_else_is_passed() ->
     assert set(API["environment"]) == set(SETTINGS)
 
 
-def test_the_service_takes_the_settings_as_they_are_passed() -> None:
+def test_the_service_accepts_the_settings_that_compose_passes() -> None:
     config = load(PASSED)
     assert config.redis is not None
     assert config.redis.address == "redis:6379"
@@ -54,12 +56,12 @@ def test_the_service_takes_the_settings_as_they_are_passed() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SETTINGS))
-def test_a_default_is_the_services_own_or_is_named_here(name: str) -> None:
+def test_a_default_in_compose_is_that_of_the_service_unless_listed_here(name: str) -> None:
     assert PASSED[name] == (FIXED | DIFFERENT).get(name, SETTINGS[name])
 
 
 @pytest.mark.parametrize("name", sorted(set(SETTINGS) - set(FIXED)))
-def test_a_setting_in_the_environment_reaches_the_service(name: str) -> None:
+def test_a_setting_in_the_environment_of_compose_reaches_the_service(name: str) -> None:
     assert compose(**{name: "chosen"})["services"]["api"]["environment"][name] == "chosen"
 
 
@@ -67,21 +69,16 @@ def test_the_example_lists_every_variable_with_its_default() -> None:
     assert example() == variables(COMPOSE_TEXT) | FIXED
 
 
-def test_the_example_is_current() -> None:
-    text = (ROOT / ".env.example").read_text()
-    assert refreshed(text) == text, "run `make docs`"
-
-
 def test_the_api_can_be_scaled() -> None:
     assert "container_name" not in API
     assert "ports" not in API
     assert not {"container_name", "hostname"} & {key for service in SERVICES.values() for key in service}
     upstream = (ROOT / "nginx/upstream.conf").read_text()
-    assert re.search(r"server api:8080 resolve\b", upstream), "nginx asks for the instances again while it runs"
+    assert re.search(r"server api:8080 resolve\b", upstream), "nginx must resolve the instances again while it runs"
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
-def test_every_service_stands_behind_the_same_walls(name: str) -> None:
+def test_every_container_is_restricted_in_the_same_way(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -93,7 +90,7 @@ def test_every_service_stands_behind_the_same_walls(name: str) -> None:
     assert not {"privileged", "network_mode", "pid", "ipc", "devices", "userns_mode"} & set(service)
     assert service.get("cap_add", []) == (["DAC_READ_SEARCH"] if name == "logs" else [])
     assert "docker.sock" not in str(service["volumes"])
-    # The image's own user is an ordinary one where none is named, but for the collector, which must read root's files.
+    # Where no user is named, the image's own user is not root. The log collector must be root to read Docker's files.
     assert service.get("user") == {"nginx": "101:10001", "tls": "101:10001", "redis": "999:999", "logs": "0:0"}.get(
         name
     )
@@ -114,13 +111,13 @@ def test_only_nginx_is_open_to_other_machines() -> None:
     assert all(port.startswith("127.0.0.1:") for opened in ports.values() for port in opened)
 
 
-def test_every_long_running_service_says_whether_it_is_well() -> None:
-    # The image of the API brings its own; the collector's has neither a shell nor a client to ask with.
+def test_every_service_has_a_health_check() -> None:
+    # The image of the service has its own check. The log collector's image has no program that could ask.
     assert {name for name, service in SERVICES.items() if "healthcheck" not in service} == {"api", "logs"}
     assert "HEALTHCHECK" in (ROOT / "Dockerfile").read_text()
 
 
-def test_redis_keeps_what_it_is_given() -> None:
+def test_redis_is_configured_not_to_lose_jobs() -> None:
     redis = SERVICES["redis"]
     options = dict(zip(redis["command"][::2], redis["command"][1::2], strict=True))
     assert options["--maxmemory-policy"] == "noeviction"
@@ -130,13 +127,13 @@ def test_redis_keeps_what_it_is_given() -> None:
     assert redis["volumes"] == ["redis:/data"]
 
 
-def test_redis_is_reached_by_the_api_alone() -> None:
+def test_only_the_service_can_reach_redis() -> None:
     assert compose()["networks"]["store"]["internal"] is True
     assert {name for name, service in SERVICES.items() if "store" in service["networks"]} == {"api", "redis"}
     assert SERVICES["redis"]["networks"] == ["store"]
 
 
-def test_names_that_are_used_are_declared() -> None:
+def test_networks_and_volumes_that_are_used_are_declared() -> None:
     file = compose()
     assert {network for service in SERVICES.values() for network in service["networks"]} == set(file["networks"])
     used: set[str] = set()
@@ -145,12 +142,12 @@ def test_names_that_are_used_are_declared() -> None:
             source = volume["source"] if isinstance(volume, dict) else volume.split(":")[0]
             if not source.startswith((".", "/")):
                 used.add(source)
-            elif source.startswith("./") and source not in {"./files", "./tls"}:  # the operator's own
+            elif source.startswith("./") and source not in {"./files", "./tls"}:  # folders that the operator makes
                 assert (ROOT / source).exists(), source
     assert used == set(file["volumes"])
     for service in SERVICES.values():
         for needed in service.get("depends_on", []):
-            assert "profiles" not in SERVICES[needed], "what is not started cannot be waited for"
+            assert "profiles" not in SERVICES[needed], "a profile may be off, so nothing may depend on it"
 
 
 def test_the_profiles_are_those_that_the_documents_name() -> None:
@@ -178,26 +175,26 @@ def test_nginx_and_the_service_agree_on_network_folder_and_ports() -> None:
     for name in ("nginx", "tls"):
         assert SERVICES[name]["entrypoint"][:3] == ["nginx", "-c", "/ytmp3/nginx.conf"]
         assert "./nginx:/ytmp3:ro" in SERVICES[name]["volumes"]
-        assert SERVICES[name]["user"].endswith(":10001"), "the folders of the tracks are open to the service's group"
+        assert SERVICES[name]["user"].endswith(":10001"), "nginx reads the tracks as a member of group 10001"
     assert (ROOT / "nginx/process.conf").read_text().count("pid /tmp/") == 1
 
 
-def test_there_is_time_to_drain() -> None:
+def test_the_grace_period_is_long_enough_to_drain() -> None:
     grace = int(API["stop_grace_period"].removesuffix("s"))
-    assert grace >= int(API["environment"]["DRAIN_SECONDS"]) + ROOM_TO_END_SECONDS
+    assert grace >= int(API["environment"]["DRAIN_SECONDS"]) + END_SECONDS
 
 
-def test_there_is_one_encoder_more_than_cores() -> None:
+def test_there_are_as_many_encoders_as_cores() -> None:
     assert int(API["environment"]["ENCODE_CONCURRENCY"]) == int(API["cpus"])
 
 
-def test_filling_in_follows_composes_rule() -> None:
+def test_an_unset_or_empty_variable_has_its_default() -> None:
     assert interpolated("a: ${A:-1}\nb: ${B:-}\n", {"A": ""}) == {"a": 1, "b": None}
     assert interpolated("a: ${A:-1}\n", {"A": "2"}) == {"a": 2}
 
 
-def test_no_key_is_written_twice() -> None:
-    code, answer = said(
+def test_the_yaml_files_pass_yamllint() -> None:
+    code, answer = checked(
         program("yamllint"), "--strict", "--config-data", YAMLLINT, "docker-compose.yml", "k8s", "monitoring"
     )
     assert code == 0, answer

@@ -1,9 +1,9 @@
-"""The Dockerfile, without an engine: linted, and its promises read off it. `make image-test` builds and runs it."""
+"""The Dockerfile, checked as text. `make image-test` builds and runs the image, without Docker."""
 
 import fnmatch
 import re
 
-from tests.ops.files import ROOT, program, said
+from tests.ops.files import ROOT, checked, program
 from ytmp3.variables import VARIABLES
 
 TEXT = (ROOT / "Dockerfile").read_text()
@@ -17,21 +17,21 @@ def last(word: str) -> str:
     return " ".join(value.split())
 
 
-def test_hadolint_has_nothing_to_say() -> None:
-    assert said(program("hadolint"), "Dockerfile") == (0, "")
+def test_the_dockerfile_passes_hadolint() -> None:
+    assert checked(program("hadolint"), "Dockerfile") == (0, "")
 
 
-def test_the_last_stage_runs_nothing_so_it_leaves_nothing_behind() -> None:
+def test_the_last_stage_runs_no_command() -> None:
     assert "RUN" not in {word for word, _ in LAST_STAGE}
     assert all("--from=build" in value for word, value in LAST_STAGE if word == "COPY")
 
 
-def test_every_base_is_the_one_argument_that_a_digest_can_replace() -> None:
+def test_every_stage_has_the_base_that_one_argument_names() -> None:
     assert {value.split()[0] for word, value in INSTRUCTIONS if word == "FROM"} == {"${PYTHON_IMAGE}"}
     assert re.search(r"^ARG PYTHON_IMAGE=python:3\.\d+-slim-\w+$", TEXT, re.MULTILINE)
 
 
-def test_it_runs_as_a_number_without_a_shell_under_an_init() -> None:
+def test_the_image_runs_as_a_numeric_user_with_tini_as_its_first_process() -> None:
     assert last("USER") == "10001:10001"
     assert last("ENTRYPOINT") == '["/usr/bin/tini", "--", "python", "-m", "ytmp3"]'
     assert last("CMD") == '["serve"]'
@@ -39,7 +39,7 @@ def test_it_runs_as_a_number_without_a_shell_under_an_init() -> None:
     assert last("HEALTHCHECK").endswith('CMD ["python", "-m", "ytmp3", "health"]')
 
 
-def test_what_it_sets_are_settings_of_the_service_or_of_python() -> None:
+def test_the_environment_of_the_image_holds_settings_of_the_service_or_of_python() -> None:
     names = set(re.findall(r"(\w+)=", last("ENV")))
     assert names >= {"HOST", "PORT", "DATA_DIR"}
     assert names <= {variable.name for variable in VARIABLES} | {
@@ -51,7 +51,7 @@ def test_only_hash_pinned_wheels_are_installed() -> None:
     assert "--require-hashes --only-binary=:all:" in " ".join(TEXT.split()).replace(" \\ ", " ")
 
 
-def test_the_context_holds_what_is_copied_and_nothing_else() -> None:
+def test_the_build_context_holds_only_what_is_copied() -> None:
     patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     assert patterns[0] == "*"
     let_in = {line.removeprefix("!") for line in patterns if line.startswith("!")}

@@ -1,11 +1,12 @@
-"""k8s/: valid, as restricted as it says, in agreement with the service's own settings and limits; no cluster needed."""
+"""k8s/: the manifests are valid and restricted, and agree with the settings of the service. No cluster is needed."""
 
 import ipaddress
 import re
 
 import pytest
+import yaml
 
-from tests.ops.files import ROOT, Document, document, documents, manifest, manifests, program, said
+from tests.ops.files import ROOT, Document, checked, document, documents, manifest, manifests, program
 from ytmp3.config import load
 from ytmp3.http.body import MAX_BODY_BYTES
 from ytmp3.http.routes import ROUTES
@@ -18,7 +19,7 @@ WORKLOADS = {"api": API, "redis": REDIS}
 POLICIES = [one for one in manifests() if one["kind"] == "NetworkPolicy"]
 SETTINGS: dict[str, str] = manifest("ConfigMap", "ytmp3")["data"]
 END_SECONDS = 12
-"""What ending the tools and the last answers may take after the drain."""
+"""How long ending the child processes and the last answers may take after the drain."""
 
 
 def pod(workload: Document) -> Document:
@@ -39,13 +40,13 @@ def labels(workload: Document) -> Document:
 
 def test_every_object_follows_the_schema() -> None:
     paths = [str(path) for path in sorted(FOLDER.glob("*.yaml")) + sorted((FOLDER / "examples").glob("*.yaml"))]
-    code, answer = said(program("kubernetes-validate"), "--strict", *paths)
+    code, answer = checked(program("kubernetes-validate"), "--strict", *paths)
     assert code == 0, answer
     assert answer.count("passed") == len([one for path in paths for one in documents(ROOT / path)])
 
 
-def test_apply_f_reads_nothing_but_objects_and_the_namespace_first() -> None:
-    """`kubectl apply -f` takes every .yaml of the folder, by name, and stumbles over what is no object of a cluster."""
+def test_kubectl_apply_f_creates_the_namespace_first_and_reads_only_objects() -> None:
+    """`kubectl apply -f` reads every .yaml file of the folder in the order of names, and fails on other documents."""
     first, *rest = manifests()
     assert (first["kind"], first["metadata"]["name"]) == ("Namespace", "ytmp3")
     assert all(one["metadata"]["namespace"] == "ytmp3" for one in rest)
@@ -54,16 +55,16 @@ def test_apply_f_reads_nothing_but_objects_and_the_namespace_first() -> None:
     assert len(names) == len(set(names))
 
 
-def test_apply_k_reads_the_same_files() -> None:
+def test_kubectl_apply_k_reads_the_same_files() -> None:
     assert sorted(document(FOLDER / "Kustomization")["resources"]) == sorted(
         path.name for path in FOLDER.glob("*.yaml")
     )
 
 
-def test_the_component_for_one_node_patches_what_is_there() -> None:
+def test_the_one_node_component_patches_fields_that_exist() -> None:
     for patch in document(FOLDER / "optional/one-node/Kustomization")["patches"]:
         target = manifest(patch["target"]["kind"], patch["target"]["name"])
-        for operation in document_of(patch["patch"]):
+        for operation in operations_of(patch["patch"]):
             assert operation["op"] == "replace"
             place: object = target
             for step in operation["path"].strip("/").split("/"):
@@ -72,9 +73,8 @@ def test_the_component_for_one_node_patches_what_is_there() -> None:
                 place = place[step]
 
 
-def document_of(text: str) -> list[Document]:
-    import yaml
-
+def operations_of(text: str) -> list[Document]:
+    """Return the operations of a JSON patch that a Kustomization holds as text."""
     operations: list[Document] = yaml.safe_load(text)
     return operations
 
@@ -85,7 +85,7 @@ def test_the_namespace_enforces_the_restricted_standard() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(WORKLOADS))
-def test_pods_keep_the_restricted_standard_and_more(name: str) -> None:
+def test_a_pod_meets_the_restricted_standard_and_more(name: str) -> None:
     spec, one = pod(WORKLOADS[name]), container(WORKLOADS[name])
     assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(spec)
     assert spec["securityContext"]["runAsNonRoot"] is True
@@ -107,12 +107,12 @@ def test_pods_keep_the_restricted_standard_and_more(name: str) -> None:
     assert re.fullmatch(r"[\w./-]+:\d[\w.-]*", one["image"])
 
 
-def test_the_user_is_the_images() -> None:
+def test_the_pod_runs_as_the_user_of_the_image() -> None:
     context = pod(API)["securityContext"]
     assert (context["runAsUser"], context["runAsGroup"], context["fsGroup"]) == (10001, 10001, 10001)
 
 
-def test_selectors_meet_their_pods() -> None:
+def test_selectors_select_the_pods_they_are_for() -> None:
     for workload in WORKLOADS.values():
         assert workload["spec"]["selector"]["matchLabels"].items() <= labels(workload).items()
         name = workload["metadata"]["name"]
@@ -128,27 +128,27 @@ def test_selectors_meet_their_pods() -> None:
     )
 
 
-def test_the_number_of_instances_is_left_to_whoever_scales() -> None:
+def test_the_deployment_leaves_the_number_of_instances_to_the_autoscaler() -> None:
     assert "replicas" not in API["spec"]
     scaler = manifest("HorizontalPodAutoscaler", "ytmp3-api")["spec"]
     assert scaler["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "ytmp3-api"}
     assert 2 <= scaler["minReplicas"] < scaler["maxReplicas"]
 
 
-def test_probes_ask_the_routes_that_mean_it() -> None:
+def test_each_probe_asks_the_route_made_for_it() -> None:
     one = container(API)
     asked = {kind: one[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")}
     assert asked == {"startup": "/health/live", "liveness": "/health/live", "readiness": "/health"}
     assert set(asked.values()) <= {route.path for route in ROUTES}
 
 
-def test_there_is_time_to_drain() -> None:
+def test_the_grace_period_is_long_enough_to_drain() -> None:
     (_, sleep) = container(API)["lifecycle"]["preStop"]["exec"]["command"]
     needed = int(sleep) + int(SETTINGS["DRAIN_SECONDS"]) + END_SECONDS
     assert pod(API)["terminationGracePeriodSeconds"] >= needed
 
 
-def test_the_service_takes_the_settings_and_knows_every_name() -> None:
+def test_the_service_accepts_the_settings_of_the_config_map() -> None:
     secrets = {variable["name"] for variable in container(API)["env"]}
     assert set(SETTINGS) | secrets <= {variable.name for variable in VARIABLES}
     config = load(SETTINGS)
@@ -156,18 +156,18 @@ def test_the_service_takes_the_settings_and_knows_every_name() -> None:
     assert config.redis is not None
     assert config.redis.address == f"{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
     cores = int(container(API)["resources"]["limits"]["cpu"])
-    assert config.tools.encode_concurrency == cores, "the service counts the node's cores"
-    assert config.engine.client_max_jobs < config.engine.queue_capacity, "one client alone does not fill the queue"
+    assert config.tools.encode_concurrency == cores, "the default would be the number of the node's cores"
+    assert config.engine.client_max_jobs < config.engine.queue_capacity, "one client alone must not fill the queue"
 
 
-def test_all_instances_share_the_volume_and_redis_has_its_own() -> None:
+def test_all_instances_share_one_volume_and_redis_has_another() -> None:
     assert manifest("PersistentVolumeClaim", "ytmp3-data")["spec"]["accessModes"] == ["ReadWriteMany"]
     mounts = {mount["name"]: mount["mountPath"] for mount in container(API)["volumeMounts"]}
     assert mounts == {"data": "/data", "tmp": "/tmp", "files": "/files"}
     assert REDIS["spec"]["volumeClaimTemplates"][0]["metadata"]["name"] == "data"
 
 
-def test_redis_keeps_what_it_is_given() -> None:
+def test_redis_is_configured_not_to_lose_jobs() -> None:
     lines = manifest("ConfigMap", "ytmp3-redis")["data"]["redis.conf"].splitlines()
     settings = dict(line.split(maxsplit=1) for line in lines if line and not line.startswith("#"))
     assert settings["maxmemory-policy"] == "noeviction"
@@ -175,7 +175,7 @@ def test_redis_keeps_what_it_is_given() -> None:
     assert settings["maxmemory"] == "512mb"
 
 
-def test_the_ingress_shows_what_is_for_clients_and_nothing_else() -> None:
+def test_the_ingress_shows_every_route_but_metrics_and_stats() -> None:
     (rule,) = manifest("Ingress", "ytmp3")["spec"]["rules"]
     paths = [(path["path"], path["pathType"]) for path in rule["http"]["paths"]]
 
@@ -186,7 +186,7 @@ def test_the_ingress_shows_what_is_for_clients_and_nothing_else() -> None:
         assert is_shown(route.path) is (route.path not in {"/metrics", "/stats"}), route.path
 
 
-def test_whoever_stands_in_front_lets_pass_as_large_a_body_as_the_service_takes() -> None:
+def test_every_proxy_in_front_accepts_as_large_a_body_as_the_service() -> None:
     annotations = manifest("Ingress", "ytmp3")["metadata"]["annotations"]
     (of_nginx,) = re.findall(r"client_max_body_size (\w+);", (ROOT / "nginx" / "nginx.conf").read_text())
     names = ("nginx.ingress.kubernetes.io/proxy-body-size", "nginx.org/client-max-body-size")
@@ -206,7 +206,7 @@ def _policies(of: Document, direction: str) -> list[Document]:
 
 
 def may_reach(address: str, port: int) -> bool:
-    """Whether the policies let an instance connect to an address outside."""
+    """Tell whether the policies let an instance connect to an address outside the cluster."""
     target = ipaddress.ip_address(address)
     for policy in _policies(labels(API), "Egress"):
         for rule in policy.get("egress", []):
@@ -221,7 +221,7 @@ def may_reach(address: str, port: int) -> bool:
 
 
 @pytest.mark.parametrize("address", ["142.250.74.110", "208.65.153.238", "2a00:1450:4009:820::200e"])
-def test_youtube_is_reached(address: str) -> None:
+def test_an_instance_can_reach_youtube_over_https_only(address: str) -> None:
     assert may_reach(address, 443)
     assert not may_reach(address, 80)
     assert not may_reach(address, 6379)
@@ -236,17 +236,17 @@ def test_youtube_is_reached(address: str) -> None:
         "2001::1",
     ],
 )  # fmt: skip
-def test_nothing_inside_is_reached(address: str) -> None:
+def test_an_instance_cannot_reach_a_private_address(address: str) -> None:
     assert not any(may_reach(address, port) for port in (22, 53, 80, 443, 6379, 10250))
 
 
-def test_nothing_is_allowed_that_is_not_named() -> None:
+def test_a_pod_without_a_policy_of_its_own_can_connect_to_nothing() -> None:
     anybody: Document = {}
     assert [sorted(policy) for policy in _policies(anybody, "Ingress")] == [["podSelector", "policyTypes"]]
     assert [sorted(policy) for policy in _policies(anybody, "Egress")] == [["podSelector", "policyTypes"]]
 
 
-def test_redis_hears_the_api_alone_and_calls_nobody() -> None:
+def test_only_the_instances_can_reach_redis_and_redis_can_reach_nothing() -> None:
     rules = [rule for policy in _policies(labels(REDIS), "Ingress") for rule in policy.get("ingress", [])]
     assert rules == [
         {
@@ -257,7 +257,7 @@ def test_redis_hears_the_api_alone_and_calls_nobody() -> None:
     assert not [rule for policy in _policies(labels(REDIS), "Egress") for rule in policy.get("egress", [])]
 
 
-def test_the_api_hears_the_ingress_and_the_scraper_alone() -> None:
+def test_only_the_ingress_and_prometheus_can_reach_an_instance() -> None:
     rules = [rule for policy in _policies(labels(API), "Ingress") for rule in policy.get("ingress", [])]
     (rule,) = rules
     names = {peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for peer in rule["from"]}
@@ -265,13 +265,13 @@ def test_the_api_hears_the_ingress_and_the_scraper_alone() -> None:
     assert [port["port"] for port in rule["ports"]] == [container(API)["ports"][0]["containerPort"]]
 
 
-def test_name_resolution_goes_to_the_clusters_resolver_alone() -> None:
+def test_an_instance_asks_only_the_resolver_of_the_cluster() -> None:
     rules = [rule for policy in _policies(labels(API), "Egress") for rule in policy.get("egress", [])]
     (resolver,) = [rule for rule in rules if {port["port"] for port in rule["ports"]} == {53}]
     assert [set(peer) for peer in resolver["to"]] == [{"namespaceSelector", "podSelector"}]
 
 
-def test_the_service_monitor_finds_the_service_under_the_name_of_the_rules() -> None:
+def test_the_service_monitor_selects_the_service_and_sets_the_job_name_of_the_rules() -> None:
     monitor = document(FOLDER / "optional/servicemonitor.yaml")
     service = manifest("Service", "ytmp3-api")
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()

@@ -1,4 +1,4 @@
-"""Rules and dashboard name only what the running service exposes. `make ops-test` lets Prometheus itself judge them."""
+"""Alert rules and dashboard use only metrics that a running service exposes. `make ops-test` runs Prometheus itself."""
 
 import json
 import re
@@ -29,16 +29,16 @@ SCRAPED = {"job", "instance"}
 NOT_SHOWN = {
     "ytmp3_build_info", "ytmp3_memory_resident_bytes", "process_virtual_memory_bytes",
 }  # fmt: skip
-"""Exposed, and neither drawn nor alerted on: versions, and other names for what is drawn."""
+"""Metrics that no panel and no alert uses: versions, and figures that another metric shows as well."""
 OF_THE_VIDEO = {code for code, failure in FAILURES.items() if not failure.retryable} - {
     FailureCode.MEDIA_INVALID, FailureCode.POISON,
 }  # fmt: skip
-"""Failures that are no fault of the service, so they wake nobody."""
+"""Failures that are properties of the video, so no alert fires for them."""
 
 
 @pytest.fixture(scope="session")
 def exposed(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The names of all samples that a running service can expose."""
+    """Return the names of all samples that a running service can expose."""
     folder: Path = tmp_path_factory.mktemp("served")
     process = subprocess.Popen(
         [sys.executable, "-m", "ytmp3", "serve"],
@@ -61,7 +61,7 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 
 def _samples(text: str) -> Iterator[str]:
-    # A family whose labels have not met yet has a type and no sample: its samples' names follow from the type.
+    # A metric with labels has no sample before its first event, but it has a type, from which the names follow.
     endings = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "info": ["_info"]}
     for family in text_string_to_metric_families(text):
         for ending in endings.get(family.type, [""]):
@@ -70,7 +70,7 @@ def _samples(text: str) -> Iterator[str]:
 
 
 def label_names() -> dict[str, set[str]]:
-    """The labels of every family of ours, by its bare name."""
+    """Return the labels of every metric of the service, by its name without suffix."""
     metrics = Metrics()
     of_requests = {family.name: set(family._labelnames) for family in metrics.requests.collect()}
     return of_requests | {
@@ -81,7 +81,7 @@ def label_names() -> dict[str, set[str]]:
 
 
 def expressions() -> Iterator[tuple[str, str]]:
-    """Every expression with the name of where it stands."""
+    """Yield every expression with the name of the alert, panel or annotation that uses it."""
     for rule in RULES:
         yield rule["alert"], rule["expr"]
     for panel in PANELS:
@@ -106,7 +106,7 @@ def selectors(text: str) -> list[promql_parser.VectorSelector]:
 
 
 @pytest.mark.parametrize("name", sorted(EXPRESSIONS))
-def test_an_expression_names_what_is_exposed(name: str, exposed: set[str]) -> None:
+def test_an_expression_uses_only_metrics_that_are_exposed(name: str, exposed: set[str]) -> None:
     named = selectors(EXPRESSIONS[name])
     assert named
     for selector in named:
@@ -114,7 +114,7 @@ def test_an_expression_names_what_is_exposed(name: str, exposed: set[str]) -> No
 
 
 @pytest.mark.parametrize("name", sorted(EXPRESSIONS))
-def test_an_expression_selects_by_labels_and_values_that_exist(name: str) -> None:
+def test_an_expression_selects_labels_and_values_that_exist(name: str) -> None:
     labels = label_names()
     values = {
         "route": {route.path.replace("{job_id}.mp3", "{file_name}") for route in ROUTES} | {"unknown"},
@@ -133,21 +133,21 @@ def test_an_expression_selects_by_labels_and_values_that_exist(name: str) -> Non
                 assert set(matcher.value.split("|")) <= values[matcher.name], f"{selector.name}: {matcher.name}"
 
 
-def test_everything_exposed_is_drawn_or_alerted_on(exposed: set[str]) -> None:
+def test_every_exposed_metric_is_in_a_panel_or_an_alert(exposed: set[str]) -> None:
     used = {selector.name for text in EXPRESSIONS.values() for selector in selectors(text)}
     families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in exposed if not name.endswith("_created")}
     seen = {re.sub(r"_(bucket|sum|count)$", "", name) for name in used if name}
     assert families - seen == NOT_SHOWN
 
 
-def test_the_failures_that_wake_somebody_are_all_that_are_ours_or_youtubes() -> None:
+def test_the_failures_alert_covers_every_code_that_is_not_a_property_of_the_video() -> None:
     (rule,) = (rule for rule in RULES if rule["alert"] == "Ytmp3Failures")
     (codes,) = re.findall(r'code=~"([^"]+)"', rule["expr"])
     assert set(codes.split("|")) == set(FailureCode) - OF_THE_VIDEO
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_an_alert_says_how_bad_it_is_and_where_to_read_on(rule: Document) -> None:
+def test_an_alert_has_a_severity_and_links_to_its_section_of_the_runbook(rule: Document) -> None:
     assert rule["labels"]["severity"] in {"page", "ticket"}
     assert set(rule["annotations"]) == {"summary", "runbook"}
     page, _, anchor = rule["annotations"]["runbook"].partition("#")
@@ -155,20 +155,20 @@ def test_an_alert_says_how_bad_it_is_and_where_to_read_on(rule: Document) -> Non
     assert f"### {rule['alert']}\n" in (ROOT / page).read_text()
 
 
-def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_is_quiet() -> None:
+def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> None:
     cases = Counter((one["alertname"], bool(one["exp_alerts"])) for case in CASES for one in case["alert_rule_test"])
     assert set(cases) == {(rule["alert"], fires) for rule in RULES for fires in (True, False)}
     assert len({case["name"] for case in CASES}) == len(CASES)
 
 
-def test_the_cases_feed_metrics_that_exist(exposed: set[str]) -> None:
+def test_the_cases_use_only_metrics_that_are_exposed(exposed: set[str]) -> None:
     for case in CASES:
         for series in case["input_series"]:
             (selector,) = selectors(series["series"])
             assert selector.name in exposed | set(PROMETHEUS_OWN), series["series"]
 
 
-def test_prometheus_scrapes_every_instance_under_the_name_that_the_rules_use() -> None:
+def test_prometheus_scrapes_every_instance_under_the_job_name_of_the_rules() -> None:
     configuration = document(FOLDER / "prometheus/prometheus.yml")
     (ours,) = (job for job in configuration["scrape_configs"] if job["job_name"] == "ytmp3")
     assert ours["dns_sd_configs"] == [{"names": ["api"], "type": "A", "port": 8080, "refresh_interval": "10s"}]
@@ -185,7 +185,7 @@ def test_prometheus_scrapes_every_instance_under_the_name_that_the_rules_use() -
     assert set(targets) <= set(services)
 
 
-def test_alertmanager_routes_by_the_severities_in_use() -> None:
+def test_alertmanager_routes_every_severity_in_use() -> None:
     configuration = document(FOLDER / "alertmanager/alertmanager.yml")
     receivers = {receiver["name"] for receiver in configuration["receivers"]}
     route = configuration["route"]
@@ -198,7 +198,7 @@ def test_alertmanager_routes_by_the_severities_in_use() -> None:
             assert set(re.findall(r"Ytmp3\w+", matcher)) <= known
 
 
-def test_the_dashboard_is_found_and_its_panels_do_not_overlap() -> None:
+def test_grafana_finds_the_dashboard_and_its_panels_do_not_overlap() -> None:
     provider = document(FOLDER / "grafana/provisioning/dashboards/ytmp3.yml")["providers"][0]
     mounts = dict(volume.split(":")[:2] for volume in compose()["services"]["grafana"]["volumes"])
     assert mounts["./monitoring/grafana/dashboards"] == provider["options"]["path"]
@@ -214,15 +214,15 @@ def test_the_dashboard_is_found_and_its_panels_do_not_overlap() -> None:
         taken |= cells
 
 
-def test_every_panel_asks_the_chosen_source_and_explains_itself() -> None:
+def test_every_panel_has_a_description_and_asks_the_chosen_data_source() -> None:
     (source, _) = document(FOLDER / "grafana/provisioning/datasources/prometheus.yml")["datasources"]
     assert (source["type"], source["url"]) == ("prometheus", "http://prometheus:9090")
     for panel in PANELS:
-        assert panel["description"].endswith((".", "YouTube's.", "?")), panel["title"]
+        assert panel["description"].endswith("."), panel["title"]
         assert {target["datasource"]["uid"] for target in panel["targets"]} == {"${datasource}"}
 
 
-def test_the_collector_reads_files_of_this_project_and_keeps_its_place() -> None:
+def test_the_log_collector_reads_only_this_project_and_remembers_its_position() -> None:
     configuration = document(FOLDER / "logs/fluent-bit.yaml")
     (source,) = configuration["pipeline"]["inputs"]
     volumes = compose()["services"]["logs"]["volumes"]

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from scripts.lock import packages
 from tests.ops.files import ROOT
 from ytmp3 import __version__, cli
 
@@ -18,15 +17,20 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 WITH_A_VERSION = ["Dockerfile", "docker-compose.yml", "k8s/api.yaml", ".env.example"]
 
 
+def packages(text: str) -> list[str]:
+    """Return the names of the packages that a lock file pins."""
+    return re.findall(r"^([a-z0-9][a-z0-9._-]*)(?:\[[^]]*\])?==", text, re.MULTILINE)
+
+
 def normalized(requirement: str) -> str:
-    """The name of the package that a requirement is about, as lock files spell it."""
+    """Return the name of the package that a requirement names, as lock files spell it."""
     name = re.match(r"[\w.-]+", requirement)
     assert name is not None
     return re.sub(r"[-_.]+", "-", name[0]).lower()
 
 
 def tracked(*patterns: str) -> list[str]:
-    """The files of the repository, by git's patterns."""
+    """Return the files of the repository that match git's patterns."""
     listed = subprocess.run(["git", "ls-files", *patterns], cwd=ROOT, capture_output=True, text=True, check=True)
     return listed.stdout.splitlines()
 
@@ -53,7 +57,7 @@ def test_the_documents_name_no_other_version_of_the_image() -> None:
         assert set(re.findall(r"ytmp3:(\d+\.\d+\.\d+)", (ROOT / name).read_text())) <= {__version__}, name
 
 
-def test_the_package_holds_every_file_that_is_no_module() -> None:
+def test_the_package_contains_every_file_that_is_not_a_module() -> None:
     patterns = PROJECT["tool"]["setuptools"]["package-data"]["ytmp3"]
     packaged = {path.relative_to(ROOT).as_posix() for pattern in patterns for path in (ROOT / "ytmp3").glob(pattern)}
     assert packaged == {name for name in tracked("ytmp3") if not name.endswith(".py")}
