@@ -97,7 +97,7 @@ async def running(
         engine.start()
         stack.push_async_callback(engine.close)
         sender = Sender(
-            accel_prefix=config.http.accel_redirect_prefix,
+            accel_redirect_prefix=config.http.accel_redirect_prefix,
             client_max_downloads=config.http.client_max_downloads,
             path_of=storage.path,
             count_bytes=metrics.downloaded_bytes.inc,

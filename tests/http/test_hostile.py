@@ -219,7 +219,10 @@ async def test_3000_hostile_titles_drop_no_connection_and_add_no_field(tmp_path:
         file_name="track.mp3", size_bytes=len(content), duration_seconds=1.0, sha256="0" * 64, published_at=1.0e9
     )
     sender = Sender(
-        accel_prefix="", client_max_downloads=0, path_of=lambda name: tmp_path / name, count_bytes=lambda _: None
+        accel_redirect_prefix="",
+        client_max_downloads=0,
+        path_of=lambda name: tmp_path / name,
+        count_bytes=lambda _: None,
     )
 
     async def download(request: web.Request) -> web.StreamResponse:

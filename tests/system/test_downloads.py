@@ -210,7 +210,7 @@ async def test_hostile_titles_drop_no_connection_behind_nginx(tmp_path: Path) ->
         file_name="track.mp3", size_bytes=len(content), duration_seconds=1.0, sha256="0" * 64, published_at=1.0e9
     )
     sender = Sender(
-        accel_prefix=ACCEL_PREFIX,
+        accel_redirect_prefix=ACCEL_PREFIX,
         client_max_downloads=0,
         path_of=lambda name: tmp_path / name,
         count_bytes=lambda _: None,

@@ -112,7 +112,7 @@ def preconditions_of(request: web.Request) -> Preconditions:
 class Sender:
     """Sends tracks, and bounds how many transfers are under way.
 
-    `accel_prefix`: the internal address under which nginx serves the folder; empty: this process sends all bytes.
+    `accel_redirect_prefix`: the internal location under which nginx serves the folder; empty: this process sends.
     `client_max_downloads`: most transfers of one client at once; 0: no limit of its own.
     `path_of`: the path of a track's file. `count_bytes` is called with every number of bytes this process has sent.
     """
@@ -120,14 +120,14 @@ class Sender:
     def __init__(
         self,
         *,
-        accel_prefix: str,
+        accel_redirect_prefix: str,
         client_max_downloads: int,
         path_of: Callable[[str], Path],
         count_bytes: Callable[[float], None],
         max_transfers: int = MAX_TRANSFERS,
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
-        self._accel_prefix = accel_prefix
+        self._accel_redirect_prefix = accel_redirect_prefix
         self._client_max_downloads = client_max_downloads
         self._path_of = path_of
         self._count_bytes = count_bytes
@@ -173,8 +173,8 @@ class Sender:
         file = await asyncio.to_thread(_open, self._path_of(track.file_name), track.size_bytes)
         try:
             # For HEAD nginx would answer a range, which does not exist there (RFC 9110, section 14.2).
-            if self._accel_prefix and is_get and _nginx_agrees(request.headers):
-                more["X-Accel-Redirect"] = self._accel_prefix + track.file_name
+            if self._accel_redirect_prefix and is_get and _nginx_agrees(request.headers):
+                more["X-Accel-Redirect"] = self._accel_redirect_prefix + track.file_name
                 return web.Response(headers=headers.extended(kind, more))
             with self._transfer_of(client) if is_get else contextlib.nullcontext():
                 return await self._respond(request, file, decision, headers.extended(kind, more), track.size_bytes)
