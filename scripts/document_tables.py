@@ -122,13 +122,13 @@ def figures() -> str:
 
     loads = ("20 songs", "40 clips")
     lines = [
-        ("CPU time of ffmpeg alone, with nothing to download", "ffmpeg's CPU alone / ours"),
-        ("CPU time of 20 parallel `yt-dlp -x --audio-format mp3`", "yt-dlp command's CPU / ours"),
-        ("time until all are done, the same commands", "yt-dlp command's wall time / ours"),
+        ("CPU time of ffmpeg alone, without any download", "ffmpeg's CPU alone / ours"),
+        ("CPU time of `yt-dlp -x --audio-format mp3`, 20 at once", "yt-dlp command's CPU / ours"),
+        ("time until all are done, with the same command", "yt-dlp command's wall time / ours"),
     ]
     body = [(label, *(measured(load, what) for load in loads)) for label, what in lines]
-    body.append(("peak memory, the same commands", *map(memory, loads)))
-    return table(("what the others need / what ytmp3 needs", "20 songs of 240 s", "40 clips of 30 s"), body)
+    body.append(("peak memory, with the same command", *map(memory, loads)))
+    return table(("others / ytmp3", "20 songs of 240 s", "40 clips of 30 s"), body)
 
 
 PARTS: Final[dict[str, Callable[[], str]]] = {

@@ -59,6 +59,13 @@ def test_make_targets_that_are_named_exist(page: Page) -> None:
     assert named <= targets, named - targets
 
 
+@pytest.mark.parametrize("event", ["conversion failed", "attempt failed", "job accepted", "keys not reloaded"])
+def test_log_events_that_the_documents_quote_exist(event: str) -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "ytmp3").rglob("*.py"))
+    assert f'"{event}"' in sources
+    assert any(event in page.text for page in DOCS.values())
+
+
 def test_every_alert_has_its_section_in_the_runbook_and_every_such_section_its_alert() -> None:
     assert {title for title in DOCS["runbook"].headings() if title.startswith("Ytmp3")} == ALERTS
 

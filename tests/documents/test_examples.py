@@ -73,7 +73,9 @@ async def test_the_curl_lines_work_as_printed(page: Page, youtube: Spawned, tmp_
             status, body = await run(command.replace("JOB_ID", job_id), service, downloads)
             is_refusal = printed is not None and "code" in printed
             assert status == printed["status"] if is_refusal and printed else status in {200, 202}, (command, body)
-            if printed is not None:
+            if is_refusal:
+                assert json.loads(body) == printed, command
+            elif printed is not None:
                 assert kinds(json.loads(body)) == kinds(printed), command
             if "/extract" in command and not is_refusal:
                 job_id = json.loads(body)["job_id"]
