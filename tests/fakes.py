@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
+from tests.virtual_time import real_time
 from ytmp3.converter import Converted, ToolCheck
 from ytmp3.core.errors import ConversionError, FailureCode, StoreDown
 from ytmp3.core.ids import ConversionId, JobId
@@ -160,7 +161,8 @@ class FaultyStore:
             self.crashed.set()
         if self.crashed.is_set() or fault is Fault.REFUSED:
             raise StoreDown("no answer")
-        result = await operation()
+        with real_time():
+            result = await operation()
         if fault is Fault.CRASH_AFTER:
             self.crashed.set()
         if fault is not None:

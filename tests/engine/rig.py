@@ -1,4 +1,8 @@
-"""Intake, pool and janitor around the real store and the real storage, without HTTP; a test is the janitor's clock."""
+"""The engine around the real embedded store and the real storage, without HTTP, on virtual time.
+
+Only the converter is a fake. The store is reached through a wrapper that can fail, and its clock runs with the loop's.
+The janitor and the watcher do not run by themselves: a test calls them, or starts them.
+"""
 
 import asyncio
 import contextlib
@@ -9,30 +13,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.fakes import Clock, FakeConverter, FaultyStore, content_of
+from tests.fakes import FakeConverter, FaultyStore, content_of
+from tests.virtual_time import seconds, settled
 from ytmp3.core.client import Client
 from ytmp3.core.errors import StoreError
 from ytmp3.core.ids import ClientId, InstanceId
 from ytmp3.core.job import Conversion, Job, Status, Ticket
 from ytmp3.core.recipe import DEFAULT_QUALITY, Quality, Recipe
-from ytmp3.engine import assembly
+from ytmp3.engine import assembly, events
 from ytmp3.engine.assembly import Outside, assemble
 from ytmp3.engine.event_log import log_event
 from ytmp3.engine.events import Events
 from ytmp3.engine.health import Check
+from ytmp3.engine.janitor import ADOPT_SECONDS
 from ytmp3.engine.settings import EngineSettings
 from ytmp3.jobstore.settings import Policy
 from ytmp3.jobstore.sqlite import SqliteJobStore
-from ytmp3.metrics import Metrics
 from ytmp3.storage import Space
 from ytmp3.storage.local import LocalStorage
 
 LEASE_SECONDS: Final = 30.0
 RETENTION_SECONDS: Final = 3600.0
-IDLE_POLLS: Final = 15
-"""Looks at an engine that does nothing, before its leases are made to run out."""
+EPOCH_SECONDS: Final = 1_700_000_000.0
 
 SOMEONE: Final = Client(owner=ClientId("addr:192.0.2.1"))
+OTHER: Final = Client(owner=ClientId("addr:198.51.100.9"))
 MUCH_SPACE: Final = Space(total_bytes=10**12, free_bytes=10**12)
 
 
@@ -40,36 +45,55 @@ def video(number: int) -> str:
     return f"video{number:06d}"
 
 
+def never() -> asyncio.Event:
+    """Return an event that is never set: for a drain that nobody cuts short."""
+    return asyncio.Event()
+
+
 def link(video_id: str) -> str:
     return f"https://youtu.be/{video_id}"
 
 
-async def until(is_so: Callable[[], object]) -> None:
-    """Return once it is so."""
-    async with asyncio.timeout(10):
-        while not is_so():
-            await asyncio.sleep(0.001)
+class StoreClock:
+    """The store's clock: it runs with the loop's, and can be set forward, as if this instance had been suspended."""
+
+    def __init__(self) -> None:
+        self._offset_seconds = EPOCH_SECONDS - seconds()
+        self._loop = asyncio.get_running_loop()
+
+    def __call__(self) -> float:
+        return self._offset_seconds + self._loop.time()
+
+    def advance(self, by_seconds: float) -> None:
+        self._offset_seconds += by_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Engine:
+class Rig:
     """One instance."""
 
     folder: Path
+    parts: assembly.Engine
     store: FaultyStore
-    records: SqliteJobStore
-    """The store itself: for looking, past every fault."""
+    """The store as the engine reaches it."""
+    records: FaultyStore
+    """The same store without faults: for looking, and for what another instance would do."""
     storage: LocalStorage
     converter: FakeConverter
-    parts: assembly.Engine
-    metrics: Metrics
-    clock: Clock
-    """The store's."""
-    ticks: Clock
-    """The pool's."""
+    clock: StoreClock
+    happened: list[events.Event]
+    """All events so far, but progress."""
 
     async def submit(self, video_id: str, client: Client = SOMEONE, quality: Quality = DEFAULT_QUALITY) -> Job:
         return (await self.parts.intake.submit(link(video_id), Recipe(quality=quality), client)).job
+
+    async def running(self, video_id: str) -> Job:
+        """Submit a video whose conversion is held, and return once a worker has it."""
+        self.converter.hold(video_id)
+        job = await self.submit(video_id)
+        await settled()
+        assert video_id in self.converter.running
+        return job
 
     async def ticket(self, job: Job) -> Ticket:
         ticket = await self.records.get(job.job_id)
@@ -80,23 +104,21 @@ class Engine:
         return (await self.ticket(job)).conversion
 
     async def ended(self, job: Job) -> Ticket:
-        """Follow a job to its end, adopting what is due; a lease that nobody uses any more runs out."""
-        idle = 0
-        async with asyncio.timeout(10):
-            while True:
-                ticket = await self.ticket(job)
-                if ticket.status not in {Status.PENDING, Status.PROCESSING}:
-                    # The worker counts and tidies up after the record is written.
-                    await until(lambda: self.parts.runs.get(job.conversion_id) is None)
-                    return ticket
-                idle = 0 if self.parts.runs.active or self.parts.queue.qsize() else idle + 1
-                if idle % 5 == 1:
-                    with contextlib.suppress(StoreError):
-                        await self.parts.janitor.adopt()
-                if idle > IDLE_POLLS:
-                    self.clock.advance(LEASE_SECONDS + 1)
-                    idle = 0
-                await asyncio.sleep(0.001)
+        """Let time pass, adopting what is due, until a job has ended and its worker has tidied up."""
+        deadline = seconds() + RETENTION_SECONDS
+        while True:
+            await settled()
+            ticket = await self.ticket(job)
+            if ticket.status not in {Status.PENDING, Status.PROCESSING}:
+                return ticket
+            assert seconds() < deadline, "the job does not end"
+            with contextlib.suppress(StoreError):
+                await self.parts.janitor.adopt()
+            await asyncio.sleep(ADOPT_SECONDS)
+
+    def seen(self, *kinds: type[events.Event]) -> list[events.Event]:
+        """Return the events of some kinds."""
+        return [event for event in self.happened if isinstance(event, kinds)]
 
     def tracks(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in self.storage.tracks.iterdir()}
@@ -105,11 +127,8 @@ class Engine:
         """What attempts have left behind."""
         return [path for path in (self.folder / "scratch").glob("*/*") if path.name != ".lock"]
 
-    def metric(self, name: str, **labels: str) -> float:
-        return self.metrics.registry.get_sample_value(name, labels) or 0.0
-
     async def check_completed(self, job: Job) -> None:
-        """Hold a completed job to what was promised: one whole file, the right one."""
+        """Check a completed job: one whole file, the right one."""
         ticket = await self.ticket(job)
         assert ticket.status is Status.COMPLETED, ticket
         track = ticket.conversion.track
@@ -118,10 +137,17 @@ class Engine:
         assert self.storage.path(track.file_name).read_bytes() == content
         assert track.size_bytes == len(content)
 
+    async def check_released(self, job: Job) -> None:
+        """Check that a conversion is queued and held by nobody, at no cost."""
+        conversion = await self.conversion(job)
+        assert (conversion.state, conversion.holder) == ("queued", None)
+        assert (conversion.attempts, conversion.crashes) == (0, 0)
+        assert conversion.due_at <= self.clock()
+
     async def kill(self) -> None:
         """End as by SIGKILL: nothing more reaches the store, nothing is tidied up."""
         self.store.crashed.set()
-        await self.parts.workers.close()
+        await self.parts.close()
         await self.records.close()
         if self.storage._lock is not None:
             os.close(self.storage._lock)
@@ -129,7 +155,7 @@ class Engine:
 
 
 @asynccontextmanager
-async def engine(  # noqa: PLR0913  one argument for each number that a test changes
+async def engine(  # noqa: PLR0913 - one argument for each number that a test changes
     folder: Path,
     *,
     instance: str = "a",
@@ -138,22 +164,21 @@ async def engine(  # noqa: PLR0913  one argument for each number that a test cha
     max_retries: int = 3,
     client_max_jobs: int = 0,
     converter: FakeConverter | None = None,
-    clock: Clock | None = None,
+    clock: StoreClock | None = None,
     random: Callable[[], float] = lambda: 0.0,
-    progress_seconds: float = 0.005,
+    progress_seconds: float = 1.0,
     stray_file_seconds: float = 3600.0,
-) -> AsyncIterator[Engine]:
+) -> AsyncIterator[Rig]:
     """Start an instance on `folder`."""
-    clock = Clock() if clock is None else clock
-    ticks = Clock(0.0)
+    clock = StoreClock() if clock is None else clock
     converter = FakeConverter() if converter is None else converter
     storage = LocalStorage(folder, instance=InstanceId(instance))
     await storage.open()
     policy = Policy(lease_seconds=LEASE_SECONDS, retention_seconds=RETENTION_SECONDS, crash_limit=3)
-    records = SqliteJobStore(folder / "jobs.sqlite3", policy, InstanceId(instance), clock=clock, lock_wait_seconds=0.0)
-    await records.open()
-    store = FaultyStore(records)
-    metrics = Metrics()
+    sqlite = SqliteJobStore(folder / "jobs.sqlite3", policy, InstanceId(instance), clock=clock, lock_wait_seconds=0.0)
+    await sqlite.open()
+    store, records = FaultyStore(sqlite), FaultyStore(sqlite)
+    happened: list[events.Event] = []
     parts = assemble(
         EngineSettings(
             workers=workers,
@@ -161,31 +186,27 @@ async def engine(  # noqa: PLR0913  one argument for each number that a test cha
             max_retries=max_retries,
             client_max_jobs=client_max_jobs,
             progress_seconds=progress_seconds,
-            store_pause_seconds=0.001,
-            upstream_poll_seconds=0.001,
             stray_file_seconds=stray_file_seconds,
         ),
-        Outside(store=store, storage=storage, converter=converter, clock=ticks, random=random),
-        Events(log_event, metrics.on_event),
+        Outside(store=store, storage=storage, converter=converter, clock=seconds, random=random),
+        Events(log_event, happened.append),
     )
     parts.health.store = Check(ok=True, detail="")
     parts.health.tools = list(converter.tools)
     parts.health.space = MUCH_SPACE
     parts.keeper.start()
     parts.workers.start()
-    running = Engine(
-        folder=folder,
-        store=store,
-        records=records,
-        storage=storage,
-        converter=converter,
-        parts=parts,
-        metrics=metrics,
-        clock=clock,
-        ticks=ticks,
-    )
     try:
-        yield running
+        yield Rig(
+            folder=folder,
+            parts=parts,
+            store=store,
+            records=records,
+            storage=storage,
+            converter=converter,
+            clock=clock,
+            happened=happened,
+        )
     finally:
         await parts.close()
         await records.close()

@@ -1,4 +1,4 @@
-"""Each call to the store fails once, in each way, until a run meets no fault: all jobs end, all is whole (J05, J06).
+"""Each call to the store fails once, in each way, until a run meets no fault: all jobs end, and all files are whole.
 
 Nobody helps: what a fault leaves behind is picked up by the janitor, by the lease that runs out, or after a restart.
 """
@@ -10,23 +10,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.rig import Engine, engine, until, video
+from tests.engine.rig import Rig, engine, never, video
 from tests.fakes import FakeConverter, Fault, content_of
+from tests.virtual_time import settled
 from ytmp3.core.errors import FailureCode, StoreUnavailable
 from ytmp3.core.job import Job, Status
 
 VIDEO = video(1)
+NO_RENEWALS_SECONDS = 36_000.0
+"""An interval of renewals that is longer than a test: they would make the number of a call depend on time."""
 
 
 def plain(converter: FakeConverter) -> None:
-    pass
+    """The conversion succeeds at once."""
 
 
 def retried(converter: FakeConverter) -> None:
+    """The first attempt fails, the second succeeds."""
     converter.fail(VIDEO, FailureCode.UPSTREAM_ERROR)
 
 
 def doomed(converter: FakeConverter) -> None:
+    """No attempt can succeed."""
     converter.fail(VIDEO, *[FailureCode.PRIVATE] * 9)
 
 
@@ -37,56 +42,58 @@ SCRIPTS: dict[str, tuple[Callable[[FakeConverter], None], Status]] = {
 }
 
 
-async def insistent(now: Engine) -> Job:
-    """A client that comes back when it is told 503."""
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                return await now.submit(VIDEO)
-            except StoreUnavailable:
-                continue
+async def submitted(now: Rig) -> Job:
+    """Submit like a client that tries again after a 503."""
+    for _ in range(5):
+        try:
+            return await now.submit(VIDEO)
+        except StoreUnavailable:
+            continue
+    raise AssertionError("the store does not answer")
 
 
-async def check_whole(now: Engine, jobs: list[Job], status: Status, tolerated_conversions: int) -> None:
+async def check_whole(now: Rig, jobs: list[Job], status: Status, *, at_most_conversions: int) -> None:
     for job in jobs:
         ticket = await now.ticket(job)
         assert ticket.status is status
         if status is Status.COMPLETED:
             await now.check_completed(job)
     assert len({job.conversion_id for job in jobs}) == 1
-    assert now.converter.finished[VIDEO] <= tolerated_conversions
-    await now.parts.workers.drain(1.0, asyncio.Event())
+    assert now.converter.finished[VIDEO] <= at_most_conversions
+    await now.parts.workers.drain(1.0, never())
     assert now.scratch() == []
-    # A track that was published by a holder whose word did not arrive is swept; no other file is.
+    # A track whose `finish` did not reach the store is swept; no other file is there.
     await now.parts.janitor.sweep()
-    assert now.tracks() == (
-        {(await now.conversion(jobs[0])).track.file_name: content_of(VIDEO)}  # type: ignore[union-attr]
-        if status is Status.COMPLETED
-        else {}
-    )
+    track = (await now.conversion(jobs[0])).track
+    assert now.tracks() == ({} if track is None else {track.file_name: content_of(VIDEO)})
     counts = await now.records.counts()
     assert counts.pending == counts.processing == 0
 
 
 @pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST_REPLY])
 @pytest.mark.parametrize("script", list(SCRIPTS))
-async def test_a_store_that_fails_once_at_any_call_costs_nothing(tmp_path: Path, script: str, fault: Fault) -> None:
+async def test_one_failed_call_to_the_store_costs_no_attempt_and_no_job(
+    tmp_path: Path, script: str, fault: Fault
+) -> None:
     prepare, status = SCRIPTS[script]
     for number in count(1):
         converter = FakeConverter()
         prepare(converter)
         may_end = converter.hold(VIDEO)
         async with engine(
-            tmp_path / str(number), converter=converter, progress_seconds=3600.0, stray_file_seconds=-1.0
+            tmp_path / str(number),
+            converter=converter,
+            progress_seconds=NO_RENEWALS_SECONDS,
+            stray_file_seconds=-1.0,
         ) as now:
             now.store.faults[number] = fault
-            jobs = [await insistent(now) for _ in range(2)]
+            jobs = [await submitted(now) for _ in range(2)]
             may_end.set()
             for job in jobs:
                 await now.ended(job)
             calls = len(now.store.calls)
             now.store.faults.clear()
-            await check_whole(now, jobs, status, tolerated_conversions=1)
+            await check_whole(now, jobs, status, at_most_conversions=1)
             conversion = await now.conversion(jobs[0])
             assert conversion.attempts == {"plain": 0, "retried": 1, "doomed": 1}[script]
             assert conversion.crashes == 0
@@ -97,7 +104,7 @@ async def test_a_store_that_fails_once_at_any_call_costs_nothing(tmp_path: Path,
 
 @pytest.mark.parametrize("fault", [Fault.CRASH_BEFORE, Fault.CRASH_AFTER])
 @pytest.mark.parametrize("script", list(SCRIPTS))
-async def test_an_instance_that_dies_at_any_call_loses_no_acknowledged_job(
+async def test_an_instance_that_dies_at_any_call_to_the_store_loses_no_acknowledged_job(
     tmp_path: Path, script: str, fault: Fault
 ) -> None:
     prepare, status = SCRIPTS[script]
@@ -106,7 +113,7 @@ async def test_an_instance_that_dies_at_any_call_loses_no_acknowledged_job(
         converter = FakeConverter()
         prepare(converter)
         jobs: list[Job] = []
-        async with engine(folder, converter=converter, progress_seconds=3600.0) as dying:
+        async with engine(folder, converter=converter, progress_seconds=NO_RENEWALS_SECONDS) as dying:
             dying.store.faults[number] = fault
             life = asyncio.create_task(live(dying, jobs))
             death = asyncio.create_task(dying.store.crashed.wait())
@@ -121,11 +128,11 @@ async def test_an_instance_that_dies_at_any_call_loses_no_acknowledged_job(
         ) as heir:
             for job in jobs:
                 await heir.ended(job)
-            # Whatever was not acknowledged is asked for again; it meets what is there, or starts anew.
+            # A job that was not acknowledged is submitted again; it joins what is there, or starts anew.
             jobs.append(await heir.submit(VIDEO))
             await heir.ended(jobs[-1])
             if status is Status.COMPLETED:
-                await check_whole(heir, jobs, status, tolerated_conversions=2)
+                await check_whole(heir, jobs, status, at_most_conversions=2)
             else:
                 assert {(await heir.ticket(job)).status for job in jobs} == {status}
         if not has_died:
@@ -133,24 +140,22 @@ async def test_an_instance_that_dies_at_any_call_loses_no_acknowledged_job(
     assert number > 3
 
 
-async def live(now: Engine, jobs: list[Job]) -> None:
+async def live(now: Rig, jobs: list[Job]) -> None:
     jobs.append(await now.submit(VIDEO))
     await now.ended(jobs[0])
 
 
 @pytest.mark.parametrize("fault", list(Fault))
 async def test_a_cancellation_that_fails_can_be_repeated(tmp_path: Path, fault: Fault) -> None:
-    async with engine(tmp_path) as now:
-        now.converter.hold(VIDEO)
-        job = await now.submit(VIDEO)
-        await until(lambda: VIDEO in now.converter.running)
-        # The next two calls are the look at the job, and its cancellation; renewals may come between.
-        now.store.faults = dict.fromkeys(range(len(now.store.calls) + 1, len(now.store.calls) + 40), fault)
+    async with engine(tmp_path, progress_seconds=NO_RENEWALS_SECONDS) as now:
+        job = await now.running(VIDEO)
+        # The call after the next is the cancellation itself; the next one looks the job up.
+        now.store.faults[len(now.store.calls) + 2] = fault
         with pytest.raises(StoreUnavailable):
             await now.parts.jobs.cancel(job.job_id, None)
         if fault in {Fault.CRASH_BEFORE, Fault.CRASH_AFTER}:
             return
-        now.store.faults.clear()
         assert (await now.parts.jobs.cancel(job.job_id, None)).status is Status.CANCELLED
-        await until(lambda: now.converter.cancelled[VIDEO])
+        await settled()
+        assert now.converter.cancelled[VIDEO] == 1
         assert now.tracks() == {}

@@ -1,0 +1,83 @@
+"""The watcher: what it sees is in the health state."""
+
+import asyncio
+from pathlib import Path
+
+from tests.engine.rig import Rig, engine
+from tests.virtual_time import settled
+from ytmp3.converter import ToolCheck
+from ytmp3.core.errors import StoreDown, StoreUnusable
+from ytmp3.engine import events
+from ytmp3.engine.health import Health, Readiness
+from ytmp3.engine.watcher import TOOLS_RETRY_SECONDS, TOOLS_SECONDS
+
+BROKEN = ToolCheck(name="ffmpeg", ok=False, version=None, detail="not found")
+WORKING = ToolCheck(name="ffmpeg", ok=True, version="7", detail="works")
+
+
+def readiness(now: Rig) -> Readiness:
+    return now.parts.health.readiness
+
+
+async def test_the_health_state_shows_what_was_seen_last(tmp_path: Path) -> None:
+    async with engine(tmp_path) as now:
+        health, watcher = now.parts.health, now.parts.watcher
+        health.space = None
+        await watcher.watch()
+        assert health.space is not None
+        assert health.store.ok
+        now.store.broken["ping"] = StoreUnusable("maxmemory-policy is allkeys-lru")
+        await watcher.watch()
+        assert not health.store.ok
+        assert health.store.detail == "maxmemory-policy is allkeys-lru"
+        now.store.broken["ping"] = StoreDown()
+        await watcher.watch()
+        assert health.store.detail == "StoreDown"
+        now.store.broken.clear()
+        await watcher.watch()
+        assert health.store.ok
+
+
+async def test_a_data_folder_that_is_gone_counts_as_low_storage(tmp_path: Path) -> None:
+    async with engine(tmp_path / "data") as now:
+        (tmp_path / "data").rename(tmp_path / "moved")
+        await now.parts.watcher.watch()
+        assert now.parts.health.is_storage_low
+        assert not now.parts.health.checks["storage"].ok
+        (tmp_path / "moved").rename(tmp_path / "data")
+        await now.parts.watcher.watch()
+        assert now.parts.health.storage_error is None
+
+
+def test_an_instance_that_has_checked_nothing_yet_is_not_ready() -> None:
+    health = Health()
+    assert health.readiness is Readiness.UNREADY
+    assert {name for name, check in health.checks.items() if not check.ok} == {"store", "storage", "tools"}
+    assert Health(is_draining=True).readiness is Readiness.DRAINING
+
+
+async def test_a_broken_tool_is_checked_more_often_until_it_works(tmp_path: Path) -> None:
+    async with engine(tmp_path) as now:
+        now.converter.tools = [BROKEN]
+        now.parts.watcher.start()
+        await settled()
+        assert readiness(now) is Readiness.UNREADY
+        now.converter.tools = [WORKING]
+        await asyncio.sleep(TOOLS_RETRY_SECONDS - 1)
+        assert now.parts.health.tools == [BROKEN]
+        await asyncio.sleep(2)
+        assert readiness(now) is Readiness.OK
+        now.converter.tools = [BROKEN]
+        await asyncio.sleep(TOOLS_SECONDS - 10)
+        assert readiness(now) is Readiness.OK
+        await asyncio.sleep(20)
+        assert readiness(now) is Readiness.UNREADY
+        await now.parts.watcher.close()
+
+
+async def test_the_lag_of_the_event_loop_is_measured_ten_times_a_second(tmp_path: Path) -> None:
+    async with engine(tmp_path) as now:
+        now.parts.watcher.start()
+        await asyncio.sleep(10)
+        await now.parts.watcher.close()
+        assert 95 <= len(now.seen(events.LoopLagged)) <= 100
