@@ -14,10 +14,12 @@ from ytmp3.core.job import Conversion, Lease, Metadata, Track, track_file_name
 from ytmp3.core.recipe import DEFAULT_RECIPE, conversion_key
 from ytmp3.jobstore import JobStore, Outcome, Submission, Submitted
 from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
-from ytmp3.jobstore.settings import Policy
+from ytmp3.jobstore.settings import Policy, RedisTimeouts
 from ytmp3.jobstore.sqlite import SqliteJobStore
 
 POLICY: Final = Policy(lease_seconds=30.0, retention_seconds=3600.0, crash_limit=3)
+PATIENT: Final = RedisTimeouts(handler_seconds=60.0, worker_seconds=60.0, connect_seconds=60.0, pool_seconds=60.0)
+"""For tests of what the store does, not of how soon: they share the cores with other tests."""
 METADATA: Final = Metadata(title="Song ünïcode", uploader=None, duration_seconds=212.5, thumbnail_url=None)
 
 
@@ -50,7 +52,7 @@ class Stand(Protocol):
     shared: bool
     """Several instances may be open at once."""
 
-    async def open(self, instance: str = "a") -> JobStore: ...
+    async def open(self, instance: str = "a", policy: Policy = POLICY) -> JobStore: ...
 
     async def close(self) -> None: ...
 
@@ -65,9 +67,9 @@ class SqliteStand:
         self.clock = Clock()
         self._store: SqliteJobStore | None = None
 
-    async def open(self, instance: str = "a") -> JobStore:
+    async def open(self, instance: str = "a", policy: Policy = POLICY) -> JobStore:
         await self.close()
-        self._store = SqliteJobStore(self.path, POLICY, InstanceId(instance), clock=self.clock, lock_wait_seconds=0.0)
+        self._store = SqliteJobStore(self.path, policy, InstanceId(instance), clock=self.clock, lock_wait_seconds=0.0)
         await self._store.open()
         return self._store
 
@@ -98,9 +100,8 @@ class RedisStand:
         host, _, port = settings.address.partition(":")
         self._client = redis.Redis(host=host, port=int(port), protocol=2)
 
-    async def open(self, instance: str = "a") -> JobStore:
-        # Tests share the cores: what is asked here is what the store does, not how soon.
-        store = RedisJobStore(self.settings, POLICY, InstanceId(instance), clock=self._clock, handler_seconds=10.0)
+    async def open(self, instance: str = "a", policy: Policy = POLICY) -> JobStore:
+        store = RedisJobStore(self.settings, policy, InstanceId(instance), clock=self._clock, timeouts=PATIENT)
         await store.open()
         self._stores.append(store)
         return store

@@ -10,8 +10,6 @@ from ytmp3.core.errors import FailureCode, LeaseLost
 from ytmp3.core.ids import ConversionId, JobId
 from ytmp3.core.job import Conversion, Lease, Metadata, Stage, State, Status, Ticket
 from ytmp3.jobstore import Counts, JobStore, Outcome, Renewal
-from ytmp3.jobstore.redis import store as redis
-from ytmp3.jobstore.sqlite import ledger as sqlite_ledger
 
 
 def counts(*, pending: int = 0, processing: int = 0, completed: int = 0, failed: int = 0, cancelled: int = 0) -> Counts:
@@ -533,11 +531,8 @@ async def test_expiry_is_bounded(stand: Stand, store: JobStore, ids: Ids) -> Non
     assert await store.counts() == counts()
 
 
-async def test_jobs_of_one_conversion_may_expire_in_many_steps(
-    stand: Stand, store: JobStore, ids: Ids, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for adapter in (redis, sqlite_ledger):
-        monkeypatch.setattr(adapter, "JOBS_AT_ONCE", 2)
+async def test_jobs_of_one_conversion_may_expire_in_many_steps(stand: Stand, ids: Ids) -> None:
+    store = await stand.open(policy=replace(POLICY, jobs_at_once=2))
     names = set()
     for video, jobs in ((1, 8), (2, 3), (3, 1)):
         submissions = [ids.submission(video) for _ in range(jobs)]

@@ -10,6 +10,7 @@ from typing import Final, TypeVar, cast
 
 import pytest
 import redis
+from msgspec.structs import replace
 from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError, ResponseError
 
 from tests.contract.stands import METADATA, POLICY, Clock, Ids, RedisStand, created, done, running, submitted, track_of
@@ -22,9 +23,9 @@ from ytmp3.core.job import Lease, State, Status
 from ytmp3.jobstore import JobStore, Outcome, Renewal, Submission
 from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
 from ytmp3.jobstore.redis import link as redis_link
-from ytmp3.jobstore.redis import store as redis_store
 from ytmp3.jobstore.redis.link import RedisLink
 from ytmp3.jobstore.redis.records import root_of
+from ytmp3.jobstore.settings import RedisTimeouts
 
 HANDLER_BUDGET_SECONDS: Final = 0.3
 BUSY_MACHINE_SECONDS: Final = 0.5
@@ -62,10 +63,11 @@ async def make_store() -> AsyncIterator[MakeStore]:
     """Stores on the server's clock, not yet opened."""
     stores: list[RedisJobStore] = []
 
-    def make(address: str, instance: str = "a", *, password: str = "", clock: Clock | None = None) -> RedisJobStore:
-        store = RedisJobStore(
-            RedisSettings(address=address, password=password), POLICY, InstanceId(instance), clock=clock
-        )
+    def make(
+        address: str, *, password: str = "", clock: Clock | None = None, timeouts: RedisTimeouts | None = None
+    ) -> RedisJobStore:
+        settings = RedisSettings(address=address, password=password)
+        store = RedisJobStore(settings, POLICY, InstanceId("a"), clock=clock, timeouts=timeouts)
         stores.append(store)
         return store
 
@@ -189,10 +191,9 @@ async def test_a_crowd_is_not_a_dead_redis(proxy: ChaosProxy, make_store: MakeSt
 
 
 async def test_what_is_over_the_crowd_is_refused_and_breaks_nothing(
-    proxy: ChaosProxy, make_store: MakeStore, ids: Ids, monkeypatch: pytest.MonkeyPatch
+    proxy: ChaosProxy, make_store: MakeStore, ids: Ids
 ) -> None:
-    monkeypatch.setattr(redis_link, "QUEUE_SECONDS", 0.1)
-    store = make_store(proxy.address)
+    store = make_store(proxy.address, timeouts=RedisTimeouts(handler_seconds=60.0, pool_seconds=0.1))
     await store.open()
     proxy.delay_seconds = 0.03
     crowd = [asyncio.create_task(submitted(store, ids.submission(video))) for video in range(500)]
@@ -200,7 +201,7 @@ async def test_what_is_over_the_crowd_is_refused_and_breaks_nothing(
     assert await store.adopt(1) == [], "others have their turn"
     errors = [error for error in await asyncio.gather(*crowd, return_exceptions=True) if isinstance(error, Exception)]
     assert errors
-    assert {(type(error), "more calls than it answers" in str(error)) for error in errors} == {(StoreDown, True)}
+    assert {(type(error), "overloaded" in str(error)) for error in errors} == {(StoreDown, True)}
     assert (await store.counts()).pending == 500 - len(errors) > 0, "nothing of a refused call was sent"
 
 
@@ -291,7 +292,7 @@ async def test_a_server_without_free_connections_is_down(
     ],
 )
 def test_what_redis_answers_has_one_meaning(answer: Exception, expected: type[Exception]) -> None:
-    assert type(RedisLink(RedisSettings(address="127.0.0.1:1")).translated(answer)) is expected
+    assert type(RedisLink(RedisSettings(address="127.0.0.1:1"), RedisTimeouts()).translated(answer)) is expected
 
 
 # full, evicting, locked, forgetful
@@ -865,12 +866,9 @@ async def test_a_process_that_stalls_at_each_step_of_a_call_does_not_take_it_for
     await submitting
 
 
-async def test_a_crowd_expires_in_steps_between_which_others_are_answered(
-    proxy: ChaosProxy, ids: Ids, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(redis_store, "JOBS_AT_ONCE", 2)
+async def test_a_crowd_expires_in_steps_between_which_others_are_answered(proxy: ChaosProxy, ids: Ids) -> None:
     stand = RedisStand(RedisSettings(address=proxy.address))
-    store = await stand.open()
+    store = await stand.open(policy=replace(POLICY, jobs_at_once=2))
     crowd = [ids.submission() for _ in range(7)]
     await done(store, crowd[0])
     for submission in crowd[1:]:

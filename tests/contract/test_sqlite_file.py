@@ -16,17 +16,16 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from msgspec.structs import replace
 
 from tests.contract.stands import POLICY, Clock, Ids, created, done, running, submitted
 from ytmp3.core.errors import FailureCode, LeaseLost, StoreDown, StoreError, StoreFull, StoreUnusable
 from ytmp3.core.ids import ConversionId, InstanceId, JobId
 from ytmp3.core.job import Lease
 from ytmp3.jobstore.sqlite import SqliteJobStore
-from ytmp3.jobstore.sqlite import file as sqlite_file
-from ytmp3.jobstore.sqlite import ledger as sqlite_ledger
-from ytmp3.jobstore.sqlite import writer as sqlite_writer
-from ytmp3.jobstore.sqlite.file import APPLICATION_ID, SCHEMA_VERSION, open_for_writing
+from ytmp3.jobstore.sqlite.file import BUSY_SECONDS, open_for_writing
 from ytmp3.jobstore.sqlite.ledger import Ledger
+from ytmp3.jobstore.sqlite.queries import APPLICATION_ID, SCHEMA_VERSION
 from ytmp3.jobstore.sqlite.store import anchored_clock
 from ytmp3.jobstore.sqlite.writer import Writer
 
@@ -41,13 +40,15 @@ def clock() -> Clock:
     return Clock()
 
 
-def store_at(path: Path, clock: Clock | None = None) -> SqliteJobStore:
-    return SqliteJobStore(path, POLICY, InstanceId("a"), clock=clock, lock_wait_seconds=0.0)
+def store_at(path: Path, clock: Clock | None = None, *, busy_seconds: float = BUSY_SECONDS) -> SqliteJobStore:
+    return SqliteJobStore(path, POLICY, InstanceId("a"), clock=clock, lock_wait_seconds=0.0, busy_seconds=busy_seconds)
 
 
 @contextlib.asynccontextmanager
-async def opened(path: Path, clock: Clock | None = None) -> AsyncIterator[SqliteJobStore]:
-    store = store_at(path, clock)
+async def opened(
+    path: Path, clock: Clock | None = None, *, busy_seconds: float = BUSY_SECONDS
+) -> AsyncIterator[SqliteJobStore]:
+    store = store_at(path, clock, busy_seconds=busy_seconds)
     await store.open()
     try:
         yield store
@@ -319,7 +320,6 @@ class Bench:
         self.writer = Writer(
             path,
             self.connection,
-            asyncio.get_running_loop(),
             take_changed=frozenset,
             on_changed=lambda _: None,
         )
@@ -384,13 +384,9 @@ async def test_a_full_disk_refuses_what_does_not_fit_and_keeps_what_does(bench: 
     assert bench.connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-async def test_while_another_program_holds_the_file_all_fail_together_and_soon(
-    path: Path, ids: Ids, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    patience = 0.5
-    for module in (sqlite_file, sqlite_writer):
-        monkeypatch.setattr(module, "BUSY_SECONDS", patience)
-    async with opened(path) as store:
+async def test_while_another_program_holds_the_file_all_fail_together_and_soon(path: Path, ids: Ids) -> None:
+    busy_seconds = 3.0
+    async with opened(path, busy_seconds=busy_seconds) as store:
         kept = ids.submission(0)
         await submitted(store, kept)
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -399,12 +395,13 @@ async def test_while_another_program_holds_the_file_all_fail_together_and_soon(
             calls = (submitted(store, ids.submission(video)) for video in range(1, 1001))
             results = await asyncio.gather(*calls, return_exceptions=True)
             assert {type(result) for result in results} == {StoreDown}
-            assert time.monotonic() - begun_at < 4 * patience
+            # If each group of operations waited for the full time, it would be four times this long.
+            assert time.monotonic() - begun_at < 2 * busy_seconds
             begun_at = time.monotonic()
             for _ in range(3):
                 with pytest.raises(StoreDown, match="locked"):
                     await store.ping()
-            assert time.monotonic() - begun_at < patience, "the first has waited for all"
+            assert time.monotonic() - begun_at < busy_seconds, "the first group has waited for all that follow"
             assert await store.get(kept.job_id) is not None
             other.execute("ROLLBACK")
         await store.ping()
@@ -551,13 +548,11 @@ async def test_no_operation_scans_a_table(path: Path, ids: Ids) -> None:
     assert [step for step in plans if "SCAN" in step or "TEMP B-TREE" in step] == []
 
 
-def test_one_step_of_expiry_takes_so_many_jobs_and_keeps_the_tallies(
-    path: Path, ids: Ids, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite_ledger, "JOBS_AT_ONCE", 2)
+def test_one_step_of_expiry_takes_so_many_jobs_and_keeps_the_tallies(path: Path, ids: Ids) -> None:
     clock = Clock()
+    policy = replace(POLICY, jobs_at_once=2)
     with contextlib.closing(open_for_writing(path)) as connection:
-        ledger = Ledger(connection=connection, policy=POLICY, instance=InstanceId("a"), clock=clock)
+        ledger = Ledger(connection=connection, policy=policy, instance=InstanceId("a"), clock=clock)
         results = [ledger.submit(ids.submission(), may_create=True) for _ in range(5)]
         assert results[0] is not None
         for result in results[2:4]:

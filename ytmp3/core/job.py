@@ -1,12 +1,10 @@
-"""Jobs and conversions: what they are, how they may change, when to try again. Pure: time and chance are arguments.
+"""The values of the service: conversions, the jobs that share them, and what a client sees of both.
 
-The law of this room: a conversion changes its state only through `advance`, and `TRANSITIONS` is every change there is.
+A *conversion* is the work for one key (one video in one recipe). A *job* is one client's ticket on a conversion; many
+jobs may share one. The job store keeps both; `core/states` says how a conversion may change.
 
-        ┌──────── retried, released, orphaned ───────┐
-        v                                            │
-     queued ───────────── claimed ──────────────> running ──> done      (finished)
-        │                                            │ ├────> failed    (failed, poisoned)
-        └───────────────> cancelled <────────────────┘
+Everything here is immutable: a change makes a new value. Field names are the names in the stored records, so renaming
+one needs a change of the stores' schema. Adding one needs only a default.
 """
 
 import re
@@ -24,33 +22,41 @@ _TRACK_FILE_NAME: Final = re.compile(rf"([0-9a-f]{{34}})-[0-9]+\.(?:{'|'.join(so
 
 
 class State(StrEnum):
-    """Where a conversion stands."""
+    """Where a conversion stands. `core/states` has the table of moves between them."""
 
     QUEUED = "queued"
-    """To be done: at once, or not before a time (a retry). Held by an instance's queue, or by none."""
+    """It waits to be started, either in the queue of the instance that holds it, or held by nobody until some instance
+    adopts it. Nobody adopts it before `due_at`, which is how a retry waits for its time."""
     RUNNING = "running"
-    """A worker has it, under a lease. After a crash the lease runs out and the conversion is orphaned."""
+    """A worker of the holder works on it. If that instance crashes, nobody renews the lease; it runs out, and the next
+    instance that adopts the conversion puts it back to `queued` first."""
     DONE = "done"
-    """The track is published and verified. Absorbing."""
+    """The track is verified and published. Final."""
     FAILED = "failed"
-    """No track, and an error code says why. Absorbing."""
+    """There is no track, and `error` says why. Final: a new request for the same key makes a new conversion."""
     CANCELLED = "cancelled"
-    """Every job that rode on it was cancelled before its end. Absorbing."""
+    """Every job on it was cancelled before it ended. Final: a new request for the same key makes a new conversion."""
 
 
 class Stage(StrEnum):
-    """What is being done for a conversion right now."""
+    """What a worker is doing for a conversion, in the order in which it happens. Shown to clients."""
 
     QUEUED = "queued"
+    """No worker has it."""
     EXTRACTING = "extracting"
+    """YouTube is asked what the video is and where its sound is."""
     DOWNLOADING = "downloading"
+    """The sound arrives. It is encoded at the same time where its container allows that."""
     CONVERTING = "converting"
+    """The download is complete, and its rest is being encoded."""
     PUBLISHING = "publishing"
+    """The track is verified, tagged and moved to its place."""
     DONE = "done"
+    """The track can be downloaded."""
 
 
 class Status(StrEnum):
-    """A job's status, as clients see it: derived, never stored."""
+    """A job's status as clients see it. It is never stored, but derived from the job and its conversion."""
 
     PENDING = "pending"
     PROCESSING = "processing"
@@ -60,71 +66,101 @@ class Status(StrEnum):
 
 
 class Metadata(Struct, frozen=True, kw_only=True):
-    """What YouTube says of the video, cleaned where it entered (converter/metadata)."""
+    """What YouTube says of the video. `converter/youtube/metadata` has cleaned the text and bounded its length."""
 
     title: str
     uploader: str | None
     duration_seconds: float | None
+    """As YouTube announces it, in whole seconds. None if it does not say. The track's own duration is in `Track`."""
     thumbnail_url: str | None
 
 
 class Track(Struct, frozen=True, kw_only=True):
-    """A finished, verified MP3. `file_name` is immutable: it holds the conversion's id and the publisher's token."""
+    """A finished, verified audio file. All of it is measured on the file itself, none of it is YouTube's word."""
 
     file_name: str
+    """Its name on the shelf (see `track_file_name`). The file under this name is never changed, only deleted."""
     size_bytes: int
+    """Compared with the file before each download: a file of another size is not sent."""
     duration_seconds: float
+    """Counted over the frames of the sound."""
     sha256: str
+    """Of the whole file, tag included. Also the ETag of the download, so it is the same on every instance."""
     published_at: float
+    """The file's last change, in seconds since 1970: the Last-Modified of the download."""
 
 
 class Lease(Struct, frozen=True, kw_only=True):
-    """The right to work on a conversion. Every write carries it; a stale `token` is refused."""
+    """The right to work on a conversion: what a holder shows with each of its writes.
+
+    The store refuses a write whose token is not the conversion's present one. So an instance that was frozen or cut
+    off, and comes back after another has taken over, cannot do any harm (a fencing token).
+    """
 
     conversion_id: ConversionId
     token: int
 
 
 class Conversion(Struct, frozen=True, kw_only=True):
-    """The work for one key. Times are the store's clock, in seconds since 1970 (UTC)."""
+    """The work for one key, as the job store keeps it.
+
+    All times are the store's clock (one clock for all instances), in seconds since 1970 (UTC).
+    """
 
     conversion_id: ConversionId
-    """34 hex digits: the shard of the key, then chance. Set at creation."""
+    """Set at creation: the shard of the key, then 128 random bits. Two conversions of one key, one after the other,
+    have different ids."""
     key: ConversionKey
-    """`youtube:<id>:<recipe>`: at most one live conversion has it."""
+    """Set at creation. At most one live or finished conversion of a key takes new jobs."""
     video_id: VideoId
+    """Set at creation."""
     client: ClientId
-    """Who asked first: the queue is served in turn by it."""
+    """The client whose job created it. The queue takes turns between clients by this field, also after others
+    joined."""
     state: State = State.QUEUED
+    """Changed by the store alone, by the moves of `core/states`."""
     stage: Stage = Stage.QUEUED
-    """Written by the holder with its renewals; back to `queued` on every return to the queue."""
+    """Set by the claim and then by the holder with its renewals, so it may be a few seconds old. After a crash it stays
+    as it was until another instance adopts the conversion, which sets it back to `queued`. Left as it was by a
+    failure."""
     progress: float = 0.0
-    """0 to 1 over all stages; the holder's."""
+    """From 0 to 1 over all stages, set and reset together with `stage`. Never falls within one attempt."""
     queue_position: int | None = None
-    """1 is next. A hint from the holding queue, refreshed with its renewals."""
+    """1 is next. Set by the holder's renewals while the conversion waits in its queue: a hint, which may be old. None
+    while running, and while nobody holds it."""
     attempts: int = 0
-    """Tool errors so far: each `retried` adds one; compared with MAX_JOB_RETRIES."""
+    """Attempts that ended with an error of the video or of YouTube: `retried` and `failed` each add one. A conversion
+    is retried while this is below MAX_JOB_RETRIES. A drain or a crash adds nothing."""
     crashes: int = 0
-    """Leases lost while running: each `orphaned` in `running` adds one; compared with CRASH_LIMIT."""
+    """Leases that ran out while the conversion was running: adopting it then adds one. At CRASH_LIMIT it fails with the
+    code `poison`, because it may be what kills the instances."""
     token: int = 0
-    """Grows with every change of holder or claim, never falls."""
+    """The fencing token (see `Lease`). Every claim, adoption, release, retry and cancellation raises it; it never
+    falls."""
     holder: InstanceId | None = None
-    """The instance that renews the lease; None while nobody holds it."""
+    """The instance that must renew the lease. Set by creation and adoption; None once the conversion has been given
+    back or has ended. After a crash it is the dead instance's id until another one adopts the conversion."""
     due_at: float
-    """Held: when the lease runs out. Not held: from when any instance may adopt it. Meaningless once ended."""
+    """While held: when the lease runs out unless it is renewed. While nobody holds it: the earliest time at which an
+    instance may adopt it. In both cases any instance may adopt it from then on. Without meaning once it has ended."""
     metadata: Metadata | None = None
-    """Set by the holder after the extraction; survives retries."""
+    """Set by a renewal once the extraction has it, and again by `finished`. Kept over retries and crashes."""
     error: FailureCode | None = None
-    """The last tool error; final once `failed`."""
+    """The error of the last attempt, set by `retried` and `failed`. While the state is `queued` or `running` it is that
+    of an earlier attempt; `finished` removes it."""
     track: Track | None = None
+    """Set by `finished`: a conversion has one exactly if its state is `done`."""
     created_at: float
+    """Set at creation."""
     joined_at: float | None = None
-    """When a job last joined it before its end; None while it has only the one it was created for."""
+    """When the last further job joined before the end; None if none did. See `states.is_stale`."""
     started_at: float | None = None
-    """The first claim."""
+    """The time of the first claim. Later claims leave it."""
     completed_at: float | None = None
+    """Set by each of the three ends."""
     expires_at: float | None = None
-    """Set at the end. From then on the record, its jobs and its file may be removed."""
+    """Set by each of the three ends, and moved by each job that joins a finished conversion. From then on the store may
+    remove the record, its jobs and its file. None while it has not ended."""
 
     @property
     def recipe(self) -> Recipe:
@@ -133,37 +169,41 @@ class Conversion(Struct, frozen=True, kw_only=True):
 
     @property
     def lease(self) -> Lease:
-        """The right that its holder has now."""
+        """What the present holder shows with its writes."""
         return Lease(conversion_id=self.conversion_id, token=self.token)
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """A client's ticket on a conversion."""
+    """A client's ticket on a conversion. Written once; only its cancellation changes it."""
 
     job_id: JobId
+    """Where no API keys are in use, whoever knows it may read, download and cancel the job: it is the secret."""
     conversion_id: ConversionId
     client: ClientId
-    """The owner: `key:<name>` or `addr:<address>`."""
+    """The owner. Where API keys are in use, nobody else sees the job."""
     deduplicated: bool
-    """It joined a conversion that was there already."""
+    """Whether it joined a conversion that existed already, unfinished or finished."""
     created_at: float
     cancelled_at: float | None = None
+    """Set when the client cancels the job. The conversion goes on if another job that is not cancelled shares it."""
 
 
 class Ticket(Struct, frozen=True, kw_only=True):
-    """A job together with the conversion it rides on: all that a status answer needs."""
+    """A job together with its conversion: all that a status answer needs from the store."""
 
     job: Job
     conversion: Conversion
 
     @property
     def status(self) -> Status:
+        """The conversion's state in a client's words, unless the job itself was cancelled."""
         if self.job.cancelled_at is not None:
             return Status.CANCELLED
         return _STATUS_OF_STATE[self.conversion.state]
 
     @property
     def url(self) -> str:
+        """The canonical link to the video, however the client spelled it."""
         return canonical_link(self.conversion.video_id)
 
 
@@ -176,8 +216,22 @@ _STATUS_OF_STATE: Final[dict[State, Status]] = {
 }
 
 
+class Report(Struct, frozen=True, kw_only=True):
+    """The converter's word on a conversion under way, several times a second. The store gets it with renewals only."""
+
+    stage: Stage
+    progress: float
+    """From 0 to 1 over all stages; never falls within one attempt."""
+    metadata: Metadata | None = None
+    """Set in one report of an attempt: the first after the extraction."""
+
+
 def track_file_name(lease: Lease, recipe: Recipe) -> str:
-    """Return the name under which a holder publishes its track. Two holders never write the same file."""
+    """Return the name under which a holder publishes its track.
+
+    The token is part of it, so an instance that has lost the lease can never overwrite its successor's file. The file
+    it leaves under its own name is removed by the sweep, because no record names it.
+    """
     return f"{lease.conversion_id}-{lease.token}.{recipe.extension}"
 
 
@@ -188,12 +242,3 @@ def conversion_id_of(file_name: str) -> ConversionId | None:
     """
     match = _TRACK_FILE_NAME.fullmatch(file_name)
     return None if match is None else ConversionId(match[1])
-
-
-class Report(Struct, frozen=True, kw_only=True):
-    """News of a running conversion. `progress` is 0 to 1 over all stages and never falls."""
-
-    stage: Stage
-    progress: float
-    metadata: Metadata | None = None
-    """Given once, when the extraction has it."""

@@ -1,4 +1,21 @@
-"""How a conversion may change."""
+"""How a conversion may change: the table of moves, and one function for each of them. Time is an argument.
+
+        ┌──────── retried, released, orphaned ───────┐
+        v                                            │
+     queued ───────────── claimed ──────────────> running ──> done      (finished)
+        │                                            │ ├────> failed    (failed, poisoned)
+        └───────────────> cancelled <────────────────┘
+
+`TRANSITIONS` is the law for Python: whatever changes a conversion's state asks `advance`, which raises for a move that
+is not in the table. The SQLite adapter makes every change with the functions below. The Redis adapter cannot: its
+changes are Lua scripts, which run inside the server. The law for both is therefore the contract suite (tests/contract),
+which runs the same tests against both adapters, and a model that compares them after every step of random programs. The
+names of states and stages in the scripts are generated from the enumerations of `core/job`.
+
+What a crash leaves: every move is one transaction of the store, so a conversion is always in exactly one state. An
+instance that dies leaves its conversions `queued` or `running` under its name. Their leases run out, and the next
+`adopt` of any instance makes the move `orphaned`, and holds them itself.
+"""
 
 from enum import StrEnum
 from typing import Final
@@ -6,34 +23,41 @@ from typing import Final
 from msgspec.structs import replace
 
 from ytmp3.core.errors import FAILURES, FailureCode, Ytmp3Error
-from ytmp3.core.ids import InstanceId
+from ytmp3.core.ids import ClientId, ConversionId, ConversionKey, InstanceId, VideoId
 from ytmp3.core.job import Conversion, Metadata, Stage, State, Track
 
 CRASH_LIMIT: Final = 3
-"""A conversion that was running at this many crashes of its instance is not tried again (it may be their cause)."""
-
-
+"""How many times a conversion may be running when its instance dies. At this number it fails with the code `poison`: it
+may itself be the cause, and every further attempt would take another instance down."""
 RETRY_BASE_SECONDS: Final = 2.0
-
-
+"""Upper bound of the wait before the first retry. It doubles with each attempt."""
 RETRY_CAP_SECONDS: Final = 60.0
+"""Upper bound of the wait before any retry: a client that watches its job sees it move again within a minute."""
 
 
 class IllegalTransition(Ytmp3Error):
-    """A bug: an event that the table does not allow in this state."""
+    """A bug of ours: an event that the table does not allow in this state."""
 
 
 class Event(StrEnum):
     """What can happen to a conversion."""
 
     CLAIMED = "claimed"
+    """A worker of the holder starts an attempt."""
     FINISHED = "finished"
+    """The worker has published the track."""
     FAILED = "failed"
+    """The attempt ended with an error that is not retried."""
     POISONED = "poisoned"
+    """The lease ran out while running, for the CRASH_LIMIT-th time."""
     RETRIED = "retried"
+    """The attempt ended with an error that is retried later."""
     RELEASED = "released"
+    """The holder gives it back unfinished, because it shuts down."""
     ORPHANED = "orphaned"
+    """The holder stopped renewing the lease: it died, froze, or lost its connection to the store."""
     CANCELLED = "cancelled"
+    """The last job on it that was not cancelled has been."""
 
 
 TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
@@ -49,12 +73,10 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (State.RUNNING, Event.ORPHANED): State.QUEUED,
     (State.RUNNING, Event.CANCELLED): State.CANCELLED,
 }
-
+"""Every move there is: the state that follows, by state and event. No other event is allowed in that state."""
 
 LIVE: Final = frozenset({State.QUEUED, State.RUNNING})
-
-
-ENDED: Final = frozenset({State.DONE, State.FAILED, State.CANCELLED})
+"""The states with work to do. The others are final: no event leads out of them."""
 
 
 def advance(conversion: Conversion, event: Event) -> State:
@@ -69,13 +91,35 @@ def advance(conversion: Conversion, event: Event) -> State:
         raise IllegalTransition(f"{conversion.state} cannot be {event}") from None
 
 
+def created(
+    *,
+    conversion_id: ConversionId,
+    key: ConversionKey,
+    video_id: VideoId,
+    client: ClientId,
+    holder: InstanceId,
+    now: float,
+    until: float,
+) -> Conversion:
+    """Return a new conversion: queued, and held from the start by the instance that creates it.
+
+    It is never without a holder, so it needs no adoption to be started; if its instance dies before it has put it into
+    its queue, the lease runs out at `until` like any other. `lua/submit.lua` writes the same record; the contract suite
+    compares both with this function.
+    """
+    blank = Conversion(
+        conversion_id=conversion_id, key=key, video_id=video_id, client=client, created_at=now, due_at=now
+    )
+    return held(blank, holder, until)
+
+
 def held(conversion: Conversion, holder: InstanceId, until: float) -> Conversion:
-    """Give a queued conversion to an instance's queue: a new holder, so a new token."""
+    """Give a queued conversion to an instance. The token grows, so whoever held it before can no longer write."""
     return replace(conversion, holder=holder, token=conversion.token + 1, due_at=until)
 
 
 def claimed(conversion: Conversion, *, now: float, until: float) -> Conversion:
-    """A worker starts."""
+    """Start an attempt. The first claim sets `started_at`; a later one leaves it, so a client sees the whole time."""
     return replace(
         conversion,
         state=advance(conversion, Event.CLAIMED),
@@ -89,7 +133,7 @@ def claimed(conversion: Conversion, *, now: float, until: float) -> Conversion:
 
 
 def finished(conversion: Conversion, track: Track, metadata: Metadata, *, now: float, expires_at: float) -> Conversion:
-    """The track is published."""
+    """End with a track. The token stays, so a repeated `finish` of the same holder is recognised."""
     return replace(
         conversion,
         state=advance(conversion, Event.FINISHED),
@@ -107,7 +151,10 @@ def finished(conversion: Conversion, track: Track, metadata: Metadata, *, now: f
 def failed(
     conversion: Conversion, code: FailureCode, *, now: float, expires_at: float, event: Event = Event.FAILED
 ) -> Conversion:
-    """The end without a track (`event`: FAILED or POISONED)."""
+    """End without a track. `event` is FAILED, which counts the attempt, or POISONED, which does not.
+
+    Stage and progress stay as they were, so that a client sees how far the attempt came.
+    """
     return replace(
         conversion,
         state=advance(conversion, event),
@@ -120,7 +167,7 @@ def failed(
 
 
 def cancelled(conversion: Conversion, *, now: float, expires_at: float) -> Conversion:
-    """No job rides on it any more."""
+    """End because nobody wants it any more. The token grows: a worker that is still at work can no longer write."""
     return replace(
         conversion,
         state=advance(conversion, Event.CANCELLED),
@@ -133,17 +180,17 @@ def cancelled(conversion: Conversion, *, now: float, expires_at: float) -> Conve
 
 
 def retried(conversion: Conversion, code: FailureCode, *, due_at: float) -> Conversion:
-    """A tool error, to be tried again by anyone from `due_at` on. Costs an attempt."""
+    """Go back to the queue after an error, to be adopted by any instance from `due_at` on. Counts an attempt."""
     return replace(_requeued(conversion, Event.RETRIED, due_at), attempts=conversion.attempts + 1, error=code)
 
 
 def released(conversion: Conversion, *, due_at: float) -> Conversion:
-    """Given back unfinished (drain). Costs nothing."""
+    """Go back to the queue because the holder shuts down. Counts nothing: it was not the conversion's fault."""
     return _requeued(conversion, Event.RELEASED, due_at)
 
 
 def orphaned(conversion: Conversion, *, due_at: float) -> Conversion:
-    """The holder stopped renewing. Costs a crash if it was running, nothing if it only waited."""
+    """Go back to the queue because the lease ran out. Counts a crash if it was running, nothing if it only waited."""
     crash = conversion.state is State.RUNNING
     return replace(_requeued(conversion, Event.ORPHANED, due_at), crashes=conversion.crashes + crash)
 
@@ -161,20 +208,45 @@ def _requeued(conversion: Conversion, event: Event, due_at: float) -> Conversion
     )
 
 
+def is_poison(conversion: Conversion, *, crash_limit: int) -> bool:
+    """Whether a conversion whose lease ran out must fail instead of being queued once more."""
+    return conversion.state is State.RUNNING and conversion.crashes + 1 >= crash_limit
+
+
+def takes_jobs(conversion: Conversion, *, now: float, retention_seconds: float) -> bool:
+    """Whether a new job of the same key may share the conversion, unless it was forgotten (`JobStore.forget`).
+
+    A finished one takes jobs for one retention from its end, and no longer, however often its expiry was moved: so a
+    track that is asked for every day is made again now and then. `lua/submit.lua` decides the same.
+    """
+    match conversion.state:
+        case State.QUEUED | State.RUNNING:
+            return True
+        case State.DONE:
+            return conversion.completed_at is not None and conversion.completed_at + retention_seconds > now
+        case State.FAILED | State.CANCELLED:
+            return False
+
+
 def is_stale(conversion: Conversion, *, now: float, retention_seconds: float) -> bool:
-    """Whether all who asked have waited longer for the first attempt than the service keeps anything for them."""
+    """Whether a conversion that was never attempted has waited longer than the service keeps anything for its clients.
+
+    The engine then fails it instead of starting it: the clients have most likely given up. The wait is counted from the
+    last job that joined.
+    """
     asked_at = conversion.created_at if conversion.joined_at is None else conversion.joined_at
     return conversion.attempts == 0 and now - asked_at > retention_seconds
 
 
 def should_retry(code: FailureCode, attempts: int, max_retries: int) -> bool:
-    """Whether a tool error with `code` is tried again. `attempts` counts the tool errors before this one."""
+    """Whether an attempt that ended with `code` is followed by another. `attempts` does not count that attempt yet."""
     return FAILURES[code].retryable and attempts < max_retries
 
 
 def retry_delay_seconds(attempts: int, chance: float) -> float:
     """Return the wait before the next attempt: full jitter in [0, min(60, 2 * 2^attempts)].
 
-    `chance` is uniform in [0, 1). Full jitter spreads a crowd of retries evenly (AWS Builders' Library).
+    `chance` is uniform in [0, 1). Full jitter spreads many retries of one moment evenly over the whole wait
+    ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
     """
     return chance * min(RETRY_CAP_SECONDS, RETRY_BASE_SECONDS * 2.0 ** min(attempts, 10))

@@ -1,8 +1,10 @@
-"""What both adapters say alike about a record: its bytes, whether it still serves, what a submission came to.
+"""What both adapters have in common: the JSON of a record, and the meaning of what they count.
 
-Pure, like the core. A field that this version does not know (a newer minor version wrote it) survives a rewrite.
+Pure, like the core: no I/O, no clock. A field of a conversion that this version does not know was written by a newer
+one; it survives a rewrite.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -12,7 +14,7 @@ from ytmp3.core.job import Conversion, Job, State, Ticket
 from ytmp3.jobstore import Counts, Outcome
 
 Unknown = dict[str, msgspec.Raw]
-"""The fields of a record that this version does not know."""
+"""The fields of a record that this version does not know, with their JSON."""
 
 _KNOWN: Final = frozenset(Conversion.__struct_fields__)
 _encoder: Final = msgspec.json.Encoder()
@@ -22,7 +24,7 @@ _fields_decoder: Final = msgspec.json.Decoder(Unknown)
 
 
 def encode_conversion(conversion: Conversion, unknown: Unknown) -> bytes:
-    """Return the record's JSON; `unknown` is what `unknown_fields` found in the record it replaces."""
+    """Return the record's JSON. `unknown` is what `unknown_fields` found in the record that it replaces."""
     encoded = _encoder.encode(conversion)
     if not unknown:
         return encoded
@@ -30,10 +32,10 @@ def encode_conversion(conversion: Conversion, unknown: Unknown) -> bytes:
 
 
 def decode_conversion(record: bytes) -> Conversion:
-    """Return the conversion.
+    """Return the conversion of a record, also of one that an older version wrote.
 
     Raises:
-        StoreUnusable: the record is not one.
+        StoreUnusable: the record cannot be read.
     """
     try:
         return with_known_recipe(_conversion_decoder.decode(record))
@@ -42,7 +44,7 @@ def decode_conversion(record: bytes) -> Conversion:
 
 
 def with_known_recipe(conversion: Conversion) -> Conversion:
-    """Return the conversion itself.
+    """Return the conversion itself. Both adapters call it for each record they read, so that nobody else need check.
 
     Raises:
         ValueError: its key ends with a recipe that this version does not know.
@@ -52,20 +54,20 @@ def with_known_recipe(conversion: Conversion) -> Conversion:
 
 
 def unknown_fields(record: bytes) -> Unknown:
-    """Return the fields of a record that this version does not know; they are written back unchanged."""
+    """Return the fields of a conversion's record that this version does not know."""
     return {name: value for name, value in _fields_decoder.decode(record).items() if name not in _KNOWN}
 
 
 def encode_job(job: Job) -> bytes:
-    """Return the job's record."""
+    """Return the record's JSON."""
     return _encoder.encode(job)
 
 
 def decode_job(record: bytes) -> Job:
-    """Return the job.
+    """Return the job of a record.
 
     Raises:
-        StoreUnusable: the record is not one.
+        StoreUnusable: the record cannot be read.
     """
     try:
         return _job_decoder.decode(record)
@@ -73,32 +75,28 @@ def decode_job(record: bytes) -> Job:
         raise StoreUnusable(f"a record of a job cannot be read: {error}") from None
 
 
-def serves(conversion: Conversion, *, now: float, retention_seconds: float) -> bool:
-    """Whether a new job of the same key may ride on `conversion` (that is not forgotten)."""
-    match conversion.state:
-        case State.QUEUED | State.RUNNING:
-            return True
-        case State.DONE:
-            return conversion.completed_at is not None and conversion.completed_at + retention_seconds > now
-        case State.FAILED | State.CANCELLED:
-            return False
-
-
 def outcome_of(ticket: Ticket) -> Outcome:
-    """Return what the ticket's submission came to: the same answer for the first call and for its repetition."""
+    """Return the outcome of the submission that made this ticket.
+
+    It is derived from the records alone, so a submission that is repeated after a lost reply gets the same outcome,
+    even if the conversion has ended in between.
+    """
     if not ticket.job.deduplicated:
         return Outcome.CREATED
     completed_at = ticket.conversion.completed_at
-    served = ticket.conversion.state is State.DONE and completed_at is not None
-    return Outcome.CACHED if served and ticket.job.created_at >= (completed_at or 0.0) else Outcome.JOINED
+    is_done = ticket.conversion.state is State.DONE and completed_at is not None
+    return Outcome.CACHED if is_done and ticket.job.created_at >= (completed_at or 0.0) else Outcome.JOINED
 
 
-def counts_of(tallies: dict[str, int]) -> Counts:
-    """Return the counts from tallies of jobs by state; a cancelled job is tallied as such, whatever it rode on."""
+def counts_of(jobs_by_state: Mapping[str, int]) -> Counts:
+    """Return the counts of jobs by status.
+
+    `jobs_by_state` counts each job under its conversion's state, and a cancelled job under `cancelled`.
+    """
     return Counts(
-        pending=tallies.get(State.QUEUED, 0),
-        processing=tallies.get(State.RUNNING, 0),
-        completed=tallies.get(State.DONE, 0),
-        failed=tallies.get(State.FAILED, 0),
-        cancelled=tallies.get(State.CANCELLED, 0),
+        pending=jobs_by_state.get(State.QUEUED, 0),
+        processing=jobs_by_state.get(State.RUNNING, 0),
+        completed=jobs_by_state.get(State.DONE, 0),
+        failed=jobs_by_state.get(State.FAILED, 0),
+        cancelled=jobs_by_state.get(State.CANCELLED, 0),
     )

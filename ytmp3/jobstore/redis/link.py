@@ -1,10 +1,17 @@
-"""The wire to Redis: a pool, a deadline for every call, and a breaker.
+"""The connections to Redis: a pool, a deadline for every call, and a circuit breaker.
 
-The rules of this room: what was sent never waits longer than its patience, whatever the server does; only what was
-sent and not answered is the server's silence, not the wait for a free connection (that is a crowd) nor a stall of this
-process; and a connection whose replies were not all read is closed, never given to the next caller (redis-py's
-CVE-2023-28858 crossed replies so).
-Commands and replies are redis-py's and hiredis' business; what they mean is the caller's.
+* Each call has a timeout, which counts from when its command is sent. Only this wait means that Redis is silent.
+Waiting
+  for a free connection does not (that is overload, with a timeout of its own), and neither does a moment in which this
+  process is too busy to look at its sockets (see `_deadline`).
+* A connection whose replies were not all read is closed and never used again: the next caller would read replies that
+are
+  not its own (CVE-2023-28858 in redis-py was such a mix-up).
+* After a failure the breaker lets every call fail at once for a moment, and then lets one call try. So a dead Redis
+costs
+  an HTTP request no time, and its return is noticed within a fraction of a second.
+
+Encoding, decoding and sockets are redis-py's and hiredis'. What a command and its reply mean is the caller's business.
 """
 
 import asyncio
@@ -23,126 +30,130 @@ from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError, Res
 from redis.exceptions import ConnectionError as Disconnected
 
 from ytmp3.core.errors import StoreDown, StoreError, StoreFull, StoreUnusable
-from ytmp3.jobstore.settings import RedisSettings
+from ytmp3.jobstore.settings import RedisSettings, RedisTimeouts
 
-HANDLER_SECONDS: Final = 0.22
-"""The patience of a call that an HTTP request waits for: with STALL_SECONDS 250 ms, so the answer is out within 300."""
-WORKER_SECONDS: Final = 2.0
-"""The patience of a call that only a worker or the janitor waits for."""
-STALL_SECONDS: Final = 0.03
-"""A step of each deadline, and the moment that follows it (see `_deadline`)."""
-CONNECT_SECONDS: Final = 2.0
-REST_SECONDS: Final = 0.15
-"""After a failure, calls fail at once for so long; then one call tries for all."""
+DEADLINE_STEP_SECONDS: Final = 0.03
+"""The length of one step of a deadline, and of the extra moment after the last one (see `_deadline`)."""
 HANDLER_CONNECTIONS: Final = 24
-"""More wait for a free one: Redis works on one command at a time anyway."""
+"""For calls that an HTTP request waits for. More would gain nothing: Redis executes one command at a time."""
 WORKER_CONNECTIONS: Final = 8
-"""Of their own, so that no handler waits behind a worker's patience, and no renewal of a lease behind a crowd."""
-QUEUE_SECONDS: Final = 5.0
-"""The longest wait for a free connection while the server answers. Measured on 2 cores, the client beside the service:
-the last of 1,000 POSTs at once is answered after 0.5 s, the last of 3,000 after 1.6 s."""
-_STOPPED_FOR_NOW: Final = frozenset(
+"""For calls of workers and housekeeping. They are separate, so that no HTTP request waits for a worker's longer
+timeout, and no renewal of a lease waits behind thousands of requests."""
+_NOT_READY_CODES: Final = frozenset(
     {"LOADING", "MISCONF", "READONLY", "BUSY", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED"}
 )
-_LOGIN_REFUSED: Final = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
+"""Error codes of a server that cannot serve now, but may later without anybody's help."""
+_LOGIN_REFUSED_CODES: Final = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 
 Argument = str | int | bytes
 Reply = Any
-"""What a command answered: None, int, bytes, a list of such, or the error (a value here: the caller judges it)."""
+"""The reply to a command: None, int, bytes, a list of these, or an error. Errors are values here: the caller judges
+them."""
 
 
 def pack(commands: Sequence[Sequence[Argument]]) -> bytes:
-    """Return the commands as they go over the wire."""
-    # hiredis' stub asks for a tuple of one.
+    """Return the commands as they are sent."""
+    # hiredis' type stub asks for a tuple with one element.
     return b"".join(pack_command(tuple(command)) for command in commands)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
-    """Callers of one kind: their share of the connections, and their patience with what was sent over one."""
+class PoolShare:
+    """The share of the connections that one kind of caller has, and the timeout of its calls."""
 
-    places: asyncio.Semaphore
-    patience_seconds: float
+    permits: asyncio.Semaphore
+    """One for each connection of the share."""
+    timeout_seconds: float
+    """From sending a call's commands to their complete replies."""
 
 
 class RedisLink:
-    """The connections to one server. Opens and reopens them as they are needed."""
+    """The connections to one server. They are opened, and opened again, when a call needs them."""
 
-    def __init__(self, settings: RedisSettings, *, handler_seconds: float = HANDLER_SECONDS) -> None:
-        """Raise StoreUnusable if the address is none; nothing is connected yet."""
-        options = _options(settings)
-        self.name = f"Redis at {_place(options)}"
-        self.handlers = Lane(asyncio.Semaphore(HANDLER_CONNECTIONS), handler_seconds)
-        """For calls that an HTTP request waits for."""
-        self.workers = Lane(asyncio.Semaphore(WORKER_CONNECTIONS), WORKER_SECONDS)
-        """For calls that only a worker or the janitor waits for."""
-        self._pool = ConnectionPool(max_connections=HANDLER_CONNECTIONS + WORKER_CONNECTIONS, **options)
-        self._is_closed = False
-        self._breaker = _Breaker()
-        self._failures = 0
-        self._failures_seen: WeakKeyDictionary[AbstractConnection, int] = WeakKeyDictionary()
-
-    async def exchange(self, packed: bytes, count: int, lane: Lane) -> list[Reply]:
-        """Send commands in one write and return their `count` replies, errors included.
-
-        After a lost connection all are sent once more: every operation of the store may be repeated.
+    def __init__(self, settings: RedisSettings, timeouts: RedisTimeouts) -> None:
+        """Connect nothing yet.
 
         Raises:
-            StoreDown: no complete answer in time; whether the commands took effect is not known.
+            StoreUnusable: the address is not valid.
+        """
+        options = _options(settings, timeouts)
+        self.name = f"Redis at {_place(options)}"
+        self.handlers = PoolShare(asyncio.Semaphore(HANDLER_CONNECTIONS), timeouts.handler_seconds)
+        """For calls that an HTTP request waits for."""
+        self.workers = PoolShare(asyncio.Semaphore(WORKER_CONNECTIONS), timeouts.worker_seconds)
+        """For calls that only a worker or a housekeeping loop waits for."""
+        self._timeouts = timeouts
+        self._pool = ConnectionPool(max_connections=HANDLER_CONNECTIONS + WORKER_CONNECTIONS, **options)
+        self._is_closed = False
+        self._breaker = _Breaker(rest_seconds=timeouts.rest_seconds)
+        self._failures = 0
+        self._failures_seen: WeakKeyDictionary[AbstractConnection, int] = WeakKeyDictionary()
+        """How many failures there had been when each connection was last used."""
+
+    async def exchange(self, packed: bytes, count: int, share: PoolShare) -> list[Reply]:
+        """Send commands in one write, and return their `count` replies, errors included.
+
+        If the connection breaks, all commands are sent once more over another one: every operation of the store may be
+        repeated.
+
+        Raises:
+            StoreDown: there was no complete reply in time. Whether the commands took effect is not known.
             StoreUnusable: the login was refused.
         """
-        async with self._place(lane):
+        async with self._permit(share):
             if self._is_closed:
                 raise StoreDown(f"{self.name}: closed")
-            # Judged when the call's turn has come: once the server is silent, those that wait fail at once, too.
+            # Asked only now, after the wait for a connection: once the server falls silent, all waiting calls fail at
+            # once.
             if not self._breaker.admits(time.monotonic()):
                 raise StoreDown(f"{self.name}: no answer a moment ago")
-            patience = lane.patience_seconds
+            timeout_seconds = share.timeout_seconds
             if self._breaker.is_open:
-                # The one call that tries for all must not hold up the others for long.
-                patience = min(patience, HANDLER_SECONDS)
-            return await self._judged(packed, count, patience)
+                # This is the one call that tries the server, while all others fail: it must not take long.
+                timeout_seconds = min(timeout_seconds, self._timeouts.handler_seconds)
+            return await self._exchange(packed, count, timeout_seconds)
 
     async def close(self) -> None:
+        """Close all connections. Later calls raise StoreDown."""
         self._is_closed = True
         await self._pool.aclose()
 
     def translated(self, error: Exception) -> StoreError:
-        """Return the store's error for one of Redis'; its text holds no secret."""
+        """Return the store's error for one of Redis'. Its text holds no secret."""
         code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
         if code == "OOM":
             return StoreFull(f"{self.name}: out of memory (maxmemory)")
-        if code in _LOGIN_REFUSED or isinstance(error, AuthenticationError):
+        if code in _LOGIN_REFUSED_CODES or isinstance(error, AuthenticationError):
             return StoreUnusable(f"{self.name}: the login or a command is not permitted ({code})")
-        if code in _STOPPED_FOR_NOW or not isinstance(error, ResponseError):
-            return StoreDown(f"{self.name}: {code if code in _STOPPED_FOR_NOW else type(error).__name__}")
+        if code in _NOT_READY_CODES or not isinstance(error, ResponseError):
+            return StoreDown(f"{self.name}: {code if code in _NOT_READY_CODES else type(error).__name__}")
         return StoreUnusable(f"{self.name}: {error}")
 
     @contextlib.asynccontextmanager
-    async def _place(self, lane: Lane) -> AsyncIterator[None]:
-        """Hold one of the lane's connections.
+    async def _permit(self, share: PoolShare) -> AsyncIterator[None]:
+        """Hold the permit for one of the share's connections.
 
         Raises:
-            StoreDown: all are in use, and still after QUEUE_SECONDS. Nothing was sent.
+            StoreDown: all were in use for the whole pool timeout. Nothing was sent.
         """
         try:
-            async with asyncio.timeout(QUEUE_SECONDS if lane.places.locked() else None):
-                await lane.places.acquire()
+            async with asyncio.timeout(self._timeouts.pool_seconds if share.permits.locked() else None):
+                await share.permits.acquire()
         except TimeoutError:
-            raise StoreDown(f"{self.name}: more calls than it answers") from None
+            raise StoreDown(f"{self.name}: overloaded, no free connection") from None
         try:
             yield
         finally:
-            lane.places.release()
+            share.permits.release()
 
-    async def _judged(self, packed: bytes, count: int, patience_seconds: float) -> list[Reply]:
-        """Call, and let the breaker know what came of it."""
+    async def _exchange(self, packed: bytes, count: int, timeout_seconds: float) -> list[Reply]:
+        """Exchange within the timeout, and tell the breaker how it ended."""
         try:
-            async with _deadline(patience_seconds):
-                replies = await self._twice(packed, count)
+            async with _deadline(timeout_seconds):
+                replies = await self._exchange_or_repeat(packed, count)
         except TimeoutError:
             self._fail()
-            raise StoreDown(f"{self.name}: no answer within {patience_seconds:g} s") from None
+            raise StoreDown(f"{self.name}: no answer within {timeout_seconds:g} s") from None
         except (RedisError, OSError) as error:
             translated = self.translated(error)
             if isinstance(translated, StoreDown):
@@ -155,34 +166,35 @@ class RedisLink:
             raise
         self._breaker.succeed()
         if any(isinstance(reply, ReadOnlyError) for reply in replies):
-            # It was demoted. Its name may lead to its successor by now: a new connection will, an old one never.
+            # The server has become a replica. Its name may already belong to the new primary, which only a new
+            # connection reaches; so the present ones are used no more.
             self._failures += 1
         return replies
 
-    async def _twice(self, packed: bytes, count: int) -> list[Reply]:
+    async def _exchange_or_repeat(self, packed: bytes, count: int) -> list[Reply]:
         try:
-            return await self._once(packed, count)
+            return await self._exchange_once(packed, count)
         except (Disconnected, OSError) as error:
             if self._is_closed or isinstance(error, AuthenticationError):
                 raise
-            # As a rule the connection died with the server it led to, and a new one is there already.
-            return await self._once(packed, count)
+            # Usually the server behind the old connection is gone, and another one answers at its address already.
+            return await self._exchange_once(packed, count)
 
-    async def _once(self, packed: bytes, count: int) -> list[Reply]:
+    async def _exchange_once(self, packed: bytes, count: int) -> list[Reply]:
         connection: AbstractConnection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         try:
-            await self._renew_if_distrusted(connection)
+            await self._reconnect_if_suspect(connection)
             await connection.send_packed_command(packed, check_health=False)
             return [await _reply(connection) for _ in range(count)]
         except BaseException:
-            # A reply may still be under way, and it is nobody else's.
+            # A reply may still arrive on it, which the next caller must not read.
             await connection.disconnect(nowait=True)
             raise
         finally:
             await self._pool.release(connection)
 
-    async def _renew_if_distrusted(self, connection: AbstractConnection) -> None:
-        """Reconnect one that is older than the last failure: its other end may be gone without a word."""
+    async def _reconnect_if_suspect(self, connection: AbstractConnection) -> None:
+        """Reconnect one that was last used before the last failure: its other end may be gone by now."""
         if self._failures_seen.setdefault(connection, self._failures) != self._failures:
             self._failures_seen[connection] = self._failures
             await connection.disconnect(nowait=True)
@@ -195,11 +207,14 @@ class RedisLink:
 
 @contextlib.asynccontextmanager
 async def _deadline(seconds: float) -> AsyncIterator[None]:
-    """Raise TimeoutError inside after `seconds`, and a moment in which what has arrived is still read.
+    """Raise TimeoutError inside after `seconds`, but do not take a blocked event loop for a silent server.
 
-    The time is counted in steps, so that a stall of this process (a thousand requests come in at once) counts as one,
-    and is not taken for silence of the server. The moment is for a stall in the last step: asyncio runs the timers that
-    fell due meanwhile before the tasks whose replies came in meanwhile.
+    The time is counted in steps, each with a timer of its own. If the event loop is blocked (by a thousand requests
+    that arrive together), one step takes long, and still counts as one step only.
+
+    After the last step there is one more, in which replies that have arrived are still read. It is for a block during
+    the last step: when it ends, asyncio runs the timers that are overdue before the tasks whose sockets have become
+    readable.
     """
     loop = asyncio.get_running_loop()
     left = seconds
@@ -208,13 +223,13 @@ async def _deadline(seconds: float) -> AsyncIterator[None]:
 
         def step() -> None:
             nonlocal left, timer
-            left -= STALL_SECONDS
+            left -= DEADLINE_STEP_SECONDS
             if left > 0:
-                timer = loop.call_later(min(left, STALL_SECONDS), step)
+                timer = loop.call_later(min(left, DEADLINE_STEP_SECONDS), step)
             else:
-                limit.reschedule(loop.time() + STALL_SECONDS)
+                limit.reschedule(loop.time() + DEADLINE_STEP_SECONDS)
 
-        timer = loop.call_later(min(left, STALL_SECONDS), step)
+        timer = loop.call_later(min(left, DEADLINE_STEP_SECONDS), step)
         try:
             yield
         finally:
@@ -222,34 +237,40 @@ async def _deadline(seconds: float) -> AsyncIterator[None]:
 
 
 class _Breaker:
-    """Closed while all is well; after a failure open for a rest, and then for all but one call until one succeeds."""
+    """Closed while calls succeed. After a failure it is open: it refuses all calls for a rest, and then all but one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, rest_seconds: float) -> None:
+        self._rest_seconds = rest_seconds
         self._rests_until: float | None = None
-        self._is_probed = False
+        self._has_probe = False
+        """Whether a call is trying the server at this moment."""
 
     @property
     def is_open(self) -> bool:
         return self._rests_until is not None
 
     def admits(self, now: float) -> bool:
+        """Whether a call may be made. The call that is admitted while open is the probe; it reports its outcome."""
         if self._rests_until is None:
             return True
-        if self._is_probed or now < self._rests_until:
+        if self._has_probe or now < self._rests_until:
             return False
-        self._is_probed = True
+        self._has_probe = True
         return True
 
     def succeed(self) -> None:
+        """Report that the server answered."""
         self._rests_until = None
-        self._is_probed = False
+        self._has_probe = False
 
     def fail(self, now: float) -> None:
-        self._rests_until = now + REST_SECONDS
-        self._is_probed = False
+        """Report that it did not."""
+        self._rests_until = now + self._rest_seconds
+        self._has_probe = False
 
     def abandon(self) -> None:
-        self._is_probed = False
+        """Report that the call was cancelled, which says nothing about the server."""
+        self._has_probe = False
 
 
 async def _reply(connection: AbstractConnection) -> Reply:
@@ -259,8 +280,8 @@ async def _reply(connection: AbstractConnection) -> Reply:
         return error
 
 
-def _options(settings: RedisSettings) -> dict[str, Any]:
-    """Return redis-py's options. Retries and timeouts are this room's own: redis-py's add up to seconds."""
+def _options(settings: RedisSettings, timeouts: RedisTimeouts) -> dict[str, Any]:
+    """Return redis-py's options. Its own retries and timeouts are off, because they add up to seconds."""
     address = settings.address
     try:
         options: dict[str, Any] = dict(parse_url(address if "://" in address else f"redis://{address}"))
@@ -277,7 +298,7 @@ def _options(settings: RedisSettings) -> dict[str, Any]:
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": None,
-        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_connect_timeout": timeouts.connect_seconds,
         "driver_info": None,
     }
 

@@ -1,4 +1,9 @@
-"""Hashes of Redis as records: here bytes become values. Only this room knows how a record is laid out."""
+"""Hashes of Redis as values. The scripts write the hashes (see lua/shared.lua); only this module reads them.
+
+A conversion is one hash: a field for each of `core.job.Conversion` that is not None, `metadata` and `track` as JSON,
+and some fields that only the scripts use. A field that this version does not know was written by a newer one and is
+ignored.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,15 +18,19 @@ from ytmp3.core.job import Conversion, Job, Metadata, Ticket, Track
 from ytmp3.jobstore.records import with_known_recipe
 from ytmp3.jobstore.redis.link import Reply
 
-SHARDS: Final = tuple(f"{shard:02x}" for shard in range(256))
 SHARD_CHARACTERS: Final = 2
-STATES: Final = ("queued", "running", "done", "failed", "cancelled")
+"""The length of the shard at the beginning of each id (`core.ids.shard_of`)."""
+SHARDS: Final = tuple(f"{shard:02x}" for shard in range(256))
 
 _JSON_FIELDS: Final = frozenset({"metadata", "track"})
 
 
 def root_of(some_id: str) -> str:
-    """Return the name under which everything of a job's or conversion's shard is kept."""
+    """Return the name that all keys of a job's or a conversion's shard begin with.
+
+    The braces make the shard a hash tag: Redis Cluster keeps all keys with the same tag on the same node, so one script
+    may use any of them (the section "Hash tags" of the Redis Cluster specification).
+    """
     return f"ytmp3:{{{some_id[:SHARD_CHARACTERS]}}}"
 
 
@@ -32,7 +41,7 @@ def conversion_at(conversion_id: ConversionId) -> str:
 
 @contextlib.contextmanager
 def readable() -> Iterator[None]:
-    """Turn what goes wrong in reading a reply of another shape, or a record that is none, into the store's error."""
+    """Turn the errors of reading a malformed reply or record into the store's error."""
     try:
         yield
     except (AttributeError, TypeError, ValueError) as error:
@@ -40,10 +49,10 @@ def readable() -> Iterator[None]:
 
 
 def ticket_of(reply: Reply) -> Ticket | None:
-    """Return the ticket of a script's {job, conversion}; None for nil.
+    """Return the ticket in a script's reply {job, conversion}; None for the reply nil.
 
     Raises:
-        StoreUnusable: it is not one.
+        StoreUnusable: the reply is malformed.
     """
     if reply is None:
         return None
@@ -53,10 +62,10 @@ def ticket_of(reply: Reply) -> Ticket | None:
 
 
 def conversion_of(reply: Reply) -> Conversion:
-    """Return the conversion of a flat list of names and values; fields that this version does not know are passed over.
+    """Return the conversion in a reply of HGETALL: a flat list of names and values.
 
     Raises:
-        StoreUnusable: it is not one.
+        StoreUnusable: the reply is malformed.
     """
     with readable():
         fields = _fields(reply)

@@ -1,34 +1,30 @@
-"""The Lua scripts: read once, run by their digest, loaded again wherever the server has forgotten them."""
+"""The Lua scripts of `lua/`: read once, run by their digest, and sent again when the server has forgotten them.
+
+Each file but `shared.lua` is one script. What is sent is its first line (with the script's flags), then the constants
+that are generated here from the enumerations of `core/job`, then `shared.lua`, then the rest of the file.
+"""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from importlib.resources import files
 from typing import Final
 
 from redis.exceptions import NoScriptError
 
-from ytmp3.jobstore.redis.link import Argument, Lane, RedisLink, Reply, pack
+from ytmp3.core.errors import FailureCode
+from ytmp3.core.job import Stage, State
+from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply, pack
 
-NAMES: Final = (
-    "adopt",
-    "cancel",
-    "claim",
-    "expire",
-    "fail",
-    "finish",
-    "forget",
-    "get",
-    "release",
-    "renew",
-    "retry",
-    "submit",
-)
+FOLDER: Final = "lua"
+"""Beside this module."""
+SHARED: Final = "shared.lua"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """A script's whole text, and the digest that the server knows it by."""
+    """A script's whole text, and the SHA-1 digest by which the server knows it."""
 
     text: str
     digest: str
@@ -36,70 +32,87 @@ class Script:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One run of one script. `root` names all its keys (see lua/shared.lua)."""
+    """One run of one script."""
 
     script: str
+    """The name of its file, without the extension."""
     root: str
+    """What the names of all its keys begin with (`records.root_of`): the only key that is announced to the server."""
     arguments: tuple[Argument, ...]
 
 
 def read_scripts() -> Mapping[str, Script]:
-    """Return every script, with the shared part after its first line (which holds the flags)."""
-    folder = files("ytmp3.jobstore.redis") / "lua"
-    shared = (folder / "shared.lua").read_text("utf-8")
+    """Return every script by name."""
+    folder = files(__package__) / FOLDER
+    shared = constants() + (folder / SHARED).read_text("utf-8")
     scripts = {}
-    for name in NAMES:
-        flags, _, body = (folder / f"{name}.lua").read_text("utf-8").partition("\n")
+    for file in folder.iterdir():
+        name, _, extension = file.name.rpartition(".")
+        if extension != "lua" or file.name == SHARED:
+            continue
+        flags, _, body = file.read_text("utf-8").partition("\n")
         text = f"{flags}\n{shared}\n{body}"
-        # The server names scripts by SHA-1; nothing is secured by it.
+        # SHA-1 is how the server names scripts; nothing is secured by it.
         scripts[name] = Script(text=text, digest=hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
     return scripts
 
 
+def constants() -> str:
+    """Return the Lua source that gives the scripts the names of states and stages, and the code of a poisoned one."""
+    return f"local STATE = {_table(State)}\nlocal STAGE = {_table(Stage)}\nlocal POISON = '{FailureCode.POISON}'\n"
+
+
+def _table(names: type[StrEnum]) -> str:
+    return "{" + ", ".join(f"{member.name} = '{member.value}'" for member in names) + "}"
+
+
 class Scripts:
-    """Runs scripts over a link."""
+    """Runs the scripts over a link."""
 
     def __init__(self, link: RedisLink) -> None:
         self._link = link
         self._scripts = read_scripts()
 
-    async def load(self, lane: Lane) -> None:
-        """Make the server know every script.
+    async def load(self, share: PoolShare) -> None:
+        """Send every script to the server.
 
         Raises:
-            StoreUnusable: it cannot compile them.
+            StoreUnusable: the server cannot compile one.
             StoreDown
         """
         commands = [("SCRIPT", "LOAD", script.text) for script in self._scripts.values()]
-        replies = await self._link.exchange(pack(commands), len(commands), lane)
+        replies = await self._link.exchange(pack(commands), len(commands), share)
         self._raise_first_error(replies)
 
-    async def run(self, call: Call, lane: Lane) -> Reply:
-        """Run one script: one round trip, but for the first after the server forgot it."""
-        (reply,) = await self.run_all([call], lane)
+    async def run(self, call: Call, share: PoolShare) -> Reply:
+        """Run one script, in one round trip; in two, if the server has forgotten it since (a restart, SCRIPT FLUSH)."""
+        (reply,) = await self.run_all([call], share)
         return reply
 
-    async def run_all(self, calls: Sequence[Call], lane: Lane) -> list[Reply]:
-        """Run scripts, sent in one write.
+    async def run_all(self, calls: Sequence[Call], share: PoolShare) -> list[Reply]:
+        """Run several scripts, sent in one write.
 
         Raises:
-            StoreError: of the first that failed; the others have run.
+            StoreError: the error of the first that failed. The others have run all the same.
         """
-        replies = await self._send(calls, "EVALSHA", lane)
+        replies = await self._send(calls, "EVALSHA", share)
         unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
-            again = await self._send([calls[place] for place in unknown], "EVAL", lane)
+            again = await self._send([calls[place] for place in unknown], "EVAL", share)
             for place, reply in zip(unknown, again, strict=True):
                 replies[place] = reply
         self._raise_first_error(replies)
         return replies
 
     def packed(self, *calls: Call, verb: str = "EVALSHA") -> bytes:
-        """Return the calls as they go over the wire. A server that forgot a script answers NOSCRIPT."""
+        """Return the calls as they are sent. `verb` is EVALSHA, or EVAL to send the texts too.
+
+        A server that does not know a script of EVALSHA answers with the error NOSCRIPT.
+        """
         return pack([(verb, self._named(call.script, verb), 1, call.root, *call.arguments) for call in calls])
 
-    async def _send(self, calls: Sequence[Call], verb: str, lane: Lane) -> list[Reply]:
-        return await self._link.exchange(self.packed(*calls, verb=verb), len(calls), lane)
+    async def _send(self, calls: Sequence[Call], verb: str, share: PoolShare) -> list[Reply]:
+        return await self._link.exchange(self.packed(*calls, verb=verb), len(calls), share)
 
     def _named(self, name: str, verb: str) -> str:
         script = self._scripts[name]

@@ -1,12 +1,13 @@
-"""The shared job store: one Redis (7.0 or newer, or Valkey), any number of instances.
+"""The shared job store: one Redis (7.0 or newer) or Valkey, for any number of instances.
 
-Every change is one Lua script (`lua/`), so it is atomic and costs one round trip; the server's TIME is everybody's
-clock. Records are spread over 256 shards by the first two digits of their ids, and all keys of a script carry its shard
-as hash tag, so that Redis Cluster would need no other layout. Redis holds records and nothing else: no queue of work.
+Every change is one Lua script (`lua/`), so it is atomic and costs one round trip, and the server's TIME is the clock of
+all instances. The records are spread over 256 shards by the first two digits of their ids. All keys of a script carry
+its shard as hash tag, so Redis Cluster would need no other layout. Redis keeps records and nothing else: it holds no
+queue of work, and nothing is published through it.
 
-Settings of the server that matter: `maxmemory-policy noeviction` and AOF. Any `allkeys-*` policy deletes jobs silently
-and is refused. A `volatile-*` policy is allowed: live records carry no TTL, so it can only take ended ones, before
-their time (those jobs become unknown, and their files are swept as strangers).
+What the server must be set to: `maxmemory-policy noeviction`, and an append-only file if jobs are to survive its crash.
+A policy `allkeys-*` silently deletes jobs and is refused. A policy `volatile-*` is allowed, because live records carry
+no time to live: it can only take ended ones early. Their jobs become unknown, and the sweep removes their files.
 """
 
 from collections import defaultdict
@@ -18,28 +19,23 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from ytmp3.core.errors import FailureCode, LeaseLost, StoreFull, StoreUnusable
 from ytmp3.core.ids import ConversionId, InstanceId, JobId
-from ytmp3.core.job import Conversion, Lease, Metadata, Ticket, Track, conversion_id_of
-from ytmp3.jobstore import JOBS_AT_ONCE, Counts, Renewal, Submission, Submitted
+from ytmp3.core.job import Conversion, Lease, Metadata, State, Ticket, Track, conversion_id_of
+from ytmp3.jobstore import Counts, Renewal, Submission, Submitted
 from ytmp3.jobstore.records import counts_of, outcome_of
-from ytmp3.jobstore.redis.link import HANDLER_SECONDS, Argument, Lane, RedisLink, Reply, pack
-from ytmp3.jobstore.redis.records import SHARDS, STATES, conversion_at, conversion_of, readable, root_of, ticket_of
+from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply, pack
+from ytmp3.jobstore.redis.records import SHARDS, conversion_at, conversion_of, readable, root_of, ticket_of
 from ytmp3.jobstore.redis.scripts import Call, Scripts
-from ytmp3.jobstore.settings import Policy, RedisSettings
-
-__all__ = ["RedisJobStore", "RedisSettings"]
+from ytmp3.jobstore.settings import Policy, RedisSettings, RedisTimeouts
 
 FILES_AT_ONCE: Final = 500
-"""Files looked up in one round trip."""
+"""How many files `known_files` looks up in one round trip."""
 _EVICTS_LIVE_RECORDS: Final = "allkeys-"
 
 
 class RedisJobStore:
-    """`JobStore` on Redis, for the instance named `instance`.
+    """The `JobStore` of one instance on a Redis server. Only tests pass a clock, or timeouts of their own.
 
-    `clock` (seconds since 1970) and `handler_seconds` (the timeout of a call that an HTTP request waits for) are
-    arguments for the tests.
-
-    Every method works as soon as Redis does: `open` checks, and connects early, but nothing depends on its success.
+    Every method works as soon as Redis does: `open` checks the server and connects early, but nothing depends on it.
     """
 
     def __init__(
@@ -49,20 +45,24 @@ class RedisJobStore:
         instance: InstanceId,
         *,
         clock: Callable[[], float] | None = None,
-        handler_seconds: float = HANDLER_SECONDS,
+        timeouts: RedisTimeouts | None = None,
     ) -> None:
-        """Raise StoreUnusable if the address is none; nothing is connected yet."""
+        """Connect nothing yet.
+
+        Raises:
+            StoreUnusable: the address is not valid.
+        """
         self._policy = policy
         self._instance = instance
         self._clock = clock
-        self._link = RedisLink(settings, handler_seconds=handler_seconds)
+        self._link = RedisLink(settings, RedisTimeouts() if timeouts is None else timeouts)
         self._scripts = Scripts(self._link)
-        # The same bytes at each poll. The lowest score of each shard comes back, and the time to compare it with.
+        # Polled every second, so packed once. The replies are the server's time, and the lowest score of each shard.
         roots = [root_of(shard) for shard in SHARDS]
         self._earliest_due = pack([("TIME",), *(("ZRANGE", f"{root}:live", 0, 0, "WITHSCORES") for root in roots)])
         self._earliest_expiry = pack([("TIME",), *(("ZRANGE", f"{root}:ended", 0, 0, "WITHSCORES") for root in roots)])
         self._time = pack([("TIME",)])
-        self._tallies = pack([("HMGET", root, *STATES) for root in roots])
+        self._tallies = pack([("HMGET", root, *State) for root in roots])
 
     @property
     def policy(self) -> Policy:
@@ -81,7 +81,7 @@ class RedisJobStore:
     async def now(self) -> float:
         if self._clock is not None:
             return self._clock()
-        (time,) = self._sound(await self._link.exchange(self._time, 1, self._link.handlers))
+        (time,) = self._without_errors(await self._link.exchange(self._time, 1, self._link.handlers))
         return _seconds(time)
 
     async def submit(self, submission: Submission, *, may_create: bool) -> Submitted | None:
@@ -107,7 +107,7 @@ class RedisJobStore:
 
     async def claim(self, lease: Lease) -> Conversion:
         seconds = repr(self._policy.lease_seconds)
-        reply = await self._work("claim", lease.conversion_id, seconds, self._instance, *_pair(lease))
+        reply = await self._work("claim", lease.conversion_id, seconds, self._instance, *_lease_arguments(lease))
         if reply is None:
             raise LeaseLost
         return conversion_of(reply)
@@ -116,7 +116,7 @@ class RedisJobStore:
         seconds = repr(self._policy.lease_seconds)
         by_shard: dict[str, list[Argument]] = defaultdict(lambda: [seconds])
         for renewal in renewals:
-            by_shard[root_of(renewal.lease.conversion_id)] += _news(renewal)
+            by_shard[root_of(renewal.lease.conversion_id)] += _renewal_arguments(renewal)
         replies = await self._work_on_shards("renew", by_shard)
         with readable():
             return frozenset(ConversionId(lost_id.decode()) for lost in replies for lost_id in lost)
@@ -126,7 +126,7 @@ class RedisJobStore:
             "finish",
             lease.conversion_id,
             repr(self._policy.retention_seconds),
-            *_pair(lease),
+            *_lease_arguments(lease),
             track.file_name,
             msgspec.json.encode(track),
             msgspec.json.encode(metadata),
@@ -137,33 +137,33 @@ class RedisJobStore:
 
     async def fail(self, lease: Lease, code: FailureCode) -> None:
         retention = repr(self._policy.retention_seconds)
-        if not await self._work("fail", lease.conversion_id, retention, *_pair(lease), code):
+        if not await self._work("fail", lease.conversion_id, retention, *_lease_arguments(lease), code):
             raise LeaseLost
 
     async def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float) -> None:
-        if not await self._work("retry", lease.conversion_id, repr(delay_seconds), *_pair(lease), code):
+        if not await self._work("retry", lease.conversion_id, repr(delay_seconds), *_lease_arguments(lease), code):
             raise LeaseLost
 
     async def release(self, leases: Sequence[Lease]) -> None:
         by_shard: dict[str, list[Argument]] = defaultdict(list)
         for lease in leases:
-            by_shard[root_of(lease.conversion_id)] += _pair(lease)
+            by_shard[root_of(lease.conversion_id)] += _lease_arguments(lease)
         await self._work_on_shards("release", by_shard)
 
     async def cancel(self, job_id: JobId) -> Ticket | None:
         return ticket_of(await self._handle("cancel", job_id, repr(self._policy.retention_seconds), job_id))
 
     async def adopt(self, limit: int) -> list[Conversion]:
-        """See the Protocol. One round trip when nothing is due, three when something is."""
-        now, roots = await self._reached(self._earliest_due)
-        by_shard = await self._due(now, roots, limit)
-        terms: tuple[Argument, ...] = (
+        """See the Protocol. Costs one round trip when nothing is due, and three when something is."""
+        now, roots = await self._shards_due(self._earliest_due)
+        by_shard = await self._conversions_due(now, roots, limit)
+        common: tuple[Argument, ...] = (
             repr(self._policy.lease_seconds),
             repr(self._policy.retention_seconds),
             self._instance,
             self._policy.crash_limit,
         )
-        replies = await self._work_on_shards("adopt", {root: (*terms, *due) for root, due in by_shard.items()})
+        replies = await self._work_on_shards("adopt", {root: (*common, *due) for root, due in by_shard.items()})
         with readable():
             adopted = [conversion_of(reply) for shard in replies for reply in shard]
         return sorted(adopted, key=lambda conversion: conversion.created_at)
@@ -172,13 +172,17 @@ class RedisJobStore:
         await self._work("forget", conversion_id, conversion_id)
 
     async def expire(self, limit: int) -> list[str | None]:
-        """See the Protocol. One round trip when nothing has expired, two and more when something has."""
-        _, roots = await self._reached(self._earliest_expiry)
+        """See the Protocol. Costs one round trip when nothing has expired, and one more for each step.
+
+        A step asks every shard that has something left, and divides the number of jobs that a step may remove among
+        them.
+        """
+        _, roots = await self._shards_due(self._earliest_expiry)
         left = {root: max(1, limit // len(roots)) for root in roots[:limit]}
         removed: list[str | None] = []
         while left:
-            room = max(1, JOBS_AT_ONCE // len(left))
-            shares = {root: (conversions, room) for root, conversions in left.items()}
+            jobs_of_shard = max(1, self._policy.jobs_at_once // len(left))
+            shares = {root: (conversions, jobs_of_shard) for root, conversions in left.items()}
             replies = await self._work_on_shards("expire", shares)
             with readable():
                 for root, (has_more, file_names) in zip(shares, replies, strict=True):
@@ -198,17 +202,18 @@ class RedisJobStore:
         return frozenset(known)
 
     async def counts(self) -> Counts:
-        """See the Protocol. Exact when nothing changes meanwhile: the shards are not read at one instant."""
+        """See the Protocol. The shards are not read at one instant, so a job that moves meanwhile may be missed."""
         replies = await self._link.exchange(self._tallies, len(SHARDS), self._link.handlers)
-        columns = zip(STATES, zip(*self._sound(replies), strict=True), strict=True)
+        columns = zip(State, zip(*self._without_errors(replies), strict=True), strict=True)
         return counts_of({state: sum(int(tally or 0) for tally in column) for state, column in columns})
 
     async def _handle(self, script: str, some_id: str, *arguments: Argument) -> Reply:
-        """Run a script for an HTTP request that waits."""
+        """Run a script that an HTTP request waits for."""
         call = self._call(script, root_of(some_id), arguments)
         return await self._scripts.run(call, self._link.handlers)
 
     async def _work(self, script: str, some_id: str, *arguments: Argument) -> Reply:
+        """Run a script that a worker or a housekeeping loop waits for."""
         call = self._call(script, root_of(some_id), arguments)
         return await self._scripts.run(call, self._link.workers)
 
@@ -219,19 +224,19 @@ class RedisJobStore:
         return await self._scripts.run_all(calls, self._link.workers)
 
     def _call(self, script: str, root: str, arguments: Iterable[Argument]) -> Call:
-        time_of_tests = "" if self._clock is None else repr(self._clock())
-        return Call(script=script, root=root, arguments=(time_of_tests, *arguments))
+        clock_of_tests = "" if self._clock is None else repr(self._clock())
+        return Call(script=script, root=root, arguments=(clock_of_tests, *arguments))
 
-    async def _reached(self, poll: bytes) -> tuple[float, list[str]]:
-        """Return the time, and the shards whose lowest score it has reached, lowest first."""
+    async def _shards_due(self, poll: bytes) -> tuple[float, list[str]]:
+        """Return the time, and the shards that have something due: their lowest score is in the past. Lowest first."""
         replies = await self._link.exchange(poll, len(SHARDS) + 1, self._link.workers)
-        time, *lowest = self._sound(replies)
+        time, *lowest = self._without_errors(replies)
         now = self._clock() if self._clock is not None else _seconds(time)
         scores = ((float(pair[1]), root_of(shard)) for shard, pair in zip(SHARDS, lowest, strict=True) if pair)
         return now, [root for score, root in sorted(scores) if score <= now]
 
-    async def _due(self, now: float, roots: Sequence[str], limit: int) -> Mapping[str, Sequence[Argument]]:
-        """Return up to `limit` conversions of these shards, the longest due, by shard."""
+    async def _conversions_due(self, now: float, roots: Sequence[str], limit: int) -> Mapping[str, Sequence[Argument]]:
+        """Return by shard up to `limit` conversions: those that have been due for the longest time, over all shards."""
         if not roots:
             return {}
         queries = [("ZRANGE", f"{root}:live", 0, max(0, limit - 1), "WITHSCORES") for root in roots]
@@ -247,27 +252,32 @@ class RedisJobStore:
 
     async def _read(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
         replies = await self._link.exchange(pack(commands), len(commands), self._link.workers)
-        return self._sound(replies)
+        return self._without_errors(replies)
 
-    def _sound(self, replies: list[Reply]) -> list[Reply]:
+    def _without_errors(self, replies: list[Reply]) -> list[Reply]:
+        """Return the replies; raise the first error among them as the store's."""
         for reply in replies:
             if isinstance(reply, Exception):
                 raise self._link.translated(reply) from None
         return replies
 
-    async def _check(self, lane: Lane) -> None:
-        """Ask, in one round trip, whether new work can be stored and would be kept.
+    async def _check(self, share: PoolShare) -> None:
+        """Ask in one round trip whether new work could be stored, and would be kept.
 
-        DEL is a write that even a full server grants: a replica, a loading server and one whose disk is full refuse it.
-        A user's permissions may lack scripts alone.
+        Each of the three commands finds another fault. DEL is a write that even a full server accepts, but a replica, a
+        loading server and one that cannot save to its disk refuse it. INFO shows whether memory is exhausted and what
+        the server then deletes. A script shows whether the user may run scripts.
+
+        Raises:
+            StoreDown, StoreFull, StoreUnusable
         """
         root = root_of(SHARDS[0])
         script = self._scripts.packed(Call(script="get", root=root, arguments=("", "")))
         probe = pack([("DEL", f"{root}:probe"), ("INFO", "memory")]) + script
-        deletion, memory, answer = await self._link.exchange(probe, 3, lane)
-        self._sound([deletion, None if isinstance(answer, NoScriptError) else answer])
+        deletion, memory, answer = await self._link.exchange(probe, 3, share)
+        self._without_errors([deletion, None if isinstance(answer, NoScriptError) else answer])
         if isinstance(memory, ResponseError):
-            # Some providers forbid INFO and CONFIG; then the policy is theirs to know.
+            # Some providers forbid INFO. Then the operator must know the server's settings.
             return
         facts = dict(line.split(":", 1) for line in memory.decode().splitlines() if ":" in line)
         policy = facts.get("maxmemory_policy", "")
@@ -286,13 +296,13 @@ def _seconds(time: Reply) -> float:
         return int(seconds) + int(microseconds) / 1_000_000
 
 
-def _pair(lease: Lease) -> tuple[Argument, Argument]:
+def _lease_arguments(lease: Lease) -> tuple[Argument, Argument]:
     return lease.conversion_id, lease.token
 
 
-def _news(renewal: Renewal) -> Iterable[Argument]:
+def _renewal_arguments(renewal: Renewal) -> Iterable[Argument]:
     return (
-        *_pair(renewal.lease),
+        *_lease_arguments(renewal.lease),
         renewal.stage or "",
         "" if renewal.progress is None else repr(renewal.progress),
         "" if renewal.queue_position is None else renewal.queue_position,

@@ -1,7 +1,8 @@
-"""The store's file: locked, judged and opened, or refused untouched.
+"""The store's file: lock it, check it, and open it, or refuse it without touching it.
 
-The rule of this room: a file that is damaged, foreign or newer is never written to; the refusal names it in one line.
-A new file is built under another name and renamed when whole, so that a crash in between leaves nothing to judge.
+The rule: a file that is damaged, foreign or written by a newer version is never written to. The refusal says in one
+line what is wrong with it. A new file is built under another name and renamed when it is complete, so that a crash in
+between leaves nothing that has to be checked.
 """
 
 import contextlib
@@ -15,52 +16,20 @@ from typing import Final
 from urllib.parse import quote
 
 from ytmp3.core.errors import StoreDown, StoreError, StoreFull, StoreUnusable
+from ytmp3.jobstore.sqlite.queries import APPLICATION_ID, INSERT_TALLIES, SCHEMA, SCHEMA_VERSION, TABLES
 
-APPLICATION_ID: Final = 0x79746D33
-"""`ytm3` in ASCII, in the file's header (SQLite file format, offset 68)."""
-SCHEMA_VERSION: Final = 2
-"""Raised by a change that an older program cannot read or must not write to; a new field in a record is no such change.
-Since 2 a record of a conversion has no `quality` any more: the recipe is the last part of its key."""
 BUSY_SECONDS: Final = 2.0
-"""How long a statement waits for another program's lock on the file (a backup, a curious operator): a request waits
-with it."""
+"""How long a statement waits while another program holds a lock on the file (a backup, an operator's shell). An HTTP
+request waits with it."""
 LOCK_POLL_SECONDS: Final = 0.05
-
-_SCHEMA: Final = """
-CREATE TABLE conversions (
-    serial INTEGER PRIMARY KEY,    -- grows in order of creation
-    conversion_id TEXT NOT NULL UNIQUE,
-    key TEXT NOT NULL,
-    serving INTEGER NOT NULL,      -- new jobs of this key ride on it
-    riders INTEGER NOT NULL,       -- jobs that are not cancelled
-    jobs INTEGER NOT NULL,         -- all jobs
-    due_at REAL,                   -- NULL once ended
-    expires_at REAL,               -- NULL while live
-    record BLOB NOT NULL           -- JSON: job.Conversion
-) STRICT;
-CREATE UNIQUE INDEX conversions_serving ON conversions (key) WHERE serving = 1;
-CREATE INDEX conversions_due ON conversions (due_at) WHERE due_at IS NOT NULL;
-CREATE INDEX conversions_expiry ON conversions (expires_at) WHERE expires_at IS NOT NULL;
-CREATE TABLE jobs (
-    job_id TEXT PRIMARY KEY,
-    serial INTEGER NOT NULL,       -- of its conversion
-    record BLOB NOT NULL           -- JSON: job.Job
-) STRICT, WITHOUT ROWID;
-CREATE INDEX jobs_conversion ON jobs (serial);
-CREATE TABLE tallies (
-    state TEXT PRIMARY KEY,
-    jobs INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-INSERT INTO tallies VALUES ('queued', 0), ('running', 0), ('done', 0), ('failed', 0), ('cancelled', 0);
-"""
-_TABLES: Final = frozenset({"conversions", "jobs", "tallies"})
+"""How often `lock` tries again."""
 
 
 def lock(path: Path, *, wait_seconds: float) -> int:
-    """Take the exclusive lock `<file>.lock` and return its descriptor; closing it (or dying) lets go.
+    """Take the exclusive lock `<file>.lock` and return its descriptor. Closing it, or dying, releases the lock.
 
     Raises:
-        StoreUnusable: another process holds it, still after `wait_seconds`; or the folder cannot be written.
+        StoreUnusable: another process still holds it after `wait_seconds`, or the folder cannot be written.
     """
     name = path.with_name(path.name + ".lock")
     try:
@@ -81,35 +50,38 @@ def lock(path: Path, *, wait_seconds: float) -> int:
             return descriptor
 
 
-def open_for_writing(path: Path) -> sqlite3.Connection:
-    """Judge the file, or make it if there is none, and return the one connection that writes.
+def open_for_writing(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
+    """Check the file, or create it if there is none, and return the only connection that writes to it.
 
     Raises:
         StoreUnusable: the file is damaged, foreign or newer; it has not been changed.
-        StoreDown, StoreFull: the disk did not play along.
+        StoreDown, StoreFull: the disk failed, or is full.
     """
     with translated(path):
         if path.exists():
-            _judge(path)
+            _check(path)
         else:
             _create(path)
-        connection = _connect(path, "rw")
-        # Records of schema 1 are read as they are; once new ones may follow, an older program must refuse the file.
+        connection = _connect(path, "rw", busy_seconds)
+        # Records of schema 1 are read as they are. New ones may follow from now on, which an older program cannot read.
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("PRAGMA journal_mode = WAL")
         # FULL: a commit has reached the disk before it is acknowledged, so a power cut loses nothing.
         connection.execute("PRAGMA synchronous = FULL")
-        return _at_work(connection)
+        return _with_open_log(connection)
 
 
-def open_for_reading(path: Path) -> sqlite3.Connection:
-    """Return a read-only connection; in WAL mode it never waits for the writer."""
+def open_for_reading(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
+    """Return a read-only connection. In WAL mode it never waits for the writer."""
     with translated(path):
-        return _at_work(_connect(path, "ro"))
+        return _with_open_log(_connect(path, "ro", busy_seconds))
 
 
 def files_at(path: Path) -> tuple[tuple[int, int] | None, ...]:
-    """Return which files are now known by the store's name and its log's: None where there is none."""
+    """Return the identities (device, inode) of the files that now have the store's name and its log's; None if missing.
+
+    The writer compares them after each commit: if they change, somebody has removed or replaced a file in use.
+    """
     return tuple(_identity(file) for file in (path, _sibling(path, "-wal")))
 
 
@@ -133,24 +105,27 @@ def translation(path: Path, error: sqlite3.Error) -> StoreError:
             return StoreDown(f"{path}: {error}")
 
 
-def is_locked_out(error: sqlite3.Error) -> bool:
-    """Whether another program holds the file, and nothing is wrong with it."""
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether the only thing wrong is that another program holds a lock on the file."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def _connect(path: Path, mode: str, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
     # The connection is opened in one thread and used in another, never in two at once.
     return sqlite3.connect(
         f"file:{quote(str(path))}?mode={mode}",
         uri=True,
         isolation_level=None,
         check_same_thread=False,
-        timeout=BUSY_SECONDS,
+        timeout=busy_seconds,
     )
 
 
-def _at_work(connection: sqlite3.Connection) -> sqlite3.Connection:
-    """Make it open the log now: SQLite does so at the first read, and may find another one by then."""
+def _with_open_log(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Force SQLite to open the log (WAL) now.
+
+    Otherwise it opens the log at the first query, by which time the file with that name may be another one.
+    """
     connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     return connection
 
@@ -163,9 +138,10 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _judge(path: Path) -> None:
+def _check(path: Path) -> None:
     if path.stat().st_size == 0:
-        # SQLite would take it for a new one and start afresh: every acknowledged job gone without a word.
+        # SQLite takes an empty file for a new database and starts afresh: every acknowledged job would silently be
+        # gone.
         raise StoreUnusable(f"{path}: damaged: the file is empty")
     with contextlib.closing(_connect(path, "ro")) as connection:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
@@ -175,8 +151,8 @@ def _judge(path: Path) -> None:
         if version > SCHEMA_VERSION:
             raise StoreUnusable(f"{path}: written by a newer ytmp3 (schema {version}, this one knows {SCHEMA_VERSION})")
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-        if not tables >= _TABLES:
-            raise StoreUnusable(f"{path}: damaged: tables are missing: {', '.join(sorted(_TABLES - tables))}")
+        if not tables >= TABLES:
+            raise StoreUnusable(f"{path}: damaged: tables are missing: {', '.join(sorted(TABLES - tables))}")
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise StoreUnusable(f"{path}: damaged: {' '.join(str(verdict).split())}")
@@ -190,7 +166,7 @@ def _create(path: Path) -> None:
     for leftover in (draft, _sibling(draft, "-journal")):
         leftover.unlink(missing_ok=True)
     with contextlib.closing(_connect(draft, "rwc")) as connection:
-        connection.executescript(f"BEGIN; {_SCHEMA}; COMMIT")
+        connection.executescript(f"BEGIN; {SCHEMA}; {INSERT_TALLIES}; COMMIT")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     draft.rename(path)

@@ -1,7 +1,11 @@
-"""The operations on the store's file, as functions of its tables; they run on the writer's thread, in a transaction.
+"""The operations on the store's file. They run on the writer's thread, inside a transaction that the writer began.
 
-The rule of this room: judge first, write after. A refusal has written nothing. Every change of a conversion is one of
-`job.py`'s pure functions; here is only where it is kept, and the tallies that go with it.
+The rule: an operation checks before it writes, so one that is refused (LeaseLost) has written nothing, and the writer
+can commit the others of its group. Every change of a conversion is made by one of the functions of `core/states`; what
+happens here is only that the result is stored, and that the counts of jobs by state follow.
+
+Every operation may be called again after a lost reply. Those that would otherwise be refused the second time (`claim`,
+`finish`, `fail`, `retry`) first look for the traces that only the same call can have left.
 """
 
 import sqlite3
@@ -17,7 +21,7 @@ from ytmp3.core.errors import FailureCode, LeaseLost
 from ytmp3.core.ids import ConversionId, InstanceId, JobId
 from ytmp3.core.job import Conversion, Job, Lease, Metadata, State, Ticket, Track
 from ytmp3.core.states import LIVE, Event
-from ytmp3.jobstore import JOBS_AT_ONCE, Renewal, Submission, Submitted
+from ytmp3.jobstore import Renewal, Submission, Submitted
 from ytmp3.jobstore.records import (
     Unknown,
     decode_conversion,
@@ -25,73 +29,84 @@ from ytmp3.jobstore.records import (
     encode_conversion,
     encode_job,
     outcome_of,
-    serves,
     unknown_fields,
 )
 from ytmp3.jobstore.settings import Policy
+from ytmp3.jobstore.sqlite import queries
 
 PROBE_BYTES: Final = 64 * 1024
-"""A submission writes up to ten pages of 4 KiB to the log."""
-_COLUMNS: Final = "serial, serving, riders, jobs, record"
-SELECT_TICKET: Final = """
-    SELECT jobs.record, conversions.record FROM jobs JOIN conversions USING (serial) WHERE jobs.job_id = ?
-"""
+"""The size of the write probe. A submission writes up to ten pages of 4 KiB to the log, so where the probe fits, it
+does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
-    """A conversion as it is kept."""
+    """A row of the table `conversions`."""
 
     serial: int
-    serving: bool
-    riders: int
+    """Grows in order of creation."""
+    is_current: bool
+    """Whether new jobs of its key join it."""
+    active_jobs: int
+    """Its jobs that are not cancelled. A live conversion is cancelled when this falls to zero."""
     jobs: int
+    """All its jobs. It is removed together with the last of them."""
     conversion: Conversion
     unknown: Unknown
+    """The fields of the record that a newer version wrote: they are written back with every change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """The operations of one instance on one file."""
+    """The operations of one instance on one file. The names are those of the JobStore Protocol."""
 
     connection: sqlite3.Connection
     policy: Policy
     instance: InstanceId
     clock: Callable[[], float]
-    changed: set[str] = field(default_factory=set)
-    """Ids of the jobs and conversions written since they were last taken, for the cache of readers."""
+    changed: set[JobId | ConversionId] = field(default_factory=set)
+    """The ids written since `take_changed` was last called, for the readers' cache."""
 
-    def take_changed(self) -> frozenset[str]:
-        """Return what was written, and begin anew."""
+    def take_changed(self) -> frozenset[JobId | ConversionId]:
+        """Return the ids that were written since the last call."""
         changed = frozenset(self.changed)
         self.changed.clear()
         return changed
 
     def recover(self) -> None:
-        """Make every conversion that the last process held due at once: it is dead, as its lock was free."""
+        """Make everything that the last process held due at once. Called once, when the file is opened.
+
+        That process is dead, for its lock on the file was free, so there is no need to wait for its leases to run out.
+        """
         now = self.clock()
-        for row in self._rows("due_at IS NOT NULL", ()):
-            # Also after the wall clock fell back between the two processes, nothing waits longer than it would have.
+        for row in self._rows(queries.SELECT_LIVE, ()):
+            # A retry waits for its time. But if the wall clock was set back between the two processes, that time may be
+            # far away, so nothing waits longer than the longest delay of a retry.
             latest = now if row.conversion.holder is not None else now + states.RETRY_CAP_SECONDS
             if row.conversion.holder is not None or row.conversion.due_at > latest:
                 self._save(row, replace(row.conversion, due_at=latest))
 
     def submit(self, submission: Submission, *, may_create: bool) -> Submitted | None:
-        ticket = self.ticket(submission.job_id) or self._attach(submission) or self._create(submission, may_create)
+        """Return the ticket that an earlier call made, or attach the job, or create a conversion for it."""
+        ticket = self.ticket(submission.job_id) or self._attach(submission)
+        if ticket is None and may_create:
+            ticket = self._create(submission)
         return None if ticket is None else Submitted(ticket=ticket, outcome=outcome_of(ticket))
 
     def ticket(self, job_id: JobId) -> Ticket | None:
-        for job, conversion in self.connection.execute(SELECT_TICKET, (job_id,)).fetchall():
+        """Read a job with its conversion inside the transaction."""
+        for job, conversion in self.connection.execute(queries.SELECT_TICKET, (job_id,)).fetchall():
             return Ticket(job=decode_job(job), conversion=decode_conversion(conversion))
         return None
 
     def claim(self, lease: Lease) -> Conversion:
+        """queued -> running."""
         row = self._row(lease)
         conversion = row.conversion
         if conversion.holder != self.instance:
             raise LeaseLost
         if conversion.state is State.RUNNING and conversion.token == lease.token + 1:
-            # The reply to the first call was lost: nobody but this holder can have made this very token.
+            # The reply to the first call was lost: only this holder's claim of this lease can have made this token.
             return conversion
         if conversion.state is not State.QUEUED or conversion.token != lease.token:
             raise LeaseLost
@@ -99,35 +114,40 @@ class Ledger:
         return self._save(row, states.claimed(conversion, now=now, until=now + self.policy.lease_seconds))
 
     def renew(self, renewals: Sequence[Renewal]) -> frozenset[ConversionId]:
+        """Extend leases; return the ids of those that are lost."""
         until = self.clock() + self.policy.lease_seconds
-        return frozenset(renewal.lease.conversion_id for renewal in renewals if not self._renew_one(renewal, until))
+        return frozenset(renewal.lease.conversion_id for renewal in renewals if not self._is_renewed(renewal, until))
 
     def finish(self, lease: Lease, track: Track, metadata: Metadata) -> Conversion:
+        """running -> done."""
         row = self._row(lease)
         conversion = row.conversion
         if conversion.state is State.DONE and conversion.token == lease.token and conversion.track == track:
             return conversion
-        _demand(conversion, lease)
+        _check_running(conversion, lease)
         now = self.clock()
         return self._save(row, states.finished(conversion, track, metadata, now=now, expires_at=self._expiry(now)))
 
     def fail(self, lease: Lease, code: FailureCode) -> None:
+        """running -> failed."""
         row = self._row(lease)
         conversion = row.conversion
         if conversion.state is State.FAILED and conversion.token == lease.token and conversion.error is code:
             return
-        _demand(conversion, lease)
+        _check_running(conversion, lease)
         now = self.clock()
         self._save(row, states.failed(conversion, code, now=now, expires_at=self._expiry(now)))
 
     def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float) -> None:
+        """running -> queued, at the cost of an attempt."""
         row = self._row(lease)
         if _was_retried(row.conversion, lease, code):
             return
-        _demand(row.conversion, lease)
+        _check_running(row.conversion, lease)
         self._save(row, states.retried(row.conversion, code, due_at=self.clock() + delay_seconds))
 
     def release(self, leases: Sequence[Lease]) -> None:
+        """queued or running -> queued, at no cost."""
         now = self.clock()
         for lease in leases:
             row = self._find(lease.conversion_id)
@@ -135,114 +155,105 @@ class Ledger:
                 self._save(row, states.released(row.conversion, due_at=now))
 
     def cancel(self, job_id: JobId) -> Ticket | None:
+        """Cancel the job, and its conversion if that has no other active job."""
         ticket = self.ticket(job_id)
         if ticket is None or ticket.job.cancelled_at is not None:
             return ticket
         row = self._row(ticket.conversion.lease)
         now = self.clock()
         job = replace(ticket.job, cancelled_at=now)
-        self.connection.execute("UPDATE jobs SET record = ? WHERE job_id = ?", (encode_job(job), job_id))
+        self.connection.execute(queries.UPDATE_JOB, (encode_job(job), job_id))
         self.changed.add(job_id)
-        self._tally(row.conversion.state, -1)
-        self._tally(State.CANCELLED, 1)
-        left = with_changes(row, riders=row.riders - 1)
+        self._count_jobs(row.conversion.state, -1)
+        self._count_jobs(State.CANCELLED, 1)
+        left = with_changes(row, active_jobs=row.active_jobs - 1)
         conversion = row.conversion
-        if conversion.state in LIVE and left.riders == 0:
+        if conversion.state in LIVE and left.active_jobs == 0:
             conversion = states.cancelled(conversion, now=now, expires_at=self._expiry(now))
         return Ticket(job=job, conversion=self._save(left, conversion))
 
     def adopt(self, limit: int) -> list[Conversion]:
+        """Take over what is due, the longest due first; return it in the order of its creation."""
         now = self.clock()
         adopted = []
-        for row in self._rows("due_at <= ? ORDER BY due_at, serial LIMIT ?", (now, limit)):
+        for row in self._rows(queries.SELECT_DUE, (now, limit)):
             conversion = row.conversion
-            if conversion.holder is not None and self._is_poison(conversion):
-                crashed = replace(conversion, crashes=conversion.crashes + 1)
-                expires_at = self._expiry(now)
-                poisoned = states.failed(
-                    crashed, FailureCode.POISON, now=now, expires_at=expires_at, event=Event.POISONED
-                )
-                self._save(row, poisoned)
-                continue
             if conversion.holder is not None:
+                # Its lease ran out. Without a holder it was given back, which costs nothing.
+                if states.is_poison(conversion, crash_limit=self.policy.crash_limit):
+                    self._save(row, self._poisoned(conversion, now))
+                    continue
                 conversion = states.orphaned(conversion, due_at=now)
             until = now + self.policy.lease_seconds
             adopted.append((row.serial, self._save(row, states.held(conversion, self.instance, until))))
         return [conversion for _, conversion in sorted(adopted, key=lambda pair: pair[0])]
 
     def forget(self, conversion_id: ConversionId) -> None:
+        """Let a done conversion take no more jobs."""
         row = self._find(conversion_id)
         if row is not None and row.conversion.state is State.DONE:
-            self._save(with_changes(row, serving=False), row.conversion)
+            self._save(with_changes(row, is_current=False), row.conversion)
 
     def expire(self, limit: int) -> tuple[list[str | None], bool]:
-        """Return what is gone, and whether jobs may be left of a conversion that is not."""
+        """Remove expired conversions, but at most `Policy.jobs_at_once` jobs.
+
+        Returns:
+            The file names (None without one) of the conversions removed, and whether the limit on jobs was reached:
+            then there is more to remove.
+        """
         file_names: list[str | None] = []
-        room = JOBS_AT_ONCE
-        for row in self._rows("expires_at <= ? ORDER BY expires_at LIMIT ?", (self.clock(), limit)):
-            left = self._remove_jobs(row, room)
-            room -= row.jobs - left.jobs
-            if room == 0:
-                self._save(left, row.conversion)
+        jobs_left = self.policy.jobs_at_once
+        for row in self._rows(queries.SELECT_EXPIRED, (self.clock(), limit)):
+            remaining = self._remove_jobs(row, jobs_left)
+            jobs_left -= row.jobs - remaining.jobs
+            if jobs_left == 0:
+                # It may have no jobs left. Then the next step removes it.
+                self._save(remaining, row.conversion)
                 return file_names, True
-            self.connection.execute("DELETE FROM conversions WHERE serial = ?", (row.serial,))
+            self.connection.execute(queries.DELETE_CONVERSION, (row.serial,))
             self.changed.add(row.conversion.conversion_id)
             track = row.conversion.track
             file_names.append(None if track is None else track.file_name)
         return file_names, False
 
-    def _remove_jobs(self, row: _Row, limit: int) -> _Row:
-        some = "SELECT job_id FROM jobs WHERE serial = ? LIMIT ?"
-        query = f"DELETE FROM jobs WHERE job_id IN ({some}) RETURNING job_id, record"  # noqa: S608 - a constant
-        records = self.connection.execute(query, (row.serial, limit)).fetchall()
-        self.changed.update(job_id for job_id, _ in records)
-        riders = sum(decode_job(record).cancelled_at is None for _, record in records)
-        self._tally(row.conversion.state, -riders)
-        self._tally(State.CANCELLED, riders - len(records))
-        return with_changes(row, riders=row.riders - riders, jobs=row.jobs - len(records))
+    def write_probe(self) -> None:
+        """Write more than a submission does, to see whether the disk has room for one. `remove_probe` undoes it."""
+        self.connection.execute(queries.WRITE_PROBE, (PROBE_BYTES,))
 
-    def occupy(self) -> None:
-        """Take more space than a submission does, under a name that is no job's."""
-        self.connection.execute("INSERT OR REPLACE INTO jobs VALUES ('', 0, zeroblob(?))", (PROBE_BYTES,))
-
-    def vacate(self) -> None:
-        """Undo `occupy`."""
-        self.connection.execute("DELETE FROM jobs WHERE job_id = ''")
+    def remove_probe(self) -> None:
+        """Undo `write_probe`."""
+        self.connection.execute(queries.REMOVE_PROBE)
 
     def _attach(self, submission: Submission) -> Ticket | None:
         now = self.clock()
-        for row in self._rows("key = ? AND serving = 1", (submission.key,)):
+        for row in self._rows(queries.SELECT_CURRENT, (submission.key,)):
             conversion = row.conversion
-            if not serves(conversion, now=now, retention_seconds=self.policy.retention_seconds):
+            if not states.takes_jobs(conversion, now=now, retention_seconds=self.policy.retention_seconds):
                 break
             if conversion.state is State.DONE:
                 conversion = replace(conversion, expires_at=self._expiry(now))
             else:
                 conversion = replace(conversion, joined_at=now)
-            more = with_changes(row, riders=row.riders + 1, jobs=row.jobs + 1)
-            conversion = self._save(more, conversion)
+            joined = with_changes(row, active_jobs=row.active_jobs + 1, jobs=row.jobs + 1)
+            conversion = self._save(joined, conversion)
             return self._add_job(submission, row.serial, conversion, deduplicated=True, now=now)
         return None
 
-    def _create(self, submission: Submission, may_create: bool) -> Ticket | None:  # noqa: FBT001 - one caller
-        if not may_create:
-            return None
+    def _create(self, submission: Submission) -> Ticket:
         now = self.clock()
-        self.connection.execute("UPDATE conversions SET serving = 0 WHERE key = ? AND serving = 1", (submission.key,))
-        blank = Conversion(
+        self.connection.execute(queries.REPLACE_CURRENT, (submission.key,))
+        conversion = states.created(
             conversion_id=submission.conversion_id,
             key=submission.key,
             video_id=submission.video_id,
             client=submission.client,
-            created_at=now,
-            due_at=now,
+            holder=self.instance,
+            now=now,
+            until=now + self.policy.lease_seconds,
         )
-        conversion = states.held(blank, self.instance, now + self.policy.lease_seconds)
         record = encode_conversion(conversion, {})
         ((serial,),) = self.connection.execute(
-            "INSERT INTO conversions (conversion_id, key, serving, riders, jobs, due_at, record)"
-            " VALUES (?, ?, 1, 1, 1, ?, ?) RETURNING serial",
-            (conversion.conversion_id, conversion.key, conversion.due_at, record),
+            queries.INSERT_CONVERSION, (conversion.conversion_id, conversion.key, conversion.due_at, record)
         ).fetchall()
         return self._add_job(submission, serial, conversion, deduplicated=False, now=now)
 
@@ -256,11 +267,11 @@ class Ledger:
             deduplicated=deduplicated,
             created_at=now,
         )
-        self.connection.execute("INSERT INTO jobs VALUES (?, ?, ?)", (job.job_id, serial, encode_job(job)))
-        self._tally(conversion.state, 1)
+        self.connection.execute(queries.INSERT_JOB, (job.job_id, serial, encode_job(job)))
+        self._count_jobs(conversion.state, 1)
         return Ticket(job=job, conversion=conversion)
 
-    def _renew_one(self, renewal: Renewal, until: float) -> bool:
+    def _is_renewed(self, renewal: Renewal, until: float) -> bool:
         row = self._find(renewal.lease.conversion_id)
         if row is None or row.conversion.state not in LIVE or row.conversion.token != renewal.lease.token:
             return False
@@ -276,8 +287,17 @@ class Ledger:
         self._save(row, renewed)
         return True
 
-    def _is_poison(self, conversion: Conversion) -> bool:
-        return conversion.state is State.RUNNING and conversion.crashes + 1 >= self.policy.crash_limit
+    def _remove_jobs(self, row: _Row, limit: int) -> _Row:
+        records = self.connection.execute(queries.DELETE_SOME_JOBS, (row.serial, limit)).fetchall()
+        self.changed.update(job_id for job_id, _ in records)
+        active = sum(decode_job(record).cancelled_at is None for _, record in records)
+        self._count_jobs(row.conversion.state, -active)
+        self._count_jobs(State.CANCELLED, active - len(records))
+        return with_changes(row, active_jobs=row.active_jobs - active, jobs=row.jobs - len(records))
+
+    def _poisoned(self, conversion: Conversion, now: float) -> Conversion:
+        crashed = replace(conversion, crashes=conversion.crashes + 1)
+        return states.failed(crashed, FailureCode.POISON, now=now, expires_at=self._expiry(now), event=Event.POISONED)
 
     def _expiry(self, now: float) -> float:
         return now + self.policy.retention_seconds
@@ -289,59 +309,56 @@ class Ledger:
         return row
 
     def _find(self, conversion_id: ConversionId) -> _Row | None:
-        rows = self._rows("conversion_id = ?", (conversion_id,))
+        rows = self._rows(queries.SELECT_CONVERSION, (conversion_id,))
         return rows[0] if rows else None
 
-    def _rows(self, condition: str, values: tuple[str | float, ...]) -> list[_Row]:
-        query = f"SELECT {_COLUMNS} FROM conversions WHERE {condition}"  # noqa: S608 - the condition is this module's
+    def _rows(self, query: str, values: tuple[str | float, ...]) -> list[_Row]:
         return [
             _Row(
                 serial=serial,
-                serving=bool(serving),
-                riders=riders,
+                is_current=bool(is_current),
+                active_jobs=active_jobs,
                 jobs=jobs,
                 conversion=decode_conversion(record),
                 unknown=unknown_fields(record),
             )
-            for serial, serving, riders, jobs, record in self.connection.execute(query, values).fetchall()
+            for serial, is_current, active_jobs, jobs, record in self.connection.execute(query, values).fetchall()
         ]
 
     def _save(self, row: _Row, conversion: Conversion) -> Conversion:
-        """Keep `conversion` in `row`'s place; with a change of state its riders are tallied anew."""
+        """Store `conversion` in place of `row`'s. If the state changed, count its active jobs under the new one."""
         self.changed.add(conversion.conversion_id)
-        live = conversion.state in LIVE
-        serving = row.serving and (live or conversion.state is State.DONE)
+        is_live = conversion.state in LIVE
         self.connection.execute(
-            "UPDATE conversions SET serving = ?, riders = ?, jobs = ?, due_at = ?, expires_at = ?, record = ?"
-            " WHERE serial = ?",
+            queries.UPDATE_CONVERSION,
             (
-                serving,
-                row.riders,
+                row.is_current and (is_live or conversion.state is State.DONE),
+                row.active_jobs,
                 row.jobs,
-                conversion.due_at if live else None,
-                None if live else conversion.expires_at,
+                conversion.due_at if is_live else None,
+                None if is_live else conversion.expires_at,
                 encode_conversion(conversion, row.unknown),
                 row.serial,
             ),
         )
         if conversion.state is not row.conversion.state:
-            self._tally(row.conversion.state, -row.riders)
-            self._tally(conversion.state, row.riders)
+            self._count_jobs(row.conversion.state, -row.active_jobs)
+            self._count_jobs(conversion.state, row.active_jobs)
         return conversion
 
-    def _tally(self, state: State, change: int) -> None:
+    def _count_jobs(self, state: State, change: int) -> None:
         if change:
-            self.connection.execute("UPDATE tallies SET jobs = jobs + ? WHERE state = ?", (change, state.value))
+            self.connection.execute(queries.ADD_TO_TALLY, (change, state.value))
 
 
-def _demand(conversion: Conversion, lease: Lease) -> None:
-    """Refuse all but the holder of a running conversion."""
+def _check_running(conversion: Conversion, lease: Lease) -> None:
+    """Raise LeaseLost unless the lease is that of a running conversion."""
     if conversion.state is not State.RUNNING or conversion.token != lease.token:
         raise LeaseLost
 
 
 def _was_retried(conversion: Conversion, lease: Lease, code: FailureCode) -> bool:
-    """Whether this is the trace of the same call: its reply was lost, and nobody has adopted the conversion since."""
+    """Whether the same call of `retry` has happened already, and nobody has adopted the conversion since."""
     return (
         conversion.state is State.QUEUED
         and conversion.holder is None

@@ -1,12 +1,13 @@
 """The embedded job store: one SQLite file, one process, nothing to install.
 
-WAL with `synchronous=FULL`: what an operation returned has survived a power cut. One thread writes, in groups
-(`sqlite_writer`); `get` and `counts` read on the event loop's own thread, which costs less than a hop to another one
-and never waits for the writer. The file belongs to one process at a time (`sqlite_file`), so whatever was held when it
-opens is held by the dead, and due at once.
+The file is in WAL mode with `synchronous=FULL`, so what an operation returned survives a power cut. One thread writes,
+in groups (`writer`). `get` and `counts` read on the event loop's own thread, which costs less than handing over to
+another thread and never waits for the writer. The file belongs to one process at a time (`file`), so whatever is held
+when it is opened is held by a process that has died, and becomes due at once.
 
-A full disk: `submit` raises StoreFull, and so may the finishing operations once the disk is really full; intake stops
-admitting long before (the janitor's disk watch), which leaves them the room.
+A full disk: `submit` raises StoreFull. So may the operations that end a conversion, once the disk is really full; but
+the service stops to take new work long before that (`storage.Space.reserve_bytes`), which leaves them the room they
+need.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -25,28 +27,32 @@ from ytmp3.core.job import Conversion, Lease, Metadata, State, Ticket, Track, co
 from ytmp3.jobstore import Counts, Renewal, Submission, Submitted
 from ytmp3.jobstore.records import counts_of, decode_conversion, decode_job
 from ytmp3.jobstore.settings import Policy
+from ytmp3.jobstore.sqlite import queries
 from ytmp3.jobstore.sqlite.cache import TicketCache
-from ytmp3.jobstore.sqlite.file import lock, open_for_reading, open_for_writing, translated
-from ytmp3.jobstore.sqlite.ledger import SELECT_TICKET, Ledger
+from ytmp3.jobstore.sqlite.file import BUSY_SECONDS, lock, open_for_reading, open_for_writing, translated
+from ytmp3.jobstore.sqlite.ledger import Ledger
 from ytmp3.jobstore.sqlite.writer import Writer
 
 LOCK_WAIT_SECONDS: Final = 5.0
-"""How long `open` waits for a predecessor that is still going down."""
+"""How long `open` waits for the lock of a process that is still shutting down."""
 FILES_AT_ONCE: Final = 100
-"""Files looked up before the event loop gets its turn again: under 1 ms."""
+"""How many files `known_files` looks up before it lets the event loop run: under 1 ms of work."""
 
 T = TypeVar("T")
 
 
 def anchored_clock() -> Callable[[], float]:
-    """Return a wall clock that only monotonic time moves: a step of the system's frees no lease and expires no file."""
+    """Return a clock that shows the wall clock's time of this moment plus the monotonic time since.
+
+    If the system's clock is set forward or back while the service runs, no lease is lost and no file expires too early.
+    """
     offset = time.time() - time.monotonic()
     return lambda: offset + time.monotonic()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Opened:
-    """What an open store holds."""
+    """What an open store has to close again."""
 
     lock: int
     connection: sqlite3.Connection
@@ -54,7 +60,7 @@ class _Opened:
     ledger: Ledger
 
     def close(self) -> None:
-        # The last connection to close moves the log into the file.
+        # Closing the last connection moves the log into the file and removes it.
         with contextlib.suppress(sqlite3.Error):
             self.reader.close()
             self.connection.close()
@@ -62,7 +68,7 @@ class _Opened:
 
 
 class SqliteJobStore:
-    """`JobStore` in the file `path`, for the instance named `instance`. `clock` is for tests."""
+    """The `JobStore` of one instance in the file `path`. Only tests pass a clock, or waits of their own."""
 
     def __init__(
         self,
@@ -72,12 +78,14 @@ class SqliteJobStore:
         *,
         clock: Callable[[], float] | None = None,
         lock_wait_seconds: float = LOCK_WAIT_SECONDS,
+        busy_seconds: float = BUSY_SECONDS,
     ) -> None:
         self._path = path
         self._policy = policy
         self._instance = instance
         self._clock = clock
         self._lock_wait_seconds = lock_wait_seconds
+        self._busy_seconds = busy_seconds
         self._state: tuple[_Opened, Writer] | None = None
         self._cache = TicketCache()
 
@@ -93,9 +101,9 @@ class SqliteJobStore:
         writer = Writer(
             self._path,
             opened.connection,
-            asyncio.get_running_loop(),
             take_changed=opened.ledger.take_changed,
             on_changed=cache.forget,
+            busy_seconds=self._busy_seconds,
         )
         writer.start()
         self._state = opened, writer
@@ -109,11 +117,11 @@ class SqliteJobStore:
         await asyncio.to_thread(opened.close)
 
     async def ping(self) -> None:
-        """Return at once while commits succeed; after one that failed, try another."""
+        """See the Protocol. Returns at once while commits succeed; after one that failed, tries another one."""
         opened, writer = self._opened
-        if writer.trouble is not None:
-            await writer.run(opened.ledger.occupy)
-            await writer.run(opened.ledger.vacate)
+        if writer.last_error is not None:
+            await writer.run(opened.ledger.write_probe)
+            await writer.run(opened.ledger.remove_probe)
 
     async def now(self) -> float:
         opened, _ = self._opened
@@ -125,7 +133,7 @@ class SqliteJobStore:
     async def get(self, job_id: JobId) -> Ticket | None:
         if self._state is not None and (known := self._cache.get(job_id)) is not None:
             return known
-        for job, conversion in self._read(SELECT_TICKET, (job_id,)):
+        for job, conversion in self._read(queries.SELECT_TICKET, (job_id,)):
             ticket = Ticket(job=decode_job(job), conversion=decode_conversion(conversion))
             self._cache.put(ticket)
             return ticket
@@ -165,9 +173,9 @@ class SqliteJobStore:
         removed: list[str | None] = []
         has_more = True
         while has_more:
-            # A transaction each: others have their turn in between.
-            left = limit - len(removed)
-            file_names, has_more = await self._run(lambda ledger, left=left: ledger.expire(left))  # type: ignore[misc]
+            # Each step is a transaction of its own, so that other operations are not kept waiting.
+            step = partial(Ledger.expire, limit=limit - len(removed))
+            file_names, has_more = await self._run(step)
             removed += file_names
         return removed
 
@@ -179,7 +187,7 @@ class SqliteJobStore:
         return frozenset(known)
 
     async def counts(self) -> Counts:
-        return counts_of(dict(self._read("SELECT state, jobs FROM tallies", ())))
+        return counts_of(dict(self._read(queries.SELECT_TALLIES, ())))
 
     @property
     def _opened(self) -> tuple[_Opened, Writer]:
@@ -194,14 +202,14 @@ class SqliteJobStore:
     def _read(self, query: str, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
         opened, _ = self._opened
         with translated(self._path):
-            # All rows at once: a statement left open would keep the log from being moved into the file.
+            # All rows at once: an unfinished statement keeps SQLite from moving the log into the file.
             return opened.reader.execute(query, values).fetchall()
 
     def _is_known(self, file_name: str) -> bool:
         conversion_id = conversion_id_of(file_name)
         if conversion_id is None:
             return False
-        for (record,) in self._read("SELECT record FROM conversions WHERE conversion_id = ?", (conversion_id,)):
+        for (record,) in self._read(queries.SELECT_CONVERSION_RECORD, (conversion_id,)):
             conversion = decode_conversion(record)
             track = conversion.track
             return conversion.state is State.DONE and track is not None and track.file_name == file_name
@@ -211,7 +219,7 @@ class SqliteJobStore:
         with contextlib.ExitStack() as undo:
             descriptor = lock(self._path, wait_seconds=self._lock_wait_seconds)
             undo.callback(os.close, descriptor)
-            connection = open_for_writing(self._path)
+            connection = open_for_writing(self._path, busy_seconds=self._busy_seconds)
             undo.callback(connection.close)
             clock = anchored_clock() if self._clock is None else self._clock
             ledger = Ledger(connection=connection, policy=self._policy, instance=self._instance, clock=clock)
@@ -219,6 +227,6 @@ class SqliteJobStore:
                 connection.execute("BEGIN IMMEDIATE")
                 ledger.recover()
                 connection.execute("COMMIT")
-            reader = open_for_reading(self._path)
+            reader = open_for_reading(self._path, busy_seconds=self._busy_seconds)
             undo.pop_all()
         return _Opened(lock=descriptor, connection=connection, reader=reader, ledger=ledger)

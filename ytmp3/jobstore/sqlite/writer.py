@@ -1,9 +1,14 @@
-"""One thread writes, in groups: many operations, one transaction, one fsync.
+"""One thread writes, in groups: many operations share one transaction and one fsync.
 
-The rule of this room: an operation is answered only after its commit, and one that fails leaves its neighbours in the
-group untouched. That needs no savepoints: an operation judges before it writes, so a refusal (LeaseLost) has written
-nothing; after any other error the whole group is rolled back and run again one by one. But while another program holds
-the file, no operation is to blame, and none waits for long: all fail together until the file is free.
+An operation is answered after its commit, never before. One that fails leaves the others of its group untouched, and
+that needs no savepoints: an operation checks before it writes, so one that is refused (LeaseLost) has written nothing.
+After any other error the whole group is rolled back, and its operations run again, each in a transaction of its own.
+
+The exception is a file that is busy, because another program holds a lock on it. No operation is to blame for that, so
+none is tried alone; and once one group has waited in vain for the full time, the following ones wait for a moment only.
+All of them fail with StoreDown until the lock is gone.
+
+After a crash the log holds whole transactions only: an operation that was not answered has either happened or not.
 """
 
 import asyncio
@@ -16,42 +21,44 @@ from threading import Thread
 from typing import Final, Generic, TypeVar
 
 from ytmp3.core.errors import LeaseLost, StoreDown, StoreError, StoreUnusable
-from ytmp3.jobstore.sqlite.file import BUSY_SECONDS, files_at, is_locked_out, translation
+from ytmp3.core.ids import ConversionId, JobId
+from ytmp3.jobstore.sqlite.file import BUSY_SECONDS, files_at, is_busy, translation
 
 GROUP_SIZE: Final = 256
-"""Operations in one transaction at most: about 5 ms of work, so a latecomer does not wait long."""
-LOCKED_OUT_SECONDS: Final = 0.1
-"""How long a group waits for another program's lock once one has waited BUSY_SECONDS in vain."""
+"""The most operations in one transaction: about 5 ms of work, which is as long as the next operation waits for it."""
+STILL_BUSY_SECONDS: Final = 0.1
+"""How long a group waits for another program's lock after one group has waited the full time in vain."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-class _Order(Generic[T_co]):
-    """One operation, its outcome, and who waits for it."""
+class _Operation(Generic[T_co]):
+    """One operation with its outcome and the future of the caller that waits for it."""
 
-    __slots__ = ("_error", "_operation", "_result", "future")
+    __slots__ = ("_error", "_function", "_result", "future")
 
-    def __init__(self, operation: Callable[[], T_co], future: asyncio.Future[T_co]) -> None:
-        self._operation = operation
+    def __init__(self, function: Callable[[], T_co], future: asyncio.Future[T_co]) -> None:
+        self._function = function
         self.future = future
         self._result: list[T_co] = []
         self._error: Exception | None = None
 
     def attempt(self) -> None:
-        """Run the operation. A refusal is an outcome; any other error is raised."""
+        """Run it. LeaseLost is an outcome, to be handed to the caller; any other error is raised."""
         self._result.clear()
         self._error = None
         try:
-            self._result.append(self._operation())
+            self._result.append(self._function())
         except LeaseLost as refusal:
             self._error = refusal
 
     def fail(self, error: Exception) -> None:
+        """Make `error` its outcome."""
         self._error = error
 
     def settle(self) -> None:
-        """Answer; on the event loop's thread. Who was cancelled meanwhile is not told."""
+        """Hand the outcome to the caller, unless it was cancelled meanwhile. Runs on the event loop's thread."""
         if self.future.done():
             return
         if self._error is not None:
@@ -61,109 +68,115 @@ class _Order(Generic[T_co]):
 
 
 class Writer:
-    """The thread and its queue. Owns no connection: it is given one, and leaves it open."""
+    """The thread and its queue. It is given the connection, and leaves it open at the end."""
 
     def __init__(
         self,
         path: Path,
         connection: sqlite3.Connection,
-        loop: asyncio.AbstractEventLoop,
         *,
-        take_changed: Callable[[], frozenset[str]],
-        on_changed: Callable[[frozenset[str]], None],
+        take_changed: Callable[[], frozenset[JobId | ConversionId]],
+        on_changed: Callable[[frozenset[JobId | ConversionId]], None],
+        busy_seconds: float = BUSY_SECONDS,
     ) -> None:
-        """`take_changed` is asked on the thread after each group, `on_changed` told on the loop before any answer."""
+        """Call it on the event loop to which the callers belong.
+
+        `take_changed` is called on the thread after each group, and its result given to `on_changed` on the event loop
+        before any operation of the group is answered. `busy_seconds` must be the timeout of the connection.
+        """
         self._path = path
         self._connection = connection
-        self._loop = loop
+        self._loop = asyncio.get_running_loop()
         self._take_changed = take_changed
         self._on_changed = on_changed
-        self._queue: SimpleQueue[_Order[object] | None] = SimpleQueue()
+        self._busy_seconds = busy_seconds
+        self._queue: SimpleQueue[_Operation[object] | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name="jobstore-writer", daemon=True)
-        self._stopped = False
-        self._is_locked_out = False
+        self._is_stopped = False
+        self._is_busy = False
         self._files = files_at(path)
-        self.trouble: StoreError | None = None
-        """The last commit's error, until one succeeds. Written by the thread, read anywhere."""
+        self.last_error: StoreError | None = None
+        """The error of the last commit; None after one that succeeded. Written by the thread, read by any."""
 
     def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
-    async def run(self, operation: Callable[[], T]) -> T:
-        """Run `operation` on the writer's thread and return its result once it is durable.
+    async def run(self, function: Callable[[], T]) -> T:
+        """Run `function` on the writer's thread, in a transaction, and return its result once it is durable.
 
         Raises:
             StoreDown, StoreFull, StoreUnusable: nothing of it was stored.
         """
-        if self._stopped:
+        if self._is_stopped:
             raise StoreDown(f"{self._path}: closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        order: _Order[T] = _Order(operation, future)
-        self._queue.put(order)
+        operation: _Operation[T] = _Operation(function, future)
+        self._queue.put(operation)
         return await future
 
     async def stop(self) -> None:
         """Finish what is queued, and end the thread."""
-        self._stopped = True
+        self._is_stopped = True
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
     def _work(self) -> None:
-        while (order := self._queue.get()) is not None:
-            group = [order]
-            more = self._fill(group)
+        while (operation := self._queue.get()) is not None:
+            group = [operation]
+            is_last = self._fill(group)
             self._carry_out(group)
-            # A closed loop waits for nothing.
+            # If the event loop is closed, nobody waits for an answer.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._settle, group, self._take_changed())
-            if not more:
+            if is_last:
                 return
 
-    def _settle(self, group: list[_Order[object]], changed: frozenset[str]) -> None:
+    def _settle(self, group: list[_Operation[object]], changed: frozenset[JobId | ConversionId]) -> None:
         self._on_changed(changed)
-        for order in group:
-            order.settle()
+        for operation in group:
+            operation.settle()
 
-    def _fill(self, group: list[_Order[object]]) -> bool:
-        """Add what is waiting already; return False at the end of all orders."""
+    def _fill(self, group: list[_Operation[object]]) -> bool:
+        """Add what is queued already; return whether no more will ever come."""
         while len(group) < GROUP_SIZE:
             try:
-                order = self._queue.get_nowait()
+                operation = self._queue.get_nowait()
             except Empty:
-                return True
-            if order is None:
                 return False
-            group.append(order)
-        return True
+            if operation is None:
+                return True
+            group.append(operation)
+        return False
 
-    def _carry_out(self, group: list[_Order[object]]) -> None:
+    def _carry_out(self, group: list[_Operation[object]]) -> None:
         error = self._commit(group)
         if error is None:
             return
-        for order in group:
-            if not self._is_locked_out:
-                error = self._commit([order])
+        for operation in group:
+            if not self._is_busy:
+                error = self._commit([operation])
             if error is not None:
-                order.fail(error)
+                operation.fail(error)
 
-    def _commit(self, group: list[_Order[object]]) -> Exception | None:
-        """Run the group in one transaction; on an error nothing of it is stored, as far as is known."""
+    def _commit(self, group: list[_Operation[object]]) -> Exception | None:
+        """Run the group in one transaction. If an error is returned, nothing of it is stored, as far as is known."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            for order in group:
-                order.attempt()
+            for operation in group:
+                operation.attempt()
             self._connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001  every error rolls back and is reported to all callers of the group
             return self._rolled_back(error)
-        self._lock_out(False)  # noqa: FBT003  the new state
-        self.trouble = self._displacement()
-        return self.trouble
+        self._wait_for_locks(self._busy_seconds, is_busy=False)
+        self.last_error = self._replacement_error()
+        return self.last_error
 
-    def _displacement(self) -> StoreError | None:
-        """Return what to say if the file or its log was removed or replaced: a commit to it is lost with this process.
+    def _replacement_error(self) -> StoreError | None:
+        """Return an error if the file or its log was removed or replaced: a commit to it dies with this process.
 
-        Asked after each commit and before its answer, so what was acknowledged before is at most in a log without a
-        name; it is moved into the file while it can be reached.
+        Checked after each commit and before its answer, so that everything answered earlier is at worst in a log that
+        has lost its name. That log is moved into the file here, while this process can still reach both.
         """
         if files_at(self._path) == self._files:
             return None
@@ -172,23 +185,23 @@ class Writer:
         return StoreUnusable(f"{self._path}: it or its log was removed or replaced while in use: restart the service")
 
     def _rolled_back(self, error: Exception) -> Exception:
-        # SQLite ends the transaction by itself after some errors (a full disk is one).
+        # SQLite ends the transaction by itself after some errors; a full disk is one.
         if self._connection.in_transaction:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
         if not isinstance(error, sqlite3.Error):
             return error
-        self.trouble = translation(self._path, error)
-        if is_locked_out(error):
-            self._lock_out(True)  # noqa: FBT003  the new state
-            return self.trouble
+        self.last_error = translation(self._path, error)
+        if is_busy(error):
+            self._wait_for_locks(STILL_BUSY_SECONDS, is_busy=True)
+            return self.last_error
         # If the disk is full, moving the log into the file gives the next commits the log's space.
         with contextlib.suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
-        return self.trouble
+        return self.last_error
 
-    def _lock_out(self, is_locked_out: bool) -> None:  # noqa: FBT001 - what is, not how
-        if is_locked_out != self._is_locked_out:
-            self._is_locked_out = is_locked_out
-            seconds = LOCKED_OUT_SECONDS if is_locked_out else BUSY_SECONDS
+    def _wait_for_locks(self, seconds: float, *, is_busy: bool) -> None:
+        """Set how long the next groups wait for another program's lock, if that has changed."""
+        if is_busy != self._is_busy:
+            self._is_busy = is_busy
             self._connection.execute(f"PRAGMA busy_timeout = {seconds * 1000:.0f}")

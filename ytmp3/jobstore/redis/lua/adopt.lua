@@ -1,17 +1,18 @@
 #!lua flags=allow-oom
--- Take over what is due among some conversions of one shard.
--- ARGV: clock, lease, retention, instance, crash_limit, then the conversions. Returns those now held by the instance.
+-- Take over those of some conversions of one shard that are (still) due: another instance may have been faster.
+-- ARGV: clock, lease, retention, instance, crash_limit, then the conversions
+-- Returns the conversions that the instance holds now.
 
 local lease, retention, instance, crash_limit = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local now = clock()
 
--- Its holder stopped renewing. Returns the token, or nil where that was one crash too many.
+-- The lease ran out (states.orphaned, states.is_poison). Returns the new token; nil if this was one crash too many.
 local function orphan(id, conversion)
-  if conversion.state == 'running' then
+  if conversion.state == STATE.RUNNING then
     local crashes = redis.call('HINCRBY', conversion_at(id), 'crashes', 1)
     if crashes >= crash_limit then
-      finalize(id, conversion, 'failed', now, retention)
-      redis.call('HSET', conversion_at(id), 'error', 'poison')
+      finalize(id, conversion, STATE.FAILED, now, retention)
+      redis.call('HSET', conversion_at(id), 'error', POISON)
       return nil
     end
   end
@@ -24,9 +25,11 @@ for i = 6, #ARGV do
   local conversion = load(id)
   local due = redis.call('ZSCORE', LIVE, id)
   if not conversion then
+    -- The server has deleted the record by itself.
     redis.call('ZREM', LIVE, id)
   elseif due and tonumber(due) <= now then
     local token = tonumber(conversion.token)
+    -- Without a holder it was given back, which costs nothing.
     if conversion.holder then token = orphan(id, conversion) end
     if token then
       hold(id, token + 1, instance, now + lease)

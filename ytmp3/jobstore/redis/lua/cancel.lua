@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Mark a job cancelled, and its conversion with it where no other job rides on it. ARGV: clock, retention, job
--- Returns {job, conversion}, or false.
+-- Cancel a job, and its conversion too if that is live and has no other active job (states.cancelled).
+-- ARGV: clock, retention, job. Returns {job, conversion}, or false for an unknown job.
 
 local retention, job_id = tonumber(ARGV[2]), ARGV[3]
 local now = clock()
@@ -9,11 +9,12 @@ local id = redis.call('HGET', job, 'conversion_id')
 if not id then return false end
 local conversion = load(id)
 if conversion and redis.call('HSETNX', job, 'cancelled_at', seconds(now)) == 1 then
-  tally(conversion.state, -1)
-  tally('cancelled', 1)
+  count_jobs(conversion.state, -1)
+  count_jobs(STATE.CANCELLED, 1)
   conversion.riders = redis.call('HINCRBY', conversion_at(id), 'riders', -1)
   if is_live(conversion) and conversion.riders == 0 then
-    finalize(id, conversion, 'cancelled', now, retention)
+    finalize(id, conversion, STATE.CANCELLED, now, retention)
+    -- A worker that is still at work can no longer write.
     redis.call('HINCRBY', conversion_at(id), 'token', 1)
     redis.call('HDEL', conversion_at(id), 'queue_position')
   end

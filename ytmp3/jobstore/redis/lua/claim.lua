@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- queued -> running. In a full server too: what was acknowledged is carried to its end.
+-- queued -> running (states.claimed). A full server runs it too: what was acknowledged is carried to its end.
 -- ARGV: clock, lease, instance, conversion, token. Returns the conversion; false if the lease is lost.
 
 local lease, instance, id, token = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
@@ -8,14 +8,14 @@ local conversion = load(id)
 if not conversion or conversion.holder ~= instance then return false end
 
 local next_token = tostring(tonumber(token) + 1)
-if conversion.state == 'running' and conversion.token == next_token then
-  -- The reply to the first call was lost: nobody but this holder can have made this very token.
+if conversion.state == STATE.RUNNING and conversion.token == next_token then
+  -- The reply to the first call was lost: only this holder's claim of this lease can have made this token.
   return conversion_reply(id)
 end
-if conversion.state ~= 'queued' or conversion.token ~= token then return false end
+if conversion.state ~= STATE.QUEUED or conversion.token ~= token then return false end
 
-move(conversion, 'running')
-redis.call('HSET', conversion_at(id), 'state', 'running', 'stage', 'extracting', 'progress', '0.0',
+count_move(conversion, STATE.RUNNING)
+redis.call('HSET', conversion_at(id), 'state', STATE.RUNNING, 'stage', STAGE.EXTRACTING, 'progress', '0.0',
   'token', next_token, 'due_at', seconds(now + lease))
 redis.call('HSETNX', conversion_at(id), 'started_at', seconds(now))
 redis.call('HDEL', conversion_at(id), 'queue_position')

@@ -1,19 +1,19 @@
 #!lua flags=allow-oom
--- running -> done. ARGV: clock, retention, conversion, token, file_name, track, metadata
+-- running -> done (states.finished). ARGV: clock, retention, conversion, token, file_name, track, metadata
 -- Returns the conversion; false if the lease is lost.
 
 local retention, id, token, file_name = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local now = clock()
 local conversion = load(id)
 if not conversion or conversion.token ~= token then return false end
-if conversion.state == 'done' and conversion.track == ARGV[6] then
+if conversion.state == STATE.DONE and conversion.track == ARGV[6] then
   -- The reply to the first call was lost.
   return conversion_reply(id)
 end
-if conversion.state ~= 'running' then return false end
+if conversion.state ~= STATE.RUNNING then return false end
 
-finalize(id, conversion, 'done', now, retention)
-redis.call('HSET', conversion_at(id), 'stage', 'done', 'progress', '1.0', 'track', ARGV[6], 'file', file_name,
+finalize(id, conversion, STATE.DONE, now, retention)
+redis.call('HSET', conversion_at(id), 'stage', STAGE.DONE, 'progress', '1.0', 'track', ARGV[6], 'file', file_name,
   'metadata', ARGV[7])
 redis.call('HDEL', conversion_at(id), 'error')
 return conversion_reply(id)

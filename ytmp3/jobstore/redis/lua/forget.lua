@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Let a done conversion serve no new job. ARGV: clock, conversion
+-- Let a done conversion take no more jobs. ARGV: clock, conversion
 
 local conversion = load(ARGV[2])
-if conversion and conversion.state == 'done' then drop_pointer(ARGV[2], conversion) end
+if conversion and conversion.state == STATE.DONE then retire(ARGV[2], conversion) end
 return 1

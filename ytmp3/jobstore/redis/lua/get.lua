@@ -1,4 +1,4 @@
 #!lua flags=no-writes
--- Return {job, conversion}, or false. ARGV: clock, job
+-- Read a job with its conversion. ARGV: clock, job. Returns {job, conversion}, or false for an unknown job.
 
 return ticket_reply(ARGV[2])

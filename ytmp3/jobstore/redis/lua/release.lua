@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Give back conversions of one shard at no cost. ARGV: clock, then for each: conversion, token.
+-- Give back conversions of one shard at no cost (states.released). ARGV: clock, then for each: conversion, token
 
 local now = clock()
 for i = 2, #ARGV, 2 do

@@ -1,16 +1,16 @@
 #!lua flags=allow-oom
--- Extend the leases of one shard and record their news.
--- ARGV: clock, lease, then for each: conversion, token, stage, progress, queue_position, metadata ('' leaves it).
--- Returns the ids that are lost.
+-- Extend the leases of one shard and record their progress.
+-- ARGV: clock, lease, then for each: conversion, token, stage, progress, queue_position, metadata. '' leaves a field.
+-- Returns the ids of those whose lease is lost.
 
-local NEWS = {'stage', 'progress', 'queue_position', 'metadata'}
+local FIELDS = {'stage', 'progress', 'queue_position', 'metadata'}
 local due = seconds(clock() + tonumber(ARGV[2]))
 local lost = {}
 for i = 3, #ARGV, 6 do
   local id, token = ARGV[i], ARGV[i + 1]
   if is_held_with(load(id), token) then
     local changes = {'due_at', due}
-    for n, name in ipairs(NEWS) do
+    for n, name in ipairs(FIELDS) do
       local value = ARGV[i + 1 + n]
       if value ~= '' then
         changes[#changes + 1] = name

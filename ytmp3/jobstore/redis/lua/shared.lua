@@ -1,36 +1,50 @@
--- Prepended to every script. One shard's records, all under the one name KEYS[1], whose {hash tag} puts every key that
--- a script can reach into one cluster slot:
---   root            hash: jobs by state (the tallies)        root:c:ID   hash: a conversion
---   root:live       sorted set: conversions by due_at        root:r:ID   set: the jobs that ride on it
+-- The beginning of every script: the layout of the records, and the moves that several scripts make.
+--
+-- One shard's records all lie under the one name KEYS[1] (the root). Its {hash tag} puts every key that a script can
+-- reach into one slot of a cluster.
+--   root            hash: how many jobs there are by state   root:c:ID   hash: a conversion
+--   root:live       sorted set: conversions by due_at        root:r:ID   set: the ids of a conversion's jobs
 --   root:ended      sorted set: conversions by expires_at    root:j:ID   hash: a job
---                                                            root:k:KEY  string: the conversion that serves KEY
--- The states and moves are those of ytmp3/core/states.py; the contract suite holds both adapters to them.
--- Times are seconds with six decimals: Lua's own number format would round them to a tenth of a millisecond.
+--                                                            root:k:KEY  string: the current conversion of KEY
+-- The hash of a conversion has the fields of core.job.Conversion, and three that only the scripts use:
+--   riders  its jobs that are not cancelled      jobs  all its jobs      file  the file name of its track
+--
+-- The moves are those of core/states.py. The contract suite runs the same tests against these scripts and against the
+-- functions there. STATE, STAGE and POISON are generated from the enumerations of core (scripts.py) and come first.
+--
+-- No other command of any client runs while a script does, and a crash of the server loses all writes of a script or
+-- none: they stand in its append-only file as one transaction. But an error in the middle of a script would leave the
+-- writes before it, so each script checks before it writes.
+--
+-- Times are written with six decimals: Lua's own format would round them to a tenth of a millisecond.
 
 local root = KEYS[1]
 
--- A safety net far behind the sweep of expire: it must never take a record before its sweep.
-local GRACE_SECONDS = 3600
--- A conversion with more jobs has no net: it would cost a step for each, and the server answers nobody else meanwhile
--- (100,000 took 0.4 s). The sweep of expire, which goes in steps, is all that removes it.
-local MOST_JOBS_IN_NET = 2000
+-- Ended records also get a time to live, in case no instance ever runs the sweep (expire.lua) again. It is this much
+-- longer than the retention (in seconds), so that it can never remove a record before the sweep does: the sweep also
+-- deletes the file.
+local TTL_MARGIN_SECONDS = 3600
+-- A conversion with more jobs than this gets no time to live: setting it takes a step for each job, and the server
+-- serves nobody else meanwhile (0.4 s for 100,000 jobs). Only the sweep removes such a conversion, in several calls.
+local MAX_JOBS_WITH_TTL = 2000
 
 local function conversion_at(id) return root .. ':c:' .. id end
-local function riders_at(id) return root .. ':r:' .. id end
+local function jobs_of(id) return root .. ':r:' .. id end
 local function job_at(id) return root .. ':j:' .. id end
-local function pointer_at(key) return root .. ':k:' .. key end
+local function current_of(key) return root .. ':k:' .. key end
 local LIVE = root .. ':live'
 local ENDED = root .. ':ended'
 
 local function seconds(time) return string.format('%.6f', time) end
 
--- The clock of all instances is the server's; ARGV[1] is a test's.
+-- Returns the time by which everything is judged: the server's, or that of a test (ARGV[1]).
 local function clock()
   if ARGV[1] ~= '' then return tonumber(ARGV[1]) end
   local time = redis.call('TIME')
   return tonumber(time[1]) + tonumber(time[2]) / 1000000
 end
 
+-- Returns the fields of a conversion as strings, or nil.
 local function load(id)
   local flat = redis.call('HGETALL', conversion_at(id))
   if #flat == 0 then return nil end
@@ -40,25 +54,28 @@ local function load(id)
 end
 
 local function is_live(conversion)
-  return conversion.state == 'queued' or conversion.state == 'running'
+  return conversion.state == STATE.QUEUED or conversion.state == STATE.RUNNING
 end
 
+-- Whether a holder with this token may write.
 local function is_held_with(conversion, token)
   return conversion and is_live(conversion) and conversion.token == token
 end
 
-local function tally(state, change)
+local function count_jobs(state, change)
   if change ~= 0 then redis.call('HINCRBY', root, state, change) end
 end
 
-local function move(conversion, state)
-  local riders = tonumber(conversion.riders)
-  tally(conversion.state, -riders)
-  tally(state, riders)
+-- Counts the active jobs of a conversion under another state. The caller writes the state itself.
+local function count_move(conversion, state)
+  local active = tonumber(conversion.riders)
+  count_jobs(conversion.state, -active)
+  count_jobs(state, active)
 end
 
 local function conversion_reply(id) return redis.call('HGETALL', conversion_at(id)) end
 
+-- Returns {job, conversion}, or false for an unknown job.
 local function ticket_reply(job_id)
   local job = redis.call('HGETALL', job_at(job_id))
   if #job == 0 then return false end
@@ -68,53 +85,54 @@ local function ticket_reply(job_id)
   return {job, conversion}
 end
 
-local function drop_pointer(id, conversion)
-  local pointer = pointer_at(conversion.key)
-  if redis.call('GET', pointer) == id then redis.call('DEL', pointer) end
+-- Makes the conversion take no more jobs, if it is the current one of its key.
+local function retire(id, conversion)
+  local current = current_of(conversion.key)
+  if redis.call('GET', current) == id then redis.call('DEL', current) end
 end
 
--- Held by `instance` (queued) until `due`: a new holder, so a new token.
+-- states.held: gives a queued conversion to `instance` until `due`, under a new token.
 local function hold(id, token, instance, due)
   redis.call('HSET', conversion_at(id), 'token', token, 'holder', instance, 'due_at', seconds(due))
   redis.call('ZADD', LIVE, seconds(due), id)
 end
 
--- Back to the queue, in nobody's hands, to be adopted from `due` on.
+-- states._requeued: back to the queue, held by nobody, to be adopted from `due` on. Returns the new token.
 local function requeue(id, conversion, due)
-  move(conversion, 'queued')
+  count_move(conversion, STATE.QUEUED)
   local token = tonumber(conversion.token) + 1
-  redis.call('HSET', conversion_at(id), 'state', 'queued', 'stage', 'queued', 'progress', '0.0', 'token', token,
-    'due_at', seconds(due))
+  redis.call('HSET', conversion_at(id), 'state', STATE.QUEUED, 'stage', STAGE.QUEUED, 'progress', '0.0',
+    'token', token, 'due_at', seconds(due))
   redis.call('HDEL', conversion_at(id), 'holder', 'queue_position')
   redis.call('ZADD', LIVE, seconds(due), id)
   return token
 end
 
--- Live records carry no time to live; ended ones do.
-local function spread_net(id, milliseconds)
-  if redis.call('SCARD', riders_at(id)) > MOST_JOBS_IN_NET then return end
+-- Gives an ended conversion and its jobs a time to live. Live records have none.
+local function set_ttl(id, milliseconds)
+  if redis.call('SCARD', jobs_of(id)) > MAX_JOBS_WITH_TTL then return end
   redis.call('PEXPIRE', conversion_at(id), milliseconds)
-  redis.call('PEXPIRE', riders_at(id), milliseconds)
-  for _, job_id in ipairs(redis.call('SMEMBERS', riders_at(id))) do
+  redis.call('PEXPIRE', jobs_of(id), milliseconds)
+  for _, job_id in ipairs(redis.call('SMEMBERS', jobs_of(id))) do
     redis.call('PEXPIRE', job_at(job_id), milliseconds)
   end
 end
 
--- The end, in `state`.
+-- What the three ends have in common: states.finished, failed and cancelled. The caller writes what is its own.
 local function finalize(id, conversion, state, now, retention)
-  move(conversion, state)
+  count_move(conversion, state)
   local expires = now + retention
   redis.call('HSET', conversion_at(id), 'state', state, 'completed_at', seconds(now), 'expires_at', seconds(expires))
   redis.call('HDEL', conversion_at(id), 'holder')
   redis.call('ZREM', LIVE, id)
   redis.call('ZADD', ENDED, seconds(expires), id)
-  local patience = retention + GRACE_SECONDS
-  if state == 'done' then
-    -- A job that attaches moves the expiry by up to one more retention.
-    patience = patience + retention
-    redis.call('PEXPIRE', pointer_at(conversion.key), string.format('%.0f', patience * 1000))
+  local ttl = retention + TTL_MARGIN_SECONDS
+  if state == STATE.DONE then
+    -- It takes jobs for one more retention, and the last of them may move its expiry by another one.
+    ttl = ttl + retention
+    redis.call('PEXPIRE', current_of(conversion.key), string.format('%.0f', ttl * 1000))
   else
-    drop_pointer(id, conversion)
+    retire(id, conversion)
   end
-  spread_net(id, string.format('%.0f', patience * 1000))
+  set_ttl(id, string.format('%.0f', ttl * 1000))
 end

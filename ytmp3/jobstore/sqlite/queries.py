@@ -1,0 +1,92 @@
+"""The schema of the store's file, and every query on it by name.
+
+The columns beside `record` repeat what the queries search by; `ledger` writes both in one statement. Two column names
+are older than today's words: `serving` means that the conversion is the current one of its key, and `riders` counts the
+jobs on it that are not cancelled.
+"""
+
+from typing import Final
+
+from ytmp3.core.job import State
+
+APPLICATION_ID: Final = 0x79746D33
+"""`ytm3` in ASCII, in the header of the file (offset 68: sqlite.org/fileformat.html). It tells our files from
+others."""
+SCHEMA_VERSION: Final = 2
+"""Also in the header (`user_version`). Raised by a change after which an older program could not read the file or must
+not write to it; a new field in a record is no such change. Since 2 a conversion has no field `quality` any more: its
+recipe is the last part of its key."""
+
+TABLES: Final = frozenset({"conversions", "jobs", "tallies"})
+
+SCHEMA: Final = """
+CREATE TABLE conversions (
+    serial INTEGER PRIMARY KEY,    -- grows in order of creation
+    conversion_id TEXT NOT NULL UNIQUE,
+    key TEXT NOT NULL,
+    serving INTEGER NOT NULL,      -- 1: new jobs of this key join it
+    riders INTEGER NOT NULL,       -- its jobs that are not cancelled
+    jobs INTEGER NOT NULL,         -- all its jobs
+    due_at REAL,                   -- NULL once it has ended
+    expires_at REAL,               -- NULL until then
+    record BLOB NOT NULL           -- JSON of core.job.Conversion
+) STRICT;
+CREATE UNIQUE INDEX conversions_serving ON conversions (key) WHERE serving = 1;
+CREATE INDEX conversions_due ON conversions (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX conversions_expiry ON conversions (expires_at) WHERE expires_at IS NOT NULL;
+CREATE TABLE jobs (
+    job_id TEXT PRIMARY KEY,
+    serial INTEGER NOT NULL,       -- of its conversion
+    record BLOB NOT NULL           -- JSON of core.job.Job
+) STRICT, WITHOUT ROWID;
+CREATE INDEX jobs_conversion ON jobs (serial);
+CREATE TABLE tallies (
+    state TEXT PRIMARY KEY,        -- of the conversion; `cancelled` for a cancelled job on whatever conversion
+    jobs INTEGER NOT NULL          -- how many jobs there are; kept by every change, so that counting costs nothing
+) STRICT, WITHOUT ROWID;
+"""
+INSERT_TALLIES: Final = "INSERT INTO tallies VALUES " + ", ".join(f"('{state}', 0)" for state in State)  # noqa: S608  the states are constants
+
+SELECT_TICKET: Final = """
+    SELECT jobs.record, conversions.record FROM jobs JOIN conversions USING (serial) WHERE jobs.job_id = ?
+"""
+SELECT_CONVERSION_RECORD: Final = "SELECT record FROM conversions WHERE conversion_id = ?"
+SELECT_TALLIES: Final = "SELECT state, jobs FROM tallies"
+
+# These five return the columns of `ledger._Row`.
+SELECT_CONVERSION: Final = """
+    SELECT serial, serving, riders, jobs, record FROM conversions WHERE conversion_id = ?
+"""
+SELECT_CURRENT: Final = """
+    SELECT serial, serving, riders, jobs, record FROM conversions WHERE key = ? AND serving = 1
+"""
+SELECT_LIVE: Final = """
+    SELECT serial, serving, riders, jobs, record FROM conversions WHERE due_at IS NOT NULL
+"""
+SELECT_DUE: Final = """
+    SELECT serial, serving, riders, jobs, record FROM conversions WHERE due_at <= ? ORDER BY due_at, serial LIMIT ?
+"""
+SELECT_EXPIRED: Final = """
+    SELECT serial, serving, riders, jobs, record FROM conversions WHERE expires_at <= ? ORDER BY expires_at LIMIT ?
+"""
+
+INSERT_CONVERSION: Final = """
+    INSERT INTO conversions (conversion_id, key, serving, riders, jobs, due_at, record)
+    VALUES (?, ?, 1, 1, 1, ?, ?) RETURNING serial
+"""
+UPDATE_CONVERSION: Final = """
+    UPDATE conversions SET serving = ?, riders = ?, jobs = ?, due_at = ?, expires_at = ?, record = ? WHERE serial = ?
+"""
+REPLACE_CURRENT: Final = "UPDATE conversions SET serving = 0 WHERE key = ? AND serving = 1"
+DELETE_CONVERSION: Final = "DELETE FROM conversions WHERE serial = ?"
+
+INSERT_JOB: Final = "INSERT INTO jobs VALUES (?, ?, ?)"
+UPDATE_JOB: Final = "UPDATE jobs SET record = ? WHERE job_id = ?"
+DELETE_SOME_JOBS: Final = """
+    DELETE FROM jobs WHERE job_id IN (SELECT job_id FROM jobs WHERE serial = ? LIMIT ?) RETURNING job_id, record
+"""
+ADD_TO_TALLY: Final = "UPDATE tallies SET jobs = jobs + ? WHERE state = ?"
+
+WRITE_PROBE: Final = "INSERT OR REPLACE INTO jobs VALUES ('', 0, zeroblob(?))"
+"""Under the empty id, which no job has."""
+REMOVE_PROBE: Final = "DELETE FROM jobs WHERE job_id = ''"
