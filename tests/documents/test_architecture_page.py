@@ -21,6 +21,13 @@ def test_every_package_is_explained() -> None:
     assert packages <= named
 
 
+def test_every_module_that_the_page_points_to_exists() -> None:
+    named = re.findall(r"`(\w[\w/]*(?:\.py|/))`", PAGE.section("Where to look"))
+    assert len(named) > 20
+    for name in named:
+        assert (ROOT / "ytmp3" / name).exists(), name
+
+
 def test_every_event_of_a_conversion_is_explained() -> None:
     section = PAGE.section("States of a conversion")
     assert all(f"**{event}**" in section for event in Event)
