@@ -1,6 +1,6 @@
-"""Stand-ins for what lies outside: a converter that does as it is told, a store that fails when it is told, a clock.
+"""Fakes of what lies outside: a converter that does what a test sets, a store that fails where it should, a clock.
 
-The store is the real one behind a wrapper, so that what fails is only the way to it.
+The store is a real one behind a wrapper: what fails is only the way to it.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from tests.virtual_time import real_time
 from ytmp3.converter import Converted, ToolCheck
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Clock:
-    """Time that passes only when told."""
+    """A clock that a test moves."""
 
     def __init__(self, now: float = 1_700_000_000.0) -> None:
         self.now = now
@@ -36,58 +36,77 @@ class Clock:
         self.now += seconds
 
 
-def metadata_of(video_id: str) -> Metadata:
-    return Metadata(title=f"Title of {video_id}", uploader="Someone", duration_seconds=3.0, thumbnail_url=None)
+CONTENT_BYTES: Final = 10_240
+"""The size of a track that FakeConverter makes, unless a test sets another one."""
 
 
-def content_of(video_id: str) -> bytes:
-    """The track that FakeConverter makes of a video."""
-    return hashlib.sha256(video_id.encode()).digest() * 32
+def content_of(video_id: str, size_bytes: int = CONTENT_BYTES) -> bytes:
+    """Return the track that FakeConverter makes of a video: different for each, the same each time."""
+    seed = hashlib.sha256(video_id.encode()).digest()
+    return (seed * (size_bytes // len(seed) + 1))[:size_bytes]
 
 
 class FakeConverter:
-    """Makes a small track at once, unless the video's script says otherwise."""
+    """Makes a small track at once, unless a test has set something else for the video."""
 
     def __init__(self) -> None:
+        self.title: str | None = None
+        """The title of every video; None for one that names the video."""
+        self.size_bytes = CONTENT_BYTES
+        """The size of every track."""
+        self.contents: dict[str, bytes] = {}
+        """Tracks that are not `content_of` their video."""
+        self.held: dict[str, asyncio.Event] = {}
+        """Videos that convert only once their event is set."""
+        self.failing: dict[str, FailureCode] = {}
+        """Videos of which every attempt fails, with the code."""
+        self.tools = [ToolCheck(name="ffmpeg", ok=True, version="0", detail="a fake")]
+        """What `check` returns."""
         self.started: Counter[str] = Counter()
+        """How many attempts have begun, by video."""
         self.order: list[str] = []
-        self.finished: Counter[str] = Counter()
+        """The video of each attempt that has begun."""
+        self.converted: list[str] = []
+        """The video of each attempt that has succeeded."""
         self.cancelled: Counter[str] = Counter()
+        """How many attempts were cancelled, by video."""
         self.running: set[str] = set()
+        """The videos of the attempts under way."""
         self.most_at_once = 0
-        self.tools = [ToolCheck(name="ffmpeg", ok=True, version="0", detail="a stand-in")]
-        self._troubles: defaultdict[str, deque[BaseException]] = defaultdict(deque)
-        self._holds: dict[str, asyncio.Event] = {}
-        self._ending: dict[str, asyncio.Event] = {}
-
-    def fail(self, video_id: str, *codes: FailureCode) -> None:
-        """One attempt after the other fails with the next code; then the video converts."""
-        self._troubles[video_id].extend(ConversionError(code, "as the test asked") for code in codes)
-
-    def raise_once(self, video_id: str, error: BaseException) -> None:
-        """The next attempt raises what no converter should."""
-        self._troubles[video_id].append(error)
+        """The largest size that `running` has had."""
+        self._errors: defaultdict[str, deque[BaseException]] = defaultdict(deque)
+        self._slow_ends: dict[str, asyncio.Event] = {}
 
     def hold(self, video_id: str) -> asyncio.Event:
-        """The video converts only once the event is set."""
-        return self._holds.setdefault(video_id, asyncio.Event())
+        """Let a video convert only once the returned event is set."""
+        return self.held.setdefault(video_id, asyncio.Event())
+
+    def fail(self, video_id: str, *codes: FailureCode) -> None:
+        """Let one attempt after the other fail with the next code; after that the video converts."""
+        self._errors[video_id].extend(ConversionError(code, "as the test asked") for code in codes)
+
+    def raise_once(self, video_id: str, error: BaseException) -> None:
+        """Let the next attempt raise an error that no converter should raise."""
+        self._errors[video_id].append(error)
 
     def end_slowly(self, video_id: str) -> asyncio.Event:
-        """When cancelled, the video's tools are gone only once the event is set."""
-        return self._ending.setdefault(video_id, asyncio.Event())
+        """Let a cancelled attempt end only once the returned event is set, as if its processes were slow to end."""
+        return self._slow_ends.setdefault(video_id, asyncio.Event())
 
     async def open(self) -> None:
-        pass
+        """Do nothing."""
 
     async def close(self) -> None:
-        pass
+        """Do nothing."""
 
     async def check(self) -> list[ToolCheck]:
+        """Return the checks that the test has set."""
         return self.tools
 
     async def convert(
         self, video_id: str, recipe: Recipe, scratch: Path, on_progress: Callable[[Report], None]
     ) -> Converted:
+        """Make the track, or fail, as the test has set."""
         self.started[video_id] += 1
         self.order.append(video_id)
         self.running.add(video_id)
@@ -96,24 +115,28 @@ class FakeConverter:
             return await self._convert(video_id, scratch, on_progress)
         except asyncio.CancelledError:
             self.cancelled[video_id] += 1
-            if video_id in self._ending:
-                await self._ending[video_id].wait()
+            if video_id in self._slow_ends:
+                await self._slow_ends[video_id].wait()
             raise
         finally:
             self.running.discard(video_id)
 
     async def _convert(self, video_id: str, scratch: Path, on_progress: Callable[[Report], None]) -> Converted:
-        metadata = metadata_of(video_id)
+        title = f"Title of {video_id}" if self.title is None else self.title
+        metadata = Metadata(title=title, uploader="Someone", duration_seconds=3.0, thumbnail_url=None)
         on_progress(Report(stage=Stage.DOWNLOADING, progress=0.4, metadata=metadata))
         path = scratch / "track.mp3"
-        path.write_bytes(content_of(video_id))
+        path.write_bytes(b"not complete yet")
         await asyncio.sleep(0)
-        if video_id in self._holds:
-            await self._holds[video_id].wait()
-        if self._troubles[video_id]:
-            raise self._troubles[video_id].popleft()
-        self.finished[video_id] += 1
-        content = content_of(video_id)
+        if video_id in self.held:
+            await self.held[video_id].wait()
+        if video_id in self.failing:
+            raise ConversionError(self.failing[video_id], "as the test asked")
+        if self._errors[video_id]:
+            raise self._errors[video_id].popleft()
+        content = self.contents.get(video_id) or content_of(video_id, self.size_bytes)
+        path.write_bytes(content)
+        self.converted.append(video_id)
         return Converted(
             path=path,
             size_bytes=len(content),
@@ -128,12 +151,13 @@ class Fault(StrEnum):
     """How a call to the store may go wrong."""
 
     REFUSED = "refused"
-    """It never arrives."""
+    """The call does not arrive."""
     LOST_REPLY = "lost reply"
-    """It takes effect, and the caller is not told."""
+    """The call takes effect, but its reply does not arrive."""
     CRASH_BEFORE = "crash before"
+    """The instance dies before the call takes effect: neither this call nor a later one arrives."""
     CRASH_AFTER = "crash after"
-    """The instance dies at this call: no later call of it arrives."""
+    """The instance dies after the call has taken effect: no later call arrives."""
 
 
 class FaultyStore:

@@ -9,6 +9,7 @@ from typing import Final, Protocol, cast
 
 import redis
 
+from tests.fakes import Clock
 from ytmp3.core.ids import ClientId, ConversionId, ConversionKey, InstanceId, VideoId, new_conversion_id, new_job_id
 from ytmp3.core.job import Conversion, Lease, Metadata, Track, track_file_name
 from ytmp3.core.recipe import DEFAULT_RECIPE, conversion_key
@@ -21,19 +22,6 @@ POLICY: Final = Policy(lease_seconds=30.0, retention_seconds=3600.0, crash_limit
 PATIENT: Final = RedisTimeouts(handler_seconds=60.0, worker_seconds=60.0, connect_seconds=60.0, pool_seconds=60.0)
 """For tests of what the store does, not of how soon: they share the cores with other tests."""
 METADATA: Final = Metadata(title="Song ünïcode", uploader=None, duration_seconds=212.5, thumbnail_url=None)
-
-
-class Clock:
-    """Time that passes only when told."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,8 @@ import redis
 from msgspec.structs import replace
 from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError, ResponseError
 
-from tests.contract.stands import METADATA, POLICY, Clock, Ids, RedisStand, created, done, running, submitted, track_of
+from tests.contract.stands import METADATA, POLICY, Ids, RedisStand, created, done, running, submitted, track_of
+from tests.fakes import Clock
 from tests.stand.chaos_proxy import ChaosProxy
 from tests.stand.ports import free_port
 from tests.stand.valkey import Valkey

@@ -18,7 +18,8 @@ from typing import cast
 import pytest
 from msgspec.structs import replace
 
-from tests.contract.stands import POLICY, Clock, Ids, created, done, running, submitted
+from tests.contract.stands import POLICY, Ids, created, done, running, submitted
+from tests.fakes import Clock
 from ytmp3.core.errors import FailureCode, LeaseLost, StoreDown, StoreError, StoreFull, StoreUnusable
 from ytmp3.core.ids import ConversionId, InstanceId, JobId
 from ytmp3.core.job import Lease

@@ -59,7 +59,7 @@ async def check_whole(now: Rig, jobs: list[Job], status: Status, *, at_most_conv
         if status is Status.COMPLETED:
             await now.check_completed(job)
     assert len({job.conversion_id for job in jobs}) == 1
-    assert now.converter.finished[VIDEO] <= at_most_conversions
+    assert now.converter.converted.count(VIDEO) <= at_most_conversions
     await now.parts.workers.drain(1.0, never())
     assert now.scratch() == []
     # A track whose `finish` did not reach the store is swept; no other file is there.

@@ -52,7 +52,7 @@ async def test_an_instance_that_has_lost_the_lease_publishes_nothing(tmp_path: P
         token = (await now.conversion(job)).token
         now.converter.hold(VIDEO).set()
         await settled()
-        assert now.converter.finished[VIDEO] == 1
+        assert now.converter.converted.count(VIDEO) == 1
         assert now.tracks() == {}
         assert "finish" not in now.store.calls
         assert len(now.seen(events.LeaseLost)) == 1

@@ -1,8 +1,7 @@
 """The real app on a real socket with the real embedded store; only the converter is a stand-in: tiny tracks at once."""
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,66 +9,14 @@ from typing import Any
 
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, web
 
+from tests.fakes import FakeConverter
 from tests.stand.raw_http import exchange
 from ytmp3.app import MakeConverter, Service, running
 from ytmp3.config import load
-from ytmp3.converter import Converted, ToolCheck
-from ytmp3.core.errors import ConversionError, FailureCode
-from ytmp3.core.job import Metadata, Report, Stage
-from ytmp3.core.recipe import Recipe
 from ytmp3.http.connections import Runner
 from ytmp3.serve import BACKLOG
 
 TITLE = 'Rock "n" Roll / Tür 100%'
-
-
-def body_of(video_id: str, size_bytes: int = 10_240) -> bytes:
-    """The track that the stand-in makes of a video: different for each, the same each time."""
-    seed = hashlib.sha256(video_id.encode()).digest()
-    return (seed * (size_bytes // len(seed) + 1))[:size_bytes]
-
-
-class QuickConverter:
-    """Makes a track at once; a video named in `held` waits for its event; one in `failing` fails with its code."""
-
-    def __init__(self) -> None:
-        self.title = TITLE
-        self.size_bytes = 10_240
-        self.held: dict[str, asyncio.Event] = {}
-        self.failing: dict[str, FailureCode] = {}
-        self.tools_ok = True
-        self.converted: list[str] = []
-
-    async def open(self) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass
-
-    async def check(self) -> list[ToolCheck]:
-        return [ToolCheck(name="ffmpeg", ok=self.tools_ok, version="0", detail="a stand-in")]
-
-    async def convert(
-        self, video_id: str, recipe: Recipe, scratch: Path, on_progress: Callable[[Report], None]
-    ) -> Converted:
-        metadata = Metadata(title=self.title, uploader="Someone", duration_seconds=3.0, thumbnail_url=None)
-        on_progress(Report(stage=Stage.DOWNLOADING, progress=0.4, metadata=metadata))
-        if video_id in self.held:
-            await self.held[video_id].wait()
-        if video_id in self.failing:
-            raise ConversionError(self.failing[video_id], "as the test asked")
-        self.converted.append(video_id)
-        path = scratch / "track.mp3"
-        content = body_of(video_id, self.size_bytes)
-        path.write_bytes(content)
-        return Converted(
-            path=path,
-            size_bytes=len(content),
-            duration_seconds=3.0,
-            sha256=hashlib.sha256(content).hexdigest(),
-            metadata=metadata,
-            stage_seconds={Stage.DOWNLOADING: 0.1},
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +24,7 @@ class Stand:
     """A service, its address, and a client."""
 
     service: Service
-    converter: QuickConverter
+    converter: FakeConverter
     client: ClientSession
     host: str
     port: int
@@ -114,7 +61,8 @@ class Stand:
 @asynccontextmanager
 async def stand(data_dir: Path, **settings: str) -> AsyncIterator[Stand]:
     """Start the service with `settings` as its environment."""
-    converter = QuickConverter()
+    converter = FakeConverter()
+    converter.title = TITLE
     make: MakeConverter = lambda _settings, _limits, _folder: converter  # noqa: E731
     plenty = {"REQUESTS_PER_SECOND": "100000", "BURST_SIZE": "100000"}
     config = load({"DATA_DIR": str(data_dir), "DRAIN_SECONDS": "1"} | plenty | settings)
@@ -126,7 +74,7 @@ async def stand(data_dir: Path, **settings: str) -> AsyncIterator[Stand]:
             host, port = runner.addresses[0][:2]
             async with ClientSession(timeout=ClientTimeout(20), cookie_jar=DummyCookieJar()) as client:
                 async with asyncio.timeout(20):
-                    while service.health.readiness != "ok" and converter.tools_ok:
+                    while service.health.readiness != "ok":
                         await asyncio.sleep(0.01)
                 yield Stand(
                     service=service, converter=converter, client=client, host=host, port=port, data_dir=data_dir

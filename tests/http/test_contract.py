@@ -8,7 +8,8 @@ import pytest
 from multidict import CIMultiDictProxy
 from openapi_spec_validator import validate
 
-from tests.http.stand import Stand, body_of, stand
+from tests.fakes import content_of
+from tests.http.stand import Stand, stand
 from ytmp3.core.errors import FailureCode
 from ytmp3.http.routes import ROUTES
 from ytmp3.serve import drain as drain_service
@@ -63,7 +64,7 @@ async def test_a_link_becomes_a_track_that_can_be_fetched(service: Stand) -> Non
     assert job["created_at"].endswith("Z")
     async with service.client.get(service.url + job["download_url"]) as response:
         assert response.status == 200
-        assert await response.read() == body_of(VIDEO)
+        assert await response.read() == content_of(VIDEO)
         assert response.headers["ETag"] == f'"{job["file"]["sha256"]}"'
         assert response.headers["Content-Type"] == "audio/mpeg"
         assert response.headers["Accept-Ranges"] == "bytes"

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from multidict import CIMultiDictProxy
 
-from tests.http.stand import Stand, body_of, stand
+from tests.fakes import content_of
+from tests.http.stand import Stand, stand
 from tests.http.test_contract import problem
 
 VIDEO = "dQw4w9WgXcQ"
 SIZE = 10_240
-BODY = body_of(VIDEO)
+BODY = content_of(VIDEO)
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ async def test_a_transfer_under_way_outlives_its_file(tmp_path: Path) -> None:
             for file in (service.data_dir / "tracks").glob("*.mp3"):
                 file.unlink()
             rest = await response.read()
-        assert start + rest == body_of(VIDEO, 20_000_000)
+        assert start + rest == content_of(VIDEO, 20_000_000)
 
 
 async def test_a_transfer_whose_file_is_cut_short_is_cut_too_and_nothing_else_takes_its_place(tmp_path: Path) -> None:
@@ -163,7 +164,7 @@ async def test_a_transfer_whose_file_is_cut_short_is_cut_too_and_nothing_else_ta
                         received += chunk
         finally:
             writer.close()
-        assert received == body_of(VIDEO, size)[: len(received)]
+        assert received == content_of(VIDEO, size)[: len(received)]
         assert len(received) <= cut
         async with service.client.get(f"{service.url}/metrics") as response:
             counted = re.search(r"^ytmp3_track_bytes_sent_total (\S+)$", await response.text(), re.MULTILINE)

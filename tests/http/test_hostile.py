@@ -15,8 +15,9 @@ from statistics import median
 import pytest
 from aiohttp import web
 
+from tests.fakes import content_of
 from tests.fuzz_factor import FUZZ_FACTOR
-from tests.http.stand import Stand, body_of, stand
+from tests.http.stand import Stand, stand
 from tests.stand.raw_http import exchange
 from ytmp3.core.ids import ClientId, JobId
 from ytmp3.core.job import Metadata, Track
@@ -212,7 +213,7 @@ def hostile_titles(count: int) -> list[str]:
 
 async def test_3000_hostile_titles_drop_no_connection_and_add_no_field(tmp_path: Path) -> None:
     """Through the real sender and the real server below it, on one connection for each hundred."""
-    content = body_of(VIDEO, 100)
+    content = content_of(VIDEO, 100)
     (tmp_path / "track.mp3").write_bytes(content)
     titles = hostile_titles(3000)
     track = Track(
@@ -261,7 +262,7 @@ async def test_a_hostile_title_from_a_converter_is_served(service: Stand, title:
     job = await service.ended((await service.submit(VIDEO))["job_id"])
     assert job["status"] == "completed"
     async with service.client.get(service.url + job["download_url"]) as response:
-        assert (response.status, await response.read()) == (200, body_of(VIDEO))
+        assert (response.status, await response.read()) == (200, content_of(VIDEO))
         assert "X-Evil" not in response.headers
 
 
@@ -348,7 +349,7 @@ async def test_who_closes_only_its_own_side_gets_its_answers_and_then_an_end(ser
     reader, writer = await asyncio.open_connection(service.host, service.port)
     writer.write(kept)
     await reader.readuntil(b"\r\n\r\n")
-    assert await reader.readexactly(len(body_of(VIDEO))) == body_of(VIDEO)
+    assert await reader.readexactly(len(content_of(VIDEO))) == content_of(VIDEO)
     writer.write_eof()
     async with asyncio.timeout(2):
         assert await reader.read() == b""

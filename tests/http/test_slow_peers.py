@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.http.stand import Stand, body_of, stand
+from tests.fakes import content_of
+from tests.http.stand import Stand, stand
 from tests.http.test_contract import problem
 from tests.stand.slow_clients import SLOW_CLIENTS, slow_clients
 from ytmp3.http.download import MAX_TRANSFERS
@@ -104,7 +105,7 @@ async def test_the_201st_reader_is_told_to_come_back_and_stalled_ones_are_cut(
             while sender.active:
                 await asyncio.sleep(0.02)
     async with service.client.get(service.url + path) as response:
-        assert await response.read() == body_of(VIDEO, TRACK_BYTES)
+        assert await response.read() == content_of(VIDEO, TRACK_BYTES)
 
 
 async def test_one_client_has_no_more_transfers_at_once_than_its_own(tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ async def test_one_client_has_no_more_transfers_at_once_than_its_own(tmp_path: P
             # Another one is not refused, and leaves nothing behind.
             other = {"X-Forwarded-For": "192.0.2.9"}
             async with service.client.get(service.url + path, headers=other) as response:
-                assert await response.read() == body_of(VIDEO, TRACK_BYTES)
+                assert await response.read() == content_of(VIDEO, TRACK_BYTES)
             async with asyncio.timeout(5):
                 while sender.transfers != {"addr:127.0.0.1": 3}:
                     await asyncio.sleep(0.01)
@@ -189,12 +190,12 @@ async def test_a_resume_never_mixes_two_files(tmp_path: Path) -> None:
         async with service.client.get(service.url + old["download_url"], headers=resume) as response:
             assert response.status == 410
         async with service.client.get(service.url + new["download_url"], headers=resume) as response:
-            assert (response.status, await response.read()) == (200, body_of(video, size + 1))
+            assert (response.status, await response.read()) == (200, content_of(video, size + 1))
             assert response.headers["ETag"] != resume["If-Range"]
         resume["If-Range"] = f'"{new["file"]["sha256"]}"'
         async with service.client.get(service.url + new["download_url"], headers=resume) as response:
             assert response.status == 206
-            assert body_of(video, size + 1).endswith(await response.read())
+            assert content_of(video, size + 1).endswith(await response.read())
 
     videos = [f"video{number:06d}" for number in range(80)]
     async with stand(tmp_path / "data") as service:

@@ -18,7 +18,7 @@ import pytest
 from aiohttp import web
 from multidict import CIMultiDict
 
-from tests.http.stand import body_of
+from tests.fakes import content_of
 from tests.http.test_hostile import head_of, hostile_titles, is_named_safely
 from tests.stand.nginx import running_nginx
 from tests.system.behind_nginx import ACCEL_PREFIX, BehindNginx, behind_nginx
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.fuzz
 FACTOR = int(os.environ.get("FUZZ_FACTOR", "1"))
 VIDEO = "dQw4w9WgXcQ"
 SIZE = 10_240
-BODY = body_of(VIDEO)
+BODY = content_of(VIDEO)
 PAST = "Mon, 01 Jan 2001 00:00:00 GMT"
 
 Fields = Sequence[tuple[str, str]]
@@ -172,15 +172,14 @@ async def test_random_ranges_through_nginx_agree_with_slices(tmp_path: Path) -> 
             await track.agrees(fields, statuses, part)
 
 
-async def test_a_resume_across_a_new_encode_is_never_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_resume_across_a_new_encode_is_never_mixed(tmp_path: Path) -> None:
     chance = random.Random(2)
     async with behind_nginx(tmp_path) as site:
         client = site.service.client
         old, old_etag = b"", ""
         for edition in range(20 * FACTOR):
-            content = body_of(f"{VIDEO} {edition}", SIZE + chance.randrange(5000))
-            site.service.converter.size_bytes = len(content)
-            monkeypatch.setattr("tests.http.stand.body_of", lambda *_, content=content: content)
+            content = content_of(f"{VIDEO} {edition}", SIZE + chance.randrange(5000))
+            site.service.converter.contents[VIDEO] = content
             for file in site.tracks.glob("*.mp3"):
                 file.unlink()
             job = await site.service.ended((await site.service.submit(VIDEO))["job_id"])
@@ -204,7 +203,7 @@ async def test_a_resume_across_a_new_encode_is_never_mixed(tmp_path: Path, monke
 async def test_hostile_titles_drop_no_connection_behind_nginx(tmp_path: Path) -> None:
     """Through the real sender, two upstreams and one connection: no answer is lost, none is asked for twice."""
     titles = hostile_titles(600)
-    content = body_of(VIDEO, 100)
+    content = content_of(VIDEO, 100)
     (tmp_path / "track.mp3").write_bytes(content)
     track = Track(
         file_name="track.mp3", size_bytes=len(content), duration_seconds=1.0, sha256="0" * 64, published_at=1.0e9
@@ -282,7 +281,7 @@ async def test_500_slow_readers_cost_the_app_nothing(tmp_path: Path) -> None:
         assert open_tracks(site.tracks) == 0
         assert site.service.service.sender.active == 0
         async with site.service.client.get(site.url + job["download_url"]) as response:
-            assert await response.read() == body_of(VIDEO, 20_000_000)
+            assert await response.read() == content_of(VIDEO, 20_000_000)
 
 
 def open_tracks(folder: Path) -> int:
