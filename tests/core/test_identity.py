@@ -13,7 +13,17 @@ from tests.fuzz_factor import FUZZ_FACTOR
 from ytmp3.core.client import ApiKey, Client
 from ytmp3.core.ids import ClientId
 from ytmp3.http.identity import MAX_HOPS, client_address, is_trusted, presented_secret
-from ytmp3.http.keys import KEY_BYTES, KEY_PREFIX, KeyFileError, digest_of, find_key, key_line, new_secret, parse_keys
+from ytmp3.http.keys import (
+    KEY_BYTES,
+    KEY_PREFIX,
+    KeyFileError,
+    Keys,
+    digest_of,
+    find_key,
+    key_line,
+    new_secret,
+    parse_keys,
+)
 
 PROXIES = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"), ipaddress.ip_network("127.0.0.1"))
 SECRET = new_secret(bytes(range(KEY_BYTES)))
@@ -262,3 +272,12 @@ def test_exactly_one_secret_is_presented(api_key: list[str], authorization: list
 
 def test_a_client_is_who_owns_its_jobs() -> None:
     assert Client(owner=ClientId("addr:192.0.2.1")) == Client(owner=ClientId("addr:192.0.2.1"), key=None)
+
+
+def test_replaced_keys_are_the_accepted_ones() -> None:
+    keys = Keys(parse_keys(f"alice {HEX}"))
+    assert keys.are_required
+    others = parse_keys(f"bob {digest_of('b').hex()}")
+    keys.replace(others)
+    assert keys.keys == others
+    assert not Keys(None).are_required

@@ -29,12 +29,6 @@ def normalized(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", name[0]).lower()
 
 
-def tracked(*patterns: str) -> list[str]:
-    """Return the files of the repository that match git's patterns."""
-    listed = subprocess.run(["git", "ls-files", *patterns], cwd=ROOT, capture_output=True, text=True, check=True)
-    return listed.stdout.splitlines()
-
-
 def test_the_command_ytmp3_is_the_command_line() -> None:
     ((name, target),) = PROJECT["project"]["scripts"].items()
     assert name == "ytmp3"
@@ -53,14 +47,20 @@ def test_the_image_is_named_with_the_packages_version(name: str) -> None:
 
 
 def test_the_documents_name_no_other_version_of_the_image() -> None:
-    for name in tracked("*.md"):
-        assert set(re.findall(r"ytmp3:(\d+\.\d+\.\d+)", (ROOT / name).read_text())) <= {__version__}, name
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
+        assert set(re.findall(r"ytmp3:(\d+\.\d+\.\d+)", path.read_text())) <= {__version__}, path
 
 
 def test_the_package_contains_every_file_that_is_not_a_module() -> None:
     patterns = PROJECT["tool"]["setuptools"]["package-data"]["ytmp3"]
     packaged = {path.relative_to(ROOT).as_posix() for pattern in patterns for path in (ROOT / "ytmp3").glob(pattern)}
-    assert packaged == {name for name in tracked("ytmp3") if not name.endswith(".py")}
+    files = {path for path in (ROOT / "ytmp3").rglob("*") if path.is_file() and path.parent.name != "__pycache__"}
+    assert packaged == {path.relative_to(ROOT).as_posix() for path in files if path.suffix != ".py"}
+
+
+def test_the_files_with_full_coverage_exist() -> None:
+    for pattern in PROJECT["tool"]["coverage"]["report"]["include"]:
+        assert list(ROOT.glob(pattern)), pattern
 
 
 def test_the_locks_pin_every_dependency_and_repeat_none() -> None:

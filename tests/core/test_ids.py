@@ -1,0 +1,43 @@
+"""Ids: their form, their shard, and the names of files that are made of them."""
+
+import pytest
+
+from tests.core.values import KEY, conversion
+from ytmp3.core.ids import ConversionKey, new_conversion_id, new_job_id, parse_job_id, shard_of
+from ytmp3.core.job import conversion_id_of, track_file_name
+from ytmp3.core.recipe import DEFAULT_RECIPE
+
+CHANCE = bytes(range(16))
+
+
+def test_the_ids_of_a_key_begin_with_its_shard() -> None:
+    assert new_job_id(KEY, CHANCE) == shard_of(KEY) + CHANCE.hex()
+    assert new_conversion_id(KEY, CHANCE) == shard_of(KEY) + CHANCE.hex()
+
+
+def test_every_shard_is_used() -> None:
+    assert {shard_of(ConversionKey(f"key {number}")) for number in range(4096)} == {f"{n:02x}" for n in range(256)}
+
+
+def test_a_new_job_id_has_the_form_of_one() -> None:
+    job_id = new_job_id(KEY, CHANCE)
+    assert parse_job_id(job_id) == job_id
+
+
+@pytest.mark.parametrize(
+    "text", ["", "ab", "a" * 33, "a" * 35, "A" * 34, "g" * 34, "a" * 34 + "\n", "٣" * 34, " " + "a" * 34]
+)
+def test_any_other_text_is_no_job_id(text: str) -> None:
+    assert parse_job_id(text) is None
+
+
+def test_a_tracks_file_name_names_its_conversion() -> None:
+    held = conversion()
+    name = track_file_name(held.lease, DEFAULT_RECIPE)
+    assert name == f"{held.conversion_id}-{held.token}.mp3"
+    assert conversion_id_of(name) == held.conversion_id
+
+
+@pytest.mark.parametrize("name", ["", "x.mp3", ".lock", "a" * 34 + ".mp3", "a" * 34 + "-1.exe", "a" * 34 + "-.mp3"])
+def test_any_other_file_name_names_no_conversion(name: str) -> None:
+    assert conversion_id_of(name) is None
