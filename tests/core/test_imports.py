@@ -1,4 +1,7 @@
-"""Imports go one way, `core` is pure, and importing a module starts nothing."""
+"""Imports go one way between packages, `core` has no I/O, and importing a module starts nothing.
+
+The tests read the syntax trees of the package, so they also see imports inside functions.
+"""
 
 import ast
 import subprocess
@@ -31,12 +34,13 @@ IMPURE = frozenset(
         "subprocess", "sys", "tempfile", "threading", "time", "urllib.request", "uuid",
     }
 )  # fmt: skip
-"""Time, chance, the system: none of it belongs in the core (`datetime.UTC` is a constant, see below)."""
+"""Modules for time, randomness and the system, which the core must not import."""
 CONSTANTS = frozenset({"datetime.UTC"})
+"""Names in such modules that are allowed, because they are constants."""
 
 
 def modules() -> dict[str, Path]:
-    """All modules by dotted name below `ytmp3`."""
+    """Return the path of every module by its dotted name below `ytmp3`."""
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
@@ -54,7 +58,7 @@ def tree_of(name: str) -> ast.Module:
 
 
 def imports_of(name: str) -> set[str]:
-    """Every imported name, dotted; also those inside functions."""
+    """Return every imported name, dotted."""
     names: set[str] = set()
     for node in ast.walk(tree_of(name)):
         match node:
@@ -67,7 +71,7 @@ def imports_of(name: str) -> set[str]:
 
 
 def own_imports_of(name: str) -> set[str]:
-    """The modules of ours that are imported, dotted below `ytmp3`."""
+    """Return the imported modules of this package, dotted below `ytmp3`."""
     own = set()
     for imported in imports_of(name):
         root, _, rest = imported.partition(".")
@@ -96,13 +100,13 @@ def test_a_module_imports_only_from_lower_layers_and_its_own_package(name: str) 
     for imported in own_imports_of(name):
         other = imported.partition(".")[0]
         if other == package:
-            # The Protocol of a package knows none of its adapters.
+            # A Protocol does not know its adapters.
             assert name not in PROTOCOLS or name + ".settings" == imported, f"{name} imports {imported}"
         else:
             assert layer_of(imported) < layer_of(name), f"{name} imports {imported}"
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
+def test_no_modules_import_each_other_in_a_cycle() -> None:
     done: set[str] = set()
 
     def visit(name: str, above: tuple[str, ...]) -> None:
@@ -128,7 +132,7 @@ def test_only_app_imports_the_adapters(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(name for name in MODULES if name.partition(".")[0] == "core"))
-def test_the_core_touches_neither_clock_nor_chance_nor_system(name: str) -> None:
+def test_the_core_uses_no_clock_no_randomness_and_no_system_call(name: str) -> None:
     for imported in imports_of(name) - CONSTANTS:
         assert not IMPURE & set(_prefixes(imported)), f"{name} imports {imported}"
         root = imported.partition(".")[0]
@@ -168,7 +172,7 @@ def _calls(name: str) -> set[str]:
 def test_only_the_command_line_prints_and_exits() -> None:
     endings = {"print", "exit", "quit", "sys.exit", "sys.stdout.write", "input"}
     assert {name for name in MODULES if endings & _calls(name)} == {"cli"}
-    # A forked child ends in its own way, and says why on its own stderr; the server process never does.
+    # Only code that runs in a forked child may end its process or write to its stderr; the server process never does.
     assert {name for name in MODULES if "sys.stderr.write" in _calls(name)} <= {"converter.youtube.extractor"}
     assert {name for name in MODULES if "os._exit" in _calls(name)} == {
         "converter.sandbox.limits",
@@ -177,7 +181,7 @@ def test_only_the_command_line_prints_and_exits() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(MODULES) - {"__main__"}))
-def test_the_top_of_a_module_only_defines(name: str) -> None:
+def test_the_top_level_of_a_module_contains_only_definitions(name: str) -> None:
     allowed = (
         ast.Import,
         ast.ImportFrom,
@@ -223,7 +227,7 @@ assert len(descriptors()) == before, descriptors()
 
 def test_importing_every_module_starts_nothing_and_opens_nothing() -> None:
     names = sorted(set(MODULES) - {"__main__"})
-    answer = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", PROBE, *names],
         cwd=PACKAGE.parent,
         capture_output=True,
@@ -231,9 +235,9 @@ def test_importing_every_module_starts_nothing_and_opens_nothing() -> None:
         timeout=60,
         check=False,
     )
-    assert (answer.returncode, answer.stdout) == (0, ""), answer.stderr
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
-def test_no_function_changes_a_name_of_its_module() -> None:
+def test_no_function_rebinds_a_global_name() -> None:
     for name in MODULES:
         assert not [node for node in ast.walk(tree_of(name)) if isinstance(node, ast.Global)], name
