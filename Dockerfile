@@ -4,7 +4,7 @@
 # and the package: no command runs in it, so it holds no compiler and no download cache.
 # The base must have glibc, because deno and ffmpeg are manylinux builds; Alpine does not work. To pin it by digest:
 #   docker build --build-arg PYTHON_IMAGE=python:3.13-slim-trixie@sha256:... .
-# The container runs as 10001:10001, also with a read-only root file system: it writes only to DATA_DIR (/data) and /tmp.
+# The container runs as 10001:10001, also with a read-only root, and writes only to DATA_DIR (/data) and /tmp.
 ARG PYTHON_IMAGE=python:3.13-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS build
@@ -17,8 +17,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY requirements/runtime.txt ./
-# Only wheels are installed, so no dependency runs a build script. pip itself is not part of the environment. The package
-# is copied in a later layer, so that a new version of it does not repeat the large layer with ffmpeg and deno.
+# Only wheels are installed, so no dependency runs a build script. pip itself is not part of the environment. The
+# package is copied in a later layer: a new version of it does not repeat the large layer with ffmpeg and deno.
 RUN python3 -m venv --without-pip /opt/ytmp3 \
     && python3 -m pip --python /opt/ytmp3/bin/python install \
         --no-cache-dir --disable-pip-version-check --require-hashes --only-binary=:all: -r runtime.txt \
@@ -55,7 +55,7 @@ WORKDIR /
 VOLUME ["/data"]
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-# Asks for readiness, because `depends_on: service_healthy` waits for it. Docker does not restart an unhealthy container.
+# Asks for readiness, because `depends_on: service_healthy` waits for it. Docker restarts no unhealthy container.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["python", "-m", "ytmp3", "health"]
 ENTRYPOINT ["/usr/bin/tini", "--", "python", "-m", "ytmp3"]
 CMD ["serve"]
