@@ -19,6 +19,7 @@ from ytmp3.core.job import Conversion, Lease, Metadata, Report, Stage, Ticket, T
 from ytmp3.core.recipe import Recipe
 from ytmp3.jobstore import Counts, JobStore, Renewal, Submission, Submitted
 from ytmp3.jobstore.settings import Policy
+from ytmp3.storage import Delivery, Url
 
 T = TypeVar("T")
 
@@ -250,3 +251,22 @@ class FaultyStore:
 
     async def counts(self) -> Counts:
         return await self._call("counts", self._store.counts)
+
+
+class RemoteShelf:
+    """A shelf whose tracks are fetched from another address, as from an object store."""
+
+    async def publish(self, source: Path, file_name: str) -> float:
+        raise NotImplementedError
+
+    async def holds(self, file_name: str, size_bytes: int) -> bool:
+        return True
+
+    async def deliver(self, file_name: str, size_bytes: int, *, may_redirect: bool) -> Delivery | None:
+        return Url(f"https://tracks.example/{file_name}")
+
+    async def delete(self, file_name: str) -> None:
+        raise NotImplementedError
+
+    async def names(self, *, older_than_seconds: float) -> list[str]:
+        return []

@@ -42,7 +42,9 @@ from ytmp3.jobstore import JobStore
 from ytmp3.jobstore.sqlite import SqliteJobStore
 from ytmp3.metrics import Metrics
 from ytmp3.storage import Space
-from ytmp3.storage.local import LocalStorage
+from ytmp3.storage.files import Files
+from ytmp3.storage.local import LocalShelf
+from ytmp3.storage.scratch import Scratch
 
 log = logging.getLogger(__name__)
 
@@ -82,24 +84,25 @@ async def running(
         instance = InstanceId(secrets.token_hex(8))
         metrics, tally = Metrics(), Tally()
         keys = Keys(read_keys(config.api_keys_file))
-        storage = await _open_storage(config.data_dir, instance)
-        stack.push_async_callback(storage.close)
+        shelf = LocalShelf(config.data_dir / "tracks", accel_redirect_prefix=config.http.accel_redirect_prefix)
+        scratch = Scratch(config.data_dir / "scratch", instance=instance)
+        await _open_folders(config.data_dir, shelf, scratch)
+        stack.push_async_callback(scratch.close)
         store = await (open_store or _open_store)(config, instance)
         stack.push_async_callback(store.close)
-        converter = make_converter(config.tools, config.limits, await storage.new_scratch("tools"))
+        converter = make_converter(config.tools, config.limits, await scratch.new_folder("tools"))
         await converter.open()
         stack.push_async_callback(converter.close)
         engine = assemble(
             config.engine,
-            Outside(store=store, storage=storage, converter=converter),
+            Outside(store=store, files=Files(shelf=shelf, scratch=scratch), converter=converter),
             Events(log_event, metrics.on_event, tally.on_event),
         )
         engine.start()
         stack.push_async_callback(engine.close)
         sender = Sender(
-            accel_redirect_prefix=config.http.accel_redirect_prefix,
+            shelf=shelf,
             client_max_downloads=config.http.client_max_downloads,
-            path_of=storage.path,
             count_bytes=metrics.downloaded_bytes.inc,
         )
         _register_gauges(metrics, engine)
@@ -138,13 +141,13 @@ def read_keys(path: Path | None) -> tuple[ApiKey, ...] | None:
         raise ConfigError([f"API_KEYS_FILE: {path}: {_reason(error)}"]) from error
 
 
-async def _open_storage(folder: Path, instance: InstanceId) -> LocalStorage:
-    storage = LocalStorage(folder, instance=instance)
+async def _open_folders(data_dir: Path, shelf: LocalShelf, scratch: Scratch) -> None:
     try:
-        await storage.open()
+        # The shelf first: it makes the data folder, which others than this user must be able to enter.
+        await shelf.open()
+        await scratch.open()
     except OSError as error:
-        raise ConfigError([f"DATA_DIR: {error.filename or folder}: {_reason(error)}"]) from error
-    return storage
+        raise ConfigError([f"DATA_DIR: {error.filename or data_dir}: {_reason(error)}"]) from error
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The engine around the real embedded store and the real storage, without HTTP, on virtual time.
+"""The engine around the real embedded store and real folders, without HTTP, on virtual time.
 
 Only the converter is a fake. The store is reached through a wrapper that can fail, and its clock runs with the loop's.
 The janitor and the watcher do not run by themselves: a test calls them, or starts them.
@@ -6,7 +6,6 @@ The janitor and the watcher do not run by themselves: a test calls them, or star
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -30,7 +29,9 @@ from ytmp3.engine.settings import EngineSettings
 from ytmp3.jobstore.settings import Policy
 from ytmp3.jobstore.sqlite import SqliteJobStore
 from ytmp3.storage import Space
-from ytmp3.storage.local import LocalStorage
+from ytmp3.storage.files import Files
+from ytmp3.storage.local import LocalShelf
+from ytmp3.storage.scratch import Scratch
 
 LEASE_SECONDS: Final = 30.0
 RETENTION_SECONDS: Final = 3600.0
@@ -78,7 +79,8 @@ class Rig:
     """The store as the engine reaches it."""
     records: FaultyStore
     """The same store without faults: for looking, and for what another instance would do."""
-    storage: LocalStorage
+    shelf: LocalShelf
+    scratch: Scratch
     converter: FakeConverter
     clock: StoreClock
     happened: list[events.Event]
@@ -121,9 +123,9 @@ class Rig:
         return [event for event in self.happened if isinstance(event, kinds)]
 
     def tracks(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in self.storage.tracks.iterdir()}
+        return {path.name: path.read_bytes() for path in self.shelf.folder.iterdir()}
 
-    def scratch(self) -> list[Path]:
+    def leftovers(self) -> list[Path]:
         """What attempts have left behind."""
         return [path for path in (self.folder / "scratch").glob("*/*") if path.name != ".lock"]
 
@@ -134,7 +136,7 @@ class Rig:
         track = ticket.conversion.track
         assert track is not None
         content = content_of(ticket.conversion.video_id)
-        assert self.storage.path(track.file_name).read_bytes() == content
+        assert (self.shelf.folder / track.file_name).read_bytes() == content
         assert track.size_bytes == len(content)
 
     async def check_released(self, job: Job) -> None:
@@ -149,9 +151,7 @@ class Rig:
         self.store.crashed.set()
         await self.parts.close()
         await self.records.close()
-        if self.storage._lock is not None:
-            os.close(self.storage._lock)
-            self.storage._lock = None
+        self.scratch.release_lock()
 
 
 @asynccontextmanager
@@ -172,8 +172,9 @@ async def engine(  # noqa: PLR0913 - one argument for each number that a test ch
     """Start an instance on `folder`."""
     clock = StoreClock() if clock is None else clock
     converter = FakeConverter() if converter is None else converter
-    storage = LocalStorage(folder, instance=InstanceId(instance))
-    await storage.open()
+    shelf, scratch = LocalShelf(folder / "tracks"), Scratch(folder / "scratch", instance=InstanceId(instance))
+    await shelf.open()
+    await scratch.open()
     policy = Policy(lease_seconds=LEASE_SECONDS, retention_seconds=RETENTION_SECONDS, crash_limit=3)
     sqlite = SqliteJobStore(folder / "jobs.sqlite3", policy, InstanceId(instance), clock=clock, lock_wait_seconds=0.0)
     await sqlite.open()
@@ -188,7 +189,9 @@ async def engine(  # noqa: PLR0913 - one argument for each number that a test ch
             progress_seconds=progress_seconds,
             stray_file_seconds=stray_file_seconds,
         ),
-        Outside(store=store, storage=storage, converter=converter, clock=seconds, random=random),
+        Outside(
+            store=store, files=Files(shelf=shelf, scratch=scratch), converter=converter, clock=seconds, random=random
+        ),
         Events(log_event, happened.append),
     )
     parts.health.store = Check(ok=True, detail="")
@@ -202,7 +205,8 @@ async def engine(  # noqa: PLR0913 - one argument for each number that a test ch
             parts=parts,
             store=store,
             records=records,
-            storage=storage,
+            shelf=shelf,
+            scratch=scratch,
             converter=converter,
             clock=clock,
             happened=happened,
@@ -210,4 +214,4 @@ async def engine(  # noqa: PLR0913 - one argument for each number that a test ch
     finally:
         await parts.close()
         await records.close()
-        await storage.close()
+        await scratch.close()

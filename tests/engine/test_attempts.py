@@ -24,7 +24,7 @@ async def test_a_link_becomes_a_track(tmp_path: Path) -> None:
         assert conversion.metadata.title == f"Title of {VIDEO}"
         assert (conversion.stage, conversion.progress) == (Stage.DONE, 1.0)
         assert (conversion.attempts, conversion.crashes) == (0, 0)
-        assert now.scratch() == []
+        assert now.leftovers() == []
         assert now.parts.runs.active == 0
 
 

@@ -36,7 +36,7 @@ async def test_a_running_job_that_is_cancelled_stops_its_attempt(tmp_path: Path)
         await settled()
         assert now.converter.cancelled[VIDEO] == 1
         assert now.parts.runs.active == 0
-        assert (now.tracks(), now.scratch()) == ({}, [])
+        assert (now.tracks(), now.leftovers()) == ({}, [])
         assert (await now.ticket(job)).status is Status.CANCELLED
         assert len(now.seen(events.Cancelled)) == 1
         assert now.seen(events.LeaseLost) == []

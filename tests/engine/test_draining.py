@@ -39,7 +39,7 @@ async def test_conversions_that_do_not_end_in_time_are_released_at_no_cost(tmp_p
         assert seconds() - began_at == pytest.approx(60.0)
         assert now.converter.cancelled[VIDEO] == 1
         await now.check_released(job)
-        assert (now.tracks(), now.scratch()) == ({}, [])
+        assert (now.tracks(), now.leftovers()) == ({}, [])
 
 
 async def test_a_forced_drain_releases_the_running_at_once(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ async def test_closing_the_workers_releases_what_still_runs(tmp_path: Path) -> N
         await now.parts.workers.close()
         await now.check_released(job)
         assert now.converter.cancelled[VIDEO] == 1
-        assert now.scratch() == []
+        assert now.leftovers() == []
 
 
 async def some_turns() -> None:
@@ -130,7 +130,7 @@ async def test_closing_does_not_hang_on_an_attempt_that_is_being_stopped(tmp_pat
         assert now.parts.runs.active == 1
         await now.parts.workers.close()
         assert now.parts.runs.active == 0
-        assert now.scratch() == []
+        assert now.leftovers() == []
 
 
 async def test_a_worker_that_is_ended_while_it_cleans_up_leaves_no_scratch(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ async def test_a_worker_that_is_ended_while_it_cleans_up_leaves_no_scratch(tmp_p
         assert not close.done()
         disk_answers.set()
         await close
-        assert now.scratch() == []
+        assert now.leftovers() == []
 
 
 async def test_another_instance_starts_released_conversions_without_waiting_for_a_lease(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ async def check_whole(now: Rig, jobs: list[Job], status: Status, *, at_most_conv
     assert len({job.conversion_id for job in jobs}) == 1
     assert now.converter.converted.count(VIDEO) <= at_most_conversions
     await now.parts.workers.drain(1.0, never())
-    assert now.scratch() == []
+    assert now.leftovers() == []
     # A track whose `finish` did not reach the store is swept; no other file is there.
     await now.parts.janitor.sweep()
     track = (await now.conversion(jobs[0])).track

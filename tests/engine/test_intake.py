@@ -32,7 +32,7 @@ async def test_a_cached_track_whose_file_is_missing_is_converted_again(tmp_path:
         first = await now.submit(video(1))
         await now.ended(first)
         for name in now.tracks():
-            now.storage.path(name).unlink()
+            (now.shelf.folder / name).unlink()
         second = await now.submit(video(1))
         assert second.conversion_id != first.conversion_id
         await now.ended(second)
@@ -44,7 +44,7 @@ async def test_a_cached_track_of_the_wrong_size_is_converted_again_once(tmp_path
     async with engine(tmp_path) as now:
         await now.ended(await now.submit(video(1)))
         for name in now.tracks():
-            now.storage.path(name).write_bytes(b"short")
+            (now.shelf.folder / name).write_bytes(b"short")
         jobs = await asyncio.gather(*(now.submit(video(1)) for _ in range(20)))
         for job in jobs:
             await now.ended(job)
@@ -59,6 +59,6 @@ async def test_a_missing_track_is_not_converted_again_while_the_queue_is_full(tm
         await now.running(video(0))
         await now.submit(video(1))
         for name in now.tracks():
-            now.storage.path(name).unlink()
+            (now.shelf.folder / name).unlink()
         with pytest.raises(QueueFull):
             await now.submit(video(9))

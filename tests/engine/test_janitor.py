@@ -32,7 +32,7 @@ async def test_conversions_of_a_dead_instance_are_carried_on(tmp_path: Path) -> 
         (adopted,) = heir.seen(events.Adopted)
         assert isinstance(adopted, events.Adopted)
         assert {conversion.conversion_id for conversion in adopted.conversions} == {job.conversion_id for job in jobs}
-        assert heir.scratch() == []
+        assert heir.leftovers() == []
 
 
 async def test_a_conversion_that_was_running_at_three_crashes_has_failed(tmp_path: Path) -> None:
@@ -170,8 +170,8 @@ async def swept(now: Rig) -> int:
     """Finish a job, put two files beside its track that no record names, and sweep."""
     job = await now.submit(VIDEO)
     await now.ended(job)
-    (now.storage.tracks / ("0" * 34 + "-7.mp3")).write_bytes(b"stray")
-    (now.storage.tracks / "unheard of").write_bytes(b"stray")
+    (now.shelf.folder / ("0" * 34 + "-7.mp3")).write_bytes(b"stray")
+    (now.shelf.folder / "unheard of").write_bytes(b"stray")
     removed = await now.parts.janitor.sweep()
     await now.check_completed(job)
     return removed
@@ -218,11 +218,11 @@ async def test_scratch_of_dead_instances_is_removed_and_that_of_the_living_is_ke
         ancient = tmp_path / "scratch" / "half removed"
         ancient.mkdir()
         os.utime(ancient, (0, 0))
-        await now.storage.sweep()
+        await now.scratch.sweep()
         assert not dead.exists()
         assert not ancient.exists()
         assert starting.exists()
-        assert len(now.scratch()) >= 1
+        assert len(now.leftovers()) >= 1
 
 
 async def test_scratch_of_an_instance_that_dies_later_is_removed_within_a_minute(tmp_path: Path) -> None:

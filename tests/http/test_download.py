@@ -8,11 +8,18 @@ import re
 from pathlib import Path
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDictProxy
 
-from tests.fakes import content_of
+from tests.fakes import RemoteShelf, content_of
 from tests.http.stand import Stand, stand
+from tests.core.values import METADATA, TRACK
+
+
 from tests.http.test_contract import problem
+from ytmp3.core.ids import ClientId
+from ytmp3.core.recipe import DEFAULT_RECIPE
+from ytmp3.http.download import Sender
 
 VIDEO = "dQw4w9WgXcQ"
 SIZE = 10_240
@@ -210,3 +217,12 @@ async def test_random_ranges_agree_with_slices(track: tuple[Stand, str]) -> None
         first, last = sorted(chance.randrange(SIZE) for _ in range(2))
         status, body, _ = await fetch(service, path, Range=f"bytes={first}-{last}")
         assert (status, body) == (206, BODY[first : last + 1])
+
+
+async def test_a_track_on_a_remote_shelf_is_a_temporary_redirect() -> None:
+    sender = Sender(shelf=RemoteShelf(), client_max_downloads=0, count_bytes=lambda _: None)
+    request = make_mocked_request("GET", "/download/ID.mp3")
+    response = await sender.send(request, TRACK, METADATA, DEFAULT_RECIPE, ClientId("addr:192.0.2.1"))
+    assert response.status == 307
+    assert response.headers["Location"] == f"https://tracks.example/{TRACK.file_name}"
+    assert sender.active == 0

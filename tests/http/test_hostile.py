@@ -27,6 +27,7 @@ from ytmp3.http.download import Sender
 from ytmp3.http.keys import key_line, new_secret
 from ytmp3.http.middleware import RequestMiddleware
 from ytmp3.metrics import Metrics
+from ytmp3.storage.local import LocalShelf
 
 VIDEO = "dQw4w9WgXcQ"
 GOOD = b'{"url":"https://youtu.be/dQw4w9WgXcQ"}'
@@ -220,9 +221,8 @@ async def test_3000_hostile_titles_drop_no_connection_and_add_no_field(tmp_path:
         file_name="track.mp3", size_bytes=len(content), duration_seconds=1.0, sha256="0" * 64, published_at=1.0e9
     )
     sender = Sender(
-        accel_redirect_prefix="",
+        shelf=LocalShelf(tmp_path),
         client_max_downloads=0,
-        path_of=lambda name: tmp_path / name,
         count_bytes=lambda _: None,
     )
 

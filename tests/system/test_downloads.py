@@ -29,6 +29,7 @@ from ytmp3.http.connections import Runner
 from ytmp3.http.download import Sender
 from ytmp3.http.middleware import RequestMiddleware
 from ytmp3.metrics import Metrics
+from ytmp3.storage.local import LocalShelf
 
 pytestmark = pytest.mark.fuzz
 
@@ -209,9 +210,8 @@ async def test_hostile_titles_drop_no_connection_behind_nginx(tmp_path: Path) ->
         file_name="track.mp3", size_bytes=len(content), duration_seconds=1.0, sha256="0" * 64, published_at=1.0e9
     )
     sender = Sender(
-        accel_redirect_prefix=ACCEL_PREFIX,
+        shelf=LocalShelf(tmp_path, accel_redirect_prefix=ACCEL_PREFIX),
         client_max_downloads=0,
-        path_of=lambda name: tmp_path / name,
         count_bytes=lambda _: None,
     )
     asked: list[int] = []

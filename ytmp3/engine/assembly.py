@@ -23,7 +23,7 @@ from ytmp3.engine.watcher import Watcher
 from ytmp3.engine.workers import Workers
 from ytmp3.engine.writes import Writes
 from ytmp3.jobstore import JobStore
-from ytmp3.storage import Storage
+from ytmp3.storage.files import Files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Outside:
     """What the engine works with and does not own: already open, and closed by the caller after the engine."""
 
     store: JobStore
-    storage: Storage
+    files: Files
     converter: Converter
     clock: Callable[[], float] = time.monotonic
     """Seconds from any origin. Times in records are the store's matter, not this clock's."""
@@ -75,7 +75,7 @@ class Engine:
 
 def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engine:
     """Build every part; nothing is started."""
-    store, storage, converter, clock = outside.store, outside.storage, outside.converter, outside.clock
+    store, files, converter, clock = outside.store, outside.files, outside.converter, outside.clock
     health = Health()
     runs = Runs(events, clock=clock)
     queue = FairQueue(settings.queue_capacity, runs.by_client)
@@ -86,7 +86,7 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
     attempts = Attempts(
         settings,
         converter=converter,
-        storage=storage,
+        files=files,
         writes=writes,
         runs=runs,
         upstream=upstream,
@@ -104,12 +104,12 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
         upstream=upstream,
         estimates=estimates,
         capacity=capacity,
-        intake=Intake(store=store, storage=storage, capacity=capacity, health=health, events=events),
+        intake=Intake(store=store, shelf=files.shelf, capacity=capacity, health=health, events=events),
         jobs=Jobs(store=store, queue=queue, runs=runs, estimates=estimates, events=events, clock=clock),
         keeper=LeaseKeeper(settings, store=store, queue=queue, runs=runs, events=events, clock=clock),
         workers=Workers(settings.workers, queue=queue, runs=runs, upstream=upstream, attempts=attempts, writes=writes),
         janitor=Janitor(
-            settings, store=store, storage=storage, queue=queue, upstream=upstream, health=health, events=events
+            settings, store=store, files=files, queue=queue, upstream=upstream, health=health, events=events
         ),
-        watcher=Watcher(store=store, storage=storage, converter=converter, health=health, events=events),
+        watcher=Watcher(store=store, scratch=files.scratch, converter=converter, health=health, events=events),
     )

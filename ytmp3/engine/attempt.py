@@ -30,7 +30,7 @@ from ytmp3.engine.runs import Run, Runs, Stop
 from ytmp3.engine.settings import EngineSettings
 from ytmp3.engine.upstream import Upstream
 from ytmp3.engine.writes import Writes
-from ytmp3.storage import Storage
+from ytmp3.storage.files import Files
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +39,14 @@ PUBLISHING_PROGRESS: Final = 0.99
 
 
 class Attempts:
-    """Makes attempts at conversions. It has no state of its own: all is in the runs, the store and the storage."""
+    """Makes attempts at conversions. It has no state of its own: all is in the runs, the store and the files."""
 
     def __init__(
         self,
         settings: EngineSettings,
         *,
         converter: Converter,
-        storage: Storage,
+        files: Files,
         writes: Writes,
         runs: Runs,
         upstream: Upstream,
@@ -54,7 +54,8 @@ class Attempts:
     ) -> None:
         self._max_retries = settings.max_retries
         self._converter = converter
-        self._storage = storage
+        self._shelf = files.shelf
+        self._scratch = files.scratch
         self._writes = writes
         self._runs = runs
         self._upstream = upstream
@@ -99,7 +100,7 @@ class Attempts:
         conversion = run.conversion
         scratch: Path | None = None
         try:
-            scratch = await self._storage.new_scratch(f"{conversion.conversion_id}-{conversion.token}")
+            scratch = await self._scratch.new_folder(f"{conversion.conversion_id}-{conversion.token}")
             converted = await self._convert(run, scratch)
             await self._publish(run, converted)
         except ConversionError as error:
@@ -153,7 +154,7 @@ class Attempts:
         await self._writes.confirm(run)
         file_name = track_file_name(run.conversion.lease, run.conversion.recipe)
         started_seconds = run.seconds
-        published_at = await self._storage.publish(converted.path, file_name)
+        published_at = await self._shelf.publish(converted.path, file_name)
         track = Track(
             file_name=file_name,
             size_bytes=converted.size_bytes,
@@ -164,7 +165,7 @@ class Attempts:
         try:
             done = await self._writes.finish(run.conversion.lease, track, converted.metadata)
         except LeaseLost:
-            await self._storage.delete(file_name)
+            await self._shelf.delete(file_name)
             raise
         # The converter has counted verifying and tagging as publishing already.
         stage_seconds = dict(converted.stage_seconds)
@@ -221,7 +222,7 @@ class Attempts:
 
         What was left would stay until a sweep of another start, and may be gigabytes.
         """
-        removal = asyncio.create_task(self._storage.remove_scratch(scratch), name="remove-scratch")
+        removal = asyncio.create_task(self._scratch.remove(scratch), name="remove-scratch")
         try:
             await asyncio.shield(removal)
         except asyncio.CancelledError:

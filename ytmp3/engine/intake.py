@@ -20,7 +20,7 @@ from ytmp3.engine.events import Events
 from ytmp3.engine.health import Health
 from ytmp3.engine.jobs import STORE_RETRY_SECONDS, as_request_errors
 from ytmp3.jobstore import JobStore, Outcome, Submission, Submitted
-from ytmp3.storage import Storage
+from ytmp3.storage import Shelf
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +37,14 @@ class Intake:
         self,
         *,
         store: JobStore,
-        storage: Storage,
+        shelf: Shelf,
         capacity: Capacity,
         health: Health,
         events: Events,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._store = store
-        self._storage = storage
+        self._shelf = shelf
         self._capacity = capacity
         self._health = health
         self._events = events
@@ -62,7 +62,7 @@ class Intake:
         if self._health.is_draining:
             raise Draining(retry_after_seconds=DRAIN_RETRY_SECONDS)
         submitted = await self._submit(video_id, recipe, client)
-        if submitted.outcome is Outcome.CACHED and not self._is_whole(submitted.ticket):
+        if submitted.outcome is Outcome.CACHED and not await self._is_whole(submitted.ticket):
             log.warning("a finished track is missing: converting again", extra={"video_id": video_id})
             await as_request_errors(self._store.forget(submitted.ticket.conversion.conversion_id))
             submitted = await self._submit(video_id, recipe, client)
@@ -87,6 +87,6 @@ class Intake:
                 slot.fill(submitted.ticket.conversion)
         return submitted
 
-    def _is_whole(self, ticket: Ticket) -> bool:
+    async def _is_whole(self, ticket: Ticket) -> bool:
         track = ticket.conversion.track
-        return track is not None and self._storage.exists(track.file_name, track.size_bytes)
+        return track is not None and await self._shelf.holds(track.file_name, track.size_bytes)

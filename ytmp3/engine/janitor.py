@@ -15,7 +15,7 @@ from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.settings import EngineSettings
 from ytmp3.engine.upstream import Upstream
 from ytmp3.jobstore import JobStore
-from ytmp3.storage import Storage
+from ytmp3.storage.files import Files
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +41,15 @@ class Janitor:
         settings: EngineSettings,
         *,
         store: JobStore,
-        storage: Storage,
+        files: Files,
         queue: FairQueue,
         upstream: Upstream,
         health: Health,
         events: Events,
     ) -> None:
         self._store = store
-        self._storage = storage
+        self._shelf = files.shelf
+        self._scratch = files.scratch
         self._queue = queue
         self._upstream = upstream
         self._health = health
@@ -62,7 +63,7 @@ class Janitor:
             {
                 "adopt": (self.adopt, ADOPT_SECONDS),
                 "expire": (self.expire, EXPIRE_SECONDS),
-                "scratch": (self._storage.sweep, SCRATCH_SECONDS),
+                "scratch": (self._scratch.sweep, SCRATCH_SECONDS),
                 "sweep": (self.sweep, SWEEP_SECONDS),
             }
         )
@@ -95,17 +96,17 @@ class Janitor:
         removed = 0
         while file_names := await self._store.expire(EXPIRE_BATCH):
             for file_name in filter(None, file_names):
-                await self._storage.delete(file_name)
+                await self._shelf.delete(file_name)
                 self._events.emit(events.TrackExpired(file_name=file_name))
             removed += len(file_names)
         return removed
 
     async def sweep(self) -> int:
         """Remove track files that no record names, once they are old enough. Returns how many."""
-        names = await self._storage.names(older_than_seconds=self._stray_file_seconds)
+        names = await self._shelf.names(older_than_seconds=self._stray_file_seconds)
         strays = set(names) - await self._store.known_files(names)
         for name in strays:
-            await self._storage.delete(name)
+            await self._shelf.delete(name)
         if strays:
             log.warning("track files without a record removed", extra={"files": len(strays)})
         return len(strays)

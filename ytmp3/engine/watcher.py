@@ -16,7 +16,7 @@ from ytmp3.engine.events import Events
 from ytmp3.engine.health import Check, Health
 from ytmp3.engine.loops import Loops
 from ytmp3.jobstore import JobStore
-from ytmp3.storage import Storage
+from ytmp3.storage.scratch import Scratch
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +34,10 @@ class Watcher:
     """Owns the loops that watch."""
 
     def __init__(
-        self, *, store: JobStore, storage: Storage, converter: Converter, health: Health, events: Events
+        self, *, store: JobStore, scratch: Scratch, converter: Converter, health: Health, events: Events
     ) -> None:
         self._store = store
-        self._storage = storage
+        self._scratch = scratch
         self._converter = converter
         self._health = health
         self._events = events
@@ -60,7 +60,7 @@ class Watcher:
     async def watch(self) -> None:
         """Look at the disk and the store."""
         try:
-            self._health.space = await asyncio.to_thread(self._storage.space)
+            self._health.space = await asyncio.to_thread(self._scratch.space)
             self._health.storage_error = None
         except OSError as error:
             self._health.storage_error = f"the data folder cannot be read: {error.strerror}"

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from http import HTTPStatus
-from pathlib import Path
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -34,6 +33,7 @@ from ytmp3.http.preconditions import (
     Unsatisfiable,
     evaluate,
 )
+from ytmp3.storage import InternalRedirect, OpenFile, Shelf, Url
 
 MAX_TRANSFERS: Final = 200
 """Most transfers of this process at once. Each holds two descriptors and a socket buffer; nginx in front needs none."""
@@ -112,24 +112,21 @@ def preconditions_of(request: web.Request) -> Preconditions:
 class Sender:
     """Sends tracks, and bounds how many transfers are under way.
 
-    `accel_redirect_prefix`: the internal location under which nginx serves the folder; empty: this process sends.
-    `client_max_downloads`: most transfers of one client at once; 0: no limit of its own.
-    `path_of`: the path of a track's file. `count_bytes` is called with every number of bytes this process has sent.
+    `shelf`: says how a track is sent. `client_max_downloads`: most transfers of one client at once; 0: no limit of its
+    own. `count_bytes` is called with every number of bytes this process has sent.
     """
 
     def __init__(
         self,
         *,
-        accel_redirect_prefix: str,
+        shelf: Shelf,
         client_max_downloads: int,
-        path_of: Callable[[str], Path],
         count_bytes: Callable[[float], None],
         max_transfers: int = MAX_TRANSFERS,
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
-        self._accel_redirect_prefix = accel_redirect_prefix
+        self._shelf = shelf
         self._client_max_downloads = client_max_downloads
-        self._path_of = path_of
         self._count_bytes = count_bytes
         self._max_transfers = max_transfers
         self._stall_seconds = stall_seconds
@@ -170,16 +167,24 @@ class Sender:
                 )
         kind = headers.TRACK[recipe.media_type]
         more[hdrs.CONTENT_DISPOSITION] = content_disposition(metadata.title, recipe.extension)
-        file = await asyncio.to_thread(_open, self._path_of(track.file_name), track.size_bytes)
-        try:
-            # For HEAD nginx would answer a range, which does not exist there (RFC 9110, section 14.2).
-            if self._accel_redirect_prefix and is_get and _nginx_agrees(request.headers):
-                more["X-Accel-Redirect"] = self._accel_redirect_prefix + track.file_name
+        # For HEAD nginx would answer a range, which does not exist there (RFC 9110, section 14.2).
+        may_redirect = is_get and _nginx_agrees(request.headers)
+        match await self._shelf.deliver(track.file_name, track.size_bytes, may_redirect=may_redirect):
+            case None:
+                raise expired()
+            case InternalRedirect(path):
+                more["X-Accel-Redirect"] = path
                 return web.Response(headers=headers.extended(kind, more))
-            with self._transfer_of(client) if is_get else contextlib.nullcontext():
-                return await self._respond(request, file, decision, headers.extended(kind, more), track.size_bytes)
-        finally:
-            os.close(file)
+            case Url(url):
+                more[hdrs.LOCATION] = url
+                return web.Response(status=HTTPStatus.TEMPORARY_REDIRECT, headers=headers.extended(kind, more))
+            case OpenFile(descriptor):
+                try:
+                    with self._transfer_of(client) if is_get else contextlib.nullcontext():
+                        fields = headers.extended(kind, more)
+                        return await self._respond(request, descriptor, decision, fields, track.size_bytes)
+                finally:
+                    os.close(descriptor)
 
     @contextlib.contextmanager
     def _transfer_of(self, client: ClientId) -> Iterator[None]:
@@ -247,22 +252,6 @@ def _nginx_agrees(fields: Mapping[str, str]) -> bool:
     return not any(name in fields for name in _JUDGED_BY_NGINX) and not _MISREAD_BY_NGINX.search(
         fields.get(hdrs.RANGE, "")
     )
-
-
-def _open(path: Path, size_bytes: int) -> int:
-    """Open a track's file.
-
-    Raises:
-        TrackGone: it is missing, or its size is not the recorded one.
-    """
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        raise expired() from None
-    if os.fstat(file).st_size != size_bytes:
-        os.close(file)
-        raise expired()
-    return file
 
 
 def expired() -> TrackGone:

@@ -1,8 +1,14 @@
-"""Where MP3 files live: one Protocol, one adapter (`local`: a folder, which may be a shared volume).
+"""Where files live, in two places with different rules.
 
-A track's file name is immutable and belongs to exactly one publisher. This room knows no jobs.
+* `Shelf`, a Protocol: finished tracks. They lie in a folder (`local`) or, with another adapter, elsewhere. The shelf
+  says how a track is sent: from an open file, by the reverse proxy, or from another address.
+* `scratch`: work in progress. It is always a local folder, because tools write into it through descriptors.
+
+A track's file name is immutable, and is written by exactly one publisher (`core.job.track_file_name`). This package
+knows no jobs and no HTTP.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +23,7 @@ class Space(Struct, frozen=True, kw_only=True):
 
     @property
     def reserve_bytes(self) -> int:
-        """What must stay free: below it no new work is admitted (max(1 GiB, 5 %))."""
+        """What must stay free for conversions under way: max(1 GiB, 5 %). Below it no new conversion is admitted."""
         return max(2**30, self.total_bytes // 20)
 
     @property
@@ -25,42 +31,55 @@ class Space(Struct, frozen=True, kw_only=True):
         return self.free_bytes < self.reserve_bytes
 
 
-class Storage(Protocol):
-    """The contract. Methods that are not `async` are a single cheap system call."""
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """The track is sent from this descriptor. The receiver closes it."""
 
-    async def open(self) -> None:
-        """Create the folders, and sweep what dead attempts of this machine left. Raises OSError."""
+    descriptor: int
 
-    async def close(self) -> None:
-        """Remove this instance's own scratch folder."""
 
-    async def sweep(self) -> None:
-        """Remove the scratch folders of instances that have died."""
+@dataclass(frozen=True, slots=True)
+class InternalRedirect:
+    """The reverse proxy sends the track: `path` is the value of the `X-Accel-Redirect` header."""
 
-    async def new_scratch(self, name: str) -> Path:
-        """Create and return an empty folder for one attempt, on the same file system as the tracks."""
+    path: str
 
-    async def remove_scratch(self, scratch: Path) -> None:
-        """Remove an attempt's folder with all it holds; missing is fine."""
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """The client fetches the track from this address, without us."""
+
+    url: str
+
+
+Delivery = OpenFile | InternalRedirect | Url
+"""How a track is sent."""
+
+
+class Shelf(Protocol):
+    """The contract of a place for finished tracks."""
 
     async def publish(self, source: Path, file_name: str) -> float:
-        """fsync, rename into place, fsync the folder. Returns the track's mtime, in seconds since 1970.
+        """Put a finished file of the scratch folder on the shelf, durably. `source` is gone afterwards.
+
+        Returns:
+            The time of its last change, in seconds since 1970: the track's `published_at`.
 
         Raises:
-            OSError: nothing is in place.
+            OSError: nothing is on the shelf under this name.
         """
 
-    def path(self, file_name: str) -> Path:
-        """Return where a track's file is, or would be."""
+    async def holds(self, file_name: str, size_bytes: int) -> bool:
+        """Return whether the track is there and has this size."""
 
-    def exists(self, file_name: str, size_bytes: int) -> bool:
-        """Return whether the file is there with this size."""
+    async def deliver(self, file_name: str, size_bytes: int, *, may_redirect: bool) -> Delivery | None:
+        """Return how to send the track; None if it is not there or does not have this size.
+
+        `may_redirect` is false where the answer must not come from the reverse proxy.
+        """
 
     async def delete(self, file_name: str) -> None:
-        """Remove a track's file; missing is fine."""
+        """Remove a track; a missing one is fine. A transfer under way is not disturbed."""
 
     async def names(self, *, older_than_seconds: float) -> list[str]:
-        """List the track files whose last change is older (for the sweep of files without a record)."""
-
-    def space(self) -> Space:
-        """Ask the file system."""
+        """List the files whose last change is older: the janitor removes those that no record knows."""

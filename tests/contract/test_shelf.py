@@ -1,0 +1,81 @@
+"""What every shelf of finished tracks promises, held against the folder."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ytmp3.storage import InternalRedirect, OpenFile
+from ytmp3.storage.local import LocalShelf
+
+CONTENT = b"a track"
+NAME = "ab-1.mp3"
+
+
+@pytest.fixture
+async def shelf(tmp_path: Path) -> LocalShelf:
+    shelf = LocalShelf(tmp_path / "tracks", accel_redirect_prefix="/tracks/")
+    await shelf.open()
+    return shelf
+
+
+@pytest.fixture
+async def published(shelf: LocalShelf, tmp_path: Path) -> LocalShelf:
+    source = tmp_path / "encoded"
+    source.write_bytes(CONTENT)
+    os.utime(source, (1_700_000_000, 1_700_000_000.25))
+    assert await shelf.publish(source, NAME) == 1_700_000_000.25
+    assert not source.exists()
+    return shelf
+
+
+async def test_a_published_track_is_held_with_its_size_only(published: LocalShelf) -> None:
+    assert await published.holds(NAME, len(CONTENT))
+    assert not await published.holds(NAME, len(CONTENT) + 1)
+    assert not await published.holds("other.mp3", len(CONTENT))
+
+
+async def test_other_users_may_read_a_published_track(published: LocalShelf) -> None:
+    assert (published.folder / NAME).stat().st_mode & 0o777 == 0o644
+    assert published.folder.stat().st_mode & 0o555 == 0o555
+
+
+async def test_a_track_is_delivered_as_an_open_file_that_outlives_its_deletion(published: LocalShelf) -> None:
+    delivery = await published.deliver(NAME, len(CONTENT), may_redirect=False)
+    assert isinstance(delivery, OpenFile)
+    await published.delete(NAME)
+    await published.delete(NAME)
+    assert os.read(delivery.descriptor, 100) == CONTENT
+    os.close(delivery.descriptor)
+
+
+async def test_a_track_is_delivered_by_redirect_where_that_is_allowed(published: LocalShelf) -> None:
+    assert await published.deliver(NAME, len(CONTENT), may_redirect=True) == InternalRedirect("/tracks/" + NAME)
+    without_proxy = LocalShelf(published.folder)
+    delivery = await without_proxy.deliver(NAME, len(CONTENT), may_redirect=True)
+    assert isinstance(delivery, OpenFile)
+    os.close(delivery.descriptor)
+
+
+@pytest.mark.parametrize("may_redirect", [False, True])
+async def test_a_missing_or_changed_track_is_not_delivered(published: LocalShelf, *, may_redirect: bool) -> None:
+    assert await published.deliver("other.mp3", len(CONTENT), may_redirect=may_redirect) is None
+    assert await published.deliver(NAME, len(CONTENT) + 1, may_redirect=may_redirect) is None
+
+
+async def test_a_symbolic_link_is_not_delivered(shelf: LocalShelf, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(CONTENT)
+    (shelf.folder / NAME).symlink_to(tmp_path / "secret")
+    assert await shelf.deliver(NAME, len(CONTENT), may_redirect=False) is None
+
+
+async def test_a_failed_publication_leaves_nothing_on_the_shelf(shelf: LocalShelf, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="missing"):
+        await shelf.publish(tmp_path / "missing", NAME)
+    assert list(shelf.folder.iterdir()) == []
+
+
+async def test_only_old_files_are_named(published: LocalShelf) -> None:
+    (published.folder / "a folder").mkdir()
+    assert await published.names(older_than_seconds=-3600.0) == [NAME]
+    assert await published.names(older_than_seconds=3600.0) == []
