@@ -11,11 +11,9 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDictProxy
 
+from tests.core.values import METADATA, TRACK
 from tests.fakes import RemoteShelf, content_of
 from tests.http.stand import Stand, stand
-from tests.core.values import METADATA, TRACK
-
-
 from tests.http.test_contract import problem
 from ytmp3.core.ids import ClientId
 from ytmp3.core.recipe import DEFAULT_RECIPE
