@@ -56,8 +56,7 @@ def states() -> str:
     for (before, event), after in TRANSITIONS.items():
         events[before, after].append(event.value)
     moves = [f"    {before} --> {after}: {', '.join(names)}" for (before, after), names in events.items()]
-    final = [f"    {state} --> [*]" for state in State if state not in {before for before, _ in events}]
-    return "\n".join(["```mermaid", "stateDiagram-v2", f"    [*] --> {State.QUEUED}", *moves, *final, "```"])
+    return "\n".join(["```mermaid", "stateDiagram-v2", f"    [*] --> {State.QUEUED}", *moves, "```"])
 
 
 def settings() -> str:

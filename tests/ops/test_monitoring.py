@@ -53,7 +53,7 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         try:
             assert process.stdout is not None
             address = process.stdout.readline().split()[-1]
-            with urlopen(f"{address}/metrics", timeout=10) as answer:
+            with urlopen(f"{address}/metrics", timeout=60) as answer:
                 text = answer.read().decode()
         finally:
             process.terminate()
