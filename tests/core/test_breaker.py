@@ -1,4 +1,4 @@
-"""The breaker: opens on enough refusals, lets one trial through, closes or waits twice as long (goal L08)."""
+"""The breaker: opens after enough refusals, lets one trial through, then closes or waits twice as long."""
 
 import pytest
 from hypothesis import given
@@ -31,7 +31,7 @@ def test_a_new_breaker_is_closed() -> None:
     assert not breaker.is_open(1.0)
 
 
-def test_five_refusals_in_a_minute_open_it_for_a_minute() -> None:
+def test_five_refusals_in_a_minute_open_the_breaker_for_a_minute() -> None:
     breaker = Breaker()
     for second in range(REFUSALS_TO_OPEN - 1):
         refuse(breaker, float(second))
@@ -44,14 +44,14 @@ def test_five_refusals_in_a_minute_open_it_for_a_minute() -> None:
     assert breaker.wait_seconds(100.0) == 0.0
 
 
-def test_refusals_that_are_spread_over_more_than_a_minute_do_not_open_it() -> None:
+def test_refusals_spread_over_more_than_a_minute_do_not_open_the_breaker() -> None:
     breaker = Breaker()
     for number in range(20):
         refuse(breaker, number * (WINDOW_SECONDS / 4 + 0.1))
     assert not breaker.is_open(number * (WINDOW_SECONDS / 4 + 0.1))
 
 
-def test_refusals_do_not_open_it_while_most_conversions_pass() -> None:
+def test_refusals_do_not_open_the_breaker_while_most_conversions_pass() -> None:
     breaker = Breaker()
     passes(breaker, 0.0, 6)
     refuse(breaker, 1.0, 5)
@@ -68,11 +68,11 @@ def test_after_the_pause_one_trial_may_start_and_no_other() -> None:
     assert breaker.is_open(60.0 + WINDOW_SECONDS - 0.1)
 
 
-def test_a_trial_that_passes_closes_it() -> None:
+def test_a_trial_that_passes_closes_the_breaker() -> None:
     breaker = opened()
     breaker.passed(breaker.started(60.0), 61.0)
     assert not breaker.is_open(61.0)
-    # What was before is forgotten: four more refusals are four.
+    # Refusals from before it opened do not count any more.
     refuse(breaker, 62.0, REFUSALS_TO_OPEN - 1)
     assert not breaker.is_open(62.0)
 
@@ -95,7 +95,9 @@ def test_each_refused_trial_doubles_the_pause_up_to_an_hour() -> None:
 
 @pytest.mark.parametrize("now", [6.0, 61.0])
 @pytest.mark.parametrize("outcome", ["refused", "passed"])
-def test_what_was_under_way_when_it_opened_says_nothing_new(outcome: str, now: float) -> None:
+def test_outcomes_of_conversions_that_were_under_way_when_the_breaker_opened_are_ignored(
+    outcome: str, now: float
+) -> None:
     breaker = Breaker()
     early = breaker.started(0.0)
     refuse(breaker, 0.0, REFUSALS_TO_OPEN)
@@ -107,7 +109,7 @@ def test_what_was_under_way_when_it_opened_says_nothing_new(outcome: str, now: f
     assert breaker.is_open(now) is (now < FIRST_PAUSE_SECONDS)
 
 
-def test_a_trial_without_a_verdict_leaves_the_door_to_the_next() -> None:
+def test_a_trial_without_an_outcome_makes_room_for_the_next() -> None:
     breaker = opened()
     trial = breaker.started(60.0)
     assert breaker.is_open(60.0)
@@ -119,7 +121,7 @@ def test_a_trial_without_a_verdict_leaves_the_door_to_the_next() -> None:
     assert not breaker.is_open(60.0)
 
 
-def test_a_trial_that_takes_long_does_not_hold_the_door() -> None:
+def test_a_trial_that_takes_longer_than_a_minute_does_not_hold_up_the_next() -> None:
     breaker = opened()
     breaker.started(60.0)
     assert not breaker.is_open(60.0 + WINDOW_SECONDS)
@@ -140,7 +142,7 @@ def test_a_start_during_the_pause_is_no_trial(starts_before_the_pause_ends: floa
         max_size=80,
     )
 )
-def test_it_never_stays_open_longer_than_an_hour_and_a_trial(steps: list[tuple[str, int, float]]) -> None:
+def test_the_breaker_never_stays_open_for_longer_than_an_hour_and_a_trial(steps: list[tuple[str, int, float]]) -> None:
     breaker, now, last = Breaker(), 0.0, 0
     for event, back, passed in steps:
         now += passed

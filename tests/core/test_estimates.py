@@ -1,4 +1,4 @@
-"""Estimates from what was measured."""
+"""Estimates: durations, the time to the end of a conversion, and when to come back to a full queue."""
 
 import heapq
 import random
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ytmp3.core.estimates import FIRST_GUESS_SECONDS, LONGEST_WAIT_SECONDS, WINDOW, Durations, Pace
 
 
-def test_before_anything_has_ended_there_is_a_guess_and_no_durations() -> None:
+def test_before_a_conversion_has_ended_the_pace_is_a_guess_and_durations_are_unknown() -> None:
     pace = Pace()
     assert pace.seconds_per_conversion == FIRST_GUESS_SECONDS
     assert pace.durations() == Durations(mean=None, p50=None, p95=None)
@@ -19,7 +19,7 @@ def test_before_anything_has_ended_there_is_a_guess_and_no_durations() -> None:
     assert Pace().slot_wait_seconds(workers=1, now=0.0, chance=0.0) == 20
 
 
-def test_the_first_measurement_replaces_the_guess_and_later_ones_are_mixed_in() -> None:
+def test_the_first_duration_replaces_the_guess_and_later_ones_move_the_average() -> None:
     pace = Pace()
     pace.ended(10.0, 0.0)
     assert pace.seconds_per_conversion == 10.0
@@ -27,7 +27,7 @@ def test_the_first_measurement_replaces_the_guess_and_later_ones_are_mixed_in() 
     assert pace.seconds_per_conversion == 12.0
 
 
-def test_durations_sum_up_the_window() -> None:
+def test_durations_summarise_all_remembered_conversions() -> None:
     pace = Pace()
     for seconds in range(1, 101):
         pace.ended(float(seconds), float(seconds))
@@ -37,7 +37,7 @@ def test_durations_sum_up_the_window() -> None:
     assert one.durations() == Durations(mean=3.0, p50=3.0, p95=3.0)
 
 
-def test_only_the_last_thousand_count() -> None:
+def test_durations_forget_all_but_the_last_thousand() -> None:
     pace = Pace()
     pace.ended(1e9, 0.0)
     for number in range(WINDOW):
@@ -45,18 +45,18 @@ def test_only_the_last_thousand_count() -> None:
     assert pace.durations() == Durations(mean=1.0, p50=1.0, p95=1.0)
 
 
-def test_a_slot_is_promised_at_the_measured_rate() -> None:
+def test_the_wait_for_a_slot_follows_the_measured_rate() -> None:
     pace = Pace()
     for second in range(0, 100, 10):
         pace.ended(200.0, float(second))
-    # Ten ends in 100 s: one in ten seconds, whatever each took. Half of them is for those who come back.
+    # Ten ends in 100 s: one in ten seconds, whatever each took. Every second slot is for clients that come back.
     assert [pace.slot_wait_seconds(workers=20, now=100.0, chance=0.0) for _ in range(3)] == [10, 30, 50]
     many = [pace.slot_wait_seconds(workers=20, now=100.0, chance=number % 100 / 100) for number in range(1000)]
     assert max(many) >= LONGEST_WAIT_SECONDS - 2
     assert min(many[500:]) == LONGEST_WAIT_SECONDS / 2
     pace = Pace()
     pace.ended(200.0, 900.0)
-    # Later nothing of it is recent: back to one conversion's share.
+    # Later no end is recent: the rate is again what twenty workers should reach.
     assert pace.slot_wait_seconds(workers=20, now=1000.0, chance=0.0) == 10
     assert pace.slot_wait_seconds(workers=0, now=1000.0, chance=0.0) == 200
 
@@ -80,9 +80,9 @@ def test_a_wait_is_a_whole_number_from_one_second_to_five_minutes(
 
 
 def returns(*, newcomers: float, seed: int) -> Counter[bool]:
-    """Whether those who came back as told found a slot. 100 are refused at once; two slots a second become free.
+    """Count whether clients that came back as told found a slot. 100 are refused at once; two slots a second get free.
 
-    `newcomers`: how many come for the first time, for each slot that becomes free.
+    `newcomers`: how many clients come for the first time, for each slot that becomes free.
     """
     rng, drain = random.Random(seed), 2.0
     pace = Pace()
@@ -112,8 +112,8 @@ def returns(*, newcomers: float, seed: int) -> Counter[bool]:
 
 
 @pytest.mark.parametrize(("newcomers", "share"), [(0.0, 0.99), (0.25, 0.97), (0.5, 0.9)])
-def test_of_those_who_wait_for_a_slot_as_told_most_find_one(newcomers: float, share: float) -> None:
-    """L04. A random wait of one or two slots' time let one in fifteen in."""
+def test_most_clients_that_wait_for_a_slot_as_told_find_one(newcomers: float, share: float) -> None:
+    """With a random wait of one or two slots' time, one client in fifteen found a slot."""
     found: Counter[bool] = Counter()
     for seed in range(10):
         found += returns(newcomers=newcomers, seed=seed)

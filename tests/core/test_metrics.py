@@ -1,4 +1,4 @@
-"""The numbers that are ours are written as the library writes its own."""
+"""Request metrics: exposed in the same format as the library's own counters and histograms."""
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.exposition import generate_latest
@@ -6,7 +6,7 @@ from prometheus_client.exposition import generate_latest
 from ytmp3.metrics import REQUEST_SECONDS, RequestMetrics
 
 
-def test_requests_are_exposed_as_the_librarys_counter_and_histogram_would_be() -> None:
+def test_request_metrics_are_exposed_as_the_librarys_counter_and_histogram_would_be() -> None:
     ours, theirs = CollectorRegistry(), CollectorRegistry()
     requests = RequestMetrics()
     ours.register(requests)
@@ -30,5 +30,5 @@ def test_requests_are_exposed_as_the_librarys_counter_and_histogram_would_be() -
 
 
 def lines(registry: CollectorRegistry) -> list[str]:
-    """What is scraped, without the times of creation, which only the library's own have."""
+    """Return the exposition without the `_created` series, which only the library's own metrics have."""
     return [line for line in generate_latest(registry).decode().splitlines() if "_created" not in line]

@@ -1,4 +1,4 @@
-"""The queue: bounded with its reservations, first in first out for a client, the clients in turn (goal L06)."""
+"""The queue: bounded together with its reservations, first in first out for a client, and fair to clients."""
 
 import asyncio
 from collections import Counter, deque
@@ -42,14 +42,14 @@ def test_clients_take_turns() -> None:
     assert emptied(filled("a", "a", "a", "b", "c", "b")) == [0, 3, 4, 1, 5, 2]
 
 
-def test_the_order_told_is_the_order_served() -> None:
+def test_conversions_are_served_in_the_announced_order() -> None:
     queue = filled("a", "b", "a", "c", "a", "c", "b")
-    told = order_of(queue)
-    assert told == emptied(queue)
+    announced = order_of(queue)
+    assert announced == emptied(queue)
     assert queue.qsize() == 0
 
 
-def test_a_client_with_900_waiting_does_not_delay_20_with_one() -> None:
+def test_a_client_with_900_waiting_does_not_delay_20_clients_with_one() -> None:
     queue = FairQueue(1000, Counter[ClientId])
     for number in range(900):
         queue.put_nowait(conversion(number, client="greedy"))
@@ -67,23 +67,23 @@ def test_the_client_with_the_fewest_running_is_next() -> None:
     queue = FairQueue(100, lambda: running)
     for number, client in enumerate("aaabbbcc"):
         queue.put_nowait(conversion(number, client=client))
-    told = order_of(queue)
+    announced = order_of(queue)
     served = []
     while not queue.empty():
         item = queue.get_nowait()
         served.append(int(item.conversion_id, 16))
         running[item.client] += 1
-    assert served == told == [6, 3, 7, 4, 0, 5, 1, 2]
+    assert served == announced == [6, 3, 7, 4, 0, 5, 1, 2]
 
 
-def test_while_others_wait_no_client_keeps_more_than_its_share() -> None:
+def test_no_client_keeps_more_than_its_share_while_others_wait() -> None:
     running: Counter[ClientId] = Counter()
     queue = FairQueue(1000, lambda: running)
     for number in range(900):
         queue.put_nowait(conversion(number, client="greedy"))
     workers = deque(queue.get_nowait().client for _ in range(20))
     running.update(workers)
-    assert running == {"greedy": 20}  # what nobody else wants is lent
+    assert running == {"greedy": 20}  # while no other client waits, one may have all workers
     for number in range(900, 990):
         queue.put_nowait(conversion(number, client=f"client-{number % 3}"))
     for _ in range(20):
@@ -104,8 +104,8 @@ def test_a_full_queue_reserves_nothing() -> None:
     assert queue.reserve()
 
 
-def test_a_reserved_slot_is_not_taken_by_what_comes_back() -> None:
-    # A worker that finds YouTube refusing returns what it took; meanwhile a submission was promised the slot.
+def test_a_conversion_that_is_put_back_does_not_take_a_reserved_slot() -> None:
+    # A worker puts back what it took when YouTube begins to refuse; a submission has reserved the slot meanwhile.
     queue = filled("a", slots=1)
     taken = queue.get_nowait()
     assert queue.reserve()
@@ -115,14 +115,14 @@ def test_a_reserved_slot_is_not_taken_by_what_comes_back() -> None:
     assert order_of(queue) == [2]
 
 
-def test_what_comes_back_is_its_clients_next() -> None:
+def test_a_conversion_that_is_put_back_is_its_clients_next() -> None:
     queue = filled("a", "a", "b")
     taken = queue.get_nowait()
     queue.put_back(taken)
     assert order_of(queue) == [2, 0, 1]
 
 
-def test_what_is_removed_frees_its_slot_at_once() -> None:
+def test_a_removed_conversion_frees_its_slot_at_once() -> None:
     queue = filled("a", "b", "a", slots=3)
     assert queue.remove(conversion(0).conversion_id)
     assert queue.free_slots == 1
@@ -132,14 +132,14 @@ def test_what_is_removed_frees_its_slot_at_once() -> None:
     assert queue.clients() == Counter(a=1)
 
 
-def test_a_stale_removal_leaves_a_newer_holding_alone() -> None:
+def test_a_removal_under_a_stale_token_removes_nothing() -> None:
     queue = FairQueue(5, Counter[ClientId])
     queue.put_nowait(conversion(1, token=3))
     assert not queue.remove(conversion(1).conversion_id, token=1)
     assert queue.remove(conversion(1).conversion_id, token=3)
 
 
-def test_taking_all_empties_it_in_order() -> None:
+def test_taking_all_empties_the_queue_in_order() -> None:
     queue = filled("a", "a", "b")
     assert [int(item.conversion_id, 16) for item in queue.take_all()] == [0, 2, 1]
     assert (queue.qsize(), queue.empty(), queue.free_slots) == (0, True, 100)
@@ -155,7 +155,7 @@ def test_positions_count_from_one_and_are_kept_for_a_quarter_of_a_second() -> No
     assert queue.positions(10.1 + POSITIONS_SECONDS)[ids[3]] == 3
 
 
-async def test_a_waiting_worker_gets_what_comes() -> None:
+async def test_a_waiting_worker_gets_the_next_conversion() -> None:
     queue = FairQueue(3, Counter[ClientId])
     worker = asyncio.create_task(queue.get())
     await asyncio.sleep(0)
@@ -254,5 +254,5 @@ class Model(RuleBasedStateMachine):
 
 
 @pytest.mark.fuzz
-def test_any_use_of_the_queue_is_what_the_model_says() -> None:
+def test_the_queue_behaves_like_its_model_in_any_order_of_calls() -> None:
     run_state_machine_as_test(Model, settings=settings(max_examples=80 * FUZZ_FACTOR, stateful_step_count=30))

@@ -1,51 +1,62 @@
-"""When YouTube refuses this address, stop asking for a while. Pure: the time is an argument.
+"""A circuit breaker for YouTube: when it refuses this address, stop asking for a while. Pure: the time is an argument.
 
-Closed: everything passes. Open (after enough refusals): nothing passes until a time. Half open: one trial passes, and
-its outcome closes the breaker or opens it again for twice as long. Each start has a number, by which an outcome is told
-from that of work that began before the breaker opened. The figures are goal L08's.
+    closed ── 5 refusals in a minute, and at least half of all outcomes ──> open: nothing may start until a time
+    open ───── the time has come ─────> half open: one conversion may start, the trial; its outcome decides
+    half open ── the trial passes ──> closed;  ── it is refused ──> open again, for twice as long
+
+Each start has a number. By it, the outcome of the trial is told from outcomes of conversions that were under way when
+the breaker opened: those say nothing about now, and are ignored.
 """
 
 from collections import deque
 from typing import Final
 
 WINDOW_SECONDS: Final = 60.0
+"""Age, in seconds, of the oldest outcome that counts; also how long a trial keeps the next one from starting."""
 REFUSALS_TO_OPEN: Final = 5
+"""Fewer refusals in the window may be the matter of single videos."""
 SHARE_TO_OPEN: Final = 0.5
+"""Share of refusals among the outcomes in the window: below it YouTube serves this address, by and large."""
 FIRST_PAUSE_SECONDS: Final = 60.0
+"""The first pause, in seconds; each refused trial doubles it."""
 LONGEST_PAUSE_SECONDS: Final = 3600.0
-"""YouTube's block of a session lasts up to an hour (the yt-dlp wiki)."""
+"""The longest pause, in seconds: YouTube's block of a session lasts up to an hour, says the yt-dlp wiki."""
+REMEMBERED_OUTCOMES: Final = 1000
+"""Upper bound of the memory: more outcomes than can come in within the window."""
 
 
 class Breaker:
-    """Counts what conversions met at YouTube, and says whether the next may start."""
+    """Counts how conversions fared at YouTube, and says whether the next one may start."""
 
     def __init__(self) -> None:
-        self._outcomes: deque[tuple[float, bool]] = deque(maxlen=1000)
+        self._outcomes: deque[tuple[float, bool]] = deque(maxlen=REMEMBERED_OUTCOMES)
+        """The time of each outcome while closed, and whether it was a refusal."""
         self._open_until: float | None = None
+        """None while closed. From this time on, the next start is the trial."""
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._last_start = 0
         self._trial: tuple[int, float] | None = None
-        """The number of the trial under way, and when it started."""
+        """The number of the trial under way, and the time of its start."""
 
     def is_open(self, now: float) -> bool:
-        """Whether a conversion may not start now."""
+        """Return whether no conversion may start now."""
         if self._open_until is None:
             return False
         return now < self._open_until or self._trial_is_running(now)
 
     def wait_seconds(self, now: float) -> float:
-        """How long until a trial may start; 0 when closed."""
+        """Return how long it takes until a trial may start; 0 while closed."""
         return 0.0 if self._open_until is None else max(0.0, self._open_until - now)
 
     def started(self, now: float) -> int:
-        """A conversion starts: after the pause, it is the trial. Returns its number."""
+        """Record the start of a conversion, and return its number. The first start after the pause is the trial."""
         self._last_start += 1
         if self._open_until is not None and now >= self._open_until:
             self._trial = (self._last_start, now)
         return self._last_start
 
     def passed(self, start: int, now: float) -> None:
-        """YouTube served a conversion (whatever became of it afterwards)."""
+        """Record that YouTube served a conversion, whatever became of it afterwards."""
         if self._open_until is None:
             self._outcomes.append((now, False))
         elif self._is_trial(start):
@@ -55,7 +66,7 @@ class Breaker:
             self._outcomes.clear()
 
     def refused(self, start: int, now: float) -> None:
-        """YouTube refused the address: a bot check or a rate limit."""
+        """Record that YouTube refused the address: a bot check or a rate limit."""
         if self._open_until is None:
             self._outcomes.append((now, True))
             recent = [refused for at, refused in self._outcomes if now - at <= WINDOW_SECONDS]
@@ -68,7 +79,7 @@ class Breaker:
             self._trial = None
 
     def ended(self, start: int) -> None:
-        """A conversion is over. If it was the trial and brought no verdict (it was cancelled), the next one is."""
+        """Record that a conversion is over. A trial without an outcome (it was cancelled) makes room for the next."""
         if self._is_trial(start):
             self._trial = None
 
@@ -76,5 +87,5 @@ class Breaker:
         return self._trial is not None and self._trial[0] == start
 
     def _trial_is_running(self, now: float) -> bool:
-        # A trial that takes long (an hour of sound) must not hold the door: another one may follow.
+        # A trial that takes long (a recording of hours) must not keep everything else waiting: another one may follow.
         return self._trial is not None and now - self._trial[1] < WINDOW_SECONDS

@@ -1,6 +1,7 @@
-"""How fast conversions go, measured from the last thousand: the source of every estimate. Pure.
+"""How fast conversions go, measured from the last thousand. Every estimate that clients see is made here.
 
-Estimates are for people and for `Retry-After`; nothing is decided by them.
+Estimates are shown to people and sent in `Retry-After`. No decision depends on them. Pure: the time and the random
+number are arguments.
 """
 
 import math
@@ -12,16 +13,21 @@ from msgspec import Struct
 from ytmp3.core.retry_schedule import RetrySchedule
 
 WINDOW: Final = 1000
+"""How many ended conversions are remembered."""
 FIRST_GUESS_SECONDS: Final = 20.0
-"""Before anything was measured: a four-minute song on a busy two-core machine."""
+"""The assumed duration of a conversion, in seconds, before one has ended: a four-minute song on two busy cores."""
+NEWEST_SHARE: Final = 0.2
+"""The weight of the newest duration in the moving average: it follows a change within about ten conversions."""
 LONGEST_WAIT_SECONDS: Final = 300
+"""Upper bound of the `Retry-After` of a full queue, in seconds: beyond it an estimate says little."""
 RECENT_SECONDS: Final = 120.0
+"""Age, in seconds, of the oldest end that counts for the rate at which slots become free."""
 SHORTEST_INTERVAL_SECONDS: Final = 0.001
-"""Between two ends, as far as estimates go: many may end at one moment."""
+"""Lower bound of the interval between two ends, in seconds, because many may end at one moment."""
 
 
 class Durations(Struct, frozen=True, kw_only=True):
-    """Seconds from claim to end; None while nothing has ended."""
+    """Seconds from the claim to the end of a conversion; None while none has ended."""
 
     mean: float | None
     p50: float | None
@@ -29,7 +35,7 @@ class Durations(Struct, frozen=True, kw_only=True):
 
 
 class Pace:
-    """Keeps how long conversions took and when they ended."""
+    """Remembers how long conversions took and when they ended."""
 
     def __init__(self) -> None:
         self._seconds: deque[float] = deque(maxlen=WINDOW)
@@ -39,16 +45,20 @@ class Pace:
 
     def ended(self, seconds: float, now: float) -> None:
         """Record a conversion that took `seconds` and ended at `now`."""
-        self._recent_mean = seconds if not self._seconds else 0.8 * self._recent_mean + 0.2 * seconds
+        if self._seconds:
+            self._recent_mean += NEWEST_SHARE * (seconds - self._recent_mean)
+        else:
+            self._recent_mean = seconds
         self._seconds.append(seconds)
         self._ends.append(now)
 
     @property
     def seconds_per_conversion(self) -> float:
+        """The moving average of durations, which the newest ones weigh most in."""
         return self._recent_mean
 
     def durations(self) -> Durations:
-        """Summarise the window."""
+        """Summarise the last thousand."""
         if not self._seconds:
             return Durations(mean=None, p50=None, p95=None)
         ordered = sorted(self._seconds)
@@ -59,9 +69,11 @@ class Pace:
         )
 
     def slot_wait_seconds(self, *, workers: int, now: float, chance: float) -> int:
-        """Return when a slot of a full queue should be free, at the measured drain rate.
+        """Return the seconds until a slot of a full queue is likely to be free for this caller.
 
-        Each that is told gets a turn of its own; `chance` in [0, 1) spreads those whose turn would be too far away.
+        The rate is that of the recent ends, or what `workers` should reach while fewer than two have ended. Each call
+        is given another moment, so that the callers do not compete for one slot; when the moments within
+        LONGEST_WAIT_SECONDS are used up, `chance` in [0, 1) spreads the rest.
         """
         recent = [at for at in self._ends if now - at <= RECENT_SECONDS]
         is_measured = len(recent) >= 2
@@ -77,6 +89,10 @@ class Pace:
 
 
 def eta_seconds(*, position: int | None, seconds_per_conversion: float, workers: int, progress: float) -> int:
-    """Return the guessed seconds to the end: the turns of the pool before this conversion, then its own rest."""
-    turns = 0.0 if position is None else position / max(1, workers)
-    return max(1, round(seconds_per_conversion * (turns + 1.0 - progress)))
+    """Return the estimated seconds until a conversion ends, at least 1.
+
+    One that waits at `position` starts when the workers have ended about as many; then it takes its own time. One that
+    runs (`position` is None) needs what is left of its own time.
+    """
+    rounds = 0.0 if position is None else position / max(1, workers)
+    return max(1, round(seconds_per_conversion * (rounds + 1.0 - progress)))
