@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ytmp3.core.estimates import FIRST_GUESS_SECONDS, LONGEST_WAIT_SECONDS, WINDOW, Durations, Pace
+from ytmp3.core.estimates import FIRST_GUESS_SECONDS, LONGEST_WAIT_SECONDS, WINDOW, Durations, Pace, eta_seconds
 
 
 def test_before_a_conversion_has_ended_the_pace_is_a_guess_and_durations_are_unknown() -> None:
@@ -119,3 +119,13 @@ def test_most_clients_that_wait_for_a_slot_as_told_find_one(newcomers: float, sh
         found += returns(newcomers=newcomers, seed=seed)
     assert found.total() > 900
     assert found[True] / found.total() >= share, found
+
+
+@pytest.mark.parametrize(
+    ("position", "workers", "progress", "expected"),
+    [(None, 20, 0.0, 10), (None, 20, 0.5, 5), (None, 20, 1.0, 1), (1, 20, 0.0, 10), (40, 20, 0.0, 30), (3, 0, 0.0, 40)],
+)
+def test_an_estimate_counts_the_conversions_ahead_and_its_own_rest(
+    position: int | None, workers: int, progress: float, expected: int
+) -> None:
+    assert eta_seconds(position=position, seconds_per_conversion=10.0, workers=workers, progress=progress) == expected

@@ -1,11 +1,13 @@
 """Ids: their form, their shard, and the names of files that are made of them."""
 
+from collections import Counter
+
 import pytest
 
 from tests.core.values import KEY, conversion
-from ytmp3.core.ids import ConversionKey, new_conversion_id, new_job_id, parse_job_id, shard_of
+from ytmp3.core.ids import ConversionKey, VideoId, new_conversion_id, new_job_id, parse_job_id, shard_of
 from ytmp3.core.job import conversion_id_of, track_file_name
-from ytmp3.core.recipe import DEFAULT_RECIPE
+from ytmp3.core.recipe import DEFAULT_RECIPE, conversion_key
 
 CHANCE = bytes(range(16))
 
@@ -13,6 +15,13 @@ CHANCE = bytes(range(16))
 def test_the_ids_of_a_key_begin_with_its_shard() -> None:
     assert new_job_id(KEY, CHANCE) == shard_of(KEY) + CHANCE.hex()
     assert new_conversion_id(KEY, CHANCE) == shard_of(KEY) + CHANCE.hex()
+
+
+def test_the_shards_are_evenly_filled() -> None:
+    # 256 bins, 25,600 keys: chi squared with 255 degrees of freedom stays below 310.5 (p > 0.01).
+    shards = Counter(shard_of(conversion_key(VideoId(f"{number:011d}"), DEFAULT_RECIPE)) for number in range(25_600))
+    assert len(shards) == 256
+    assert sum((count - 100) ** 2 / 100 for count in shards.values()) < 310.5
 
 
 def test_every_shard_is_used() -> None:

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from tests.core.values import KEY, VIDEO_ID
 from ytmp3.core.ids import VideoId
 from ytmp3.core.recipe import (
     DEFAULT_RECIPE,
@@ -45,3 +46,9 @@ def test_extension_and_media_type_are_in_the_lists_of_all(recipe: Recipe) -> Non
 def test_an_unknown_spelling_is_refused(spelling: str) -> None:
     with pytest.raises(ValueError, match="not a recipe that this version knows"):
         parse_recipe(spelling)
+
+
+def test_each_recipe_of_a_video_has_a_key_of_its_own() -> None:
+    keys = {conversion_key(VIDEO_ID, Recipe(quality=quality)) for quality in Quality}
+    assert len(keys) == len(Quality)
+    assert conversion_key(VIDEO_ID, DEFAULT_RECIPE) == KEY
