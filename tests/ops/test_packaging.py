@@ -1,7 +1,6 @@
-"""The package's metadata, its version everywhere, the lock files, and the targets of the Makefile."""
+"""The package's metadata, its version everywhere, and the lock files."""
 
 import re
-import subprocess
 import tomllib
 from importlib.metadata import EntryPoint
 from typing import Any
@@ -13,7 +12,6 @@ from ytmp3 import __version__, cli
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME, DEV = ((ROOT / f"requirements/{name}.txt").read_text() for name in ("runtime", "dev"))
-MAKEFILE = (ROOT / "Makefile").read_text()
 WITH_A_VERSION = ["Dockerfile", "docker-compose.yml", "k8s/api.yaml", ".env.example"]
 
 
@@ -78,11 +76,3 @@ def test_every_package_of_a_lock_has_its_version_and_hashes(text: str) -> None:
     for line in lines:
         assert re.match(r"[a-z0-9.\-\[\]]+==\S+ .*--hash=sha256:[0-9a-f]{64}", line), line
     assert "://" not in text, "a lock names no package index"
-
-
-def test_every_target_is_described_in_the_help() -> None:
-    phony = re.search(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)
-    assert phony is not None
-    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in phony[1].split():
-        assert re.search(rf"^  {target} +\S", listed, re.MULTILINE), target
