@@ -54,7 +54,7 @@ async def main() -> None:
             max(1, times // 2),
             youtube,
             folder,
-            lambda c, n: failures.freeze_one(c, youtube=youtube, frozen_seconds=60, first_number=n),
+            lambda c, n: failures.freeze_one(c, frozen_seconds=60, first_number=n),
             LEASE_SECONDS="10",
         )
         await over_clusters(
@@ -69,7 +69,11 @@ async def main() -> None:
             lambda c, n: failures.read_your_writes(c, pairs=2000, first_number=n),
         )
         await over_clusters(
-            "rolling-restart", times, youtube, folder, lambda c, n: failures.roll(c, rate=50, first_number=n)
+            "rolling-restart",
+            times,
+            youtube,
+            folder,
+            lambda c, n: failures.roll(c, requests_between=100, first_number=n),
         )
 
 

@@ -32,7 +32,7 @@ async def how_it_ended(service: ServiceProcess, folder: Path, kind: Kind, number
     expected = BEHAVIOURS[kind].expected
     status, job = await service.post(watch_url(video_id(kind, number)))
     assert status in {200, 202}, job
-    job = await service.until(job["job_id"], seconds=500)
+    job = await service.until(job["job_id"])
     if expected != "done":
         code = job["error"]["code"] if job["error"] else None
         return None if (job["status"], code) == ("failed", expected) else f"{kind}: {job['status']} {code}"

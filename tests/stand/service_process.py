@@ -21,7 +21,7 @@ from tests.stand.waiting import until
 ROOT: Final = Path(__file__).resolve().parents[2]
 CLIENT_SECONDS: Final = 60.0
 """Timeout of one request. Requests that a test makes all at once wait for each other, so it is generous."""
-JOB_SECONDS: Final = 120.0
+JOB_SECONDS: Final = 300.0
 """How long a test waits for a job: it may be behind a hundred others, on two cores that are busy with other work."""
 STOP_SECONDS: Final = 60.0
 """How long a test waits for a process to end after a signal; more than the drain and shutdown times of every test."""

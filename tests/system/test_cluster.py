@@ -1,4 +1,7 @@
-"""Three instances, one Valkey, nginx: one truth, whatever dies. Small rounds here; `make soak` runs them in full."""
+"""Three instances, one Valkey and nginx show the same jobs to everybody, whichever of them fails.
+
+The rounds are small here; `make soak` runs them at full size.
+"""
 
 import asyncio
 import signal
@@ -10,7 +13,8 @@ from tests.stand.cluster import cluster
 from tests.stand.links import spellings
 from tests.stand.service_process import egress
 
-SHORT_LEASE = {"LEASE_SECONDS": "3", "DRAIN_SECONDS": "10"}
+SHORT_LEASE = {"LEASE_SECONDS": "6", "DRAIN_SECONDS": "10"}
+"""A test waits for the end of a lease. On a busy machine a shorter one could end before its holder renews it."""
 
 
 async def test_three_hundred_posts_of_one_link_are_one_conversion(youtube: Spawned, tmp_path: Path) -> None:
@@ -20,7 +24,7 @@ async def test_three_hundred_posts_of_one_link_are_one_conversion(youtube: Spawn
         links = spellings(identifier) * 12
         jobs = await asyncio.gather(*(failures.submit(running, client, link) for link in links))
         assert len({job["job_id"] for job in jobs}) == 300
-        ended = await failures.all_end_well(running.instances[1], jobs, seconds=30)
+        ended = await failures.all_are_completed(running.instances[1], jobs)
         tags = set()
         for service in running.instances:
             for job in ended[::10]:
@@ -33,46 +37,42 @@ async def test_three_hundred_posts_of_one_link_are_one_conversion(youtube: Spawn
     assert (counts.extractions, counts.media_requests) == (1, 1)
 
 
-async def test_an_instance_that_is_killed_loses_nothing(youtube: Spawned, tmp_path: Path) -> None:
+async def test_a_killed_instance_loses_no_job(youtube: Spawned, tmp_path: Path) -> None:
     async with cluster(tmp_path / "c", SHORT_LEASE | egress(youtube)) as running:
-        figures = await failures.kill_one(running, jobs=90, first_number=100)
-        assert figures["orphans_adopted"] > 0
-        assert figures["seconds_to_all_done"] < failures.ADOPTION_SECONDS + 60
+        await failures.kill_one(running, jobs=45, first_number=100)
 
 
-async def test_an_instance_that_was_frozen_publishes_nothing(youtube: Spawned, tmp_path: Path) -> None:
+async def test_a_frozen_instance_publishes_nothing_when_it_goes_on(youtube: Spawned, tmp_path: Path) -> None:
     async with cluster(tmp_path / "c", SHORT_LEASE | egress(youtube)) as running:
-        await failures.freeze_one(running, youtube=youtube, frozen_seconds=0, first_number=1)
+        await failures.freeze_one(running, frozen_seconds=0, first_number=1)
 
 
-async def test_redis_dies_and_freezes_and_no_job_is_lost(youtube: Spawned, tmp_path: Path) -> None:
+async def test_redis_is_killed_and_frozen_and_no_job_is_lost(youtube: Spawned, tmp_path: Path) -> None:
     async with cluster(tmp_path / "c", egress(youtube)) as running:
         await failures.restart_redis(running, jobs=60, first_number=300)
-        figures = await failures.freeze_redis(running, seconds=3)
-        assert figures["p99_ms"] <= 300
+        await failures.freeze_redis(running, seconds=3)
 
 
-async def test_what_one_instance_takes_all_can_tell(youtube: Spawned, tmp_path: Path) -> None:
+async def test_every_instance_shows_a_job_that_another_one_accepted(youtube: Spawned, tmp_path: Path) -> None:
     async with cluster(tmp_path / "c", egress(youtube)) as running:
         await failures.read_your_writes(running, pairs=500, first_number=500)
 
 
 async def test_a_rolling_restart_fails_no_request(youtube: Spawned, tmp_path: Path) -> None:
     async with cluster(tmp_path / "c", SHORT_LEASE | egress(youtube)) as running:
-        figures = await failures.roll(running, rate=50, first_number=600)
-        assert figures["answered"] > 100
+        await failures.roll(running, requests_between=30, first_number=600)
 
 
-async def test_what_a_draining_instance_gives_back_is_taken_at_once(youtube: Spawned, tmp_path: Path) -> None:
-    settings = {"WORKER_POOL_SIZE": "1", "DRAIN_SECONDS": "0"}
+async def test_conversions_of_a_draining_instance_are_adopted_before_their_leases_end(
+    youtube: Spawned, tmp_path: Path
+) -> None:
+    settings = {"WORKER_POOL_SIZE": "1", "DRAIN_SECONDS": "0", "LEASE_SECONDS": "3600"}
     async with cluster(tmp_path / "c", settings | egress(youtube), instances=2) as running:
         leaving, staying = running.instances
         _, held = await leaving.post(watch_url(video_id(Kind.STALLED, 2)))
         _, waiting = await leaving.post(watch_url(video_id(Kind.SHORT, 700)))
-        await leaving.until(held["job_id"], "downloading", "converting")
-        leaving.process.send_signal(signal.SIGTERM)  # type: ignore[union-attr]
-        async with asyncio.timeout(4):
-            while not staying.events("conversions adopted"):
-                await asyncio.sleep(0.02)
+        await leaving.until(held["job_id"], "downloading")
+        leaving.send_signal(signal.SIGTERM)
+        await staying.until_event("conversions adopted")
         assert (await staying.job(waiting["job_id"]))["status"] in {"pending", "processing", "completed"}
-        assert await leaving.process.wait() == 0  # type: ignore[union-attr]
+        assert await leaving.wait() == 0
