@@ -47,6 +47,7 @@ class JsonFormatter(logging.Formatter):
     """Formats an event as one JSON object on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the line, without its end. `logging` calls this."""
         return orjson.dumps(_event(record), default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
@@ -54,12 +55,13 @@ class TextFormatter(logging.Formatter):
     """Formats an event for a terminal: time, level, event, then the fields. A traceback follows on its own lines."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and the lines of a traceback. `logging` calls this."""
         event = _event(record)
         head = f"{event.pop('time')[11:19]}Z {event.pop('level'):<7} {event.pop('event')}"
         trace = event.pop("traceback", "")
-        facts = " ".join(f"{key}={value}" for key, value in event.items() if key != "logger")
+        fields = " ".join(f"{key}={value}" for key, value in event.items() if key != "logger")
         # `clean` has escaped the line breaks of the traceback like those of any value.
-        return f"{head} {facts}".rstrip() + ("\n" + trace.replace("\\n", "\n") if trace else "")
+        return f"{head} {fields}".rstrip() + ("\n" + trace.replace("\\n", "\n") if trace else "")
 
 
 def _event(record: logging.LogRecord) -> dict[str, Any]:

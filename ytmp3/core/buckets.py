@@ -47,6 +47,7 @@ class TokenBuckets:
         """Shared by all new keys while there is no room for more buckets."""
 
     def __len__(self) -> int:
+        """Return how many keys have a bucket of their own now."""
         return len(self._buckets)
 
     def take(self, key: str, now: float) -> bool:

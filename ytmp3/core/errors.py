@@ -187,6 +187,7 @@ class ConversionError(Ytmp3Error):
 
     @property
     def failure(self) -> Failure:
+        """The text for the client, and whether another attempt may help."""
         return FAILURES[self.code]
 
 

@@ -104,6 +104,7 @@ class ProblemServer(Server):
     """Makes a ProblemProtocol for each connection."""
 
     def __call__(self) -> RequestHandler:
+        """Return the protocol of a new connection. asyncio calls this."""
         return ProblemProtocol(self, loop=self._loop, **self._kwargs)
 
 

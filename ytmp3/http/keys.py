@@ -107,6 +107,7 @@ class Keys:
 
     @property
     def are_required(self) -> bool:
+        """Whether every request must present a key."""
         return self.keys is not None
 
     def replace(self, keys: Sequence[ApiKey]) -> None:

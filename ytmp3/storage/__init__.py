@@ -28,6 +28,7 @@ class Space(Struct, frozen=True, kw_only=True):
 
     @property
     def is_low(self) -> bool:
+        """Whether new conversions must be refused."""
         return self.free_bytes < self.reserve_bytes
 
 
