@@ -1,4 +1,4 @@
-"""The words of yt-dlp, YouTube and ffmpeg, as they really are, and the codes they stand for."""
+"""Real messages of yt-dlp, YouTube and ffmpeg, and the error code of each."""
 
 import pytest
 
@@ -85,7 +85,7 @@ YOUTUBE = [
     (F.UPSTREAM_ERROR, "Failed to extract any player response; please report this issue"),
     (F.UPSTREAM_ERROR, "No video formats found!; please report this issue on  https://github.com/..."),
     (F.UPSTREAM_ERROR, "Failed to parse JSON (caused by JSONDecodeError('Expecting value'))"),
-    (F.UPSTREAM_ERROR, "something nobody has ever said"),
+    (F.UPSTREAM_ERROR, "a message that no version has written yet"),
     (F.UPSTREAM_ERROR, ""),
     (F.VIDEO_UNAVAILABLE, "Video unavailable. This video is unavailable"),
     (F.VIDEO_UNAVAILABLE, "Video unavailable"),
@@ -101,7 +101,7 @@ FFMPEG = [
     (F.MEDIA_INVALID, "[dec:aac @ 0x1] Error submitting packet to decoder: Invalid data found"),
     (F.MEDIA_INVALID, "[matroska @ 0x1] Codec (hevc) not on whitelist 'aac,opus'"),
     (F.MEDIA_INVALID, "[in#0 @ 0x1] error reading header\n[in#0 @ 0x1] Error opening input: Cannot allocate memory"),
-    (F.MEDIA_INVALID, "words of a version to come"),
+    (F.MEDIA_INVALID, "a message that no version has written yet"),
     (F.NO_AUDIO, "Stream map '0:a:0' matches no streams.\nTo ignore this, add a trailing '?' to the map."),
     (F.NO_AUDIO, "Output file does not contain any stream"),
     (F.OUTPUT_TRUNCATED, "av_interleaved_write_frame(): No space left on device"),
@@ -115,17 +115,17 @@ FFMPEG = [
 
 
 @pytest.mark.parametrize(("code", "message"), YOUTUBE)
-def test_youtube_says_whose_matter_it_is(code: F, message: str) -> None:
+def test_a_message_of_youtube_gets_its_code(code: F, message: str) -> None:
     assert code_of_youtube_message(message) is code
     assert code_of_youtube_message(f"DownloadError: ERROR: [youtube] dQw4w9WgXcQ: {message}") is code
 
 
 @pytest.mark.parametrize(("code", "message"), FFMPEG)
-def test_ffmpeg_says_whose_matter_it_is(code: F, message: str) -> None:
+def test_a_message_of_ffmpeg_gets_its_code(code: F, message: str) -> None:
     assert code_of_ffmpeg_message(f"status 1: {message}") is code
 
 
-def test_warnings_decide_only_about_our_address() -> None:
+def test_warnings_count_only_for_general_errors_and_only_if_they_are_about_our_address() -> None:
     vague = "Failed to extract any player response"
     assert code_of_youtube_message(vague, "HTTP Error 429: Too Many Requests") is F.RATE_LIMITED_UPSTREAM
     assert code_of_youtube_message(vague, "Sign in to confirm you\u2019re not a bot") is F.BOT_CHECK
@@ -133,5 +133,5 @@ def test_warnings_decide_only_about_our_address() -> None:
     assert code_of_youtube_message("This video is private", "HTTP Error 429") is F.PRIVATE
 
 
-def test_sixty_samples_at_least_are_known() -> None:
+def test_the_tables_have_at_least_sixty_messages() -> None:
     assert len(YOUTUBE) + len(FFMPEG) >= 60

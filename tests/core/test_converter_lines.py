@@ -1,17 +1,18 @@
-"""What a tool says, in whatever pieces, lengths and bytes: lines are found, floods are bounded, junk is dropped."""
+"""Reading the output of child processes, and how ffmpeg is called: pure functions of the converter."""
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ytmp3.converter.audio.ffmpeg import demuxer_of, encoded_seconds, is_streamable
+from ytmp3.converter.audio.ffmpeg import FILE, STREAM, demuxer_of, encode_arguments, encoded_seconds, is_streamable
 from ytmp3.converter.sandbox.pipes import TAIL_BYTES, Lines, Tail
 from ytmp3.converter.youtube.events import decode_event
+from ytmp3.core.recipe import DEFAULT_RECIPE, Quality, Recipe
 
 
 @given(st.lists(st.binary(max_size=20).filter(lambda line: b"\n" not in line)), st.lists(st.integers(1, 30)))
-def test_lines_are_the_same_in_whatever_pieces_they_come(lines: list[bytes], cuts: list[int]) -> None:
+def test_lines_are_the_same_in_whatever_chunks_they_arrive(lines: list[bytes], cuts: list[int]) -> None:
     found: list[bytes] = []
     reader = Lines(100, found.append)
     stream = b"".join(line + b"\n" for line in lines)
@@ -32,7 +33,7 @@ def test_a_line_of_ten_megabytes_is_dropped_and_the_next_is_read() -> None:
 
 
 @given(st.lists(st.binary(max_size=200), max_size=30))
-def test_the_tail_is_the_end(chunks: list[bytes]) -> None:
+def test_a_tail_is_the_end_of_its_stream(chunks: list[bytes]) -> None:
     tail = Tail()
     for chunk in chunks:
         tail.add(chunk)
@@ -49,13 +50,13 @@ def test_the_tail_of_a_flood_is_bounded() -> None:
 
 
 @given(st.binary())
-def test_what_is_no_news_is_an_error_of_two_kinds_only(line: bytes) -> None:
+def test_a_line_that_is_not_an_event_raises_one_of_two_errors(line: bytes) -> None:
     with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
         decode_event(line)
 
 
 @given(st.binary(max_size=100))
-def test_any_head_and_any_progress_line_is_read(junk: bytes) -> None:
+def test_any_head_of_a_file_and_any_progress_line_can_be_read(junk: bytes) -> None:
     encoded_seconds(junk)
     demuxer = demuxer_of(junk)
     assert is_streamable(demuxer or "mov", junk) in {True, False}
@@ -102,6 +103,23 @@ def box(kind: bytes, size: int) -> bytes:
         (box(b"ftyp", 24) + (0).to_bytes(4) + b"junk" + bytes(100), False),
     ],
 )
-def test_an_index_at_the_end_waits_for_the_whole_file(boxes: bytes, streamable: bool) -> None:
+def test_an_mp4_with_its_index_at_the_end_is_not_streamable(boxes: bytes, streamable: bool) -> None:
     assert is_streamable("mov", boxes) is streamable
     assert is_streamable("matroska", boxes)
+
+
+def test_the_encoder_command_is_fixed() -> None:
+    command = encode_arguments("/ffmpeg", source=FILE, demuxer="matroska", recipe=DEFAULT_RECIPE)
+    assert " ".join(command) == (
+        "/ffmpeg -hide_banner -nostdin -v error -nostats -stats_period 0.25 -progress pipe:1"
+        " -protocol_whitelist fd,pipe -format_whitelist matroska,webm"
+        " -codec_whitelist aac,opus,vorbis,mp3,mp3float,flac,alac,pcm_s16le,pcm_s24le,pcm_f32le"
+        " -fd 0 -f matroska -i fd: -map 0:a:0 -vn -sn -dn -map_metadata -1 -map_chapters -1"
+        " -c:a libmp3lame -b:a 192k -id3v2_version 0 -write_id3v1 0 -f mp3 -fd 3 fd:"
+    )
+    streamed = encode_arguments("/ffmpeg", source=STREAM, demuxer="mov", recipe=Recipe(quality=Quality.V2))
+    assert " -f mov -i pipe:0 " in " ".join(streamed)
+    assert " -q:a 2 " in " ".join(streamed)
+    assert " -c:a copy " in " ".join(
+        encode_arguments("/ffmpeg", source=FILE, demuxer="mp3", recipe=DEFAULT_RECIPE, is_copied=True)
+    )

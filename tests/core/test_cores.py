@@ -1,17 +1,17 @@
-"""Which core an encoder keeps to."""
+"""The choice of the CPU core on which an encoder runs."""
 
 from contextlib import ExitStack
 
 from ytmp3.converter.audio.cores import Cores
 
 
-def test_an_encoder_may_use_every_core_while_some_have_none() -> None:
+def test_an_encoder_may_use_every_core_while_fewer_encoders_than_cores_run() -> None:
     cores = Cores({0, 1, 2, 3}, max_encoders=9)
     with cores.one() as first, cores.one() as second, cores.one() as third:
         assert (first, second, third) == (None, None, None)
 
 
-def test_encoders_spread_evenly_once_every_core_can_have_one() -> None:
+def test_encoders_spread_evenly_once_as_many_run_as_there_are_cores() -> None:
     cores = Cores({2, 5}, max_encoders=9)
     with ExitStack() as encoders:
         given = [encoders.enter_context(cores.one()) for _ in range(5)]
@@ -19,7 +19,7 @@ def test_encoders_spread_evenly_once_every_core_can_have_one() -> None:
     assert sorted(core for core in given[1:] if core is not None) == [2, 2, 5, 5]
 
 
-def test_a_core_that_was_left_is_given_again() -> None:
+def test_a_core_is_given_again_when_its_encoder_has_ended() -> None:
     cores = Cores({0, 1}, max_encoders=2)
     with cores.one():
         with cores.one() as left, cores.one() as kept:
@@ -28,19 +28,19 @@ def test_a_core_that_was_left_is_given_again() -> None:
             assert {again, other} == {0, 1}
 
 
-def test_encoders_that_fill_all_their_places_keep_to_one_core_each() -> None:
+def test_encoders_are_bound_to_one_core_each_once_as_many_run_as_may() -> None:
     cores = Cores(range(16), max_encoders=2)
     with cores.one() as first, cores.one() as second:
         assert first is None
         assert second in range(16)
 
 
-def test_one_core_is_everybodys() -> None:
+def test_a_single_core_is_given_to_every_encoder() -> None:
     with Cores({7}, max_encoders=3).one() as core:
         assert core == 7
 
 
-def test_an_encoder_that_fails_leaves_its_core_too() -> None:
+def test_the_core_of_a_failed_encoder_is_given_again() -> None:
     cores = Cores({0, 1}, max_encoders=2)
     try:
         with cores.one(), cores.one():

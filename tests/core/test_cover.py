@@ -1,4 +1,4 @@
-"""A thumbnail becomes a square cover."""
+"""How a thumbnail becomes a square cover, and which files are accepted as one."""
 
 from io import BytesIO
 from pathlib import Path
@@ -36,11 +36,11 @@ def test_a_cover_is_the_square_in_the_middle(width: int, height: int, side: int)
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
-def test_a_cover_has_colours_whatever_the_thumbnail_has(mode: str) -> None:
+def test_a_cover_is_rgb_whatever_the_mode_of_the_thumbnail(mode: str) -> None:
     assert cover_of(thumbnail(64, 36, mode)).mode == "RGB"
 
 
-def test_the_bars_of_a_letterboxed_thumbnail_are_cut() -> None:
+def test_the_bars_of_a_letterboxed_thumbnail_are_cut_off() -> None:
     picture = Image.new("RGB", (480, 360))
     picture.paste((250, 250, 250), (0, 45, 480, 315))
     cover = cover_of(drawn(picture), letterboxed=True).convert("L")
@@ -50,7 +50,7 @@ def test_the_bars_of_a_letterboxed_thumbnail_are_cut() -> None:
     assert darkest > 200
 
 
-def test_what_is_no_jpeg_or_too_large_is_not_decoded() -> None:
+def test_a_thumbnail_that_is_not_a_jpeg_or_too_large_is_refused() -> None:
     for content in (b"", b"\xff\xd8\xff", b"junk" * 100, drawn(Image.new("RGB", (16, 9)), "PNG")):
         with pytest.raises(OSError):
             square_cover(content, letterboxed=False)
@@ -58,7 +58,7 @@ def test_what_is_no_jpeg_or_too_large_is_not_decoded() -> None:
         square_cover(thumbnail(2001, 2000), letterboxed=False)
 
 
-def test_the_rehearsal_needs_nothing() -> None:
+def test_the_rehearsal_makes_a_cover_without_a_thumbnail() -> None:
     rehearse_cover()
 
 

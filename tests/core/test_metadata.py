@@ -1,4 +1,4 @@
-"""Whatever YouTube says of a video becomes harmless, and stays what it was where it was harmless."""
+"""Cleaning of metadata: any text becomes harmless, and harmless text stays as it is."""
 
 import math
 import unicodedata
@@ -39,7 +39,7 @@ def test_any_text_becomes_harmless_and_bounded(text: str) -> None:
 
 
 @given(ANY_TEXT)
-def test_cleaning_twice_changes_nothing_more(text: str) -> None:
+def test_cleaning_a_clean_text_changes_nothing(text: str) -> None:
     assert clean_text(clean_text(text, 300), 300) == clean_text(text, 300)
 
 
@@ -60,27 +60,27 @@ def test_a_good_title_stays_as_it_is(title: str) -> None:
 
 
 @pytest.mark.parametrize("title", HOSTILE_TITLES)
-def test_hostile_titles(title: str) -> None:
+def test_a_hostile_title_becomes_harmless(title: str) -> None:
     cleaned = clean_metadata(title=title, uploader=title, duration=1, thumbnail_url=None)
     assert is_harmless(cleaned.title)
     assert 0 < len(cleaned.title) <= MAX_TITLE_CHARACTERS
 
 
 @pytest.mark.parametrize("title", [None, 7, [], {"a": 1}, "", " \t ", "\u202e\u2066", "\x00", "\ud800"])
-def test_no_title_is_untitled(title: object) -> None:
+def test_a_missing_title_becomes_untitled(title: object) -> None:
     assert clean_metadata(title=title, uploader=title, duration=None, thumbnail_url=None).title == UNTITLED
 
 
-def test_marks_do_not_pile_up() -> None:
+def test_combining_marks_in_a_row_are_bounded() -> None:
     assert len(clean_text("z" + "\u0335" * 1000, 2000)) < 20
 
 
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, 1e300, True, "30", None, []])
-def test_what_is_no_duration_is_none(value: object) -> None:
+def test_a_value_that_is_not_a_duration_is_dropped(value: object) -> None:
     assert clean_duration(value) is None
 
 
-def test_a_duration_is_seconds() -> None:
+def test_a_duration_is_kept_in_seconds() -> None:
     assert clean_duration(30) == 30.0
 
 
@@ -99,11 +99,11 @@ def test_a_duration_is_seconds() -> None:
         (None, False),
     ],
 )
-def test_only_plain_addresses_of_the_picture_hosts(url: object, is_kept: bool) -> None:
+def test_only_plain_https_addresses_on_picture_hosts_are_kept(url: object, is_kept: bool) -> None:
     assert clean_thumbnail_url(url) == (url if is_kept else None)
 
 
-def test_addresses_are_cut_to_their_host() -> None:
+def test_an_address_in_a_message_is_cut_to_its_host() -> None:
     words = "GET https://rr1.googlevideo.com/videoplayback?sig=SECRET&ip=1.2.3.4 failed, 'http://a/b?c'"
     assert without_queries(words) == "GET https://rr1.googlevideo.com/... failed, 'http://a/...'"
 

@@ -1,4 +1,4 @@
-"""The walk over MP3 frames, on streams built here byte by byte (the real encoder's are in tests/process)."""
+"""The walk over MP3 frames, on streams that are built here byte by byte. Real encoders run in tests/process."""
 
 import pytest
 from hypothesis import given
@@ -32,7 +32,7 @@ def test_every_stream_of_whole_frames_is_walked(rates: list[int], padded: bool) 
 
 
 @given(st.integers(1, 20), st.data())
-def test_a_cut_anywhere_is_seen(count: int, data: st.DataObject) -> None:
+def test_a_stream_that_is_cut_inside_a_frame_is_refused(count: int, data: st.DataObject) -> None:
     whole = frame() * count
     cut = data.draw(st.integers(0, len(whole) - 1))
     frames, rest = divmod(cut, len(frame()))
@@ -59,31 +59,31 @@ def test_junk_behind_the_frames_is_refused(junk: bytes) -> None:
             walk(frame() * 3 + junk)
 
 
-def test_the_info_frame_holds_no_sound_and_names_the_delay() -> None:
+def test_the_info_frame_has_no_sound_and_its_delay_is_subtracted() -> None:
     stream = walk(info_frame(delay=1105, padding=1000) + frame() * 10)
     assert stream.frames == 10
     assert stream.duration_seconds == pytest.approx((10 * 1152 - 2105) / 44100)
 
 
-def test_tags_before_and_behind_are_stepped_over() -> None:
+def test_tags_at_the_start_and_the_end_are_skipped() -> None:
     metadata = Metadata(title="t", uploader=None, duration_seconds=None, thumbnail_url=None)
     tag = id3v2_tag(metadata, "https://www.youtube.com/watch?v=dQw4w9WgXcQ", b"\xff\xfb\xb0\x40" * 100)
     assert walk(tag + frame() * 5 + b"TAG".ljust(128, b"\0")).frames == 5
 
 
-def test_a_stream_that_changes_its_rate_of_samples_is_refused() -> None:
+def test_a_stream_that_changes_its_sample_rate_is_refused() -> None:
     other = (0xFFFB0000 | 11 << 12 | 1 << 10).to_bytes(4).ljust(576, b"\0")
     with pytest.raises(Mp3Error, match="changes"):
         walk(frame() * 2 + other)
 
 
 @pytest.mark.parametrize("content", [b"", b"ID3\x03\0\0\0\0\0\0", b"\xff\xfb", b"RIFF" * 10])
-def test_what_has_no_frame_is_refused(content: bytes) -> None:
+def test_content_without_a_frame_is_refused(content: bytes) -> None:
     with pytest.raises(Mp3Error):
         walk(content)
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_a_header_says_a_size_or_nothing(header: int) -> None:
+def test_any_header_is_refused_or_gives_a_plausible_size(header: int) -> None:
     found = parse_header(header)
     assert found is None or (24 <= found.size_bytes <= 1441 and found.samples in {576, 1152})

@@ -1,4 +1,4 @@
-"""The ID3v2.3 tag, read back by a reader of its own."""
+"""The ID3v2.3 tag, read back by an independent reader."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +32,7 @@ def metadata(title: str, uploader: str | None) -> Metadata:
 
 
 @given(TEXT, st.none() | TEXT, st.none() | st.binary(min_size=1, max_size=70_000))
-def test_what_is_written_is_read_back(title: str, uploader: str | None, cover: bytes | None) -> None:
+def test_every_field_of_a_tag_is_read_back(title: str, uploader: str | None, cover: bytes | None) -> None:
     frames = read(id3v2_tag(metadata(title, uploader), LINK, cover))
     assert frames["TIT2"][1:].decode("utf-16") == title
     assert frames["WOAS"] == LINK.encode()
@@ -44,5 +44,5 @@ def test_what_is_written_is_read_back(title: str, uploader: str | None, cover: b
         assert frames["APIC"] == b"\0image/jpeg\0\x03\0" + cover
 
 
-def test_a_cover_out_of_all_proportion_is_left_out() -> None:
+def test_a_cover_that_is_too_large_is_left_out() -> None:
     assert "APIC" not in read(id3v2_tag(metadata("t", None), LINK, bytes(MAX_COVER_BYTES + 1)))

@@ -1,4 +1,4 @@
-"""A host with several addresses of which some are dead (F50)."""
+"""Connections to a host with several addresses, some of which are dead."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from tests.fake_youtube import Kind, Spawned, video_id
 from tests.stand.pipeline import running_pipeline
 from ytmp3.converter.youtube.connecting import AddressInfo, alternated, connect_to_first
 
-# Without a proxy: every name has these addresses, in this order, and they count as public ones.
+# A zygote for which every name has these addresses, in this order, and for which they count as public ones.
 HALF_DEAD = """
 import json, socket, sys
 from ytmp3.converter.youtube.__main__ import main
@@ -32,7 +32,7 @@ main()
 
 @contextlib.contextmanager
 def silent_address() -> Iterator[list[object]]:
-    """An IPv6 address whose first packet of a connection is never answered: its queue of connections is full."""
+    """An IPv6 address that never answers the first packet of a connection, because its backlog is full."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket(socket.AF_INET6))
         listener.bind(("::1", 0))
@@ -47,13 +47,11 @@ def silent_address() -> Iterator[list[object]]:
         yield list(address)
 
 
-async def test_an_ipv6_that_leads_nowhere_costs_a_connection_a_quarter_of_a_second(
-    youtube: Spawned, tmp_path: Path
-) -> None:
-    """F50."""
+async def test_a_conversion_succeeds_although_the_ipv6_addresses_are_dead(youtube: Spawned, tmp_path: Path) -> None:
+    """yt-dlp alone would wait 60 s for the three dead addresses of each connection, and the extraction would fail."""
 
-    async def door(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """YouTube's own TLS port: a tunnel through the fake's proxy."""
+    async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Stand in for YouTube's TLS port: a tunnel through the fake YouTube's proxy."""
         proxy = urlsplit(youtube.proxy_url)
         to_proxy = await asyncio.open_connection(proxy.hostname, proxy.port)
         to_proxy[1].write(b"CONNECT www.youtube.com:443 HTTP/1.1\r\n\r\n")
@@ -66,50 +64,48 @@ async def test_an_ipv6_that_leads_nowhere_costs_a_connection_a_quarter_of_a_seco
                 writer.write(piece)
         writer.close()
 
-    async with await asyncio.start_server(door, "127.0.0.1", 0) as server:
+    async with await asyncio.start_server(tunnel, "127.0.0.1", 0) as server:
         with silent_address() as dead:
             live = list(server.sockets[0].getsockname())
             async with running_pipeline(
                 youtube, tmp_path, has_proxy=False, zygote=(HALF_DEAD, json.dumps([dead, dead, dead, live, live]))
             ) as own:
-                begun_at = time.monotonic()
                 await own.convert(video_id(Kind.SHORT, 51))
-                seconds = time.monotonic() - begun_at
-    assert seconds < 10  # one of its connections alone took 60
 
 
-def answer(*address: object) -> AddressInfo:
+def address_info(*address: object) -> AddressInfo:
     family = socket.AF_INET6 if ":" in str(address[0]) else socket.AF_INET
     return family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", tuple(address)
 
 
-def test_the_families_take_turns_and_the_first_answer_stays_first() -> None:
-    answers = [answer(name, 443) for name in ("2001::1", "2001::2", "2001::3", "1.1.1.1", "1.1.1.2")]
-    assert [each[4][0] for each in alternated(answers)] == ["2001::1", "1.1.1.1", "2001::2", "1.1.1.2", "2001::3"]
-    assert [each[4][0] for each in alternated(answers[3:])] == ["1.1.1.1", "1.1.1.2"]
+def test_families_alternate_and_the_first_address_stays_first() -> None:
+    addresses = [address_info(name, 443) for name in ("2001::1", "2001::2", "2001::3", "1.1.1.1", "1.1.1.2")]
+    assert [each[4][0] for each in alternated(addresses)] == ["2001::1", "1.1.1.1", "2001::2", "1.1.1.2", "2001::3"]
+    assert [each[4][0] for each in alternated(addresses[3:])] == ["1.1.1.1", "1.1.1.2"]
 
 
-def test_what_refuses_is_passed_over_at_once_and_what_is_silent_is_waited_for_no_longer_than_allowed() -> None:
+def test_refusing_and_silent_addresses_delay_the_connection_by_no_more_than_the_time_limit() -> None:
     before = len(os.listdir("/proc/self/fd"))
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as unused, silent_address() as silent:
         unused.bind(("127.0.0.1", 0))  # and does not listen
-        live, refusing, dead = answer(*server.getsockname()), answer(*unused.getsockname()), answer(*silent)
-        nowhere = answer("127.0.0.1", 0)  # known without asking
-        begun_at = time.monotonic()
+        live, refusing, dead = (
+            address_info(*server.getsockname()),
+            address_info(*unused.getsockname()),
+            address_info(*silent),
+        )
+        nowhere = address_info("127.0.0.1", 0)  # fails at once
         with connect_to_first([refusing, nowhere, refusing, live], 5.0) as connection:
             assert connection.getpeername() == live[4]
             assert connection.gettimeout() == 5.0
-        assert time.monotonic() - begun_at < 1
-        begun_at = time.monotonic()
+        # In sequence, the first dead address would use up the time limit.
         with connect_to_first([dead, dead, live], 20.0) as connection:
             assert connection.getpeername() == live[4]
-        assert time.monotonic() - begun_at < 3
         with pytest.raises(ConnectionRefusedError):
             connect_to_first([refusing, refusing], 5.0)
         begun_at = time.monotonic()
         with pytest.raises(TimeoutError):
             connect_to_first([dead, refusing], 0.6)
-        assert 0.6 <= time.monotonic() - begun_at < 3
+        assert time.monotonic() - begun_at >= 0.6
         with pytest.raises(OSError, match="no address"):
             connect_to_first([], 1.0)
     assert len(os.listdir("/proc/self/fd")) == before

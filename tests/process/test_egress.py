@@ -1,4 +1,4 @@
-"""Where the tools may go: YouTube's hosts over TLS, whatever a redirect says (A138, goal S04's allow-list)."""
+"""Where a download may connect to: YouTube's hosts over TLS at public addresses, whatever a redirect says."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ from ytmp3.core.errors import ConversionError, FailureCode
         "https://i.ytimg.com/vi/x/hq720.jpg", "https://www.youtube.com:443/", "https://youtubei.googleapis.com/",
     ],
 )  # fmt: skip
-def test_youtube_is_reached(url: str) -> None:
+def test_a_host_of_youtube_is_allowed(url: str) -> None:
     assert is_youtube_address(url)
 
 
@@ -36,14 +36,16 @@ def test_youtube_is_reached(url: str) -> None:
         "https://youtube.com@127.0.0.1/", "https://localhost/", "data:text/plain,x", "https:///x", "https://googlevideo.com./",
     ],
 )  # fmt: skip
-def test_nothing_else_is(url: str) -> None:
+def test_any_other_host_scheme_or_port_is_refused(url: str) -> None:
     assert not is_youtube_address(url)
     with pytest.raises(urllib.error.URLError):
         YoutubeOnly().https_request(urllib.request.Request(url))
 
 
 @pytest.mark.parametrize("kind", [Kind.TO_METADATA, Kind.TO_LOOPBACK, Kind.TO_ITSELF])
-async def test_a_redirect_into_our_network_is_not_taken(youtube: Spawned, tmp_path: Path, kind: Kind) -> None:
+async def test_a_redirect_into_the_private_network_is_not_followed(
+    youtube: Spawned, tmp_path: Path, kind: Kind
+) -> None:
     async with service_process(tmp_path, MAX_JOB_RETRIES="0", **egress(youtube)) as service:
         _, job = await service.post(watch_url(video_id(kind, 31)))
         job = await service.until(job["job_id"])
@@ -52,7 +54,7 @@ async def test_a_redirect_into_our_network_is_not_taken(youtube: Spawned, tmp_pa
     assert not [host for host in youtube.refused if "169.254" in host or "127.0.0.1" in host]
 
 
-# Without a proxy: every name is resolved to what a hostile name server says, which counts the questions.
+# A zygote for which a hostile name server resolves every name to these addresses. The names are written to a file.
 REBOUND = """
 import json, socket, sys
 from ytmp3.converter.youtube.__main__ import main
@@ -71,10 +73,9 @@ main()
 
 
 @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["::1", "127.0.0.1"], ["::ffff:127.0.0.1"], ["0.0.0.0"]])
-async def test_a_name_of_youtube_that_leads_inside_is_not_connected_to(
+async def test_a_host_of_youtube_at_a_private_address_is_not_connected_to(
     youtube: Spawned, tmp_path: Path, addresses: list[str]
 ) -> None:
-    """A139: whatever the name server answers, and however it writes it."""
     connections = 0
 
     async def count(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -96,7 +97,7 @@ async def test_a_name_of_youtube_that_leads_inside_is_not_connected_to(
         assert connections == 0
 
 
-def test_of_mixed_answers_only_the_public_ones_are_left() -> None:
+def test_only_the_public_ones_of_mixed_addresses_are_left() -> None:
     turns = [["8.8.8.8"], ["127.0.0.1", "8.8.4.4", "::1", "2606:4700:4700::1111"], ["10.0.0.1"], []]
 
     def rebinding(host: str, port: int, *, family: int = 0) -> list[Any]:

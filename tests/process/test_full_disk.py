@@ -69,7 +69,7 @@ async def test_a_conversion_on_a_300_kb_disk_fails_alone_and_passes_when_there_i
             assert cramped.code is FailureCode.OUTPUT_TRUNCATED
             assert cramped.failure.retryable
             assert not isinstance(free, BaseException)
-            await own.no_tool_is_left()
+            await own.until_no_child_is_left()
             for file in small_scratch.iterdir():
                 file.unlink()
             resize(small, "20m")

@@ -1,4 +1,4 @@
-"""What a hostile upstream answers instead of a page, or of nothing at all (A138, A143, A149)."""
+"""Hostile responses in place of pages: odd fields, huge and compressed bodies, broken connections."""
 
 import asyncio
 import dataclasses
@@ -18,7 +18,9 @@ from ytmp3.converter.youtube.responses import MAX_RESPONSE_BYTES, ResponseTooLar
 from ytmp3.core.errors import ConversionError, FailureCode
 
 
-async def test_odd_fields_write_nothing_outside_and_stop_nothing(youtube: Spawned, tmp_path: Path) -> None:
+async def test_odd_fields_write_nothing_outside_the_scratch_folders_and_block_nothing(
+    youtube: Spawned, tmp_path: Path
+) -> None:
     (tmp_path / "rig").mkdir()
     async with running_pipeline(youtube, tmp_path / "rig") as own:
         ids = [video_id(Kind.ODD_FIELDS, number) for number in range(len(ODD_FIELDS))]
@@ -42,7 +44,9 @@ async def test_odd_fields_write_nothing_outside_and_stop_nothing(youtube: Spawne
         ("deflate", lambda content: zlib.compress(content, wbits=-15)),
     ],
 )
-def test_an_answer_unpacks_to_the_bound_and_not_a_byte_further(packing: str, pack: Callable[[bytes], bytes]) -> None:
+def test_a_body_is_decompressed_up_to_the_bound_and_no_byte_further(
+    packing: str, pack: Callable[[bytes], bytes]
+) -> None:
     assert decompress(pack(b"a page"), packing) == b"a page"
     assert decompress(b"", packing) == b""
     assert len(decompress(pack(b" " * MAX_RESPONSE_BYTES), packing)) == MAX_RESPONSE_BYTES
@@ -54,12 +58,12 @@ def test_an_answer_unpacks_to_the_bound_and_not_a_byte_further(packing: str, pac
         decompress(b"no such thing", packing)
 
 
-def test_an_encoding_that_was_not_asked_for_is_refused() -> None:
+def test_a_content_encoding_that_was_not_asked_for_is_refused() -> None:
     with pytest.raises(EOFError):
         decompress(b"", "br")
 
 
-async def test_an_authority_that_is_not_trusted_is_an_upstream_error(youtube: Spawned, tmp_path: Path) -> None:
+async def test_a_certificate_of_an_untrusted_authority_is_an_upstream_error(youtube: Spawned, tmp_path: Path) -> None:
     stranger = dataclasses.replace(youtube, ca_file=None)  # type: ignore[arg-type]
     async with running_pipeline(stranger, tmp_path) as own:
         with pytest.raises(ConversionError, match="CERTIFICATE_VERIFY_FAILED") as failure:
@@ -67,8 +71,10 @@ async def test_an_authority_that_is_not_trusted_is_an_upstream_error(youtube: Sp
     assert failure.value.code is FailureCode.UPSTREAM_ERROR
 
 
-async def test_a_whole_that_is_sent_for_a_rest_is_not_appended_to_the_half(youtube: Spawned, tmp_path: Path) -> None:
-    """Two seconds too much are within the tolerance: nothing else would notice."""
+async def test_a_whole_file_sent_for_a_range_is_not_appended_to_the_first_half(
+    youtube: Spawned, tmp_path: Path
+) -> None:
+    """The result would be two seconds too long, which is within the tolerated difference."""
     async with running_pipeline(youtube, tmp_path) as own:
         converted = await own.convert(video_id(Kind.CUT_WHOLE))
     assert converted.duration_seconds == pytest.approx(4.0, abs=0.1)
@@ -105,8 +111,8 @@ async def test_a_connection_that_breaks_is_an_upstream_error(
 
 
 @pytest.mark.parametrize("kind", [Kind.HUGE_ANSWER, Kind.BOMB])
-async def test_an_answer_without_end_is_read_to_the_bound(youtube: Spawned, tmp_path: Path, kind: Kind) -> None:
-    """Read or unpacked whole, each of them costs 3 s and up to a gigabyte of memory."""
+async def test_a_huge_body_is_read_up_to_the_bound(youtube: Spawned, tmp_path: Path, kind: Kind) -> None:
+    """Read or decompressed as a whole, each would cost 3 s and up to a gigabyte of memory."""
     async with running_pipeline(youtube, tmp_path) as own:
         with pytest.raises(ConversionError, match=f"a response of more than {MAX_RESPONSE_BYTES} bytes") as failure:
             await own.convert(video_id(kind, 1))

@@ -1,5 +1,6 @@
-"""A Pipeline of its own against the fake YouTube, and what is left of its processes."""
+"""A converter pipeline of the test's own, working against the fake YouTube, and its child processes."""
 
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from ytmp3.converter.sandbox.spawner import Spawner
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.converter.tools import deno_path, youtube_program
 from ytmp3.core.ids import VideoId
-from ytmp3.core.job import Report
+from ytmp3.core.job import Report, Stage
 from ytmp3.core.recipe import Quality, Recipe
 
 MIB = 2**20
@@ -27,18 +28,22 @@ FFMPEG: str = imageio_ffmpeg.get_ffmpeg_exe()
 
 
 def limits(**changed: Any) -> ConversionLimits:
-    usual = {
-        "max_duration_seconds": 10_800.0,
-        "max_file_bytes": 32 * MIB,
-        "extract_seconds": 20.0,
-        "idle_seconds": 15.0,
-    }
+    """Return limits with these ones changed. By default no busy machine reaches a time limit."""
+    usual = {"max_duration_seconds": 10_800.0, "max_file_bytes": 32 * MIB}
     return ConversionLimits(**usual | changed)
+
+
+def fake_encoder(folder: Path, body: str) -> Path:
+    """Write a shell script to use as ffmpeg, and return its path. Its descriptor 3 is the file for the MP3."""
+    path = folder / "ffmpeg"
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return path
 
 
 @dataclass
 class RunningPipeline:
-    """A pipeline, its scratch folders and its reports."""
+    """An open pipeline, its scratch folders and its progress reports."""
 
     pipeline: Pipeline
     spawner: Spawner
@@ -58,19 +63,54 @@ class RunningPipeline:
         self.on_report(report)
 
     @property
+    def progress(self) -> float:
+        """The progress reported last."""
+        return self.reports[-1].progress if self.reports else 0.0
+
+    @property
+    def stage(self) -> Stage | None:
+        """The stage reported last."""
+        return self.reports[-1].stage if self.reports else None
+
+    @property
     def zygote_pid(self) -> int:
         process = self.spawner._process
         assert process is not None
         return process.pid
 
     @property
-    def tools(self) -> list[int]:
+    def children(self) -> list[int]:
         """The processes running under the zygote."""
         return sorted(descendants(self.zygote_pid))
 
-    async def no_tool_is_left(self) -> None:
-        """Return once no tool runs: a killed grandchild may still be ending when its leader has been reaped."""
-        await until(lambda: not self.tools, "no tool of the pipeline runs", poll_seconds=0.01)
+    async def until_both_children_run(self) -> dict[str, int]:
+        """Wait until a conversion downloads and encodes; return the process ids of "downloader" and "encoder"."""
+        found: dict[str, int] = {}
+
+        def both_run() -> bool:
+            found.clear()
+            for pid in self.children:
+                with contextlib.suppress(OSError):
+                    found[kind_of_child(pid)] = pid
+            return len(found) == 2
+
+        await until(both_run, "a downloader and an encoder run", poll_seconds=0.01)
+        return found
+
+    async def until_no_child_is_left(self) -> None:
+        """Return once no child runs: a killed grandchild may still be ending when its leader has been reaped."""
+        await until(lambda: not self.children, "no child process of the pipeline runs", poll_seconds=0.01)
+
+
+def kind_of_child(pid: int) -> str:
+    """Return whether a child of a zygote is an "encoder" or a "downloader".
+
+    Raises:
+        OSError: it has ended.
+    """
+    arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    # The second one, too: a fake encoder is a script, so its first argument is the shell.
+    return "encoder" if any(b"/ffmpeg" in argument for argument in arguments[:2]) else "downloader"
 
 
 @asynccontextmanager

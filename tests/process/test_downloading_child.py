@@ -1,0 +1,94 @@
+"""What the downloading child does with yt-dlp: its options, its reports of the spool's size, the order of its steps."""
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from ytmp3.converter.youtube.downloader import FORMAT, Downloader, StartedOverError, options
+from ytmp3.converter.youtube.events import CoverWritten, Event, Extraction, Preload, SpoolGrown, SpoolOpened
+from ytmp3.converter.youtube.extractor import VideoDownload
+from ytmp3.core.ids import VideoId
+
+PRELOAD = Preload(egress_proxy=None, egress_ca_file=None, deno_path=None)
+
+
+def extraction_in(scratch: Path) -> Extraction:
+    return Extraction(
+        video_id=VideoId("-"), scratch=str(scratch), cookies_file=None, max_duration_seconds=1, max_file_bytes=1000
+    )
+
+
+def test_reported_is_the_size_on_disk_and_not_the_count_of_yt_dlp(tmp_path: Path) -> None:
+    events = list[Event]()
+    spool = tmp_path / "spool-1"
+
+    class BufferingDownloader(Downloader):
+        """Writes a little and reports it while it is still in a buffer; then has more on disk than it has counted."""
+
+        def dl(self, name: str, info: object) -> tuple[bool, bool]:
+            assert (name, info) == (str(spool), {})
+            with spool.open("wb") as file:
+                file.write(b"x" * 100)
+                download._on_progress({"downloaded_bytes": 100})
+                file.flush()
+                download._on_progress({"downloaded_bytes": 100})
+                download._on_progress({"downloaded_bytes": 50, "fragment_index": 1})
+                download._on_progress({"downloaded_bytes": 50})
+            raise AssertionError
+
+    download = VideoDownload(BufferingDownloader(options(PRELOAD), None, None), extraction_in(tmp_path), events.append)
+    with pytest.raises(StartedOverError):
+        download._download({}, spool)
+    sizes = [event.size_bytes for event in events if isinstance(event, SpoolGrown)]
+    assert (events[0], sizes) == (SpoolOpened(name="spool-1"), [0, 100, 100])
+
+
+def test_a_thumbnail_is_decoded_after_the_network_is_left(tmp_path: Path) -> None:
+    picture = BytesIO()
+    Image.new("RGB", (16, 9)).save(picture, "JPEG")
+    scratch, events = tmp_path / "scratch", list[Event]()
+    download = VideoDownload(Downloader(options(PRELOAD), None, None), extraction_in(scratch), events.append)
+    # Leaving the network makes the folder, so a cover that was made before would have no folder to be in.
+    download.make_cover((picture.getvalue(), False), leave_network=scratch.mkdir)
+    assert events == [CoverWritten(name="cover")]
+    with Image.open(scratch / "cover") as cover:
+        assert cover.size == (9, 9)
+
+
+def test_the_options_of_yt_dlp_are_fixed() -> None:
+    preload = Preload(egress_proxy="http://proxy:3128", egress_ca_file=None, deno_path="/deno")
+    expected: dict[str, Any] = {
+        "allowed_extractors": ["^youtube$"],
+        "buffersize": 65536,
+        "cachedir": False,
+        "color": {"stdout": "no_color", "stderr": "no_color"},
+        "continuedl": True,
+        "cookiefile": None,
+        "extractor_retries": 1,
+        "fixup": "never",
+        "format": FORMAT,
+        "fragment_retries": 3,
+        "geo_bypass": False,
+        "hls_prefer_native": True,
+        "ignoreerrors": False,
+        "js_runtimes": {"deno": {"path": "/deno"}},
+        "nopart": True,
+        "noplaylist": True,
+        "noprogress": True,
+        "noresizebuffer": True,
+        "outtmpl": {"default": "spool"},
+        "overwrites": True,
+        "postprocessors": [],
+        "proxy": "http://proxy:3128",
+        "quiet": True,
+        "remote_components": [],
+        "retries": 3,
+        "skip_unavailable_fragments": False,
+        "socket_timeout": 20,
+        "updatetime": False,
+        "usenetrc": False,
+    }
+    assert options(preload) == expected

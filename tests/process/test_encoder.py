@@ -1,0 +1,68 @@
+"""Encoders that misbehave: shell scripts in place of ffmpeg, in a real pipeline."""
+
+import resource
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fake_youtube import Kind, Spawned, video_id
+from tests.stand.pipeline import FFMPEG, fake_encoder, running_pipeline
+from tests.stand.processes import processes_with
+from tests.stand.waiting import until
+from ytmp3.core.errors import ConversionError, FailureCode
+
+
+async def failure_with(youtube: Spawned, folder: Path, body: str, **limits: Any) -> ConversionError:
+    """Convert with this script as ffmpeg; return how the conversion failed. No child is left then."""
+    async with running_pipeline(youtube, folder, ffmpeg=fake_encoder(folder, body), **limits) as own:
+        with pytest.raises(ConversionError) as failure:
+            await own.convert(video_id(Kind.THUMBNAIL_MISSING))
+        await own.until_no_child_is_left()
+    return failure.value
+
+
+async def test_an_encoder_that_hangs_is_ended_by_the_idle_limit(youtube: Spawned, tmp_path: Path) -> None:
+    failure = await failure_with(youtube, tmp_path, "exec sleep 1000", idle_seconds=2.0)
+    assert failure.code is FailureCode.TOOL_MISSING
+    assert failure.reason == "the encoder does not move"
+
+
+async def test_a_flood_of_errors_is_neither_kept_nor_blocks_the_encoder(youtube: Spawned, tmp_path: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    body = "head -c 300000000 /dev/zero >&2\nhead -c 20000000 /dev/zero\necho Invalid data found >&2\nexit 1"
+    failure = await failure_with(youtube, tmp_path, body)
+    assert failure.code is FailureCode.MEDIA_INVALID
+    assert "Invalid data found" in failure.reason
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16 * 1024
+
+
+@pytest.mark.parametrize(
+    ("start", "number"),  # a number of its own: another process may be running another of these tests
+    [("sleep 1001 &", 1001), ("setsid sleep 1002 &", 1002), ("(trap '' TERM HUP; sleep 1003) &", 1003)],
+)
+async def test_a_grandchild_that_holds_the_pipes_open_does_not_delay_the_end(
+    youtube: Spawned, tmp_path: Path, start: str, number: int
+) -> None:
+    failure = await failure_with(youtube, tmp_path, f"{start}\nexit 0")
+    assert failure.code is FailureCode.MEDIA_INVALID
+    await until(lambda: not processes_with(f"sleep\x00{number}"), "the grandchild has been ended")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("exit 0", FailureCode.MEDIA_INVALID),
+        (f'{FFMPEG} "$@"\ntruncate -s 30001 /proc/self/fd/3', FailureCode.OUTPUT_TRUNCATED),
+        (f'{FFMPEG} -t 1.5 "$@"', FailureCode.OUTPUT_TRUNCATED),
+        ("head -c 50000 /dev/urandom >&3", FailureCode.MEDIA_INVALID),
+        ("ulimit -t 1; while :; do :; done", FailureCode.TOOL_MISSING),
+        ("exit 127", FailureCode.TOOL_MISSING),
+        ("echo 'No space left on device' >&2; exit 1", FailureCode.OUTPUT_TRUNCATED),
+    ],
+)
+async def test_an_exit_code_alone_does_not_make_a_track(
+    youtube: Spawned, tmp_path: Path, body: str, code: FailureCode
+) -> None:
+    failure = await failure_with(youtube, tmp_path, body)
+    assert failure.code is code, failure.reason

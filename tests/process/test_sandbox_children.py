@@ -1,0 +1,164 @@
+"""How child processes start and end: whatever they do, and whoever is killed, none is left and nothing else fails."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fake_youtube import Kind, Spawned, video_id
+from tests.fuzz_factor import FUZZ_FACTOR
+from tests.stand.pipeline import RunningPipeline, fake_encoder, running_pipeline
+from tests.stand.processes import descendants, descriptor_count, is_running
+from tests.stand.waiting import until
+from ytmp3.converter.sandbox.protocol import ResourceLimits
+from ytmp3.converter.sandbox.short_run import ShortRun, run_briefly
+from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
+
+ROOT = Path(__file__).resolve().parents[2]
+
+FAILING_FORK = """
+import errno, os, sys
+from ytmp3.converter.youtube.__main__ import main
+fork = os.fork
+def refused():
+    if os.path.exists(sys.argv[1]):
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return fork()
+os.fork = refused
+main()
+"""
+
+FAILING_PIDFD = """
+import errno, os, sys
+from ytmp3.converter.youtube.__main__ import main
+pidfd_open = os.pidfd_open
+def refused(pid):
+    if os.path.exists(sys.argv[1]):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return pidfd_open(pid)
+os.pidfd_open = refused
+main()
+"""
+
+
+async def test_a_child_that_ignores_term_is_killed(youtube: Spawned, tmp_path: Path) -> None:
+    started, termed = tmp_path / "started", tmp_path / "termed"
+    encoder = fake_encoder(tmp_path, f"trap 'touch {termed}' TERM\ntouch {started}\nwhile :; do sleep 0.1; done")
+    async with running_pipeline(youtube, tmp_path, ffmpeg=encoder) as own:
+        task = asyncio.create_task(own.convert(video_id(Kind.SHORT)))
+        await until(started.exists, "the encoder has started")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert termed.exists(), "TERM comes before KILL"
+        await own.until_no_child_is_left()
+
+
+OWNER = """
+import asyncio, sys
+from pathlib import Path
+from ytmp3.converter.pipeline import Pipeline
+from ytmp3.converter.settings import ConversionLimits, ToolSettings
+from ytmp3.core.recipe import DEFAULT_RECIPE
+async def main():
+    folder = Path(sys.argv[1])
+    settings = ToolSettings(ffmpeg_path=None, egress_proxy=sys.argv[2], egress_ca_file=Path(sys.argv[3]),
+        cookies_file=None, extract_concurrency=4, encode_concurrency=4)
+    pipeline = Pipeline(settings, ConversionLimits(max_duration_seconds=10800, max_file_bytes=2**25), folder)
+    await pipeline.open()
+    tasks = []
+    for number, kind in enumerate(("stalled", "stalled", "hang___")):
+        scratch = folder / str(number)
+        scratch.mkdir()
+        conversion = pipeline.convert(f"{kind}000{number}", DEFAULT_RECIPE, scratch, lambda _: None)
+        tasks.append(asyncio.create_task(conversion))
+    await asyncio.sleep(1000)
+asyncio.run(main())
+"""
+
+
+async def test_kill_9_of_the_server_leaves_no_child(youtube: Spawned, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OWNER, str(tmp_path), youtube.proxy_url, str(youtube.ca_file)]
+    owner = await asyncio.create_subprocess_exec(*command, cwd=ROOT)
+    try:
+        # The zygote, three downloaders, and the encoders of the two downloads that have begun.
+        await until(lambda: len(descendants(owner.pid)) >= 6, "all conversions are in progress")
+        children = descendants(owner.pid)
+    finally:
+        owner.kill()
+        await owner.wait()
+    await until(lambda: not any(map(is_running, children)), "every child has ended")
+
+
+async def test_kill_9_of_the_zygote_fails_the_running_conversions_and_the_next_start_brings_a_new_one(
+    youtube: Spawned, tmp_path: Path
+) -> None:
+    async with running_pipeline(youtube, tmp_path) as own:
+        task = asyncio.create_task(own.convert(video_id(Kind.STALLED)))
+        children = await own.until_both_children_run()
+        os.kill(own.zygote_pid, signal.SIGKILL)
+        with pytest.raises(ConversionError) as failure:
+            await task
+        assert failure.value.code is FailureCode.TOOL_MISSING
+        assert failure.value.failure.retryable
+        assert (await own.convert(video_id(Kind.SHORT))).size_bytes
+        await until(lambda: not any(map(is_running, children.values())), "the old zygote's children have ended")
+
+
+async def test_a_failing_fork_fails_one_conversion_and_leaves_no_descriptor(youtube: Spawned, tmp_path: Path) -> None:
+    full = tmp_path / "no more processes"
+    async with running_pipeline(youtube, tmp_path, zygote=(FAILING_FORK, str(full))) as own:
+        await conversions_fail_while(own, full, "temporarily unavailable")
+
+
+async def test_a_child_whose_end_cannot_be_watched_is_ended_and_fails_one_conversion(
+    youtube: Spawned, tmp_path: Path
+) -> None:
+    full = tmp_path / "no more descriptors"
+    async with running_pipeline(youtube, tmp_path, zygote=(FAILING_PIDFD, str(full))) as own:
+        await conversions_fail_while(own, full, "Too many open files")
+        await until(lambda: not descendants(own.zygote_pid, with_zombies=True), "every child has been reaped")
+
+
+async def conversions_fail_while(own: RunningPipeline, full: Path, reason: str) -> None:
+    """While the file exists no child starts; afterwards everything works, with the same zygote."""
+    assert (await own.convert(video_id(Kind.SHORT))).size_bytes
+    before = descriptor_count(os.getpid())
+    zygote_pid = own.zygote_pid
+    full.touch()
+    for _ in range(3):
+        with pytest.raises(NoProcess, match=reason):
+            await own.convert(video_id(Kind.SHORT))
+    assert descriptor_count(os.getpid()) == before
+    full.unlink()
+    assert (await own.convert(video_id(Kind.SHORT))).size_bytes
+    assert own.zygote_pid == zygote_pid
+    await own.until_no_child_is_left()
+
+
+@pytest.mark.soak
+async def test_mixed_endings_leave_no_process(youtube: Spawned, tmp_path: Path) -> None:
+    """In `make soak` there are twenty times as many."""
+    bodies = ["exit 0", "exit 3", "kill -KILL $$", "sleep 0.01 & exit 0", "setsid sleep 100 & exit 0"]
+    null = os.open(os.devnull, os.O_RDWR)
+    async with running_pipeline(youtube, tmp_path) as own:
+
+        async def one(number: int) -> None:
+            run = ShortRun(
+                argv=["/bin/sh", "-c", bodies[number % len(bodies)]],
+                source=null,
+                descriptors=[],
+                folder=str(tmp_path),
+                limits=ResourceLimits(file_bytes=0, cpu_seconds=5, network=True),
+                seconds=60,
+                max_output_bytes=10,
+            )
+            await run_briefly(own.spawner, run)
+
+        for start in range(0, 200 * FUZZ_FACTOR, 20):
+            await asyncio.gather(*(one(number) for number in range(start, start + 20)))
+        await until(lambda: not descendants(own.zygote_pid, with_zombies=True), "every child has been reaped")
+    os.close(null)
