@@ -42,8 +42,8 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="ytmp3-demo-"))
     try:
         asyncio.run(show(terminal, folder))
-    except DemoFailed as error:
-        print(f"The demonstration failed: {error}", file=sys.stderr)
+    except (DemoFailed, TimeoutError) as error:
+        print(f"The demonstration failed: {error or 'it took too long'}", file=sys.stderr)
         return 1
     finally:
         shutil.rmtree(folder, ignore_errors=True)
