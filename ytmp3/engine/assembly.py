@@ -1,4 +1,14 @@
-"""How the engine is put together: each part is handed what it uses, and they start and end in order."""
+"""How the engine is put together: each part is handed what it uses, and they start and end in order.
+
+The way of a conversion through the parts:
+
+    intake ── capacity ──> queue ──> workers ──> attempt ── writes ──> store
+                             ^           (in hand: runs; held by: leases)
+    janitor ── adopts ───────┘
+
+`upstream` says whether a worker may start, `jobs` reads for clients, `watcher` fills `health`, and whatever happens is
+emitted through `events`. The app and the tests of the engine build it here; they differ in what is `Outside`.
+"""
 
 import random
 import time
@@ -59,7 +69,7 @@ class Engine:
     watcher: Watcher
 
     def start(self) -> None:
-        """Start every task."""
+        """Start every task. The keeper comes first, so that nothing is claimed whose lease would not be renewed."""
         self.keeper.start()
         self.workers.start()
         self.watcher.start()

@@ -65,7 +65,7 @@ class Attempts:
         """Claim a conversion that was taken from the queue, and carry it to the end of an attempt.
 
         A worker calls this and has nothing left to do for the conversion when it returns. Where it is cancelled, the
-        converter's processes have ended and the scratch folder is gone, but the claim stays: the caller releases it.
+        scratch folder is gone, but the claim stays: whoever ends the worker releases it.
         """
         start = self._upstream.started()
         with self._runs.busy():
@@ -75,6 +75,8 @@ class Attempts:
                 self._upstream.ended(start)
 
     async def _make(self, conversion: Conversion, start: int) -> None:
+        # From here on the conversion is in no queue. It must not be forgotten on any way out: it is recorded as ended,
+        # queued again in the store, or released; in the worst case its lease runs out.
         with self._runs.claiming(conversion):
             claimed = await self._writes.claim(conversion, goes_on=self._runs.may_claim.is_set)
         if claimed is None:
@@ -89,6 +91,7 @@ class Attempts:
                 await self._run(run)
 
     async def _give_up(self, claimed: Conversion) -> None:
+        """End a conversion for which no client is likely to wait any more, before work is spent on it."""
         error = ConversionError(FailureCode.LOST, "waited too long for its first attempt")
         try:
             await self._writes.fail(claimed, error, seconds=None)
@@ -96,7 +99,10 @@ class Attempts:
             log.info("lease lost before the first attempt", extra={"conversion_key": claimed.key})
 
     async def _run(self, run: Run) -> None:
-        """Convert and publish. Every way in which that can end is one branch here."""
+        """Convert and publish. Every way in which that can end is one branch here.
+
+        When it returns or raises, the scratch folder is gone, and the converter's task has ended or is being cancelled.
+        """
         conversion = run.conversion
         scratch: Path | None = None
         try:
@@ -173,7 +179,12 @@ class Attempts:
         self._events.emit(events.Finished(conversion=done, seconds=run.seconds, stage_seconds=stage_seconds))
 
     async def _end_failed(self, run: Run, error: ConversionError) -> None:
-        """Record a failed attempt: to be retried, to wait for YouTube, or the end of the conversion."""
+        """Record a failed attempt: to be retried, to wait for YouTube, or the end of the conversion.
+
+        The breaker learns first, because this refusal may be the one that opens it; then the conversion waits with the
+        others instead of losing an attempt. A retryable error tells the breaker nothing: it may have happened before
+        YouTube was reached.
+        """
         conversion, failure = run.conversion, FAILURES[error.code]
         if isinstance(error, NoProcess):
             self._upstream.pause()
@@ -200,7 +211,10 @@ class Attempts:
         )
 
     async def _end_stopped(self, run: Run) -> None:
-        """Record the end of an attempt whose converter was cancelled."""
+        """Record the end of an attempt whose converter was cancelled.
+
+        Without a reason nobody here has stopped it; then the converter ended itself, which is its bug.
+        """
         match run.stop_reason:
             case Stop.DRAIN:
                 await self._writes.release([run.conversion.lease])

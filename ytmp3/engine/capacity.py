@@ -1,6 +1,11 @@
 """Whether a new conversion may be created here now, and if not, why and when to come back.
 
-Only creating is refused. A job that joins a conversion, or finds a finished track, needs no slot and is always taken.
+Only creating is refused. A job that joins a conversion, or finds a finished track, needs no slot and is always
+accepted, also on a full disk and beyond the client's quota.
+
+A slot is set aside before the store is asked, and the store is told if there is none. The other order would create
+conversions that have no place in the queue. The price is that a submission which turns out to need no slot keeps one
+for the few milliseconds that it takes.
 """
 
 from collections import Counter
@@ -64,6 +69,9 @@ class Capacity:
         self._arriving: Counter[ClientId] = Counter()
         """Submissions of each client that the store has not answered yet: they count against its quota."""
 
+    # While a submission waits for the store it is neither queued nor running, but it counts as both: as a reserved slot,
+    # and in `_arriving`. Otherwise a burst of submissions would pass the queue's bound and the client's quota.
+
     @contextmanager
     def slot(self, client: Client) -> Iterator[Slot]:
         """Set a slot aside while a submission is under way; it is freed at the end unless it was filled."""
@@ -93,13 +101,17 @@ class Capacity:
         return None
 
     def _own_end_seconds(self, client: ClientId) -> int:
-        """Return when one of the client's own conversions may have ended: only that frees its quota."""
+        """Return when one of the client's own conversions may have ended: only that frees its quota.
+
+        It is spread, so that the refused requests of one client do not all come back at the same moment.
+        """
         is_running = self.unfinished_of(client) > self._queue.clients()[client]
         places = (place for place, waiting in enumerate(self._queue.in_order(), start=1) if waiting.client == client)
         position = None if is_running else next(places, None)
         return self._estimates.spread_seconds(self._estimates.eta_seconds(position=position, progress=0.0))
 
     def _full(self) -> RequestError:
+        """Return the refusal of a full queue, which names YouTube if that is why nothing leaves the queue."""
         blocked_seconds = self._upstream.blocked_seconds()
         if blocked_seconds:
             return UpstreamBlocked(retry_after_seconds=blocked_seconds)

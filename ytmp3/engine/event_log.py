@@ -1,6 +1,8 @@
-"""The log line of each event. Progress and timings have none: they would drown the others.
+"""The log line of each event. Starts, progress and timings have none: they would drown the others.
 
-Lines that belong to an attempt carry the conversion's id, because the worker has set it (`logs.conversion_id`).
+Operators count by the names of these lines, so each has one meaning: `conversion failed` is written once for each
+conversion, when it has ended for good. Lines that belong to an attempt carry the conversion's id, because the worker
+has set it (`logs.conversion_id`).
 """
 
 import logging

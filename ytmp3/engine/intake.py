@@ -1,6 +1,10 @@
 """A link becomes a job: find its key, set a slot aside, attach to what is there or create it; or refuse.
 
 The rule: a refusal stores nothing and keeps no slot, and what was accepted is durable before the client is answered.
+
+Which job creates a conversion and which ones join it is decided by the store, in one atomic step, because submissions
+for one link may arrive at several instances at once. Intake only says whether it could queue a new conversion. If the
+process dies after the store has created one and before it is queued here, its lease runs out and it is adopted.
 """
 
 import logging
@@ -53,6 +57,9 @@ class Intake:
     async def submit(self, link: str, recipe: Recipe, client: Client) -> Ticket:
         """Make a job of a link. When it returns, the job is durable.
 
+        Called by `POST /extract`. A finished track whose file has disappeared is not handed out: the conversion is
+        forgotten, and the link is converted again.
+
         Raises:
             UnsupportedUrl, NotAVideo: nothing was looked up or stored.
             Draining, QueueFull, ClientQuota, StorageFull, UpstreamBlocked, StoreUnavailable: nothing was stored, as far
@@ -70,6 +77,7 @@ class Intake:
         return submitted.ticket
 
     async def _submit(self, video_id: VideoId, recipe: Recipe, client: Client) -> Submitted:
+        """Ask the store to attach a job or to create a conversion, and queue what was created."""
         key = conversion_key(video_id, recipe)
         submission = Submission(
             job_id=new_job_id(key, self._random_bytes(ID_BYTES)),
@@ -88,5 +96,6 @@ class Intake:
         return submitted
 
     async def _is_whole(self, ticket: Ticket) -> bool:
+        """Return whether the file of a finished conversion is in place, with the recorded size."""
         track = ticket.conversion.track
         return track is not None and await self._shelf.holds(track.file_name, track.size_bytes)

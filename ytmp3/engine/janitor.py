@@ -73,7 +73,11 @@ class Janitor:
         await self._loops.close()
 
     async def adopt(self) -> int:
-        """Queue conversions that are due: retries, released ones, and those of dead instances. Returns how many."""
+        """Queue conversions that are due: retries, released ones, and those of dead instances. Returns how many.
+
+        Nothing is adopted that could not start here: another instance may have free slots, another address, or space
+        on its disk, and a conversion that nobody adopts stays due.
+        """
         free = min(ADOPT_BATCH, self._queue.free_slots)
         if free == 0 or self._health.is_draining or self._health.is_storage_low or self._upstream.is_blocked:
             return 0
@@ -92,7 +96,11 @@ class Janitor:
         return len(adopted)
 
     async def expire(self) -> int:
-        """Remove ended conversions after their retention, with their files. Returns how many conversions."""
+        """Remove ended conversions after their retention, with their files. Returns how many conversions.
+
+        The records go first. After a crash in between, a file without a record is left, which the sweep removes; the
+        other order would leave records that promise a file.
+        """
         removed = 0
         while file_names := await self._store.expire(EXPIRE_BATCH):
             for file_name in filter(None, file_names):
@@ -102,7 +110,11 @@ class Janitor:
         return removed
 
     async def sweep(self) -> int:
-        """Remove track files that no record names, once they are old enough. Returns how many."""
+        """Remove track files that no record names, once they are old enough. Returns how many.
+
+        They are left by a crash between publishing and `finish`, or by one during `expire`. The folder is listed before
+        the records are looked up, so a track that is published in between is not in the list.
+        """
         names = await self._shelf.names(older_than_seconds=self._stray_file_seconds)
         strays = set(names) - await self._store.known_files(names)
         for name in strays:

@@ -1,8 +1,14 @@
 """The keeper of leases: renews what runs and what waits here, and carries progress to the store.
 
-A lease that is not renewed runs out, and another instance adopts the conversion; so the keeper must never end. All
-renewals go in one call. Its answer names the conversions that are not held any more, because they were cancelled at
-another instance or adopted by it: their attempts are stopped, or they leave the queue.
+A lease that is not renewed runs out, and another instance adopts the conversion; so the keeper must never end while the
+workers run. Every second it looks what there is to tell the store, and sends all of it in one call:
+
+* for a running conversion whose progress has changed, a renewal that carries the progress;
+* every third of a lease, a renewal of all that runs and all that waits; those of the waiting carry their positions.
+
+The answer names the conversions that are not held any more, because they were cancelled at another instance or adopted
+by it. Their attempts are stopped, or they leave the queue. Until that answer comes, two instances may work on one
+conversion; that wastes work and does no harm, because every write carries the token of its lease.
 """
 
 import logging
@@ -57,6 +63,7 @@ class LeaseKeeper:
 
     async def keep(self) -> None:
         """Renew every lease if a third of its length has passed; otherwise only those with progress to record."""
+        # Read before the store is asked: a slow answer must not move the next renewal towards the end of the lease.
         now = self._clock()
         is_due = now - self._renewed_at >= self._store.policy.lease_seconds / RENEWALS_PER_LEASE
         renewals = [run.renewal() for run in self._runs if is_due or run.has_changed]

@@ -1,6 +1,7 @@
-"""Named background loops: started together, repeated at an interval, survived by their owner's errors, ended together.
+"""Named background loops: started together, repeated at an interval, kept alive through errors, ended together.
 
-The keeper of leases, the janitor and the watcher own one `Loops` each.
+The keeper of leases, the janitor and the watcher own one `Loops` each. A loop sleeps after its turn, for the whole
+interval: a turn that takes long makes the loop slower, and never makes two turns overlap.
 """
 
 import asyncio

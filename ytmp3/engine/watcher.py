@@ -58,7 +58,10 @@ class Watcher:
         await self._loops.close()
 
     async def watch(self) -> None:
-        """Look at the disk and the store."""
+        """Look at the disk and the store.
+
+        An error of either is a result like any other: it makes the instance unready, until a later look succeeds.
+        """
         try:
             self._health.space = await asyncio.to_thread(self._scratch.space)
             self._health.storage_error = None
@@ -88,7 +91,10 @@ class Watcher:
         return TOOLS_SECONDS if is_well else TOOLS_RETRY_SECONDS
 
     async def measure_lag(self) -> None:
-        """Measure how late a timer fires, which is how long a request may wait before anything looks at it."""
+        """Measure how late a timer fires, which is how long a request may wait before anything looks at it.
+
+        By the system's clock, whatever clock the engine was given: the lag of a real event loop is the subject.
+        """
         before = time.monotonic()
         await asyncio.sleep(LAG_SECONDS)
         self._events.emit(events.LoopLagged(seconds=max(0.0, time.monotonic() - before - LAG_SECONDS)))

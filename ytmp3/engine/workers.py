@@ -2,6 +2,11 @@
 
 A worker waits until something may start, takes the next conversion from the queue and makes an attempt at it. What the
 attempt does is the matter of `attempt`; what the workers have in hand is in `runs`.
+
+An instance ends in two steps. `drain` is the polite one: it stops claiming, lets running conversions end for a while,
+and gives the rest back to the store, where other instances find it at once. `close` ends the tasks whatever they do,
+and gives back what they had. If even that does not reach the store, the leases run out, and the conversions are adopted
+with a crash counted against them.
 """
 
 import asyncio
@@ -41,7 +46,7 @@ class Workers:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Start every worker."""
+        """Start every worker. They run until `close`."""
         self._runs.may_claim.set()
         self._tasks = [asyncio.create_task(self._work(), name=f"worker-{number}") for number in range(self._count)]
 
@@ -51,6 +56,7 @@ class Workers:
         `force` ends the wait for the running ones. Whatever is released is due at once, at no cost, at any instance.
         """
         self._runs.may_claim.clear()
+        # What waits here cannot start any more: another instance may have it at once.
         await self._release_queue()
         waits = {
             asyncio.create_task(self._runs.idle(), name="drain-idle"),
@@ -63,12 +69,14 @@ class Workers:
         await self._release_queue()
         for run in self._runs:
             run.stop(Stop.DRAIN)
+        # The workers release what was stopped, once its processes have ended; they are not waited for without end.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 await self._runs.idle()
 
     async def close(self) -> None:
         """End the workers, and release what they still had and what has been queued since the drain."""
+        # Taken down before the tasks end, because each run leaves the table with its worker.
         leases = [run.conversion.lease for run in self._runs]
         for task in self._tasks:
             task.cancel()
@@ -80,11 +88,16 @@ class Workers:
         await self._writes.release([conversion.lease for conversion in self._queue.take_all()])
 
     async def _work(self) -> None:
+        """Take up one conversion after the other. A worker may wait for hours at each of the three awaits.
+
+        So what was true before the queue had something need not be true after it, and is checked again.
+        """
         while True:
             await self._runs.may_claim.wait()
             await self._upstream.until_may_start()
             conversion = await self._queue.get()
             if not self._runs.may_claim.is_set():
+                # The drain began, and this was submitted too late to be released by it.
                 await self._writes.release([conversion.lease])
             elif not self._upstream.may_start:
                 # YouTube refused another worker's conversion while this one waited for the queue.
@@ -104,6 +117,7 @@ class Workers:
             logs.conversion_id.reset(context)
 
     async def _put_back(self, conversion: Conversion) -> None:
+        """Return a conversion to the queue; to the store, if its slot has been given away."""
         try:
             self._queue.put_back(conversion)
         except asyncio.QueueFull:
