@@ -69,8 +69,8 @@ class Capacity:
         self._arriving: Counter[ClientId] = Counter()
         """Submissions of each client that the store has not answered yet: they count against its quota."""
 
-    # While a submission waits for the store it is neither queued nor running, but it counts as both: as a reserved slot,
-    # and in `_arriving`. Otherwise a burst of submissions would pass the queue's bound and the client's quota.
+    # While a submission waits for the store, it is neither queued nor running, but it counts as both: as a reserved
+    # slot, and in `_arriving`. Otherwise a burst of submissions would pass the queue's bound and the client's quota.
 
     @contextmanager
     def slot(self, client: Client) -> Iterator[Slot]:
