@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.http.stand import Stand, stand
+from tests.http.running_service import RunningService, running_service
 
 
 @pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Stand]:
-    async with stand(tmp_path / "data") as running:
+async def service(tmp_path: Path) -> AsyncIterator[RunningService]:
+    async with running_service(tmp_path / "data") as running:
         yield running

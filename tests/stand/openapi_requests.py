@@ -16,7 +16,7 @@ from schemathesis.core.result import Ok
 from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from tests.http.stand import Stand
+from tests.http.running_service import RunningService
 from tests.stand import openapi_check
 
 Case = schemathesis.Case[Any]
@@ -26,7 +26,7 @@ LINK = "https://youtu.be/dQw4w9WgXcQ"
 
 
 async def answers_are_as_documented(
-    service: Stand, url: str, folder: Path, *, examples: int, unserved: Sequence[str] = ()
+    service: RunningService, url: str, folder: Path, *, examples: int, unserved: Sequence[str] = ()
 ) -> Counter[tuple[str, int]]:
     """Ask at `url` for what the document there names, but the paths in `unserved`; each answer must be one it lists.
 

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.http.stand import Stand, stand
+from tests.http.running_service import RunningService, running_service
 from tests.stand.nginx import Nginx, running_nginx
 from tests.stand.raw_http import exchange
 
@@ -17,7 +17,7 @@ class BehindNginx:
     """nginx and the one service behind it."""
 
     nginx: Nginx
-    service: Stand
+    service: RunningService
 
     @property
     def url(self) -> str:
@@ -38,7 +38,7 @@ class BehindNginx:
 @asynccontextmanager
 async def behind_nginx(folder: Path) -> AsyncIterator[BehindNginx]:
     settings = {"ACCEL_REDIRECT_PREFIX": ACCEL_PREFIX, "TRUSTED_PROXIES": "127.0.0.1"}
-    async with stand(folder / "data", **settings) as service:
+    async with running_service(folder / "data", **settings) as service:
         tracks = service.data_dir / "tracks"
         upstreams = [f"{service.host}:{service.port}"]
         async with running_nginx(folder / "nginx", upstreams, tracks, is_limited=False) as nginx:

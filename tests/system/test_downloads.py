@@ -19,7 +19,8 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from tests.fakes import content_of
-from tests.http.test_hostile import head_of, hostile_titles, is_named_safely
+from tests.http.hostile_titles import assert_is_named_safely, hostile_titles
+from tests.http.responses import head_of
 from tests.stand.nginx import running_nginx
 from tests.system.behind_nginx import ACCEL_PREFIX, BehindNginx, behind_nginx
 from ytmp3.core.ids import ClientId
@@ -244,7 +245,7 @@ async def test_hostile_titles_drop_no_connection_behind_nginx(tmp_path: Path) ->
                 head = await reader.readuntil(b"\r\n\r\n")
                 assert head.startswith(b"HTTP/1.1 200 "), (titles[number], head)
                 assert await reader.readexactly(100) == content
-            is_named_safely(head_of(head))
+            assert_is_named_safely(head_of(head))
         writer.close()
         assert asked == list(range(len(titles)))
         assert " upstream " not in (nginx.folder / "error.log").read_text()
@@ -279,7 +280,7 @@ async def test_500_slow_readers_cost_the_app_nothing(tmp_path: Path) -> None:
             waits.append(time.perf_counter() - begun_at)
         assert median(waits) < 0.25
         assert open_tracks(site.tracks) == 0
-        assert site.service.service.sender.active == 0
+        assert site.service.parts.sender.active == 0
         async with site.service.client.get(site.url + job["download_url"]) as response:
             assert await response.read() == content_of(VIDEO, 20_000_000)
 

@@ -1,6 +1,6 @@
 """Goal S23: odd requests through nginx to the real app. No 5xx but 503, problems in JSON, and nobody out of step.
 
-`make test` runs a short form; FUZZ_FACTOR makes it longer, as in `http/test_fuzz`.
+`make test` runs a short form; FUZZ_FACTOR makes it longer, as in `http/test_garbled_requests`.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz_factor import FUZZ_FACTOR
-from tests.http.test_fuzz import FOLLOW_UP, REQUESTS, mutated
+from tests.http.garbled_requests import FOLLOW_UP, REQUESTS, garbled
 from tests.stand.openapi_requests import answers_are_as_documented
 from tests.system.behind_nginx import BehindNginx, behind_nginx
 
@@ -105,7 +105,7 @@ async def test_mutated_requests_through_nginx_break_nothing_and_put_nobody_out_o
                 await is_in_step(site, kept)
 
         await asyncio.gather(
-            *(one(mutated(filled(template), chance)) for template in REQUESTS for _ in range(145 * FUZZ_FACTOR))
+            *(one(garbled(filled(template), chance)) for template in REQUESTS for _ in range(145 * FUZZ_FACTOR))
         )
         assert site.complaints() == []
     # Many are refused for good, and their connection with them; many are not, or this would test little.

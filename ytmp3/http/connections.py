@@ -14,19 +14,10 @@ from aiohttp import StreamReader, web
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
+from msgspec import Struct
 
 from ytmp3.http import problems
 
-KEEPALIVE_SECONDS: Final = 10.0
-"""How long an idle connection is kept. It also bounds the time for a request's head, so a client that sends a byte now
-and then does not hold a connection longer. nginx in front must close its idle connections sooner than this, or it may
-send a request on a connection that is just being closed."""
-LINGERING_SECONDS: Final = 2.0
-"""How long the rest of a refused request's body is read, so that the client can read the response before the close."""
-STALL_SECONDS: Final = 60.0
-"""How long sent bytes may stay unacknowledged. A peer that sends a hundred requests and reads no response would
-otherwise hold a descriptor forever, even after we have closed our side. The kernel enforces it (TCP_USER_TIMEOUT, RFC
-5482; a closed receive window counts)."""
 MAX_FIELD_BYTES: Final = 8190
 """Longest request line and header field."""
 MAX_FIELDS: Final = 64
@@ -40,6 +31,24 @@ AIOHTTP_PRIVATE: Final = (
     (web.AppRunner, "_make_server", "makes the Server of an application; overridden below"),
 )
 """What this module uses of aiohttp beyond its public interface. A test fails when one of these moves."""
+
+
+class Timeouts(Struct, frozen=True, kw_only=True):
+    """How long connections may keep the server waiting, in seconds."""
+
+    keepalive_seconds: float = 10.0
+    """How long an idle connection is kept. It also bounds the time for a request's head, so a client that sends a byte
+    now and then does not hold a connection longer. nginx in front must close its idle connections sooner than this, or
+    it may send a request on a connection that is just being closed."""
+    lingering_seconds: float = 2.0
+    """How long the rest of a refused request's body is read, so that the client can read the response first."""
+    stall_seconds: float = 60.0
+    """How long sent bytes may stay unacknowledged. A peer that sends a hundred requests and reads no response would
+    otherwise hold a descriptor forever, even after we have closed our side. The kernel enforces it (TCP_USER_TIMEOUT,
+    RFC 5482; a closed receive window counts)."""
+
+
+TIMEOUTS: Final = Timeouts()
 
 
 class ProblemProtocol(RequestHandler):
@@ -114,9 +123,9 @@ class Runner(web.AppRunner):
     `shutdown_seconds`: how long open requests may go on once the listening socket is closed.
     """
 
-    def __init__(self, app: web.Application, *, shutdown_seconds: float, stall_seconds: float = STALL_SECONDS) -> None:
+    def __init__(self, app: web.Application, *, shutdown_seconds: float, timeouts: Timeouts = TIMEOUTS) -> None:
         super().__init__(app, shutdown_timeout=shutdown_seconds, access_log=None)
-        self._stall_seconds = stall_seconds
+        self._timeouts = timeouts
 
     async def _make_server(self) -> Server:
         server = await super()._make_server()
@@ -136,9 +145,9 @@ class Runner(web.AppRunner):
         return ProblemServer(
             server.request_handler,
             request_factory=make_and_remember,
-            stall_seconds=self._stall_seconds,
-            keepalive_timeout=KEEPALIVE_SECONDS,
-            lingering_time=LINGERING_SECONDS,
+            stall_seconds=self._timeouts.stall_seconds,
+            keepalive_timeout=self._timeouts.keepalive_seconds,
+            lingering_time=self._timeouts.lingering_seconds,
             max_line_size=MAX_FIELD_BYTES,
             max_field_size=MAX_FIELD_BYTES,
             max_headers=MAX_FIELDS,

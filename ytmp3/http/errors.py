@@ -117,6 +117,8 @@ class RateLimited(RequestError):
 
 
 class HeadersTooLarge(RequestError):
+    """Sent by nginx in front of the service. aiohttp itself answers such a request with 400."""
+
     status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
     code = "headers_too_large"
     detail = "The header fields are larger than this server accepts (8190 bytes each, 64 fields)."

@@ -1,0 +1,234 @@
+"""The routes, the JSON of a job, and the problem documents, as docs/api.md describes them."""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+from openapi_spec_validator import validate
+
+from tests.fakes import content_of
+from tests.http.responses import expect_problem
+from tests.http.running_service import TITLE, RunningService, running_service
+from tests.stand.waiting import until
+from ytmp3.core.errors import FailureCode, StoreDown
+from ytmp3.http.problems import ERROR_OF_STATUS, response_of_status
+from ytmp3.http.routes import ROUTES
+from ytmp3.http.wire import HealthView, JobView, LiveView, Problem, StatsView
+from ytmp3.serve import drain
+
+VIDEO = "dQw4w9WgXcQ"
+LINK = {"url": f"https://youtu.be/{VIDEO}"}
+JOB_FIELDS = [field.name for field in msgspec.structs.fields(JobView)]
+
+
+async def test_a_link_becomes_a_track_that_can_be_downloaded(service: RunningService) -> None:
+    may_convert = service.converter.hold(VIDEO)
+    async with service.client.post(f"{service.url}/extract", json=LINK) as response:
+        assert response.status == 202
+        job = await response.json()
+        assert response.headers["Location"] == job["status_url"] == f"/status/{job['job_id']}"
+    assert list(job) == JOB_FIELDS
+    assert job["status"] in {"pending", "processing"}
+    assert (job["download_url"], job["file"], job["completed_at"]) == (None, None, None)
+    headers = await expect_problem(service, "GET", f"/download/{job['job_id']}.mp3", 409, "not_ready")
+    assert int(headers["Retry-After"]) >= 1
+    may_convert.set()
+    job = await service.ended(job["job_id"])
+    assert list(job) == JOB_FIELDS
+    assert (job["status"], job["stage"], job["progress"]) == ("completed", "done", 1.0)
+    assert job["metadata"]["title"] == TITLE
+    assert job["created_at"].endswith("Z")
+    async with service.client.get(service.url + job["download_url"]) as response:
+        assert response.status == 200
+        assert await response.read() == content_of(VIDEO)
+        assert response.headers["ETag"] == f'"{job["file"]["sha256"]}"'
+        assert response.headers["Content-Type"] == "audio/mpeg"
+        assert response.headers["Accept-Ranges"] == "bytes"
+        assert "filename*=UTF-8''" in response.headers["Content-Disposition"]
+
+
+async def test_a_link_whose_track_is_finished_is_answered_with_200_and_converts_nothing(
+    service: RunningService,
+) -> None:
+    first = await service.completed(VIDEO)
+    async with service.client.post(f"{service.url}/extract", json=LINK) as response:
+        assert response.status == 200
+        second = await response.json()
+    assert second["deduplicated"] is True
+    assert second["job_id"] != first["job_id"]
+    assert service.converter.order == [VIDEO]
+
+
+async def test_another_quality_of_a_video_is_another_conversion(service: RunningService) -> None:
+    jobs = [await service.submit(VIDEO, quality=quality) for quality in ("192k", "V0", "320k")]
+    for job in jobs:
+        assert (await service.ended(job["job_id"]))["deduplicated"] is False
+    assert service.converter.order == [VIDEO] * 3
+
+
+@pytest.mark.parametrize("code", [FailureCode.PRIVATE, FailureCode.TOO_LONG, FailureCode.MEDIA_INVALID])
+async def test_a_failed_job_says_why_and_its_download_is_gone(service: RunningService, code: FailureCode) -> None:
+    service.converter.fail(VIDEO, code)
+    job = await service.ended((await service.submit(VIDEO))["job_id"])
+    assert job["status"] == "failed"
+    assert (job["error"]["code"], job["error"]["retryable"]) == (code, False)
+    await expect_problem(service, "GET", f"/download/{job['job_id']}.mp3", 410, code)
+
+
+async def test_cancelling_a_job_leaves_another_job_of_the_same_conversion(service: RunningService) -> None:
+    may_convert = service.converter.hold(VIDEO)
+    first, second = await service.submit(VIDEO), await service.submit(VIDEO)
+    async with service.client.delete(f"{service.url}/jobs/{first['job_id']}") as response:
+        assert response.status == 200
+        assert (await response.json())["status"] == "cancelled"
+    await expect_problem(service, "GET", f"/download/{first['job_id']}.mp3", 410, "cancelled")
+    may_convert.set()
+    assert (await service.ended(second["job_id"]))["status"] == "completed"
+
+
+async def test_cancelling_the_last_job_of_a_conversion_stops_it(service: RunningService) -> None:
+    service.converter.hold(VIDEO)
+    job = await service.submit(VIDEO)
+    await until(lambda: service.parts.runs.active == 1, "the conversion runs")
+    for _ in range(2):  # repeating it is harmless
+        async with service.client.delete(f"{service.url}/jobs/{job['job_id']}") as response:
+            assert response.status == 200
+    await until(lambda: service.parts.runs.active == 0, "the conversion has stopped")
+    assert (service.converter.cancelled[VIDEO], service.converter.converted) == (1, [])
+
+
+@pytest.mark.parametrize("path", ["/status/{}", "/download/{}.mp3", "/jobs/{}"])
+@pytest.mark.parametrize(
+    "job_id",
+    ["0" * 34, "0" * 33, "A" * 34, "x", "..%2f..%2fetc%2fpasswd", "%00", "%0d%0aX:1", "%ff", "%e2%80%ae", "*",
+     "' OR 1=1 --"],
+)  # fmt: skip
+async def test_every_unknown_or_malformed_id_gets_the_same_404(service: RunningService, path: str, job_id: str) -> None:
+    method = "DELETE" if path.startswith("/jobs") else "GET"
+    await expect_problem(service, method, path.format(job_id), 404, "job_unknown")
+
+
+@pytest.mark.parametrize("suffix", ["", ".MP3", ".mp3.gz", ".mp3%20", ".php", ".mp3/"])
+async def test_a_download_needs_the_exact_extension(service: RunningService, suffix: str) -> None:
+    job = await service.completed(VIDEO)
+    async with service.client.get(f"{service.url}/download/{job['job_id']}{suffix}") as response:
+        assert response.status == 404
+
+
+async def test_every_route_for_get_answers_head_alike_without_a_body(service: RunningService) -> None:
+    job = await service.completed(VIDEO)
+    for path in (job["status_url"], job["download_url"], "/health", "/health/live", "/stats"):
+        async with service.client.get(service.url + path) as get, service.client.head(service.url + path) as head:
+            assert (head.status, await head.read()) == (get.status, b"")
+            if path.startswith(("/status", "/download")):
+                assert head.headers["Content-Length"] == get.headers["Content-Length"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [("PUT", "/extract", "POST"), ("GET", "/extract", "POST"), ("POST", "/health", "GET, HEAD"),
+     ("TRACE", "/stats", "GET, HEAD"), ("OPTIONS", "/extract", "POST"), ("PROPFIND", "/jobs/x", "DELETE")],
+)  # fmt: skip
+async def test_a_405_lists_the_methods_of_the_address(
+    service: RunningService, method: str, path: str, allow: str
+) -> None:
+    headers = await expect_problem(service, method, path, 405, "method_not_allowed")
+    assert headers["Allow"] == allow
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/extract/", "/EXTRACT", "/.git/config", "/.env", "/openapi.json~", "/debug", "//status/x"]
+)
+async def test_an_address_without_a_route_is_not_found(service: RunningService, path: str) -> None:
+    await expect_problem(service, "GET", path, 404, "not_found")
+
+
+async def test_health_names_each_check_and_a_draining_instance_is_live_but_not_ready(tmp_path: Path) -> None:
+    async with running_service(tmp_path / "data") as service:
+        async with service.client.get(f"{service.url}/health") as response:
+            document = await response.json()
+        assert (response.status, document["status"]) == (200, "ok")
+        assert {"store", "storage", "ffmpeg"} <= set(document["checks"])
+        draining = asyncio.create_task(drain(service.parts, asyncio.Event()))
+        await until(lambda: service.parts.health.is_draining, "the instance drains")
+        async with service.client.get(f"{service.url}/health") as response:
+            assert (response.status, (await response.json())["status"]) == (503, "draining")
+            assert int(response.headers["Retry-After"]) >= 1
+        async with service.client.get(f"{service.url}/health/live") as response:
+            assert response.status == 200
+        await expect_problem(service, "POST", "/extract", 503, "draining", json=LINK)
+        await draining
+
+
+async def test_metrics_and_stats_count_what_happened(service: RunningService) -> None:
+    await service.completed(VIDEO)
+    await service.submit(VIDEO)
+    await until(lambda: service.parts.runs.active == 0, "the worker is idle again")
+    async with service.client.get(f"{service.url}/metrics") as response:
+        text = await response.text()
+    assert 'ytmp3_jobs_total{outcome="created"} 1.0' in text
+    assert 'ytmp3_jobs_total{outcome="cached"} 1.0' in text
+    assert 'ytmp3_conversions_total{code="",outcome="done"} 1.0' in text
+    assert 'route="/status/{job_id}"' in text
+    assert VIDEO not in text
+    async with service.client.get(f"{service.url}/stats") as response:
+        stats = await response.json()
+    assert (stats["cache_hits"], stats["dedup_hits"], stats["conversions"]["done"]) == (1, 0, 1)
+    assert stats["jobs"]["completed"] == 2
+    assert stats["workers"] == {"active": 0, "total": 20}
+
+
+@pytest.mark.parametrize(("path", "view"), [("/health", HealthView), ("/health/live", LiveView), ("/stats", StatsView)])
+async def test_a_response_decodes_into_its_wire_type_and_encodes_to_the_same_bytes(
+    service: RunningService, path: str, view: type[msgspec.Struct]
+) -> None:
+    async with service.client.get(service.url + path) as response:
+        body = await response.read()
+    assert msgspec.json.encode(msgspec.json.decode(body, type=view)) == body
+
+
+async def test_stats_have_no_job_counts_while_the_store_does_not_answer(service: RunningService) -> None:
+    service.store.broken["counts"] = StoreDown("no answer")
+    async with service.client.get(f"{service.url}/stats") as response:
+        assert (response.status, (await response.json())["jobs"]) == (200, None)
+
+
+async def test_the_openapi_document_is_valid_and_lists_exactly_what_is_served(service: RunningService) -> None:
+    async with service.client.get(f"{service.url}/openapi.json") as response:
+        document = await response.json()
+    validate(document)
+    served = [
+        (route.method, route.resource.canonical)
+        for route in service.parts.app.router.routes()
+        if route.resource is not None and route.method != "HEAD"
+    ]
+    assert served == [(route.method, route.pattern.replace(":[^/]+", "")) for route in ROUTES]
+    documented = {
+        (method.upper(), path) for path, item in document["paths"].items() for method in item if method != "head"
+    }
+    assert documented == {(route.method, route.path) for route in ROUTES}
+
+
+def test_every_status_that_the_library_finds_by_itself_has_an_error_of_that_status() -> None:
+    assert {status: int(kind.status) for status, kind in ERROR_OF_STATUS.items()} == {
+        status: status for status in ERROR_OF_STATUS
+    }
+
+
+@pytest.mark.parametrize(("status", "expected"), [(404, 404), (408, 408), (411, 400), (500, 500), (505, 500)])
+def test_a_failure_of_the_library_gets_the_problem_document_of_its_status(status: int, expected: int) -> None:
+    response = response_of_status(status)
+    assert isinstance(response.body, bytes)
+    assert response.status == msgspec.json.decode(response.body, type=Problem).status == expected
+
+
+async def test_an_unexpected_exception_is_a_500_that_tells_nothing_of_it(
+    service: RunningService, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.store.broken["get"] = RuntimeError("secret detail")
+    async with service.client.get(f"{service.url}/status/{'0' * 34}") as response:
+        assert response.status == 500
+        assert "secret detail" not in await response.text()
+    assert "secret detail" in caplog.text
+    await expect_problem(service, "GET", f"/status/{'0' * 34}", 500, "internal_error")
