@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 .PHONY: help run setup test lint types core-coverage docs lock fuzz soak bench demo cluster ops-test image-test clean
 
 help: ## list the targets
-	@echo "usage: make TARGET [PYTHON=python3.12]"
+	@echo "usage: make TARGET [PYTHON=python3.12] [ARGS=...]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/.serves ## install what serving needs, and serve on http://127.0.0.1:8080
@@ -87,10 +87,10 @@ fuzz: .venv/.develops ## each property with 10,000 new examples, 100,000 request
 
 soak: .venv/.develops ## 4,000 ends of yt-dlp and ffmpeg, 1,000 jobs, 50 kills at work (25 minutes)
 	@$(RAISE_DESCRIPTORS); FUZZ_FACTOR=20 $(BIN)/pytest -q -s --timeout=3600 -m soak
-	$(BIN)/python -m scripts.soak
+	$(BIN)/python -m scripts.soak $(ARGS)
 
 bench: .venv/.develops ## measure against ffmpeg and yt-dlp; QUICK=1 takes two minutes
-	$(BIN)/python -m scripts.bench $(if $(QUICK),--quick)
+	$(BIN)/python -m scripts.bench $(if $(QUICK),--quick) $(ARGS)
 
 ops-test: .venv/.develops ## check the rules and dashboards with Prometheus' own programs (from Debian's packages)
 	$(BIN)/python -m scripts.ops_test
@@ -104,7 +104,7 @@ demo: .venv/.develops ## convert one link offline, against a fake YouTube; RECOR
 	$(BIN)/python -m scripts.demo $(if $(RECORD),--record "$(RECORD)")
 
 cluster: .venv/.develops ## nginx, Valkey and three instances on this machine; FAKE=1 with a fake YouTube
-	$(BIN)/python -m scripts.cluster $(if $(FAKE),--fake-youtube)
+	$(BIN)/python -m scripts.cluster $(if $(FAKE),--fake-youtube) $(ARGS)
 
 clean: ## remove .venv and everything else that was made here
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build *.egg-info

@@ -15,7 +15,7 @@ from tests.stand.service_process import egress
 
 async def main() -> None:
     """Run a cluster until SIGINT or SIGTERM."""
-    parser = argparse.ArgumentParser(prog="make cluster", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m scripts.cluster", description=__doc__)
     parser.add_argument("--instances", type=int, default=3)
     parser.add_argument("--fake-youtube", action="store_true", help="convert offline, from tests/fake_youtube")
     options = parser.parse_args()

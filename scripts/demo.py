@@ -35,7 +35,7 @@ class DemoFailed(Exception):
 
 def main() -> int:
     """Run the demonstration; return an exit code."""
-    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m scripts.demo", description=__doc__)
     parser.add_argument("--record", type=Path, metavar="FILE", help="draw the session as an SVG (make: RECORD=FILE)")
     options = parser.parse_args()
     terminal = Terminal(write=lambda line: print(line, flush=True))

@@ -153,7 +153,7 @@ def _cells(line: str) -> list[str]:
 
 def main() -> int:
     """Rewrite the documents, or check them; return an exit code."""
-    parser = argparse.ArgumentParser(prog="make docs", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m scripts.document_tables", description=__doc__)
     parser.add_argument(
         "--check", action="store_true", help="rewrite nothing; exit with 1 if a document is out of date"
     )

@@ -8,6 +8,7 @@ The programs exist in no wheel, so they are taken out of Debian's packages, with
 start with them). Where all are on the PATH, those are used; otherwise apt is needed. The first failed check ends it.
 """
 
+import argparse
 import asyncio
 import json
 import shutil
@@ -215,6 +216,7 @@ async def watch(prometheus: str, stop: Callable[[], Awaitable[int]]) -> None:
 
 def main() -> int:
     """Check everything; return an exit code."""
+    argparse.ArgumentParser(prog="python -m scripts.ops_test", description=__doc__).parse_args()
     folder = Path(tempfile.mkdtemp(prefix="ytmp3-ops-test-"))
     # apt fetches as a user of its own.
     folder.chmod(0o755)

@@ -31,7 +31,7 @@ async def over_clusters(name: str, times: int, youtube: Spawned, folder: Path, o
 
 async def main() -> None:
     """Run everything."""
-    parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m scripts.soak", description=__doc__)
     parser.add_argument("--rounds", type=int, default=10)
     options = parser.parse_args()
     times = options.rounds

@@ -16,7 +16,7 @@ from tests.fake_youtube import Kind, spawn
 
 async def main() -> None:
     """Measure, print, and keep the results of a full run."""
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m scripts.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rows", default=",".join(ROWS), help=f"of {', '.join(ROWS)}")
     parser.add_argument("--pairs", type=int, help="default: 5, and 1 in a quick run")
