@@ -1,4 +1,4 @@
-"""`make bench`: every row, offline; `--quick` for a look in under three minutes; `--rows a,b` for some."""
+"""`make bench`: measure every row, offline. `QUICK=1` takes under three minutes; `ARGS="--rows a,b"` measures some."""
 
 import argparse
 import asyncio
