@@ -104,12 +104,12 @@ def test_only_plain_https_addresses_on_picture_hosts_are_kept(url: object, is_ke
 
 
 def test_an_address_in_a_message_is_cut_to_its_host() -> None:
-    words = "GET https://rr1.googlevideo.com/videoplayback?sig=SECRET&ip=1.2.3.4 failed, 'http://a/b?c'"
-    assert without_queries(words) == "GET https://rr1.googlevideo.com/... failed, 'http://a/...'"
+    message = "GET https://rr1.googlevideo.com/videoplayback?sig=SECRET&ip=1.2.3.4 failed, 'http://a/b?c'"
+    assert without_queries(message) == "GET https://rr1.googlevideo.com/... failed, 'http://a/...'"
 
 
 @pytest.mark.parametrize("scheme", ["http", "https", "socks5", "socks5h", "SOCKS4a", "redis+x"])
 @pytest.mark.parametrize("password", ["secret", "se@secret", "secret%40", ":secret:"])
 def test_a_password_in_an_address_is_cut_too(scheme: str, password: str) -> None:
-    words = without_queries(f"proxy {scheme}://user:{password}@proxy.example:3128 refused")
-    assert words == f"proxy {scheme}://proxy.example:3128/... refused"
+    message = without_queries(f"proxy {scheme}://user:{password}@proxy.example:3128 refused")
+    assert message == f"proxy {scheme}://proxy.example:3128/... refused"

@@ -61,7 +61,7 @@ def test_make_targets_that_are_named_exist(page: Page) -> None:
 
 def test_log_events_that_the_documents_name_exist() -> None:
     named = {row[0].strip("`") for row in rows(DOCS["operating"].section("Logs"))}
-    named |= {"keys not reloaded", "what yt-dlp said"}
+    named |= {"keys not reloaded", "yt-dlp output"}
     assert len(named) > 10
     sources = "".join(path.read_text() for path in (ROOT / "ytmp3").rglob("*.py"))
     assert {event for event in named if f'"{event}"' not in sources} == set()

@@ -86,8 +86,8 @@ BAD = [
 def decoded_seconds(path: Path) -> float:
     """Return the duration by decoding every frame with ffmpeg, which is independent of our own measurement."""
     command = [FFMPEG, "-nostdin", "-v", "error", "-stats", "-i", str(path), "-map", "0:a", "-f", "null", "-"]
-    words = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    hours, minutes, seconds = re.findall(r"time=(\d+):(\d+):([\d.]+)", words)[-1]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    hours, minutes, seconds = re.findall(r"time=(\d+):(\d+):([\d.]+)", output)[-1]
     return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
@@ -206,11 +206,11 @@ async def test_a_cover_is_square_and_its_absence_harms_nothing(youtube: Spawned,
         )
     command = [FFMPEG, "-nostdin", "-hide_banner", "-i", str(pictured.path)]
     probe = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
-    words: str = probe.stderr
-    found = re.search(r"Video: mjpeg.* (\d+)x(\d+)", words)
+    output: str = probe.stderr
+    found = re.search(r"Video: mjpeg.* (\d+)x(\d+)", output)
     assert found
     assert found[1] == found[2]
-    assert "Fake short" in words
+    assert "Fake short" in output
     assert b"APIC" not in plain.path.read_bytes()[:4096]
 
 

@@ -98,15 +98,15 @@ async def test_a_host_of_youtube_at_a_private_address_is_not_connected_to(
 
 
 def test_only_the_public_ones_of_mixed_addresses_are_left() -> None:
-    turns = [["8.8.8.8"], ["127.0.0.1", "8.8.4.4", "::1", "2606:4700:4700::1111"], ["10.0.0.1"], []]
+    responses = [["8.8.8.8"], ["127.0.0.1", "8.8.4.4", "::1", "2606:4700:4700::1111"], ["10.0.0.1"], []]
 
     def rebinding(host: str, port: int, *, family: int = 0) -> list[Any]:
         assert (host, port, family) == ("www.youtube.com", 443, 7)
-        return [(family, socket.SOCK_STREAM, 6, "", (each, port)) for each in turns.pop(0)]
+        return [(family, socket.SOCK_STREAM, 6, "", (each, port)) for each in responses.pop(0)]
 
     resolve = public_only(rebinding)
-    answers = [[each[4][0] for each in resolve("www.youtube.com", 443, family=7)] for _ in range(2)]
-    assert answers == [["8.8.8.8"], ["8.8.4.4", "2606:4700:4700::1111"]]
+    resolved = [[each[4][0] for each in resolve("www.youtube.com", 443, family=7)] for _ in range(2)]
+    assert resolved == [["8.8.8.8"], ["8.8.4.4", "2606:4700:4700::1111"]]
     for _ in range(2):
         with pytest.raises(socket.gaierror):
             resolve("www.youtube.com", 443, family=7)

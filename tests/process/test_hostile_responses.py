@@ -64,8 +64,8 @@ def test_a_content_encoding_that_was_not_asked_for_is_refused() -> None:
 
 
 async def test_a_certificate_of_an_untrusted_authority_is_an_upstream_error(youtube: Spawned, tmp_path: Path) -> None:
-    stranger = dataclasses.replace(youtube, ca_file=None)  # type: ignore[arg-type]
-    async with running_pipeline(stranger, tmp_path) as own:
+    without_authority = dataclasses.replace(youtube, ca_file=None)  # type: ignore[arg-type]
+    async with running_pipeline(without_authority, tmp_path) as own:
         with pytest.raises(ConversionError, match="CERTIFICATE_VERIFY_FAILED") as failure:
             await own.convert(video_id(Kind.SHORT))
     assert failure.value.code is FailureCode.UPSTREAM_ERROR

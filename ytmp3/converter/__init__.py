@@ -58,7 +58,7 @@ class Converter(Protocol):
         Cancelling the task first ends its child processes (TERM to their groups, KILL after 5 s).
 
         Raises:
-            ConversionError: its code says whose fault it is. NoProcess: a ConversionError too: no child process could
-            be started, so the next conversion would most likely
+            ConversionError: its code says whose fault it is.
+            NoProcess: a ConversionError too: no child process could be started, so another conversion would most likely
                 fail as well.
         """

@@ -20,7 +20,7 @@ from ytmp3.converter.youtube.events import Versions
 from ytmp3.core.recipe import Quality, Recipe
 
 CHECK_SECONDS: Final = 10.0
-"""Longest time for one program, on a machine that is busy converting. An idle one needs 0.1 s."""
+"""Longest time for one program. Generous, so that the check passes on a machine that is busy converting."""
 
 OUTPUT_BYTES: Final = 64 * 1024
 """How much of a program's output is read."""

@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
 class Pipeline:
     """The Converter of one instance.
 
-    `work_folder` is for files that the checks of the tools write. Each conversion has a scratch folder of its own.
+    `work_folder` is for files that the health check writes. Each conversion has a scratch folder of its own.
     `spawner` and `cores` are made from the settings and the machine; tests hand in others.
     """
 
@@ -81,7 +81,7 @@ class Pipeline:
         try:
             await self._spawner.ready()
         except ZygoteError as error:
-            logger.error("no tool process", extra={"reason": str(error)})
+            logger.error("zygote did not start", extra={"reason": str(error)})
 
     async def close(self) -> None:
         """End every process of this converter. Returns when none is left."""
@@ -336,10 +336,10 @@ class _Conversion:
 
 
 def _log_failure(video_id: VideoId, error: ConversionError, tool_log: str) -> None:
-    words = {"video_id": video_id, "code": error.code.value, "reason": without_queries(error.reason)}
-    logger.warning("attempt failed", extra=words)
+    fields = {"video_id": video_id, "code": error.code.value, "reason": without_queries(error.reason)}
+    logger.warning("attempt failed", extra=fields)
     if tool_log:
-        logger.info("what yt-dlp said", extra={"video_id": video_id, "tool_log": without_queries(tool_log)})
+        logger.info("yt-dlp output", extra={"video_id": video_id, "tool_log": without_queries(tool_log)})
 
 
 def _first_cause(errors: list[BaseException]) -> BaseException:

@@ -29,7 +29,7 @@ WATCH_SECONDS: Final = 1.0
 """Longest pause between two checks of the limits; a quarter of the idle limit where that is shorter."""
 
 PROGRESS_LINE_BYTES: Final = 1024
-"""Longest line of ffmpeg's progress output; its longest have about 30 bytes."""
+"""Longest line that is accepted of ffmpeg's progress output. Its lines are far shorter."""
 
 NICENESS: Final = 19
 """The lowest priority, because encoders use all the CPU there is. With 20 songs in progress, the p99 of a status

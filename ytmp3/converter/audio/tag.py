@@ -9,7 +9,7 @@ from typing import Final
 from ytmp3.core.job import Metadata
 
 MAX_COVER_BYTES: Final = 512 * 1024
-"""A larger cover is left out. A JPEG of 720 by 720 pixels has about 100 kB."""
+"""A larger cover is left out. Far above the size of a cover with 720 by 720 pixels."""
 
 _UTF16: Final = b"\x01"
 _LATIN1: Final = b"\x00"

@@ -23,7 +23,7 @@ from ytmp3.converter.sandbox.protocol import ResourceLimits
 from ytmp3.converter.sandbox.seccomp import network_filter
 
 OPEN_FILES: Final = 256
-"""RLIMIT_NOFILE of every child: yt-dlp and ffmpeg hold some twenty descriptors."""
+"""How many descriptors a child may hold (RLIMIT_NOFILE). yt-dlp and ffmpeg need far fewer."""
 
 CHILD_OOM_SCORE: Final = 500
 ZYGOTE_OOM_SCORE: Final = 250

@@ -1,8 +1,8 @@
 """The server's side of the zygote: starts child processes, waits for them and ends them. The only place that does so.
 
 A Child belongs to the coroutine that started it, which must call `end`. Ending sends TERM and, after five seconds, KILL
-to the child's process group, and takes a bounded time. If the zygote dies, its children die with it (PDEATHSIG),
-everybody who waits for them gets a ZygoteError, and the next start brings a new zygote, after a pause that grows while
+to the child's process group, and takes a bounded time. If the zygote dies, its children die with it (PDEATHSIG), every
+coroutine that waits for them gets a ZygoteError, and the next start brings a new zygote, after a pause that grows while
 it keeps dying.
 """
 
@@ -103,7 +103,7 @@ class Child:
             logger.error("child process survived SIGKILL", extra={"tool_pid": self.pid})
 
     def fail(self, error: ZygoteError) -> None:
-        """Give the error to everybody who waits for this child, because nothing more will be heard of it."""
+        """Raise the error in every coroutine that waits for this child: no further message about it can come."""
         for future in (self.started, self.ended):
             if not future.done():
                 future.set_exception(error)
@@ -266,7 +266,7 @@ class Spawner:
         self._children.clear()
         survived = time.monotonic() - self._started_at > LONGEST_PAUSE_SECONDS
         self._pause_seconds = FIRST_PAUSE_SECONDS if survived else min(2 * self._pause_seconds, LONGEST_PAUSE_SECONDS)
-        logger.error("the tool process died", extra={"restart_pause_seconds": self._pause_seconds})
+        logger.error("zygote died", extra={"restart_pause_seconds": self._pause_seconds})
 
     async def _stop(self) -> None:
         self._close_socket()

@@ -38,7 +38,7 @@ COVER_SECONDS: Final = 10
 """Longest wait for a connection and for each read of a thumbnail: shorter than for media, because it is optional."""
 
 COVER_BYTES: Final = 4 * 2**20
-"""Largest thumbnail that is read. YouTube's largest have about 300 kB."""
+"""Largest thumbnail that is read. Far above the size of YouTube's largest."""
 
 COVER_NAME: Final = "cover"
 """File name of the cover in the scratch folder."""

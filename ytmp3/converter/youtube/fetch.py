@@ -44,8 +44,8 @@ DATA_BYTES: Final = 2**30
 responses ends the child and not the machine. Measured: 60 MB, and 180 MB with a real player script."""
 
 SLOWEST_BYTES_PER_SECOND: Final = 16_000
-"""A download that is slower than this during the whole idle limit counts as stalled: 16 kB/s is the rate of the
-sound."""
+"""A download that is slower than this during the whole idle limit counts as stalled. 16 kB/s are 128 kbit/s, about the
+bit rate of YouTube's audio: a slower one would take longer than the video plays."""
 
 
 class Fetch:

@@ -1,7 +1,8 @@
-"""Every place where yt-dlp or the interpreter is changed or used beyond its public interface. No other module does so.
+"""Every place where yt-dlp or the interpreter is changed from outside, or yt-dlp is used beyond its public interface.
 
 A new release of yt-dlp may move any of them. `PLACES` lists them with the parameters that this code relies on, and
-tests/process/test_yt_dlp_patches.py fails when one has moved, or when a change no longer has its effect.
+tests/process/test_yt_dlp_patches.py fails when one has moved, or when a change no longer has its effect. Replacing is
+done here; the methods that are overridden are in `downloader` and `rehearsal`.
 """
 
 import contextlib
