@@ -83,6 +83,9 @@ async def test_a_hundred_mixed_links_end_as_they_should(youtube: Spawned, tmp_pa
         )
         tracks = list((tmp_path / "data" / "tracks").iterdir())
         assert len(tracks) == len([kind for kind, _ in wanted + in_order if BEHAVIOURS[kind].expected == "done"])
+        # Operators count failed conversions by this line: one for each, however many attempts there were.
+        failed = [event["conversion_id"] for event in service.events("conversion failed")]
+        assert len(failed) == len(set(failed)) == LINKS - len(tracks)
     assert (youtube.trapped, youtube.refused) == (0, ())
 
 
