@@ -1,16 +1,21 @@
-"""One real Valkey for each worker of the test run, and the stands that both adapters stand on."""
+"""One real Valkey for each worker of the test run, servers of a test's own, and both adapters opened on a harness."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from tests.contract.stands import Ids, RedisStand, SqliteStand, Stand
+from tests.contract.harness import PATIENT, POLICY, Harness, Ids, RedisHarness, SqliteHarness
+from tests.contract.redis_servers import MakeStore, MakeValkey
+from tests.fakes import Clock
+from tests.stand.chaos_proxy import ChaosProxy
 from tests.stand.valkey import Valkey
+from ytmp3.core.ids import InstanceId
 from ytmp3.jobstore import JobStore
-from ytmp3.jobstore.redis import RedisSettings
+from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
+from ytmp3.jobstore.settings import RedisTimeouts
 
 
 @pytest.fixture(scope="session")
@@ -28,23 +33,83 @@ def empty_valkey(valkey: Valkey) -> Valkey:
     return valkey
 
 
+@pytest.fixture
+def make_valkey(tmp_path: Path) -> Iterator[MakeValkey]:
+    """Make servers of the test's own, which it may stop, fill or freeze."""
+    servers: list[Valkey] = []
+
+    def make(settings: Mapping[str, str] | None = None, *, start: bool = True) -> Valkey:
+        folder = tmp_path / f"valkey-{len(servers)}"
+        folder.mkdir()
+        server = Valkey(folder, settings=settings)
+        servers.append(server)
+        if start:
+            server.start()
+        return server
+
+    yield make
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+async def make_store() -> AsyncIterator[MakeStore]:
+    """Make stores that are not opened yet. Unless the test sets other timeouts, no busy machine reaches them."""
+    stores: list[RedisJobStore] = []
+
+    def make(
+        address: str, *, password: str = "", clock: Clock | None = None, timeouts: RedisTimeouts | None = None
+    ) -> RedisJobStore:
+        settings = RedisSettings(address=address, password=password)
+        store = RedisJobStore(settings, POLICY, InstanceId("a"), clock=clock, timeouts=timeouts or PATIENT)
+        stores.append(store)
+        return store
+
+    yield make
+    for store in stores:
+        await store.close()
+
+
+@pytest.fixture
+async def redis_harness(empty_valkey: Valkey) -> AsyncIterator[RedisHarness]:
+    harness = RedisHarness(RedisSettings(address=empty_valkey.address))
+    yield harness
+    await harness.close()
+
+
+@pytest.fixture
+async def proxy(empty_valkey: Valkey) -> AsyncIterator[ChaosProxy]:
+    async with ChaosProxy(empty_valkey.port) as running_proxy:
+        yield running_proxy
+
+
 @pytest.fixture(params=["sqlite", "redis"])
-async def stand(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stand]:
-    chosen: Stand
+async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Harness]:
+    chosen: Harness
     if request.param == "sqlite":
-        chosen = SqliteStand(tmp_path / "jobs.db")
+        chosen = SqliteHarness(tmp_path / "jobs.db")
     else:
         server = cast("Valkey", request.getfixturevalue("empty_valkey"))
-        chosen = RedisStand(RedisSettings(address=server.address))
+        chosen = RedisHarness(RedisSettings(address=server.address))
     yield chosen
     await chosen.close()
 
 
 @pytest.fixture
-async def store(stand: Stand) -> JobStore:
-    return await stand.open()
+async def store(harness: Harness) -> JobStore:
+    return await harness.open()
 
 
 @pytest.fixture
 def ids() -> Ids:
     return Ids()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "jobs.db"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()

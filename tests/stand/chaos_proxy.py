@@ -19,8 +19,10 @@ class ChaosProxy:
         """Requests are passed on; replies are swallowed, and connections stay open."""
         self.delay_seconds = 0.0
         """Each reply comes so much later, all connections at once: a server that is busy, and answers."""
-        self.requests = 0
-        """Writes of clients seen so far: for short commands, their round trips."""
+        self.round_trips = 0
+        """How often a client has written without having been answered in between, over all connections."""
+        self._may_answer = asyncio.Event()
+        self._may_answer.set()
 
     @property
     def address(self) -> str:
@@ -43,6 +45,14 @@ class ChaosProxy:
         """Take new connections elsewhere, as a name does after a failover; the old ones stay."""
         self._upstream_port = port
 
+    def hold_replies(self) -> None:
+        """Keep all replies back, in order, until `release_replies`."""
+        self._may_answer.clear()
+
+    def release_replies(self) -> None:
+        """Pass on the replies that were kept back."""
+        self._may_answer.set()
+
     def lose_replies(self, count: int) -> None:
         """Swallow the next `count` replies, and close each one's connection."""
         self._to_lose = count
@@ -62,8 +72,9 @@ class ChaosProxy:
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
         try:
-            requests = asyncio.ensure_future(self._pass_requests(reader, upstream_writer))
-            replies = asyncio.ensure_future(self._pass_replies(upstream_reader, writer))
+            unanswered = asyncio.Event()
+            requests = asyncio.ensure_future(self._pass_requests(reader, upstream_writer, unanswered))
+            replies = asyncio.ensure_future(self._pass_replies(upstream_reader, writer, unanswered))
             try:
                 await asyncio.wait({requests, replies}, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -73,14 +84,20 @@ class ChaosProxy:
         finally:
             upstream_writer.close()
 
-    async def _pass_requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass_requests(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, unanswered: asyncio.Event
+    ) -> None:
         with contextlib.suppress(OSError):
             while chunk := await reader.read(CHUNK_BYTES):
-                self.requests += 1
+                # One write may arrive in several chunks.
+                self.round_trips += not unanswered.is_set()
+                unanswered.set()
                 writer.write(chunk)
                 await writer.drain()
 
-    async def _pass_replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass_replies(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, unanswered: asyncio.Event
+    ) -> None:
         with contextlib.suppress(OSError):
             while chunk := await reader.read(CHUNK_BYTES):
                 if self.is_silent:
@@ -89,5 +106,7 @@ class ChaosProxy:
                     self._to_lose -= 1
                     return
                 await asyncio.sleep(self.delay_seconds)
+                await self._may_answer.wait()
+                unanswered.clear()
                 writer.write(chunk)
                 await writer.drain()

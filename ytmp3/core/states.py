@@ -219,13 +219,9 @@ def takes_jobs(conversion: Conversion, *, now: float, retention_seconds: float) 
     A finished one takes jobs for one retention from its end, and no longer, however often its expiry was moved: so a
     track that is asked for every day is made again now and then. `lua/submit.lua` decides the same.
     """
-    match conversion.state:
-        case State.QUEUED | State.RUNNING:
-            return True
-        case State.DONE:
-            return conversion.completed_at is not None and conversion.completed_at + retention_seconds > now
-        case State.FAILED | State.CANCELLED:
-            return False
+    if conversion.state is not State.DONE:
+        return conversion.state in LIVE
+    return conversion.completed_at is not None and conversion.completed_at + retention_seconds > now
 
 
 def is_stale(conversion: Conversion, *, now: float, retention_seconds: float) -> bool:

@@ -3,7 +3,7 @@
 * Each call has a timeout, which counts from when its command is sent. Only this wait means that Redis is silent.
 Waiting
   for a free connection does not (that is overload, with a timeout of its own), and neither does a moment in which this
-  process is too busy to look at its sockets (see `_deadline`).
+  process is too busy to look at its sockets (see `deadline`).
 * A connection whose replies were not all read is closed and never used again: the next caller would read replies that
 are
   not its own (CVE-2023-28858 in redis-py was such a mix-up).
@@ -33,7 +33,7 @@ from ytmp3.core.errors import StoreDown, StoreError, StoreFull, StoreUnusable
 from ytmp3.jobstore.settings import RedisSettings, RedisTimeouts
 
 DEADLINE_STEP_SECONDS: Final = 0.03
-"""The length of one step of a deadline, and of the extra moment after the last one (see `_deadline`)."""
+"""The length of one step of a deadline, and of the extra moment after the last one (see `deadline`)."""
 HANDLER_CONNECTIONS: Final = 24
 """For calls that an HTTP request waits for. More would gain nothing: Redis executes one command at a time."""
 WORKER_CONNECTIONS: Final = 8
@@ -149,7 +149,7 @@ class RedisLink:
     async def _exchange(self, packed: bytes, count: int, timeout_seconds: float) -> list[Reply]:
         """Exchange within the timeout, and tell the breaker how it ended."""
         try:
-            async with _deadline(timeout_seconds):
+            async with deadline(timeout_seconds):
                 replies = await self._exchange_or_repeat(packed, count)
         except TimeoutError:
             self._fail()
@@ -206,7 +206,7 @@ class RedisLink:
 
 
 @contextlib.asynccontextmanager
-async def _deadline(seconds: float) -> AsyncIterator[None]:
+async def deadline(seconds: float) -> AsyncIterator[None]:
     """Raise TimeoutError inside after `seconds`, but do not take a blocked event loop for a silent server.
 
     The time is counted in steps, each with a timer of its own. If the event loop is blocked (by a thousand requests

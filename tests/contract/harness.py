@@ -1,4 +1,4 @@
-"""The two adapters on a test stand: opened with a clock that tests move, reopened as after a crash."""
+"""Opens either adapter for a test: on a clock that the test moves, and again on the same records, as after a crash."""
 
 import contextlib
 import sqlite3
@@ -10,35 +10,44 @@ from typing import Final, Protocol, cast
 import redis
 
 from tests.fakes import Clock
-from ytmp3.core.ids import ClientId, ConversionId, ConversionKey, InstanceId, VideoId, new_conversion_id, new_job_id
-from ytmp3.core.job import Conversion, Lease, Metadata, Track, track_file_name
+from ytmp3.core.ids import (
+    ClientId,
+    ConversionId,
+    ConversionKey,
+    InstanceId,
+    JobId,
+    VideoId,
+    new_conversion_id,
+    new_job_id,
+)
+from ytmp3.core.job import Conversion, Lease, Metadata, Ticket, Track, track_file_name
 from ytmp3.core.recipe import DEFAULT_RECIPE, conversion_key
-from ytmp3.jobstore import JobStore, Outcome, Submission, Submitted
+from ytmp3.jobstore import Counts, JobStore, Outcome, Submission, Submitted
 from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
 from ytmp3.jobstore.settings import Policy, RedisTimeouts
 from ytmp3.jobstore.sqlite import SqliteJobStore
 
 POLICY: Final = Policy(lease_seconds=30.0, retention_seconds=3600.0, crash_limit=3)
 PATIENT: Final = RedisTimeouts(handler_seconds=60.0, worker_seconds=60.0, connect_seconds=60.0, pool_seconds=60.0)
-"""For tests of what the store does, not of how soon: they share the cores with other tests."""
+"""For tests of what the store does, not of how soon: no busy machine reaches them."""
 METADATA: Final = Metadata(title="Song ünïcode", uploader=None, duration_seconds=212.5, thumbnail_url=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Indexes:
-    """What an adapter's indexes say, read behind its back. All by conversion id, but `serving`: by key."""
+    """What an adapter's indexes hold, read past the adapter. All by conversion id, but `current` by key."""
 
-    serving: dict[ConversionKey, ConversionId]
+    current: dict[ConversionKey, ConversionId]
     due_at: dict[ConversionId, float]
     expires_at: dict[ConversionId, float]
 
 
-class Stand(Protocol):
+class Harness(Protocol):
     """Opens stores on the same records."""
 
     clock: Clock
     shared: bool
-    """Several instances may be open at once."""
+    """Whether several instances may be open at once."""
 
     async def open(self, instance: str = "a", policy: Policy = POLICY) -> JobStore: ...
 
@@ -47,7 +56,7 @@ class Stand(Protocol):
     def indexes(self) -> Indexes: ...
 
 
-class SqliteStand:
+class SqliteHarness:
     shared = False
 
     def __init__(self, path: Path) -> None:
@@ -69,7 +78,7 @@ class SqliteStand:
     def indexes(self) -> Indexes:
         with contextlib.closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as connection:
             return Indexes(
-                serving=dict(connection.execute("SELECT key, conversion_id FROM conversions WHERE serving = 1")),
+                current=dict(connection.execute("SELECT key, conversion_id FROM conversions WHERE serving = 1")),
                 due_at=dict(connection.execute("SELECT conversion_id, due_at FROM conversions WHERE due_at NOT NULL")),
                 expires_at=dict(
                     connection.execute("SELECT conversion_id, expires_at FROM conversions WHERE expires_at NOT NULL")
@@ -77,7 +86,7 @@ class SqliteStand:
             )
 
 
-class RedisStand:
+class RedisHarness:
     shared = True
 
     def __init__(self, settings: RedisSettings, clock: Callable[[], float] | None = None) -> None:
@@ -102,7 +111,7 @@ class RedisStand:
     def indexes(self) -> Indexes:
         names = cast("list[bytes]", self._client.keys("ytmp3:*"))
         return Indexes(
-            serving={
+            current={
                 ConversionKey(name.decode().partition(":k:")[2]): ConversionId(
                     cast("bytes", self._client.get(name)).decode()
                 )
@@ -123,7 +132,7 @@ def _scores(client: redis.Redis, names: list[bytes]) -> dict[ConversionId, float
 
 
 class Ids:
-    """Ids that are the same in each run: chance is a counter."""
+    """Makes submissions whose ids are the same in each run: a counter takes the place of random bytes."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -155,22 +164,41 @@ def track_of(lease: Lease) -> Track:
 
 
 async def submitted(store: JobStore, submission: Submission) -> Submitted:
-    """Submit, and insist that it was stored."""
+    """Submit, and check that it was stored."""
     result = await store.submit(submission, may_create=True)
     assert result is not None
     return result
 
 
 async def created(store: JobStore, submission: Submission) -> Conversion:
+    """Submit, check that a conversion was created, and return it."""
     result = await submitted(store, submission)
     assert result.outcome is Outcome.CREATED
     return result.ticket.conversion
 
 
 async def running(store: JobStore, submission: Submission) -> Conversion:
+    """Create a conversion and claim it."""
     return await store.claim((await created(store, submission)).lease)
 
 
 async def done(store: JobStore, submission: Submission) -> Conversion:
+    """Create a conversion, claim and finish it."""
     conversion = await running(store, submission)
     return await store.finish(conversion.lease, track_of(conversion.lease), METADATA)
+
+
+def counts(*, pending: int = 0, processing: int = 0, completed: int = 0, failed: int = 0, cancelled: int = 0) -> Counts:
+    return Counts(pending=pending, processing=processing, completed=completed, failed=failed, cancelled=cancelled)
+
+
+async def ticket_of(store: JobStore, job_id: JobId) -> Ticket:
+    ticket = await store.get(job_id)
+    assert ticket is not None
+    return ticket
+
+
+async def adopt_expired(harness: Harness, store: JobStore) -> list[Conversion]:
+    """Let every lease run out, and adopt what is due."""
+    harness.clock.advance(POLICY.lease_seconds + 1)
+    return await store.adopt(100)

@@ -1,0 +1,145 @@
+"""The simple model that both adapters are compared with."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from tests.contract.harness import POLICY, track_of
+from ytmp3.core.errors import FailureCode
+from ytmp3.core.ids import ConversionId, ConversionKey, JobId
+from ytmp3.core.job import Lease, State, Status
+from ytmp3.jobstore import Outcome, Submission
+
+LIVE: Final = (State.QUEUED, State.RUNNING)
+STATUSES: Final = {
+    State.QUEUED: Status.PENDING,
+    State.RUNNING: Status.PROCESSING,
+    State.DONE: Status.COMPLETED,
+    State.FAILED: Status.FAILED,
+    State.CANCELLED: Status.CANCELLED,
+}
+
+
+@dataclass
+class ModelConversion:
+    """A conversion as the model has it."""
+
+    key: ConversionKey
+    due_at: float
+    created_at: float
+    holder: str | None
+    joined_at: float | None = None
+    jobs: dict[JobId, bool] = field(default_factory=dict)
+    """Whether each job is cancelled."""
+    state: State = State.QUEUED
+    token: int = 1
+    attempts: int = 0
+    crashes: int = 0
+    error: FailureCode | None = None
+    completed_at: float | None = None
+    expires_at: float | None = None
+    published: int | None = None
+    """The token under which it was finished; None if it was not."""
+
+    def end(self, state: State, now: float) -> None:
+        self.state = state
+        self.holder = None
+        self.completed_at = now
+        self.expires_at = now + POLICY.retention_seconds
+
+
+class Model:
+    """What a job store must do, as plainly as it can be said in Python: no index, no clock, no concurrency."""
+
+    def __init__(self) -> None:
+        self.conversions: dict[ConversionId, ModelConversion] = {}
+        self.current: dict[ConversionKey, ConversionId] = {}
+        """The conversion that new jobs of a key join. One that is too old to take jobs stays until it is replaced."""
+
+    def conversion_of(self, job_id: JobId) -> ModelConversion | None:
+        return next((each for each in self.conversions.values() if job_id in each.jobs), None)
+
+    def submit(self, submission: Submission, instance: str, now: float, *, may_create: bool) -> Outcome | None:
+        serving = self.current.get(submission.key)
+        served = None if serving is None else self.conversions.get(serving)
+        if served is not None and served.state is State.DONE:
+            assert served.completed_at is not None
+            if served.completed_at + POLICY.retention_seconds > now:
+                served.expires_at = now + POLICY.retention_seconds
+                served.jobs[submission.job_id] = False
+                return Outcome.CACHED
+            served = None
+        if served is not None:
+            served.jobs[submission.job_id] = False
+            served.joined_at = now
+            return Outcome.JOINED
+        if not may_create:
+            return None
+        self.conversions[submission.conversion_id] = ModelConversion(
+            key=submission.key,
+            due_at=now + POLICY.lease_seconds,
+            created_at=now,
+            holder=instance,
+            jobs={submission.job_id: False},
+        )
+        self.current[submission.key] = submission.conversion_id
+        return Outcome.CREATED
+
+    def held(self, lease: Lease, *states: State) -> ModelConversion | None:
+        conversion = self.conversions.get(lease.conversion_id)
+        if conversion is None or conversion.token != lease.token or conversion.state not in states:
+            return None
+        return conversion
+
+    def retire(self, conversion_id: ConversionId) -> None:
+        key = self.conversions[conversion_id].key
+        if self.current.get(key) == conversion_id:
+            del self.current[key]
+
+    def end(self, conversion_id: ConversionId, state: State, now: float) -> None:
+        self.conversions[conversion_id].end(state, now)
+        if state is not State.DONE:
+            self.retire(conversion_id)
+
+    def requeue(self, conversion: ModelConversion, due_at: float) -> None:
+        conversion.state = State.QUEUED
+        conversion.holder = None
+        conversion.token += 1
+        conversion.due_at = due_at
+
+    def adopt(self, instance: str, now: float) -> set[ConversionId]:
+        adopted = set()
+        for conversion_id, conversion in self.conversions.items():
+            if conversion.state not in LIVE or conversion.due_at > now:
+                continue
+            if conversion.state is State.RUNNING:
+                conversion.crashes += 1
+                if conversion.crashes >= POLICY.crash_limit:
+                    conversion.error = FailureCode.POISON
+                    self.end(conversion_id, State.FAILED, now)
+                    continue
+            if conversion.holder is not None:
+                self.requeue(conversion, now)
+            conversion.token += 1
+            conversion.holder = instance
+            conversion.due_at = now + POLICY.lease_seconds
+            adopted.add(conversion_id)
+        return adopted
+
+    def expire(self, now: float) -> set[str]:
+        names = set()
+        for conversion_id, conversion in list(self.conversions.items()):
+            if conversion.expires_at is None or conversion.expires_at > now:
+                continue
+            if conversion.published is not None:
+                names.add(track_of(Lease(conversion_id=conversion_id, token=conversion.published)).file_name)
+            self.retire(conversion_id)
+            del self.conversions[conversion_id]
+        return names
+
+    def status(self, job_id: JobId) -> Status | None:
+        conversion = self.conversion_of(job_id)
+        if conversion is None:
+            return None
+        if conversion.jobs[job_id]:
+            return Status.CANCELLED
+        return STATUSES[conversion.state]
