@@ -1,4 +1,4 @@
-"""The benches run. How fast anything is, is not asserted anywhere in the tests: `make bench` tells."""
+"""The bench runs. No test asserts how fast anything is: `make bench` measures that."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ def test_a_quick_bench_prints_its_table() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=500,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

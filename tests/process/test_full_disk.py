@@ -1,4 +1,4 @@
-"""Disks that are really full (goal P09): the job at hand is repeated, others and the records are untouched."""
+"""Disks that are really full: the conversion that meets one is retried; other jobs and the records are untouched."""
 
 import asyncio
 import os
@@ -12,6 +12,7 @@ import pytest
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
 from tests.stand.pipeline import running_pipeline
 from tests.stand.service_process import egress, service_process
+from tests.stand.waiting import until
 from ytmp3.converter.audio.mp3 import walk_file
 from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.core.ids import VideoId
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a
 
 @contextmanager
 def disk(folder: Path, options: str) -> Iterator[Path]:
-    """A file system of its own on `folder`."""
+    """Mount a file system of its own on `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(folder)], check=True)
     try:
@@ -36,7 +37,7 @@ def resize(folder: Path, size: str) -> None:
 
 
 def fill(folder: Path) -> list[Path]:
-    """Take every name that the file system still has."""
+    """Make empty files until the file system has no inode left."""
     files: list[Path] = []
     while True:
         file = folder / f"ballast-{len(files)}"
@@ -80,24 +81,20 @@ async def test_a_service_on_a_300_kb_disk_refuses_work_until_there_is_space(yout
     with disk(tmp_path / "data", "size=4g") as data:
         async with service_process(tmp_path, **egress(youtube)) as service:
             resize(data, "300k")
-            async with asyncio.timeout(20):
-                while (await service.get("/health"))[0] != 503:
-                    await asyncio.sleep(0.1)
+            await service.until_health(503)
             for number in range(50):
                 status, problem = await service.post(watch_url(video_id(Kind.SHORT, number)))
                 assert (status, problem["code"]) == (503, "storage_full")
             _, health = await service.get("/health")
             assert (health["checks"]["storage"]["ok"], health["checks"]["store"]["ok"]) == (False, True)
             resize(data, "4g")
-            async with asyncio.timeout(20):
-                while (await service.get("/health"))[0] != 200:
-                    await asyncio.sleep(0.1)
+            await service.until_health(200)
             _, job = await service.post(watch_url(video_id(Kind.SHORT, 1)))
             assert (await service.until(job["job_id"]))["status"] == "completed"
 
 
 async def test_a_disk_that_fills_up_under_a_job_delays_it_and_loses_nothing(youtube: Spawned, tmp_path: Path) -> None:
-    # Names run out, not bytes: the reserve stands, so that work is taken, and then no file can be made.
+    # Inodes run out, not bytes: the service sees enough free space and accepts the job, and then no file can be made.
     with disk(tmp_path / "data", "size=4g,nr_inodes=200") as data:
         async with service_process(tmp_path, MAX_JOB_RETRIES="10", **egress(youtube)) as service:
             _, before = await service.post(watch_url(video_id(Kind.SHORT, 1)))
@@ -106,9 +103,11 @@ async def test_a_disk_that_fills_up_under_a_job_delays_it_and_loses_nothing(yout
             assert len(ballast) > 100
             status, job = await service.post(watch_url(video_id(Kind.SHORT, 2)))
             assert status == 202
-            async with asyncio.timeout(20):
-                while (await service.job(job["job_id"]))["attempt"] < 2:
-                    await asyncio.sleep(0.05)
+
+            async def is_retried() -> bool:
+                return bool((await service.job(job["job_id"]))["attempt"] >= 2)
+
+            await until(is_retried, "the conversion is retried")
             assert len(await service.download(before)) == before["file"]["size_bytes"]
             for file in ballast:
                 file.unlink()

@@ -1,4 +1,4 @@
-"""kill -9 while tracks are published (P10): what is called completed is whole, and nothing else can be downloaded."""
+"""kill -9 while tracks are published: a completed job has a whole track, and no other job can be downloaded."""
 
 import asyncio
 import hashlib
@@ -9,15 +9,19 @@ from pathlib import Path
 
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
 from tests.stand.service_process import ServiceProcess, egress, service_process
+from tests.stand.waiting import until
 from ytmp3.converter.audio.mp3 import walk_file
 
 KILLS = 10
-CLIPS = 4
-"""At once, so that others are about to be published when the first one is."""
+JOBS_PER_KILL = 4
+"""At once, so that other tracks are about to be published when the first one is."""
 LATEST_SECONDS = 0.03
+"""The kill comes between 0 and this long after the first track appears. The times spread the kills over the steps of
+publishing; what is asserted holds at any time.
+"""
 
 
-async def whole_or_refused(service: ServiceProcess, job_id: str) -> None:
+async def is_whole_or_refused(service: ServiceProcess, job_id: str) -> None:
     async with service.client.get(f"{service.url}/download/{job_id}.mp3") as response:
         content = await response.read()
         if response.status != 200:
@@ -34,20 +38,23 @@ async def test_ten_kills_around_publishing_never_show_half_a_track(youtube: Spaw
     job_ids: list[str] = []
     async with service_process(tmp_path, **egress(youtube)) as service:
         for number in range(KILLS):
-            before = len(os.listdir(tracks))
-            links = [watch_url(video_id(Kind.SHORT, 7000 + CLIPS * number + clip)) for clip in range(CLIPS)]
+            published = set(os.listdir(tracks))
+            first = 7000 + JOBS_PER_KILL * number
+            links = [watch_url(video_id(Kind.SHORT, first + clip)) for clip in range(JOBS_PER_KILL)]
             job_ids += [job["job_id"] for _, job in await asyncio.gather(*map(service.post, links))]
-            async with asyncio.timeout(30):
-                while len(os.listdir(tracks)) == before:
-                    await asyncio.sleep(0.001)
+
+            def is_one_published(published: set[str] = published) -> bool:
+                return set(os.listdir(tracks)) != published
+
+            await until(is_one_published, "the first track is published", poll_seconds=0.001)
             await asyncio.sleep(chance.uniform(0, LATEST_SECONDS))
             await service.stop(signal.SIGKILL)
-            # Also what no record knows was renamed when it was whole.
+            # A track that no record names yet was complete, too, before it was given its name.
             for track in tracks.iterdir():
                 assert walk_file(track).duration_seconds > 3.9
             await service.start()
-            for job_id in job_ids[-CLIPS:]:
-                await whole_or_refused(service, job_id)
+            for job_id in job_ids[-JOBS_PER_KILL:]:
+                await is_whole_or_refused(service, job_id)
                 assert (await service.until(job_id))["status"] == "completed"
         for job_id in job_ids:
-            await whole_or_refused(service, job_id)
+            await is_whole_or_refused(service, job_id)

@@ -1,4 +1,4 @@
-"""How the process starts, and how it refuses to."""
+"""How `ytmp3 serve` starts or refuses to start, and the other commands of `ytmp3`."""
 
 import asyncio
 import re
@@ -8,18 +8,22 @@ import sys
 from pathlib import Path
 
 from tests.fake_youtube import Spawned
-from tests.stand.service_process import ROOT, egress, service_process
+from tests.stand.logs import showing_logs
+from tests.stand.service_process import ROOT, ServiceProcess, egress, service_process
+from tests.stand.waiting import until
+from ytmp3.http.keys import find_key, parse_keys
 from ytmp3.variables import VARIABLES
 
 
 def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run `ytmp3` with these arguments and settings, and wait for its end."""
     return subprocess.run(
         [sys.executable, "-m", "ytmp3", *arguments],
         env={"PATH": "/usr/bin:/bin"} | settings,
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
 
@@ -35,7 +39,7 @@ def test_every_bad_variable_is_named_at_once_and_no_value_is_shown(tmp_path: Pat
     assert "secret" not in ended.stderr
 
 
-def test_a_store_that_is_none_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_no_job_store_is_refused_and_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "ytmp3.sqlite3"
     file.write_bytes(b"this is no database" * 100)
     ended = run("serve", DATA_DIR=str(tmp_path), PORT="0")
@@ -84,7 +88,7 @@ def test_the_help_of_serve_lists_every_setting() -> None:
         assert f"\n  {variable.name}" in ended.stdout
 
 
-async def test_the_health_command_tells_ready_from_absent(youtube: Spawned, tmp_path: Path) -> None:
+async def test_the_health_command_tells_a_ready_service_from_none(youtube: Spawned, tmp_path: Path) -> None:
     async with service_process(tmp_path, **egress(youtube)) as service:
         port = service.url.rpartition(":")[2]
         assert (await asyncio.to_thread(run, "health", PORT=port)).returncode == 0
@@ -92,9 +96,7 @@ async def test_the_health_command_tells_ready_from_absent(youtube: Spawned, tmp_
     assert run("health", PORT=port).returncode == 1
 
 
-def test_a_key_is_made_for_the_keys_file(tmp_path: Path) -> None:
-    from ytmp3.http.keys import find_key, parse_keys
-
+def test_the_key_command_prints_a_line_for_the_keys_file(tmp_path: Path) -> None:
     made = run("key", "mobile-app")
     assert made.returncode == 0
     keys = parse_keys(made.stdout)
@@ -105,28 +107,23 @@ def test_a_key_is_made_for_the_keys_file(tmp_path: Path) -> None:
     assert run("key", "no spaces please").returncode == 2
 
 
-async def test_a_missing_ffmpeg_makes_the_service_unready_and_says_so(tmp_path: Path) -> None:
+async def test_a_broken_ffmpeg_makes_the_service_unready_and_is_named(tmp_path: Path) -> None:
     broken = tmp_path / "ffmpeg"
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
-    from tests.stand.service_process import ServiceProcess
-
     service = ServiceProcess({"DATA_DIR": str(tmp_path / "data"), "FFMPEG_PATH": str(broken)}, tmp_path / "log")
-    try:
-        start = asyncio.create_task(service.start())
-        async with asyncio.timeout(20):
-            while not service.url:
-                await asyncio.sleep(0.05)
-            while True:
-                status, health = await service.get("/health")
-                if "ffmpeg" in health["checks"]:
-                    break
-                await asyncio.sleep(0.05)
-        assert (status, health["status"]) == (503, "unready")
-        assert health["checks"]["ffmpeg"]["ok"] is False
-        assert (await service.get("/health/live"))[0] == 200
-        start.cancel()
-        await asyncio.gather(start, return_exceptions=True)
-    finally:
-        await service.client.close()
-        await service.stop()
+    with showing_logs(service.log_path):
+        try:
+            await service.start_listening()
+
+            async def is_checked() -> bool:
+                return "ffmpeg" in (await service.get("/health"))[1]["checks"]
+
+            await until(is_checked, "ffmpeg is checked")
+            status, health = await service.get("/health")
+            assert (status, health["status"]) == (503, "unready")
+            assert health["checks"]["ffmpeg"]["ok"] is False
+            assert (await service.get("/health/live"))[0] == 200
+        finally:
+            await service.client.close()
+            await service.stop()
