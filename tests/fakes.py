@@ -1,6 +1,6 @@
-"""Fakes of what lies outside: a converter that does what a test sets, a store that fails where it should, a clock.
+"""Fakes of the engine's surroundings: a converter that obeys the test, a store that fails on request, and a clock.
 
-The store is a real one behind a wrapper: what fails is only the way to it.
+The store is a real one behind a wrapper: only the calls to it fail.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ class FakeConverter:
         self.failing: dict[str, FailureCode] = {}
         """Videos of which every attempt fails, with the code."""
         self.tools = [ToolCheck(name="ffmpeg", ok=True, version="0", detail="a fake")]
-        """What `check` returns."""
+        """The result of `check`."""
         self.started: Counter[str] = Counter()
         """How many attempts have begun, by video."""
         self.order: list[str] = []

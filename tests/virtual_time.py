@@ -21,7 +21,7 @@ STUCK_SECONDS: Final = 30.0
 
 
 class _Selector(selectors.DefaultSelector):
-    """Polls what the loop listens to; instead of waiting, it moves the loop's clock."""
+    """Polls the descriptors of the loop; instead of waiting, it moves the loop's clock."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         future = (executor or self._threads).submit(func, *args)
         result = asyncio.wrap_future(future, loop=self)
         self._virtual.calls_under_way += 1
-        # Counted until the thread is through with it, also if nobody waits for the result any more.
+        # Counted until the thread is through with it, also if its result is not awaited any more.
         future.add_done_callback(self._on_done)
         return result
 

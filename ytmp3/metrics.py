@@ -1,10 +1,10 @@
-"""What Prometheus scrapes: one registry for each instance, never the library's global one.
+"""The Prometheus metrics: one registry for each instance, never the library's global one.
 
-What happens to jobs and conversions arrives as events of the engine (`Metrics.on_event`); requests are recorded by the
-HTTP middleware, and current values are read when Prometheus asks.
+Jobs and conversions are counted from the engine's events (`Metrics.on_event`), requests by the HTTP middleware, and
+current values are read at each scrape.
 
 The rule: labels are route patterns, statuses and codes, never a path, an id, a link or an address. So the number of
-series is bounded, whatever clients send.
+series is bounded for any input of clients.
 """
 
 from bisect import bisect_left
@@ -126,7 +126,7 @@ class Metrics:
         )
 
     def on_event(self, event: events.Event) -> None:  # noqa: C901, PLR0912 - one case for each event
-        """Count what has happened: a listener of the engine's events."""
+        """Count an event of the engine: a listener."""
         match event:
             case events.Accepted(outcome=outcome):
                 self.jobs.labels(outcome).inc()

@@ -49,7 +49,7 @@ def test_the_wait_for_a_slot_follows_the_measured_rate() -> None:
     pace = Pace()
     for second in range(0, 100, 10):
         pace.ended(200.0, float(second))
-    # Ten ends in 100 s: one in ten seconds, whatever each took. Every second slot is for clients that come back.
+    # Ten ends in 100 s: one in ten seconds, however long each took. Every second slot is for clients that come back.
     assert [pace.slot_wait_seconds(workers=20, now=100.0, chance=0.0) for _ in range(3)] == [10, 30, 50]
     many = [pace.slot_wait_seconds(workers=20, now=100.0, chance=number % 100 / 100) for number in range(1000)]
     assert max(many) >= LONGEST_WAIT_SECONDS - 2

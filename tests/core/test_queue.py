@@ -105,7 +105,7 @@ def test_a_full_queue_reserves_nothing() -> None:
 
 
 def test_a_conversion_that_is_put_back_does_not_take_a_reserved_slot() -> None:
-    # A worker puts back what it took when YouTube begins to refuse; a submission has reserved the slot meanwhile.
+    # A worker puts its conversion back when YouTube begins to refuse; a submission has reserved the slot meanwhile.
     queue = filled("a", slots=1)
     taken = queue.get_nowait()
     assert queue.reserve()

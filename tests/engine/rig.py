@@ -47,7 +47,7 @@ def video(number: int) -> str:
 
 
 def never() -> asyncio.Event:
-    """Return an event that is never set: for a drain that nobody cuts short."""
+    """Return an event that is never set: for a drain that is not forced."""
     return asyncio.Event()
 
 
@@ -78,7 +78,7 @@ class Rig:
     store: FaultyStore
     """The store as the engine reaches it."""
     records: FaultyStore
-    """The same store without faults: for looking, and for what another instance would do."""
+    """The same store without faults: for checks, and for the calls of another instance."""
     shelf: LocalShelf
     scratch: Scratch
     converter: FakeConverter
@@ -106,7 +106,7 @@ class Rig:
         return (await self.ticket(job)).conversion
 
     async def ended(self, job: Job) -> Ticket:
-        """Let time pass, adopting what is due, until a job has ended and its worker has tidied up."""
+        """Let time pass, adopting due conversions, until a job has ended and its worker has tidied up."""
         deadline = seconds() + RETENTION_SECONDS
         while True:
             await settled()
@@ -126,7 +126,7 @@ class Rig:
         return {path.name: path.read_bytes() for path in self.shelf.folder.iterdir()}
 
     def leftovers(self) -> list[Path]:
-        """What attempts have left behind."""
+        """Return the files that attempts have left behind."""
         return [path for path in (self.folder / "scratch").glob("*/*") if path.name != ".lock"]
 
     async def check_completed(self, job: Job) -> None:
@@ -140,7 +140,7 @@ class Rig:
         assert track.size_bytes == len(content)
 
     async def check_released(self, job: Job) -> None:
-        """Check that a conversion is queued and held by nobody, at no cost."""
+        """Check that a conversion is queued, held by no instance, at no cost."""
         conversion = await self.conversion(job)
         assert (conversion.state, conversion.holder) == ("queued", None)
         assert (conversion.attempts, conversion.crashes) == (0, 0)

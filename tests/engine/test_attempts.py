@@ -1,4 +1,4 @@
-"""Attempts at conversions: from a link to a track, and what becomes of one that fails."""
+"""Attempts at conversions: from a link to a track, and the ways in which one can fail."""
 
 import asyncio
 from pathlib import Path
@@ -74,7 +74,7 @@ async def test_a_conversion_that_waited_for_a_whole_retention_is_dropped(tmp_pat
 
 
 async def test_the_age_of_a_conversion_is_judged_by_the_clock_of_the_store(tmp_path: Path) -> None:
-    """The instance's own clock does not count: here the store's is an hour ahead of what the instance has seen."""
+    """The instance's own clock does not count: here the store's is an hour ahead of it."""
     async with engine(tmp_path, workers=1) as now:
         await now.running(video(0))
         stale = await now.submit(video(1))

@@ -1,4 +1,4 @@
-"""Cancelling jobs: what waits leaves the queue, what runs is stopped, and what others share goes on."""
+"""Cancelling jobs: a waiting conversion leaves the queue, a running one is stopped, a shared one goes on."""
 
 import asyncio
 from pathlib import Path

@@ -99,9 +99,9 @@ async def test_a_listener_that_fails_disturbs_neither_the_engine_nor_the_others(
         raise ZeroDivisionError
 
     seen: list[events.Event] = []
-    told = Events(broken, seen.append)
+    emitter = Events(broken, seen.append)
     event = events.LoopLagged(seconds=0.0)
-    told.emit(event)
+    emitter.emit(event)
     assert seen == [event]
 
 

@@ -1,6 +1,6 @@
 """Each call to the store fails once, in each way, until a run meets no fault: all jobs end, and all files are whole.
 
-Nobody helps: what a fault leaves behind is picked up by the janitor, by the lease that runs out, or after a restart.
+Nothing else helps: the consequences of a fault are mended by the janitor, a lease that runs out, or a restart.
 """
 
 import asyncio
@@ -128,7 +128,7 @@ async def test_an_instance_that_dies_at_any_call_to_the_store_loses_no_acknowled
         ) as heir:
             for job in jobs:
                 await heir.ended(job)
-            # A job that was not acknowledged is submitted again; it joins what is there, or starts anew.
+            # A job that was not acknowledged is submitted again; it joins the conversion, or creates it.
             jobs.append(await heir.submit(VIDEO))
             await heir.ended(jobs[-1])
             if status is Status.COMPLETED:

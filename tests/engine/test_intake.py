@@ -1,4 +1,4 @@
-"""Intake: which submissions become jobs, and what becomes of a track that is missing."""
+"""Intake: which submissions become jobs, and how a missing track is replaced."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The janitor: adopts what is due, removes what has expired, sweeps leftovers."""
+"""The janitor: adopts due conversions, removes expired ones, sweeps leftovers."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ async def test_conversions_of_a_dead_instance_are_carried_on(tmp_path: Path) -> 
         await dead.kill()
     dead.converter.hold(VIDEO).set()
     async with engine(tmp_path, instance="b", clock=dead.clock, converter=dead.converter) as heir:
-        # The embedded store belongs to one process at a time, so what was held is due without waiting for a lease.
+        # The embedded store belongs to one process at a time, so its conversions are due without waiting for a lease.
         assert await heir.parts.janitor.adopt() == 4
         for job in jobs:
             assert (await heir.ended(job)).status is Status.COMPLETED

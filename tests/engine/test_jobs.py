@@ -23,7 +23,7 @@ async def test_an_id_that_was_never_given_out_is_unknown(tmp_path: Path, job_id:
             await now.parts.jobs.ticket(job_id, None)
         with pytest.raises(JobUnknown):
             await now.parts.jobs.cancel(job_id, None)
-        # Only what has the form of an id reaches the store.
+        # Only a text in the form of an id reaches the store.
         assert now.store.calls == (["get", "get"] if job_id == "0" * 34 else [])
 
 

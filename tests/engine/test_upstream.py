@@ -132,7 +132,7 @@ async def test_retries_are_not_adopted_while_youtube_refuses(tmp_path: Path) -> 
 
 
 async def test_a_worker_puts_back_what_it_took_while_youtube_began_to_refuse(tmp_path: Path) -> None:
-    """Idle workers wait for the queue, not for YouTube: what they take then must not start."""
+    """Idle workers wait for the queue, not for YouTube: a conversion that they get then must not start."""
     async with engine(tmp_path, workers=3, max_retries=0) as now:
         await settled()
         for _ in range(REFUSALS_TO_OPEN):

@@ -1,4 +1,4 @@
-"""The watcher: what it sees is in the health state."""
+"""The watcher: its results are in the health state."""
 
 import asyncio
 from pathlib import Path

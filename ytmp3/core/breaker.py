@@ -4,8 +4,8 @@
     open ───── the time has come ─────> half open: one conversion may start, the trial; its outcome decides
     half open ── the trial passes ──> closed;  ── it is refused ──> open again, for twice as long
 
-Each start has a number. By it, the outcome of the trial is told from outcomes of conversions that were under way when
-the breaker opened: those say nothing about now, and are ignored.
+Each start has a number, which distinguishes the outcome of the trial from outcomes of conversions that were under way
+when the breaker opened. Those say nothing about the present, and are ignored.
 """
 
 from collections import deque
@@ -56,7 +56,7 @@ class Breaker:
         return self._last_start
 
     def passed(self, start: int, now: float) -> None:
-        """Record that YouTube served a conversion, whatever became of it afterwards."""
+        """Record that YouTube served a conversion; it may have failed afterwards."""
         if self._open_until is None:
             self._outcomes.append((now, False))
         elif self._is_trial(start):

@@ -71,8 +71,8 @@ class Pace:
     def slot_wait_seconds(self, *, workers: int, now: float, chance: float) -> int:
         """Return the seconds until a slot of a full queue is likely to be free for this caller.
 
-        The rate is that of the recent ends, or what `workers` should reach while fewer than two have ended. Each call
-        is given another moment, so that the callers do not compete for one slot; when the moments within
+        The rate is that of the recent ends; while there are fewer than two, it is the one that `workers` should reach.
+        Each call is given another moment, so that the callers do not compete for one slot; when the moments within
         LONGEST_WAIT_SECONDS are used up, `chance` in [0, 1) spreads the rest.
         """
         recent = [at for at in self._ends if now - at <= RECENT_SECONDS]
@@ -92,7 +92,7 @@ def eta_seconds(*, position: int | None, seconds_per_conversion: float, workers:
     """Return the estimated seconds until a conversion ends, at least 1.
 
     One that waits at `position` starts when the workers have ended about as many; then it takes its own time. One that
-    runs (`position` is None) needs what is left of its own time.
+    runs (`position` is None) needs the rest of its own time.
     """
     rounds = 0.0 if position is None else position / max(1, workers)
     return max(1, round(seconds_per_conversion * (rounds + 1.0 - progress)))

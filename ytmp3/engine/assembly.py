@@ -6,8 +6,8 @@ The way of a conversion through the parts:
                              ^           (in hand: runs; held by: leases)
     janitor ── adopts ───────┘
 
-`upstream` says whether a worker may start, `jobs` reads for clients, `watcher` fills `health`, and whatever happens is
-emitted through `events`. The app and the tests of the engine build it here; they differ in what is `Outside`.
+`upstream` says whether a worker may start, `jobs` reads and cancels for clients, and `watcher` fills `health`. All of
+them emit `events`. The app and the engine's tests both build the engine here; only the values of `Outside` differ.
 """
 
 import random
@@ -76,7 +76,7 @@ class Engine:
         self.janitor.start()
 
     async def close(self) -> None:
-        """End every task, and release what is still held. The keeper ends last: until then the leases are renewed."""
+        """End every task, and release all conversions. The keeper ends last: until then the leases are renewed."""
         await self.janitor.close()
         await self.watcher.close()
         await self.workers.close()

@@ -6,11 +6,12 @@ cut off for longer than its lease must not put a file in place next to its succe
 
     claim ──> convert ──> confirm the lease ──> publish the file ──> finish     (done)
                 │                │                    │                │
-                │                └────── lease lost ──┴────────────────┴──────> delete what was published
+                │                └────── lease lost ──┴────────────────┴──────> delete the published file
                 ├── error that another attempt may cure ──────────────────────> retry, due later
                 ├── YouTube refuses the address ──────────────────────────────> back to the queue, at no cost
                 ├── any other error, or no attempt left ──────────────────────> fail
-                └── stopped: cancelled, lease lost, drain ────────────────────> nothing, nothing, release
+                ├── stopped by a drain ───────────────────────────────────────> release
+                └── stopped by a cancellation, or a lost lease ───────────────> nothing: the store knows already
 
 A retry is a state with a time in the store, never a sleep in a worker: the janitor of any instance adopts it when due.
 """
@@ -35,7 +36,7 @@ from ytmp3.storage.files import Files
 log = logging.getLogger(__name__)
 
 PUBLISHING_PROGRESS: Final = 0.99
-"""What is shown while the file is put in place; 1.0 is shown only for a conversion that is done."""
+"""The progress while the file is put in place; only a conversion that is done has 1.0."""
 
 
 class Attempts:
@@ -65,7 +66,7 @@ class Attempts:
         """Claim a conversion that was taken from the queue, and carry it to the end of an attempt.
 
         A worker calls this and has nothing left to do for the conversion when it returns. Where it is cancelled, the
-        scratch folder is gone, but the claim stays: whoever ends the worker releases it.
+        scratch folder is gone, but the conversion stays claimed: `Workers.close` releases it.
         """
         start = self._upstream.started()
         with self._runs.busy():
@@ -213,7 +214,7 @@ class Attempts:
     async def _end_stopped(self, run: Run) -> None:
         """Record the end of an attempt whose converter was cancelled.
 
-        Without a reason nobody here has stopped it; then the converter ended itself, which is its bug.
+        Without a stop reason the converter has cancelled itself, which is a bug of the converter.
         """
         match run.stop_reason:
             case Stop.DRAIN:
@@ -234,7 +235,7 @@ class Attempts:
     async def _remove_scratch(self, scratch: Path) -> None:
         """Remove an attempt's folder, also if the worker is cancelled meanwhile.
 
-        What was left would stay until a sweep of another start, and may be gigabytes.
+        Otherwise the folder, which may hold gigabytes, would stay for as long as this instance runs.
         """
         removal = asyncio.create_task(self._scratch.remove(scratch), name="remove-scratch")
         try:

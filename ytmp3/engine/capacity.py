@@ -91,7 +91,7 @@ class Capacity:
         return self._queue.clients()[client] + self._runs.by_client()[client]
 
     def _refusal(self, client: Client) -> RequestError | None:
-        """Return what stands against a new conversion of this client, whatever the queue."""
+        """Return why this client may not create a conversion now; the queue is not looked at here."""
         if self._health.is_storage_low:
             return StorageFull(retry_after_seconds=STORAGE_RETRY_SECONDS)
         max_jobs = self._client_max_jobs if client.key is None or client.key.max_jobs is None else client.key.max_jobs

@@ -11,7 +11,7 @@ from ytmp3.engine import events
 
 
 class Estimates:
-    """The measured pace of the workers, and what follows from it."""
+    """The measured pace of the workers, and the estimates derived from it."""
 
     def __init__(self, *, workers: int, clock: Callable[[], float], random: Callable[[], float]) -> None:
         self._workers = workers

@@ -1,7 +1,7 @@
-"""What happens in the engine, as values that are emitted once.
+"""The events of the engine: immutable values, each emitted once.
 
-The part of the engine that makes something happen emits the event, and where the job store records it, only after the
-store has confirmed the write. Listeners turn events into metrics, log lines, the counts of `/stats` and the estimates;
+The part of the engine that changes something emits the event. If the job store records the change, the event follows
+the confirmation of the store. Listeners turn events into metrics, log lines, the counts of `/stats` and the estimates;
 a further one (a stream to a client, a webhook) needs no change in the engine.
 
 The one rule: a listener is called on the event loop, in the middle of the engine's work. It must not wait and must not
@@ -105,7 +105,7 @@ class LeaseLost(Struct, frozen=True, kw_only=True):
 
 
 class Adopted(Struct, frozen=True, kw_only=True):
-    """Conversions that were due, and held by nobody any more, are in this instance's queue."""
+    """Conversions that were due, and that no instance held, are in this instance's queue now."""
 
     conversions: tuple[Conversion, ...]
 
@@ -157,7 +157,7 @@ class Events:
         self._listeners = list(listeners)
 
     def listen(self, listener: Listener) -> None:
-        """Add a listener; it receives what happens from now on."""
+        """Add a listener; it receives the events from now on."""
         self._listeners.append(listener)
 
     def emit(self, event: Event) -> None:

@@ -1,7 +1,7 @@
 """The health state of this instance: written by the watcher, read by request handlers without a wait.
 
 Ready and live differ. Live means that the event loop runs; any reply proves that. Ready means that a POST would be
-accepted, and that is what this state answers.
+accepted; this state says whether it would be.
 """
 
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class Check:
 
     ok: bool
     detail: str
-    """For the operator: what was seen, in one line."""
+    """For the operator: the result in one line."""
 
 
 @dataclass(slots=True)
@@ -34,11 +34,11 @@ class Health:
 
     store: Check = field(default_factory=lambda: Check(ok=False, detail="not checked yet"))
     tools: list[ToolCheck] = field(default_factory=list)
-    """One result per tool; empty until they were checked."""
+    """One result per tool; empty before the first check."""
     space: Space | None = None
-    """The disk of the data folder; None until it was looked at."""
+    """The disk of the data folder; None before the first check."""
     storage_error: str | None = None
-    """Why the data folder could not be looked at the last time."""
+    """Why the last check of the data folder failed; None if it succeeded."""
     is_draining: bool = False
     """Set once, at the beginning of the drain."""
 

@@ -1,6 +1,6 @@
-"""A link becomes a job: find its key, set a slot aside, attach to what is there or create it; or refuse.
+"""A link becomes a job: find its key, set a slot aside, join its conversion or create one; or refuse.
 
-The rule: a refusal stores nothing and keeps no slot, and what was accepted is durable before the client is answered.
+The rule: a refusal stores nothing and keeps no slot; an accepted job is durable before the client gets a response.
 
 Which job creates a conversion and which ones join it is decided by the store, in one atomic step, because submissions
 for one link may arrive at several instances at once. Intake only says whether it could queue a new conversion. If the
@@ -29,7 +29,7 @@ from ytmp3.storage import Shelf
 log = logging.getLogger(__name__)
 
 ID_BYTES: Final = 16
-"""Random bytes in an id: whoever knows a job's id may read the job, so it must not be guessable."""
+"""Random bytes in an id. A job's id gives access to the job, so it must not be guessable."""
 DRAIN_RETRY_SECONDS: Final = 5
 """The `Retry-After`, in seconds, of an instance that stops: another one, or its successor, answers by then."""
 
@@ -77,7 +77,7 @@ class Intake:
         return submitted.ticket
 
     async def _submit(self, video_id: VideoId, recipe: Recipe, client: Client) -> Submitted:
-        """Ask the store to attach a job or to create a conversion, and queue what was created."""
+        """Ask the store to attach a job or to create a conversion, and queue a created one."""
         key = conversion_key(video_id, recipe)
         submission = Submission(
             job_id=new_job_id(key, self._random_bytes(ID_BYTES)),

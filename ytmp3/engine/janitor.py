@@ -1,4 +1,4 @@
-"""The janitor: adopts conversions that nobody holds, removes what has expired, sweeps leftovers.
+"""The janitor: adopts conversions that nobody holds, removes expired ones, sweeps leftovers.
 
 Each task is a loop of its own, so that none waits for another, and each survives the absence of the store. Several
 instances do the same work on one store and one volume; each step is safe to be done twice.
@@ -28,7 +28,7 @@ EXPIRE_SECONDS: Final = 30.0
 EXPIRE_BATCH: Final = 200
 """Conversions removed in one call to the store at most: it bounds the length of one transaction."""
 SCRATCH_SECONDS: Final = 30.0
-"""Interval, in seconds: what a dead instance left, which may be gigabytes, is gone within a minute."""
+"""Interval, in seconds: files of a dead instance, perhaps gigabytes, are gone within a minute."""
 SWEEP_SECONDS: Final = 600.0
 """Interval, in seconds, of the search for track files without a record: they are rare."""
 
@@ -84,7 +84,7 @@ class Janitor:
         adopted = await self._store.adopt(free)
         surplus = []
         for conversion in adopted:
-            # Submissions may have taken slots while the store answered: what does not fit is released at once.
+            # Submissions may have taken slots while the store answered. Without a slot, a conversion is released.
             if self._queue.reserve():
                 self._queue.fill_reservation(conversion)
             else:

@@ -1,7 +1,7 @@
-"""Jobs as their owners see and cancel them: the record, and what only this instance knows beyond it.
+"""Jobs as their owners see and cancel them: the record, completed by this instance's live state.
 
-Who reads a job through here needs to know neither the queue nor the runs. The record in the store is the truth; live
-progress and positions are hints that are at most a renewal fresher.
+Callers need to know neither the queue nor the runs. The record in the store is the truth; live progress and positions
+are hints, and fresher than the record by one renewal at most.
 """
 
 from collections.abc import Awaitable, Callable
@@ -27,7 +27,7 @@ STORE_RETRY_SECONDS: Final = 2
 
 
 class Live(Struct, frozen=True, kw_only=True):
-    """What only this instance knows of a conversion: fresher than the record."""
+    """This instance's live state of a conversion: fresher than the record."""
 
     report: Report | None = None
     """Its progress, if it is running here."""
@@ -62,10 +62,10 @@ class Jobs:
         self._clock = clock
 
     async def ticket(self, job_id: str, client: ClientId | None) -> Ticket:
-        """Return a job. `client` is its owner, or None where jobs are open to whoever knows the id.
+        """Return a job. `client` is its owner, or None where the id alone gives access.
 
         Raises:
-            JobUnknown: also for another client's job, so that nobody learns which ids exist.
+            JobUnknown: also for another client's job, so that a response does not show which ids exist.
             StoreUnavailable
         """
         known_form = parse_job_id(job_id)
@@ -103,7 +103,7 @@ class Jobs:
         return expires_at is not None and expires_at <= await as_request_errors(self._store.now())
 
     def live(self, ticket: Ticket) -> Live:
-        """Return what this instance knows beyond the record."""
+        """Return this instance's live state of a job's conversion."""
         conversion = ticket.conversion
         if ticket.status not in {Status.PENDING, Status.PROCESSING}:
             return _ENDED
@@ -118,7 +118,7 @@ class Jobs:
         return Live(report=report, queue_position=position, eta_seconds=eta_seconds)
 
     def _take_back(self, conversion: Conversion) -> None:
-        """Stop what is cancelled in the store already: free its slot in the queue, or end its attempt.
+        """Stop a conversion that the store has cancelled: free its slot in the queue, or end its attempt.
 
         The attempt emits its end itself, once its processes have ended.
         """

@@ -1,10 +1,10 @@
-"""The keeper of leases: renews what runs and what waits here, and carries progress to the store.
+"""The keeper of leases: renews those of running and waiting conversions, and carries progress to the store.
 
 A lease that is not renewed runs out, and another instance adopts the conversion; so the keeper must never end while the
-workers run. Every second it looks what there is to tell the store, and sends all of it in one call:
+workers run. Every second it sends all that is due in one call:
 
 * for a running conversion whose progress has changed, a renewal that carries the progress;
-* every third of a lease, a renewal of all that runs and all that waits; those of the waiting carry their positions.
+* every third of a lease, a renewal for every running and every waiting conversion; the latter carry their positions.
 
 The answer names the conversions that are not held any more, because they were cancelled at another instance or adopted
 by it. Their attempts are stopped, or they leave the queue. Until that answer comes, two instances may work on one
@@ -73,14 +73,14 @@ class LeaseKeeper:
             self._renewed_at = now
 
     def _waiting_renewals(self) -> list[Renewal]:
-        """Return the renewals of what waits. They carry the positions in the queue, for readers at other instances."""
+        """Return the renewals of waiting conversions. Their queue positions are for readers at other instances."""
         return [
             Renewal(lease=conversion.lease, queue_position=place)
             for place, conversion in enumerate(self._queue.in_order(), start=1)
         ]
 
     async def _renew(self, renewals: list[Renewal]) -> bool:
-        """Renew, and let go of what is lost. Returns whether the store has answered."""
+        """Renew, and let go of lost conversions. Returns whether the store has answered."""
         try:
             lost = await self._store.renew(renewals)
         except StoreError as error:

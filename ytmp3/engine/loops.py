@@ -28,7 +28,7 @@ class Loops:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, loops: dict[str, tuple[Turn, Interval]]) -> None:
-        """Start every loop of `loops`, which maps the task's name to what it repeats and how often.
+        """Start every loop of `loops`, which maps the name of the task to a coroutine function and its interval.
 
         The first turn begins at once.
         """

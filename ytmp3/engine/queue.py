@@ -4,7 +4,7 @@ The client with the fewest conversions running is served next; among equals they
 has all workers, and while others wait, none keeps more than its share.
 
 A slot is reserved before a conversion is stored, so that a full queue refuses at once and leaves nothing behind. The
-queue is a hint: what it holds is in the job store too, under this instance's lease.
+queue is a hint: its conversions are in the job store too, under this instance's leases.
 """
 
 import asyncio
@@ -27,16 +27,16 @@ class FairQueue(asyncio.Queue[Conversion]):
     """First in, first out for each client; the clients take turns."""
 
     def __init__(self, capacity: int, running: Callable[[], Counter[ClientId]]) -> None:
-        """`running` counts, for each client, the conversions that workers have in hand."""
+        """`running` returns how many conversions of each client are in workers' hands."""
         super().__init__(capacity)
         self._running = running
 
     # asyncio.Queue leaves the storage of its items to four methods: `_init`, `_put`, `_get` and `qsize`, which also
-    # decides what is full. `empty` is here because the inherited one looks at an attribute that is not used.
+    # decides whether it is full. `empty` is here because the inherited one reads an attribute that is not used.
 
     def _init(self, maxsize: int) -> None:
         self._lines: OrderedDict[ClientId, deque[Conversion]] = OrderedDict()
-        """What waits, by client; the client whose turn it is comes first. No line is empty."""
+        """The waiting conversions of each client, the next client first. No line is empty."""
         self._length = 0
         self._capacity = maxsize
         self._reserved = 0
@@ -44,11 +44,11 @@ class FairQueue(asyncio.Queue[Conversion]):
         self._numbered_at = float("-inf")
 
     def qsize(self) -> int:
-        """Return how many conversions wait; reserved slots are not counted."""
+        """Return the number of waiting conversions; reserved slots are not counted."""
         return self._length
 
     def empty(self) -> bool:
-        """Return whether nothing waits."""
+        """Return whether no conversion waits."""
         return self._length == 0
 
     def _put(self, item: Conversion) -> None:
@@ -125,7 +125,7 @@ class FairQueue(asyncio.Queue[Conversion]):
         return False
 
     def in_order(self) -> Iterator[Conversion]:
-        """Go through what waits in the order in which it would be served if no running conversion ended before."""
+        """Iterate over the waiting conversions in the order of service, if no running conversion ended before."""
         running = self._running()
         lines = {client: iter(line) for client, line in self._lines.items()}
         # A heap of clients, by how many each would have running by then, and among equals by whose turn it is.
@@ -150,5 +150,5 @@ class FairQueue(asyncio.Queue[Conversion]):
         return self._positions
 
     def clients(self) -> Counter[ClientId]:
-        """Count what waits, by client."""
+        """Count the waiting conversions of each client."""
         return Counter({client: len(line) for client, line in self._lines.items()})

@@ -1,8 +1,7 @@
-"""What this instance's workers have in hand, from the claim of a conversion until its end.
+"""The conversions in the hands of this instance's workers, from the claim until the end of the attempt.
 
-The table of runs is shared: workers and attempts fill it, the keeper renews the leases of what is in it, the queue
-counts it by client, and readers take the live progress from it. It starts and ends nothing by itself, except that a run
-can be stopped through it.
+The table of runs is shared: attempts fill it, the keeper renews the leases of its conversions, the queue counts them by
+client, and readers take the live progress from it. It starts nothing by itself; a run can be stopped through it.
 """
 
 import asyncio
@@ -25,7 +24,7 @@ class Stop(StrEnum):
     CANCELLED = "cancelled"
     """All of its jobs were cancelled; the store has recorded that."""
     LEASE_LOST = "lease_lost"
-    """The store says that another instance holds it, or nobody."""
+    """The store says that this instance does not hold it any more."""
     DRAIN = "drain"
     """This instance shuts down."""
 
@@ -41,7 +40,7 @@ class Run:
         self.report = Report(stage=Stage.EXTRACTING, progress=0.0)
         """The latest progress, with the metadata as soon as it is known."""
         self.has_changed = False
-        """Whether `report` differs from what the last renewal carried to the store."""
+        """Whether `report` is newer than the one that the last renewal carried to the store."""
         self.stop_reason: Stop | None = None
         self.task: asyncio.Task[Converted] | None = None
         """The converter's task, while it runs."""
@@ -97,7 +96,7 @@ class Runs:
         return len(self._runs)
 
     def __iter__(self) -> Iterator[Run]:
-        """Go through a copy: what ends meanwhile does no harm."""
+        """Iterate over a copy, so that runs may end meanwhile."""
         return iter(list(self._runs.values()))
 
     def get(self, conversion_id: ConversionId) -> Run | None:
@@ -105,7 +104,7 @@ class Runs:
         return self._runs.get(conversion_id)
 
     def by_client(self) -> Counter[ClientId]:
-        """Count what each client has in workers' hands, including what is just being claimed."""
+        """Count the conversions of each client in workers' hands, including those being claimed."""
         conversions = [*self._claiming.values(), *(run.conversion for run in self._runs.values())]
         return Counter(conversion.client for conversion in conversions)
 

@@ -1,4 +1,4 @@
-"""Whether YouTube may be asked now, and what conversions met there.
+"""Whether YouTube may be asked now, judged by the outcomes of earlier conversions.
 
 Two things stop all new starts of this instance: the breaker, when YouTube refuses this address, and a short pause after
 the system refused a process. Running conversions go on. A start that comes after the breaker's pause is its trial.
@@ -47,7 +47,7 @@ class Upstream:
         return self._breaker.started(self._clock())
 
     def passed(self, start: int) -> None:
-        """Record that YouTube served the conversion, whatever became of it afterwards."""
+        """Record that YouTube served the conversion; it may have failed afterwards."""
         self._breaker.passed(start, self._clock())
 
     def refused(self, start: int) -> None:

@@ -1,4 +1,4 @@
-"""The watcher: looks at the store, the disk, the tools and the event loop, and records what it sees.
+"""The watcher: looks at the store, the disk, the tools and the event loop, and records the results.
 
 Results go into the health state, from which requests are answered without a wait. A change for the better or the worse
 is logged once.
@@ -93,7 +93,7 @@ class Watcher:
     async def measure_lag(self) -> None:
         """Measure how late a timer fires, which is how long a request may wait before anything looks at it.
 
-        By the system's clock, whatever clock the engine was given: the lag of a real event loop is the subject.
+        It uses the system's clock and not the engine's: its subject is the lag of the real event loop.
         """
         before = time.monotonic()
         await asyncio.sleep(LAG_SECONDS)

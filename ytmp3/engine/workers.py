@@ -1,12 +1,12 @@
 """The workers: a fixed number of coroutines, each of which carries one conversion at a time.
 
-A worker waits until something may start, takes the next conversion from the queue and makes an attempt at it. What the
-attempt does is the matter of `attempt`; what the workers have in hand is in `runs`.
+A worker waits until something may start, takes the next conversion from the queue and makes an attempt at it. The
+steps of an attempt are in `attempt`; the conversions in workers' hands are in `runs`.
 
-An instance ends in two steps. `drain` is the polite one: it stops claiming, lets running conversions end for a while,
-and gives the rest back to the store, where other instances find it at once. `close` ends the tasks whatever they do,
-and gives back what they had. If even that does not reach the store, the leases run out, and the conversions are adopted
-with a crash counted against them.
+An instance ends in two steps. `drain` is the orderly one: it stops claiming, lets running conversions end for a while,
+and gives the rest back to the store, where other instances find it at once. `close` ends the tasks in any state, and
+gives their conversions back. If that does not reach the store, the leases run out and the conversions are adopted, with
+a crash counted against those that were running.
 """
 
 import asyncio
@@ -51,12 +51,12 @@ class Workers:
         self._tasks = [asyncio.create_task(self._work(), name=f"worker-{number}") for number in range(self._count)]
 
     async def drain(self, seconds: float, force: asyncio.Event) -> None:
-        """Claim nothing more, release what waits, let running conversions end for `seconds`, then release them too.
+        """Claim nothing more, release the queue, let running conversions end for `seconds`, then release them too.
 
-        `force` ends the wait for the running ones. Whatever is released is due at once, at no cost, at any instance.
+        `force` ends the wait for the running ones. Released conversions are due at once, at any instance, at no cost.
         """
         self._runs.may_claim.clear()
-        # What waits here cannot start any more: another instance may have it at once.
+        # Waiting conversions cannot start here any more: another instance may have them at once.
         await self._release_queue()
         waits = {
             asyncio.create_task(self._runs.idle(), name="drain-idle"),
@@ -69,13 +69,13 @@ class Workers:
         await self._release_queue()
         for run in self._runs:
             run.stop(Stop.DRAIN)
-        # The workers release what was stopped, once its processes have ended; they are not waited for without end.
+        # Each worker releases its conversion when the child processes have ended; this wait has a bound.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 await self._runs.idle()
 
     async def close(self) -> None:
-        """End the workers, and release what they still had and what has been queued since the drain."""
+        """End the workers, and release their conversions and those queued since the drain."""
         # Taken down before the tasks end, because each run leaves the table with its worker.
         leases = [run.conversion.lease for run in self._runs]
         for task in self._tasks:
@@ -90,7 +90,7 @@ class Workers:
     async def _work(self) -> None:
         """Take up one conversion after the other. A worker may wait for hours at each of the three awaits.
 
-        So what was true before the queue had something need not be true after it, and is checked again.
+        So the first two conditions are checked again after the third.
         """
         while True:
             await self._runs.may_claim.wait()

@@ -1,4 +1,4 @@
-"""What a worker writes to the job store: each write is repeated until the store takes it, then emitted as an event.
+"""A worker's writes to the job store: each is repeated until the store takes it, then emitted as an event.
 
 The rule: the end of an attempt exists only once the store has confirmed it. While the store does not answer, the worker
 waits here with the conversion in hand; its lease may run out meanwhile, and then the store refuses the write with
@@ -38,8 +38,8 @@ class Writes:
         """Claim a queued conversion. None if it must not be started here.
 
         That is so if it was cancelled, or taken over by another instance, or if the store does not answer and `goes_on`
-        says that this instance stops. In the last case nobody knows whether the claim took effect; if it did, the lease
-        runs out and another instance adopts the conversion.
+        says that this instance stops. In the last case the claim may have taken effect; then the lease runs out, and
+        another instance adopts the conversion.
         """
         while True:
             try:
@@ -54,10 +54,9 @@ class Writes:
                 await asyncio.sleep(self._pause_seconds)
 
     def is_stale(self, claimed: Conversion) -> bool:
-        """Whether nobody has asked for a conversion within a whole retention before it was claimed just now.
+        """Return whether the youngest job of a conversion was older than a retention when it was claimed just now.
 
-        It is asked before the first attempt only. The clients have most likely given up, and their jobs would be
-        removed soon after.
+        Only a conversion without an attempt can be stale. Its clients have most likely given up.
         """
         # The time of the claim by the store's own clock, which may differ from this machine's.
         policy = self._store.policy
@@ -93,7 +92,7 @@ class Writes:
         )
 
     async def retry(self, conversion: Conversion, code: FailureCode, reason: str) -> None:
-        """Queue the conversion again, held by nobody and due after a random delay. The attempt counts.
+        """Queue the conversion again, held by no instance and due after a random delay. The attempt counts.
 
         Raises:
             LeaseLost
@@ -105,11 +104,11 @@ class Writes:
         self._events.emit(events.Retried(conversion=conversion, code=code, reason=reason, delay_seconds=delay_seconds))
 
     async def put_back(self, conversion: Conversion) -> None:
-        """Queue the conversion again, held by nobody and due at once. The attempt does not count."""
+        """Queue the conversion again, held by no instance and due at once. The attempt does not count."""
         await self._until_stored("release", lambda: self._store.release([conversion.lease]))
 
     async def release(self, leases: Sequence[Lease]) -> None:
-        """Give back what this instance will not do. Tried once: while shutting down, nobody waits for the store."""
+        """Give conversions back to the store. It is tried once: an instance that stops does not wait for the store."""
         try:
             if leases:
                 await self._store.release(leases)

@@ -30,7 +30,7 @@ from ytmp3.jobstore import JobStore, Outcome
 
 @dataclass(slots=True)
 class Tally:
-    """What has happened in this instance since it started, counted from the engine's events."""
+    """Counts of this instance since its start, made from the engine's events."""
 
     done: int = 0
     failed: int = 0
