@@ -1,4 +1,4 @@
-"""Token buckets: in no span of time more than burst + rate * time, whatever the clock and the crowd do (L03, L13)."""
+"""Token buckets: no span of time admits more than burst + rate * time, whatever the clock and other keys do."""
 
 import math
 import random
@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from ytmp3.core.buckets import MAX_KEYS, TokenBuckets
 
 TOLERANCE = 1e-6
-"""Of a token: sums of floats."""
+"""Fraction of a token by which sums of floats may differ."""
 
 
 class Meter:
-    """Checks admissions against the definition, for every window at once.
+    """Checks admissions against the definition of the limit, for all windows at once.
 
     With D(t) = admitted before t - rate * t, no window [s, t] holds more than burst + rate * (t - s) exactly if
     D(t) + 1 - min over s <= t of D(s) never exceeds burst.
@@ -79,7 +79,7 @@ def test_a_full_bucket_admits_its_burst_and_then_its_rate() -> None:
     assert [buckets.take("k", 1000.0) for _ in range(6)] == [True] * 5 + [False]
 
 
-def test_what_is_refused_costs_nothing() -> None:
+def test_a_refused_request_takes_no_token() -> None:
     buckets = TokenBuckets(rate_per_second=1.0, burst=1)
     assert buckets.take("k", 0.0)
     for tenth in range(10):
@@ -99,7 +99,7 @@ def test_keys_do_not_share_a_bucket() -> None:
     st.integers(1, 20),
     st.lists(st.tuples(st.sampled_from("ab"), st.floats(-1, 2)), max_size=50),
 )
-def test_a_look_tells_what_a_take_will_find(rate: float, burst: int, steps: list[tuple[str, float]]) -> None:
+def test_the_state_says_what_a_take_will_find(rate: float, burst: int, steps: list[tuple[str, float]]) -> None:
     buckets = TokenBuckets(rate_per_second=rate, burst=burst)
     now = 0.0
     for key, passed in steps:
@@ -113,7 +113,7 @@ def test_a_look_tells_what_a_take_will_find(rate: float, burst: int, steps: list
 
 
 @given(st.floats(0.1, 1000), st.integers(1, 20), st.floats(0, 1e6))
-def test_whoever_waits_as_told_is_admitted(rate: float, burst: int, start: float) -> None:
+def test_a_request_that_waits_as_long_as_it_was_told_is_admitted(rate: float, burst: int, start: float) -> None:
     buckets = TokenBuckets(rate_per_second=rate, burst=burst)
     while buckets.take("k", start):
         pass
@@ -122,16 +122,16 @@ def test_whoever_waits_as_told_is_admitted(rate: float, burst: int, start: float
     assert buckets.take("k", start + wait + TOLERANCE)
 
 
-def test_those_who_are_refused_by_one_bucket_are_told_different_times() -> None:
+def test_requests_refused_by_one_bucket_are_given_different_times() -> None:
     buckets = TokenBuckets(rate_per_second=2.0, burst=1)
     assert buckets.take("k", 0.0)
     assert [buckets.retry_seconds("k", 0.0, chance=0.0) for _ in range(4)] == [0.5, 1.5, 2.5, 3.5]
-    # Another's turns are its own.
+    # Another key has times of its own.
     assert buckets.take("other", 0.0)
     assert buckets.retry_seconds("other", 0.0, chance=0.0) == 0.5
 
 
-def test_the_number_of_buckets_is_bounded_whoever_comes() -> None:
+def test_the_number_of_buckets_is_bounded_however_many_keys_come() -> None:
     buckets = TokenBuckets(rate_per_second=1.0, burst=2, max_keys=500)
     for number in range(20_000):
         buckets.take(f"addr:2001:db8:{number:x}::/64", number / 10_000)
@@ -142,7 +142,7 @@ def test_the_number_of_buckets_is_bounded_whoever_comes() -> None:
 
 
 def test_a_million_addresses_cost_less_than_50_megabytes() -> None:
-    """L13, with the largest of buckets: of an IPv6 network that was refused once."""
+    """With the largest buckets: those of IPv6 networks that were refused once."""
     buckets = TokenBuckets(rate_per_second=20.0, burst=1)
 
     def come(number: int) -> None:
@@ -165,7 +165,7 @@ def test_a_million_addresses_cost_less_than_50_megabytes() -> None:
     assert len(buckets) == MAX_KEYS
 
 
-def test_a_crowd_does_not_make_the_limiter_forget_who_is_over_the_limit() -> None:
+def test_many_other_keys_do_not_make_the_limiter_forget_a_key_over_its_limit() -> None:
     buckets = TokenBuckets(rate_per_second=1.0, burst=3, max_keys=50)
     meter = Meter(1.0, 3)
     rng = random.Random(1)
@@ -178,8 +178,8 @@ def test_a_crowd_does_not_make_the_limiter_forget_who_is_over_the_limit() -> Non
     assert meter.admitted > 10
 
 
-def test_no_one_gets_rid_of_a_debt_by_leaving_the_crowd() -> None:
-    # Full of buckets that are not full: the new ones share one. When room appears, the debt goes along.
+def test_a_key_that_leaves_the_shared_bucket_gets_no_new_tokens() -> None:
+    # While all buckets are in use, new keys share one. When there is room again, its missing tokens go along.
     buckets = TokenBuckets(rate_per_second=1.0, burst=10, max_keys=2)
     assert buckets.take("a", 0.0)
     assert buckets.take("b", 0.0)
@@ -192,7 +192,7 @@ def test_no_one_gets_rid_of_a_debt_by_leaving_the_crowd() -> None:
 
 
 @pytest.mark.parametrize("max_keys", [1, 2, 5])
-def test_every_key_is_held_to_the_limit_in_any_crowd(max_keys: int) -> None:
+def test_every_key_is_held_to_the_limit_however_few_buckets_there_are(max_keys: int) -> None:
     for seed in range(20):
         rng = random.Random(seed)
         buckets = TokenBuckets(rate_per_second=1.0, burst=3, max_keys=max_keys)
@@ -213,7 +213,7 @@ def test_a_full_bucket_is_forgotten_before_a_used_one() -> None:
     assert buckets.state("young", 10.0).remaining == 1
 
 
-def test_a_meter_finds_a_window_that_is_too_full() -> None:
+def test_the_meter_of_these_tests_finds_a_window_that_is_too_full() -> None:
     times: deque[float] = deque([0.0, 0.0, 0.5])
     meter = Meter(1.0, 2)
     meter.admit(times.popleft())
@@ -222,7 +222,7 @@ def test_a_meter_finds_a_window_that_is_too_full() -> None:
         meter.admit(times.popleft())
 
 
-def test_a_standing_is_what_the_last_look_has_left() -> None:
+def test_the_last_state_is_that_of_the_last_use() -> None:
     buckets = TokenBuckets(rate_per_second=0.5, burst=2)
     assert buckets.last_state("a", 0.0) == (2, 0)
     assert buckets.take("a", 0.0)
@@ -230,7 +230,7 @@ def test_a_standing_is_what_the_last_look_has_left() -> None:
     assert buckets.take("a", 1.0)
     assert buckets.last_state("a", 1.0) == (0, 1)
     assert not buckets.take("a", 1.5)
-    # Not filled up meanwhile: it is asked for right after a look.
+    # The last state is not refilled: it is for headers, which are written right after a use.
     assert buckets.last_state("a", 9.0) == (0, 1)
     assert buckets.has_token("a", 9.0)
     assert buckets.last_state("a", 9.0) == (2, 0)

@@ -1,4 +1,4 @@
-"""Codes are a promise to clients: they are written down here a second time, and must not change by accident."""
+"""Error codes are a promise to clients: this second list of them keeps one from changing by accident."""
 
 import pytest
 
@@ -79,7 +79,7 @@ def test_every_request_error_has_a_text_for_the_public(kind: type[RequestError])
     assert len(kind.detail) < 120
 
 
-def test_a_request_error_carries_its_text_and_when_to_come_back() -> None:
+def test_a_request_error_carries_its_text_and_its_retry_after() -> None:
     plain = errors.QueueFull()
     assert plain.public_detail == errors.QueueFull.detail
     assert plain.retry_after_seconds is None
@@ -89,14 +89,14 @@ def test_a_request_error_carries_its_text_and_when_to_come_back() -> None:
     )  # fmt: skip
 
 
-def test_some_request_errors_carry_more() -> None:
+def test_some_request_errors_carry_what_their_response_needs() -> None:
     assert http_errors.MethodNotAllowed(frozenset({"GET"})).allowed == {"GET"}
     assert http_errors.RangeNotSatisfiable(10).size_bytes == 10
     gone = http_errors.TrackGone("expired", "The track is no longer kept.")
     assert (gone.reason_code, gone.public_detail) == ("expired", "The track is no longer kept.")
 
 
-def test_the_codes_of_failed_jobs_are_these() -> None:
+def test_the_codes_of_failed_jobs_are_the_listed_ones() -> None:
     assert {code.value for code in FailureCode} == RETRYABLE | FINAL
     assert not RETRYABLE & FINAL
 
@@ -109,7 +109,7 @@ def test_every_failure_code_says_whether_to_try_again(code: FailureCode) -> None
     assert failure.upstream_block == (code.value in {"bot_check", "rate_limited_upstream"})
 
 
-def test_no_failure_is_without_a_code() -> None:
+def test_every_failure_code_is_explained() -> None:
     assert set(FAILURES) == set(FailureCode)
 
 
@@ -120,7 +120,7 @@ def test_a_conversion_error_keeps_its_reason_for_the_log() -> None:
     assert str(ConversionError(FailureCode.PRIVATE)) == "private"
 
 
-def test_everything_raised_on_purpose_has_one_root() -> None:
+def test_all_errors_raised_on_purpose_have_one_root() -> None:
     for kind in (RequestError, ConversionError, StoreError):
         assert issubclass(kind, Ytmp3Error)
     assert {kind.__name__ for kind in StoreError.__subclasses__()} == {
@@ -128,7 +128,7 @@ def test_everything_raised_on_purpose_has_one_root() -> None:
     }  # fmt: skip
 
 
-def test_a_missing_process_is_a_missing_tool_and_may_come_back() -> None:
+def test_a_child_process_that_could_not_be_started_is_a_retryable_missing_tool() -> None:
     error = NoProcess("fork: Cannot allocate memory")
     assert isinstance(error, ConversionError)
     assert (error.code, error.failure.retryable) == (FailureCode.TOOL_MISSING, True)

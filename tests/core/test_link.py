@@ -1,4 +1,4 @@
-"""Links: every spelling of one video becomes one id, and every near miss is refused (reliability facts 7.1)."""
+"""Links: every spelling of a video becomes its id, and every near miss is refused."""
 
 import contextlib
 import random
@@ -95,7 +95,7 @@ ACCEPTED = (
 )
 
 REFUSED = (
-    # A001 to A020: other schemes and other places
+    # other schemes and other places
     "file:///etc/passwd",
     "http://127.0.0.1:6379/",
     "http://localhost/",
@@ -120,7 +120,7 @@ REFUSED = (
     "http://100.64.0.1/",
     "http://198.18.0.1/",
     "http://168.63.129.16/",
-    # A021 to A032: hosts that look like YouTube's to one parser or to one eye
+    # hosts that look like YouTube's to some parser, or to a person
     f"http://127.0.0.1\\@www.youtube.com/watch?v={ID}",
     f"http://www.youtube.com\\@127.0.0.1/watch?v={ID}",
     f"http://127.0.0.1#@www.youtube.com/watch?v={ID}",
@@ -142,7 +142,7 @@ REFUSED = (
     f"https://.www.youtube.com/watch?v={ID}",
     f"https://www%2eyoutube.com/watch?v={ID}",
     f"https://wwww.youtube.com/watch?v={ID}",
-    # A033 to A042: control characters, options, searches
+    # control characters, options, searches
     f"https://www.you\ntube.com/watch?v={ID}",
     f"https://www.you\ttube.com/watch?v={ID}",
     f"https://www.you\rtube.com/watch?v={ID}",
@@ -162,7 +162,7 @@ REFUSED = (
     "-QQw4w9WgXc",
     "",
     " ",
-    # A043 to A049: ids that are none, or two
+    # malformed ids, and two ids
     "https://www.youtube.com/watch?v=dQw4w9WgXc",
     "https://www.youtube.com/watch?v=dQw4w9WgXcQQ",
     "https://www.youtube.com/watch?v=",
@@ -186,7 +186,7 @@ REFUSED = (
     "https://www.youtube.com/embed/tooshort",
     "https://www.youtube.com/shorts/dQw4w9WgXc",
     "https://www.youtube.com/v/..%2f..%2f..%2f",
-    # A050 to A056: redirects, other front ends
+    # redirects, other front ends
     "https://www.youtube.com/redirect?q=http://169.254.169.254/",
     f"https://www.youtube.com/attribution_link?u=/watch%3Fv%3D{ID}",
     f"https://hooktube.com/watch?v={ID}",
@@ -198,7 +198,7 @@ REFUSED = (
     f"https://www.youtube.com.br/watch?v={ID}",
     f"https://www.google.com/url?q={WATCH}",
     f"https://i.ytimg.com/vi/{ID}/hqdefault.jpg",
-    # A058 to A064: blanks, bombs, broken escapes, shells
+    # white space, very long links, broken escapes, shell commands
     f"\u00a0{WATCH}",
     f"{WATCH}\u200b",
     f"\u2003{WATCH}",
@@ -223,7 +223,7 @@ REFUSED = (
     f"{WATCH}&a=<script>",
     f'{WATCH}"',
     f"{WATCH} --exec=id",
-    # the shape of a link, and not one
+    # almost a link
     f"www.youtube.com/watch?v={ID}",
     f"//www.youtube.com/watch?v={ID}",
     f"https:/www.youtube.com/watch?v={ID}",
@@ -267,7 +267,7 @@ ID_CHARACTERS = string.ascii_letters + string.digits + "_-"
 video_ids = st.text(ID_CHARACTERS, min_size=11, max_size=11)
 
 
-def test_the_tables_are_as_long_as_the_goal_asks() -> None:
+def test_the_tables_have_at_least_50_accepted_and_100_refused_links() -> None:
     assert len(set(ACCEPTED)) >= 50
     assert len(set(REFUSED) | set(NOT_VIDEOS)) >= 100
 
@@ -282,22 +282,22 @@ def test_every_spelling_of_a_video_has_one_key() -> None:
 
 
 @pytest.mark.parametrize("link", REFUSED, ids=range(len(REFUSED)))
-def test_what_is_no_link_to_youtube_is_refused(link: str) -> None:
+def test_a_link_that_is_not_a_youtube_link_is_refused(link: str) -> None:
     with pytest.raises(UnsupportedUrl):
         parse_video_id(link)
 
 
 @pytest.mark.parametrize("link", NOT_VIDEOS)
-def test_youtube_links_to_other_things_are_told_apart(link: str) -> None:
+def test_a_youtube_link_that_names_no_video_is_told_apart(link: str) -> None:
     with pytest.raises(NotAVideo):
         parse_video_id(link)
 
 
-def test_an_id_that_looks_like_an_option_is_an_id() -> None:
+def test_an_id_that_looks_like_a_command_line_option_is_accepted() -> None:
     assert parse_video_id("https://www.youtube.com/watch?v=-QQw4w9WgXc") == "-QQw4w9WgXc"
 
 
-def test_a_link_of_the_longest_length_is_read_and_one_more_is_not() -> None:
+def test_a_link_of_the_longest_length_is_accepted_and_a_longer_one_is_not() -> None:
     longest = WATCH + "&x=" + "a" * (MAX_LINK_CHARACTERS - len(WATCH) - 3)
     assert parse_video_id(longest) == ID
     with pytest.raises(UnsupportedUrl):
@@ -306,7 +306,7 @@ def test_a_link_of_the_longest_length_is_read_and_one_more_is_not() -> None:
 
 @given(video_ids)
 @example("videoseries")
-def test_the_canonical_form_is_its_own_canonical_form(video_id: str) -> None:
+def test_the_canonical_link_of_an_id_has_that_id(video_id: str) -> None:
     assert parse_video_id(canonical_link(VideoId(video_id))) == video_id
 
 
@@ -315,15 +315,15 @@ def test_the_canonical_form_is_its_own_canonical_form(video_id: str) -> None:
     st.sampled_from(["www.youtube.com/watch?v={}", "youtu.be/{}", "m.youtube.com/shorts/{}", "youtube.com/embed/{}"]),
     st.text("abcdefgh%20=&+._-", max_size=60),
 )
-def test_only_the_eleven_characters_go_on(video_id: str, form: str, noise: str) -> None:
+def test_only_the_eleven_characters_of_the_id_are_taken_from_a_link(video_id: str, form: str, noise: str) -> None:
     link = "https://" + form.format(video_id)
     link += ("&" if "?" in link else "?") + noise
     with contextlib.suppress(RequestError):  # the noise may hold a broken escape
         assert parse_video_id(link) == video_id
 
 
-def test_of_100_000_garbled_links_none_gives_anything_but_the_eleven_characters_it_holds() -> None:
-    """S02, S03: a link whose id is changed, cut or buried is refused, or the eleven characters stand in it."""
+def test_100_000_garbled_links_give_only_ids_that_stand_in_them() -> None:
+    """A link whose id is changed, cut or buried is refused, or the eleven characters of the result stand in it."""
     rng = random.Random(11)
     forms = [
         "https://www.youtube.com/watch?v={}",
@@ -371,7 +371,7 @@ def test_of_100_000_garbled_links_none_gives_anything_but_the_eleven_characters_
 
 @given(st.text())
 @settings(max_examples=300 * FUZZ_FACTOR)
-def test_no_text_raises_anything_but_the_two_refusals(text: str) -> None:
+def test_no_text_raises_anything_but_the_two_errors(text: str) -> None:
     _parse_any(text)
 
 
@@ -389,7 +389,7 @@ def test_no_text_raises_anything_but_the_two_refusals(text: str) -> None:
     )
 )  # fmt: skip
 @settings(max_examples=400 * FUZZ_FACTOR)
-def test_no_heap_of_the_pieces_of_links_raises_anything_else(pieces: list[str]) -> None:
+def test_no_heap_of_pieces_of_links_raises_anything_but_the_two_errors(pieces: list[str]) -> None:
     _parse_any("".join(pieces))
 
 
@@ -428,9 +428,9 @@ def _parse_any(text: str) -> None:
     ],
 )
 @pytest.mark.parametrize("start", ["", "https://", WATCH, "https://www.youtube.com/", "https://youtu.be/"])
-def test_a_hostile_link_takes_no_longer_than_its_length(start: str, filling: str) -> None:
+def test_a_hostile_link_is_parsed_in_linear_time(start: str, filling: str) -> None:
     link = (start + filling * MAX_LINK_CHARACTERS)[:MAX_LINK_CHARACTERS]
     began_at = time.process_time()
     _parse_any(link)
-    # 0.2 ms here; anything that grows with the square of 2,048 would take longer than this.
-    assert time.process_time() - began_at < 0.05
+    # CPU time, which other programs do not add to. It takes 0.2 ms; a cubic pattern takes seconds.
+    assert time.process_time() - began_at < 0.5

@@ -1,4 +1,4 @@
-"""When refused requests are told to come back: one after the other, and none too late."""
+"""When refused requests should come back: one after the other, and none too late."""
 
 from collections import Counter
 from math import ceil
@@ -11,13 +11,13 @@ from ytmp3.core.retry_schedule import LONGEST_RETRY_SECONDS, RETURNING_SHARE, Re
 RATE = 100.0
 
 
-def test_one_that_was_refused_alone_comes_back_as_soon_as_it_may() -> None:
+def test_a_request_that_was_refused_alone_comes_back_as_soon_as_it_may() -> None:
     schedule = RetrySchedule()
     assert schedule.take(5.0, rate_per_second=RATE, earliest_seconds=0.25, chance=0.9) == 0.25
     assert schedule.take(99.0, rate_per_second=RATE, earliest_seconds=0.25, chance=0.9) == 0.25
 
 
-def test_a_thousand_come_back_at_their_share_of_the_rate() -> None:
+def test_a_thousand_requests_come_back_at_their_share_of_the_rate() -> None:
     schedule = RetrySchedule()
     seconds = Counter(
         ceil(schedule.take(7.0, rate_per_second=RATE, earliest_seconds=0.01, chance=0.0)) for _ in range(1000)
@@ -35,7 +35,7 @@ def test_a_hundred_thousand_wait_no_longer_than_the_bound_and_are_spread_below_i
     assert max(waits) <= LONGEST_RETRY_SECONDS
     beyond = Counter(ceil(wait) for wait in waits[50_000:])
     assert len(beyond) >= 14
-    # They do not weigh on who comes when it is over.
+    # They do not delay a request that is refused later.
     assert schedule.take(LONGEST_RETRY_SECONDS * 2, rate_per_second=RATE, earliest_seconds=0.5, chance=0.0) == 0.5
 
 
@@ -43,7 +43,7 @@ def test_a_hundred_thousand_wait_no_longer_than_the_bound_and_are_spread_below_i
     rate=st.floats(0.1, 10_000),
     asked=st.lists(st.tuples(st.floats(0, 10), st.floats(0, 60), st.floats(0, 1, exclude_max=True)), max_size=50),
 )
-def test_no_turn_is_before_the_earliest_and_none_after_the_bound(
+def test_no_time_is_before_the_earliest_or_after_the_bound(
     rate: float, asked: list[tuple[float, float, float]]
 ) -> None:
     schedule, now = RetrySchedule(), 0.0

@@ -1,4 +1,4 @@
-"""What clients read: every field in every status, and names for downloads that no title can spoil (goal S16)."""
+"""The JSON of a job: every field in every status, and what the renderer caches."""
 
 import tracemalloc
 from datetime import UTC, datetime
@@ -59,7 +59,7 @@ SHOWN_METADATA = {
 }  # fmt: skip
 
 
-def test_a_pending_job() -> None:
+def test_a_pending_job_shows_its_position_and_estimate() -> None:
     assert seen(ticket(conversion()), queue_position=3, eta_seconds=40) == NOTHING_YET | {
         "queue_position": 3,
         "eta_seconds": 40,
@@ -70,7 +70,7 @@ def test_a_processing_job_has_no_queue_position() -> None:
     assert seen(ticket(RUNNING), queue_position=7)["queue_position"] is None
 
 
-def test_a_processing_job_shows_the_live_report() -> None:
+def test_a_processing_job_shows_the_live_progress() -> None:
     report = Report(stage=Stage.CONVERTING, progress=0.123456, metadata=METADATA)
     assert seen(ticket(RUNNING), report=report, eta_seconds=9, queue_position=5) == NOTHING_YET | {
         "status": "processing",
@@ -89,11 +89,11 @@ def test_a_processing_job_of_another_instance_shows_the_record() -> None:
     assert (shown["stage"], shown["progress"], shown["metadata"]) == ("downloading", 0.4, SHOWN_METADATA)
 
 
-def test_a_report_without_metadata_shows_none() -> None:
+def test_a_processing_job_has_no_metadata_before_the_extraction() -> None:
     assert seen(ticket(RUNNING), report=Report(stage=Stage.EXTRACTING, progress=0.0))["metadata"] is None
 
 
-def test_a_completed_job() -> None:
+def test_a_completed_job_shows_its_file_and_neither_estimate_nor_position() -> None:
     assert seen(ticket(DONE, deduplicated=True), eta_seconds=4, queue_position=1) == NOTHING_YET | {
         "status": "completed",
         "stage": "done",
@@ -109,7 +109,7 @@ def test_a_completed_job() -> None:
     }
 
 
-def test_a_failed_job() -> None:
+def test_a_failed_job_shows_its_error() -> None:
     assert seen(ticket(FAILED)) == NOTHING_YET | {
         "status": "failed",
         "stage": "extracting",
@@ -129,7 +129,7 @@ def test_a_cancelled_job_shows_its_own_end_and_no_file(of: Conversion) -> None:
     assert [shown[name] for name in ("file", "download_url", "error", "eta_seconds", "queue_position")] == [None] * 5
 
 
-def test_a_job_that_waits_for_its_next_attempt_tells_why() -> None:
+def test_a_job_that_waits_for_its_next_attempt_shows_the_last_error() -> None:
     shown = seen(ticket(RETRYING))
     assert (shown["status"], shown["attempt"]) == ("pending", 1)
     assert shown["error"] == {
@@ -157,12 +157,12 @@ def test_a_job_in_its_next_attempt_has_no_error() -> None:
         (replace(FAILED, attempts=4), 4),
     ],
 )
-def test_the_attempt_counts_from_one_and_crashes_count(of: Conversion, attempt: int) -> None:
+def test_attempts_are_numbered_from_one_and_crashed_ones_are_counted(of: Conversion, attempt: int) -> None:
     assert seen(ticket(of))["attempt"] == attempt
 
 
 @pytest.mark.parametrize("state", list(State))
-def test_no_field_is_ever_absent_and_times_are_rfc_3339(state: State) -> None:
+def test_every_field_is_present_in_every_state_and_times_are_rfc_3339(state: State) -> None:
     view = job_view(ticket(replace(conversion(state=state), expires_at=NOW + 0.12345)), Live())
     document = msgspec.json.decode(msgspec.json.encode(view))
     assert set(document) == {field.name for field in fields(JobView)}
@@ -177,7 +177,7 @@ def rendered(renderer: Renderer, of: Ticket, **live: Any) -> dict[str, Any]:
     return dict(msgspec.json.decode(body))
 
 
-def test_what_is_remembered_never_hides_a_change() -> None:
+def test_the_cache_never_hides_a_change_of_a_job() -> None:
     renderer = Renderer()
     report = Report(stage=Stage.DOWNLOADING, progress=0.25)
     for _ in range(2):
@@ -192,12 +192,12 @@ def test_what_is_remembered_never_hides_a_change() -> None:
         assert rendered(renderer, ticket(replace(DONE, expires_at=NOW + 99_999)))["expires_at"].startswith("2023-11-16")
 
 
-def test_what_has_not_changed_is_not_written_again() -> None:
+def test_an_unchanged_job_is_not_rendered_again() -> None:
     renderer = Renderer()
     assert renderer.render(ticket(DONE), Live()) is renderer.render(ticket(DONE), Live())
 
 
-def test_an_answer_is_kept_in_no_more_memory_than_it_needs() -> None:
+def test_a_cached_job_takes_little_more_memory_than_its_json() -> None:
     renderer = Renderer()
     tickets = [ticket(conversion(number)) for number in range(100)]
     tickets = [replace(each, job=replace(each.job, job_id=f"{number:034x}")) for number, each in enumerate(tickets)]
@@ -211,7 +211,7 @@ def test_an_answer_is_kept_in_no_more_memory_than_it_needs() -> None:
     assert after - before < 2 * size
 
 
-def test_of_many_jobs_the_oldest_answers_are_forgotten() -> None:
+def test_the_cache_forgets_the_oldest_job_first() -> None:
     renderer = Renderer(remembered=3)
     jobs = [replace(ticket(DONE), job=replace(ticket(DONE).job, job_id=f"{number:034x}")) for number in range(4)]
     first = [renderer.render(each, Live()) for each in jobs]

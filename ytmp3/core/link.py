@@ -1,7 +1,8 @@
-"""A YouTube link in any public spelling becomes its 11-character video id; everything else is refused.
+"""Turns a YouTube link, in any public spelling, into its 11-character video id, and refuses everything else. Pure.
 
-Pure. The rule: only the id travels further, so no byte of the client's text reaches a tool, a file name or a query.
-The host list is exact: a sub-domain, a look-alike, a port or userinfo is refused (reliability facts 3.1, A001-A065).
+The rule: only the id goes further. No other byte of the client's text reaches a tool, a file name, a query or the
+network, so a link cannot name another host, an option of yt-dlp or a shell command. The list of hosts is exact: other
+sub-domains, look-alike names, ports and user names are refused, because parsers disagree on what they mean.
 """
 
 import re
@@ -12,7 +13,7 @@ from ytmp3.core.errors import NotAVideo, UnsupportedUrl
 from ytmp3.core.ids import VideoId
 
 MAX_LINK_CHARACTERS: Final = 2048
-"""The customary ceiling of browsers and proxies; no real link comes near it."""
+"""Longest link. Browsers and proxies customarily stop at this length; real links are far shorter."""
 
 _VIDEO_ID: Final = re.compile(r"[A-Za-z0-9_-]{11}", re.ASCII)
 _LINK: Final = re.compile(
@@ -20,7 +21,7 @@ _LINK: Final = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _PRINTABLE: Final = re.compile(r"[!-~]+", re.ASCII)
-# Characters that no link holds unescaped (RFC 3986) and that a shell, a log or a second parser could read otherwise.
+# Characters that a valid link holds only escaped (RFC 3986), and that a shell, a log or another parser may misread.
 _FORBIDDEN: Final = frozenset('\\"<>^`{|}$;')
 _BROKEN_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})", re.ASCII)
 
@@ -36,10 +37,10 @@ _WATCH_HOSTS: Final = frozenset(
 )
 _SHORT_HOSTS: Final = frozenset({"youtu.be", "www.youtu.be"})
 _ID_FOLDERS: Final = frozenset({"shorts", "embed", "live", "v", "e", "watch"})
-# Of an id's form, but names of a playlist's and of a channel's player ("embed/live_stream?channel=...").
-_NO_IDS: Final = frozenset({"videoseries", "live_stream"})
-# Spellings that YouTube itself gives out for things other than one video.
-_OTHER_THINGS: Final = re.compile(
+# They have the form of an id but are not: players of a playlist and of a channel ("embed/live_stream?channel=...").
+_NOT_IDS: Final = frozenset({"videoseries", "live_stream"})
+# Addresses of YouTube for things that are not one video.
+_NOT_A_VIDEO: Final = re.compile(
     r"/(?:@[^/]+|playlist|channel|c|user|results|feed|hashtag|gaming|clip|post|shorts|live|browse|explore)?(?:/.*)?"
 )
 
@@ -48,7 +49,7 @@ def parse_video_id(link: str) -> VideoId:
     """Return the 11-character video id that `link` names.
 
     Raises:
-        NotAVideo: a YouTube link, but to a channel, a playlist, a search or the like.
+        NotAVideo: a YouTube link to a channel, a playlist, a search or the like.
         UnsupportedUrl: anything else.
     """
     text = link.strip(" ")
@@ -67,7 +68,7 @@ def parse_video_id(link: str) -> VideoId:
 
 
 def canonical_link(video_id: VideoId) -> str:
-    """Return the one spelling this service shows and hands to yt-dlp."""
+    """Return the one spelling of a link that this service shows to clients and gives to yt-dlp."""
     return f"https://www.youtube.com/watch?v={video_id}"
 
 
@@ -77,10 +78,10 @@ def _from_watch_host(path: str, query: str) -> VideoId:
         case ["watch" | "watch_popup"]:
             return _from_query(query)
         case [folder, candidate] if folder in _ID_FOLDERS:
-            if candidate in _NO_IDS:
+            if candidate in _NOT_IDS:
                 raise NotAVideo
             return _valid(unquote(candidate))
-    if _OTHER_THINGS.fullmatch(path):
+    if _NOT_A_VIDEO.fullmatch(path):
         raise NotAVideo
     raise UnsupportedUrl
 
@@ -93,7 +94,7 @@ def _from_query(query: str) -> VideoId:
     candidates = {value for name, value in pairs if name == "v"}
     if not candidates:
         raise NotAVideo
-    # Two different ids: which one is meant differs from parser to parser.
+    # With two different ids, parsers disagree on which one is meant.
     if len(candidates) > 1:
         raise UnsupportedUrl
     return _valid(candidates.pop())
