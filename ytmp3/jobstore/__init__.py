@@ -5,7 +5,7 @@ The store is the truth; the queues of the instances are only hints of it. What t
 * Each operation is atomic, and durable when it returns. So a crash at any moment leaves every conversion in exactly one
   state, and loses nothing that a client was told.
 * All times are the store's own clock: the lease of one instance is judged by the clock by which another would take
-over.
+  over.
 * The holder of a conversion shows its lease with every write. A write with an old token is refused (LeaseLost), so an
   instance that was frozen and wakes up after its lease ran out changes nothing.
 * Every operation may be repeated. A caller whose reply was lost (StoreDown) cannot know whether the operation took

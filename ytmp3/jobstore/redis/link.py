@@ -1,15 +1,12 @@
 """The connections to Redis: a pool, a deadline for every call, and a circuit breaker.
 
 * Each call has a timeout, which counts from when its command is sent. Only this wait means that Redis is silent.
-Waiting
-  for a free connection does not (that is overload, with a timeout of its own), and neither does a moment in which this
-  process is too busy to look at its sockets (see `deadline`).
+  Waiting for a free connection does not (that is overload, with a timeout of its own), and neither does a moment in
+  which this process is too busy to look at its sockets (see `deadline`).
 * A connection whose replies were not all read is closed and never used again: the next caller would read replies that
-are
-  not its own (CVE-2023-28858 in redis-py was such a mix-up).
+  are not its own (CVE-2023-28858 in redis-py was such a mix-up).
 * After a failure the breaker lets every call fail at once for a moment, and then lets one call try. So a dead Redis
-costs
-  an HTTP request no time, and its return is noticed within a fraction of a second.
+  costs an HTTP request no time, and its return is noticed within a fraction of a second.
 
 Encoding, decoding and sockets are redis-py's and hiredis'. What a command and its reply mean is the caller's business.
 """

@@ -1,9 +1,6 @@
-"""The shared job store: one Redis (7.0 or newer) or Valkey, for any number of instances.
+"""`JobStore` on a Redis server (7.0 or newer) or Valkey. The package's docstring has the design.
 
-Every change is one Lua script (`lua/`), so it is atomic and costs one round trip, and the server's TIME is the clock of
-all instances. The records are spread over 256 shards by the first two digits of their ids. All keys of a script carry
-its shard as hash tag, so Redis Cluster would need no other layout. Redis keeps records and nothing else: it holds no
-queue of work, and nothing is published through it.
+Redis keeps records and nothing else: it holds no queue of work, and nothing is published through it.
 
 What the server must be set to: `maxmemory-policy noeviction`, and an append-only file if jobs are to survive its crash.
 A policy `allkeys-*` silently deletes jobs and is refused. A policy `volatile-*` is allowed, because live records carry
@@ -69,6 +66,7 @@ class RedisJobStore:
         return self._policy
 
     async def open(self) -> None:
+        """Check the server, and send it the scripts. Later calls send a script again if the server has forgotten it."""
         await self._check(self._link.workers)
         await self._scripts.load(self._link.workers)
 
@@ -76,6 +74,7 @@ class RedisJobStore:
         await self._link.close()
 
     async def ping(self) -> None:
+        """See the Protocol. Costs one round trip."""
         await self._check(self._link.handlers)
 
     async def now(self) -> float:
@@ -85,6 +84,7 @@ class RedisJobStore:
         return _seconds(time)
 
     async def submit(self, submission: Submission, *, may_create: bool) -> Submitted | None:
+        """See the Protocol. All ids of a submission begin with the shard of its key: one script reaches all records."""
         reply = await self._handle(
             "submit",
             submission.job_id,
@@ -106,6 +106,7 @@ class RedisJobStore:
         return ticket_of(await self._handle("get", job_id, job_id))
 
     async def claim(self, lease: Lease) -> Conversion:
+        """See the Protocol. Also claims what this instance's own lost reply had claimed already."""
         seconds = repr(self._policy.lease_seconds)
         reply = await self._work("claim", lease.conversion_id, seconds, self._instance, *_lease_arguments(lease))
         if reply is None:
@@ -113,6 +114,10 @@ class RedisJobStore:
         return conversion_of(reply)
 
     async def renew(self, renewals: Sequence[Renewal]) -> frozenset[ConversionId]:
+        """See the Protocol. One script for each shard, all sent in one write.
+
+        If a script fails, the leases of the other shards have been extended all the same. The caller repeats the whole.
+        """
         seconds = repr(self._policy.lease_seconds)
         by_shard: dict[str, list[Argument]] = defaultdict(lambda: [seconds])
         for renewal in renewals:
@@ -122,6 +127,7 @@ class RedisJobStore:
             return frozenset(ConversionId(lost_id.decode()) for lost in replies for lost_id in lost)
 
     async def finish(self, lease: Lease, track: Track, metadata: Metadata) -> Conversion:
+        """See the Protocol. The track is sent as JSON: a repeated call is recognised by exactly the same bytes."""
         reply = await self._work(
             "finish",
             lease.conversion_id,
@@ -145,6 +151,7 @@ class RedisJobStore:
             raise LeaseLost
 
     async def release(self, leases: Sequence[Lease]) -> None:
+        """See the Protocol. One script for each shard, all sent in one write, because a drain waits for it."""
         by_shard: dict[str, list[Argument]] = defaultdict(list)
         for lease in leases:
             by_shard[root_of(lease.conversion_id)] += _lease_arguments(lease)
@@ -154,7 +161,12 @@ class RedisJobStore:
         return ticket_of(await self._handle("cancel", job_id, repr(self._policy.retention_seconds), job_id))
 
     async def adopt(self, limit: int) -> list[Conversion]:
-        """See the Protocol. Costs one round trip when nothing is due, and three when something is."""
+        """See the Protocol. Costs one round trip when nothing is due, and three when something is.
+
+        The first asks every shard for its earliest time, the second asks those that are due for their conversions, and
+        the third takes these over. Another instance may do the same between two of them; the script checks again, so
+        each conversion goes to one instance only.
+        """
         now, roots = await self._shards_due(self._earliest_due)
         by_shard = await self._conversions_due(now, roots, limit)
         common: tuple[Argument, ...] = (
@@ -193,6 +205,7 @@ class RedisJobStore:
         return removed
 
     async def known_files(self, file_names: Sequence[str]) -> frozenset[str]:
+        """See the Protocol. Only a done conversion has the field `file`, so that field alone is read."""
         known: set[str] = set()
         for start in range(0, len(file_names), FILES_AT_ONCE):
             batch = [(name, conversion_id_of(name)) for name in file_names[start : start + FILES_AT_ONCE]]
@@ -218,12 +231,14 @@ class RedisJobStore:
         return await self._scripts.run(call, self._link.workers)
 
     async def _work_on_shards(self, script: str, by_shard: Mapping[str, Sequence[Argument]]) -> list[Reply]:
+        """Run a script once for each shard, with that shard's arguments, for a worker or a housekeeping loop."""
         if not by_shard:
             return []
         calls = [self._call(script, root, arguments) for root, arguments in by_shard.items()]
         return await self._scripts.run_all(calls, self._link.workers)
 
     def _call(self, script: str, root: str, arguments: Iterable[Argument]) -> Call:
+        """Return a call with the clock as its first argument: empty for the server's own, otherwise a test's time."""
         clock_of_tests = "" if self._clock is None else repr(self._clock())
         return Call(script=script, root=root, arguments=(clock_of_tests, *arguments))
 

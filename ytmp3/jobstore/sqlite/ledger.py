@@ -87,7 +87,11 @@ class Ledger:
                 self._save(row, replace(row.conversion, due_at=latest))
 
     def submit(self, submission: Submission, *, may_create: bool) -> Submitted | None:
-        """Return the ticket that an earlier call made, or attach the job, or create a conversion for it."""
+        """Return the ticket that an earlier call made, or attach the job, or create a conversion for it.
+
+        A new conversion is held by this instance from the start. If the process dies before it has put it into its
+        queue, the next process finds it here and makes it due (`recover`).
+        """
         ticket = self.ticket(submission.job_id) or self._attach(submission)
         if ticket is None and may_create:
             ticket = self._create(submission)
@@ -100,7 +104,7 @@ class Ledger:
         return None
 
     def claim(self, lease: Lease) -> Conversion:
-        """queued -> running."""
+        """queued -> running. The new token makes every other lease of the conversion stale."""
         row = self._row(lease)
         conversion = row.conversion
         if conversion.holder != self.instance:
@@ -114,14 +118,18 @@ class Ledger:
         return self._save(row, states.claimed(conversion, now=now, until=now + self.policy.lease_seconds))
 
     def renew(self, renewals: Sequence[Renewal]) -> frozenset[ConversionId]:
-        """Extend leases; return the ids of those that are lost."""
+        """Extend leases and record progress; return the ids of those that are lost.
+
+        Lost are unknown and ended conversions too: for the holder all cases mean the same, to stop its work.
+        """
         until = self.clock() + self.policy.lease_seconds
         return frozenset(renewal.lease.conversion_id for renewal in renewals if not self._is_renewed(renewal, until))
 
     def finish(self, lease: Lease, track: Track, metadata: Metadata) -> Conversion:
-        """running -> done."""
+        """running -> done. All jobs on it are completed with it, because a job's status is its conversion's state."""
         row = self._row(lease)
         conversion = row.conversion
+        # The same track under the same token: the reply to the first call was lost.
         if conversion.state is State.DONE and conversion.token == lease.token and conversion.track == track:
             return conversion
         _check_running(conversion, lease)
@@ -129,9 +137,10 @@ class Ledger:
         return self._save(row, states.finished(conversion, track, metadata, now=now, expires_at=self._expiry(now)))
 
     def fail(self, lease: Lease, code: FailureCode) -> None:
-        """running -> failed."""
+        """running -> failed. It stops being the current conversion of its key, so a new job makes a new one."""
         row = self._row(lease)
         conversion = row.conversion
+        # The same error under the same token: the reply to the first call was lost.
         if conversion.state is State.FAILED and conversion.token == lease.token and conversion.error is code:
             return
         _check_running(conversion, lease)
@@ -139,7 +148,7 @@ class Ledger:
         self._save(row, states.failed(conversion, code, now=now, expires_at=self._expiry(now)))
 
     def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float) -> None:
-        """running -> queued, at the cost of an attempt."""
+        """running -> queued, at the cost of an attempt. Without a holder it is due, and adopted, after the delay."""
         row = self._row(lease)
         if _was_retried(row.conversion, lease, code):
             return
@@ -147,7 +156,7 @@ class Ledger:
         self._save(row, states.retried(row.conversion, code, due_at=self.clock() + delay_seconds))
 
     def release(self, leases: Sequence[Lease]) -> None:
-        """queued or running -> queued, at no cost."""
+        """queued or running -> queued, at no cost. Due at once, so that another instance adopts it within seconds."""
         now = self.clock()
         for lease in leases:
             row = self._find(lease.conversion_id)
@@ -155,7 +164,10 @@ class Ledger:
                 self._save(row, states.released(row.conversion, due_at=now))
 
     def cancel(self, job_id: JobId) -> Ticket | None:
-        """Cancel the job, and its conversion if that has no other active job."""
+        """Cancel the job, and its conversion if that has no other active job.
+
+        A worker that is at work on the conversion learns of it with its next renewal, whose lease is lost.
+        """
         ticket = self.ticket(job_id)
         if ticket is None or ticket.job.cancelled_at is not None:
             return ticket
@@ -164,6 +176,7 @@ class Ledger:
         job = replace(ticket.job, cancelled_at=now)
         self.connection.execute(queries.UPDATE_JOB, (encode_job(job), job_id))
         self.changed.add(job_id)
+        # From now on the job counts as cancelled, and no longer under the state of its conversion.
         self._count_jobs(row.conversion.state, -1)
         self._count_jobs(State.CANCELLED, 1)
         left = with_changes(row, active_jobs=row.active_jobs - 1)
@@ -231,6 +244,7 @@ class Ledger:
             if not states.takes_jobs(conversion, now=now, retention_seconds=self.policy.retention_seconds):
                 break
             if conversion.state is State.DONE:
+                # The new job gets the track for a full retention, like the first.
                 conversion = replace(conversion, expires_at=self._expiry(now))
             else:
                 conversion = replace(conversion, joined_at=now)
@@ -241,6 +255,7 @@ class Ledger:
 
     def _create(self, submission: Submission) -> Ticket:
         now = self.clock()
+        # There may be a done one that takes no more jobs. At most one conversion of a key is current (a unique index).
         self.connection.execute(queries.REPLACE_CURRENT, (submission.key,))
         conversion = states.created(
             conversion_id=submission.conversion_id,
@@ -260,6 +275,7 @@ class Ledger:
     def _add_job(
         self, submission: Submission, serial: int, conversion: Conversion, *, deduplicated: bool, now: float
     ) -> Ticket:
+        """Store a job. The caller has counted it in the row of its conversion already."""
         job = Job(
             job_id=submission.job_id,
             conversion_id=conversion.conversion_id,
@@ -288,6 +304,7 @@ class Ledger:
         return True
 
     def _remove_jobs(self, row: _Row, limit: int) -> _Row:
+        """Delete up to `limit` jobs of a conversion, and return its row without them. It is not stored."""
         records = self.connection.execute(queries.DELETE_SOME_JOBS, (row.serial, limit)).fetchall()
         self.changed.update(job_id for job_id, _ in records)
         active = sum(decode_job(record).cancelled_at is None for _, record in records)
@@ -303,6 +320,7 @@ class Ledger:
         return now + self.policy.retention_seconds
 
     def _row(self, lease: Lease) -> _Row:
+        """Return the row of a conversion; raise LeaseLost if it has expired."""
         row = self._find(lease.conversion_id)
         if row is None:
             raise LeaseLost

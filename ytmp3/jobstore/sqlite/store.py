@@ -1,9 +1,7 @@
-"""The embedded job store: one SQLite file, one process, nothing to install.
+"""`JobStore` in a SQLite file. The package's docstring has the way of a write and of a read.
 
-The file is in WAL mode with `synchronous=FULL`, so what an operation returned survives a power cut. One thread writes,
-in groups (`writer`). `get` and `counts` read on the event loop's own thread, which costs less than handing over to
-another thread and never waits for the writer. The file belongs to one process at a time (`file`), so whatever is held
-when it is opened is held by a process that has died, and becomes due at once.
+Reading on the event loop's own thread costs less than handing over to another thread, and is quick: two lookups by
+index, in memory that the operating system has cached.
 
 A full disk: `submit` raises StoreFull. So may the operations that end a conversion, once the disk is really full; but
 the service stops to take new work long before that (`storage.Space.reserve_bytes`), which leaves them the room they
@@ -94,6 +92,11 @@ class SqliteJobStore:
         return self._policy
 
     async def open(self) -> None:
+        """Lock the file, check it, and make everything due that the last process held. A second call does nothing.
+
+        It waits up to `lock_wait_seconds` for the lock, because a restarted service may find its predecessor still
+        shutting down.
+        """
         if self._state is not None:
             return
         opened = await asyncio.to_thread(self._open)
@@ -109,6 +112,7 @@ class SqliteJobStore:
         self._state = opened, writer
 
     async def close(self) -> None:
+        """Finish the queued operations, then move the log into the file and release the lock."""
         if self._state is None:
             return
         opened, writer = self._state
@@ -131,6 +135,11 @@ class SqliteJobStore:
         return await self._run(lambda ledger: ledger.submit(submission, may_create=may_create))
 
     async def get(self, job_id: JobId) -> Ticket | None:
+        """Read on the event loop's thread: from the cache, or with one query that takes some microseconds.
+
+        A client can read its job as soon as it has been told of it: an operation is answered after its commit, and the
+        reading connection sees all commits.
+        """
         if self._state is not None and (known := self._cache.get(job_id)) is not None:
             return known
         for job, conversion in self._read(queries.SELECT_TICKET, (job_id,)):
@@ -143,6 +152,7 @@ class SqliteJobStore:
         return await self._run(lambda ledger: ledger.claim(lease))
 
     async def renew(self, renewals: Sequence[Renewal]) -> frozenset[ConversionId]:
+        """Extend all leases in one transaction, so with one fsync."""
         if not renewals:
             return frozenset()
         return await self._run(lambda ledger: ledger.renew(renewals))
@@ -170,6 +180,11 @@ class SqliteJobStore:
         await self._run(lambda ledger: ledger.forget(conversion_id))
 
     async def expire(self, limit: int) -> list[str | None]:
+        """Remove in steps of at most `Policy.jobs_at_once` jobs.
+
+        A crash between two steps leaves conversions without some of their jobs; the next call removes the rest. A crash
+        before the caller has deleted the files leaves files without a record, for the sweep.
+        """
         removed: list[str | None] = []
         has_more = True
         while has_more:
@@ -180,6 +195,7 @@ class SqliteJobStore:
         return removed
 
     async def known_files(self, file_names: Sequence[str]) -> frozenset[str]:
+        """Read on the event loop's thread, and let it run between batches."""
         known: set[str] = set()
         for start in range(0, len(file_names), FILES_AT_ONCE):
             known.update(name for name in file_names[start : start + FILES_AT_ONCE] if self._is_known(name))
@@ -187,6 +203,7 @@ class SqliteJobStore:
         return frozenset(known)
 
     async def counts(self) -> Counts:
+        """Read the five counters that every change keeps: the cost does not grow with the number of jobs."""
         return counts_of(dict(self._read(queries.SELECT_TALLIES, ())))
 
     @property
@@ -196,6 +213,7 @@ class SqliteJobStore:
         return self._state
 
     async def _run(self, operation: Callable[[Ledger], T]) -> T:
+        """Run an operation of the ledger on the writer's thread; return its result once it is durable."""
         opened, writer = self._opened
         return await writer.run(lambda: operation(opened.ledger))
 
@@ -206,6 +224,11 @@ class SqliteJobStore:
             return opened.reader.execute(query, values).fetchall()
 
     def _is_known(self, file_name: str) -> bool:
+        """Whether the file is the track of a done conversion.
+
+        A conversion may have files under other tokens too, from attempts that lost their lease after publishing: these
+        are not known.
+        """
         conversion_id = conversion_id_of(file_name)
         if conversion_id is None:
             return False
@@ -216,6 +239,7 @@ class SqliteJobStore:
         return False
 
     def _open(self) -> _Opened:
+        """Open everything, or raise and leave nothing open or locked. Runs in a thread, as all of it may block."""
         with contextlib.ExitStack() as undo:
             descriptor = lock(self._path, wait_seconds=self._lock_wait_seconds)
             undo.callback(os.close, descriptor)
