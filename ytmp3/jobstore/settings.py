@@ -11,7 +11,8 @@ class Policy(Struct, frozen=True, kw_only=True):
     lease_seconds: float
     """How long a conversion belongs to its holder without a renewal. After it any instance may adopt the conversion."""
     retention_seconds: float
-    """How long an ended conversion, its jobs and its file are kept, and how long a finished one takes new jobs."""
+    """How long an ended conversion, its jobs and its file are kept, and how long a finished one takes new jobs.
+    A job waits no longer than this for its first attempt."""
     crash_limit: int
     """How many times a conversion may be running when its lease runs out. At this number it fails with `poison`."""
     jobs_at_once: int = 2000
