@@ -27,8 +27,8 @@ class BehindNginx:
     def tracks(self) -> Path:
         return self.service.data_dir / "tracks"
 
-    async def raw(self, request: bytes, *, seconds: float = 5.0) -> bytes:
-        return await exchange("127.0.0.1", self.nginx.port, request, seconds=seconds)
+    async def raw(self, request: bytes, *, seconds: float = 60.0) -> bytes:
+        return await exchange("127.0.0.1", self.nginx.port, request, seconds=seconds, is_all=True)
 
     def complaints(self) -> list[str]:
         """Return the lines in which nginx logged an invalid or missing response of the service."""
