@@ -20,7 +20,7 @@ MARGIN: Final = 18
 BAR_HEIGHT: Final = 26
 """Pixels of the window's title bar, with its three buttons."""
 _BUTTONS: Final = ("#ff5f57", "#febc2e", "#28c840")
-_STYLE: Final = """
+_CSS: Final = """
     text { font: 13px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; fill: #d6deeb;
            white-space: pre; }
     .command { fill: #addb67; }
@@ -71,7 +71,7 @@ def draw(lines: Sequence[Line], *, title: str, description: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" xml:space="preserve" {size} {names}>',
         f'  <title id="title">{escape(title)}</title>',
         f'  <desc id="description">{escape(description)}</desc>',
-        f"  <style>{_STYLE}  </style>",
+        f"  <style>{_CSS}  </style>",
         f'  <rect width="{width}" height="{height}" rx="8" fill="#011627"/>',
     ]
     parts += [
