@@ -223,7 +223,7 @@ def test_a_malformed_http_date_is_ignored(text: str) -> None:
 
 
 def model(content: bytes, ranges: list[str], if_range: str | None) -> tuple[int, bytes]:
-    """The answer as slices of the content."""
+    """Return the expected status and bytes, computed with slices of the content."""
     if len(ranges) != 1 or if_range not in {None, ETAG, MODIFIED_DATE}:
         return 200, content
     unit, _, spec = ranges[0].partition("=")
@@ -240,9 +240,9 @@ def model(content: bytes, ranges: list[str], if_range: str | None) -> tuple[int,
     return (206, part) if part else (416, b"")
 
 
-def answered(content: bytes, ranges: list[str], if_range: str | None) -> tuple[int, bytes]:
-    entity = Representation(etag=ETAG, modified_at=MODIFIED, size_bytes=len(content))
-    match evaluate(entity, Preconditions(if_range=if_range, ranges=ranges), is_get=True):
+def decided(content: bytes, ranges: list[str], if_range: str | None) -> tuple[int, bytes]:
+    track = Representation(etag=ETAG, modified_at=MODIFIED, size_bytes=len(content))
+    match evaluate(track, Preconditions(if_range=if_range, ranges=ranges), is_get=True):
         case Part(first, last):
             assert 0 <= first <= last < len(content)
             return 206, content[first : last + 1]
@@ -253,7 +253,7 @@ def answered(content: bytes, ranges: list[str], if_range: str | None) -> tuple[i
             return 200, content
 
 
-def test_100_000_random_requests_are_answered_as_by_a_byte_array() -> None:
+def test_100_000_random_requests_are_decided_as_by_slices_of_a_byte_string() -> None:
     rng = random.Random(9110)
     seen: set[int] = set()
 
@@ -284,7 +284,7 @@ def test_100_000_random_requests_are_answered_as_by_a_byte_array() -> None:
         ranges = [unit + spec(size) for _ in range(rng.choice((0, 1, 1, 1, 1, 1, 2)))]
         if_range = rng.choice(validators)
         expected = model(content, ranges, if_range)
-        assert answered(content, ranges, if_range) == expected, (ranges, if_range, size)
+        assert decided(content, ranges, if_range) == expected, (ranges, if_range, size)
         seen.add(expected[0])
     assert seen == {200, 206, 416}
 

@@ -68,7 +68,7 @@ class JobHandlers:
         return await self._sender.send(request, track, metadata, recipe, request[CLIENT].owner)
 
     def _owner(self, request: web.Request) -> ClientId | None:
-        """Return who must own the job, or None where no keys are in use: whoever knows the id may use the job."""
+        """Return who must own the job, or None where no keys are in use: then knowing the id is enough."""
         return request[CLIENT].owner if self._keys.are_required else None
 
     def _job(

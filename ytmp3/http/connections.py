@@ -1,7 +1,7 @@
 """The HTTP server below the routes: time limits on silent peers, and problem documents for unparsable requests.
 
 aiohttp answers what it cannot parse with a text that repeats bytes of the request, and logs a traceback for some of it.
-Here such a request gets a problem document that repeats nothing, and nothing that a stranger can send is logged as an
+Here such a request gets a problem document that repeats nothing, and nothing that any client can send is logged as an
 error. For this the module relies on some attributes of aiohttp that are not public; AIOHTTP_PRIVATE lists them all.
 """
 

@@ -45,7 +45,7 @@ STALL_SECONDS: Final = 60.0
 """How long a reader may take for one piece. A slower one (below 4 kB/s) is disconnected, because it holds a
 descriptor and one of the places among the transfers."""
 
-_JUDGED_BY_NGINX: Final = frozenset({hdrs.IF_MATCH, hdrs.IF_UNMODIFIED_SINCE})
+_REEVALUATED_BY_NGINX: Final = frozenset({hdrs.IF_MATCH, hdrs.IF_UNMODIFIED_SINCE})
 """Preconditions that nginx evaluates again, and wrongly, when it sends the file: If-Match before it knows our entity
 tag; If-Unmodified-Since with a malformed date, which RFC 9110, section 13.1.4 says to ignore, as a very old date. Both
 would turn a correct 200 into a 412."""
@@ -249,11 +249,11 @@ class Sender:
 
 def _nginx_agrees(fields: Mapping[str, str]) -> bool:
     """Tell whether nginx, which evaluates a request again when it sends the file, comes to our decision."""
-    return not any(name in fields for name in _JUDGED_BY_NGINX) and not _MISREAD_BY_NGINX.search(
+    return not any(name in fields for name in _REEVALUATED_BY_NGINX) and not _MISREAD_BY_NGINX.search(
         fields.get(hdrs.RANGE, "")
     )
 
 
 def expired() -> TrackGone:
     """Return the error for a track that was finished once and is no longer kept."""
-    return TrackGone("expired", "The track is no longer kept. Submit the link again to convert it anew.")
+    return TrackGone("expired", "The track is no longer kept. Submit the link again to convert it once more.")

@@ -125,7 +125,7 @@ class HeadersTooLarge(RequestError):
 
 
 class InternalError(RequestError):
-    """An exception that nobody expected. Its text goes to the log only."""
+    """Any exception that no code handles. Its text goes to the log only."""
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     code = "internal_error"
