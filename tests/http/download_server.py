@@ -27,8 +27,8 @@ class DownloadServer:
 
     sender: Sender
     content: bytes
-    sent_bytes: list[float]
-    """Sizes of the pieces sent so far."""
+    asked: list[int]
+    """The numbers in the addresses of all requests so far."""
     host: str
     port: int
 
@@ -52,17 +52,18 @@ async def download_server(
     track = Track(
         file_name="track.mp3", size_bytes=len(content), duration_seconds=1.0, sha256="0" * 64, published_at=1.0e9
     )
-    sent_bytes: list[float] = []
+    asked: list[int] = []
     sender = Sender(
         shelf=LocalShelf(folder),
         client_max_downloads=0,
-        count_bytes=sent_bytes.append,
+        count_bytes=lambda _: None,
         max_transfers=max_transfers,
         stall_seconds=stall_seconds,
     )
 
     async def download(request: web.Request) -> web.StreamResponse:
-        title = title_of(int(request.match_info["number"]))
+        asked.append(int(request.match_info["number"]))
+        title = title_of(asked[-1])
         metadata = Metadata(title=title, uploader=None, duration_seconds=1.0, thumbnail_url=None)
         return await sender.send(request, track, metadata, DEFAULT_RECIPE, CLIENT)
 
@@ -75,6 +76,6 @@ async def download_server(
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         host, port = runner.addresses[0][:2]
-        yield DownloadServer(sender=sender, content=content, sent_bytes=sent_bytes, host=host, port=port)
+        yield DownloadServer(sender=sender, content=content, asked=asked, host=host, port=port)
     finally:
         await runner.cleanup()

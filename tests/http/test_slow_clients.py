@@ -65,7 +65,7 @@ async def test_a_reader_that_takes_nothing_is_disconnected_and_frees_its_place(t
     ):
         await ask_for(deaf, "/1")
         await until(lambda: established_connections(server.port) == 0, "the connection is closed")
-        assert 0 < sum(server.sent_bytes) < LONG_TRACK_BYTES
+        assert server.asked == [1]
         await until(lambda: server.sender.active == 0, "no transfer is counted any more")
         # Ten bytes fit into the socket's buffer, so this transfer cannot stall.
         async with client.get(f"{server.url}/1", headers={"Range": "bytes=0-9"}) as response:

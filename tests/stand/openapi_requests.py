@@ -18,6 +18,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.http.running_service import RunningService
 from tests.stand import openapi_check
+from tests.stand.waiting import PATIENCE_SECONDS
 
 Case = schemathesis.Case[Any]
 Operation = APIOperation[Any, Any, Any, Any]
@@ -50,7 +51,11 @@ async def _edges(url: str, folder: Path, kept: str, cancelled: str, unserved: Se
         str(Path(sys.executable).with_name("st")),
         *("--config-file", str(config), "run", f"{url}/openapi.json", "--phases", "coverage", "--checks", "all"),
         *("--exclude-checks", "positive_data_acceptance", "--seed", "1", "--no-color", "--warnings", "off"),
-        *("--request-timeout", "10", *(word for path in unserved for word in ("--exclude-path", path))),
+        *(
+            "--request-timeout",
+            str(PATIENCE_SECONDS),
+            *(word for path in unserved for word in ("--exclude-path", path)),
+        ),
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=asyncio.subprocess.PIPE,
@@ -81,7 +86,7 @@ def _by_chance(url: str, kept: str, cancelled: str, examples: int) -> Counter[tu
         @given(st.one_of(right, right.map(about_something), wrong))
         @settings(max_examples=examples, suppress_health_check=list(HealthCheck))
         def check(case: Case) -> None:
-            response = case.call(session=session, timeout=10)
+            response = case.call(session=session, timeout=PATIENCE_SECONDS)
             case.validate_response(response, excluded_checks=[positive_data_acceptance])
             answered[operation.method, response.status_code] += 1
 
