@@ -1,4 +1,4 @@
-"""Goal S23: odd requests through nginx to the real app. No 5xx but 503, problems in JSON, and nobody out of step.
+"""Odd requests through nginx to the real app: no 5xx but 503, errors are problem documents, no response goes astray.
 
 `make test` runs a short form; FUZZ_FACTOR makes it longer, as in `http/test_garbled_requests`.
 """
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.fuzz
 
 VIDEO = "dQw4w9WgXcQ"
 HIDDEN = b"DELETE /jobs/%s HTTP/1.1\r\nHost: x\r\n\r\n"
-"""What a smuggler would have the service do unseen."""
+"""The request that the tests of request smuggling hide in the body of another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,12 @@ class Answer:
 
 
 def answers_in(data: bytes) -> tuple[list[Answer], bytes]:
-    """Read whole answers one after the other; what is left is one that was cut off, or nothing."""
+    """Split what came over a connection into whole responses, and the rest: a response that was cut off, or nothing."""
     answers = []
     while match := re.match(rb"HTTP/1\.1 (\d{3}) .*?\r\n\r\n", data, re.DOTALL):
         head, rest = match[0], data[match.end() :]
         length = re.search(rb"\r\nContent-Length: (\d+)\r\n", head)
-        # An answer to HEAD names a length and has no body.
+        # A response to HEAD has a length and no body.
         size = 0 if length is None or rest[:5] == b"HTTP/" else int(length[1])
         if 0 < len(rest) < size:
             break
@@ -51,8 +51,8 @@ def answers_in(data: bytes) -> tuple[list[Answer], bytes]:
     return answers, data
 
 
-def is_in_our_words(answer: Answer) -> bool:
-    """Whether an answer is none of those that nobody may get."""
+def is_allowed(answer: Answer) -> bool:
+    """Whether a response is a success or a problem document of a client's error or of an overload."""
     if answer.status < 400:
         return True
     is_problem = b"\r\nContent-Type: application/problem+json\r\n" in answer.head
@@ -61,32 +61,33 @@ def is_in_our_words(answer: Answer) -> bool:
 
 
 async def asked(site: BehindNginx, request: bytes) -> list[Answer]:
-    """Send a request and one that follows it, and judge what comes back."""
+    """Send a request and one that follows it, and check what comes back until nginx closes the connection."""
     data = await site.raw(request + FOLLOW_UP)
     answers, rest = answers_in(data)
-    # HTTP/0.9 knows no head: a line without a version is answered with a bare body, and nothing comes after it.
+    # A request line without a version is HTTP/0.9, whose response is a body without a head and the last one.
     assert rest[:5] == b"HTTP/" or not re.search(rb"HTTP/1|<html", rest), (request, data)
     for answer in answers:
-        assert is_in_our_words(answer), (request, answer)
+        assert is_allowed(answer), (request, answer)
     assert not [answer for answer in answers[:-1] if answer.is_the_follow_ups], (request, data)
     return answers
 
 
 async def two_jobs(site: BehindNginx) -> list[bytes]:
-    """One that is asked about, and one that may be deleted."""
-    return [(await site.service.ended((await site.service.submit(VIDEO))["job_id"]))["job_id"].encode() for _ in "12"]
+    """Return the ids of two completed jobs: one whose status is requested, and one that may be deleted."""
+    jobs = [await site.service.submit(VIDEO) for _ in range(2)]
+    return [(await site.service.ended(job["job_id"]))["job_id"].encode() for job in jobs]
 
 
-async def is_in_step(site: BehindNginx, job_id: bytes) -> None:
-    """A client of good manners, over the same connections to the service, gets the answer to its own question."""
+async def assert_in_step(site: BehindNginx, job_id: bytes) -> None:
+    """A correct client, whose requests share nginx's connections to the service, gets the response to its own one."""
     async with site.service.client.get(f"{site.url}/status/{job_id.decode()}") as response:
         assert response.status == 200
         assert (await response.json())["job_id"] == job_id.decode()
 
 
-async def test_mutated_requests_through_nginx_break_nothing_and_put_nobody_out_of_step(tmp_path: Path) -> None:
+async def test_garbled_requests_through_nginx_mix_up_no_responses(tmp_path: Path) -> None:
     chance = random.Random(20261124)
-    gate = asyncio.Semaphore(20)
+    slots = asyncio.Semaphore(20)
     followed: Counter[bool] = Counter()
     async with behind_nginx(tmp_path) as site:
         kept, deleted = await two_jobs(site)
@@ -99,16 +100,16 @@ async def test_mutated_requests_through_nginx_break_nothing_and_put_nobody_out_o
             assert [answer.is_the_follow_ups for answer in answers] == [False, True], (template, answers)
 
         async def one(request: bytes) -> None:
-            async with gate:
+            async with slots:
                 answers = await asked(site, request)
                 followed[bool(answers) and answers[-1].is_the_follow_ups] += 1
-                await is_in_step(site, kept)
+                await assert_in_step(site, kept)
 
         await asyncio.gather(
             *(one(garbled(filled(template), chance)) for template in REQUESTS for _ in range(145 * FUZZ_FACTOR))
         )
         assert site.complaints() == []
-    # Many are refused for good, and their connection with them; many are not, or this would test little.
+    # Many requests end their connection, and after many others the follow-up is answered: both are tested.
     assert min(followed.values()) > 20 * FUZZ_FACTOR, followed
 
 
@@ -146,7 +147,7 @@ SMUGGLED = {
     "an underscore": b"Content-Length: %d\r\nTransfer_Encoding: chunked\r\n\r\n0\r\n\r\n%s",
     "a field named by Connection": b"Connection: keep-alive, Content-Length\r\nContent-Length: %d\r\n\r\n%s",
     "two lengths": b"Content-Length: 0\r\nContent-Length: %d\r\n\r\n%s",
-    "a chunk of a size beyond all": b"X: %d\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff0\r\n\r\n%s",
+    "a chunk size that overflows": b"X: %d\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff0\r\n\r\n%s",
     "a chunk extension with a LF": b"X: %d\r\nTransfer-Encoding: chunked\r\n\r\n0;\n\r\n\r\n%s",
     "an upgrade": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nContent-Length: %d\r\n\r\n%s",
 }
@@ -161,6 +162,6 @@ async def test_no_request_is_smuggled_past_nginx(tmp_path: Path) -> None:
                 head = first + b" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
                 answers = await asked(site, head + rest % (len(secret), secret))
                 assert len(answers) <= 2, (name, answers)
-                await is_in_step(site, kept)
+                await assert_in_step(site, kept)
         assert (await site.service.ended(hidden.decode()))["status"] == "completed"
         assert site.complaints() == []
