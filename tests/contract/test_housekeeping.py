@@ -110,13 +110,13 @@ async def test_records_survive_a_restart(harness: Harness, store: JobStore, ids:
     await done(store, submissions[2])
     await store.cancel((await submitted(store, submissions[3])).ticket.job.job_id)
     before = [await ticket_of(store, submission.job_id) for submission in submissions]
-    tallied = await store.counts()
+    counted = await store.counts()
     await store.close()
     again = await harness.open("b")
     after = [await ticket_of(again, submission.job_id) for submission in submissions]
     assert [ticket.status for ticket in after] == [ticket.status for ticket in before]
     assert after[2:] == before[2:]
-    assert await again.counts() == tallied
+    assert await again.counts() == counted
     harness.clock.advance(POLICY.lease_seconds + 1)
     adopted = await again.adopt(10)
     assert [conversion.crashes for conversion in adopted] == [0, 1]

@@ -56,10 +56,10 @@ async def test_a_renewal_extends_the_lease_and_records_the_progress(
     submission = ids.submission()
     conversion = await running(store, submission)
     harness.clock.advance(10)
-    news = Renewal(
+    renewal = Renewal(
         lease=conversion.lease, stage=Stage.CONVERTING, progress=0.625, queue_position=None, metadata=METADATA
     )
-    assert await store.renew([news]) == frozenset()
+    assert await store.renew([renewal]) == frozenset()
     recorded = (await ticket_of(store, submission.job_id)).conversion
     assert (recorded.stage, recorded.progress, recorded.metadata) == (Stage.CONVERTING, 0.625, METADATA)
     assert recorded.due_at == harness.clock.now + POLICY.lease_seconds

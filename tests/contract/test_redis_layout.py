@@ -162,9 +162,9 @@ async def test_two_instances_that_adopt_at_once_never_adopt_the_same_conversion(
 async def test_many_jobs_of_one_conversion_expire_in_several_scripts(proxy: ChaosProxy, ids: Ids) -> None:
     harness = RedisHarness(RedisSettings(address=proxy.address))
     store = await harness.open(policy=replace(POLICY, jobs_at_once=2))
-    crowd = [ids.submission() for _ in range(7)]
-    await done(store, crowd[0])
-    for submission in crowd[1:]:
+    submissions = [ids.submission() for _ in range(7)]
+    await done(store, submissions[0])
+    for submission in submissions[1:]:
         await submitted(store, submission)
     harness.clock.advance(POLICY.retention_seconds)
     before = proxy.round_trips
@@ -178,8 +178,8 @@ async def test_a_conversion_with_many_jobs_ends_in_few_steps_and_gets_no_time_to
 ) -> None:
     store = await redis_harness.open()
     conversion = await running(store, ids.submission())
-    crowd = [ids.submission() for _ in range(2000)]
-    await asyncio.gather(*(submitted(store, submission) for submission in crowd))
+    submissions = [ids.submission() for _ in range(2000)]
+    await asyncio.gather(*(submitted(store, submission) for submission in submissions))
     with contextlib.closing(empty_valkey.client()) as client:
         client.config_resetstat()
         await store.finish(conversion.lease, track_of(conversion.lease), METADATA)
@@ -187,14 +187,14 @@ async def test_a_conversion_with_many_jobs_ends_in_few_steps_and_gets_no_time_to
         assert calls < 50, "no step for each job"
         late = await submitted(store, ids.submission())
         assert late.outcome is Outcome.CACHED
-        for submission in (crowd[0], crowd[-1]):
+        for submission in (submissions[0], submissions[-1]):
             ticket = await store.get(submission.job_id)
             assert ticket is not None
             assert ticket.status is Status.COMPLETED
         assert await store.get(late.ticket.job.job_id) == late.ticket
         redis_harness.clock.advance(POLICY.retention_seconds)
         assert len(await store.expire(10)) == 1
-        assert client.keys("ytmp3:*") == [root_of(conversion.conversion_id).encode()], "the shard's tallies"
+        assert client.keys("ytmp3:*") == [root_of(conversion.conversion_id).encode()], "what is left are the counts of the shard"
 
 
 async def test_a_hash_written_by_version_0_1_is_read(

@@ -70,5 +70,5 @@ def test_one_step_of_expiry_removes_a_bounded_number_of_jobs_and_counts_them(pat
         for left, step in ((3, ([], True)), (1, ([], True)), (0, ([None], False)), (0, ([], False))):
             assert ledger.expire(10) == step
             ((jobs,),) = connection.execute("SELECT count(*) FROM jobs").fetchall()
-            ((tallied,),) = connection.execute("SELECT sum(jobs) FROM tallies").fetchall()
-            assert (jobs, tallied) == (left, left)
+            ((counted,),) = connection.execute("SELECT sum(jobs) FROM tallies").fetchall()
+            assert (jobs, counted) == (left, left)

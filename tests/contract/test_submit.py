@@ -95,13 +95,13 @@ async def test_a_job_that_joins_a_done_conversion_keeps_it_for_a_full_retention(
 async def test_a_done_conversion_takes_no_jobs_after_its_retention(harness: Harness, store: JobStore, ids: Ids) -> None:
     old = await done(store, ids.submission())
     harness.clock.advance(POLICY.retention_seconds - 1)
-    rider = ids.submission()
-    await submitted(store, rider)
+    joined = ids.submission()
+    await submitted(store, joined)
     harness.clock.advance(1)
     assert await store.submit(ids.submission(), may_create=False) is None
     new = await created(store, ids.submission())
     assert new.conversion_id != old.conversion_id
-    assert (await ticket_of(store, rider.job_id)).conversion.conversion_id == old.conversion_id
+    assert (await ticket_of(store, joined.job_id)).conversion.conversion_id == old.conversion_id
     assert await store.expire(10) == []
     harness.clock.advance(POLICY.retention_seconds)
     assert old.track is not None
