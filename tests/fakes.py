@@ -162,7 +162,7 @@ class Fault(StrEnum):
 
 
 class FaultyStore:
-    """A JobStore in front of the real one."""
+    """A JobStore that passes every call on to a real one, unless a test has set a fault for it."""
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
@@ -170,9 +170,9 @@ class FaultyStore:
         """The names of all calls so far; `faults` counts them from 1."""
         self.faults: dict[int, Fault] = {}
         self.broken: dict[str, Exception] = {}
-        """Methods that raise until they are taken out of it."""
+        """The error that each of these methods raises, for as long as it is in here."""
         self.held_calls: dict[str, asyncio.Event] = {}
-        """Methods whose calls arrive only once the event is set."""
+        """The event that each call of these methods waits for before it reaches the store."""
         self.crashed = asyncio.Event()
 
     async def _call(self, name: str, operation: Callable[[], Awaitable[T]]) -> T:

@@ -15,6 +15,7 @@ from tests.fakes import Clock
 from tests.stand.chaos_proxy import ChaosProxy
 from tests.stand.ports import free_port
 from tests.stand.valkey import Valkey
+from tests.stand.waiting import until
 from ytmp3.core.errors import FailureCode, LeaseLost
 from ytmp3.core.job import Status
 from ytmp3.jobstore import JobStore, Outcome, Renewal
@@ -64,7 +65,7 @@ async def test_all_keys_of_a_script_are_in_one_slot(
     with contextlib.closing(empty_valkey.client()) as client:
         await every_operation(await redis_harness.open(), redis_harness.clock, ids)
         names = cast("list[bytes]", client.keys("*"))
-        assert key_slot(b"123456789") == 12739, "the specification's own example"
+        assert key_slot(b"123456789") == 12739, "the example of the specification"
     assert len(names) > 30
     for name in names:
         shard = name.decode().partition("{")[2][:2]
@@ -79,9 +80,7 @@ async def test_a_server_in_cluster_mode_accepts_every_script(
     with contextlib.closing(server.client()) as client:
         execute = cast("Callable[..., bytes]", client.execute_command)
         execute("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        async with asyncio.timeout(10):
-            while b"cluster_state:ok" not in bytes(str(execute("CLUSTER", "INFO")), "ascii"):
-                await asyncio.sleep(0.05)
+        await until(lambda: "cluster_state:ok" in str(execute("CLUSTER", "INFO")), "the cluster of one node is ready")
     clock = Clock()
     store = make_store(server.address, clock=clock)
     await store.open()
@@ -154,7 +153,7 @@ async def test_two_instances_that_adopt_at_once_never_adopt_the_same_conversion(
     adopted: list[str] = []
     while len(adopted) < 60:
         batches = await asyncio.gather(*(store.adopt(25) for store in (first, second) * 3))
-        assert any(batches), "adopters at once leave nothing behind that is due"
+        assert any(batches), "one of the calls adopts something as long as something is due"
         adopted += [conversion.conversion_id for batch in batches for conversion in batch]
     assert len(adopted) == len(set(adopted)) == 60
 
@@ -169,7 +168,7 @@ async def test_many_jobs_of_one_conversion_expire_in_several_scripts(proxy: Chao
     harness.clock.advance(POLICY.retention_seconds)
     before = proxy.round_trips
     assert len(await store.expire(10)) == 1
-    assert proxy.round_trips - before == 1 + 4, "one look, and two jobs in each step"
+    assert proxy.round_trips - before == 1 + 4, "one question what has expired, and four steps of two jobs"
     await harness.close()
 
 
@@ -184,7 +183,7 @@ async def test_a_conversion_with_many_jobs_ends_in_few_steps_and_gets_no_time_to
         client.config_resetstat()
         await store.finish(conversion.lease, track_of(conversion.lease), METADATA)
         calls = sum(each["calls"] for each in cast("dict[str, dict[str, int]]", client.info("commandstats")).values())
-        assert calls < 50, "no step for each job"
+        assert calls < 50, "a number of commands that does not grow with the jobs"
         late = await submitted(store, ids.submission())
         assert late.outcome is Outcome.CACHED
         for submission in (submissions[0], submissions[-1]):
@@ -194,7 +193,8 @@ async def test_a_conversion_with_many_jobs_ends_in_few_steps_and_gets_no_time_to
         assert await store.get(late.ticket.job.job_id) == late.ticket
         redis_harness.clock.advance(POLICY.retention_seconds)
         assert len(await store.expire(10)) == 1
-        assert client.keys("ytmp3:*") == [root_of(conversion.conversion_id).encode()], "what is left are the counts of the shard"
+        # Only the counts of the shard are left.
+        assert client.keys("ytmp3:*") == [root_of(conversion.conversion_id).encode()]
 
 
 async def test_a_hash_written_by_version_0_1_is_read(

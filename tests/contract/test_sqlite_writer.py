@@ -24,8 +24,8 @@ from ytmp3.jobstore.sqlite.ledger import Ledger
 from ytmp3.jobstore.sqlite.writer import Writer
 
 
-class Bench:
-    """A writer that has not been started: what is ordered meanwhile is one group."""
+class WriterHarness:
+    """A writer that is started by `run`: all operations that are queued before form one group."""
 
     def __init__(self, path: Path) -> None:
         self.connection = open_for_writing(path)
@@ -51,50 +51,54 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(path: Path) -> AsyncIterator[Bench]:
-    bench = Bench(path)
-    yield bench
-    bench.connection.close()
+async def writer_harness(path: Path) -> AsyncIterator[WriterHarness]:
+    harness = WriterHarness(path)
+    yield harness
+    harness.connection.close()
 
 
-async def test_a_failing_operation_does_not_affect_the_others_of_its_group(bench: Bench, ids: Ids) -> None:
+async def test_a_failing_operation_does_not_affect_the_others_of_its_group(
+    writer_harness: WriterHarness, ids: Ids
+) -> None:
     def submit(video: int) -> Callable[[], object]:
         submission = ids.submission(video)
-        return lambda: bench.ledger.submit(submission, may_create=True)
+        return lambda: writer_harness.ledger.submit(submission, may_create=True)
 
     def broken() -> None:
-        bench.ledger.submit(ids.submission(90), may_create=True)
+        writer_harness.ledger.submit(ids.submission(90), may_create=True)
         raise ZeroDivisionError
 
     def refused() -> None:
-        bench.connection.execute("INSERT INTO tallies VALUES ('queued', 1)")
+        writer_harness.connection.execute("INSERT INTO tallies VALUES ('queued', 1)")
 
     def stale() -> object:
-        return bench.ledger.claim(Lease(conversion_id=ConversionId("0" * 34), token=1))
+        return writer_harness.ledger.claim(Lease(conversion_id=ConversionId("0" * 34), token=1))
 
-    results = await bench.run(submit(1), broken, submit(2), refused, submit(3), stale, submit(4))
+    results = await writer_harness.run(submit(1), broken, submit(2), refused, submit(3), stale, submit(4))
     assert isinstance(results[1], ZeroDivisionError)
     assert isinstance(results[3], StoreDown)
     assert isinstance(results[5], LeaseLost)
     assert not any(isinstance(results[place], Exception) for place in (0, 2, 4, 6))
-    assert bench.rows() == 4
-    assert bench.connection.execute("SELECT jobs FROM tallies WHERE state = 'queued'").fetchone() == (4,)
+    assert writer_harness.rows() == 4
+    assert writer_harness.connection.execute("SELECT jobs FROM tallies WHERE state = 'queued'").fetchone() == (4,)
 
 
-async def test_a_full_disk_refuses_submissions_and_keeps_those_that_fit(bench: Bench, ids: Ids) -> None:
-    (pages,) = bench.connection.execute("PRAGMA page_count").fetchone()
-    bench.connection.execute(f"PRAGMA max_page_count = {pages + 12}")
+async def test_a_full_disk_refuses_submissions_and_keeps_those_that_fit(
+    writer_harness: WriterHarness, ids: Ids
+) -> None:
+    (pages,) = writer_harness.connection.execute("PRAGMA page_count").fetchone()
+    writer_harness.connection.execute(f"PRAGMA max_page_count = {pages + 12}")
 
     def submit(video: int) -> Callable[[], object]:
         submission = ids.submission(video)
-        return lambda: bench.ledger.submit(submission, may_create=True)
+        return lambda: writer_harness.ledger.submit(submission, may_create=True)
 
-    results = await bench.run(*(submit(video) for video in range(200)))
+    results = await writer_harness.run(*(submit(video) for video in range(200)))
     refused = [result for result in results if isinstance(result, Exception)]
     assert 0 < len(refused) < 200
     assert all(isinstance(error, StoreFull) for error in refused)
-    assert bench.rows() == 200 - len(refused)
-    assert bench.connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert writer_harness.rows() == 200 - len(refused)
+    assert writer_harness.connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 async def test_while_another_program_locks_the_file_all_operations_fail_together(path: Path, ids: Ids) -> None:
@@ -114,13 +118,13 @@ async def test_while_another_program_locks_the_file_all_operations_fail_together
             for _ in range(3):
                 with pytest.raises(StoreDown, match="locked"):
                     await store.ping()
-            assert time.monotonic() - begun_at < busy_seconds, "the first group has waited for all that follow"
+            assert time.monotonic() - begun_at < busy_seconds, "only the first group waits for the full time"
             assert await store.get(kept.job_id) is not None
             other.execute("ROLLBACK")
         await store.ping()
         assert (await store.counts()).pending == 1
         with contextlib.closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
-            # A short lock is waited for, also after a long one.
+            # A short lock is waited for again, now that the long one is over.
             other.execute("BEGIN IMMEDIATE")
             asyncio.get_running_loop().call_later(0.2, other.execute, "ROLLBACK")
             await submitted(store, ids.submission(1))
@@ -141,21 +145,23 @@ async def test_a_file_removed_under_a_running_store_is_noticed_before_anything_m
         assert await store.get(kept[0].job_id) is not None
         if gone == "jobs.db":
             return
-        # What was acknowledged is in the file by now, as a kill would find it.
+        # Everything acknowledged is in the file itself by now, so a kill at this moment would lose nothing.
         copy = path.with_name("copy.db")
         shutil.copy(path, copy)
     async with opened(copy) as store:
         assert None not in [await store.get(submission.job_id) for submission in kept]
 
 
-async def test_a_cancelled_caller_does_not_disturb_its_operation(bench: Bench, ids: Ids) -> None:
-    gone = asyncio.create_task(bench.writer.run(lambda: bench.ledger.submit(ids.submission(1), may_create=True)))
+async def test_a_cancelled_caller_does_not_disturb_its_operation(writer_harness: WriterHarness, ids: Ids) -> None:
+    gone = asyncio.create_task(
+        writer_harness.writer.run(lambda: writer_harness.ledger.submit(ids.submission(1), may_create=True))
+    )
     await asyncio.sleep(0)
     gone.cancel()
     with pytest.raises(asyncio.CancelledError):
         await gone
-    assert await bench.run(lambda: 7) == [7]
-    assert bench.rows() == 1
+    assert await writer_harness.run(lambda: 7) == [7]
+    assert writer_harness.rows() == 1
 
 
 FULL_DISK = textwrap.dedent("""
