@@ -1,7 +1,7 @@
 """What is asked of the output: format and quality, with one canonical spelling.
 
 The rule: whatever depends on the format asks here. To add one, add a member to `Format`, its row to `_FACTS`, its
-spelling to `Recipe.spelling` and `parse_recipe`, and its codec to `converter/audio/ffmpeg`.
+spelling to `Recipe.spelling`, and its codec to `converter/audio/ffmpeg`.
 
 Grammar of a spelling, which is the last part of a conversion's key and therefore kept for as long as the record:
 
@@ -59,7 +59,6 @@ MEDIA_TYPES: Final = tuple(facts.media_type for facts in _FACTS.values())
 """The media types that a download may have."""
 
 DEFAULT_QUALITY: Final = Quality.K192
-_QUALITY_OF_SPELLING: Final = {quality.lower(): quality for quality in Quality}
 
 
 class Recipe(Struct, frozen=True, kw_only=True):
@@ -85,6 +84,11 @@ class Recipe(Struct, frozen=True, kw_only=True):
 
 
 DEFAULT_RECIPE: Final = Recipe()
+_RECIPES: Final = {
+    recipe.spelling: recipe for recipe in (Recipe(format=one, quality=quality) for one in Format for quality in Quality)
+}
+"""Every recipe without options, by its spelling: looking one up is much cheaper than parsing, and every record is read
+with it."""
 
 
 def parse_recipe(spelling: str) -> Recipe:
@@ -93,11 +97,10 @@ def parse_recipe(spelling: str) -> Recipe:
     Raises:
         ValueError: it is no canonical spelling that this version knows. A newer version may have written it.
     """
-    name, _, quality = spelling.partition("-")
-    try:
-        return Recipe(format=Format(name), quality=_QUALITY_OF_SPELLING[quality])
-    except (KeyError, ValueError):
-        raise ValueError(f"not a recipe that this version knows: {spelling!r}") from None
+    recipe = _RECIPES.get(spelling)
+    if recipe is None:
+        raise ValueError(f"not a recipe that this version knows: {spelling!r}")
+    return recipe
 
 
 def conversion_key(video_id: VideoId, recipe: Recipe) -> ConversionKey:
