@@ -1,11 +1,12 @@
-"""`make image-test`: build the Dockerfile without a Docker engine, run the image behind every wall, convert with it.
+"""`make image-test`: build the Dockerfile without a Docker engine, run the image as restricted as can be, convert.
 
-The base may be out of reach, so a stand-in takes its name: Debian's own Python from debootstrap, with `python3` where
-the official image has it. buildah builds on it; podman and runc run the result as Compose and Kubernetes would:
-read-only root, uid 10001, no capability, no new privileges, limited processes and memory. YouTube is the fake one.
+The official base image may be unreachable, so a substitute with its name is made: Debian's own Python from debootstrap,
+with `python3` at the official image's path. buildah builds on it. podman and runc run the result as Compose and
+Kubernetes would: read-only root, uid 10001, no capability, no new privileges, limited processes and memory. YouTube is
+the fake one.
 
 Needs root, Linux and apt (it installs buildah, podman, runc and debootstrap where they are missing). Not part of
-`make test`: it takes minutes, and changes the machine's packages. The first failed check ends it, with exit code 1.
+`make test`: it takes minutes, and installs packages. The first failed check ends it with exit code 1.
 """
 
 import argparse
@@ -37,7 +38,7 @@ PROGRAMS: Final = ("buildah", "podman", "runc", "conmon", "debootstrap")
 AUTHORITIES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 USER: Final = 10001
 KINDS: Final = [Kind.CLIP] * 16 + [Kind.CHALLENGE] * 4
-"""A pool full of work, the JavaScript runtime's included."""
+"""As many jobs as there are workers; some need the JavaScript runtime."""
 PIDS_LIMIT: Final = 256
 """As in docker-compose.yml."""
 MEMORY_BYTES: Final = 2 * 2**30
@@ -46,7 +47,7 @@ STOP_SECONDS: Final = 40
 
 
 class CheckFailed(Exception):
-    """The image is not what it should be."""
+    """A check of the image failed."""
 
 
 def say(text: str) -> None:
@@ -61,7 +62,7 @@ def check(*, claim: str, holds: bool, found: object = "") -> None:
 
 
 def run(*command: str | Path, quiet: bool = True, **environment: str) -> str:
-    """Run a program to its end; return what it said. Raises CheckFailed with the last lines of a failed one."""
+    """Run a program to its end; return its output. Raises CheckFailed with the end of the output if it fails."""
     done = subprocess.run(
         [str(part) for part in command],
         env=os.environ | environment,
@@ -78,7 +79,7 @@ def run(*command: str | Path, quiet: bool = True, **environment: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workshop:
-    """Where images are built and run: a storage of its own, nothing of the machine's."""
+    """Where images are built and run: a storage of its own, apart from the machine's images."""
 
     folder: Path
 
@@ -98,7 +99,7 @@ class Workshop:
 
 
 def install() -> None:
-    """Install the programs that are missing. Raises CheckFailed where they cannot be had."""
+    """Install the programs that are missing. Raises CheckFailed if that is not possible."""
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if not missing:
         return
@@ -110,11 +111,11 @@ def install() -> None:
 
 
 def make_base(shop: Workshop) -> None:
-    """Make the stand-in for the official Python image, once for a folder."""
+    """Make the substitute for the official Python image, once for a folder."""
     if BASE in shop.buildah("images", "--format", "{{.Name}}:{{.Tag}}").split():
-        say("the stand-in base is there already")
+        say("the substitute base image exists already")
         return
-    say(f"making the stand-in base: Debian {RELEASE} (this takes minutes)")
+    say(f"making the substitute base image from Debian {RELEASE}: this takes minutes")
     mirrors = run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages").split()
     mirror = next(uri for uri in mirrors if "security" not in uri)
     tree = shop.folder / "base"
@@ -131,7 +132,7 @@ def make_base(shop: Workshop) -> None:
 
 
 def build(shop: Workshop) -> None:
-    """Build the Dockerfile as it is."""
+    """Build the image from the Dockerfile."""
     say("building the Dockerfile")
     started_at = time.monotonic()
     trust = ["-v", f"{AUTHORITIES}:{AUTHORITIES}:ro"] if AUTHORITIES.exists() else []
@@ -141,19 +142,19 @@ def build(shop: Workshop) -> None:
         line.split(maxsplit=1)
         for line in shop.buildah("images", "--format", "{{.Name}}:{{.Tag}} {{.Size}}").splitlines()
     )
-    say(f"  built in {time.monotonic() - started_at:.0f} s: {sizes[IMAGE]}, of which the stand-in base {sizes[BASE]}")
+    say(f"  built in {time.monotonic() - started_at:.0f} s: {sizes[IMAGE]}, of which the base image {sizes[BASE]}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """The running container. It shares the machine's network, for the fake YouTube is on its loopback address."""
+    """The running container. It shares the machine's network, because the fake YouTube listens on loopback."""
 
     shop: Workshop
     name: str
     url: str
 
     def execute(self, *command: str) -> tuple[int, str]:
-        """Run a command in the container; return its exit code and what it said."""
+        """Run a command in the container; return its exit code and its output."""
         done = subprocess.run(
             [*self.shop.engine, "exec", self.name, *command],
             stdin=subprocess.DEVNULL,
@@ -166,7 +167,7 @@ class Instance:
 
     @property
     def pid(self) -> int:
-        """Its first process, as the machine numbers it."""
+        """The id of the container's first process, outside the container."""
         return int(self.shop.podman("inspect", "--format", "{{.State.Pid}}", self.name))
 
     def ask(self, path: str, body: Mapping[str, str] | None = None) -> tuple[int, Any]:
@@ -181,7 +182,7 @@ class Instance:
 
 @contextmanager
 def started(shop: Workshop, youtube: Spawned) -> Iterator[Instance]:
-    """Run the image behind its walls; remove the container at the end."""
+    """Run the image with all restrictions; remove the container at the end."""
     port = free_port()
     data, files = shop.folder / "data", shop.folder / "files"
     for folder in (data, files):
@@ -197,13 +198,35 @@ def started(shop: Workshop, youtube: Spawned) -> Iterator[Instance]:
         "EGRESS_PROXY": youtube.proxy_url,
         "EGRESS_CA_FILE": "/files/ca.pem",
     }
-    walls = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--read-only-tmpfs=false"]
-    walls += ["--tmpfs", "/tmp:size=64m,mode=1777", "--pids-limit", str(PIDS_LIMIT), "--memory", str(MEMORY_BYTES)]
-    walls += ["--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096", "--network", "host", "--no-healthcheck"]
+    restrictions = [
+        "--read-only",
+        "--cap-drop",
+        "ALL",
+        "--security-opt",
+        "no-new-privileges",
+        "--read-only-tmpfs=false",
+    ]
+    restrictions += [
+        "--tmpfs",
+        "/tmp:size=64m,mode=1777",
+        "--pids-limit",
+        str(PIDS_LIMIT),
+        "--memory",
+        str(MEMORY_BYTES),
+    ]
+    restrictions += [
+        "--ulimit",
+        "nofile=4096:4096",
+        "--ulimit",
+        "nproc=4096:4096",
+        "--network",
+        "host",
+        "--no-healthcheck",
+    ]
     volumes = ["--volume", f"{data}:/data", "--volume", f"{files}:/files:ro"]
     environment = [part for name, value in settings.items() for part in ("--env", f"{name}={value}")]
     name = f"ytmp3-image-test-{os.getpid()}"
-    shop.podman("run", "--detach", "--name", name, *walls, *volumes, *environment, IMAGE)
+    shop.podman("run", "--detach", "--name", name, *restrictions, *volumes, *environment, IMAGE)
     try:
         yield Instance(shop=shop, name=name, url=f"http://127.0.0.1:{port}")
     except CheckFailed:
@@ -214,7 +237,7 @@ def started(shop: Workshop, youtube: Spawned) -> Iterator[Instance]:
 
 
 def until(happens: Callable[[], bool], *, seconds: float, claim: str) -> float:
-    """Wait; return how long it took. Raises CheckFailed after `seconds`."""
+    """Wait until something happens; return how long it took. Raises CheckFailed after `seconds`."""
     started_at = time.monotonic()
     while time.monotonic() - started_at < seconds:
         try:
@@ -227,13 +250,13 @@ def until(happens: Callable[[], bool], *, seconds: float, claim: str) -> float:
 
 
 def facts_of(pid: int) -> dict[str, str]:
-    """A process' status, as the kernel tells it."""
+    """Return the fields of /proc/PID/status."""
     lines = (line.partition(":") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return {name: value.strip() for name, _, value in lines}
 
 
-def check_walls(instance: Instance) -> None:
-    """Ask the kernel, not the container engine."""
+def check_restrictions(instance: Instance) -> None:
+    """Check the restrictions with the kernel, not with the container engine."""
     pid = instance.pid
     family = {pid, *descendants(pid)}
     command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
@@ -249,14 +272,14 @@ def check_walls(instance: Instance) -> None:
         code, answer = instance.execute("touch", place)
         check(claim=f"{place} cannot be written", holds=code != 0 and "Read-only" in answer)
     code, answer = instance.execute("python", "-m", "ytmp3", "health")
-    check(claim="`python -m ytmp3 health` says ready", holds=code == 0, found=answer[:60])
+    check(claim="`python -m ytmp3 health` finds the service ready", holds=code == 0, found=answer[:60])
     for program in ("gcc", "cc", "make"):
         code, _ = instance.execute(program, "--version")
         check(claim=f"there is no {program}", holds=code != 0)
 
 
 def threads(pid: int) -> int:
-    """Processes and their threads below `pid`: what a limit of processes counts."""
+    """Count the threads of `pid` and of all processes below it: that is what a limit of processes counts."""
     total = 0
     for member in {pid, *descendants(pid)}:
         try:
@@ -267,7 +290,7 @@ def threads(pid: int) -> int:
 
 
 def memory_bytes(pid: int) -> int:
-    """The family's memory, shared pages counted once (PSS)."""
+    """Return the memory of a process and all below it; a shared page is counted once (PSS)."""
     total = 0
     for member in {pid, *descendants(pid)}:
         try:
@@ -279,7 +302,7 @@ def memory_bytes(pid: int) -> int:
 
 
 def check_conversions(instance: Instance, youtube: Spawned) -> None:
-    """Convert many links at once, and look at one track and at what it took."""
+    """Convert many links at once; check one track, and the processes and memory that were used."""
     pid = instance.pid
     waiting = []
     for number, kind in enumerate(KINDS):
@@ -327,7 +350,7 @@ def check_conversions(instance: Instance, youtube: Spawned) -> None:
 
 
 def zombies(pid: int) -> list[int]:
-    """Children of the container's first process that nobody has reaped."""
+    """Return the children of the container's first process that have ended and were not reaped."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -341,12 +364,13 @@ def zombies(pid: int) -> list[int]:
 
 
 def check_orphan(instance: Instance) -> None:
-    """PID 1 reaps what is not its own child."""
+    """Check that PID 1 reaps processes whose parents have ended."""
     code, _ = instance.execute("sh", "-c", "(sleep 0.2 &) ; exit 0")
-    check(claim="an orphan can be made", holds=code == 0)
-    time.sleep(0.5)
+    check(claim="a process without a parent can be made", holds=code == 0)
     pid = instance.pid
-    check(claim="and PID 1 reaps it", holds=not zombies(pid))
+    time.sleep(0.5)  # it ends after 0.2 s
+    until(lambda: not zombies(pid), seconds=10, claim="PID 1 reaps it")
+    check(claim="PID 1 reaps it", holds=True)
 
 
 def check_stop(instance: Instance) -> None:
@@ -355,16 +379,16 @@ def check_stop(instance: Instance) -> None:
     instance.shop.podman("stop", "--time", str(STOP_SECONDS), instance.name)
     seconds = time.monotonic() - started_at
     code = instance.shop.podman("inspect", "--format", "{{.State.ExitCode}}", instance.name)
-    check(claim="SIGTERM ends it with exit code 0", holds=code == "0", found=f"code {code}, {seconds:.1f} s")
+    check(claim="SIGTERM ends the container with exit code 0", holds=code == "0", found=f"code {code}, {seconds:.1f} s")
     log = instance.shop.podman("logs", instance.name)
-    check(claim="after a drain", holds='"event":"draining"' in log)
+    check(claim="it drained first", holds='"event":"draining"' in log)
 
 
 def main() -> int:
     """Build, run, check; return an exit code."""
     parser = argparse.ArgumentParser(prog="python -m scripts.image_test", description=__doc__)
     parser.add_argument(
-        "--folder", type=Path, help="keep images here, for a quicker second time; default: a temporary one"
+        "--folder", type=Path, help="keep images here, which makes the next run quicker; default: a temporary folder"
     )
     given = parser.parse_args().folder
     folder = given or Path(tempfile.mkdtemp(prefix="ytmp3-image-test-", dir="/var/tmp"))
@@ -375,9 +399,9 @@ def main() -> int:
         make_base(shop)
         build(shop)
         with spawn(folder / "youtube", prepare=[Kind.CLIP]) as youtube, started(shop, youtube) as instance:
-            seconds = until(lambda: instance.ask("/health")[0] == 200, seconds=60, claim="ready")
-            say(f"running it: ready after {seconds:.1f} s")
-            check_walls(instance)
+            seconds = until(lambda: instance.ask("/health")[0] == 200, seconds=60, claim="the service is ready")
+            say(f"running the image: ready after {seconds:.1f} s")
+            check_restrictions(instance)
             check_conversions(instance, youtube)
             check_orphan(instance)
             check_stop(instance)

@@ -1,11 +1,13 @@
-"""`make ops-test`: what only Prometheus' and Alertmanager's own programs can judge.
+"""`make ops-test`: check the monitoring files with the programs of Prometheus and Alertmanager.
 
-promtool judges configuration and rules and runs the rules' cases; amtool does so with Alertmanager's routes. Then a
-real Prometheus scrapes a running service with the shipped configuration (only addresses and pace are replaced), every
-rule and every query of the dashboard must be answered without an error, and the service is ended: its alert comes up.
+promtool checks the configuration and the rules, and runs the rules' test cases; amtool checks Alertmanager's routes.
+Then a real Prometheus scrapes a running service with the shipped configuration, of which only addresses and intervals
+are replaced. Every rule and every query of the dashboard must be evaluated without an error. At last the service is
+stopped, and its alert must appear.
 
-The programs exist in no wheel, so they are taken out of Debian's packages, without installing them (a daemon would
-start with them). Where all are on the PATH, those are used; otherwise apt is needed. The first failed check ends it.
+No wheel contains these programs. They are extracted from Debian's packages without installing those, because an
+installed package would start a daemon. If all are on the PATH, those are used; otherwise apt is needed. The first
+failed check ends the run.
 """
 
 import argparse
@@ -39,7 +41,7 @@ WAIT_SECONDS: Final = 60.0
 
 
 class CheckFailed(Exception):
-    """Something that is shipped does not hold."""
+    """A check of the shipped files failed."""
 
 
 def say(text: str) -> None:
@@ -47,7 +49,7 @@ def say(text: str) -> None:
 
 
 def run(*command: str | Path, text_in: str | None = None, folder: Path = ROOT) -> str:
-    """Run a program to its end; return what it said. Raises CheckFailed if it fails."""
+    """Run a program to its end; return its output. Raises CheckFailed if it fails."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=folder,
@@ -63,7 +65,7 @@ def run(*command: str | Path, text_in: str | None = None, folder: Path = ROOT) -
 
 
 def find_programs(folder: Path) -> dict[str, Path]:
-    """The programs: those on the PATH, or those of Debian's packages, taken out into `folder`."""
+    """Return the programs: those on the PATH, or those of Debian's packages, extracted into `folder`."""
     if found := {name: Path(path) for name in PACKAGES if (path := shutil.which(name))}:
         if len(found) == len(PACKAGES):
             return found
@@ -71,11 +73,11 @@ def find_programs(folder: Path) -> dict[str, Path]:
     if shutil.which("apt-get") is None:
         raise CheckFailed(f"needs apt, or these programs on the PATH: {', '.join(PACKAGES)}")
     packages = sorted(set(PACKAGES.values()))
-    say(f"taking {', '.join(packages)} from Debian")
+    say(f"downloading {', '.join(packages)} from Debian")
     try:
         run("apt-get", "download", *packages, folder=folder)
     except CheckFailed:
-        run("apt-get", "update")  # never done on this machine, or the package has moved on since
+        run("apt-get", "update")  # the list of packages is missing or too old
         run("apt-get", "download", *packages, folder=folder)
     for package in folder.glob("*.deb"):
         run("dpkg", "--extract", package, folder)
@@ -83,7 +85,7 @@ def find_programs(folder: Path) -> dict[str, Path]:
 
 
 def check_files(programs: dict[str, Path]) -> None:
-    """Judge what is shipped as it is."""
+    """Check the shipped files with promtool and amtool."""
     promtool, amtool = programs["promtool"], programs["amtool"]
     say(run(promtool, "--version").splitlines()[0])
     run(promtool, "check", "config", MONITORING / "prometheus/prometheus.yml")
@@ -104,7 +106,7 @@ def check_files(programs: dict[str, Path]) -> None:
 
 
 def own_copy(folder: Path, *, service: str, prometheus: int) -> Path:
-    """Copy Prometheus' folder with the addresses of here, and at a quicker pace; nothing else differs."""
+    """Copy Prometheus' folder with the addresses of this run and shorter intervals; nothing else differs."""
     copy = folder / "prometheus"
     shutil.copytree(MONITORING / "prometheus", copy)
     configuration = yaml.safe_load((copy / "prometheus.yml").read_text())
@@ -121,14 +123,14 @@ def own_copy(folder: Path, *, service: str, prometheus: int) -> Path:
 
 
 def ask(url: str, **parameters: str) -> Any:
-    """One question to Prometheus."""
+    """Return the JSON that Prometheus answers to one request."""
     query = f"?{urllib.parse.urlencode(parameters)}" if parameters else ""
     with urllib.request.urlopen(url + query, timeout=10) as answer:
         return json.load(answer)
 
 
 async def until(claim: str, holds: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for it, and say so. Raises CheckFailed after WAIT_SECONDS."""
+    """Wait until a claim holds, and print it. Raises CheckFailed after WAIT_SECONDS."""
     started_at = time.monotonic()
     while time.monotonic() - started_at < WAIT_SECONDS:
         try:
@@ -136,13 +138,13 @@ async def until(claim: str, holds: Callable[[], Awaitable[bool]]) -> None:
                 say(f"  ok   {claim} ({time.monotonic() - started_at:.1f} s)")
                 return
         except OSError:
-            pass  # not up yet
+            pass  # Prometheus does not listen yet
         await asyncio.sleep(0.2)
     raise CheckFailed(f"{claim}: not within {WAIT_SECONDS:g} s")
 
 
 def dashboard_queries() -> dict[str, str]:
-    """All queries of the dashboard as Grafana would send them."""
+    """Return all queries of the dashboard as Grafana would send them."""
     dashboard = json.loads((MONITORING / "grafana/dashboards/ytmp3.json").read_text())
     return {
         f"{panel['title']} {target['refId']}": target["expr"].replace("$instance", ".*")
@@ -152,13 +154,13 @@ def dashboard_queries() -> dict[str, str]:
 
 
 async def check_live(programs: dict[str, Path], folder: Path) -> None:
-    """A real service and a real Prometheus."""
+    """Check with a running service and a running Prometheus."""
     port = free_port()
     async with service_process(folder / "service") as service:
         async with service.client.get(service.url + "/metrics") as response:
             exposition = await response.text()
         run(programs["promtool"], "check", "metrics", text_in=exposition)
-        say("  ok   promtool check metrics, on what the service exposes")
+        say("  ok   promtool check metrics, on the metrics of the service")
         configuration = own_copy(folder, service=service.url.removeprefix("http://"), prometheus=port)
         with (folder / "log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
@@ -180,7 +182,7 @@ async def check_live(programs: dict[str, Path], folder: Path) -> None:
 
 
 async def watch(prometheus: str, stop: Callable[[], Awaitable[int]]) -> None:
-    """Ask Prometheus all that the shipped files will ask it; then end the service, and hear of it."""
+    """Let Prometheus evaluate all shipped rules and queries; then stop the service, and wait for its alert."""
 
     async def query(expression: str) -> list[Any]:
         answer = await asyncio.to_thread(ask, f"{prometheus}/api/v1/query", query=expression)
@@ -206,19 +208,19 @@ async def watch(prometheus: str, stop: Callable[[], Awaitable[int]]) -> None:
 
     await until("Prometheus scrapes the service with the shipped configuration", is_scraped)
     await until("every rule is evaluated without an error", rules_are_well)
-    await until("a service that is well raises no alert", no_alert_of_ours)
+    await until("a ready service raises no alert", no_alert_of_ours)
     queries = dashboard_queries()
     empty = [name for name, expression in queries.items() if not await query(expression)]
-    say(f"  ok   {len(queries)} queries of the dashboard are answered; without work, {len(empty)} have nothing to draw")
+    say(f"  ok   {len(queries)} dashboard queries are answered; {len(empty)} have no data while the service is idle")
     await stop()
-    await until("the service ended: Ytmp3Down comes up", is_pending)
+    await until("after the service has stopped, the alert Ytmp3Down is pending", is_pending)
 
 
 def main() -> int:
     """Check everything; return an exit code."""
     argparse.ArgumentParser(prog="python -m scripts.ops_test", description=__doc__).parse_args()
     folder = Path(tempfile.mkdtemp(prefix="ytmp3-ops-test-"))
-    # apt fetches as a user of its own.
+    # apt downloads as a user of its own, who must be able to write here.
     folder.chmod(0o755)
     try:
         programs = find_programs(folder)

@@ -1,4 +1,4 @@
-"""A service in a memory cgroup that is too small for its tools: the kernel's own OOM killer, not a signal like it.
+"""A service in a memory cgroup that is too small for its child processes, so that the kernel's OOM killer ends some.
 
 Part of `make soak`. Needs root and a writable memory cgroup (v1 or v2); says so where there is none.
 """
@@ -20,11 +20,14 @@ import imageio_ffmpeg
 from tests.fake_youtube import Kind, Spawned, spawn, video_id, watch_url
 from tests.stand.processes import descendants
 from tests.stand.service_process import egress, service_process
+from tests.stand.waiting import until
 
 JOBS: Final = 50
 LIMIT_BYTES: Final = 180 * 2**20
 APPETITE_BYTES: Final = 24 * 2**20
-"""Of each first encoder: less than the server has, so that size alone would make the server the kernel's choice."""
+"""What the first encoder of each conversion allocates. It is less than the server uses: by size alone, the kernel would
+end the server.
+"""
 
 HUNGRY: Final = f"""#!{sys.executable} -I
 import os, sys, time
@@ -38,11 +41,11 @@ os.execv(real, [real, *sys.argv[1:]])
 
 
 class NoMemoryGroupError(Exception):
-    """None can be made here: no right to, or no such controller."""
+    """No memory cgroup can be made here: there is no memory controller, or no permission."""
 
 
 class MemoryGroup:
-    """A cgroup of our own with a limit."""
+    """A memory cgroup with a limit."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -62,7 +65,7 @@ class MemoryGroup:
 
 @contextlib.contextmanager
 def memory_group() -> Iterator[MemoryGroup]:
-    """Make one below our own, and remove it.
+    """Make a memory cgroup below that of this process, and remove it at the end.
 
     Raises:
         NoMemoryGroupError
@@ -82,19 +85,19 @@ def memory_group() -> Iterator[MemoryGroup]:
     finally:
         deadline = time.monotonic() + 5
         while folder.exists() and time.monotonic() < deadline:
-            with contextlib.suppress(OSError):  # what ran in it is still on its way out
+            with contextlib.suppress(OSError):  # its last processes are still ending
                 folder.rmdir()
             time.sleep(0.05)
 
 
 async def starve(youtube: Spawned, folder: Path) -> dict[str, object]:
-    """Convert with encoders that want more than there is; returns what came of it."""
+    """Convert with encoders that need more memory than there is; returns how many were killed and how jobs ended."""
     folder.mkdir()
     encoder = folder / "ffmpeg"
     encoder.write_text(HUNGRY)
     encoder.chmod(0o755)
     settings = {"FFMPEG_PATH": str(encoder), "ENCODE_CONCURRENCY": "8"} | egress(youtube)
-    with memory_group() as group:  # removed after the service, which runs in it
+    with memory_group() as group:  # removed when the service, which runs in it, has ended
         async with service_process(folder / "service", **settings) as service:
             pid = service.pid
             (zygote,) = descendants(pid)
@@ -108,9 +111,7 @@ async def starve(youtube: Spawned, folder: Path) -> dict[str, object]:
             kills = group.kills
             assert kills >= JOBS // 5, f"the kernel killed only {kills}"
             assert service.pid == pid
-            async with asyncio.timeout(20):
-                while descendants(pid) != {zygote}:  # noqa: ASYNC110  /proc sends no events
-                    await asyncio.sleep(0.1)
+            await until(lambda: descendants(pid) == {zygote}, "no process of a conversion is left")
             codes = Counter(job["error"]["code"] if job["error"] else job["status"] for job in ends)
             assert set(codes) <= {"completed", "tool_missing"}, codes
             assert "Traceback" not in service.log()
@@ -118,7 +119,7 @@ async def starve(youtube: Spawned, folder: Path) -> dict[str, object]:
 
 
 async def main() -> None:
-    """Run it alone."""
+    """Run this part of `make soak` by itself."""
     with tempfile.TemporaryDirectory(prefix="ytmp3-oom-") as name:
         folder = Path(name)
         with spawn(folder / "youtube", prepare=(Kind.SHORT,)) as youtube:

@@ -1,6 +1,6 @@
-"""`make soak`: kill -9, frozen and restarted parts at full size and in many rounds. About 30 minutes.
+"""`make soak`: kill, freeze and restart parts of the service under load, at full size and in many rounds.
 
-Prints one line of figures for each round; the first broken promise ends it with a traceback.
+Takes about 30 minutes. Prints one line of figures for each round; the first failed check ends it with a traceback.
 """
 
 import argparse
@@ -21,7 +21,7 @@ Round = Callable[[Cluster, int], Awaitable[dict[str, float]]]
 
 
 async def over_clusters(name: str, times: int, youtube: Spawned, folder: Path, one: Round, **settings: str) -> None:
-    """Run a round several times, each on a cluster of its own."""
+    """Run a round several times, each time with a cluster of its own."""
     for number in range(times):
         started_at = time.monotonic()
         async with cluster(folder / f"{name}-{number}", settings | egress(youtube)) as running:
@@ -30,7 +30,7 @@ async def over_clusters(name: str, times: int, youtube: Spawned, folder: Path, o
 
 
 async def main() -> None:
-    """Run everything."""
+    """Run all rounds."""
     parser = argparse.ArgumentParser(prog="python -m scripts.soak", description=__doc__)
     parser.add_argument("--rounds", type=int, default=10)
     options = parser.parse_args()
@@ -41,7 +41,10 @@ async def main() -> None:
         for number in range(times):
             started_at = time.monotonic()
             await failures.kill_and_restart(youtube, folder / f"alone-{number}", first_number=1 + 150 * number)
-            print(f"kill-9 alone {number + 1}/{times}: 120 jobs in {time.monotonic() - started_at:.0f} s", flush=True)
+            print(
+                f"kill-alone {number + 1}/{times}: 120 jobs in {time.monotonic() - started_at:.0f} s",
+                flush=True,
+            )
         try:
             print(f"out of memory: {await starve(youtube, folder / 'starved')}", flush=True)
         except NoMemoryGroupError as error:
@@ -50,7 +53,7 @@ async def main() -> None:
             "kill-one", times, youtube, folder, lambda c, n: failures.kill_one(c, jobs=200, first_number=n)
         )
         await over_clusters(
-            "zombie",
+            "freeze-one",
             max(1, times // 2),
             youtube,
             folder,

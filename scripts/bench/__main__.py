@@ -1,4 +1,4 @@
-"""`make bench`: measure every row, offline. `QUICK=1` takes under three minutes; `ARGS="--rows a,b"` measures some."""
+"""`make bench`: measure the service with the fake YouTube, and print a table. `--quick` takes under three minutes."""
 
 import argparse
 import asyncio
@@ -10,22 +10,22 @@ from pathlib import Path
 
 from scripts.bench import report
 from scripts.bench.rows import ROWS
-from scripts.bench.stand import Bench, Row
+from scripts.bench.services import Bench, Row
 from tests.fake_youtube import Kind, spawn
 
 
 async def main() -> None:
-    """Measure, print, and keep the results of a full run."""
+    """Measure and print; write the results of a full run to RESULTS.md."""
     parser = argparse.ArgumentParser(prog="python -m scripts.bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--rows", default=",".join(ROWS), help=f"of {', '.join(ROWS)}")
-    parser.add_argument("--pairs", type=int, help="default: 5, and 1 in a quick run")
+    parser.add_argument("--quick", action="store_true", help="smaller batches, one pair of measurements")
+    parser.add_argument("--rows", default=",".join(ROWS), help=f"some of {', '.join(ROWS)}")
+    parser.add_argument("--pairs", type=int, help="repetitions of each measurement; default: 5, quick: 1")
     options = parser.parse_args()
     names = options.rows.split(",")
     this = asyncio.current_task()
     assert this is not None
     for number in (signal.SIGINT, signal.SIGTERM):
-        # A shell that starts us in the background ignores SIGINT for us; what we started must end with us.
+        # A shell that starts this in the background makes it ignore SIGINT. All started processes must end with it.
         asyncio.get_running_loop().add_signal_handler(number, this.cancel)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="ytmp3-bench-") as folder:

@@ -1,8 +1,8 @@
-"""How many instances, cores, GB and addresses for X conversions an hour? Measured here, and checked against itself.
+"""How many instances, cores, gigabytes and addresses are needed for a number of conversions per hour?
 
-`python -m scripts.bench.capacity --per-hour 500 --minutes 4` prints the Markdown of the README's capacity section.
-The model: a conversion costs a fixed part and a part for each minute of sound. Both are fitted from a batch of clips
-and a batch of songs; then a mixed batch is predicted, run, and the error printed.
+`python -m scripts.bench.capacity --per-hour 500 --minutes 4` prints the Markdown of the documents' capacity section.
+The model: a conversion costs a fixed amount of CPU time, and an amount for each minute of sound. Both are fitted to a
+batch of clips and a batch of songs. Then the cost of a mixed batch is predicted and measured, and the error printed.
 """
 
 import argparse
@@ -16,26 +16,26 @@ from pathlib import Path
 from msgspec import Struct
 
 from scripts.bench.measure import peak_pss_during, tree_cpu_seconds, tree_pss_mb
-from scripts.bench.stand import Bench, convert_all
+from scripts.bench.services import Bench, convert_all
 from tests.fake_youtube import Kind, spawn
 from tests.stand.service_process import ServiceProcess
 
 MINUTES = {Kind.CLIP: 0.5, Kind.SONG: 4.0}
 TRACK_MB_PER_MINUTE = 192 / 8 * 60 / 1000
 SPOOL_MB_PER_MINUTE = 1.0
-"""YouTube's Opus at about 128 kbit/s."""
+"""The size of the download: YouTube's Opus has about 128 kbit/s."""
 PLAYER_CPU_SECONDS = 0.9
 PLAYER_MB = 177
-"""What the JavaScript challenge of a real player costs deno: the fake YouTube asks for none (facts: measured)."""
+"""What deno needs for the JavaScript challenge of a real player. It was measured apart: the fake YouTube sends none."""
 PER_ADDRESS_AND_HOUR = 250
-"""yt-dlp's wiki rates a guest session at about 300 videos an hour; stay below."""
+"""Videos per hour of one address. The yt-dlp wiki says that a guest session gets about 300; this stays below."""
 REDIS_KB_PER_JOB = 3.0
 UTILISATION = 0.7
 CORES_PER_INSTANCE = 2
 
 
 class Model(Struct, frozen=True, kw_only=True):
-    """CPU seconds, whole process tree."""
+    """CPU seconds and memory of the whole process tree."""
 
     fixed: float
     per_minute: float
@@ -55,7 +55,7 @@ async def batch(bench: Bench, service: ServiceProcess, kinds: Sequence[Kind]) ->
 
 
 async def fit(bench: Bench, service: ServiceProcess) -> Model:
-    """Measure the two parts."""
+    """Measure the two parts of the model, and the memory."""
     await batch(bench, service, [Kind.CLIP] * 2)
     idle = tree_pss_mb(service.pid)
     clips, _, _ = await batch(bench, service, [Kind.CLIP] * 12)
@@ -89,7 +89,7 @@ def answer(model: Model, *, per_hour: float, minutes: float, retention_hours: fl
 
 
 async def main() -> None:
-    """Fit, check, answer."""
+    """Fit the model, check it, and print the plan."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--per-hour", type=float, default=500)
     parser.add_argument("--minutes", type=float, default=4)

@@ -1,4 +1,4 @@
-"""Conversions: CPU, wall time and memory of a batch, one clip on an idle server, and the start."""
+"""Conversions: CPU time, wall time and memory of batches; one clip on an idle service; the start of the service."""
 
 import asyncio
 import os
@@ -7,18 +7,18 @@ from pathlib import Path
 
 from scripts.bench.measure import Cost, median, peak_pss_during, tree_cpu_seconds, tree_pss_mb
 from scripts.bench.references import ffmpeg_alone, ytdlp_command
-from scripts.bench.stand import Bench, Row, convert_all
+from scripts.bench.services import Bench, Row, convert_all
 from tests.fake_youtube import Kind
 from tests.fake_youtube.media import default_cache
 
 
 def media(kind: Kind) -> Path:
-    """The file that the fake YouTube sends."""
+    """Return the file that the fake YouTube sends for a kind of video."""
     return default_cache() / f"{kind.value}.webm"
 
 
 async def conversions(bench: Bench, kind: Kind, count: int, goals: tuple[float, float, float]) -> list[Row]:
-    """CPU, wall time and memory of a batch, against ffmpeg alone and against the yt-dlp command."""
+    """Measure a batch, and compare it with ffmpeg alone and with the yt-dlp command."""
     name = f"{count} {kind.value}s"
     target = bench.folder / "reference"
     target.mkdir(exist_ok=True)
@@ -85,7 +85,7 @@ async def songs(bench: Bench) -> list[Row]:
 
 
 async def one_clip(bench: Bench) -> list[Row]:
-    """An idle server: from the POST to a track that can be fetched, over ffmpeg alone on the same file."""
+    """Measure the time from the POST to the finished track on an idle service, less that of ffmpeg on the same file."""
     over = []
     async with bench.service("one") as service:
         await convert_all(service, bench.links(Kind.CLIP, 1))
@@ -103,7 +103,7 @@ async def one_clip(bench: Bench) -> list[Row]:
 
 
 async def start(bench: Bench) -> list[Row]:
-    """From the start of the process to the first 200 of /health, and memory at rest."""
+    """Measure the time from the start of the process to the first 200 of /health, and the memory at rest."""
     seconds, memory = [], []
     for _ in range(bench.pair_count):
         started_at = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Growth: what requests, claims and the start cost with a full queue and with many ended records, against none."""
+"""Growth: the cost of requests, claims and the start with a full queue or many ended records, compared with none."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from scripts.bench.measure import median
-from scripts.bench.stand import Bench, Row, asking, held_service, own_cpu_seconds, posting, submit_all
+from scripts.bench.services import Bench, Row, asking, held_service, own_cpu_seconds, posting, submit_all
 from tests.fake_youtube import Kind
 from tests.stand.service_process import ServiceProcess, egress, service_process
 from ytmp3.core.errors import FailureCode
@@ -22,7 +22,7 @@ from ytmp3.jobstore.sqlite import SqliteJobStore
 
 
 async def growth(bench: Bench) -> list[Row]:
-    """With 1,000 conversions queued, and with 100,000 ended records: status, submit, claim, start must not grow."""
+    """Measure with 1,000 queued conversions and with 100,000 ended records: no cost should grow with their number."""
     requests = 30 if bench.is_quick else 200
     return (
         await growth_with_queue(bench, requests)
@@ -54,7 +54,7 @@ async def growth_with_records(bench: Bench, requests: int) -> list[Row]:
 
 
 def grown(what: str, names: Sequence[str], pairs: Sequence[Sequence[Sequence[float]]]) -> list[Row]:
-    """A row for each name; a pair holds the costs without and with what has grown, in the names' order."""
+    """Return a row for each name. A pair holds the costs without and with the records, in the order of the names."""
     return [
         Row(
             what=f"{name}, {what} / none",
@@ -67,7 +67,7 @@ def grown(what: str, names: Sequence[str], pairs: Sequence[Sequence[Sequence[flo
 
 
 async def cost_with_records(bench: Bench, filled: Path, requests: int) -> tuple[float, float, float]:
-    """CPU seconds of status requests and of submits, and seconds to start, on a copy of a store."""
+    """Return the CPU seconds of status requests and of submits, and the seconds to start, on a copy of a store."""
     folder = bench.folder / f"records-{time.monotonic_ns()}"
     await asyncio.to_thread(shutil.copytree, filled, folder / "data")
     settings = egress(bench.youtube) | {"LOG_LEVEL": "warning", "WORKER_POOL_SIZE": "1"}
@@ -80,7 +80,7 @@ async def cost_with_records(bench: Bench, filled: Path, requests: int) -> tuple[
 
 
 async def growth_of_claims(bench: Bench, claims: int) -> list[Row]:
-    """A worker's claim, asked of the store itself: CPU of this process, the store's thread included."""
+    """Measure a worker's claim at the store itself, as CPU time of this process with the store's thread."""
     names = {"1,000 queued": (1000, 0), f"{ended(bench):,} ended records": (0, ended(bench))}
     rows = []
     for name, (queued, records) in names.items():
@@ -93,7 +93,7 @@ async def growth_of_claims(bench: Bench, claims: int) -> list[Row]:
 
 
 async def cost_of_claims(bench: Bench, claims: int, *, queued: int, records: int) -> float:
-    """CPU seconds of so many claims, one after the other."""
+    """Return the CPU seconds of `claims` claims, one after the other."""
     folder = bench.folder / f"claims-{time.monotonic_ns()}"
     if records:
         await asyncio.to_thread(shutil.copytree, bench.folder / f"records-{records}", folder)
@@ -122,7 +122,7 @@ async def opened_store(data_dir: Path) -> AsyncIterator[SqliteJobStore]:
 
 
 async def submitted(store: SqliteJobStore, number: int) -> Conversion:
-    """Put a conversion into a store."""
+    """Submit a new conversion to a store."""
     identifier = VideoId(f"{number:011d}")
     key = conversion_key(identifier, DEFAULT_RECIPE)
     submission = Submission(
@@ -138,7 +138,7 @@ async def submitted(store: SqliteJobStore, number: int) -> Conversion:
 
 
 async def fill(data_dir: Path, count: int) -> None:
-    """Put ended conversions into a store."""
+    """Put `count` ended conversions into a store."""
     async with opened_store(data_dir) as store:
 
         async def one(number: int) -> None:
@@ -150,7 +150,7 @@ async def fill(data_dir: Path, count: int) -> None:
 
 
 async def cost_of_requests(bench: Bench, service: ServiceProcess, path: str, requests: int) -> tuple[float, float]:
-    """CPU seconds of the server process for so many status requests, and for so many submits."""
+    """Return the CPU seconds of the server process for `requests` status requests and for as many submits."""
 
     async def cost(ask: Callable[[int], Awaitable[int]]) -> float:
         before = own_cpu_seconds(service.pid)

@@ -1,4 +1,8 @@
-"""Load from one process: an open loop at a constant rate (no coordinated omission), and a closed loop for peaks."""
+"""Load from one process: an open loop for latencies at a constant rate, and a closed loop for the highest rate.
+
+The open loop sends at fixed times. If it waited for responses, it would send nothing while the service is slow, and the
+latencies would look better than they are ("coordinated omission").
+"""
 
 import asyncio
 import re
@@ -9,14 +13,14 @@ from msgspec import Struct
 
 
 class Latencies(Struct, frozen=True, kw_only=True):
-    """Seconds from the moment a request was due to its whole answer, and how many answers were not 2xx."""
+    """Seconds from the time at which each request was due to its whole response, and the number of errors (not 2xx)."""
 
     seconds: list[float]
     refused: int
 
 
 async def open_loop(ask: Callable[[int], Awaitable[int]], *, rate: float, seconds: float) -> Latencies:
-    """Start a request every 1/rate seconds, whatever the answers do; `ask` returns a status."""
+    """Start a request every 1/rate seconds, however slow the responses are; `ask` sends one and returns its status."""
     loop_start = time.perf_counter()
     waits: list[float] = []
     refused = 0
@@ -37,7 +41,7 @@ async def open_loop(ask: Callable[[int], Awaitable[int]], *, rate: float, second
 
 
 async def closed_loop(url: str, path: str, *, connections: int, requests: int) -> float:
-    """Return requests per second over keep-alive connections, each asking again as soon as it is answered."""
+    """Return the requests per second over connections that each send the next request after the last response."""
     host, _, port = url.removeprefix("http://").partition(":")
     request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
 

@@ -1,4 +1,4 @@
-"""What a process tree costs: CPU seconds, memory. CPU is the currency; wall time on shared cores is noise."""
+"""CPU time and memory of a process tree. CPU time is compared first: wall time on shared cores is mostly noise."""
 
 import asyncio
 import resource
@@ -15,7 +15,7 @@ SAMPLE_SECONDS = 0.25
 
 
 class Cost(Struct, frozen=True, kw_only=True):
-    """One measured batch."""
+    """What one batch of work cost."""
 
     cpu_seconds: float
     wall_seconds: float
@@ -23,9 +23,10 @@ class Cost(Struct, frozen=True, kw_only=True):
 
 
 def tree_cpu_seconds(pid: int) -> float:
-    """CPU of a process, its live descendants, and all of theirs that have ended and been waited for.
+    """Return the CPU time of a process, of its running descendants, and of all of theirs that have ended.
 
-    A tool that has ended is in the zygote's account (it reaps them), a live one has its own: none is counted twice.
+    The kernel adds a child's time to its parent's when the parent waits for its end. So a child process that has ended
+    is counted with the zygote, which waits for it, and a running one by itself: none is counted twice.
     """
     total = 0
     for member in {pid, *descendants(pid)}:
@@ -38,7 +39,7 @@ def tree_cpu_seconds(pid: int) -> float:
 
 
 def tree_pss_mb(pid: int) -> float:
-    """Memory of a process tree, shared pages counted once (PSS), in MB."""
+    """Return the memory of a process tree in MiB. A page that several processes share is counted once (PSS)."""
     kilobytes = 0
     for member in {pid, *descendants(pid)}:
         try:
@@ -50,13 +51,13 @@ def tree_pss_mb(pid: int) -> float:
 
 
 def children_cpu_seconds() -> float:
-    """CPU of our own children that have ended."""
+    """Return the CPU time of those children of this process that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
 async def peak_pss_during(pid: int, work: Awaitable[float]) -> tuple[float, float]:
-    """Return what `work` returns, and the highest memory seen meanwhile."""
+    """Return the result of `work`, and the highest memory of the process tree that was sampled meanwhile, in MiB."""
     task = asyncio.ensure_future(work)
     peak = 0.0
     while not task.done():

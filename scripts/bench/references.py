@@ -1,4 +1,4 @@
-"""What we are compared with: ffmpeg alone, the yt-dlp command, a bare aiohttp handler."""
+"""What the service is compared with: ffmpeg alone, the yt-dlp command, and an aiohttp handler without anything else."""
 
 import asyncio
 import os
@@ -58,14 +58,14 @@ async def ffmpeg_alone(source: Path, folder: Path, *, times: int, at_once: int) 
 
 
 async def ytdlp_command(youtube: Spawned, links: Sequence[str], folder: Path) -> Cost:
-    """What a user would type: `xargs -P20 yt-dlp -x --audio-format mp3`, with the same proxy and quality."""
+    """Convert with a command that users type, `xargs -P20 yt-dlp -x --audio-format mp3`, with our quality and proxy."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     authorities = bundle(youtube.ca_file, folder.parent)
     options = [
         *("--ignore-config", "-q", "--no-warnings", "-x", "--audio-format", "mp3", "--audio-quality", "192K"),
         *("--ffmpeg-location", str(imageio_ffmpeg.get_ffmpeg_exe()), "--proxy", youtube.proxy_url),
-        # Its certificates are checked, as a user's are: from the system's authorities and the fake's.
+        # yt-dlp checks certificates, as for a user: against the system's authorities and that of the fake YouTube.
         *("--compat-options", "no-certifi,prefer-legacy-http-handler", "-o", str(folder / "%(id)s.%(ext)s")),
     ]
     command = f"xargs -P{YTDLP_AT_ONCE} -n1 {shlex.join([sys.executable, '-m', 'yt_dlp', *options])}"
@@ -88,7 +88,7 @@ async def ytdlp_command(youtube: Spawned, links: Sequence[str], folder: Path) ->
 
 @asynccontextmanager
 async def bare_handler() -> AsyncIterator[str]:
-    """Serve an answer of the same size from nothing but aiohttp; yields its address."""
+    """Serve a response of the size of a job from aiohttp alone, in a process of its own; yields its address."""
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", BARE, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     try:

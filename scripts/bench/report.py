@@ -1,4 +1,4 @@
-"""The table: on the terminal, and in RESULTS.md with the machine it was measured on."""
+"""The table of results: as text, and in RESULTS.md together with the machine on which it was measured."""
 
 import os
 import platform
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
-from scripts.bench.stand import Row
+from scripts.bench.services import Row
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 PACKAGES = ("aiohttp", "yt-dlp", "redis", "imageio-ffmpeg")
 
 FOUND_OUT = "## What was found out on the way"
-"""What people add to the table, from this heading on."""
+"""From this heading on, RESULTS.md is written by hand."""
 
 
 def render(rows: Sequence[Row]) -> str:
@@ -30,7 +30,7 @@ def render(rows: Sequence[Row]) -> str:
 
 
 def write(rows: Sequence[Row]) -> None:
-    """Keep a full run's results; what was found out about them, below, stays."""
+    """Write the results of a full run to RESULTS.md, and keep the part that is written by hand."""
     _, heading, found_out = RESULTS.read_text().partition(FOUND_OUT) if RESULTS.exists() else ("", "", "")
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     RESULTS.write_text(

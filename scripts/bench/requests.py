@@ -1,4 +1,4 @@
-"""Requests: peaks against a bare handler, latencies at rest and under load, downloads, and what Redis is asked."""
+"""Requests: the highest rate, latencies at rest and under load, downloads, and the commands that Redis gets."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from pathlib import Path
 from scripts.bench.load import Latencies, closed_loop, open_loop
 from scripts.bench.measure import median, p99
 from scripts.bench.references import bare_handler
-from scripts.bench.stand import (
+from scripts.bench.services import (
     POLL_SECONDS,
     Bench,
     Row,
@@ -28,9 +28,9 @@ from tests.stand.valkey import Valkey
 
 
 async def status_peak(bench: Bench) -> list[Row]:
-    """Requests a second through all middlewares, against a bare handler with an answer of the same size."""
+    """Requests per second through all middlewares, compared with a bare handler whose response has the same size."""
     ratios = []
-    # Many short pairs: what else the machine does then disturbs few of them, or both sides of one alike.
+    # Many short pairs: other work of the machine then disturbs few of them, or both sides of a pair alike.
     pair_count = bench.pair_count if bench.is_quick else 8 * bench.pair_count
     async with bench.service("peak") as service, bare_handler() as bare:
         _, job = await service.post(bench.links(Kind.SHORT, 1)[0])
@@ -51,7 +51,7 @@ def latency_rows(what: str, found: Latencies, goal_ms: float) -> list[Row]:
 
 
 async def posts_at_rest(bench: Bench) -> list[Row]:
-    """POST at 100/s without conversions: one worker is held by a stalled download, the rest waits."""
+    """Latencies of POST at 100/s while nothing is converted: the only worker is busy with a stalled download."""
     seconds = 2.0 if bench.is_quick else 9.0
     rows = []
     for store in ("sqlite", "redis"):
@@ -67,7 +67,7 @@ async def posts_at_rest(bench: Bench) -> list[Row]:
 
 
 async def under_load(bench: Bench) -> list[Row]:
-    """Everything at once: 20 songs convert while requests arrive at a constant rate."""
+    """Latencies of requests at a constant rate while 20 songs convert."""
     rows = []
     async with bare_handler() as bare:
         for store in ("sqlite", "redis"):
@@ -77,7 +77,7 @@ async def under_load(bench: Bench) -> list[Row]:
 
 
 async def under_load_of(bench: Bench, bare: str, store: str, queued: int) -> list[Row]:
-    """The rows of one store and one length of the queue."""
+    """Measure the rows of one job store and one length of the queue."""
     seconds = 3.0 if bench.is_quick else 7.0
     note = f"while 20 songs convert, {queued} queued, {store}"
     async with service_with(bench, store) as service:
@@ -101,7 +101,7 @@ async def under_load_of(bench: Bench, bare: str, store: str, queued: int) -> lis
 
 
 async def loop_lag(service: ServiceProcess, store: str) -> Row:
-    """The event loop's own lateness, from its histogram: the upper edge of the bucket with the 99th percentile."""
+    """Measure the delay of the event loop: the upper edge of the histogram bucket that holds its 99th percentile."""
     async with service.client.get(f"{service.url}/metrics") as response:
         text = await response.text()
     buckets = [
@@ -115,7 +115,7 @@ async def loop_lag(service: ServiceProcess, store: str) -> Row:
 
 
 async def downloads(bench: Bench) -> list[Row]:
-    """A track from the service itself, against nginx's own static file."""
+    """Throughput of a track sent by the service itself, compared with the same file sent by nginx."""
     ratios = []
     folder = bench.folder / f"nginx-{time.monotonic_ns()}"
     async with bench.service("download") as service:
@@ -146,7 +146,7 @@ async def downloads(bench: Bench) -> list[Row]:
 
 
 async def redis_commands(bench: Bench) -> list[Row]:
-    """Commands that a job costs at Redis from its POST to its end, renewals apart, and round trips of a poll."""
+    """Commands that Redis gets for a job from its POST to its end, without renewals, and for a status request."""
     count = 5 if bench.is_quick else 20
     async with running_valkey(bench) as valkey, bench.service("commands", REDIS_ADDR=valkey.address) as service:
         await convert_all(service, bench.links(Kind.SHORT, 2))
@@ -178,7 +178,7 @@ async def redis_commands(bench: Bench) -> list[Row]:
 
 
 async def settled(service: ServiceProcess) -> None:
-    """Wait until nothing runs, without asking the store."""
+    """Return once no conversion runs or is queued. The metrics that tell so cost no command of Redis."""
     while True:
         async with service.client.get(f"{service.url}/metrics") as response:
             text = await response.text()
@@ -188,7 +188,7 @@ async def settled(service: ServiceProcess) -> None:
 
 
 async def calls_during(valkey: Valkey, work: Awaitable[object]) -> float:
-    """Count the commands that clients send (those inside scripts are not sent)."""
+    """Count the commands that clients send during `work`; commands inside scripts are not sent by clients."""
     client = valkey.client()
 
     def calls() -> float:

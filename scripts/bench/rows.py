@@ -1,11 +1,11 @@
-"""Every row's measurement, by the name that `--rows` takes."""
+"""The measurements, by the names that `--rows` accepts. One measurement may give several rows."""
 
 from collections.abc import Awaitable, Callable
 
 from scripts.bench.conversions import clips, one_clip, songs, start
 from scripts.bench.growth import growth
 from scripts.bench.requests import downloads, posts_at_rest, redis_commands, status_peak, under_load
-from scripts.bench.stand import Bench, Row
+from scripts.bench.services import Bench, Row
 
 ROWS: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
     "one_clip": one_clip,

@@ -1,4 +1,4 @@
-"""What every row stands on: the figure beside its goal, the service under measurement, and batches of conversions."""
+"""What all rows of the bench share: the form of a result, the service that is measured, and batches of conversions."""
 
 import asyncio
 import time
@@ -17,13 +17,13 @@ BURST = 200
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """A measured figure beside its goal."""
+    """One line of the table: a measured value, and the value that it should reach."""
 
     what: str
     value: float
     goal: float | None
     at_least: bool
-    """Whether the value should be the goal or more; else the goal or less."""
+    """True if the value should be the goal or more; false if it should be the goal or less."""
     unit: str = ""
     note: str = ""
 
@@ -35,16 +35,18 @@ class Row(Struct, frozen=True, kw_only=True):
 
 
 class Bench(Struct, kw_only=True):
-    """What every row needs. `scale` shrinks the batches of a quick run."""
+    """What the measurement of each row gets. A quick run has smaller batches, and its figures say little."""
 
     youtube: Spawned
     folder: Path
     is_quick: bool
     pair_count: int
+    """How often a measurement is repeated; the result is the median."""
     last_number: int = 0
+    """The number of the video that was asked for last."""
 
     def links(self, kind: Kind, count: int) -> list[str]:
-        """New links, so that nothing is answered from what was done before."""
+        """Return links to videos that were not converted before, so that no track is taken from an earlier run."""
         self.last_number += count
         return [watch_url(video_id(kind, (self.last_number - n) % 10_000)) for n in range(count)]
 
@@ -57,12 +59,12 @@ class Bench(Struct, kw_only=True):
 
 
 async def submit_all(service: ServiceProcess, links: Sequence[str]) -> list[str]:
-    """Submit as many at once as a burst admits, and so on; returns the jobs' ids. Every one must be taken."""
+    """Submit links, BURST at a time, and return the ids of their jobs. Raises RuntimeError if one is not accepted."""
     jobs: list[str] = []
     for first in range(0, len(links), BURST):
         for status, job in await asyncio.gather(*(service.post(link) for link in links[first : first + BURST])):
             if status != 202:
-                raise RuntimeError(f"not taken: {job}")
+                raise RuntimeError(f"not accepted: {job}")
             jobs.append(job["job_id"])
     return jobs
 
@@ -83,6 +85,8 @@ async def convert_all(service: ServiceProcess, links: Sequence[str]) -> float:
 
 
 def asking(service: ServiceProcess, path: str) -> Callable[[int], Awaitable[int]]:
+    """Return a function that requests `path` and returns the status, for `load.open_loop`."""
+
     async def ask(_: int) -> int:
         async with service.client.get(service.url + path) as response:
             await response.read()
@@ -92,6 +96,8 @@ def asking(service: ServiceProcess, path: str) -> Callable[[int], Awaitable[int]
 
 
 def posting(service: ServiceProcess, links: Sequence[str]) -> Callable[[int], Awaitable[int]]:
+    """Return a function that submits the link of its number and returns the status, for `load.open_loop`."""
+
     async def ask(number: int) -> int:
         async with service.client.post(f"{service.url}/extract", json={"url": links[number]}) as response:
             await response.read()
@@ -102,7 +108,7 @@ def posting(service: ServiceProcess, links: Sequence[str]) -> Callable[[int], Aw
 
 @asynccontextmanager
 async def running_valkey(bench: Bench) -> AsyncIterator[Valkey]:
-    """A Valkey as the service wants its Redis: append-only file, nothing evicted."""
+    """Run a Valkey with an append-only file, as docs/operating.md recommends for Redis."""
     folder = bench.folder / f"valkey-{time.monotonic_ns()}"
     folder.mkdir()
     valkey = Valkey(folder, settings={"appendonly": "yes"})
@@ -115,7 +121,7 @@ async def running_valkey(bench: Bench) -> AsyncIterator[Valkey]:
 
 @asynccontextmanager
 async def service_with(bench: Bench, store: str, **settings: str) -> AsyncIterator[ServiceProcess]:
-    """A service with the job store of this name."""
+    """Run a service with the job store `sqlite` or `redis`."""
     async with AsyncExitStack() as stack:
         if store == "redis":
             settings["REDIS_ADDR"] = (await stack.enter_async_context(running_valkey(bench))).address
@@ -124,7 +130,7 @@ async def service_with(bench: Bench, store: str, **settings: str) -> AsyncIterat
 
 @asynccontextmanager
 async def held_service(bench: Bench, store: str) -> AsyncIterator[ServiceProcess]:
-    """A service whose only worker is busy with a download that does not end."""
+    """Run a service whose only worker is busy with a download that does not end, so all other jobs stay queued."""
     settings = {"WORKER_POOL_SIZE": "1", "DRAIN_SECONDS": "0", "JOB_QUEUE_CAPACITY": "100000"}
     async with service_with(bench, store, **settings) as service:
         _, job = await service.post(bench.links(Kind.STALLED, 1)[0])
@@ -133,5 +139,6 @@ async def held_service(bench: Bench, store: str) -> AsyncIterator[ServiceProcess
 
 
 def own_cpu_seconds(pid: int) -> float:
+    """Return the CPU time of one process without its children, to the nanosecond."""
     fields = Path(f"/proc/{pid}/schedstat").read_text().split()
     return int(fields[0]) / 1e9
