@@ -97,7 +97,7 @@ class RangeNotSatisfiable(RequestError):
 
     status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
     code = "range_not_satisfiable"
-    detail = "The range lies outside the track. Content-Range has the track's size."
+    detail = "The range lies outside the track. Its size is `file.size_bytes` of the job."
 
     def __init__(self, size_bytes: int) -> None:
         super().__init__()
