@@ -121,8 +121,8 @@ class Conversion(Struct, frozen=True, kw_only=True):
     """Changed by the store alone, by the moves of `core/states`."""
     stage: Stage = Stage.QUEUED
     """Set by the claim and then by the holder with its renewals, so it may be a few seconds old. After a crash it stays
-    as it was until another instance adopts the conversion, which sets it back to `queued`. Left as it was by a
-    failure."""
+    as it was until another instance adopts the conversion, which sets it back to `queued`. A failure
+    leaves it as it is."""
     progress: float = 0.0
     """From 0 to 1 over all stages, set and reset together with `stage`. Never falls within one attempt."""
     queue_position: int | None = None

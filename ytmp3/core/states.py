@@ -7,7 +7,7 @@
         └───────────────> cancelled <────────────────┘
 
 `TRANSITIONS` is the law for Python: whatever changes a conversion's state asks `advance`, which raises for a move that
-is not in the table. The SQLite adapter makes every change with the functions below. The Redis adapter cannot: its
+is not in the table. The SQLite adapter makes every such change with the functions below. The Redis adapter cannot: its
 changes are Lua scripts, which run inside the server. The law for both is therefore the contract suite (tests/contract),
 which runs the same tests against both adapters, and a model that compares them after every step of random programs. The
 names of states and stages in the scripts are generated from the enumerations of `core/job`.

@@ -1,8 +1,8 @@
 """The operations on the store's file. They run on the writer's thread, inside a transaction that the writer began.
 
 The rule: an operation checks before it writes, so one that is refused (LeaseLost) has written nothing, and the writer
-can commit the others of its group. Every change of a conversion is made by one of the functions of `core/states`; what
-happens here is only that the result is stored, and that the counts of jobs by state follow.
+can commit the others of its group. Every change of a conversion's state is made by one of the functions of
+`core/states`; what happens here is only that the result is stored, and that the counts of jobs by state follow.
 
 Every operation may be called again after a lost reply. Those that would otherwise be refused the second time (`claim`,
 `finish`, `fail`, `retry`) first look for the traces that only the same call can have left.

@@ -45,7 +45,8 @@ CREATE TABLE tallies (
     jobs INTEGER NOT NULL          -- how many jobs there are; kept by every change, so that counting costs nothing
 ) STRICT, WITHOUT ROWID;
 """
-INSERT_TALLIES: Final = "INSERT INTO tallies VALUES " + ", ".join(f"('{state}', 0)" for state in State)  # noqa: S608  the states are constants
+_ZERO_TALLIES: Final = ", ".join(f"('{state}', 0)" for state in State)
+INSERT_TALLIES: Final = f"INSERT INTO tallies VALUES {_ZERO_TALLIES}"  # noqa: S608  all of it is constant
 
 SELECT_TICKET: Final = """
     SELECT jobs.record, conversions.record FROM jobs JOIN conversions USING (serial) WHERE jobs.job_id = ?
