@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, ClientTimeout
 
-from tests.core.test_link import ACCEPTED, REFUSED
+from tests.core.link_tables import ACCEPTED, REFUSED
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
 from tests.fuzz_factor import FUZZ_FACTOR
 from tests.stand.pipeline import FFMPEG, MIB, fake_encoder, running_pipeline
