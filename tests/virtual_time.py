@@ -16,7 +16,7 @@ from typing import Any, Final
 
 INSTANT_SECONDS: Final = 1e-6
 """A moment of virtual time, shorter than every timer of the engine."""
-STUCK_SECONDS: Final = 30.0
+STUCK_SECONDS: Final = 90.0
 """Real time without a sign of life of a thread, after which a test has failed: nothing can happen any more."""
 
 

@@ -6,7 +6,9 @@ The janitor and the watcher do not run by themselves: a test calls them, or star
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +69,25 @@ class StoreClock:
 
     def advance(self, by_seconds: float) -> None:
         self._offset_seconds += by_seconds
+
+
+@contextlib.contextmanager
+def slow_disk() -> Iterator[threading.Event]:
+    """Let no call in a thread begin, such as one to the file system, until the returned event is set."""
+    answers = threading.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    loop.run_in_executor(None, answers.wait)
+    try:
+        yield answers
+    finally:
+        answers.set()
+
+
+async def some_turns() -> None:
+    """Let every task go on, also while a thread holds the clock."""
+    for _ in range(100):
+        await asyncio.sleep(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,6 +73,23 @@ async def test_a_conversion_that_waited_for_a_whole_retention_is_dropped(tmp_pat
         assert (failed.code, failed.seconds) == (FailureCode.LOST, None)
 
 
+async def test_a_stale_conversion_that_another_instance_holds_is_left_to_it(tmp_path: Path) -> None:
+    async with engine(tmp_path, workers=1) as now:
+        await now.running(video(0))
+        stale = await now.submit(VIDEO)
+        await asyncio.sleep(RETENTION_SECONDS + 1)
+        arrival = now.store.held_calls["fail"] = asyncio.Event()
+        now.converter.hold(video(0)).set()
+        await settled()
+        assert "fail" in now.store.calls
+        now.clock.advance(LEASE_SECONDS + 1)
+        await now.records.adopt(10)
+        arrival.set()
+        await settled()
+        assert (await now.ticket(stale)).status is Status.PENDING
+        assert now.seen(events.Failed) == []
+
+
 async def test_the_age_of_a_conversion_is_judged_by_the_clock_of_the_store(tmp_path: Path) -> None:
     """The instance's own clock does not count: here the store's is an hour ahead of it."""
     async with engine(tmp_path, workers=1) as now:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.rig import OTHER, engine, video
+from tests.engine.rig import OTHER, engine, slow_disk, video
 from tests.virtual_time import settled
 from ytmp3.core.errors import QueueFull
 from ytmp3.core.job import State, Status
@@ -89,6 +89,31 @@ async def test_a_job_cancelled_at_another_instance_is_stopped_by_the_next_renewa
         await settled()
         assert now.converter.cancelled[VIDEO] == 1
         assert now.tracks() == {}
+
+
+async def test_a_waiting_job_cancelled_at_another_instance_is_not_started(tmp_path: Path) -> None:
+    async with engine(tmp_path, workers=1) as now:
+        await now.running(VIDEO)
+        waiting = await now.submit(video(2))
+        await now.records.cancel(waiting.job_id)
+        now.converter.hold(VIDEO).set()
+        await settled()
+        assert "claim" in now.store.calls
+        assert now.parts.queue.qsize() == 0
+        assert now.converter.started[video(2)] == 0
+
+
+async def test_a_job_cancelled_while_its_scratch_folder_is_made_is_not_converted(tmp_path: Path) -> None:
+    async with engine(tmp_path) as now:
+        with slow_disk():
+            job = await now.submit(VIDEO)
+            while not now.parts.runs.active:
+                await asyncio.sleep(0)
+            await now.parts.jobs.cancel(job.job_id, None)
+        await settled()
+        assert now.converter.started[VIDEO] == 0
+        assert now.leftovers() == []
+        assert len(now.seen(events.Cancelled)) == 1
 
 
 async def test_a_finished_job_can_be_cancelled_and_the_other_one_keeps_the_track(tmp_path: Path) -> None:

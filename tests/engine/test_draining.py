@@ -1,13 +1,11 @@
 """Stopping an instance: nothing is lost, and nothing is charged for it."""
 
 import asyncio
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.engine.rig import engine, never, video
+from tests.engine.rig import engine, never, slow_disk, some_turns, video
 from tests.virtual_time import seconds, settled
 from ytmp3.core.errors import StoreFull
 from ytmp3.core.job import Status
@@ -105,6 +103,19 @@ async def test_a_job_accepted_during_the_drain_is_released_before_the_end(tmp_pa
         assert now.parts.queue.qsize() == 0
 
 
+async def test_a_job_that_an_idle_worker_gets_during_the_drain_is_released(tmp_path: Path) -> None:
+    async with engine(tmp_path) as now:
+        arrival = now.store.held_calls["submit"] = asyncio.Event()
+        late = asyncio.create_task(now.submit(VIDEO))
+        await settled()
+        await now.parts.workers.drain(0.0, never())
+        arrival.set()
+        job = await late
+        await settled()
+        await now.check_released(job)
+        assert now.converter.started[VIDEO] == 0
+
+
 async def test_closing_the_workers_releases_what_still_runs(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
         job = await now.running(VIDEO)
@@ -112,12 +123,6 @@ async def test_closing_the_workers_releases_what_still_runs(tmp_path: Path) -> N
         await now.check_released(job)
         assert now.converter.cancelled[VIDEO] == 1
         assert now.leftovers() == []
-
-
-async def some_turns() -> None:
-    """Let every task go on, also while a thread holds the clock."""
-    for _ in range(100):
-        await asyncio.sleep(0)
 
 
 async def test_closing_does_not_hang_on_an_attempt_that_is_being_stopped(tmp_path: Path) -> None:
@@ -136,18 +141,17 @@ async def test_closing_does_not_hang_on_an_attempt_that_is_being_stopped(tmp_pat
 async def test_a_worker_that_is_ended_while_it_cleans_up_leaves_no_scratch(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
         job = await now.running(VIDEO)
-        disk_answers = threading.Event()
-        loop = asyncio.get_running_loop()
-        loop.set_default_executor(ThreadPoolExecutor(1))
-        loop.run_in_executor(None, disk_answers.wait)
-        await now.parts.jobs.cancel(job.job_id, None)
-        while not now.converter.cancelled[VIDEO]:
-            await asyncio.sleep(0)
-        close = asyncio.create_task(now.parts.workers.close())
-        await some_turns()
-        assert not close.done()
-        disk_answers.set()
-        await close
+        with slow_disk() as disk_answers:
+            await now.parts.jobs.cancel(job.job_id, None)
+            while not now.converter.cancelled[VIDEO]:
+                await asyncio.sleep(0)
+            await some_turns()
+            assert now.leftovers() != [], "the worker waits for the disk"
+            close = asyncio.create_task(now.parts.workers.close())
+            await some_turns()
+            assert not close.done()
+            disk_answers.set()
+            await close
         assert now.leftovers() == []
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.engine.rig import LEASE_SECONDS, Rig, engine, video
 from tests.virtual_time import settled
+from ytmp3.core.errors import StoreDown
 from ytmp3.core.job import Job, Status
 from ytmp3.engine import events
 from ytmp3.engine.runs import Stop
@@ -131,7 +132,7 @@ async def test_the_keeper_survives_any_error_of_the_store(tmp_path: Path) -> Non
 async def test_a_failed_renewal_is_repeated_before_the_lease_runs_out(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
         await now.running(VIDEO)
-        now.store.broken["renew"] = RuntimeError("a bug")
+        now.store.broken["renew"] = StoreDown("no answer")
         await asyncio.sleep(LEASE_SECONDS - 2)
         now.store.broken.clear()
         await asyncio.sleep(4)

@@ -100,8 +100,9 @@ class Workers:
                 # The drain began, and this was submitted too late to be released by it.
                 await self._writes.release([conversion.lease])
             elif not self._upstream.may_start:
-                # YouTube refused another worker's conversion while this one waited for the queue.
-                await self._put_back(conversion)
+                # YouTube refused another worker's conversion while this one waited for the queue. The slot is still
+                # free, because nothing was awaited since the conversion was taken.
+                self._queue.put_back(conversion)
             else:
                 await self._attempt(conversion)
 
@@ -115,10 +116,3 @@ class Workers:
             log.exception("worker failed")
         finally:
             logs.conversion_id.reset(context)
-
-    async def _put_back(self, conversion: Conversion) -> None:
-        """Return a conversion to the queue; to the store, if its slot has been given away."""
-        try:
-            self._queue.put_back(conversion)
-        except asyncio.QueueFull:
-            await self._writes.release([conversion.lease])
