@@ -41,8 +41,11 @@ class Outside:
     """What the engine works with and does not own: already open, and closed by the caller after the engine."""
 
     store: JobStore
+    """The records. Its policy gives the lengths of leases and of retention."""
     files: Files
+    """The tracks, and the scratch folders of attempts."""
     converter: Converter
+    """Turns a video id into a verified track."""
     clock: Callable[[], float] = time.monotonic
     """Seconds from any origin. Times in records are the store's matter, not this clock's."""
     random: Callable[[], float] = random.random
@@ -54,15 +57,25 @@ class Engine:
     """The parts, for the composition root to hand on. No part of the engine is given this value itself."""
 
     settings: EngineSettings
+    """The numbers that all parts were built with."""
     events: Events
+    """Where listeners can be added."""
     health: Health
+    """Whether this instance is ready; also where a drain is announced."""
     queue: FairQueue
+    """The conversions that wait here."""
     runs: Runs
+    """The conversions that run here."""
     upstream: Upstream
+    """Whether YouTube may be asked."""
     estimates: Estimates
+    """How long things take."""
     capacity: Capacity
+    """Whether a conversion may be created."""
     intake: Intake
+    """Accepts submissions: for `POST /extract`."""
     jobs: Jobs
+    """Reads and cancels jobs: for all other routes of a job."""
     keeper: LeaseKeeper
     workers: Workers
     janitor: Janitor

@@ -14,6 +14,15 @@ cut off for longer than its lease must not put a file in place next to its succe
                 └── stopped by a cancellation, or a lost lease ───────────────> nothing: the store knows already
 
 A retry is a state with a time in the store, never a sleep in a worker: the janitor of any instance adopts it when due.
+
+What a crash of this process leaves, and who mends it:
+
+    before the claim           a queued conversion; it is adopted when its lease has run out, at no cost
+    while converting           a scratch folder, which any instance's janitor removes; the conversion is adopted, and a
+                               crash is counted against it
+    between publish and finish a file without a record, which the janitor removes after an hour; the conversion is
+                               repeated under another token, and so under another file name
+    after finish               a scratch folder; the conversion is done
 """
 
 import asyncio
@@ -115,6 +124,7 @@ class Attempts:
         except LeaseLost:
             self._end_lost(run)
         except asyncio.CancelledError:
+            # Either the converter's task was stopped (`Run.stop`), or this worker is ended (`Workers.close`).
             if run.task is not None:
                 run.task.cancel()
                 await asyncio.gather(run.task, return_exceptions=True)
@@ -125,6 +135,7 @@ class Attempts:
                 raise
             await self._end_stopped(run)
         except OSError as error:
+            # The disk is full or failing. Another attempt, perhaps at another instance, may succeed.
             await self._end_failed(run, ConversionError(FailureCode.LOST, f"storage: {error.strerror}"))
         except Exception as error:
             # A bug, ours or a tool's. It costs the conversion an attempt; if the lease ran out instead, the conversion
@@ -136,7 +147,11 @@ class Attempts:
                 await self._remove_scratch(scratch)
 
     async def _convert(self, run: Run, scratch: Path) -> Converted:
-        """Run the converter as a task of its own, so that it can be stopped without ending the worker."""
+        """Run the converter as a task of its own, so that it can be stopped without ending the worker.
+
+        `run.task` is set only while the converter runs: a stop that comes later, while the file is being published,
+        must not interrupt that. It shows itself by the store's refusal of the next write.
+        """
         conversion = run.conversion
         run.task = asyncio.create_task(
             self._converter.convert(conversion.video_id, conversion.recipe, scratch, run.on_progress),
@@ -161,6 +176,7 @@ class Attempts:
         await self._writes.confirm(run)
         file_name = track_file_name(run.conversion.lease, run.conversion.recipe)
         started_seconds = run.seconds
+        # From here on a file is in place. Only `finish` makes it a track: until then no record names it.
         published_at = await self._shelf.publish(converted.path, file_name)
         track = Track(
             file_name=file_name,

@@ -58,7 +58,7 @@ class Janitor:
         self._loops = Loops(events)
 
     def start(self) -> None:
-        """Start every loop."""
+        """Start every loop. The first turn of each is at once, so a restart adopts what its predecessor released."""
         self._loops.start(
             {
                 "adopt": (self.adopt, ADOPT_SECONDS),

@@ -51,6 +51,7 @@ class LeaseKeeper:
         self._clock = clock
         self._progress_seconds = settings.progress_seconds
         self._renewed_at = clock()
+        """When every lease was renewed last. A failed renewal does not move it, so the next turn tries again."""
         self._loops = Loops(events)
 
     def start(self) -> None:

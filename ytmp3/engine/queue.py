@@ -38,9 +38,13 @@ class FairQueue(asyncio.Queue[Conversion]):
         self._lines: OrderedDict[ClientId, deque[Conversion]] = OrderedDict()
         """The waiting conversions of each client, the next client first. No line is empty."""
         self._length = 0
+        """The number of waiting conversions, in all lines together."""
         self._capacity = maxsize
+        """The bound of waiting conversions and reserved slots together."""
         self._reserved = 0
+        """Slots set aside for submissions that the store has not answered yet."""
         self._positions: dict[ConversionId, int] = {}
+        """The answer of `positions`, as it was numbered the last time."""
         self._numbered_at = float("-inf")
 
     def qsize(self) -> int:

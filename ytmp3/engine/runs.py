@@ -61,7 +61,11 @@ class Run:
         self._events.emit(events.Progressed(conversion=self.conversion, report=self.report))
 
     def stop(self, reason: Stop) -> None:
-        """Cancel the converter. The first reason counts; the worker acts on it when the converter has ended."""
+        """Cancel the converter. The first reason counts; the worker acts on it when the converter has ended.
+
+        If the converter does not run yet, it will not be started. If it has ended, nothing is cancelled: the worker is
+        publishing, and the store refuses its next write if the conversion is not its any more.
+        """
         if self.stop_reason is None:
             self.stop_reason = reason
         if self.task is not None:
@@ -83,7 +87,9 @@ class Runs:
         self._events = events
         self._clock = clock
         self._claiming: dict[ConversionId, Conversion] = {}
+        """Taken from the queue, and not yet claimed in the store."""
         self._runs: dict[ConversionId, Run] = {}
+        """Claimed, until the end of the attempt is recorded and its scratch folder is gone."""
         self._busy_workers = 0
         self._idle = asyncio.Event()
         self._idle.set()

@@ -21,6 +21,7 @@ class Upstream:
         self._clock = clock
         self._breaker = Breaker()
         self._paused_until = -math.inf
+        """Until then nothing starts, because the system refused a process."""
 
     @property
     def is_blocked(self) -> bool:

@@ -44,6 +44,7 @@ class Workers:
         self._attempts = attempts
         self._writes = writes
         self._tasks: list[asyncio.Task[None]] = []
+        """One for each worker, from `start` to `close`."""
 
     def start(self) -> None:
         """Start every worker. They run until `close`."""
