@@ -1,4 +1,4 @@
-"""What the real yt-dlp says of each kind. `python -m tests.fake_youtube.evidence` writes `messages.json` anew."""
+"""The real messages of yt-dlp for each kind. `python -m tests.fake_youtube.evidence` writes `messages.json` anew."""
 
 import dataclasses
 import json
@@ -15,10 +15,14 @@ from .server import Pace
 from .spawn import Spawned, spawn
 
 MESSAGES_FILE: Final = Path(__file__).with_name("messages.json")
-PROBE_SECONDS: Final = 110
-# Short, for the kinds that never answer; long enough for a busy machine.
-SOCKET_SECONDS: Final = 3.0
-# yt-dlp takes these for as long as it is let.
+PROBE_SECONDS: Final = 500
+"""How long one yt-dlp process may take for all its videos; no busy machine reaches it."""
+SOCKET_SECONDS: Final = 60.0
+"""yt-dlp's timeout for a response. It must not end a request on a busy machine: a retry would change the counts."""
+SILENT: Final = frozenset({Kind.STALLED, Kind.HANGS})
+"""Kinds that never respond, or stop in the middle: yt-dlp ends them by its timeout, which is short for them."""
+SILENT_SECONDS: Final = 3.0
+# yt-dlp downloads these for as long as it may.
 WITHOUT_END: Final = frozenset({Kind.ENDLESS, Kind.CUT_LOOP, Kind.HUGE_ANSWER, Kind.BOMB})
 MAX_BYTES: Final = 20_000_000
 _ROOT: Final = Path(__file__).resolve().parents[2]
@@ -65,7 +69,7 @@ MESSAGES: Final[dict[Kind, str]] = {
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What yt-dlp made of one video."""
+    """The result of yt-dlp for one video."""
 
     found: dict[str, Any] | None
     error: str | None
@@ -78,21 +82,40 @@ class Finding:
 
 
 def bundle(ca_file: Path, folder: Path) -> Path:
-    """Write the machine's trusted authorities and one more into one file: what SSL_CERT_FILE can hold."""
+    """Write a file for SSL_CERT_FILE: the machine's trusted authorities, and that of the fake YouTube."""
     system = ssl.get_default_verify_paths().cafile
     path = folder / "bundle.pem"
     path.write_bytes((Path(system).read_bytes() if system else b"") + b"\n" + ca_file.read_bytes())
     return path
 
 
-def ask(youtube: Spawned, folder: Path, videos: Iterable[str], *, download: bool = True) -> list[Finding]:
+def ask_all(youtube: Spawned, folder: Path, kinds: Iterable[Kind]) -> dict[Kind, Finding]:
+    """Run yt-dlp on one video of each kind, with the short timeout for those that are silent."""
+    found: dict[Kind, Finding] = {}
+    for is_silent in (True, False):
+        chosen = [kind for kind in kinds if (kind in SILENT) == is_silent]
+        part = folder / ("silent" if is_silent else "others")
+        part.mkdir()
+        seconds = SILENT_SECONDS if is_silent else SOCKET_SECONDS
+        found |= zip(chosen, ask(youtube, part, map(video_id, chosen), socket_seconds=seconds), strict=True)
+    return found
+
+
+def ask(
+    youtube: Spawned,
+    folder: Path,
+    videos: Iterable[str],
+    *,
+    download: bool = True,
+    socket_seconds: float = SOCKET_SECONDS,
+) -> list[Finding]:
     """Run yt-dlp on videos, one after the other, in one child process."""
     files = {identifier: folder / f"{number}.media" for number, identifier in enumerate(videos)}
     order = {
         "proxy": youtube.proxy_url,
         "bundle": str(bundle(youtube.ca_file, folder)),
         "download": download,
-        "timeout": SOCKET_SECONDS,
+        "timeout": socket_seconds,
         "max_bytes": MAX_BYTES,
         "videos": [{"url": watch_url(identifier), "file": str(file)} for identifier, file in files.items()],
     }
@@ -114,10 +137,10 @@ def main() -> None:
         tempfile.TemporaryDirectory() as name,
         spawn(Path(name), prepare=kinds, pace=Pace(delay_seconds=0.5)) as youtube,
     ):
-        findings = ask(youtube, Path(name), [video_id(kind) for kind in kinds])
+        findings = ask_all(youtube, Path(name), kinds)
     messages = {
         kind: {"error": finding.error, "exceptions": finding.chain, "warnings": finding.warnings}
-        for kind, finding in zip(kinds, findings, strict=True)
+        for kind, finding in findings.items()
         if finding.error or finding.warnings
     }
     MESSAGES_FILE.write_text(json.dumps(messages, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -14,8 +14,8 @@ from .counting import Counts
 from .kinds import Kind
 from .server import Pace
 
-_STOP_SECONDS: Final = 10.0
-_ANSWER_SECONDS: Final = 10.0
+_STOP_SECONDS: Final = 60.0
+_ANSWER_SECONDS: Final = 60.0
 _ROOT: Final = Path(__file__).resolve().parents[2]
 
 

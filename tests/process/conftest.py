@@ -1,4 +1,4 @@
-"""One fake YouTube for each worker of the test run: its media are made once for the machine."""
+"""One fake YouTube for each worker of the test run. Its media files are made once for the machine."""
 
 from collections.abc import Iterator
 from pathlib import Path

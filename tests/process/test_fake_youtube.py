@@ -1,4 +1,4 @@
-"""The fake YouTube keeps its promises: the real yt-dlp extracts, downloads and fails as it would in the world."""
+"""The fake YouTube behaves as its table of kinds says: the real yt-dlp extracts, downloads and fails accordingly."""
 
 import asyncio
 import concurrent.futures
@@ -14,25 +14,26 @@ import imageio_ffmpeg
 import pytest
 
 from tests.fake_youtube import BEHAVIOURS, HOSTILE_TITLES, FakeYouTube, Kind, Pace, Spawned, kind_of, spawn, video_id
-from tests.fake_youtube.evidence import MESSAGES, MESSAGES_FILE, WITHOUT_END, Finding, ask
+from tests.fake_youtube.evidence import MESSAGES, MESSAGES_FILE, WITHOUT_END, Finding, ask, ask_all
 from tests.fake_youtube.media import seconds_of
 
 pytestmark = pytest.mark.xdist_group("fake_youtube")
 
-UNNOTICED = {Kind.CUT_WHOLE}  # by yt-dlp alone
+UNNOTICED = {Kind.CUT_WHOLE}
+"""Kinds whose media are broken without an error of yt-dlp."""
 WHOLE = [
     kind
     for kind, does in BEHAVIOURS.items()
     if does.expected == "done" and kind not in MESSAGES and kind not in UNNOTICED
 ]
-CALM = [kind for kind in WHOLE if kind is not Kind.BIG_RESPONSE]
-# Decoded to this, the number of bytes is the duration.
+WITHOUT_WARNINGS = [kind for kind in WHOLE if kind is not Kind.BIG_RESPONSE]
+# 8,000 samples of two bytes for each second: the number of bytes tells the duration.
 DECODED = ("-ac", "1", "-ar", "8000", "-f", "s16le", "-")
 
 
 def decoded_seconds(path: Path) -> float:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-i", str(path), "-vn", *DECODED]
-    return len(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout) / 16_000
+    return len(subprocess.run(command, check=True, capture_output=True, timeout=300).stdout) / 16_000
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +45,9 @@ def youtube(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spawned]:
 
 @pytest.fixture(scope="module")
 def findings(youtube: Spawned, tmp_path_factory: pytest.TempPathFactory) -> dict[Kind, Finding]:
-    """One extraction and download of every kind that ends."""
+    """Extract and download one video of every kind that ends."""
     kinds = [kind for kind in Kind if kind not in WITHOUT_END]
-    found = ask(youtube, tmp_path_factory.mktemp("findings"), [video_id(kind) for kind in kinds])
-    return dict(zip(kinds, found, strict=True))
+    return ask_all(youtube, tmp_path_factory.mktemp("findings"), kinds)
 
 
 @pytest.mark.parametrize("kind", WHOLE)
@@ -66,18 +66,18 @@ def test_a_whole_kind_downloads_and_decodes_to_its_announced_length(
     assert counts.media_bytes == finding.file.stat().st_size
 
 
-@pytest.mark.parametrize("kind", CALM)
-def test_a_whole_kind_gives_yt_dlp_nothing_to_warn_of(kind: Kind, findings: dict[Kind, Finding]) -> None:
+@pytest.mark.parametrize("kind", WITHOUT_WARNINGS)
+def test_a_whole_kind_causes_no_warning_of_yt_dlp(kind: Kind, findings: dict[Kind, Finding]) -> None:
     assert findings[kind].warnings == ()
 
 
 @pytest.mark.parametrize("kind", MESSAGES)
-def test_a_failing_kind_makes_yt_dlp_say_its_real_message(kind: Kind, findings: dict[Kind, Finding]) -> None:
+def test_a_failing_kind_causes_the_real_message_of_yt_dlp(kind: Kind, findings: dict[Kind, Finding]) -> None:
     assert re.search(MESSAGES[kind], findings[kind].error or "")
 
 
 @pytest.mark.parametrize("kind", MESSAGES)
-def test_the_collected_evidence_agrees_with_the_table(kind: Kind) -> None:
+def test_the_collected_messages_agree_with_the_table(kind: Kind) -> None:
     evidence = json.loads(MESSAGES_FILE.read_text(encoding="utf-8"))
 
     assert re.search(MESSAGES[kind], evidence[kind]["error"])
@@ -98,14 +98,14 @@ def test_a_fresh_extraction_cures_what_fails_once(kind: Kind, youtube: Spawned, 
     assert youtube.counts(identifier).extractions == 2
 
 
-def test_a_live_video_says_so(youtube: Spawned, tmp_path: Path) -> None:
+def test_a_live_video_is_announced_as_live(youtube: Spawned, tmp_path: Path) -> None:
     finding = ask(youtube, tmp_path, [video_id(Kind.LIVE, 7)], download=False)[0]
 
     assert finding.found is not None
     assert finding.found["live_status"] == "is_live"
 
 
-def test_hostile_titles_arrive_as_they_are(youtube: Spawned, tmp_path: Path) -> None:
+def test_hostile_titles_arrive_unchanged(youtube: Spawned, tmp_path: Path) -> None:
     ids = [video_id(Kind.HOSTILE_TITLE, number) for number in range(len(HOSTILE_TITLES))]
 
     titles = [(finding.found or {}).get("title") for finding in ask(youtube, tmp_path, ids, download=False)]
@@ -114,7 +114,7 @@ def test_hostile_titles_arrive_as_they_are(youtube: Spawned, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("kind", Kind)
-def test_an_id_has_eleven_characters_and_says_its_kind(kind: Kind) -> None:
+def test_an_id_has_eleven_characters_and_contains_its_kind(kind: Kind) -> None:
     identifier = video_id(kind, 42)
 
     assert re.fullmatch(r"[A-Za-z0-9_-]{11}", identifier)
@@ -145,7 +145,7 @@ async def test_three_hundred_connections_at_once_are_answered(tmp_path: Path) ->
         assert [youtube.counts(identifier).thumbnail_requests for identifier in ids] == [1] * 300
 
 
-async def test_the_proxy_refuses_every_other_host_and_notes_it(tmp_path: Path) -> None:
+async def test_the_proxy_refuses_every_other_host_and_records_it(tmp_path: Path) -> None:
     async with FakeYouTube.start(tmp_path) as youtube, aiohttp.ClientSession() as session:
         for url in ("https://example.com/", "https://www.youtube.com.example.com/", "https://127.0.0.1/"):
             with pytest.raises(aiohttp.ClientHttpProxyError):
@@ -168,7 +168,7 @@ async def test_an_endless_body_is_real_sound_of_any_length(tmp_path: Path) -> No
         path = tmp_path / "endless.webm"
         path.write_bytes(body)
 
-        # At 128 kbit/s at most; the media that it is made of lasts 30 s.
+        # 1.5 MB at 128 kbit/s at most; the media that the body repeats last 30 s.
         assert await asyncio.to_thread(decoded_seconds, path) > 90
 
 

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that loses, delays and counts replies, or goes silent: the network on a bad day."""
+"""A TCP proxy on loopback that loses, delays, holds and counts replies, as a bad network does."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ CHUNK_BYTES: Final = 1 << 16
 
 
 class ChaosProxy:
-    """Listens on a free port and passes everything on to the server at `port`, but for what it is told to lose."""
+    """Listens on a free port and passes everything to the server at `port`, except what a test lets it lose."""
 
     def __init__(self, port: int) -> None:
         self._upstream_port = port
@@ -16,9 +16,9 @@ class ChaosProxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._to_lose = 0
         self.is_silent = False
-        """Requests are passed on; replies are swallowed, and connections stay open."""
+        """If true, requests are passed on and replies are dropped, while connections stay open."""
         self.delay_seconds = 0.0
-        """Each reply comes so much later, all connections at once: a server that is busy, and answers."""
+        """Delay of each reply, on all connections at once: a server that is busy and still answers."""
         self.round_trips = 0
         """How often a client has written without having been answered in between, over all connections."""
         self._may_answer = asyncio.Event()
@@ -42,7 +42,7 @@ class ChaosProxy:
         await self._server.wait_closed()
 
     def lead_to(self, port: int) -> None:
-        """Take new connections elsewhere, as a name does after a failover; the old ones stay."""
+        """Pass new connections to another port, as a host name does after a failover; the old ones stay."""
         self._upstream_port = port
 
     def hold_replies(self) -> None:
@@ -54,7 +54,7 @@ class ChaosProxy:
         self._may_answer.set()
 
     def lose_replies(self, count: int) -> None:
-        """Swallow the next `count` replies, and close each one's connection."""
+        """Drop the next `count` replies, and close the connection of each."""
         self._to_lose = count
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,7 @@
-"""Loaded by schemathesis, also by its command: what holds for answers that the document does not list, nginx's too."""
+"""A check that schemathesis loads, in the tests and in its command: every error is a problem document.
+
+It holds also for responses that the OpenAPI document does not list, such as those of nginx.
+"""
 
 from typing import Any
 
@@ -6,10 +9,10 @@ import schemathesis
 
 
 @schemathesis.check
-def is_in_our_words(
+def error_is_a_problem_document(
     context: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case[Any]
 ) -> None:
-    """An error is a problem document that knows its status."""
+    """Assert that an error response is a problem document with the status of the response."""
     if response.status_code < 400:
         return
     assert response.headers["content-type"] == ["application/problem+json"], response.headers

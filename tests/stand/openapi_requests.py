@@ -1,4 +1,4 @@
-"""Requests that schemathesis makes from the OpenAPI document of a running service, and its judgement of the answers."""
+"""Requests that schemathesis makes from the OpenAPI document of a running service; it checks the responses, too."""
 
 import asyncio
 import os
@@ -29,18 +29,19 @@ LINK = "https://youtu.be/dQw4w9WgXcQ"
 async def answers_are_as_documented(
     service: RunningService, url: str, folder: Path, *, examples: int, unserved: Sequence[str] = ()
 ) -> Counter[tuple[str, int]]:
-    """Ask at `url` for what the document there names, but the paths in `unserved`; each answer must be one it lists.
+    """Request all that the document at `url` describes, except the paths in `unserved`. Responses must be documented.
 
-    First each value at its edges, and each method (by the command: its coverage phase), then `examples` by chance of
-    each operation that takes anything; how often these were answered with what is returned.
+    First the command of schemathesis tries each value at its limits, and each method (its coverage phase). Then
+    `examples` random requests are made for each operation with parameters or a body. Returns how often these random
+    requests got each status, by method.
     """
     jobs = await asyncio.gather(*(service.submit(video) for video in ("kept_______", "cancelled__")))
     kept, cancelled = [(await service.ended(job["job_id"]))["job_id"] for job in jobs]
-    await _edges(url, folder, kept, cancelled, unserved)
-    return await asyncio.to_thread(_by_chance, url, kept, cancelled, examples)
+    await _limits(url, folder, kept, cancelled, unserved)
+    return await asyncio.to_thread(_random, url, kept, cancelled, examples)
 
 
-async def _edges(url: str, folder: Path, kept: str, cancelled: str, unserved: Sequence[str]) -> None:
+async def _limits(url: str, folder: Path, kept: str, cancelled: str, unserved: Sequence[str]) -> None:
     config = folder / "schemathesis.toml"
     config.write_text(
         f'hooks = "{openapi_check.__name__}"\n'
@@ -65,12 +66,12 @@ async def _edges(url: str, folder: Path, kept: str, cancelled: str, unserved: Se
     assert process.returncode == 0, output.decode()[-6000:]
 
 
-def _by_chance(url: str, kept: str, cancelled: str, examples: int) -> Counter[tuple[str, int]]:
-    """Not by the command, which takes five times as long over a request."""
+def _random(url: str, kept: str, cancelled: str, examples: int) -> Counter[tuple[str, int]]:
+    """Make random requests in this process: the command takes five times as long for each."""
     answered: Counter[tuple[str, int]] = Counter()
 
     def about_something(case: Case) -> Case:
-        """What chance does not find: a job that there is, or a link."""
+        """Put in what random data never contains: the id of an existing job, or a link."""
         match case.method:
             case "POST":
                 case.body = {"url": LINK}

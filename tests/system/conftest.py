@@ -1,4 +1,4 @@
-"""One fake YouTube for all; each test has a cluster of its own."""
+"""One fake YouTube for all tests of this folder; each test starts a cluster of its own."""
 
 from collections.abc import Iterator
 
