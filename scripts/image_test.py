@@ -25,17 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from scripts.image_build import IMAGE, CheckFailed, ImageStorage, build, install, make_base, say
 from tests.fake_youtube import Kind, Spawned, spawn, video_id, watch_url
 from tests.stand.ports import free_port
 from tests.stand.processes import descendants
 
-ROOT: Final = Path(__file__).resolve().parents[1]
-BASE: Final = "docker.io/library/python:3.13-slim-trixie"
-RELEASE: Final = "trixie"
-IMAGE: Final = "localhost/ytmp3:image-test"
-PROGRAMS: Final = ("buildah", "podman", "runc", "conmon", "debootstrap")
-"""Each is in the Debian package of the same name."""
-AUTHORITIES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 USER: Final = 10001
 KINDS: Final = [Kind.CLIP] * 16 + [Kind.CHALLENGE] * 4
 """As many jobs as there are workers; some need the JavaScript runtime."""
@@ -46,14 +40,6 @@ END_SECONDS: Final = 180.0
 STOP_SECONDS: Final = 40
 
 
-class CheckFailed(Exception):
-    """A check of the image failed."""
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
-
-
 def check(*, claim: str, holds: bool, found: object = "") -> None:
     """Report a claim; raise CheckFailed if it does not hold."""
     say(f"  {'ok  ' if holds else 'FAIL'} {claim}{f' ({found})' if found != '' else ''}")
@@ -61,102 +47,18 @@ def check(*, claim: str, holds: bool, found: object = "") -> None:
         raise CheckFailed(claim)
 
 
-def run(*command: str | Path, quiet: bool = True, **environment: str) -> str:
-    """Run a program to its end; return its output. Raises CheckFailed with the end of the output if it fails."""
-    done = subprocess.run(
-        [str(part) for part in command],
-        env=os.environ | environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT if quiet else None,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise CheckFailed(f"{command[0]}: exit code {done.returncode}\n{done.stdout[-4000:]}")
-    return done.stdout
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workshop:
-    """Where images are built and run: a storage of its own, apart from the machine's images."""
-
-    folder: Path
-
-    @property
-    def places(self) -> tuple[str, ...]:
-        return ("--root", f"{self.folder}/storage", "--runroot", f"{self.folder}/run", "--storage-driver", "overlay")
-
-    def buildah(self, *arguments: str | Path) -> str:
-        return run("buildah", *self.places, *arguments, BUILDAH_ISOLATION="chroot").strip()
-
-    @property
-    def engine(self) -> tuple[str, ...]:
-        return ("podman", *self.places, "--cgroup-manager", "cgroupfs", "--runtime", "runc")
-
-    def podman(self, *arguments: str | Path) -> str:
-        return run(*self.engine, *arguments).strip()
-
-
-def install() -> None:
-    """Install the programs that are missing. Raises CheckFailed if that is not possible."""
-    missing = [program for program in PROGRAMS if shutil.which(program) is None]
-    if not missing:
-        return
-    if shutil.which("apt-get") is None or os.geteuid() != 0:
-        raise CheckFailed(f"needs root and apt, or these programs: {', '.join(missing)}")
-    say(f"installing {', '.join(missing)}")
-    run("apt-get", "update")
-    run("apt-get", "install", "--yes", "--no-install-recommends", *missing, DEBIAN_FRONTEND="noninteractive")
-
-
-def make_base(shop: Workshop) -> None:
-    """Make the substitute for the official Python image, once for a folder."""
-    if BASE in shop.buildah("images", "--format", "{{.Name}}:{{.Tag}}").split():
-        say("the substitute base image exists already")
-        return
-    say(f"making the substitute base image from Debian {RELEASE}: this takes minutes")
-    mirrors = run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages").split()
-    mirror = next(uri for uri in mirrors if "security" not in uri)
-    tree = shop.folder / "base"
-    packages = "ca-certificates,python3,python3-venv,python3-pip"
-    run("debootstrap", "--variant=minbase", f"--include={packages}", RELEASE, tree, mirror)
-    for name in ("python", "python3"):
-        (tree / "usr/local/bin" / name).symlink_to("/usr/bin/python3")
-    for mark in tree.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
-        mark.unlink()
-    container = shop.buildah("from", "--pull-never", "scratch")
-    shop.buildah("add", "-q", container, tree, "/")
-    shop.buildah("commit", "-q", "--rm", container, BASE)
-    shutil.rmtree(tree)
-
-
-def build(shop: Workshop) -> None:
-    """Build the image from the Dockerfile."""
-    say("building the Dockerfile")
-    started_at = time.monotonic()
-    trust = ["-v", f"{AUTHORITIES}:{AUTHORITIES}:ro"] if AUTHORITIES.exists() else []
-    options = ["--pull-never", "--format", "docker", "--layers", "--network", "host", *trust]
-    shop.buildah("build", *options, "--tag", IMAGE, ROOT)
-    sizes = dict(
-        line.split(maxsplit=1)
-        for line in shop.buildah("images", "--format", "{{.Name}}:{{.Tag}} {{.Size}}").splitlines()
-    )
-    say(f"  built in {time.monotonic() - started_at:.0f} s: {sizes[IMAGE]}, of which the base image {sizes[BASE]}")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
     """The running container. It shares the machine's network, because the fake YouTube listens on loopback."""
 
-    shop: Workshop
+    storage: ImageStorage
     name: str
     url: str
 
     def execute(self, *command: str) -> tuple[int, str]:
         """Run a command in the container; return its exit code and its output."""
         done = subprocess.run(
-            [*self.shop.engine, "exec", self.name, *command],
+            [*self.storage.engine, "exec", self.name, *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -168,7 +70,7 @@ class Instance:
     @property
     def pid(self) -> int:
         """The id of the container's first process, outside the container."""
-        return int(self.shop.podman("inspect", "--format", "{{.State.Pid}}", self.name))
+        return int(self.storage.podman("inspect", "--format", "{{.State.Pid}}", self.name))
 
     def ask(self, path: str, body: Mapping[str, str] | None = None) -> tuple[int, Any]:
         request = urllib.request.Request(self.url + path, data=None if body is None else json.dumps(body).encode())
@@ -181,10 +83,10 @@ class Instance:
 
 
 @contextmanager
-def started(shop: Workshop, youtube: Spawned) -> Iterator[Instance]:
+def started(storage: ImageStorage, youtube: Spawned) -> Iterator[Instance]:
     """Run the image with all restrictions; remove the container at the end."""
     port = free_port()
-    data, files = shop.folder / "data", shop.folder / "files"
+    data, files = storage.folder / "data", storage.folder / "files"
     for folder in (data, files):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -226,14 +128,14 @@ def started(shop: Workshop, youtube: Spawned) -> Iterator[Instance]:
     volumes = ["--volume", f"{data}:/data", "--volume", f"{files}:/files:ro"]
     environment = [part for name, value in settings.items() for part in ("--env", f"{name}={value}")]
     name = f"ytmp3-image-test-{os.getpid()}"
-    shop.podman("run", "--detach", "--name", name, *restrictions, *volumes, *environment, IMAGE)
+    storage.podman("run", "--detach", "--name", name, *restrictions, *volumes, *environment, IMAGE)
     try:
-        yield Instance(shop=shop, name=name, url=f"http://127.0.0.1:{port}")
+        yield Instance(storage=storage, name=name, url=f"http://127.0.0.1:{port}")
     except CheckFailed:
-        say(shop.podman("logs", "--tail", "30", name))
+        say(storage.podman("logs", "--tail", "30", name))
         raise
     finally:
-        shop.podman("rm", "--force", "--time", "5", name)
+        storage.podman("rm", "--force", "--time", "5", name)
 
 
 def until(happens: Callable[[], bool], *, seconds: float, claim: str) -> float:
@@ -376,11 +278,11 @@ def check_orphan(instance: Instance) -> None:
 def check_stop(instance: Instance) -> None:
     """SIGTERM to PID 1 reaches the service, which drains and exits with 0."""
     started_at = time.monotonic()
-    instance.shop.podman("stop", "--time", str(STOP_SECONDS), instance.name)
+    instance.storage.podman("stop", "--time", str(STOP_SECONDS), instance.name)
     seconds = time.monotonic() - started_at
-    code = instance.shop.podman("inspect", "--format", "{{.State.ExitCode}}", instance.name)
+    code = instance.storage.podman("inspect", "--format", "{{.State.ExitCode}}", instance.name)
     check(claim="SIGTERM ends the container with exit code 0", holds=code == "0", found=f"code {code}, {seconds:.1f} s")
-    log = instance.shop.podman("logs", instance.name)
+    log = instance.storage.podman("logs", instance.name)
     check(claim="it drained first", holds='"event":"draining"' in log)
 
 
@@ -393,12 +295,12 @@ def main() -> int:
     given = parser.parse_args().folder
     folder = given or Path(tempfile.mkdtemp(prefix="ytmp3-image-test-", dir="/var/tmp"))
     folder.mkdir(parents=True, exist_ok=True)
-    shop = Workshop(folder=folder)
+    storage = ImageStorage(folder=folder)
     try:
         install()
-        make_base(shop)
-        build(shop)
-        with spawn(folder / "youtube", prepare=[Kind.CLIP]) as youtube, started(shop, youtube) as instance:
+        make_base(storage)
+        build(storage)
+        with spawn(folder / "youtube", prepare=[Kind.CLIP]) as youtube, started(storage, youtube) as instance:
             seconds = until(lambda: instance.ask("/health")[0] == 200, seconds=60, claim="the service is ready")
             say(f"running the image: ready after {seconds:.1f} s")
             check_restrictions(instance)

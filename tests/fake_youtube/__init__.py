@@ -2,7 +2,8 @@
 
 from .counting import Counts
 from .fake import FakeYouTube
-from .kinds import BEHAVIOURS, HOSTILE_TITLES, ODD_FIELDS, Behaviour, Kind, kind_of, video_id, watch_url
+from .kinds import BEHAVIOURS, Behaviour, Kind, kind_of, video_id, watch_url
+from .odd_values import HOSTILE_TITLES, ODD_FIELDS
 from .server import Pace
 from .spawn import Spawned, spawn
 

@@ -14,8 +14,6 @@ from urllib.parse import urlencode
 from . import playerjs
 from .kinds import (
     BEHAVIOURS,
-    HOSTILE_TITLES,
-    ODD_FIELDS,
     Behaviour,
     Delivery,
     Extraction,
@@ -26,6 +24,7 @@ from .kinds import (
     kind_of,
 )
 from .media import mime_of, seconds_of
+from .odd_values import HOSTILE_TITLES, ODD_FIELDS
 
 HUGE_BYTES: Final = 600_000_000
 BIG_RESPONSE_BYTES: Final = 16_000_000
