@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-PATIENCE_SECONDS: Final = 60.0
+PATIENCE_SECONDS: Final = 120.0
 """How long a test waits for what should take a moment. Only a test that fails waits so long, so the bound is generous:
 two busy loops on two cores make a conversion take several times as long as on an idle machine.
 """

@@ -80,9 +80,12 @@ class Site:
         for instance in self.instances:
             instance.behaviour = behaviour
 
-    async def raw(self, request: bytes) -> bytes:
-        """Send bytes, and return all that comes until nginx closes the connection."""
-        return await exchange("127.0.0.1", self.nginx.port, request, seconds=RAW_SECONDS)
+    async def raw(self, request: bytes, *, is_all: bool = False) -> bytes:
+        """Send bytes, and return all that comes until nginx closes the connection.
+
+        `is_all`: shut down this side's direction after them. nginx then waits for no rest of the request.
+        """
+        return await exchange("127.0.0.1", self.nginx.port, request, seconds=RAW_SECONDS, is_all=is_all)
 
     async def status(self, path: str) -> int:
         async with self.client.get(self.nginx.url + path) as response:

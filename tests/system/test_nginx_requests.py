@@ -74,7 +74,8 @@ RAW = {
 async def test_a_malformed_or_unknown_request_gets_a_problem_document(tmp_path: Path) -> None:
     async with nginx_site(tmp_path) as site:
         for name, (request, status) in RAW.items():
-            answer = await site.raw(request.replace(b" HTTP/1.1\r\n", b" HTTP/1.1\r\nConnection: close\r\n", 1))
+            closing = request.replace(b" HTTP/1.1\r\n", b" HTTP/1.1\r\nConnection: close\r\n", 1)
+            answer = await site.raw(closing, is_all=True)
             head, _, body = answer.partition(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 %d " % status), (name, head[:100])
             assert b"<html" not in body, name
