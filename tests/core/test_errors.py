@@ -3,7 +3,16 @@
 import pytest
 
 from ytmp3.core import errors
-from ytmp3.core.errors import FAILURES, ConversionError, FailureCode, NoProcess, RequestError, StoreError, Ytmp3Error
+from ytmp3.core.errors import (
+    FAILURES,
+    ConversionError,
+    FailureCode,
+    Fault,
+    NoProcess,
+    RequestError,
+    StoreError,
+    Ytmp3Error,
+)
 from ytmp3.http import errors as http_errors
 
 STATUS_OF_CODE = {
@@ -44,6 +53,10 @@ RETRYABLE = {
     "output_truncated",
     "tool_missing",
     "lost",
+    "extractor_broken",
+    "upstream_unreachable",
+    "egress_misconfigured",
+    "expired_waiting",
 }
 FINAL = {
     "video_unavailable",
@@ -106,7 +119,27 @@ def test_every_failure_code_says_whether_to_try_again(code: FailureCode) -> None
     failure = FAILURES[code]
     assert failure.retryable == (code.value in RETRYABLE)
     assert failure.message.endswith(".")
-    assert failure.upstream_block == (code.value in {"bot_check", "rate_limited_upstream"})
+
+
+def test_no_failure_at_fault_of_the_video_is_retried() -> None:
+    assert {code.value for code, failure in FAILURES.items() if failure.fault is Fault.VIDEO} == FINAL - {
+        "media_invalid", "poison",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fault", "codes"),
+    [
+        (Fault.YOUTUBE, {"upstream_error", "upstream_timeout", "output_truncated", "media_invalid"}),
+        (Fault.RELEASE, {"extractor_broken"}),
+        (Fault.ADDRESS, {"bot_check", "rate_limited_upstream"}),
+        (Fault.NETWORK, {"upstream_unreachable"}),
+        (Fault.SETTINGS, {"egress_misconfigured"}),
+        (Fault.OURS, {"tool_missing", "poison", "lost", "expired_waiting"}),
+    ],
+)
+def test_every_other_failure_names_who_is_at_fault(fault: Fault, codes: set[str]) -> None:
+    assert {code.value for code, failure in FAILURES.items() if failure.fault is fault} == codes
 
 
 def test_every_failure_code_is_explained() -> None:

@@ -64,13 +64,13 @@ async def test_a_conversion_that_waited_for_a_whole_retention_is_dropped(tmp_pat
         await asyncio.sleep(1)
         now.converter.hold(video(0)).set()
         ticket = await now.ended(stale)
-        assert (ticket.status, ticket.conversion.error) == (Status.FAILED, FailureCode.LOST)
+        assert (ticket.status, ticket.conversion.error) == (Status.FAILED, FailureCode.EXPIRED_WAITING)
         for job in (blocker, wanted, late, attempted):
             assert (await now.ended(job)).status is Status.COMPLETED
         assert now.converter.started == {video(0): 1, video(2): 1, video(3): 2}
         (failed,) = now.seen(events.Failed)
         assert isinstance(failed, events.Failed)
-        assert (failed.code, failed.seconds) == (FailureCode.LOST, None)
+        assert (failed.code, failed.seconds) == (FailureCode.EXPIRED_WAITING, None)
 
 
 async def test_a_stale_conversion_that_another_instance_holds_is_left_to_it(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.ops.files import ROOT, Document, compose, document
-from ytmp3.core.errors import FAILURES, FailureCode
+from ytmp3.core.errors import FAILURES, FailureCode, Fault
 from ytmp3.core.job import Stage
 from ytmp3.http.routes import ROUTES
 from ytmp3.metrics import Metrics
@@ -30,9 +30,7 @@ NOT_SHOWN = {
     "ytmp3_build_info", "ytmp3_memory_resident_bytes", "process_virtual_memory_bytes",
 }  # fmt: skip
 """Metrics that no panel and no alert uses: versions, and figures that another metric shows as well."""
-OF_THE_VIDEO = {code for code, failure in FAILURES.items() if not failure.retryable} - {
-    FailureCode.MEDIA_INVALID, FailureCode.POISON,
-}  # fmt: skip
+OF_THE_VIDEO = {code for code, failure in FAILURES.items() if failure.fault is Fault.VIDEO}
 """Failures that are properties of the video, so no alert fires for them."""
 
 

@@ -125,19 +125,42 @@ class FailureCode(StrEnum):
     TOOL_MISSING = "tool_missing"
     POISON = "poison"
     LOST = "lost"
+    EXTRACTOR_BROKEN = "extractor_broken"
+    UPSTREAM_UNREACHABLE = "upstream_unreachable"
+    EGRESS_MISCONFIGURED = "egress_misconfigured"
+    EXPIRED_WAITING = "expired_waiting"
+
+
+class Fault(StrEnum):
+    """Who is at fault for a failure. The engine decides by this, not by lists of codes, what happens next."""
+
+    VIDEO = "video"
+    """This video alone: YouTube answered, and others may succeed."""
+    YOUTUBE = "youtube"
+    """YouTube failed, for this video or for all; only the share of such failures among many conversions tells."""
+    RELEASE = "release"
+    """The installed release of yt-dlp, or one of its player clients, does not understand YouTube any more."""
+    ADDRESS = "address"
+    """YouTube refuses this server's address."""
+    NETWORK = "network"
+    """YouTube cannot be reached from here: YouTube said nothing at all."""
+    SETTINGS = "settings"
+    """A setting of this service is wrong, and fails every conversion until the operator corrects it."""
+    OURS = "ours"
+    """This service or its machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """What is true of every failure with the same code.
 
-    `retryable`: the same link may succeed later, so the service retries by itself (up to MAX_JOB_RETRIES times), and
-    the client may submit the link again. `upstream_block`: YouTube refuses this server's address, not this video.
+    `retryable`: the same link may succeed later, so the service tries again by itself, and the client may submit the
+    link again. How often the service tries depends on `fault` (see `states.costs_an_attempt`).
     """
 
     retryable: bool
     message: str
-    upstream_block: bool = False
+    fault: Fault = Fault.VIDEO
 
 
 FAILURES: Final[Mapping[FailureCode, Failure]] = MappingProxyType(
@@ -155,23 +178,53 @@ FAILURES: Final[Mapping[FailureCode, Failure]] = MappingProxyType(
         FailureCode.NO_AUDIO: Failure(retryable=False, message="The video has no sound."),
         FailureCode.DRM: Failure(retryable=False, message="The video is protected by DRM."),
         FailureCode.BOT_CHECK: Failure(
-            retryable=True, upstream_block=True, message="YouTube asks this server to prove that it is not a bot."
+            retryable=True, fault=Fault.ADDRESS, message="YouTube asks this server to prove that it is not a bot."
         ),
         FailureCode.RATE_LIMITED_UPSTREAM: Failure(
-            retryable=True, upstream_block=True, message="YouTube limits the rate of this server's requests."
+            retryable=True, fault=Fault.ADDRESS, message="YouTube limits the rate of this server's requests."
         ),
-        FailureCode.UPSTREAM_ERROR: Failure(retryable=True, message="YouTube answered with an error."),
-        FailureCode.UPSTREAM_TIMEOUT: Failure(retryable=True, message="YouTube did not answer in time."),
+        FailureCode.UPSTREAM_ERROR: Failure(
+            retryable=True, fault=Fault.YOUTUBE, message="YouTube answered with an error."
+        ),
+        FailureCode.UPSTREAM_TIMEOUT: Failure(
+            retryable=True, fault=Fault.YOUTUBE, message="YouTube did not answer in time."
+        ),
         FailureCode.OUTPUT_TRUNCATED: Failure(
-            retryable=True, message="The sound that arrived is shorter or longer than the video's announced duration."
+            retryable=True,
+            fault=Fault.YOUTUBE,
+            message="The sound that arrived is shorter or longer than the video's announced duration.",
         ),
-        FailureCode.MEDIA_INVALID: Failure(retryable=False, message="The sound that arrived cannot be decoded."),
-        FailureCode.TOOL_MISSING: Failure(retryable=True, message="A program this service needs is missing or broken."),
+        FailureCode.MEDIA_INVALID: Failure(
+            retryable=False, fault=Fault.YOUTUBE, message="The sound that arrived cannot be decoded."
+        ),
+        FailureCode.TOOL_MISSING: Failure(
+            retryable=True, fault=Fault.OURS, message="A program this service needs is missing or broken."
+        ),
         FailureCode.POISON: Failure(
-            retryable=False, message="The conversion was abandoned: it was running at several crashes of the service."
+            retryable=False,
+            fault=Fault.OURS,
+            message="The conversion was abandoned: it was running at several crashes of the service.",
         ),
         FailureCode.LOST: Failure(
-            retryable=True, message="The service lost track of the conversion, or could not begin it before it expired."
+            retryable=True, fault=Fault.OURS, message="The service lost track of the conversion."
+        ),
+        FailureCode.EXTRACTOR_BROKEN: Failure(
+            retryable=True,
+            fault=Fault.RELEASE,
+            message="This service cannot read YouTube's answer at the moment. The video itself may be fine.",
+        ),
+        FailureCode.UPSTREAM_UNREACHABLE: Failure(
+            retryable=True, fault=Fault.NETWORK, message="YouTube cannot be reached from this server at the moment."
+        ),
+        FailureCode.EGRESS_MISCONFIGURED: Failure(
+            retryable=True,
+            fault=Fault.SETTINGS,
+            message="A network setting of this service is wrong, and its operator must correct it.",
+        ),
+        FailureCode.EXPIRED_WAITING: Failure(
+            retryable=True,
+            fault=Fault.OURS,
+            message="The conversion could not be made within the time that this service keeps waiting jobs.",
         ),
     }
 )

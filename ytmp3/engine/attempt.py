@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Final
 
 from ytmp3.converter import Converted, Converter
-from ytmp3.core.errors import FAILURES, ConversionError, FailureCode, LeaseLost, NoProcess
+from ytmp3.core.errors import FAILURES, ConversionError, FailureCode, Fault, LeaseLost, NoProcess
 from ytmp3.core.job import Conversion, Report, Stage, Track, track_file_name
 from ytmp3.core.states import should_retry
 from ytmp3.engine import events
@@ -102,7 +102,7 @@ class Attempts:
 
     async def _give_up(self, claimed: Conversion) -> None:
         """End a conversion for which no client is likely to wait any more, before work is spent on it."""
-        error = ConversionError(FailureCode.LOST, "waited too long for its first attempt")
+        error = ConversionError(FailureCode.EXPIRED_WAITING, "waited too long for its first attempt")
         try:
             await self._writes.fail(claimed, error, seconds=None)
         except LeaseLost:
@@ -205,13 +205,13 @@ class Attempts:
         conversion, failure = run.conversion, FAILURES[error.code]
         if isinstance(error, NoProcess):
             self._upstream.pause()
-        if failure.upstream_block:
+        if failure.fault is Fault.ADDRESS:
             self._upstream.refused(run.start)
         elif not failure.retryable:
             # YouTube has answered for this video, so the address is not refused.
             self._upstream.passed(run.start)
         try:
-            if failure.upstream_block and self._upstream.is_blocked:
+            if failure.fault is Fault.ADDRESS and self._upstream.is_blocked:
                 await self._wait_for_upstream(run, error)
             elif should_retry(error.code, conversion.attempts, self._max_retries):
                 await self._writes.retry(conversion, error.code, error.reason)
