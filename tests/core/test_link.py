@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.core.link_tables import ACCEPTED, ID, NOT_VIDEOS, REFUSED, WATCH
+from tests.core.link_tables import ACCEPTED, ID, NOT_VIDEOS, PASTED, REASONS, REFUSED, WATCH
 from tests.fuzz_factor import FUZZ_FACTOR
 from ytmp3.core.errors import NotAVideo, RequestError, UnsupportedUrl
 from ytmp3.core.ids import VideoId
@@ -22,8 +22,8 @@ ID_CHARACTERS = string.ascii_letters + string.digits + "_-"
 video_ids = st.text(ID_CHARACTERS, min_size=11, max_size=11)
 
 
-def test_the_tables_have_at_least_50_accepted_and_100_refused_links() -> None:
-    assert len(set(ACCEPTED)) >= 50
+def test_the_tables_have_at_least_100_accepted_and_100_refused_links() -> None:
+    assert len(set(ACCEPTED) | set(PASTED)) >= 100
     assert len(set(REFUSED) | set(NOT_VIDEOS)) >= 100
 
 
@@ -33,7 +33,25 @@ def test_every_spelling_of_a_video_becomes_its_id(link: str) -> None:
 
 
 def test_every_spelling_of_a_video_has_one_key() -> None:
-    assert {conversion_key(parse_video_id(link), DEFAULT_RECIPE) for link in ACCEPTED} == {f"youtube:{ID}:mp3-192k"}
+    assert {conversion_key(parse_video_id(link), DEFAULT_RECIPE) for link in (*ACCEPTED, *PASTED)} == {
+        f"youtube:{ID}:mp3-192k"
+    }
+
+
+@pytest.mark.parametrize("link", PASTED, ids=range(len(PASTED)))
+def test_a_link_as_people_paste_it_becomes_its_id(link: str) -> None:
+    assert parse_video_id(link) == ID
+
+
+@pytest.mark.parametrize(("link", "words"), REASONS, ids=range(len(REASONS)))
+def test_a_refused_link_gets_a_text_that_says_what_is_wrong(link: str, words: str) -> None:
+    with pytest.raises((UnsupportedUrl, NotAVideo)) as refused:
+        parse_video_id(link)
+    text = refused.value.public_detail
+    assert words in text
+    assert text.endswith(".")
+    # What the client sent is not repeated.
+    assert not link or link not in text
 
 
 @pytest.mark.parametrize("link", REFUSED, ids=range(len(REFUSED)))
@@ -49,7 +67,8 @@ def test_a_youtube_link_that_names_no_video_is_told_apart(link: str) -> None:
 
 
 def test_an_id_that_looks_like_a_command_line_option_is_accepted() -> None:
-    assert parse_video_id("https://www.youtube.com/watch?v=-QQw4w9WgXc") == "-QQw4w9WgXc"
+    for link in ("https://www.youtube.com/watch?v=-QQw4w9WgXc", "-QQw4w9WgXc"):
+        assert parse_video_id(link) == "-QQw4w9WgXc"
 
 
 def test_a_link_of_the_longest_length_is_accepted_and_a_longer_one_is_not() -> None:
@@ -73,7 +92,7 @@ def test_the_canonical_link_of_an_id_has_that_id(video_id: str) -> None:
 def test_only_the_eleven_characters_of_the_id_are_taken_from_a_link(video_id: str, form: str, noise: str) -> None:
     link = "https://" + form.format(video_id)
     link += ("&" if "?" in link else "?") + noise
-    with contextlib.suppress(RequestError):  # the noise may hold a broken escape
+    with contextlib.suppress(RequestError):  # the noise may name a second video
         assert parse_video_id(link) == video_id
 
 
@@ -136,7 +155,7 @@ def test_no_text_raises_anything_but_the_two_errors(text: str) -> None:
             st.sampled_from(
                 ["https://", "http://", "www.youtube.com", "youtu.be", "/watch", "?v=", "&v=", "/", "//", "?", "#",
                  "@", ":", "%", "%00", "%ff", "%2f", "..", "/embed/", "/shorts/", "/live/", "/@", ID, "&", "=", ".",
-                 " ", ";"]
+                 " ", ";", "/redirect?q=", "https%3A%2F%2F", "%252F", "consent.youtube.com/m?continue=", "&amp;"]
             ),
             st.characters(),
         ),
@@ -153,8 +172,8 @@ def _parse_any(text: str) -> None:
         video_id = parse_video_id(text)
     except (UnsupportedUrl, NotAVideo):
         return
-    assert len(video_id) == 11
-    assert video_id.isascii()
+    assert re.fullmatch(r"[A-Za-z0-9_-]{11}", video_id)
+    assert type(video_id) is str
     assert parse_video_id(canonical_link(VideoId(video_id))) == video_id
 
 
@@ -180,9 +199,17 @@ def _parse_any(text: str) -> None:
         "/@a",
         "http://",
         "=",
+        "q=",
+        "&q=/",
+        "%252f",
+        "https://www.youtube.com/redirect?q=",
+        " ",
     ],
 )
-@pytest.mark.parametrize("start", ["", "https://", WATCH, "https://www.youtube.com/", "https://youtu.be/"])
+@pytest.mark.parametrize(
+    "start",
+    ["", "https://", WATCH, "https://www.youtube.com/redirect?", "https://www.youtube.com/", "https://youtu.be/"],
+)
 def test_a_hostile_link_is_parsed_in_linear_time(start: str, filling: str) -> None:
     link = (start + filling * MAX_LINK_CHARACTERS)[:MAX_LINK_CHARACTERS]
     began_at = time.process_time()

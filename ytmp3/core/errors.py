@@ -56,7 +56,7 @@ class JobUnknown(RequestError):
 class UnsupportedUrl(RequestError):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     code = "unsupported_url"
-    detail = "`url` must be a public link to one YouTube video, such as https://youtu.be/dQw4w9WgXcQ."
+    detail = "`url` must be a link to one YouTube video, such as https://youtu.be/dQw4w9WgXcQ, or its id."
 
 
 class NotAVideo(RequestError):

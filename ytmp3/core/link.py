@@ -1,41 +1,53 @@
-"""Turns a YouTube link, in any public spelling, into its 11-character video id, and refuses everything else. Pure.
+"""Turns a YouTube link, in any spelling that people paste, into its 11-character video id; refuses the rest. Pure.
 
 The rule: only the id goes further. No other byte of the client's text reaches a tool, a file name, a query or the
-network, so a link cannot name another host, an option of yt-dlp or a shell command. The list of hosts is exact: other
-sub-domains, look-alike names, ports and user names are refused, because parsers disagree on what they mean.
+network, so a link cannot name another host, an option of yt-dlp or a shell command. That is why whatever surrounds the
+id may be forgiven: white space, brackets, a missing scheme, `&` for `?`. What decides which video is meant is not
+forgiven: hosts are an exact list, because a look-alike name, a user name or a port may mislead a person or a parser,
+and an id that is too short, too long or one of two is refused.
+
+Every refusal says what is wrong, and repeats nothing of the text.
 """
 
 import re
 from typing import Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 from ytmp3.core.errors import NotAVideo, UnsupportedUrl
 from ytmp3.core.ids import VideoId
 
 MAX_LINK_CHARACTERS: Final = 2048
 """Longest link. Browsers and proxies customarily stop at this length; real links are far shorter."""
+MAX_WRAPPERS: Final = 3
+"""How many redirecting links may be around a video's link. Real ones have one or two (a mail filter around a consent
+page)."""
 
 _VIDEO_ID: Final = re.compile(r"[A-Za-z0-9_-]{11}", re.ASCII)
-_LINK: Final = re.compile(
-    r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9.-]+)(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?(?:#.*)?",
-    re.ASCII | re.IGNORECASE,
-)
-_PRINTABLE: Final = re.compile(r"[!-~]+", re.ASCII)
-# Characters that a valid link holds only escaped (RFC 3986), and that a shell, a log or another parser may misread.
-_FORBIDDEN: Final = frozenset('\\"<>^`{|}$;')
-_BROKEN_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})", re.ASCII)
+_LEADING: Final = " \t\r\n\f\v\u00a0\u2003\u2007\u202f\u200b\u200e\u200f\u2060\ufeff<([{\"'`\u00ab\u2018\u201c\u201e"
+"""What text and messengers put before a link: white space, invisible marks, brackets, quotes."""
+_TRAILING: Final = _LEADING + ">)]}.,;:!?\u2026\u00bb\u2019\u201d"
+"""What follows a link in a sentence."""
+_INNER_SPACE: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
+_SCHEME: Final = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?//", re.ASCII)
+_AUTHORITY: Final = re.compile(r"([A-Za-z0-9.-]+?)\.?(?::(?:80|443)?)?", re.ASCII)
+"""Host, perhaps with the dot of a rooted name, and a default port, which browsers do not show but programs add."""
+_SEPARATORS: Final = re.compile(r"[?&;]")
+"""What may stand between parameters. A second `?`, `&` without a `?`, and `&amp;` come from links put together by
+hand or copied from the source of a page; `;` comes from old embedding code."""
 
-_WATCH_HOSTS: Final = frozenset(
-    {
-        "youtube.com",
-        "www.youtube.com",
-        "m.youtube.com",
-        "music.youtube.com",
-        "youtube-nocookie.com",
-        "www.youtube-nocookie.com",
-    }
-)
 _SHORT_HOSTS: Final = frozenset({"youtu.be", "www.youtu.be"})
+_WATCH_HOSTS: Final = _SHORT_HOSTS | {
+    "youtube.com",
+    "www.youtube.com",
+    "m.youtube.com",
+    "music.youtube.com",
+    "gaming.youtube.com",
+    "youtube-nocookie.com",
+    "www.youtube-nocookie.com",
+    "youtubekids.com",
+    "www.youtubekids.com",
+    "youtube.googleapis.com",
+}
 _ID_FOLDERS: Final = frozenset({"shorts", "embed", "live", "v", "e", "watch"})
 # They have the form of an id but are not: players of a playlist and of a channel ("embed/live_stream?channel=...").
 _NOT_IDS: Final = frozenset({"videoseries", "live_stream"})
@@ -44,27 +56,61 @@ _NOT_A_VIDEO: Final = re.compile(
     r"/(?:@[^/]+|playlist|channel|c|user|results|feed|hashtag|gaming|clip|post|shorts|live|browse|explore)?(?:/.*)?"
 )
 
+_WRAPPERS: Final = {
+    "attribution_link": ("u",),
+    "redirect": ("q",),
+    "signin": ("next",),
+}
+"""Pages of a YouTube host that lead to another link, and the parameters that may hold it."""
+_GOOGLE: Final = re.compile(r"(?:(?:www|consent|accounts)\.)?google\.[a-z]{2,3}(?:\.[a-z]{2})?", re.ASCII)
+"""Search results, consent and login pages of Google, in any country."""
+_GOOGLE_NAMES: Final = ("continue", "q", "url")
+_WRAPPING_HOSTS: Final = {
+    "consent.youtube.com": ("continue",),
+    "duckduckgo.com": ("uddg",),
+    "l.facebook.com": ("u",),
+    "lm.facebook.com": ("u",),
+    "l.messenger.com": ("u",),
+    "l.instagram.com": ("u",),
+    "vk.com": ("to",),
+    "steamcommunity.com": ("url", "u"),
+}
+"""Other hosts whose pages do so, and the parameters: chats and networks that count clicks or warn of links."""
+_SAFE_LINKS_SUFFIX: Final = ".safelinks.protection.outlook.com"
+"""Outlook replaces the links in mails by ones to a host of the reader's region."""
+
+_EXAMPLE: Final = "such as https://youtu.be/dQw4w9WgXcQ"
+_TOO_LONG: Final = f"`url` is longer than {MAX_LINK_CHARACTERS} characters. Send only the link, {_EXAMPLE}."
+_HOLDS_SPACE: Final = f"`url` has white space or a control character inside. Send one link alone, {_EXAMPLE}."
+_HOLDS_BACKSLASH: Final = (
+    "`url` has a backslash. Some shells add backslashes when a link is pasted: put the link in quotes."
+)
+_OTHER_SCHEME: Final = f"`url` must begin with https:// or http://, {_EXAMPLE}."
+_OTHER_HOST: Final = (
+    "`url` is not a link to YouTube. Accepted are youtube.com (also www., m., music.), youtu.be, youtube-nocookie.com "
+    f"and youtubekids.com: {_EXAMPLE}."
+)
+_OTHER_PAGE: Final = f"`url` is a page of YouTube that names no video. Send the video's own link, {_EXAMPLE}."
+_TWO_IDS: Final = "`url` names two different videos. Send the link of one."
+_WRONG_CHARACTERS: Final = (
+    "The video id in `url` may have letters of A to Z, digits, - and _ only, and has 11 of them: dQw4w9WgXcQ."
+)
+_PLAYLIST: Final = "This link names a playlist, which is not converted as a whole. Send the link of each video in it."
+
 
 def parse_video_id(link: str) -> VideoId:
     """Return the 11-character video id that `link` names.
 
     Raises:
         NotAVideo: a YouTube link to a channel, a playlist, a search or the like.
-        UnsupportedUrl: anything else.
+        UnsupportedUrl: anything else. Its text says what is wrong.
     """
-    text = link.strip(" ")
-    if len(text) > MAX_LINK_CHARACTERS or not _PRINTABLE.fullmatch(text) or _FORBIDDEN.intersection(text):
-        raise UnsupportedUrl
-    match = _LINK.fullmatch(text)
-    if match is None or _BROKEN_ESCAPE.search(text):
-        raise UnsupportedUrl
-    host = match["host"].lower().removesuffix(".")
-    path = match["path"] or "/"
-    if host in _SHORT_HOSTS:
-        return _only_segment(path)
-    if host in _WATCH_HOSTS:
-        return _from_watch_host(path, match["query"] or "")
-    raise UnsupportedUrl
+    text = link.lstrip(_LEADING).rstrip(_TRAILING)
+    if len(text) > MAX_LINK_CHARACTERS:
+        raise UnsupportedUrl(_TOO_LONG)
+    if _VIDEO_ID.fullmatch(text):
+        return VideoId(text)
+    return _parse(text, wrappers=MAX_WRAPPERS)
 
 
 def canonical_link(video_id: VideoId) -> str:
@@ -72,46 +118,100 @@ def canonical_link(video_id: VideoId) -> str:
     return f"https://www.youtube.com/watch?v={video_id}"
 
 
-def _from_watch_host(path: str, query: str) -> VideoId:
+def _parse(text: str, *, wrappers: int) -> VideoId:
+    """Parse a link within which at most `wrappers` redirecting links are followed to the one they lead to."""
+    if _INNER_SPACE.search(text):
+        raise UnsupportedUrl(_HOLDS_SPACE)
+    if "\\" in text:
+        raise UnsupportedUrl(_HOLDS_BACKSLASH)
+    host, rest = _split(text)
+    path, query = _path_and_query(rest)
+    inner = _wrapped(host, path, query)
+    if inner is not None and wrappers > 0:
+        return _parse(inner, wrappers=wrappers - 1)
+    if host not in _WATCH_HOSTS:
+        raise UnsupportedUrl(_OTHER_HOST)
+    return _from_youtube(host, path, query)
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Split a link into its host, in lower case, and all that follows it."""
+    scheme = _SCHEME.match(text)
+    if scheme is not None:
+        if (scheme[1] or "https").lower() not in {"https", "http"}:
+            raise UnsupportedUrl(_OTHER_SCHEME)
+        text = text[scheme.end() :]
+    authority = re.split(r"[/?#]", text, maxsplit=1)[0]
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None or "." not in match[1]:
+        # With a slash it was meant as a link, otherwise it is any text.
+        raise UnsupportedUrl(_OTHER_HOST if "/" in text else None)
+    return match[1].lower(), text[len(authority) :]
+
+
+def _path_and_query(rest: str) -> tuple[str, str]:
+    rest = rest.partition("#")[0]
+    separator = _SEPARATORS.search(rest)
+    if separator is None:
+        return rest or "/", ""
+    return rest[: separator.start()] or "/", rest[separator.end() :]
+
+
+def _wrapped(host: str, path: str, query: str) -> str | None:
+    """Return the link that this link leads to, if it is one that redirects."""
+    for name in _names_of_inner_links(host, path):
+        value = re.search(rf"(?:\A|[?&;]){name}=(.*)", query)
+        if value is None:
+            continue
+        # A link that is not escaped goes on to the end of the text, with parameters of its own.
+        is_escaped = not re.match(r"/|https?:/", value[1], re.IGNORECASE)
+        inner = unquote(value[1].split("&", 1)[0]) if is_escaped else value[1]
+        return f"https://www.youtube.com{inner}" if re.match(r"/[^/]", inner) else inner
+    return None
+
+
+def _names_of_inner_links(host: str, path: str) -> tuple[str, ...]:
+    if host in _WATCH_HOSTS:
+        return _WRAPPERS.get(path.strip("/"), ())
+    if host.endswith(_SAFE_LINKS_SUFFIX):
+        return ("url",)
+    return _GOOGLE_NAMES if _GOOGLE.fullmatch(host) else _WRAPPING_HOSTS.get(host, ())
+
+
+def _from_youtube(host: str, path: str, query: str) -> VideoId:
     segments = path.removesuffix("/").split("/")[1:]
+    ids = {unquote(value) for name, value in _parameters(query) if name == "v"}
     match segments:
+        case [] | ["watch" | "watch_popup"] if ids:
+            # With two different ids, parsers disagree on which one is meant.
+            if len(ids) > 1:
+                raise UnsupportedUrl(_TWO_IDS)
+            return _valid(ids.pop())
+        case ["playlist"] | ["embed", "videoseries"]:
+            raise NotAVideo(_PLAYLIST)
         case ["watch" | "watch_popup"]:
-            return _from_query(query)
+            raise NotAVideo(_PLAYLIST if any(name == "list" for name, _ in _parameters(query)) else None)
         case [folder, candidate] if folder in _ID_FOLDERS:
             if candidate in _NOT_IDS:
                 raise NotAVideo
             return _valid(unquote(candidate))
-    if _NOT_A_VIDEO.fullmatch(path):
-        raise NotAVideo
-    raise UnsupportedUrl
-
-
-def _from_query(query: str) -> VideoId:
-    try:
-        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=100)
-    except ValueError:
-        raise UnsupportedUrl from None
-    candidates = {value for name, value in pairs if name == "v"}
-    if not candidates:
-        raise NotAVideo
-    # With two different ids, parsers disagree on which one is meant.
-    if len(candidates) > 1:
-        raise UnsupportedUrl
-    return _valid(candidates.pop())
-
-
-def _only_segment(path: str) -> VideoId:
-    segments = path.removesuffix("/").split("/")[1:]
-    match segments:
-        case [] | [""]:
-            raise NotAVideo
-        case [candidate]:
+        case [candidate] if candidate and host in _SHORT_HOSTS:
             return _valid(unquote(candidate))
-        case _:
-            raise UnsupportedUrl
+    if path == "/" or (host not in _SHORT_HOSTS and _NOT_A_VIDEO.fullmatch(path)):
+        raise NotAVideo
+    raise UnsupportedUrl(_OTHER_PAGE)
+
+
+def _parameters(query: str) -> list[tuple[str, str]]:
+    parts = (part.partition("=") for part in _SEPARATORS.split(query))
+    return [(unquote(name), value) for name, _, value in parts]
 
 
 def _valid(candidate: str) -> VideoId:
-    if _VIDEO_ID.fullmatch(candidate) is None:
-        raise UnsupportedUrl
-    return VideoId(candidate)
+    if _VIDEO_ID.fullmatch(candidate):
+        return VideoId(candidate)
+    if len(candidate) != 11:
+        raise UnsupportedUrl(
+            f"The video id in `url` has {len(candidate)} characters; it must have exactly 11, like dQw4w9WgXcQ."
+        )
+    raise UnsupportedUrl(_WRONG_CHARACTERS)
