@@ -12,7 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict, Unpack
+
+import msgspec
 
 from tests.fakes import FakeConverter, FaultyStore, content_of
 from tests.virtual_time import seconds, settled
@@ -41,6 +43,7 @@ EPOCH_SECONDS: Final = 1_700_000_000.0
 
 SOMEONE: Final = Client(owner=ClientId("addr:192.0.2.1"))
 OTHER: Final = Client(owner=ClientId("addr:198.51.100.9"))
+SETTINGS: Final = EngineSettings(workers=3, queue_capacity=10, max_retries=3, client_max_jobs=0)
 MUCH_SPACE: Final = Space(total_bytes=10**12, free_bytes=10**12)
 
 
@@ -175,20 +178,26 @@ class Rig:
         self.scratch.release_lock()
 
 
+class Changed(TypedDict, total=False):
+    """The settings that a test changes: fields of EngineSettings."""
+
+    workers: int
+    queue_capacity: int
+    max_retries: int
+    client_max_jobs: int
+    progress_seconds: float
+    stray_file_seconds: float
+
+
 @asynccontextmanager
-async def engine(  # noqa: PLR0913 - one argument for each number that a test changes
+async def engine(
     folder: Path,
     *,
     instance: str = "a",
-    workers: int = 3,
-    capacity: int = 10,
-    max_retries: int = 3,
-    client_max_jobs: int = 0,
     converter: FakeConverter | None = None,
     clock: StoreClock | None = None,
     random: Callable[[], float] = lambda: 0.0,
-    progress_seconds: float = 1.0,
-    stray_file_seconds: float = 3600.0,
+    **changed: Unpack[Changed],
 ) -> AsyncIterator[Rig]:
     """Start an instance on `folder`."""
     clock = StoreClock() if clock is None else clock
@@ -202,14 +211,7 @@ async def engine(  # noqa: PLR0913 - one argument for each number that a test ch
     store, records = FaultyStore(sqlite), FaultyStore(sqlite)
     happened: list[events.Event] = []
     parts = assemble(
-        EngineSettings(
-            workers=workers,
-            queue_capacity=capacity,
-            max_retries=max_retries,
-            client_max_jobs=client_max_jobs,
-            progress_seconds=progress_seconds,
-            stray_file_seconds=stray_file_seconds,
-        ),
+        msgspec.structs.replace(SETTINGS, **changed),
         Outside(
             store=store, files=Files(shelf=shelf, scratch=scratch), converter=converter, clock=seconds, random=random
         ),

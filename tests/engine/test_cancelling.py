@@ -15,7 +15,7 @@ VIDEO = video(1)
 
 
 async def test_a_job_cancelled_in_the_queue_frees_its_slot(tmp_path: Path) -> None:
-    async with engine(tmp_path, workers=1, capacity=1) as now:
+    async with engine(tmp_path, workers=1, queue_capacity=1) as now:
         await now.running(VIDEO)
         waiting = await now.submit(video(2))
         with pytest.raises(QueueFull):

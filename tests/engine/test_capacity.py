@@ -33,7 +33,7 @@ async def recorded(now: Rig) -> int:
 
 
 async def test_a_full_queue_refuses_at_once_and_stores_nothing(tmp_path: Path) -> None:
-    async with engine(tmp_path, workers=1, capacity=5) as now:
+    async with engine(tmp_path, workers=1, queue_capacity=5) as now:
         jobs = [await now.running(video(0))] + [await now.submit(video(number)) for number in range(1, 6)]
         for number in range(100, 110):
             with pytest.raises(QueueFull) as refused:
@@ -48,7 +48,7 @@ async def test_a_full_queue_refuses_at_once_and_stores_nothing(tmp_path: Path) -
 
 
 async def test_no_more_submissions_are_accepted_at_once_than_there_are_slots(tmp_path: Path) -> None:
-    async with engine(tmp_path, workers=1, capacity=7) as now:
+    async with engine(tmp_path, workers=1, queue_capacity=7) as now:
         await now.running(video(0))
         results = await asyncio.gather(*(now.submit(video(n)) for n in range(1, 60)), return_exceptions=True)
         assert sum(isinstance(result, Job) for result in results) == 7
@@ -61,7 +61,7 @@ async def test_ten_thousand_racing_submissions_neither_lose_nor_exceed_slots(
 ) -> None:
     """Forty at once for seven slots, 250 times; some callers go away meanwhile, and waiting jobs are cancelled."""
     chance = random.Random(5)
-    async with engine(tmp_path, workers=1, capacity=7) as now:
+    async with engine(tmp_path, workers=1, queue_capacity=7) as now:
         await now.running(video(0))
         taken, waiting = 0, list[Job]()
         for round_number in range(250):
@@ -86,7 +86,7 @@ async def test_ten_thousand_racing_submissions_neither_lose_nor_exceed_slots(
 
 
 async def test_a_full_queue_refuses_no_job_that_joins_a_conversion_or_finds_a_track(tmp_path: Path) -> None:
-    async with engine(tmp_path, workers=1, capacity=1) as now:
+    async with engine(tmp_path, workers=1, queue_capacity=1) as now:
         await now.ended(await now.submit(video(9)))
         running = await now.running(video(0))
         waiting = await now.submit(video(1))
@@ -100,7 +100,7 @@ async def test_a_full_queue_refuses_no_job_that_joins_a_conversion_or_finds_a_tr
 
 
 async def test_a_submission_that_the_store_refuses_leaves_its_slot_free(tmp_path: Path) -> None:
-    async with engine(tmp_path, workers=1, capacity=2) as now:
+    async with engine(tmp_path, workers=1, queue_capacity=2) as now:
         await now.running(video(0))
         now.store.broken["submit"] = StoreDown("no answer")
         for number in range(1, 10):
@@ -117,7 +117,7 @@ async def test_a_submission_that_the_store_refuses_leaves_its_slot_free(tmp_path
 
 
 async def test_a_submission_whose_caller_goes_away_leaves_its_slot_free(tmp_path: Path) -> None:
-    async with engine(tmp_path, workers=1, capacity=2) as now:
+    async with engine(tmp_path, workers=1, queue_capacity=2) as now:
         await now.running(video(0))
         arrival = now.store.held_calls["submit"] = asyncio.Event()
         calls = [asyncio.create_task(now.submit(video(number))) for number in (1, 2)]
@@ -183,7 +183,7 @@ async def test_a_client_over_its_quota_is_told_when_one_of_its_own_conversions_m
 
 
 async def test_submissions_at_once_do_not_slip_past_the_quota(tmp_path: Path) -> None:
-    async with engine(tmp_path, workers=1, capacity=100, client_max_jobs=5) as now:
+    async with engine(tmp_path, workers=1, queue_capacity=100, client_max_jobs=5) as now:
         await now.running(video(0))
         results = await asyncio.gather(*(now.submit(video(n), OTHER) for n in range(1, 50)), return_exceptions=True)
         assert sum(isinstance(result, Job) for result in results) == 5

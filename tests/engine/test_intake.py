@@ -54,7 +54,7 @@ async def test_a_cached_track_of_the_wrong_size_is_converted_again_once(tmp_path
 
 
 async def test_a_missing_track_is_not_converted_again_while_the_queue_is_full(tmp_path: Path) -> None:
-    async with engine(tmp_path, workers=1, capacity=1) as now:
+    async with engine(tmp_path, workers=1, queue_capacity=1) as now:
         await now.ended(await now.submit(video(9)))
         await now.running(video(0))
         await now.submit(video(1))

@@ -58,7 +58,7 @@ async def test_a_conversion_that_was_running_at_three_crashes_has_failed(tmp_pat
 
 
 async def test_no_more_conversions_are_adopted_than_slots_are_free(tmp_path: Path) -> None:
-    async with engine(tmp_path, workers=1, capacity=10) as dead:
+    async with engine(tmp_path, workers=1, queue_capacity=10) as dead:
         await dead.running(VIDEO)
         for number in range(2, 12):
             await dead.submit(video(number))
@@ -66,7 +66,7 @@ async def test_no_more_conversions_are_adopted_than_slots_are_free(tmp_path: Pat
     for number in range(2, 12):
         dead.converter.hold(video(number))
     async with engine(
-        tmp_path, instance="b", workers=1, capacity=3, clock=dead.clock, converter=dead.converter
+        tmp_path, instance="b", workers=1, queue_capacity=3, clock=dead.clock, converter=dead.converter
     ) as heir:
         assert await heir.parts.janitor.adopt() == 3
         await settled()
@@ -75,7 +75,7 @@ async def test_no_more_conversions_are_adopted_than_slots_are_free(tmp_path: Pat
 
 
 async def test_adopted_conversions_without_a_slot_are_released_at_no_cost(tmp_path: Path) -> None:
-    async with engine(tmp_path, workers=1, capacity=3) as now:
+    async with engine(tmp_path, workers=1, queue_capacity=3) as now:
         blocker = await now.running(VIDEO)
         await now.submit(video(2))
         lost = await now.submit(video(3))
@@ -149,7 +149,7 @@ async def test_a_track_that_is_asked_for_again_is_kept_for_another_retention(tmp
 
 
 async def test_conversions_without_a_file_expire_too(tmp_path: Path) -> None:
-    async with engine(tmp_path, workers=5, capacity=300) as now:
+    async with engine(tmp_path, workers=5, queue_capacity=300) as now:
         for number in range(230):
             now.converter.fail(video(number), FailureCode.PRIVATE)
         jobs = [await now.submit(video(number)) for number in range(230)]

@@ -35,7 +35,7 @@ async def pause_over(now: Rig) -> None:
 
 
 async def test_enough_refusals_stop_all_starts_until_a_trial_has_passed(tmp_path: Path) -> None:
-    async with engine(tmp_path, workers=2, capacity=3, max_retries=0) as now:
+    async with engine(tmp_path, workers=2, queue_capacity=3, max_retries=0) as now:
         last = await blocked(now)
         assert now.parts.upstream.blocked_seconds() == FIRST_PAUSE_SECONDS
         # New jobs wait, up to the capacity; then the refusal says that YouTube is the reason.

@@ -12,7 +12,7 @@ VIDEO = video(1)
 
 
 async def test_no_more_conversions_run_at_once_than_there_are_workers(tmp_path: Path) -> None:
-    async with engine(tmp_path, workers=3, capacity=20) as now:
+    async with engine(tmp_path, workers=3, queue_capacity=20) as now:
         holds = [now.converter.hold(video(number)) for number in range(10)]
         jobs = [await now.submit(video(number)) for number in range(10)]
         await settled()
@@ -25,7 +25,7 @@ async def test_no_more_conversions_run_at_once_than_there_are_workers(tmp_path: 
 
 
 async def test_ninety_conversions_of_one_client_do_not_delay_ten_of_others(tmp_path: Path) -> None:
-    async with engine(tmp_path, workers=1, capacity=200) as now:
+    async with engine(tmp_path, workers=1, queue_capacity=200) as now:
         await now.running(VIDEO)
         for number in range(2, 92):
             await now.submit(video(number), Client(owner=ClientId("greedy")))
