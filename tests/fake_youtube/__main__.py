@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .fake import FakeYouTube
 from .kinds import Kind
-from .server import Pace
+from .pace import Pace
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
@@ -22,7 +22,9 @@ async def _serve(arguments: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     pace = Pace(slow_bytes_per_second=arguments.slow_rate, delay_seconds=arguments.delay)
-    async with FakeYouTube.start(arguments.folder, cache=arguments.cache, pace=pace) as youtube:
+    async with FakeYouTube.start(
+        arguments.folder, cache=arguments.cache, pace=pace, weight=arguments.weight
+    ) as youtube:
         await youtube.prepare(arguments.prepare)
         line = json.dumps(
             {
@@ -48,9 +50,12 @@ def main() -> None:
     parser.add_argument("--prepare", type=Kind, nargs="*", default=[], metavar="KIND", help="kinds to make at start")
     parser.add_argument("--slow-rate", type=int, default=Pace().slow_bytes_per_second, help="bytes/s of kind slow")
     parser.add_argument("--delay", type=float, default=Pace().delay_seconds, help="seconds of kind delayed")
+    parser.add_argument(
+        "--weight", choices=("light", "real"), default="light", help="real: answers as heavy as YouTube's, by client"
+    )
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    # Clients that go away in mid-answer are this program's business, not news.
+    # asyncio would log an error for each client that goes away in the middle of an answer.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     asyncio.run(_serve(arguments))
 

@@ -17,6 +17,7 @@ HOSTS: Final = (
     "www.youtube-nocookie.com",
     "*.googlevideo.com",
     "i.ytimg.com",
+    "www.google.com",
 )
 _LIFE: Final = dt.timedelta(days=2)
 _SKEW: Final = dt.timedelta(hours=1)

@@ -1,15 +1,18 @@
 """Sends a body, or part of it, the way a kind asks for: whole, dripping, stalling, cut, endless."""
 
 import asyncio
+import dataclasses
 import re
+import socket
+import struct
 from collections.abc import Callable, Iterator
 from typing import Final
 
 from aiohttp import web
 
-from .answers import HUGE_BYTES
+from .behaviour import Delivery, Media
 from .endless import clusters
-from .kinds import Delivery, Media
+from .formats import HUGE_BYTES
 from .media import mime_of
 
 # One write: large enough to be cheap, small enough that 300 connections hold little.
@@ -19,16 +22,29 @@ ENDLESS_BYTES: Final = 4 << 30
 STALL_SECONDS: Final = 3600.0
 # ffmpeg's WebM writer begins a cluster every 5 s of sound.
 CLUSTER_MILLISECONDS: Final = 5000
-_RANGE: Final = re.compile(r"bytes=([0-9]{1,18})-([0-9]{0,18})", re.ASCII)
+_HEADER: Final = re.compile(r"bytes=([0-9]{1,18})-([0-9]{0,18})", re.ASCII)
+_QUERY: Final = re.compile(r"([0-9]{1,18})-([0-9]{0,18})", re.ASCII)
 _ZEROS: Final = memoryview(bytes(PIECE_BYTES))
 
 
-def _span(request: web.Request, size: int) -> tuple[int, int] | None:
-    """Return the asked-for bytes as start and end (exclusive); None without a Range that can be read."""
-    found = _RANGE.fullmatch(request.headers.get("Range", ""))
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """The bytes asked for; `end` is exclusive."""
+
+    start: int
+    end: int
+    is_bounded: bool
+    is_partial: bool  # answered with 206; the `range` of a link is answered with 200, as googlevideo does
+
+
+def asked_span(request: web.Request, size: int) -> Span:
+    """Return what the `Range` header or the `range` parameter asks for; everything without them."""
+    header = _HEADER.fullmatch(request.headers.get("Range", ""))
+    found = header or _QUERY.fullmatch(request.query.get("range", ""))
     if found is None:
-        return None
-    return int(found[1]), min(int(found[2]) + 1 if found[2] else size, size)
+        return Span(start=0, end=size, is_bounded=False, is_partial=False)
+    end = min(int(found[2]) + 1, size) if found[2] else size
+    return Span(start=int(found[1]), end=end, is_bounded=bool(found[2]), is_partial=header is not None)
 
 
 def _pieces(body: memoryview, start: int, end: int, piece: int) -> Iterator[memoryview]:
@@ -44,66 +60,103 @@ def _pieces(body: memoryview, start: int, end: int, piece: int) -> Iterator[memo
             start = stop
 
 
-async def _endless(request: web.Request, body: memoryview, sent: Callable[[int], None]) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": mime_of(Media.CLIP)})
-    response.enable_chunked_encoding()
-    await response.prepare(request)
-    total = 0
-    for cluster in clusters(body, CLUSTER_MILLISECONDS):
-        await response.write(cluster)
-        sent(len(cluster))
-        total += len(cluster)
-        if total > ENDLESS_BYTES:
-            break
-    await response.write_eof()
-    return response
+def reset_connection(request: web.Request) -> None:
+    """End the connection with a TCP reset. Python's TLS may report that as an end of the stream."""
+    transport = request.transport
+    if transport is not None:
+        connection = transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
 
 
-async def deliver(
-    request: web.Request,
-    body: memoryview,
-    *,
-    delivery: Delivery,
-    media: Media,
-    rate: int,
-    sent: Callable[[int], None],
-) -> web.StreamResponse:
-    """Answer a media request; `sent` is told each number of bytes as it goes out, `rate` is bytes per second."""
-    if delivery is Delivery.ENDLESS:
-        return await _endless(request, body, sent)
-    size = HUGE_BYTES if delivery is Delivery.HUGE else len(body)
-    span = _span(request, size)
-    if span is not None and span[0] >= span[1]:
-        return web.Response(status=416, headers={"Content-Range": f"bytes */{size}"})
-    if delivery is Delivery.CUT_WHOLE and span is not None and span[0] > 0:
-        span = None
-    start, end = span or (0, size)
-    if delivery is Delivery.CUT and start >= size // 2 and request.transport is not None:
-        # A server that went away does not answer again.
-        request.transport.abort()
-        return web.Response()
-    headers = {
-        "Content-Type": "text/html" if media is Media.HTML else mime_of(media),
-        "Accept-Ranges": "bytes",
-        "Content-Length": str(end - start),
-    }
-    if span is not None:
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-    response = web.StreamResponse(status=200 if span is None else 206, headers=headers)
-    await response.prepare(request)
-    cut = delivery in {Delivery.CUT, Delivery.CUT_LOOP} or (delivery is Delivery.CUT_WHOLE and span is not None)
-    last = size // 2 if cut or delivery is Delivery.STALLED else end
-    piece = rate // DRIPS_PER_SECOND if delivery is Delivery.SLOW else PIECE_BYTES
-    for part in _pieces(body, start, min(end, last), piece):
-        await response.write(part)
-        sent(len(part))
-        if delivery is Delivery.SLOW:
-            await asyncio.sleep(1 / DRIPS_PER_SECOND)
-    if delivery is Delivery.STALLED:
-        await asyncio.sleep(STALL_SECONDS)
-    if cut and request.transport is not None:
-        # The end of the stream before the announced length, as of a server that went away.
-        request.transport.close()
+class Sender:
+    """Answers one media request. `allowance` says how many bytes may still be sent from an offset on."""
+
+    def __init__(
+        self,
+        request: web.Request,
+        *,
+        delivery: Delivery,
+        media: Media,
+        bytes_per_second: int,
+        allowance: Callable[[int], int],
+        on_sent: Callable[[int], None],
+    ) -> None:
+        self._request = request
+        self._delivery = delivery
+        self._media = media
+        self._bytes_per_second = bytes_per_second
+        self._allowance = allowance
+        self._on_sent = on_sent
+
+    async def send(self, body: memoryview) -> web.StreamResponse:
+        delivery = self._delivery
+        if delivery is Delivery.ENDLESS:
+            return await self._send_endless(body)
+        size = HUGE_BYTES if delivery is Delivery.HUGE else len(body)
+        span = asked_span(self._request, size)
+        if span.is_partial and span.start >= span.end:
+            return web.Response(status=416, headers={"Content-Range": f"bytes */{size}"})
+        ignores_range = delivery is Delivery.CUT_WHOLE and span.is_partial and span.start > 0
+        if ignores_range:
+            span = Span(start=0, end=size, is_bounded=False, is_partial=False)
+        if delivery is Delivery.CUT and span.start >= size // 2 and self._request.transport is not None:
+            # A server that went away does not answer again.
+            self._request.transport.abort()
+            return web.Response()
+        response = self._head(span, size)
+        await response.prepare(self._request)
+        is_cut = delivery in {Delivery.CUT, Delivery.CUT_LOOP} or (delivery is Delivery.CUT_WHOLE and span.is_partial)
+        last = size // 2 if is_cut or delivery is Delivery.STALLED else span.end
+        if not await self._send_pieces(response, body, span.start, min(span.end, last)):
+            is_cut = True
+        if delivery is Delivery.STALLED:
+            await asyncio.sleep(STALL_SECONDS)
+        if is_cut and self._request.transport is not None:
+            # The end of the stream before the announced length, as of a server that went away.
+            self._request.transport.close()
+            return response
+        await response.write_eof()
         return response
-    await response.write_eof()
-    return response
+
+    def _head(self, span: Span, size: int) -> web.StreamResponse:
+        headers = {
+            "Content-Type": "text/html" if self._media is Media.HTML else mime_of(self._media),
+            "Accept-Ranges": "bytes",
+            "Content-Length": str(span.end - span.start),
+        }
+        if span.is_partial:
+            headers["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{size}"
+        return web.StreamResponse(status=206 if span.is_partial else 200, headers=headers)
+
+    async def _send_pieces(self, response: web.StreamResponse, body: memoryview, start: int, end: int) -> bool:
+        """Return false when the allowance ended before the bytes did."""
+        is_slow = self._delivery is Delivery.SLOW
+        piece_bytes = self._bytes_per_second // DRIPS_PER_SECOND if is_slow else PIECE_BYTES
+        at = start
+        for piece in _pieces(body, start, end, piece_bytes):
+            part = piece[: max(0, self._allowance(at))]
+            if part:
+                await response.write(part)
+                self._on_sent(len(part))
+                at += len(part)
+            if len(part) < len(piece):
+                return False
+            if is_slow:
+                await asyncio.sleep(1 / DRIPS_PER_SECOND)
+        return True
+
+    async def _send_endless(self, body: memoryview) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": mime_of(Media.CLIP)})
+        response.enable_chunked_encoding()
+        await response.prepare(self._request)
+        total = 0
+        for cluster in clusters(body, CLUSTER_MILLISECONDS):
+            await response.write(cluster)
+            self._on_sent(len(cluster))
+            total += len(cluster)
+            if total > ENDLESS_BYTES:
+                break
+        await response.write_eof()
+        return response

@@ -1,6 +1,6 @@
-"""Runs the real yt-dlp, as a library, against the fake YouTube: the child of `evidence`.
+"""Runs the real yt-dlp, as a library, against the fake YouTube: the child process of `evidence`.
 
-Reads one JSON object from standard input, prints a list: what yt-dlp found or said of each video, in order.
+Reads one JSON object from standard input and prints a list: what yt-dlp found or said of each video, in order.
 """
 
 import json
@@ -11,16 +11,18 @@ import time
 from typing import Any
 
 _KEPT = ("id", "title", "uploader", "duration", "live_status", "thumbnail", "format_id", "ext", "acodec", "filesize")
+_KEPT_OF_FORMAT = ("format_id", "protocol", "ext", "acodec", "vcodec", "language", "audio_channels", "available_at")
 
 
-class _Said:
-    """A logger that remembers."""
+class _Log:
+    """A logger that remembers. yt-dlp's screen lines arrive as debug messages."""
 
     def __init__(self) -> None:
+        self.lines: list[str] = []
         self.warnings: list[str] = []
 
     def debug(self, message: str) -> None:
-        pass
+        self.lines.append(message)
 
     def warning(self, message: str) -> None:
         self.warnings.append(message)
@@ -29,27 +31,37 @@ class _Said:
         pass
 
 
-def _options(asked: dict[str, Any], said: _Said, file: str) -> dict[str, Any]:
-    return {
+def _options(asked: dict[str, Any], log: _Log, file: str) -> dict[str, Any]:
+    options = {
         "proxy": asked["proxy"],
         # certifi would be trusted instead of SSL_CERT_FILE; `requests` words its errors in another way than urllib.
-        # Both are there in a development environment and not in production's: so they are left out everywhere.
+        # Both are installed in a development environment and not in production's, so both are left out.
         "compat_opts": {"no-certifi", "prefer-legacy-http-handler"},
         "allowed_extractors": ["youtube"],
         "cachedir": False,
         "color": "never",
         "fixup": "never",
-        "format": "bestaudio/best[acodec!=none]",
-        "logger": said,
+        "format": asked["format"],
+        "logger": log,
         "noprogress": True,
         "outtmpl": {"default": file},
         "quiet": True,
         "retries": 1,
+        "fragment_retries": 1,
         "extractor_retries": 1,
-        "retry_sleep_functions": {"http": lambda n: 0, "extractor": lambda n: 0},
+        "retry_sleep_functions": {"http": lambda n: 0, "fragment": lambda n: 0, "extractor": lambda n: 0},
         "max_filesize": asked["max_bytes"],
         "socket_timeout": asked["timeout"],
+        "verbose": asked["verbose"],
     }
+    arguments = asked["arguments"] | ({"player_client": asked["clients"]} if asked["clients"] else {})
+    if arguments:
+        options["extractor_args"] = {"youtube": arguments}
+    if asked["sort"]:
+        options["format_sort"] = asked["sort"]
+    if asked["chunk_bytes"]:
+        options["http_chunk_size"] = asked["chunk_bytes"]
+    return options
 
 
 def _chain(failure: BaseException | None) -> list[str]:
@@ -63,25 +75,35 @@ def _chain(failure: BaseException | None) -> list[str]:
     return chain
 
 
+def _formats(found: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {name: each.get(name) for name in _KEPT_OF_FORMAT} | {"url": each.get("url")}
+        for each in found.get("formats") or ()
+    ]
+
+
 def _probe(asked: dict[str, Any], video: dict[str, str]) -> dict[str, Any]:
     import yt_dlp
 
-    said = _Said()
-    answer: dict[str, Any] = {"error": None, "found": None, "chain": []}
+    log = _Log()
+    answer: dict[str, Any] = {"error": None, "found": None, "chain": [], "formats": []}
     used, began = time.process_time(), time.monotonic()
-    with yt_dlp.YoutubeDL(_options(asked, said, video["file"])) as ydl:
+    with yt_dlp.YoutubeDL(_options(asked, log, video["file"])) as ydl:
         try:
             found = ydl.extract_info(video["url"], download=asked["download"])
             answer["found"] = {name: found.get(name) for name in _KEPT} if found else None
+            answer["formats"] = _formats(found or {})
         except yt_dlp.utils.YoutubeDLError as failure:
             answer |= {"error": str(failure), "chain": _chain(failure)}
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         **answer,
-        "warnings": said.warnings,
+        "warnings": log.warnings,
+        "lines": log.lines if asked["verbose"] else [],
         "wall_seconds": round(time.monotonic() - began, 3),
         "cpu_seconds": round(time.process_time() - used, 3),
         "children_cpu_seconds": round(children.ru_utime + children.ru_stime, 3),
+        "children_peak_bytes": children.ru_maxrss * 1024,
     }
 
 

@@ -1,10 +1,11 @@
-"""The HTTP CONNECT proxy: the only door of the server under test.
+"""The HTTP CONNECT proxy: the only way out of the server under test.
 
 A CONNECT to a host of YouTube is answered by the fake itself, on the same connection: TLS starts where the tunnel
-would, so no byte is copied from socket to socket. Everything else is refused with 403 and noted.
+would, so no byte is copied from socket to socket. Everything else is refused with 403 and recorded.
 """
 
 import asyncio
+import base64
 import re
 import ssl
 from collections.abc import Callable
@@ -13,12 +14,21 @@ from typing import Final, cast
 from .counting import Tallies
 
 _ALLOWED: Final = re.compile(
-    r"(?:[a-z0-9-]+\.)?youtube\.com|youtu\.be|www\.youtube-nocookie\.com|[a-z0-9-]+\.googlevideo\.com|i\.ytimg\.com",
+    r"(?:[a-z0-9-]+\.)?youtube\.com|youtu\.be|www\.youtube-nocookie\.com|[a-z0-9-]+\.googlevideo\.com|i\.ytimg\.com"
+    # Google's captcha page.
+    r"|www\.google\.com",
     re.ASCII,
 )
+_USER: Final = re.compile(rb"\r\nProxy-Authorization: *Basic ([A-Za-z0-9+/=]+)", re.IGNORECASE)
 _HEAD_BYTES: Final = 16_384
 _REFUSAL: Final = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _WELCOME: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+
+def _user_of(head: bytes) -> str | None:
+    """Return the user name of a `Proxy-Authorization: Basic` header."""
+    found = _USER.search(head)
+    return None if found is None else base64.b64decode(found[1]).decode("latin-1").partition(":")[0]
 
 
 class Proxy:
@@ -33,15 +43,16 @@ class Proxy:
         self._handshakes: set[asyncio.Task[None]] = set()
 
     def accept(self) -> asyncio.Protocol:
-        return _Door(self)
+        return _Greeter(self)
 
-    def judge(self, head: bytes) -> bool:
-        """Say whether a request head may pass, and note it."""
+    def admits(self, head: bytes, peer: object) -> bool:
+        """Return whether a request head may pass, and record it."""
         method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
         target = rest.partition(" ")[0]
         host, _, port = target.rpartition(":")
         if method == "CONNECT" and port == "443" and _ALLOWED.fullmatch(host):
             self._tallies.connects += 1
+            self._tallies.proxy_users[peer] = _user_of(head)
             return True
         self._tallies.refused.append(f"{method} {target}"[:200])
         return False
@@ -52,7 +63,7 @@ class Proxy:
         task.add_done_callback(self._handshakes.discard)
 
     async def _upgrade(self, transport: asyncio.Transport) -> None:
-        inside = _Early(cast("asyncio.Protocol", self._web_server()))
+        inside = _Buffered(cast("asyncio.Protocol", self._web_server()))
         loop = asyncio.get_running_loop()
         try:
             secured = await loop.start_tls(transport, inside, self._tls, server_side=True)
@@ -68,7 +79,7 @@ class Proxy:
         await asyncio.gather(*self._handshakes, return_exceptions=True)
 
 
-class _Door(asyncio.Protocol):
+class _Greeter(asyncio.Protocol):
     """Reads one request head in the clear."""
 
     def __init__(self, proxy: Proxy) -> None:
@@ -84,7 +95,7 @@ class _Door(asyncio.Protocol):
             if len(self._head) > _HEAD_BYTES:
                 self._transport.abort()
             return
-        if self._proxy.judge(bytes(self._head)):
+        if self._proxy.admits(bytes(self._head), self._transport.get_extra_info("peername")):
             # The client speaks again only when it has read this line, so nothing arrives before TLS is in place.
             self._transport.pause_reading()
             self._transport.write(_WELCOME)
@@ -94,7 +105,7 @@ class _Door(asyncio.Protocol):
             self._transport.close()
 
 
-class _Early(asyncio.Protocol):
+class _Buffered(asyncio.Protocol):
     """Keeps what arrives between the end of the handshake and the moment `start_tls` returns."""
 
     def __init__(self, inside: asyncio.Protocol) -> None:

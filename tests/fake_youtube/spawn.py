@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from .counting import Counts
+from .fake import Weight
 from .kinds import Kind
-from .server import Pace
+from .pace import Pace
 
 _STOP_SECONDS: Final = 60.0
 _ANSWER_SECONDS: Final = 60.0
@@ -21,7 +22,7 @@ _ROOT: Final = Path(__file__).resolve().parents[2]
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Spawned:
-    """A running fake YouTube in another process, with the in-process one's questions (all of them block)."""
+    """A running fake YouTube in another process, with the methods of the in-process one (all of them block)."""
 
     proxy_url: str
     ca_file: Path
@@ -40,12 +41,31 @@ class Spawned:
         return int(self._ask("/counts")["trapped"])
 
     def reset(self) -> None:
+        """Forget the counts, and put the switches back."""
         self._ask("/reset", method="POST")
 
-    def _ask(self, path: str, *, method: str = "GET") -> dict[str, Any]:
+    def switch(self, **changes: Any) -> None:
+        """Change switches (`switches.Switches`) from now on. Raises HTTPError 422 for an unknown name or value."""
+        self._ask("/switches", method="PATCH", body=changes)
+
+    @property
+    def switches(self) -> dict[str, Any]:
+        return self._ask("/switches")
+
+    def expire_links(self) -> None:
+        """Answer 403 to every media link that was made until now."""
+        self._ask("/expire-links", method="POST")
+
+    def totals(self) -> dict[str, Any]:
+        """Return the counts of the whole fake: `connects`, `player_scripts`, `captcha_pages` and so on."""
+        return self._ask("/counts")
+
+    def _ask(self, path: str, *, method: str = "GET", body: object = None) -> dict[str, Any]:
         # Never through a proxy of the environment: the control port is on loopback.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        request = urllib.request.Request(self.control_url + path, method=method)
+        request = urllib.request.Request(
+            self.control_url + path, method=method, data=None if body is None else json.dumps(body).encode()
+        )
         with opener.open(request, timeout=_ANSWER_SECONDS) as response:
             answer: dict[str, Any] = json.load(response)
             return answer
@@ -53,12 +73,18 @@ class Spawned:
 
 @contextlib.contextmanager
 def spawn(
-    folder: Path, *, prepare: Iterable[Kind | str] = (), pace: Pace | None = None, cache: Path | None = None
+    folder: Path,
+    *,
+    prepare: Iterable[Kind | str] = (),
+    pace: Pace | None = None,
+    cache: Path | None = None,
+    weight: Weight = "light",
 ) -> Iterator[Spawned]:
     """Run `python -m tests.fake_youtube` until the block ends. Raises RuntimeError if it ends before it is ready."""
     pace = pace or Pace()
     command = [sys.executable, "-m", "tests.fake_youtube", "--folder", str(folder)]
     command += ["--slow-rate", str(pace.slow_bytes_per_second), "--delay", str(pace.delay_seconds)]
+    command += ["--weight", weight]
     command += ["--cache", str(cache)] if cache else []
     command += ["--prepare", *map(str, prepare)]
     with subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
