@@ -96,10 +96,15 @@ def test_a_request_error_carries_its_text_and_its_retry_after() -> None:
     plain = errors.QueueFull()
     assert plain.public_detail == errors.QueueFull.detail
     assert plain.retry_after_seconds is None
-    told = http_errors.InvalidField("A field is given twice.", retry_after_seconds=7)
-    assert (told.public_detail, told.retry_after_seconds, str(told)) == (
-        "A field is given twice.", 7, "A field is given twice.",
-    )  # fmt: skip
+    told = errors.QueueFull("It is full.", retry_after_seconds=7)
+    assert (told.public_detail, told.retry_after_seconds, str(told)) == ("It is full.", 7, "It is full.")
+
+
+def test_an_error_names_the_field_that_is_at_fault() -> None:
+    assert errors.QueueFull().field is None
+    assert errors.UnsupportedUrl("Why.").field == errors.NotAVideo().field == "url"
+    assert http_errors.InvalidField("Why.", field="quality").field == "quality"
+    assert http_errors.InvalidField().field is None
 
 
 def test_some_request_errors_carry_what_their_response_needs() -> None:

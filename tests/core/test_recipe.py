@@ -14,6 +14,7 @@ from ytmp3.core.recipe import (
     Quality,
     Recipe,
     conversion_key,
+    parse_quality,
     parse_recipe,
     recipe_of,
 )
@@ -52,3 +53,20 @@ def test_each_recipe_of_a_video_has_a_key_of_its_own() -> None:
     keys = {conversion_key(VIDEO_ID, Recipe(quality=quality)) for quality in Quality}
     assert len(keys) == len(Quality)
     assert conversion_key(VIDEO_ID, DEFAULT_RECIPE) == KEY
+
+
+@pytest.mark.parametrize("quality", list(Quality))
+def test_a_quality_is_understood_in_any_case_with_or_without_its_unit(quality: Quality) -> None:
+    spellings = {quality, quality.lower(), quality.upper(), f" {quality}\n", quality.removesuffix("k")}
+    assert {parse_quality(spelling) for spelling in spellings} == {quality}
+
+
+def test_a_bit_rate_may_be_a_number() -> None:
+    assert parse_quality(320) is Quality.K320
+
+
+@pytest.mark.parametrize(
+    "value", ["", "best", "193", "192kk", "k", "V1", 0, -192, 10**30, True, None, 192.0, [], "١٩٢"]
+)
+def test_anything_else_is_no_quality(value: object) -> None:
+    assert parse_quality(value) is None

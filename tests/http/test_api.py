@@ -109,7 +109,42 @@ async def test_every_unknown_or_malformed_id_gets_the_same_404(service: RunningS
     await expect_problem(service, method, path.format(job_id), 404, "job_unknown")
 
 
-@pytest.mark.parametrize("suffix", ["", ".MP3", ".mp3.gz", ".mp3%20", ".php", ".mp3/"])
+async def test_a_download_without_an_extension_is_the_track(service: RunningService) -> None:
+    job = await service.completed(VIDEO)
+    async with (
+        service.client.get(service.url + job["download_url"]) as usual,
+        service.client.get(f"{service.url}/download/{job['job_id']}") as short,
+    ):
+        assert (short.status, await short.read()) == (200, await usual.read())
+        assert short.headers["Content-Disposition"] == usual.headers["Content-Disposition"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "named"),
+    [
+        ("POST", "/extract/", "POST /extract with a JSON body"), ("GET", "/extract", "POST /extract with a JSON body"),
+        ("GET", "/jobs/x", "GET /status/ID or DELETE /jobs/ID"), ("GET", "/status", "GET /status/ID"),
+        ("GET", "/status/x/", "GET /status/ID"), ("GET", "/download", "GET /download/ID.mp3"),
+        ("GET", "/health/", "GET /health or GET /health/live"), ("DELETE", "/stats", "GET /stats"),
+        ("GET", "/nowhere", "GET /openapi.json lists all addresses"), ("GET", "/", "GET /openapi.json"),
+    ],
+)  # fmt: skip
+async def test_a_wrong_address_or_method_is_answered_with_the_routes_near_it(
+    service: RunningService, method: str, path: str, named: str
+) -> None:
+    async with service.client.request(method, service.url + path) as response:
+        assert response.status in {404, 405}
+        assert named in (await response.json())["detail"]
+
+
+async def test_a_wrong_extension_is_answered_with_the_right_one(service: RunningService) -> None:
+    job = await service.completed(VIDEO)
+    async with service.client.get(f"{service.url}/download/{job['job_id']}.m4a") as response:
+        assert response.status == 404
+        assert "/download/ID.mp3" in (await response.json())["detail"]
+
+
+@pytest.mark.parametrize("suffix", [".", ".MP3", ".mp3.gz", ".mp3%20", ".php", ".mp3/"])
 async def test_a_download_needs_the_exact_extension(service: RunningService, suffix: str) -> None:
     job = await service.completed(VIDEO)
     async with service.client.get(f"{service.url}/download/{job['job_id']}{suffix}") as response:

@@ -58,8 +58,10 @@ HOSTILE_BODIES = {
     "single quotes": (b"{'url':'x'}", "invalid_json"),
     "a lone surrogate": (b'{"url":"\\ud800"}', "invalid_json"),
     "a bad quality": (b'{"url":"%s","quality":"../../x"}' % LINK.encode(), "invalid_field"),
-    "a quality of another case": (b'{"url":"%s","quality":"v0"}' % LINK.encode(), "invalid_field"),
-    "a number as quality": (b'{"url":"%s","quality":192}' % LINK.encode(), "invalid_field"),
+    "a number that is no quality": (b'{"url":"%s","quality":193}' % LINK.encode(), "invalid_field"),
+    "a very long number as quality": (b'{"url":"%s","quality":%s}' % (LINK.encode(), b"9" * 3000), "invalid_field"),
+    "true as quality": (b'{"url":"%s","quality":true}' % LINK.encode(), "invalid_field"),
+    "an empty quality": (b'{"url":"%s","quality":""}' % LINK.encode(), "invalid_field"),
     "quality null": (b'{"url":"%s","quality":null}' % LINK.encode(), "invalid_field"),
 }
 
@@ -172,16 +174,55 @@ async def test_a_body_that_does_not_arrive_is_a_408(service: RunningService) -> 
 
 
 @pytest.mark.parametrize(
-    ("body", "named"),
+    ("body", "field", "named"),
     [
-        (b'{"url": 5}', "https://youtu.be/"), (b'{"url": "%s", "quality": "best"}' % LINK.encode(), "192k"),
-        (b"{}", "`url`"), (b'{"link": "x"}', "`url`"), (b"url=x", '{"url"'),
+        (b'{"url": 5}', "url", "https://youtu.be/"),
+        (b"{}", "url", "`url`"),
+        (b'{"quality": "V0"}', "url", "`url`"),
+        (b'{"url": "%s", "quality": "best"}' % LINK.encode(), "quality", "96k, 128k, 160k, 192k, 256k, 320k, V0"),
+        (b'{"url": "%s", "quality": null}' % LINK.encode(), "quality", "192k"),
+        (b'{"link": "%s"}' % LINK.encode(), "url", "Did you mean `url`?"),
+        (b'{"Url": "%s"}' % LINK.encode(), "url", "Did you mean `url`?"),
+        (b'{"url": "%s", "qualty": "V0"}' % LINK.encode(), "quality", "Did you mean `quality`?"),
+        (b'{"url": "%s", "bitrate": 192}' % LINK.encode(), "quality", "Did you mean `quality`?"),
+        (b'{"url": "%s", "zZmarkZz": 1}' % LINK.encode(), None, "The fields are: `url`, `quality`"),
+        (b'{"url": "x", "url": "y"}', None, "given twice"),
+        (b'{"url": "https://youtu.be/dQw4w9WgXcQQ"}', "url", "has 12 characters"),
+        (b'{"url": "https://www.youtube.com/@zZmarkZz"}', "url", "channel"),
+        (b"url=x", None, '{"url"'),
+        (b'{"url": "zZmarkZz"', None, "at character 19, a comma or a closing brace"),
+        (b'{"url": "x",}', None, "at character"),
+        (b"{'url': 'x'}", None, "at character 2, a name in double quotes"),
+        (b'{"url" "x"}', None, "at character 8, a colon"),
+        (b'{"url": zZmarkZz}', None, "at character 9, a value"),
+        (b'{"url": "zZmarkZz', None, "a text begins that does not end"),
+        (b'{"url": "a\nb"}', None, "a line break"),
+        (b'{"url": "x"} zZmarkZz', None, "something follows the object"),
+        (b'{"url": "\xff"}', None, "not UTF-8: see byte 10"),
+        (b'{"url": NaN}', None, "one JSON object"),
+        (b'{"link": ' + b"[" * 3000, None, "one JSON object"),
     ],
 )  # fmt: skip
-async def test_a_refused_body_gets_a_text_that_names_what_is_accepted(
-    service: RunningService, body: bytes, named: str
+async def test_a_refused_body_gets_a_text_that_names_the_field_and_what_is_accepted(
+    service: RunningService, body: bytes, field: str | None, named: str
 ) -> None:
     headers = {"Content-Type": "application/json"}
     async with service.client.post(f"{service.url}/extract", data=body, headers=headers) as response:
-        assert response.status == 400
-        assert named in (await response.json())["detail"]
+        assert response.status in {400, 422}
+        text = await response.text()
+        assert MARK not in text
+        problem = await response.json()
+        assert named in problem["detail"]
+        assert problem.get("field") == field
+
+
+@pytest.mark.parametrize(
+    ("given", "quality"),
+    [('"192"', "192k"), ("192", "192k"), ('"320K"', "320k"), ('"v0"', "V0"), ('" 192k "', "192k"), ('"V5"', "V5")],
+)
+async def test_near_spellings_of_a_quality_are_understood(service: RunningService, given: str, quality: str) -> None:
+    body = f'{{"url": "{LINK}", "quality": {given}}}'
+    headers = {"Content-Type": "application/json"}
+    async with service.client.post(f"{service.url}/extract", data=body, headers=headers) as response:
+        assert response.status == 202
+        assert (await response.json())["quality"] == quality

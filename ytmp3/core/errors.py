@@ -32,12 +32,13 @@ class RequestError(Ytmp3Error):
     """A request that is answered with `application/problem+json` (RFC 9457).
 
     `code` is stable; `detail` is for people and tells them how to mend the request. `retry_after_seconds` (>= 1), if it
-    is not None, is sent as `Retry-After`.
+    is not None, is sent as `Retry-After`. `field` names the field of the request that is at fault, where it is one.
     """
 
     status: ClassVar[HTTPStatus]
     code: ClassVar[str]
     detail: ClassVar[str]
+    field: str | None = None
 
     def __init__(self, detail: str | None = None, *, retry_after_seconds: int | None = None) -> None:
         self.public_detail = self.detail if detail is None else detail
@@ -56,12 +57,14 @@ class JobUnknown(RequestError):
 class UnsupportedUrl(RequestError):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     code = "unsupported_url"
+    field = "url"
     detail = "`url` must be a link to one YouTube video, such as https://youtu.be/dQw4w9WgXcQ, or its id."
 
 
 class NotAVideo(RequestError):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     code = "not_a_video"
+    field = "url"
     detail = "This YouTube link names no single video but a channel, a playlist or the like. Send a video's own link."
 
 

@@ -60,6 +60,20 @@ MEDIA_TYPES: Final = tuple(facts.media_type for facts in _FACTS.values())
 
 DEFAULT_QUALITY: Final = Quality.K192
 
+_QUALITIES: Final = {quality.lower(): quality for quality in Quality}
+_QUALITY_WITHOUT_UNIT: Final = {quality.removesuffix("k"): quality for quality in Quality}
+
+
+def parse_quality(value: object) -> Quality | None:
+    """Return the quality that a client means: 192, "192", "320K", "v0" and " 192k " are understood as well.
+
+    Returns None for anything else, for the caller to refuse.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    text = str(value).strip().lower()
+    return _QUALITIES.get(text) or _QUALITY_WITHOUT_UNIT.get(text)
+
 
 class Recipe(Struct, frozen=True, kw_only=True):
     """What one conversion makes of its video. Two requests with equal recipes share one conversion."""

@@ -9,7 +9,6 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from ytmp3 import __version__
-from ytmp3.core.errors import JobUnknown
 from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Status, Ticket
 from ytmp3.engine.health import Health, Readiness
@@ -19,6 +18,7 @@ from ytmp3.http import headers, openapi, routes
 from ytmp3.http.admission import CLIENT, Admission
 from ytmp3.http.body import answer_expectation, parse_extract_request, read_json_body
 from ytmp3.http.download import Sender, downloadable_track, expired, split_file_name
+from ytmp3.http.errors import NotFound
 from ytmp3.http.keys import Keys
 from ytmp3.http.routes import Route
 from ytmp3.http.stats import Stats
@@ -56,12 +56,12 @@ class JobHandlers:
         return self._job(await self._jobs.cancel(request.match_info["job_id"], self._owner(request)))
 
     async def download(self, request: web.Request) -> web.StreamResponse:
-        """GET and HEAD /download/ID.mp3."""
+        """GET and HEAD /download/ID.mp3; without the extension as well."""
         job_id, extension = split_file_name(request.match_info["file_name"])
         ticket = await self._jobs.ticket(job_id, self._owner(request))
         recipe = ticket.conversion.recipe
-        if extension != recipe.extension:
-            raise JobUnknown
+        if extension not in {None, recipe.extension}:
+            raise NotFound(f"This job's track has another extension: ask for /download/ID.{recipe.extension}.")
         track, metadata = downloadable_track(ticket, ready_in_seconds=self._jobs.live(ticket).eta_seconds)
         if await self._jobs.has_expired(ticket):
             raise expired()

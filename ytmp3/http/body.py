@@ -1,8 +1,8 @@
 """Reads and checks request bodies. A body is small, is JSON, and arrives in time, or the request is refused."""
 
 import asyncio
+import difflib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 from aiohttp import HttpVersion11, hdrs, web
 
-from ytmp3.core.recipe import Quality
+from ytmp3.core.recipe import DEFAULT_QUALITY, Quality, parse_quality
 from ytmp3.http import problems
 from ytmp3.http.errors import (
     BodyTooLarge,
@@ -27,15 +27,34 @@ MAX_BODY_BYTES: Final = 4096
 BODY_SECONDS: Final = 5.0
 """How long a body may take to arrive: 4 kB need a fraction of a second on any connection."""
 
+MAX_GUESSED_CHARACTERS: Final = 20
+"""How much of an unknown field's name is compared with the known ones: comparing long names takes long."""
+
 _decode: Final = msgspec.json.Decoder(ExtractRequest).decode
-_FIELD_OF_ERROR: Final = re.compile(r"`\$\.(url|quality)`\Z")
-"""How msgspec ends the message of an error in one of our own fields. The rest of the message may repeat the request."""
+_FIELDS: Final = tuple(field.name for field in msgspec.structs.fields(ExtractRequest))
 _HELP_OF_FIELD: Final[Mapping[str, str]] = MappingProxyType(
     {
         "url": "`url` must be text: a link to one YouTube video, such as https://youtu.be/dQw4w9WgXcQ.",
         "quality": f"`quality` must be one of {', '.join(Quality)}.",
     }
 )
+_OTHER_NAMES: Final[Mapping[str, str]] = MappingProxyType(
+    {"link": "url", "uri": "url", "href": "url", "video": "url", "video_url": "url", "bitrate": "quality"}
+)
+"""Names under which other services know our fields."""
+_SYNTAX_ERRORS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "Expecting property name": "a name in double quotes is expected",
+        "Illegal trailing comma": "there is a comma too many",
+        "Expecting ',' delimiter": "a comma or a closing brace is expected",
+        "Expecting ':' delimiter": "a colon is expected",
+        "Expecting value": "a value is expected, such as text in double quotes",
+        "Unterminated string": "a text begins that does not end",
+        "Invalid control character": "a line break or another control character stands within a text",
+        "Extra data": "something follows the object",
+    }
+)
+"""What Python's parser calls an error, by its beginning, and what the client reads. The rest may repeat the request."""
 
 
 async def answer_expectation(request: web.Request) -> web.StreamResponse | None:
@@ -79,27 +98,74 @@ async def read_json_body(
 
 
 def parse_extract_request(body: bytes) -> ExtractRequest:
-    """Decode the body of `POST /extract` strictly.
+    """Decode the body of `POST /extract` strictly, except that a quality may be spelled in several ways.
 
     Raises:
-        InvalidJson
-        InvalidField: a field is missing, unknown, given twice or of the wrong form.
+        InvalidJson: the text says where the body stops being JSON.
+        InvalidField: a field is missing, unknown, given twice or of the wrong form. The text says what is accepted.
     """
     if not body.lstrip(b" \t\r\n").startswith(b"{"):
         raise InvalidJson
     try:
         decoded = _decode(body)
-    except msgspec.ValidationError as error:
-        field = _FIELD_OF_ERROR.search(str(error))
-        raise InvalidField(_HELP_OF_FIELD[field[1]] if field else None) from None
+    except msgspec.ValidationError:
+        decoded = None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise InvalidJson from None
-    # The decoder takes the last of two equal names; a proxy's parser may take the first. By now the body is known to be
-    # a flat object of strings, so reading it a second time is cheap.
-    names = [name for name, _ in json.loads(body, object_pairs_hook=list)]
+        raise InvalidJson(_syntax_error(body)) from None
+    # The decoder takes the last of two equal names; a proxy's parser may take the first. Bodies are small, so reading
+    # one a second time is cheap.
+    pairs = _pairs(body)
+    names = [name for name, _ in pairs]
     if len(names) != len(set(names)):
         raise InvalidField("A field is given twice.")
-    return decoded
+    return _lenient(dict(pairs)) if decoded is None else decoded
+
+
+def _pairs(body: bytes) -> list[tuple[str, object]]:
+    """Return the fields of a JSON object. Objects within it come as lists as well."""
+    try:
+        pairs: list[tuple[str, object]] = json.loads(body, object_pairs_hook=list)
+    except (ValueError, RecursionError):
+        raise InvalidJson(_syntax_error(body)) from None
+    return pairs
+
+
+def _lenient(fields: Mapping[str, object]) -> ExtractRequest:
+    """Read fields that the decoder has refused: mend the quality, or say which field is at fault."""
+    for name in fields:
+        if name not in _FIELDS:
+            raise _unknown_field(name)
+    url, quality = fields.get("url"), parse_quality(fields.get("quality", DEFAULT_QUALITY))
+    if not isinstance(url, str):
+        raise InvalidField(_HELP_OF_FIELD["url"], field="url")
+    if quality is None:
+        raise InvalidField(_HELP_OF_FIELD["quality"], field="quality")
+    return ExtractRequest(url=url, quality=quality)
+
+
+def _unknown_field(name: str) -> InvalidField:
+    """Return the error for a field that does not exist; it names the one that was probably meant, not the field."""
+    name = name[:MAX_GUESSED_CHARACTERS].strip().lower()
+    close = difflib.get_close_matches(name, (*_FIELDS, *_OTHER_NAMES), n=1)
+    meant = _OTHER_NAMES.get(close[0], close[0]) if close else None
+    question = f" Did you mean `{meant}`?" if meant else ""
+    accepted = ", ".join(f"`{field}`" for field in _FIELDS)
+    return InvalidField(f"The body has an unknown field.{question} The fields are: {accepted}.", field=meant)
+
+
+def _syntax_error(body: bytes) -> str | None:
+    """Return where and why a body is not JSON, or None if that cannot be said without repeating it."""
+    try:
+        json.loads(body.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return f"The body is not UTF-8: see byte {error.start + 1}."
+    except json.JSONDecodeError as error:
+        for beginning, text in _SYNTAX_ERRORS.items():
+            if error.msg.startswith(beginning):
+                return f"The body is not JSON: at character {error.pos + 1}, {text}."
+    except (ValueError, RecursionError):
+        pass
+    return None
 
 
 def _send_continue(request: web.Request) -> None:

@@ -16,10 +16,10 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from ytmp3.core.errors import FAILURES, ClientQuota, JobUnknown
+from ytmp3.core.errors import FAILURES, ClientQuota
 from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Metadata, Status, Ticket, Track
-from ytmp3.core.recipe import EXTENSIONS, Recipe
+from ytmp3.core.recipe import Recipe
 from ytmp3.http import headers
 from ytmp3.http.errors import NotReady, PreconditionFailed, RangeNotSatisfiable, TooManyDownloads, TrackGone
 from ytmp3.http.file_names import content_disposition
@@ -53,16 +53,10 @@ _MISREAD_BY_NGINX: Final = re.compile(r"[0-9]{19}|\t|[=,] *,|, *\Z", re.ASCII)
 """What makes nginx answer a valid Range with 416: a very long number, a tab, an empty list element (section 5.6.1)."""
 
 
-def split_file_name(file_name: str) -> tuple[str, str]:
-    """Split the last segment of a download address into the job's id and the extension.
-
-    Raises:
-        JobUnknown: no track has this extension.
-    """
-    job_id, _, extension = file_name.rpartition(".")
-    if extension not in EXTENSIONS:
-        raise JobUnknown
-    return job_id, extension
+def split_file_name(file_name: str) -> tuple[str, str | None]:
+    """Split the last segment of a download address into the job's id and the extension; None if it has none."""
+    job_id, dot, extension = file_name.partition(".")
+    return job_id, extension if dot else None
 
 
 def downloadable_track(ticket: Ticket, *, ready_in_seconds: int | None) -> tuple[Track, Metadata]:

@@ -23,7 +23,11 @@ class InvalidJson(RequestError):
 class InvalidField(RequestError):
     status = HTTPStatus.BAD_REQUEST
     code = "invalid_field"
-    detail = "The body may have two fields: `url` (required) and `quality`."
+    detail = "A field of the body is missing, unknown, given twice or of the wrong form."
+
+    def __init__(self, detail: str | None = None, *, field: str | None = None) -> None:
+        super().__init__(detail)
+        self.field = field
 
 
 class Unauthorized(RequestError):
@@ -45,8 +49,8 @@ class MethodNotAllowed(RequestError):
     code = "method_not_allowed"
     detail = "This address does not support this method. The header Allow lists those that it does."
 
-    def __init__(self, allowed: frozenset[str]) -> None:
-        super().__init__()
+    def __init__(self, allowed: frozenset[str], detail: str | None = None) -> None:
+        super().__init__(detail)
         self.allowed = allowed
 
 

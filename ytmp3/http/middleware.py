@@ -21,7 +21,8 @@ from ytmp3 import logs
 from ytmp3.core.errors import RequestError
 from ytmp3.http import headers, problems
 from ytmp3.http.admission import RateLimitFields
-from ytmp3.http.errors import BadRequest, InternalError, MethodNotAllowed
+from ytmp3.http.directions import directions
+from ytmp3.http.errors import BadRequest, InternalError, MethodNotAllowed, NotFound
 from ytmp3.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,9 @@ class RequestMiddleware:
                     self._metrics.rejections.labels(error.code).inc()
                 return problems.response_of(error)
             case web.HTTPMethodNotAllowed():
-                return problems.response_of(MethodNotAllowed(frozenset(error.allowed_methods)))
+                return problems.response_of(MethodNotAllowed(frozenset(error.allowed_methods), _detail(error, request)))
+            case web.HTTPNotFound():
+                return problems.response_of(NotFound(_detail(error, request)))
             case web.HTTPException():
                 return problems.response_of_status(error.status)
             case _:
@@ -133,3 +136,12 @@ class RequestMiddleware:
         if request.method == hdrs.METH_OPTIONS:
             fields[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = "GET, HEAD, POST, DELETE"
             fields[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = "Authorization, Content-Type, X-API-Key, Range, If-Range"
+
+
+def _detail(error: web.HTTPNotFound | web.HTTPMethodNotAllowed, request: web.Request) -> str | None:
+    """Return a text that names the routes near the address, or None for the usual one."""
+    near = directions(request.path)
+    if near is None:
+        return None
+    what = "There is nothing at this address." if error.status == 404 else "This address does not support this method."
+    return f"{what} {near}"

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 from aiohttp import hdrs, web
+from msgspec import UNSET
 
 from ytmp3.core.errors import RequestError
 from ytmp3.http import headers
@@ -64,6 +65,7 @@ def response_of(error: RequestError) -> web.Response:
         status=error.status,
         detail=error.public_detail,
         code=code,
+        field=UNSET if error.field is None else error.field,
     )
     return web.Response(body=_encode(problem), status=error.status, headers=headers.extended(headers.PROBLEM, more))
 

@@ -91,7 +91,7 @@ CANCEL: Final = Route(
     method="DELETE",
     path="/jobs/{job_id}",
     pattern="/jobs/{job_id:[^/]+}",
-    summary="Cancel a job. Its conversion stops when no other job needs it.",
+    summary="Cancel a job. Its conversion stops when no other job needs it; a completed job gives up its track.",
     responses=MappingProxyType({200: JobView} | _problems(404, *_LIMITED, *_STORE)),
 )
 HEALTH: Final = Route(

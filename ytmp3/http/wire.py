@@ -8,7 +8,7 @@ that an older client reads the responses of a newer server. Times are RFC 3339 i
 from datetime import datetime
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.job import Stage, Status
@@ -78,13 +78,17 @@ class JobView(Struct, frozen=True, kw_only=True):
 
 
 class Problem(Struct, frozen=True, kw_only=True):
-    """The body of every error response (RFC 9457). `code` is stable; `detail` is for people and may change."""
+    """The body of every error response (RFC 9457). `code` is stable; `detail` is for people and may change.
+
+    `field` names the field of the request that is at fault; it is absent where no single one is.
+    """
 
     type: str
     title: str
     status: int
     detail: str
     code: Annotated[str, Meta(pattern="^[a-z_]+$")]
+    field: str | UnsetType = UNSET
 
 
 class CheckView(Struct, frozen=True, kw_only=True):
