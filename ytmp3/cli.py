@@ -1,7 +1,7 @@
 """The command line: `serve`, `health` and `key`. The only module that prints or exits.
 
-`health` runs every few seconds in a container and `key` at a prompt, so what only one command needs is imported by that
-command: all of the service's packages would take most of a second.
+Each command imports the packages that only it needs. Importing the whole service takes most of a second, which `health`
+(run every few seconds in a container) and `key` (run by a person) avoid.
 """
 
 import argparse
@@ -20,9 +20,9 @@ from ytmp3.http.keys import KEY_BYTES, KEY_NAME, key_line, new_secret
 from ytmp3.variables import VARIABLES
 
 HEALTH_SECONDS: Final = 3.0
-"""Longest wait of `ytmp3 health` for a response: less than the container's health check grants it."""
+"""Longest wait of `ytmp3 health` for a response. Shorter than the timeout of the container's health check (5 s)."""
 _REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared with HOST, never bound
-"""An address that means "all interfaces" is one to listen on; `health` connects to the loopback address instead."""
+"""`0.0.0.0` and `::` mean "listen on all interfaces". `health` connects to the loopback address instead."""
 
 
 class Exit(IntEnum):
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "serve",
         help="serve until SIGTERM; settings come from the environment",
-        description="Serve until SIGTERM or Ctrl-C; a second one stops at once. SIGHUP reads API_KEYS_FILE again.",
+        description="Serve until SIGTERM or Ctrl-C; a second signal stops at once. SIGHUP reloads API_KEYS_FILE.",
         epilog=_settings(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     key = commands.add_parser(
         "key",
         help="make an API key",
-        description="Make an API key. The secret goes to stderr, once; its line for API_KEYS_FILE goes to stdout.",
+        description="Make an API key. Prints the secret to stderr and the line for API_KEYS_FILE to stdout.",
     )
     key.add_argument("name", help="1 to 64 letters, digits, dots, dashes and underscores; shown in logs")
     return parser

@@ -1,11 +1,11 @@
 """The steps of one conversion: extract, download while encoding, verify, tag. Other modules do the work of each step.
 
 Rules: an extraction and an encoding each wait for a slot, in order of arrival; a conversion that waits for an encoding
-slot holds only a file and the process that downloads it; no child process outlives the coroutine that started it; an
-encoder's exit code proves nothing until every MP3 frame has been walked.
+slot holds only a file and the process that downloads it; no child process outlives the coroutine that started it; the
+exit code 0 of an encoder is not enough, so every MP3 frame is parsed before the result counts as a track.
 
-CPU time of a conversion beside the encoder's: 0.05 s in the downloading child, 0.01 s each in the server and in the
-zygote. The ratios to ffmpeg alone are in scripts/bench/RESULTS.md.
+Besides the encoder, a conversion takes 0.05 s of CPU time in the downloading child, and 0.01 s each in the server and
+in the zygote. scripts/bench/RESULTS.md compares a conversion with ffmpeg alone.
 """
 
 import asyncio
@@ -42,19 +42,19 @@ from ytmp3.core.link import canonical_link
 from ytmp3.core.recipe import Recipe
 
 COVER_GRACE_SECONDS: Final = 2.0
-"""How long a conversion whose encoding is done waits for its cover; then it does without."""
+"""Longest wait for the cover picture after the encoding is done. After it, the track is made without a cover."""
 
 LOGGED_CHARACTERS: Final = 4000
-"""How much of yt-dlp's output is logged after a failure: the end."""
+"""After a failure, this many characters from the end of yt-dlp's output are logged."""
 
 logger = logging.getLogger(__name__)
 
 
 class Pipeline:
-    """The Converter of one instance.
+    """The implementation of `Converter`; one for each instance.
 
     `work_folder` is for files that the health check writes. Each conversion has a scratch folder of its own.
-    `spawner` and `cores` are made from the settings and the machine; tests hand in others.
+    By default `spawner` and `cores` are made from the settings and the machine; tests pass others.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Pipeline:
         await self._spawner.close()
 
     async def check(self) -> list[ToolCheck]:
-        """Try yt-dlp, the JavaScript runtime and ffmpeg."""
+        """Check that yt-dlp, the JavaScript runtime and ffmpeg work."""
         return await self._checker.check()
 
     async def convert(
@@ -97,7 +97,7 @@ class Pipeline:
         """Convert one video; see the Converter protocol.
 
         Raises:
-            ConversionError: its code says whose fault it is.
+            ConversionError: its code is the reason, such as a private video or a missing program.
         """
         conversion = _Conversion(
             slots=(self._extract_slots, self._encode_slots),
@@ -119,7 +119,7 @@ class Pipeline:
         except ZygoteError as error:
             raise NoProcess(str(error)) from error
         except OSError as error:
-            # Our own disk is full or fails. The output is incomplete then, and a later attempt may succeed.
+            # The local disk is full or failing, so the output is incomplete. A later attempt may succeed.
             raise ConversionError(FailureCode.OUTPUT_TRUNCATED, f"{error.strerror}") from error
 
 
@@ -149,7 +149,7 @@ class Slot:
         self._is_held = True
 
     def release(self) -> None:
-        """Give the slot to the next one that waits. Does nothing if it has been given back already."""
+        """Give the slot to the next waiting conversion. Does nothing if it has been given back already."""
         if self._is_held:
             self._is_held = False
             self._slots.release()
@@ -210,7 +210,7 @@ class _Conversion:
         )
 
     async def _download_and_encode(self, metadata: Metadata) -> bytes | None:
-        """Do both at once, and return the cover if it comes in time."""
+        """Download and encode concurrently. Returns the cover picture, or None if it is not ready in time."""
         download = asyncio.create_task(self._download(), name="download")
         encode = asyncio.create_task(self._encode(metadata), name="encode")
         cover = asyncio.create_task(self._cover(), name="cover")
@@ -219,7 +219,7 @@ class _Conversion:
             if download.done() and encode.done():
                 await asyncio.wait([cover], timeout=COVER_GRACE_SECONDS)
         finally:
-            # All at once: each may have a child process to end, which may take the five seconds until KILL.
+            # Cancel all three before waiting: each may take five seconds to end its child process (TERM, then KILL).
             for task in (download, encode, cover):
                 task.cancel()
             await asyncio.wait([download, encode, cover])
@@ -244,8 +244,8 @@ class _Conversion:
         demuxer = demuxer_of(head)
         if demuxer is None:
             raise ConversionError(FailureCode.MEDIA_INVALID, f"unknown container: {head[:16].hex()}")
-        # An MP3 source may be copied, but only if the whole file is one clean stream at the wanted rate: wait for all
-        # of it.
+        # An MP3 source may be copied instead of encoded, but only if the whole file is one clean stream at the wanted
+        # bit rate. That can be checked only when the download is complete.
         may_copy = demuxer == demuxer_of_copies(self._task.recipe)
         may_overlap = not may_copy and is_streamable(demuxer, head) and not spool.is_complete
         if may_overlap and not self._encode_slots.locked():
@@ -261,8 +261,8 @@ class _Conversion:
     async def _encode_growing(self, spool: Spool, demuxer: str, metadata: Metadata, slot: Slot) -> bool:
         """Encode while the spool grows. Returns False if ffmpeg cannot read this file as a stream.
 
-        It may still be able to read the complete file. The slot is given back as soon as the encoder waits for input:
-        an encoder that waits for a slow download needs no core.
+        In that case ffmpeg may still be able to read the complete file. The slot is given back as soon as the encoder
+        waits for input: an encoder that waits for a slow download needs no core.
         """
         try:
             with self._encoder(spool, demuxer, metadata, is_copied=False) as encoder:
@@ -313,7 +313,7 @@ class _Conversion:
 
     async def _cover(self) -> bytes | None:
         cover = await asyncio.shield(self._fetch.cover)
-        # Only the last part of the name: the file is in the scratch folder, whatever the child says.
+        # Use only the last part of the name, so that the child cannot name a file outside the scratch folder.
         return None if cover is None else read_cover(self._task.scratch / Path(cover.name).name)
 
     async def _verify_and_tag(self, metadata: Metadata, cover: bytes | None) -> Converted:
@@ -343,7 +343,7 @@ def _log_failure(video_id: VideoId, error: ConversionError, tool_log: str) -> No
 
 
 def _first_cause(errors: list[BaseException]) -> BaseException:
-    """Return the error to report. A broken download makes the encoder fail as well, so its own error goes first."""
+    """Return the error to report. A broken download makes the encoder fail too, so its error has precedence."""
     return next((error for error in errors if not _is_about_media(error)), errors[0])
 
 

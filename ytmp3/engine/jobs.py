@@ -1,7 +1,7 @@
-"""Jobs as their owners see and cancel them: the record, completed by this instance's live state.
+"""Reads and cancels jobs: combines the stored record with this instance's live progress and queue position.
 
-Callers need to know neither the queue nor the runs. The record in the store is the truth; live progress and positions
-are hints, and fresher than the record by one renewal at most.
+Callers need no access to the queue or the runs. The stored record is authoritative. Live progress and queue positions
+are for display only; they are newer than the record by at most one lease renewal.
 """
 
 from collections.abc import Awaitable, Callable
@@ -30,9 +30,9 @@ class Live(Struct, frozen=True, kw_only=True):
     """This instance's live state of a conversion: fresher than the record."""
 
     report: Report | None = None
-    """Its progress, if it is running here."""
+    """Its progress; None if it is not running in this instance."""
     queue_position: int | None = None
-    """Its place in the queue of this instance, or as recorded if it waits elsewhere; 1 is next."""
+    """Its position in this instance's queue, or else the recorded position in another instance's queue; 1 is next."""
     eta_seconds: int | None = None
     """The estimated time until it ends; None once it has ended."""
 
@@ -62,7 +62,7 @@ class Jobs:
         self._clock = clock
 
     async def ticket(self, job_id: str, client: ClientId | None) -> Ticket:
-        """Return a job. `client` is its owner, or None where the id alone gives access.
+        """Return a job. `client` is its owner; None if no API keys are in use, so that the id alone gives access.
 
         Raises:
             JobUnknown: also for another client's job, so that a response does not show which ids exist.
@@ -92,9 +92,9 @@ class Jobs:
         return ticket
 
     async def has_expired(self, ticket: Ticket) -> bool:
-        """Tell whether the retention of an ended conversion is over, by the store's clock.
+        """Return whether the retention period of an ended conversion is over, by the store's clock.
 
-        The record and the track are removed at the next sweep, so both may still be there.
+        The janitor removes the record and the track some seconds later, so both may still exist.
 
         Raises:
             StoreUnavailable
@@ -120,7 +120,7 @@ class Jobs:
     def _take_back(self, conversion: Conversion) -> None:
         """Stop a conversion that the store has cancelled: free its slot in the queue, or end its attempt.
 
-        The attempt emits its end itself, once its processes have ended.
+        A running attempt emits `Cancelled` itself, after its child processes have ended.
         """
         run = self._runs.get(conversion.conversion_id)
         if run is not None:

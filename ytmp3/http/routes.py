@@ -1,6 +1,6 @@
-"""The table of routes: what can be asked of the service, and what each answer may be.
+"""The table of routes: every method and path of the API, with its possible responses.
 
-`api` binds a handler to each route, and `openapi` documents it, so what is served and what is documented cannot differ.
+`api` binds a handler to each route and `openapi` documents it, so the OpenAPI document matches the served routes.
 This module is data only.
 """
 
@@ -15,7 +15,7 @@ from ytmp3.http.wire import ExtractRequest, HealthView, JobView, LiveView, Probl
 
 
 class Media(StrEnum):
-    """Response bodies that are not a document of `wire`. `openapi` knows their media types."""
+    """Response bodies that are not a type of `wire`. `openapi` maps each to its media type."""
 
     TRACK = "track"
     TEXT = "text"
@@ -23,28 +23,28 @@ class Media(StrEnum):
 
 
 Body = type[Struct] | Media | None
-"""What a response carries; None: nothing."""
+"""The type of a response body; None: no body."""
 
 
 class Route(Struct, frozen=True, kw_only=True):
-    """One method of one address."""
+    """One method on one path."""
 
     operation: str
     """The stable `operationId` of the OpenAPI document."""
     method: str
     """A route for GET also serves HEAD."""
     path: str
-    """As documented, with `{job_id}` where a job's id stands."""
+    """The path in the OpenAPI document, with `{job_id}` for the job's id."""
     pattern: str
-    """As the router matches it. A variable part is matched whole, whatever it holds, so that a malformed id gets the
-    same answer as an unknown one. An extension belongs to the variable part: the router would decode a literal one."""
+    """The path as a pattern of aiohttp's router. A variable part accepts any text, so that a malformed id gets the same
+    response as an unknown one. The variable part includes the extension for the same reason: the handler checks it."""
     summary: str
     responses: Mapping[int, Body]
     """Every status that the route may answer with."""
     request: type[Struct] | None = None
     """The JSON document that the request must carry."""
     request_headers: tuple[str, ...] = ()
-    """Optional request headers that change the answer."""
+    """Optional request headers that change the response."""
     is_limited: bool = True
     """Whether requests need an API key (where keys are in use) and count against the rate limits."""
 

@@ -1,15 +1,15 @@
 """The zygote: one single-threaded process with everything preloaded, which forks every child process of an instance.
 
 It keeps a slow-to-import program in memory, so that starting it again is a fork, and it applies resource limits between
-fork and exec, so that the threaded server needs no preexec function. What it preloads is handed to `serve`; this module
-knows nothing about it.
+fork and exec, so that the threaded server needs no preexec function. The caller of `serve` chooses what is preloaded;
+this module does not depend on it.
 
-Rules: it never blocks on a child while the server waits for it, it signals only process groups whose leader it has not
-reaped, and it ends all groups when the server closes its end of the socket.
+Rules: the zygote never waits for a running child, because the server would wait too; it signals only process groups
+whose leader it has not reaped; and it ends all groups when the server closes its end of the socket.
 
-Measured on 2 cores against the forkserver of the standard library's `multiprocessing` with the same preload: a child
-runs 1.9 ms after the request, there 11.4 ms, with 0.6 ms of the server's CPU in both. The forkserver starts no
-programs, so ffmpeg would still need another way to get its limits.
+Why not the forkserver of the standard library's `multiprocessing`: with the same preload, on 2 cores, it takes 11.4 ms
+from the request to a running child, and this zygote takes 1.9 ms (both use 0.6 ms of the server's CPU time). It also
+executes no other programs, so ffmpeg would still need another way to get its limits.
 """
 
 import contextlib
@@ -45,21 +45,21 @@ from ytmp3.converter.sandbox.protocol import (
 _OWN_CHILDREN: Final = Path("/proc/thread-self/children")
 
 _CHANGED_SIGNALS: Final = (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
-"""Signals that this process or Python itself ignores. An ignored signal stays ignored over exec, which no program
-expects, so they are reset in the child."""
+"""Signals that this process or Python itself ignores. An ignored signal stays ignored after exec, which programs do not
+expect, so the child resets these signals before exec."""
 
 MAX_DESCRIPTORS: Final = 8
-"""Most descriptors beside one request."""
+"""The most file descriptors that one request may carry."""
 
 END_SECONDS: Final = 1.0
-"""How long the zygote, when it ends, waits for killed children to be gone: milliseconds, unless one hangs in the
+"""Longest wait for killed children before the zygote exits. They end within milliseconds, unless one is stuck in the
 kernel."""
 
 END_PAUSE_SECONDS: Final = 0.005
-"""Pause between two looks during that wait."""
+"""Pause between two checks during that wait."""
 
 ORPHAN_SWEEP_SECONDS: Final = 0.05
-"""Pause between two looks for orphans, while there are any."""
+"""Pause between two sweeps for orphans, while there are any."""
 
 
 class Preloaded(Protocol):
@@ -71,12 +71,12 @@ class Preloaded(Protocol):
     def run(self, task: bytes, events: int, leave_network: Callable[[], object]) -> int:
         """Do one task in a forked child and return the exit status.
 
-        `events` is the descriptor for events to the server. `leave_network` takes the network away from this child.
+        `events` is the descriptor for events to the server. `leave_network` removes the child's access to the network.
         """
 
 
 class Zygote:
-    """Forks on request, reaps, and reports to the server."""
+    """Forks children on request, reaps them, and reports both to the server."""
 
     def __init__(self, server: socket.socket, kernel: Kernel, preloaded: Preloaded) -> None:
         self._server = server
@@ -97,7 +97,7 @@ class Zygote:
             self._end_all()
 
     def _serve_once(self) -> bool:
-        """Wait for requests and ended children, and handle them. False when the server is gone."""
+        """Wait for requests and ended children, and handle them. False when the server has closed its end."""
         for key, _ in self._selector.select(ORPHAN_SWEEP_SECONDS if self._orphans_left else None):
             if key.fileobj is not self._server:
                 self._reap(key.data, key.fd)
@@ -138,14 +138,14 @@ class Zygote:
             return
         if pid == 0:
             self._become(request, descriptors)
-        # The child does this too: whoever comes first, the group exists before anyone signals it.
+        # The child makes the same call: whichever runs first, the group exists before it gets a signal.
         with contextlib.suppress(PermissionError, ProcessLookupError):
             os.setpgid(pid, pid)
         try:
             self._watch(request.child, pid)
         except OSError as error:
-            # No descriptor is left to learn of the child's end by, so it is ended here. It has only just been forked
-            # and gets SIGKILL: waiting for it takes no noticeable time.
+            # No descriptor is left for a pidfd, so the zygote would not notice the child's end: it kills the child now.
+            # The child has only just been forked, so the wait takes no noticeable time.
             _kill_group(pid)
             os.waitpid(pid, 0)
             self._orphans_left = True
@@ -166,7 +166,7 @@ class Zygote:
         """Turn the forked process into the child. Never returns into the zygote's loop."""
         status = NOT_STARTED_STATUS
         try:
-            # Errors from here on are written to the pipe on which the child's own errors are read.
+            # From here on, stderr is the pipe from which the server reads the child's errors.
             os.dup2(descriptors[2] if isinstance(request, Execute) else descriptors[0], 2)
             self._kernel.confine(request.limits, self._pid)
             if isinstance(request, Execute):
@@ -185,7 +185,7 @@ class Zygote:
             os._exit(status)
 
     def _reap(self, child: int, pidfd: int) -> None:
-        """Reap an ended child. It is still a zombie here, so its pid cannot belong to another process group yet."""
+        """Reap an ended child. Until then it is a zombie, so its group can be signalled: its pid is not reused yet."""
         pid = self._children.pop(child)
         self._selector.unregister(pidfd)
         os.close(pidfd)
@@ -209,7 +209,7 @@ class Zygote:
         """Kill and reap all descendants, so that none is left when this process ends. Takes at most END_SECONDS."""
         for pid in self._children.values():
             _kill_group(pid)
-        # With no child on the list, the sweep takes every descendant for an orphan.
+        # With an empty list of children, the sweep treats every descendant as an orphan and kills it.
         self._children.clear()
         deadline = time.monotonic() + END_SECONDS
         self._orphans_left = True
@@ -253,14 +253,14 @@ def _own_socket() -> socket.socket:
 
 
 def serve(preload: Callable[[bytes], Preloaded]) -> None:
-    """Be the zygote: preload, then serve until the server closes its end of the socket, which is descriptor 0.
+    """Run the zygote: preload, then serve until the server closes its end of the socket, which is descriptor 0.
 
     Called by the `__main__` of a program that the server's `Spawner` has started. `preload` gets the server's first
     packet.
     """
     for number in (signal.SIGINT, signal.SIGHUP):
-        # Ctrl-C in a terminal reaches the whole session. The server drains then, and its children must live until it
-        # ends.
+        # Ctrl-C in a terminal signals the server's children as well. The server then drains, and its children must keep
+        # running until the drain ends.
         signal.signal(number, signal.SIG_IGN)
     server = _own_socket()
     first_packet = server.recv(MAX_PACKET_BYTES)
@@ -271,7 +271,8 @@ def serve(preload: Callable[[bytes], Preloaded]) -> None:
     kernel.has_seccomp = _accepts_filter(kernel)
     preloaded = preload(first_packet)
     ready = Ready(preloaded=preloaded.ready(), has_seccomp=kernel.has_seccomp)
-    # Memory that is in use now is shared with every child. The garbage collector must not write to it, or it is copied.
+    # The memory in use now is shared copy-on-write with every child. gc.freeze keeps the garbage collector from writing
+    # to it, because each write would copy a page.
     gc.collect()
     gc.freeze()
     zygote = Zygote(server, kernel, preloaded)
@@ -280,7 +281,7 @@ def serve(preload: Callable[[bytes], Preloaded]) -> None:
 
 
 def _accepts_filter(kernel: Kernel) -> bool:
-    """Try the network filter in a fork, because it cannot be removed again."""
+    """Return whether the kernel accepts the network filter. A fork tries it, because it cannot be removed again."""
     pid = os.fork()
     if pid == 0:
         os._exit(not kernel.install_network_filter())

@@ -178,7 +178,7 @@ class Fetch:
     def _on_spool_event(self, event: SpoolOpened | SpoolGrown | Downloaded) -> None:
         match event:
             case SpoolOpened():
-                # Only the last part of the name: the file is in the scratch folder, whatever the child says.
+                # Use only the last part of the name, so that the child cannot name a file outside the scratch folder.
                 self._open_spool(self._scratch / Path(event.name).name)
             case SpoolGrown() if self.spool:
                 self.spool.grow(event.size_bytes, event.total_bytes)

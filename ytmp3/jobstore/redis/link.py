@@ -1,14 +1,14 @@
 """The connections to Redis: a pool, a deadline for every call, and a circuit breaker.
 
-* Each call has a timeout, which counts from when its command is sent. Only this wait means that Redis is silent.
-  Waiting for a free connection does not (that is overload, with a timeout of its own), and neither does a moment in
-  which this process is too busy to look at its sockets (see `deadline`).
+* Each call has a timeout, which starts when the call has a permit for a connection. Only this timeout counts as a
+  failure of Redis. Two other delays do not: the wait for the permit, which means overload and has a timeout of its own,
+  and the time during which this process's event loop is blocked (see `deadline`).
 * A connection whose replies were not all read is closed and never used again: the next caller would read replies that
   are not its own (CVE-2023-28858 in redis-py was such a mix-up).
-* After a failure the breaker lets every call fail at once for a moment, and then lets one call try. So a dead Redis
-  costs an HTTP request no time, and its return is noticed within a fraction of a second.
+* After a failure the breaker opens: all calls fail immediately for `rest_seconds`, and then one probe call tries the
+  server. So no HTTP request waits for a server that is down, and its recovery is noticed within a fraction of a second.
 
-Encoding, decoding and sockets are redis-py's and hiredis'. What a command and its reply mean is the caller's business.
+redis-py and hiredis handle sockets, encoding and decoding. Callers interpret the replies.
 """
 
 import asyncio
@@ -30,26 +30,26 @@ from ytmp3.core.errors import StoreDown, StoreError, StoreFull, StoreUnusable
 from ytmp3.jobstore.settings import RedisSettings, RedisTimeouts
 
 DEADLINE_STEP_SECONDS: Final = 0.03
-"""The length of one step of a deadline, and of the extra moment after the last one (see `deadline`)."""
+"""Length of each step of a deadline, and of the grace step after the last one: a deadline is late by at most this."""
 HANDLER_CONNECTIONS: Final = 24
-"""For calls that an HTTP request waits for. More would gain nothing: Redis executes one command at a time."""
+"""Connections for calls that an HTTP request waits for. More would not help: Redis executes one command at a time."""
 WORKER_CONNECTIONS: Final = 8
-"""For calls of workers and housekeeping. They are separate, so that no HTTP request waits for a worker's longer
-timeout, and no renewal of a lease waits behind thousands of requests."""
+"""Connections for calls of workers and housekeeping loops. They are separate, so that no HTTP request waits for a
+worker's longer timeout, and no renewal of a lease waits behind thousands of requests."""
 _NOT_READY_CODES: Final = frozenset(
     {"LOADING", "MISCONF", "READONLY", "BUSY", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED"}
 )
-"""Error codes of a server that cannot serve now, but may later without anybody's help."""
+"""Redis error codes of a temporary state, which usually ends without an operator."""
 _LOGIN_REFUSED_CODES: Final = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 
 Argument = str | int | bytes
 Reply = Any
-"""The reply to a command: None, int, bytes, a list of these, or an error. Errors are values here: the caller judges
-them."""
+"""The reply to a command: None, int, bytes, a list of these, or an error. Errors are returned and not raised: the
+caller handles them."""
 
 
 def pack(commands: Sequence[Sequence[Argument]]) -> bytes:
-    """Return the commands as they are sent."""
+    """Encode the commands in the Redis protocol (RESP)."""
     # hiredis' type stub asks for a tuple with one element.
     return b"".join(pack_command(tuple(command)) for command in commands)  # type: ignore[arg-type]
 
@@ -65,10 +65,10 @@ class PoolShare:
 
 
 class RedisLink:
-    """The connections to one server. They are opened, and opened again, when a call needs them."""
+    """The connections to one server. They are opened and reopened on demand."""
 
     def __init__(self, settings: RedisSettings, timeouts: RedisTimeouts) -> None:
-        """Connect nothing yet.
+        """Set up the pool. Connections are opened later, on demand.
 
         Raises:
             StoreUnusable: the address is not valid.
@@ -85,7 +85,7 @@ class RedisLink:
         self._breaker = _Breaker(rest_seconds=timeouts.rest_seconds)
         self._failures = 0
         self._failures_seen: WeakKeyDictionary[AbstractConnection, int] = WeakKeyDictionary()
-        """How many failures there had been when each connection was last used."""
+        """The value of `_failures` when each connection was last used."""
 
     async def exchange(self, packed: bytes, count: int, share: PoolShare) -> list[Reply]:
         """Send commands in one write, and return their `count` replies, errors included.
@@ -100,13 +100,13 @@ class RedisLink:
         async with self._permit(share):
             if self._is_closed:
                 raise StoreDown(f"{self.name}: closed")
-            # Asked only now, after the wait for a connection: once the server falls silent, all waiting calls fail at
-            # once.
+            # Checked after the wait for a connection, so that calls which were waiting when the server stopped replying
+            # fail immediately too.
             if not self._breaker.admits(time.monotonic()):
-                raise StoreDown(f"{self.name}: no answer a moment ago")
+                raise StoreDown(f"{self.name}: circuit breaker open after a failure")
             timeout_seconds = share.timeout_seconds
             if self._breaker.is_open:
-                # This is the one call that tries the server, while all others fail: it must not take long.
+                # This call is the probe. All other calls fail until it ends, so it gets the shorter timeout.
                 timeout_seconds = min(timeout_seconds, self._timeouts.handler_seconds)
             return await self._exchange(packed, count, timeout_seconds)
 
@@ -116,7 +116,7 @@ class RedisLink:
         await self._pool.aclose()
 
     def translated(self, error: Exception) -> StoreError:
-        """Return the store's error for one of Redis'. Its text holds no secret."""
+        """Translate an error of redis-py into a StoreError. The text contains no secret."""
         code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
         if code == "OOM":
             return StoreFull(f"{self.name}: out of memory (maxmemory)")
@@ -131,7 +131,7 @@ class RedisLink:
         """Hold the permit for one of the share's connections.
 
         Raises:
-            StoreDown: all were in use for the whole pool timeout. Nothing was sent.
+            StoreDown: all connections of the share were in use for the whole pool timeout. Nothing was sent.
         """
         try:
             async with asyncio.timeout(self._timeouts.pool_seconds if share.permits.locked() else None):
@@ -144,13 +144,13 @@ class RedisLink:
             share.permits.release()
 
     async def _exchange(self, packed: bytes, count: int, timeout_seconds: float) -> list[Reply]:
-        """Exchange within the timeout, and tell the breaker how it ended."""
+        """Exchange within the timeout, and report the outcome to the breaker."""
         try:
             async with deadline(timeout_seconds):
                 replies = await self._exchange_or_repeat(packed, count)
         except TimeoutError:
             self._fail()
-            raise StoreDown(f"{self.name}: no answer within {timeout_seconds:g} s") from None
+            raise StoreDown(f"{self.name}: no reply within {timeout_seconds:g} s") from None
         except (RedisError, OSError) as error:
             translated = self.translated(error)
             if isinstance(translated, StoreDown):
@@ -163,8 +163,8 @@ class RedisLink:
             raise
         self._breaker.succeed()
         if any(isinstance(reply, ReadOnlyError) for reply in replies):
-            # The server has become a replica. Its name may already belong to the new primary, which only a new
-            # connection reaches; so the present ones are used no more.
+            # The server has become a replica, and its host name may already resolve to the new primary. Counting this
+            # as a failure makes every open connection reconnect before its next use.
             self._failures += 1
         return replies
 
@@ -174,7 +174,7 @@ class RedisLink:
         except (Disconnected, OSError) as error:
             if self._is_closed or isinstance(error, AuthenticationError):
                 raise
-            # Usually the server behind the old connection is gone, and another one answers at its address already.
+            # Usually Redis was restarted or failed over, and a working server already listens on the same address.
             return await self._exchange_once(packed, count)
 
     async def _exchange_once(self, packed: bytes, count: int) -> list[Reply]:
@@ -184,14 +184,14 @@ class RedisLink:
             await connection.send_packed_command(packed, check_health=False)
             return [await _reply(connection) for _ in range(count)]
         except BaseException:
-            # A reply may still arrive on it, which the next caller must not read.
+            # Unread replies may still arrive on this connection; the next caller must not take them for its own.
             await connection.disconnect(nowait=True)
             raise
         finally:
             await self._pool.release(connection)
 
     async def _reconnect_if_suspect(self, connection: AbstractConnection) -> None:
-        """Reconnect one that was last used before the last failure: its other end may be gone by now."""
+        """Reconnect a connection that was last used before the latest failure: the server may have closed it."""
         if self._failures_seen.setdefault(connection, self._failures) != self._failures:
             self._failures_seen[connection] = self._failures
             await connection.disconnect(nowait=True)
@@ -204,14 +204,14 @@ class RedisLink:
 
 @contextlib.asynccontextmanager
 async def deadline(seconds: float) -> AsyncIterator[None]:
-    """Raise TimeoutError inside after `seconds`, but do not take a blocked event loop for a silent server.
+    """Raise TimeoutError in the body after `seconds`, without counting time in which the event loop is blocked.
 
     The time is counted in steps, each with a timer of its own. If the event loop is blocked (by a thousand requests
-    that arrive together), one step takes long, and still counts as one step only.
+    that arrive together), the current step takes longer, but still counts as one step.
 
-    After the last step there is one more, in which replies that have arrived are still read. It is for a block during
-    the last step: when it ends, asyncio runs the timers that are overdue before the tasks whose sockets have become
-    readable.
+    A grace step follows the last step, for an event loop that is blocked during the last step. When the block ends,
+    asyncio runs overdue timers before it resumes tasks whose sockets are readable. Without the grace step, a reply that
+    has already arrived would be reported as a timeout.
     """
     loop = asyncio.get_running_loop()
     left = seconds
@@ -234,20 +234,23 @@ async def deadline(seconds: float) -> AsyncIterator[None]:
 
 
 class _Breaker:
-    """Closed while calls succeed. After a failure it is open: it refuses all calls for a rest, and then all but one."""
+    """A circuit breaker: closed while calls succeed, open after a failure.
+
+    While open, it refuses all calls for `rest_seconds`, and then admits one probe at a time.
+    """
 
     def __init__(self, *, rest_seconds: float) -> None:
         self._rest_seconds = rest_seconds
         self._rests_until: float | None = None
         self._has_probe = False
-        """Whether a call is trying the server at this moment."""
+        """Whether a probe is running."""
 
     @property
     def is_open(self) -> bool:
         return self._rests_until is not None
 
     def admits(self, now: float) -> bool:
-        """Whether a call may be made. The call that is admitted while open is the probe; it reports its outcome."""
+        """Return whether a call may be made. A call that is admitted while the breaker is open is the probe."""
         if self._rests_until is None:
             return True
         if self._has_probe or now < self._rests_until:
@@ -256,12 +259,12 @@ class _Breaker:
         return True
 
     def succeed(self) -> None:
-        """Report that the server answered."""
+        """Report that the server replied."""
         self._rests_until = None
         self._has_probe = False
 
     def fail(self, now: float) -> None:
-        """Report that it did not."""
+        """Report that the server did not reply."""
         self._rests_until = now + self._rest_seconds
         self._has_probe = False
 
