@@ -12,7 +12,7 @@ def test_a_quick_bench_prints_its_table() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=1000,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
