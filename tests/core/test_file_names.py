@@ -10,15 +10,20 @@ from aiohttp.multipart import content_disposition_filename, parse_content_dispos
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.core.values import VIDEO_ID
+from ytmp3.core.ids import VideoId
 from ytmp3.http.file_names import MAX_NAME_BYTES, content_disposition
 
 FORBIDDEN = set('"\\/:*?<>|%;')
+RESERVED = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
+    f"{port}{n}" for port in ("COM", "LPT") for n in range(10)
+}
 BIDI = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def check_header(title: str) -> str:
     """Hold the header for `title` to every rule; return the name that a client will use."""
-    header = content_disposition(title, "mp3")
+    header = content_disposition(title, VIDEO_ID, "mp3")
     assert header.isascii()
     assert header.isprintable()
     # Python's mail parser reads the fallback, aiohttp's (RFC 6266) the extended name: neither is our own.
@@ -36,7 +41,8 @@ def check_header(title: str) -> str:
         assert text.endswith(".mp3")
         assert len(text.encode()) <= MAX_NAME_BYTES
         assert text != ".mp3"
-        assert not text.startswith((".", " "))
+        assert not text.startswith((".", " ", "-"))
+        assert text.split(".")[0].strip().upper() not in RESERVED
         assert text.removesuffix(".mp3") == text.removesuffix(".mp3").strip(" .")
         assert not FORBIDDEN & set(text)
         assert not BIDI & set(text)
@@ -54,11 +60,11 @@ def check_header(title: str) -> str:
         ('AC/DC "T.N.T" 100%', "AC DC T.N.T 100.mp3"),
         ("a\r\nX-Evil: 1", "aX-Evil 1.mp3"),
         ("a\tb", "a b.mp3"),
-        ("\x00\x7f\x85\ud800", "track.mp3"),
+        ("\x00\x7f\x85\ud800", f"{VIDEO_ID}.mp3"),
         ("\u202egnp.exe", "gnp.exe.mp3"),
-        ("", "track.mp3"),
-        ("   ", "track.mp3"),
-        ("...", "track.mp3"),
+        ("", f"{VIDEO_ID}.mp3"),
+        ("   ", f"{VIDEO_ID}.mp3"),
+        ("...", f"{VIDEO_ID}.mp3"),
         ("../../etc/passwd", "etc passwd.mp3"),
         (".hidden", "hidden.mp3"),
         ("<script>alert(1)</script>", "script alert(1) script.mp3"),
@@ -66,10 +72,38 @@ def check_header(title: str) -> str:
         ("ü" * 200, "ü" * 73 + ".mp3"),
         ("a" * 145 + "ü", "a" * 145 + ".mp3"),
         ("e\u0301", "é.mp3"),
+        ("-rf", "rf.mp3"),
+        ("- . - MV", "MV.mp3"),
+        ("CON", "_CON.mp3"),
+        ("aux", "_aux.mp3"),
+        ("Nul . a story", "_Nul . a story.mp3"),
+        ("com1.", "_com1.mp3"),
+        ("Connection", "Connection.mp3"),
     ],
 )
 def test_a_title_becomes_a_name(title: str, name: str) -> None:
     assert check_header(title) == name
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        ("Tür & Ångström", "Tur & Angstrom.mp3"),
+        ("日本語の歌", f"{VIDEO_ID}.mp3"),
+        ("Кино — Группа крови (1990)", f"{VIDEO_ID}.mp3"),
+        ("米津玄師 - Lemon / Kenshi Yonezu", "Lemon Kenshi Yonezu.mp3"),
+        ("「夜に駆ける」- MV", f"{VIDEO_ID}.mp3"),
+        ("!!!", f"{VIDEO_ID}.mp3"),
+        ("AUX", "_AUX.mp3"),
+    ],
+)
+def test_the_ascii_name_is_the_id_where_little_of_the_title_is_left(title: str, name: str) -> None:
+    check_header(title)
+    assert f'filename="{name}"' in content_disposition(title, VIDEO_ID, "mp3")
+
+
+def test_a_name_from_an_id_that_begins_with_a_dash_does_not() -> None:
+    assert 'filename="_-QQw4w9WgXc.mp3"' in content_disposition("歌", VideoId("-QQw4w9WgXc"), "mp3")
 
 
 def test_a_fallback_that_grows_when_taken_apart_is_cut_too() -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
+from tests.core.values import VIDEO_ID
 from tests.fakes import content_of
 from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Metadata, Track
@@ -65,7 +66,7 @@ async def download_server(
         asked.append(int(request.match_info["number"]))
         title = title_of(asked[-1])
         metadata = Metadata(title=title, uploader=None, duration_seconds=1.0, thumbnail_url=None)
-        return await sender.send(request, track, metadata, DEFAULT_RECIPE, CLIENT)
+        return await sender.send(request, track, metadata, VIDEO_ID, DEFAULT_RECIPE, CLIENT)
 
     middleware = RequestMiddleware(Metrics(), cors_origins=frozenset(), is_draining=lambda: False)
     app = web.Application(middlewares=[middleware.handle])

@@ -12,7 +12,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDictProxy
 
-from tests.core.values import METADATA, TRACK
+from tests.core.values import METADATA, TRACK, VIDEO_ID
 from tests.fakes import CONTENT_BYTES, RemoteShelf, content_of
 from tests.http.responses import expect_problem
 from tests.http.running_service import RunningService, running_service
@@ -276,7 +276,7 @@ async def test_a_resume_never_mixes_two_files(tmp_path: Path) -> None:
 async def test_a_track_on_a_remote_shelf_is_a_temporary_redirect() -> None:
     sender = Sender(shelf=RemoteShelf(), client_max_downloads=0, count_bytes=lambda _: None)
     request = make_mocked_request("GET", "/download/ID.mp3")
-    response = await sender.send(request, TRACK, METADATA, DEFAULT_RECIPE, ClientId("addr:192.0.2.1"))
+    response = await sender.send(request, TRACK, METADATA, VIDEO_ID, DEFAULT_RECIPE, ClientId("addr:192.0.2.1"))
     assert response.status == 307
     assert response.headers["Location"] == f"https://tracks.example/{TRACK.file_name}"
     assert sender.active == 0

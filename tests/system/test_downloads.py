@@ -22,7 +22,7 @@ from tests.http.responses import head_of
 from tests.stand.nginx import running_nginx
 from tests.stand.waiting import PATIENCE_SECONDS
 from tests.system.behind_nginx import ACCEL_PREFIX, BehindNginx, behind_nginx
-from ytmp3.core.ids import ClientId
+from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.job import Metadata, Track
 from ytmp3.core.recipe import DEFAULT_RECIPE
 from ytmp3.http.connections import Runner
@@ -219,7 +219,7 @@ async def test_hostile_titles_drop_no_connection_behind_nginx(tmp_path: Path) ->
         number = int(request.match_info["n"])
         asked.append(number)
         metadata = Metadata(title=titles[number], uploader=None, duration_seconds=1.0, thumbnail_url=None)
-        return await sender.send(request, track, metadata, DEFAULT_RECIPE, ClientId("client"))
+        return await sender.send(request, track, metadata, VideoId(VIDEO), DEFAULT_RECIPE, ClientId("client"))
 
     upstreams = []
     async with AsyncExitStack() as stack:

@@ -59,13 +59,13 @@ class JobHandlers:
         """GET and HEAD /download/ID.mp3; without the extension as well."""
         job_id, extension = split_file_name(request.match_info["file_name"])
         ticket = await self._jobs.ticket(job_id, self._owner(request))
-        recipe = ticket.conversion.recipe
+        video_id, recipe = ticket.conversion.video_id, ticket.conversion.recipe
         if extension not in {None, recipe.extension}:
             raise NotFound(f"This job's track has another extension: ask for /download/ID.{recipe.extension}.")
         track, metadata = downloadable_track(ticket, ready_in_seconds=self._jobs.live(ticket).eta_seconds)
         if await self._jobs.has_expired(ticket):
             raise expired()
-        return await self._sender.send(request, track, metadata, recipe, request[CLIENT].owner)
+        return await self._sender.send(request, track, metadata, video_id, recipe, request[CLIENT].owner)
 
     def _owner(self, request: web.Request) -> ClientId | None:
         """Return who must own the job, or None where no keys are in use: then knowing the id is enough."""

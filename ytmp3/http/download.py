@@ -17,7 +17,7 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from ytmp3.core.errors import FAILURES, ClientQuota
-from ytmp3.core.ids import ClientId
+from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.job import Metadata, Status, Ticket, Track
 from ytmp3.core.recipe import Recipe
 from ytmp3.http import headers
@@ -133,7 +133,13 @@ class Sender:
         return self.transfers.total()
 
     async def send(
-        self, request: web.Request, track: Track, metadata: Metadata, recipe: Recipe, client: ClientId
+        self,
+        request: web.Request,
+        track: Track,
+        metadata: Metadata,
+        video_id: VideoId,
+        recipe: Recipe,
+        client: ClientId,
     ) -> web.StreamResponse:
         """Answer GET or HEAD for a finished track. `client` is the owner whose transfers are counted.
 
@@ -160,7 +166,7 @@ class Sender:
                     status=HTTPStatus.NOT_MODIFIED, headers=headers.extended(headers.TRACK_UNCHANGED, more)
                 )
         kind = headers.TRACK[recipe.media_type]
-        more[hdrs.CONTENT_DISPOSITION] = content_disposition(metadata.title, recipe.extension)
+        more[hdrs.CONTENT_DISPOSITION] = content_disposition(metadata.title, video_id, recipe.extension)
         # For HEAD nginx would answer a range, which does not exist there (RFC 9110, section 14.2).
         may_redirect = is_get and _nginx_agrees(request.headers)
         match await self._shelf.deliver(track.file_name, track.size_bytes, may_redirect=may_redirect):
