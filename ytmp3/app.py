@@ -3,6 +3,7 @@
 The only module that knows every adapter. `serve` runs what is built here; tests build a service with another converter.
 """
 
+import contextlib
 import logging
 import platform
 import random
@@ -40,6 +41,7 @@ from ytmp3.http.settings import HttpSettings
 from ytmp3.http.stats import Stats, Tally, resident_bytes
 from ytmp3.jobstore import JobStore
 from ytmp3.jobstore.sqlite import SqliteJobStore
+from ytmp3.jobstore.sqlite.file import note_holder
 from ytmp3.metrics import Metrics
 from ytmp3.storage import Space
 from ytmp3.storage.files import Files
@@ -141,6 +143,13 @@ def read_keys(path: Path | None) -> tuple[ApiKey, ...] | None:
         raise ConfigError([f"API_KEYS_FILE: {path}: {_reason(error)}"]) from error
 
 
+def note_address(config: Config, url: str) -> None:
+    """Let a second start on the same store say where this one serves, or wait for it if it stops (an empty `url`)."""
+    if config.redis is None:
+        with contextlib.suppress(OSError):
+            note_holder(config.store_file, url)
+
+
 async def _open_folders(data_dir: Path, shelf: LocalShelf, scratch: Scratch) -> None:
     try:
         # The shelf first: it makes the data folder, which others than this user must be able to enter.
@@ -162,7 +171,7 @@ async def _open_store(config: Config, instance: InstanceId) -> JobStore:
     instance runs, so that is only logged: the instance is not ready until Redis answers.
     """
     if config.redis is None:
-        embedded = SqliteJobStore(config.data_dir / "ytmp3.sqlite3", config.store, instance)
+        embedded = SqliteJobStore(config.store_file, config.store, instance)
         await embedded.open()
         return embedded
     # Imported where it is used: it costs 20 MB and 100 ms.

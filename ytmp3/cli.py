@@ -1,4 +1,4 @@
-"""The command line: `serve`, `health` and `key`. The only module that prints or exits.
+"""The command line: `serve`, `health`, `key`, `backup` and `restore`. The only module that prints or exits.
 
 Each command imports the packages that only it needs. Importing the whole service takes most of a second, which `health`
 (run every few seconds in a container) and `key` (run by a person) avoid.
@@ -11,6 +11,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from enum import IntEnum
+from pathlib import Path
 from typing import Final, NoReturn
 
 from ytmp3 import __version__
@@ -41,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             sys.exit(_serve())
         case "health":
             sys.exit(_health("/health/live" if options.live else "/health"))
+        case "backup":
+            sys.exit(_backup(options.file))
+        case "restore":
+            sys.exit(_restore(options.file))
         case _:
             sys.exit(_key(options.name))
 
@@ -68,6 +73,20 @@ def _parser() -> argparse.ArgumentParser:
         description="Make an API key. Prints the secret to stderr and the line for API_KEYS_FILE to stdout.",
     )
     key.add_argument("name", help="1 to 64 letters, digits, dots, dashes and underscores; shown in logs")
+    backup = commands.add_parser(
+        "backup",
+        help="copy the embedded job store, also while the service runs",
+        description="Copy the SQLite job store in DATA_DIR to FILE, also while the service runs. "
+        "An existing FILE is not overwritten.",
+    )
+    backup.add_argument("file", metavar="FILE", type=Path)
+    restore = commands.add_parser(
+        "restore",
+        help="put a backup in place of the embedded job store",
+        description="Put a copy of the backup FILE in place of the SQLite job store in DATA_DIR. The service must be "
+        "stopped. FILE is checked first, and the store that it replaces is kept.",
+    )
+    restore.add_argument("file", metavar="FILE", type=Path)
     return parser
 
 
@@ -99,8 +118,7 @@ def _serve() -> Exit:
     except ConfigError as error:
         return _refused(error)
     except (Ytmp3Error, OSError) as error:
-        print(f"ytmp3: {error}", file=sys.stderr)
-        return Exit.FAILED
+        return _failed(error)
     return Exit.OK
 
 
@@ -147,3 +165,47 @@ def _key(name: str) -> Exit:
     print(f"The secret, shown only now: {secret}", file=sys.stderr)
     print(key_line(name, secret))
     return Exit.OK
+
+
+def _backup(target: Path) -> Exit:
+    config = _embedded()
+    if config is None:
+        return Exit.BAD_CONFIGURATION
+    from ytmp3.jobstore.sqlite.backup import back_up  # noqa: PLC0415
+
+    try:
+        size_bytes = back_up(config.store_file, target)
+    except (Ytmp3Error, OSError) as error:
+        return _failed(error)
+    print(f"Backup of {config.store_file} in {target}: {size_bytes} bytes, checked.")
+    return Exit.OK
+
+
+def _restore(source: Path) -> Exit:
+    config = _embedded()
+    if config is None:
+        return Exit.BAD_CONFIGURATION
+    from ytmp3.jobstore.sqlite.backup import restore  # noqa: PLC0415
+
+    try:
+        replaced = restore(source, config.store_file)
+    except (Ytmp3Error, OSError) as error:
+        return _failed(error)
+    print(f"{config.store_file} is restored from {source}.")
+    if replaced is not None:
+        print(f"The store that it replaced is kept: {replaced}")
+    return Exit.OK
+
+
+def _embedded() -> Config | None:
+    """Return the settings if they name the embedded store."""
+    config = _config()
+    if config is not None and config.redis is not None:
+        print("ytmp3: REDIS_ADDR: the jobs are in Redis, which has a backup of its own", file=sys.stderr)
+        return None
+    return config
+
+
+def _failed(error: Exception) -> Exit:
+    print(f"ytmp3: {error}", file=sys.stderr)
+    return Exit.FAILED

@@ -54,6 +54,11 @@ class Config:
     tools: ToolSettings
     limits: ConversionLimits
 
+    @property
+    def store_file(self) -> Path:
+        """The embedded store's file."""
+        return self.data_dir / "ytmp3.sqlite3"
+
     def __repr__(self) -> str:
         """Show nothing: some settings are secrets, and a repr ends up in logs and tracebacks."""
         return "Config(...)"

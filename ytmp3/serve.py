@@ -16,7 +16,7 @@ from typing import Final
 
 from aiohttp import web
 
-from ytmp3.app import Service, read_keys, running
+from ytmp3.app import Service, note_address, read_keys, running
 from ytmp3.config import Config, ConfigError
 from ytmp3.http.connections import Runner
 
@@ -48,8 +48,11 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
     async with running(config) as service:
         runner = Runner(service.app, shutdown_seconds=SHUTDOWN_SECONDS)
         try:
-            announce(await start(runner, config))
+            url = await start(runner, config)
+            note_address(config, url)
+            announce(url)
             force = await run(service)
+            note_address(config, "")
             await drain(service, force)
         finally:
             await runner.cleanup()

@@ -27,8 +27,9 @@ LAYERS: tuple[frozenset[str], ...] = (
 """The packages and top-level modules, lowest first: each imports only from layers below its own, and from itself."""
 
 PROTOCOLS = frozenset({"jobstore", "storage", "converter"})
-NOT_ADAPTERS = frozenset({"storage.files", "storage.scratch"})
-"""Used whatever the adapter: work in progress is always in a local folder."""
+NOT_ADAPTERS = frozenset({"storage.files", "storage.scratch", "jobstore.sqlite.backup"})
+"""Used whatever the adapter: work in progress is always in a local folder, and commands on the embedded store's file
+are for that file only."""
 IMPURE = frozenset(
     {
         "asyncio", "concurrent", "contextvars", "datetime", "fcntl", "glob", "io", "logging", "multiprocessing", "os",

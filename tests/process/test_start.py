@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.fake_youtube import Spawned
+from tests.fake_youtube import Kind, Spawned, video_id, watch_url
 from tests.stand.logs import showing_logs
 from tests.stand.service_process import ROOT, ServiceProcess, egress, service_process
 from tests.stand.waiting import until
@@ -54,8 +54,33 @@ async def test_a_second_instance_on_one_folder_is_refused(youtube: Spawned, tmp_
         settings = dict(service.settings) | {"PORT": "0"}
         ended = await asyncio.to_thread(run, "serve", **settings)
         assert ended.returncode == 1
-        assert "ytmp3.sqlite3" in ended.stderr
+        assert f"ytmp3.sqlite3: ytmp3 runs already (pid {service.pid}, {service.url})\n" in ended.stderr
         assert (await service.get("/health"))[0] == 200
+
+
+async def test_a_backup_of_a_running_service_is_restored_when_it_has_stopped(youtube: Spawned, tmp_path: Path) -> None:
+    copy = str(tmp_path / "backup.sqlite3")
+    async with service_process(tmp_path, **egress(youtube)) as service:
+        status, job = await service.post(watch_url(video_id(Kind.SHORT, 4000)))
+        assert status == 202
+        made = await asyncio.to_thread(run, "backup", copy, **service.settings)
+        assert (made.returncode, made.stderr) == (0, "")
+        refused = await asyncio.to_thread(run, "restore", copy, **service.settings)
+        assert refused.returncode == 1
+        assert "Stop the service before you restore" in refused.stderr
+        await service.stop()
+        Path(service.settings["DATA_DIR"], "ytmp3.sqlite3").unlink()
+        restored = await asyncio.to_thread(run, "restore", copy, **service.settings)
+        assert (restored.returncode, restored.stderr) == (0, "")
+        await service.start()
+        await service.job(job["job_id"])
+
+
+def test_a_backup_is_made_of_the_embedded_store_only(tmp_path: Path) -> None:
+    for command in ("backup", "restore"):
+        ended = run(command, str(tmp_path / "copy"), REDIS_ADDR="127.0.0.1:6379")
+        assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+        assert ended.stderr.startswith("ytmp3: REDIS_ADDR: ")
 
 
 def test_a_taken_port_is_named_with_its_settings(tmp_path: Path) -> None:

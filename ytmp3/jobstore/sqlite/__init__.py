@@ -6,6 +6,7 @@
         ledger    the operations, as functions of the tables
           queries   the schema and every query
       file      locks, checks, creates and opens the file
+      backup    copies the file for an operator, and puts a copy in its place
 
 A write, for example `submit`: the coroutine puts the operation into the writer's queue and waits for a future. The
 thread takes all that is queued, up to 256 operations, runs them in one transaction, and commits, which takes one fsync

@@ -7,7 +7,9 @@ between leaves nothing that has to be checked.
 
 import contextlib
 import fcntl
+import logging
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -18,36 +20,63 @@ from urllib.parse import quote
 from ytmp3.core.errors import StoreDown, StoreError, StoreFull, StoreUnusable
 from ytmp3.jobstore.sqlite.queries import APPLICATION_ID, INSERT_TALLIES, SCHEMA, SCHEMA_VERSION, TABLES
 
+log = logging.getLogger(__name__)
+
 BUSY_SECONDS: Final = 2.0
 """How long a statement waits while another program holds a lock on the file (a backup, an operator's shell). An HTTP
 request waits with it."""
 LOCK_POLL_SECONDS: Final = 0.05
 """How often `lock` tries again."""
+HOLDER_BYTES: Final = 512
+"""Longest note of a lock's holder that is read: a process id and a URL."""
 
 
 def lock(path: Path, *, wait_seconds: float) -> int:
     """Take the exclusive lock `<file>.lock` and return its descriptor. Closing it, or dying, releases the lock.
 
+    A process that is shutting down is waited for; one that serves (`note_holder`) is not.
+
     Raises:
         StoreUnusable: another process still holds it after `wait_seconds`, or the folder cannot be written.
     """
-    name = path.with_name(path.name + ".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(sibling(path, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StoreUnusable(f"{path}: cannot be locked: {error.strerror}") from None
     give_up_at = time.monotonic() + wait_seconds
+    is_waiting = False
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() >= give_up_at:
+            holder = os.pread(descriptor, HOLDER_BYTES, 0).decode("utf-8", "replace")
+            if _is_serving(holder) or time.monotonic() >= give_up_at:
                 os.close(descriptor)
-                raise StoreUnusable(f"{path}: another process uses it") from None
+                what = f"ytmp3 runs already ({holder})" if holder else "another process uses it"
+                raise StoreUnusable(f"{path}: {what}") from None
+            if not is_waiting:
+                is_waiting = True
+                log.info("waiting for the process that uses the job store", extra={"seconds": wait_seconds})
             time.sleep(LOCK_POLL_SECONDS)
         else:
+            os.ftruncate(descriptor, 0)
             return descriptor
+
+
+def note_holder(path: Path, url: str) -> None:
+    """Tell processes that find the store locked that this one serves at `url`; with an empty one, that it stops."""
+    sibling(path, ".lock").write_text(f"pid {os.getpid()}, {url}" if url else "")
+
+
+def _is_serving(holder: str) -> bool:
+    """Whether the note of a lock's holder is true, so that waiting is useless.
+
+    The process may have been killed, and its children may hold the lock for a moment more. In a container, the number
+    may be that of this process itself, or of any other one.
+    """
+    match = re.match(r"pid ([0-9]+),", holder)
+    return match is not None and int(match[1]) != os.getpid() and Path("/proc", match[1]).exists()
 
 
 def open_for_writing(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
@@ -59,10 +88,10 @@ def open_for_writing(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> sqlit
     """
     with translated(path):
         if path.exists():
-            _check(path)
+            check(path)
         else:
             _create(path)
-        connection = _connect(path, "rw", busy_seconds)
+        connection = connect(path, "rw", busy_seconds)
         # Records of schema 1 are read as they are. New ones may follow from now on, which an older program cannot read.
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("PRAGMA journal_mode = WAL")
@@ -74,7 +103,7 @@ def open_for_writing(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> sqlit
 def open_for_reading(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
     """Return a read-only connection. In WAL mode it never waits for the writer."""
     with translated(path):
-        return _with_open_log(_connect(path, "ro", busy_seconds))
+        return _with_open_log(connect(path, "ro", busy_seconds))
 
 
 def files_at(path: Path) -> tuple[tuple[int, int] | None, ...]:
@@ -82,7 +111,7 @@ def files_at(path: Path) -> tuple[tuple[int, int] | None, ...]:
 
     The writer compares them after each commit: if they change, somebody has removed or replaced a file in use.
     """
-    return tuple(_identity(file) for file in (path, _sibling(path, "-wal")))
+    return tuple(_identity(file) for file in (path, sibling(path, "-wal")))
 
 
 @contextlib.contextmanager
@@ -110,7 +139,8 @@ def is_busy(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
-def _connect(path: Path, mode: str, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
+def connect(path: Path, mode: str, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
+    """Connect to the file as it is. `mode` is ro, rw, or rwc, which creates it."""
     # The connection is opened in one thread and used in another, never in two at once.
     return sqlite3.connect(
         f"file:{quote(str(path))}?mode={mode}",
@@ -138,48 +168,57 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _check(path: Path) -> None:
+def check(path: Path, *, name: Path | None = None) -> None:
+    """Read a store's file, and refuse one that this version must not write to. `name` is shown instead of `path`.
+
+    Raises:
+        StoreUnusable: the file is damaged, foreign or newer.
+        sqlite3.Error: it cannot be read.
+    """
+    name = name or path
     if path.stat().st_size == 0:
         # SQLite takes an empty file for a new database and starts afresh: every acknowledged job would silently be
         # gone.
-        raise StoreUnusable(f"{path}: damaged: the file is empty")
-    with contextlib.closing(_connect(path, "ro")) as connection:
+        raise StoreUnusable(f"{name}: damaged: the file is empty")
+    with contextlib.closing(connect(path, "ro")) as connection:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         if application != APPLICATION_ID:
-            raise StoreUnusable(f"{path}: not a job store of ytmp3")
+            raise StoreUnusable(f"{name}: not a job store of ytmp3")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
-            raise StoreUnusable(f"{path}: written by a newer ytmp3 (schema {version}, this one knows {SCHEMA_VERSION})")
+            raise StoreUnusable(f"{name}: written by a newer ytmp3 (schema {version}, this one knows {SCHEMA_VERSION})")
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
         if not tables >= TABLES:
-            raise StoreUnusable(f"{path}: damaged: tables are missing: {', '.join(sorted(TABLES - tables))}")
+            raise StoreUnusable(f"{name}: damaged: tables are missing: {', '.join(sorted(TABLES - tables))}")
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise StoreUnusable(f"{path}: damaged: {' '.join(str(verdict).split())}")
+            raise StoreUnusable(f"{name}: damaged: {' '.join(str(verdict).split())}")
 
 
 def _create(path: Path) -> None:
-    if _sibling(path, "-wal").exists():
+    if sibling(path, "-wal").exists():
         # SQLite would replay the old log into the new file.
         raise StoreUnusable(f"{path}: missing, while its log {path.name}-wal is there: restore it or remove the log")
-    draft = _sibling(path, ".new")
-    for leftover in (draft, _sibling(draft, "-journal")):
+    draft = sibling(path, ".new")
+    for leftover in (draft, sibling(draft, "-journal")):
         leftover.unlink(missing_ok=True)
-    with contextlib.closing(_connect(draft, "rwc")) as connection:
+    with contextlib.closing(connect(draft, "rwc")) as connection:
         connection.executescript(f"BEGIN; {SCHEMA}; {INSERT_TALLIES}; COMMIT")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     draft.rename(path)
-    _sync_folder(path.parent)
+    sync(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Bring a file's content, or a folder's names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _sibling(path: Path, ending: str) -> Path:
+def sibling(path: Path, ending: str) -> Path:
+    """Return the file beside `path` whose name has `ending` in addition."""
     return path.with_name(path.name + ending)
