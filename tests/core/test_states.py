@@ -16,64 +16,66 @@ from ytmp3.core import job, states
 from ytmp3.core.errors import FAILURES, FailureCode
 from ytmp3.core.ids import ClientId, ConversionId, InstanceId
 from ytmp3.core.job import Conversion, Lease, State
-from ytmp3.core.states import Event, IllegalTransition, is_stale
+from ytmp3.core.states import IllegalTransition, Transition, is_stale
 
 ENDED = frozenset({State.DONE, State.FAILED, State.CANCELLED})
 
 
 LEGAL = {
-    (State.QUEUED, Event.CLAIMED): State.RUNNING,
-    (State.QUEUED, Event.RELEASED): State.QUEUED,
-    (State.QUEUED, Event.ORPHANED): State.QUEUED,
-    (State.QUEUED, Event.CANCELLED): State.CANCELLED,
-    (State.RUNNING, Event.FINISHED): State.DONE,
-    (State.RUNNING, Event.FAILED): State.FAILED,
-    (State.RUNNING, Event.POISONED): State.FAILED,
-    (State.RUNNING, Event.RETRIED): State.QUEUED,
-    (State.RUNNING, Event.RELEASED): State.QUEUED,
-    (State.RUNNING, Event.ORPHANED): State.QUEUED,
-    (State.RUNNING, Event.CANCELLED): State.CANCELLED,
+    (State.QUEUED, Transition.CLAIMED): State.RUNNING,
+    (State.QUEUED, Transition.RELEASED): State.QUEUED,
+    (State.QUEUED, Transition.ORPHANED): State.QUEUED,
+    (State.QUEUED, Transition.CANCELLED): State.CANCELLED,
+    (State.RUNNING, Transition.FINISHED): State.DONE,
+    (State.RUNNING, Transition.FAILED): State.FAILED,
+    (State.RUNNING, Transition.POISONED): State.FAILED,
+    (State.RUNNING, Transition.RETRIED): State.QUEUED,
+    (State.RUNNING, Transition.RELEASED): State.QUEUED,
+    (State.RUNNING, Transition.ORPHANED): State.QUEUED,
+    (State.RUNNING, Transition.CANCELLED): State.CANCELLED,
 }
 
 
-MOVES: dict[Event, Callable[[Conversion], Conversion]] = {
-    Event.CLAIMED: lambda c: states.claimed(c, now=NOW, until=NOW + 30),
-    Event.FINISHED: lambda c: states.finished(c, TRACK, METADATA, now=NOW, expires_at=NOW + 99),
-    Event.FAILED: lambda c: states.failed(c, FailureCode.PRIVATE, now=NOW, expires_at=NOW + 99),
-    Event.POISONED: lambda c: states.failed(c, FailureCode.POISON, now=NOW, expires_at=NOW + 99, event=Event.POISONED),
-    Event.RETRIED: lambda c: states.retried(c, FailureCode.UPSTREAM_ERROR, due_at=NOW + 5),
-    Event.RELEASED: lambda c: states.released(c, due_at=NOW),
-    Event.ORPHANED: lambda c: states.orphaned(c, due_at=NOW),
-    Event.CANCELLED: lambda c: states.cancelled(c, now=NOW, expires_at=NOW + 99),
+MOVES: dict[Transition, Callable[[Conversion], Conversion]] = {
+    Transition.CLAIMED: lambda c: states.claimed(c, now=NOW, until=NOW + 30),
+    Transition.FINISHED: lambda c: states.finished(c, TRACK, METADATA, now=NOW, expires_at=NOW + 99),
+    Transition.FAILED: lambda c: states.failed(c, FailureCode.PRIVATE, now=NOW, expires_at=NOW + 99),
+    Transition.POISONED: lambda c: states.failed(
+        c, FailureCode.POISON, now=NOW, expires_at=NOW + 99, transition=Transition.POISONED
+    ),
+    Transition.RETRIED: lambda c: states.retried(c, FailureCode.UPSTREAM_ERROR, due_at=NOW + 5),
+    Transition.RELEASED: lambda c: states.released(c, due_at=NOW),
+    Transition.ORPHANED: lambda c: states.orphaned(c, due_at=NOW),
+    Transition.CANCELLED: lambda c: states.cancelled(c, now=NOW, expires_at=NOW + 99),
 }
 
 
-@pytest.mark.parametrize(("state", "event"), list(itertools.product(State, Event)))
-def test_the_table_holds_every_move_and_no_other(state: State, event: Event) -> None:
+@pytest.mark.parametrize(("state", "transition"), list(itertools.product(State, Transition)))
+def test_the_table_holds_every_move_and_no_other(state: State, transition: Transition) -> None:
     before = conversion(state=state)
-    if (state, event) in LEGAL:
-        assert states.advance(before, event) is LEGAL[state, event]
-        assert MOVES[event](before).state is LEGAL[state, event]
+    if (state, transition) in LEGAL:
+        assert states.advance(before, transition) is LEGAL[state, transition]
+        assert MOVES[transition](before).state is LEGAL[state, transition]
     else:
         with pytest.raises(IllegalTransition):
-            states.advance(before, event)
+            states.advance(before, transition)
         with pytest.raises(IllegalTransition):
-            MOVES[event](before)
+            MOVES[transition](before)
 
 
-def test_every_state_is_live_or_final_and_no_event_leads_out_of_a_final_one() -> None:
+def test_every_state_is_live_or_final_and_no_transition_leads_out_of_a_final_one() -> None:
     assert set(State) == states.LIVE | ENDED
     assert not states.LIVE & ENDED
     assert not [move for move in states.TRANSITIONS if move[0] in ENDED]
 
 
-@given(st.lists(st.sampled_from(Event), max_size=30))
-def test_no_history_lets_a_token_fall_or_a_counter_shrink(events: list[Event]) -> None:
+@given(st.lists(st.sampled_from(Transition), max_size=30))
+def test_no_history_lets_a_token_fall_or_a_counter_shrink(transitions: list[Transition]) -> None:
     now = states.held(conversion(token=0), InstanceId("a"), NOW + 30)
-    for event in events:
+    for transition in transitions:
         before = now
         try:
-            now = MOVES[event](before)
+            now = MOVES[transition](before)
         except IllegalTransition:
             continue
         assert now.token >= before.token
@@ -122,7 +124,7 @@ def test_a_failure_counts_the_attempt_and_poison_does_not() -> None:
     running = replace(conversion(state=State.RUNNING), attempts=2, crashes=1)
     failed = states.failed(running, FailureCode.PRIVATE, now=NOW, expires_at=NOW + 9)
     assert (failed.error, failed.attempts, failed.crashes, failed.holder) == (FailureCode.PRIVATE, 3, 1, None)
-    poisoned = states.failed(running, FailureCode.POISON, now=NOW, expires_at=NOW + 9, event=Event.POISONED)
+    poisoned = states.failed(running, FailureCode.POISON, now=NOW, expires_at=NOW + 9, transition=Transition.POISONED)
     assert (poisoned.error, poisoned.attempts) == (FailureCode.POISON, 2)
     assert poisoned.completed_at == NOW
 
@@ -134,15 +136,16 @@ def test_a_cancellation_gives_a_new_token_and_takes_the_holder_away() -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "attempts", "crashes"), [(Event.RETRIED, 1, 0), (Event.RELEASED, 0, 0), (Event.ORPHANED, 0, 1)]
+    ("transition", "attempts", "crashes"),
+    [(Transition.RETRIED, 1, 0), (Transition.RELEASED, 0, 0), (Transition.ORPHANED, 0, 1)],
 )
 def test_a_retry_counts_an_attempt_a_crash_counts_a_crash_and_a_release_counts_nothing(
-    event: Event, attempts: int, crashes: int
+    transition: Transition, attempts: int, crashes: int
 ) -> None:
     running = replace(
         conversion(state=State.RUNNING, token=2), progress=0.7, stage=job.Stage.CONVERTING, metadata=METADATA
     )
-    back = MOVES[event](running)
+    back = MOVES[transition](running)
     assert (back.attempts, back.crashes) == (attempts, crashes)
     assert (back.state, back.stage, back.progress, back.holder) == (State.QUEUED, job.Stage.QUEUED, 0.0, None)
     assert back.token == 3

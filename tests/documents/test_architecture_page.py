@@ -4,7 +4,7 @@ import re
 
 from tests.core.test_imports import LAYERS
 from tests.documents.pages import DOCS, ROOT, rows
-from ytmp3.core.states import Event
+from ytmp3.core.states import Transition
 
 PAGE = DOCS["architecture"]
 
@@ -28,9 +28,9 @@ def test_every_module_that_the_page_points_to_exists() -> None:
         assert (ROOT / "ytmp3" / name).exists(), name
 
 
-def test_every_event_of_a_conversion_is_explained() -> None:
+def test_every_transition_of_a_conversion_is_explained() -> None:
     section = PAGE.section("States of a conversion")
-    assert all(f"**{event}**" in section for event in Event)
+    assert all(f"**{transition}**" in section for transition in Transition)
 
 
 def test_the_words_are_explained_once() -> None:

@@ -136,8 +136,8 @@ class _Task(Struct, frozen=True, kw_only=True):
     scratch: Path
 
 
-class Slot:
-    """One slot of a semaphore. It may be given back early, and is given back only once."""
+class EncodeSlot:
+    """One permit of the semaphore of encoders. It may be released early, and is released only once."""
 
     def __init__(self, slots: asyncio.Semaphore) -> None:
         self._slots = slots
@@ -149,7 +149,7 @@ class Slot:
         self._is_held = True
 
     def release(self) -> None:
-        """Give the slot to the next waiting conversion. Does nothing if it has been given back already."""
+        """Give the slot to the next waiting conversion. Does nothing if it was released before."""
         if self._is_held:
             self._is_held = False
             self._slots.release()
@@ -258,7 +258,7 @@ class _Conversion:
             with self._encoder(spool, demuxer, metadata, is_copied=is_copied) as encoder:
                 await encoder.encode_file(spool)
 
-    async def _encode_growing(self, spool: Spool, demuxer: str, metadata: Metadata, slot: Slot) -> bool:
+    async def _encode_growing(self, spool: Spool, demuxer: str, metadata: Metadata, slot: EncodeSlot) -> bool:
         """Encode while the spool grows. Returns False if ffmpeg cannot read this file as a stream.
 
         In that case ffmpeg may still be able to read the complete file. The slot is given back as soon as the encoder
@@ -295,8 +295,8 @@ class _Conversion:
             yield Encoder(self._tools.spawner, run, self._limits, on_seconds)
 
     @contextlib.asynccontextmanager
-    async def _encode_slot(self) -> AsyncIterator[Slot]:
-        slot = Slot(self._encode_slots)
+    async def _encode_slot(self) -> AsyncIterator[EncodeSlot]:
+        slot = EncodeSlot(self._encode_slots)
         await slot.acquire()
         try:
             with self._progress.timing(Stage.CONVERTING):

@@ -36,11 +36,11 @@ RETRY_CAP_SECONDS: Final = 60.0
 
 
 class IllegalTransition(Ytmp3Error):
-    """A bug of ours: an event that the table does not allow in this state."""
+    """A bug of ours: a transition that the table does not allow from this state."""
 
 
-class Event(StrEnum):
-    """What can happen to a conversion."""
+class Transition(StrEnum):
+    """What can happen to a conversion: the name of each change of its state."""
 
     CLAIMED = "claimed"
     """A worker of the holder starts an attempt."""
@@ -60,35 +60,35 @@ class Event(StrEnum):
     """The last job on it that was not cancelled has been."""
 
 
-TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
-    (State.QUEUED, Event.CLAIMED): State.RUNNING,
-    (State.QUEUED, Event.RELEASED): State.QUEUED,
-    (State.QUEUED, Event.ORPHANED): State.QUEUED,
-    (State.QUEUED, Event.CANCELLED): State.CANCELLED,
-    (State.RUNNING, Event.FINISHED): State.DONE,
-    (State.RUNNING, Event.FAILED): State.FAILED,
-    (State.RUNNING, Event.POISONED): State.FAILED,
-    (State.RUNNING, Event.RETRIED): State.QUEUED,
-    (State.RUNNING, Event.RELEASED): State.QUEUED,
-    (State.RUNNING, Event.ORPHANED): State.QUEUED,
-    (State.RUNNING, Event.CANCELLED): State.CANCELLED,
+TRANSITIONS: Final[dict[tuple[State, Transition], State]] = {
+    (State.QUEUED, Transition.CLAIMED): State.RUNNING,
+    (State.QUEUED, Transition.RELEASED): State.QUEUED,
+    (State.QUEUED, Transition.ORPHANED): State.QUEUED,
+    (State.QUEUED, Transition.CANCELLED): State.CANCELLED,
+    (State.RUNNING, Transition.FINISHED): State.DONE,
+    (State.RUNNING, Transition.FAILED): State.FAILED,
+    (State.RUNNING, Transition.POISONED): State.FAILED,
+    (State.RUNNING, Transition.RETRIED): State.QUEUED,
+    (State.RUNNING, Transition.RELEASED): State.QUEUED,
+    (State.RUNNING, Transition.ORPHANED): State.QUEUED,
+    (State.RUNNING, Transition.CANCELLED): State.CANCELLED,
 }
-"""Every move there is: the state that follows, by state and event. No other event is allowed in that state."""
+"""All legal transitions: the next state, by the present state and the transition."""
 
 LIVE: Final = frozenset({State.QUEUED, State.RUNNING})
-"""The states with work to do. The others are final: no event leads out of them."""
+"""The states with work to do. The others are final: no transition leads out of them."""
 
 
-def advance(conversion: Conversion, event: Event) -> State:
+def advance(conversion: Conversion, transition: Transition) -> State:
     """Return the state that follows.
 
     Raises:
         IllegalTransition: the table has no such move.
     """
     try:
-        return TRANSITIONS[conversion.state, event]
+        return TRANSITIONS[conversion.state, transition]
     except KeyError:
-        raise IllegalTransition(f"{conversion.state} cannot be {event}") from None
+        raise IllegalTransition(f"{conversion.state} cannot be {transition}") from None
 
 
 def created(
@@ -122,7 +122,7 @@ def claimed(conversion: Conversion, *, now: float, until: float) -> Conversion:
     """Start an attempt. The first claim sets `started_at`; a later one leaves it, so a client sees the whole time."""
     return replace(
         conversion,
-        state=advance(conversion, Event.CLAIMED),
+        state=advance(conversion, Transition.CLAIMED),
         stage=Stage.EXTRACTING,
         progress=0.0,
         queue_position=None,
@@ -136,7 +136,7 @@ def finished(conversion: Conversion, track: Track, metadata: Metadata, *, now: f
     """End with a track. The token stays, so a repeated `finish` of the same holder is recognised."""
     return replace(
         conversion,
-        state=advance(conversion, Event.FINISHED),
+        state=advance(conversion, Transition.FINISHED),
         stage=Stage.DONE,
         progress=1.0,
         holder=None,
@@ -149,18 +149,23 @@ def finished(conversion: Conversion, track: Track, metadata: Metadata, *, now: f
 
 
 def failed(
-    conversion: Conversion, code: FailureCode, *, now: float, expires_at: float, event: Event = Event.FAILED
+    conversion: Conversion,
+    code: FailureCode,
+    *,
+    now: float,
+    expires_at: float,
+    transition: Transition = Transition.FAILED,
 ) -> Conversion:
-    """End without a track. `event` is FAILED, which counts the attempt, or POISONED, which does not.
+    """End without a track. `transition` is FAILED, which counts the attempt, or POISONED, which does not.
 
     Stage and progress stay as they were, so that a client sees how far the attempt came.
     """
     return replace(
         conversion,
-        state=advance(conversion, event),
+        state=advance(conversion, transition),
         holder=None,
         error=code,
-        attempts=conversion.attempts + (event is Event.FAILED),
+        attempts=conversion.attempts + (transition is Transition.FAILED),
         completed_at=now,
         expires_at=expires_at,
     )
@@ -170,7 +175,7 @@ def cancelled(conversion: Conversion, *, now: float, expires_at: float) -> Conve
     """End because nobody wants it any more. The token grows: a worker that is still at work can no longer write."""
     return replace(
         conversion,
-        state=advance(conversion, Event.CANCELLED),
+        state=advance(conversion, Transition.CANCELLED),
         holder=None,
         queue_position=None,
         token=conversion.token + 1,
@@ -181,24 +186,24 @@ def cancelled(conversion: Conversion, *, now: float, expires_at: float) -> Conve
 
 def retried(conversion: Conversion, code: FailureCode, *, due_at: float) -> Conversion:
     """Go back to the queue after an error, to be adopted by any instance from `due_at` on. Counts an attempt."""
-    return replace(_requeued(conversion, Event.RETRIED, due_at), attempts=conversion.attempts + 1, error=code)
+    return replace(_requeued(conversion, Transition.RETRIED, due_at), attempts=conversion.attempts + 1, error=code)
 
 
 def released(conversion: Conversion, *, due_at: float) -> Conversion:
     """Go back to the queue because the holder shuts down. Counts nothing: it was not the conversion's fault."""
-    return _requeued(conversion, Event.RELEASED, due_at)
+    return _requeued(conversion, Transition.RELEASED, due_at)
 
 
 def orphaned(conversion: Conversion, *, due_at: float) -> Conversion:
     """Go back to the queue because the lease ran out. Counts a crash if it was running, nothing if it only waited."""
     crash = conversion.state is State.RUNNING
-    return replace(_requeued(conversion, Event.ORPHANED, due_at), crashes=conversion.crashes + crash)
+    return replace(_requeued(conversion, Transition.ORPHANED, due_at), crashes=conversion.crashes + crash)
 
 
-def _requeued(conversion: Conversion, event: Event, due_at: float) -> Conversion:
+def _requeued(conversion: Conversion, transition: Transition, due_at: float) -> Conversion:
     return replace(
         conversion,
-        state=advance(conversion, event),
+        state=advance(conversion, transition),
         stage=Stage.QUEUED,
         progress=0.0,
         queue_position=None,

@@ -27,7 +27,7 @@ STORAGE_RETRY_SECONDS: Final = 60
 """The `Retry-After`, in seconds, of a full disk: expired tracks are removed every 30 s."""
 
 
-class Slot:
+class QueueSlot:
     """A place in the queue, set aside for one submission; or the reason why there is none."""
 
     def __init__(self, queue: FairQueue, refusal: RequestError | None) -> None:
@@ -73,12 +73,12 @@ class Capacity:
     # slot, and in `_arriving`. Otherwise a burst of submissions would pass the queue's bound and the client's quota.
 
     @contextmanager
-    def slot(self, client: Client) -> Iterator[Slot]:
+    def slot(self, client: Client) -> Iterator[QueueSlot]:
         """Set a slot aside while a submission is under way; it is freed at the end unless it was filled."""
         refusal = self._refusal(client)
         if refusal is None and not self._queue.reserve():
             refusal = self._full()
-        slot = Slot(self._queue, refusal)
+        slot = QueueSlot(self._queue, refusal)
         self._arriving[client.owner] += 1
         try:
             yield slot

@@ -20,7 +20,7 @@ from ytmp3.core import states
 from ytmp3.core.errors import FailureCode, LeaseLost
 from ytmp3.core.ids import ConversionId, InstanceId, JobId
 from ytmp3.core.job import Conversion, Job, Lease, Metadata, State, Ticket, Track
-from ytmp3.core.states import LIVE, Event
+from ytmp3.core.states import LIVE, Transition
 from ytmp3.jobstore import Renewal, Submission, Submitted
 from ytmp3.jobstore.records import (
     Unknown,
@@ -314,7 +314,9 @@ class Ledger:
 
     def _poisoned(self, conversion: Conversion, now: float) -> Conversion:
         crashed = replace(conversion, crashes=conversion.crashes + 1)
-        return states.failed(crashed, FailureCode.POISON, now=now, expires_at=self._expiry(now), event=Event.POISONED)
+        return states.failed(
+            crashed, FailureCode.POISON, now=now, expires_at=self._expiry(now), transition=Transition.POISONED
+        )
 
     def _expiry(self, now: float) -> float:
         return now + self.policy.retention_seconds
