@@ -5,8 +5,10 @@ Each command imports the packages that only it needs. Importing the whole servic
 """
 
 import argparse
+import logging
 import os
 import secrets
+import signal
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -15,10 +17,12 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from ytmp3 import __version__
-from ytmp3.config import Config, ConfigError, load
+from ytmp3.config import Config, ConfigError, load, misspelt
 from ytmp3.core.errors import Ytmp3Error
 from ytmp3.http.keys import KEY_BYTES, KEY_NAME, key_line, new_secret
 from ytmp3.variables import VARIABLES
+
+log = logging.getLogger(__name__)
 
 HEALTH_SECONDS: Final = 3.0
 """Longest wait of `ytmp3 health` for a response. Shorter than the timeout of the container's health check (5 s)."""
@@ -104,6 +108,9 @@ def _settings() -> str:
 
 
 def _serve() -> Exit:
+    # Until the service listens to it, SIGHUP would end the process. It asks for reading the keys again, and they are
+    # read later than this.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     config = _config()
     if config is None:
         return Exit.BAD_CONFIGURATION
@@ -113,6 +120,8 @@ def _serve() -> Exit:
     from ytmp3.serve import serve  # noqa: PLC0415
 
     logs.set_up(style=config.log_format, level=config.log_level)
+    for name, meant in misspelt(os.environ).items():
+        log.warning("unknown setting ignored", extra={"variable": name, "did_you_mean": meant})
     try:
         asyncio.run(serve(config, announce=lambda address: print(f"ytmp3 {__version__} on {address}", flush=True)))
     except ConfigError as error:

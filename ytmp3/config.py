@@ -10,7 +10,7 @@ This module imports the packages' `settings` modules only. They import nothing h
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.core.errors import Ytmp3Error
@@ -19,6 +19,10 @@ from ytmp3.engine.settings import EngineSettings
 from ytmp3.http.settings import HttpSettings, RateLimitSettings
 from ytmp3.jobstore.settings import Policy, RedisSettings
 from ytmp3.variables import VARIABLES
+
+LIKENESS: Final = 0.8
+"""From which likeness (the ratio of `difflib`) on a name is taken for a misspelt setting. It finds WORKER_POOL and
+LOGLEVEL, and lets HOSTNAME and REDIS_PORT pass, which other programs set."""
 
 
 class ConfigError(Ytmp3Error):
@@ -82,6 +86,19 @@ def load(environ: Mapping[str, str]) -> Config:
     if problems:
         raise ConfigError(problems)
     return _config(values)
+
+
+def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return each variable that is no setting but looks like one, with the setting that was probably meant."""
+    from difflib import get_close_matches  # noqa: PLC0415  only a start needs it
+
+    known = [variable.name for variable in VARIABLES]
+    found = {}
+    for name in sorted(environ.keys() - set(known)):
+        begun = [setting for setting in known if "_" in name and setting.startswith(f"{name}_")]
+        if near := begun or get_close_matches(name, known, n=1, cutoff=LIKENESS):
+            found[name] = near[0]
+    return found
 
 
 def _contradictions(values: Mapping[str, Any]) -> list[str]:

@@ -44,6 +44,7 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
         ConfigError: a folder, a file or the address cannot be used.
         StoreUnusable: the embedded store's file must not be used; nothing was changed.
     """
+    signals = Signals()
     _prepare_process()
     async with running(config) as service:
         runner = Runner(service.app, shutdown_seconds=SHUTDOWN_SECONDS)
@@ -51,9 +52,9 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
             url = await start(runner, config)
             note_address(config, url)
             announce(url)
-            force = await run(service)
+            await run(service, signals)
             note_address(config, "")
-            await drain(service, force)
+            await drain(service, signals.forced)
         finally:
             await runner.cleanup()
 
@@ -75,19 +76,40 @@ async def start(runner: Runner, config: Config) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def run(service: Service) -> asyncio.Event:
-    """Return at the first SIGTERM or SIGINT. The event that is returned is set by the second one."""
-    loop = asyncio.get_running_loop()
-    stopped, forced = asyncio.Event(), asyncio.Event()
+class Signals:
+    """The signals that this process received. Made before anything is started, so that none of them is missed."""
 
-    def stop() -> None:
-        (forced if stopped.is_set() else stopped).set()
+    def __init__(self) -> None:
+        self.stopped = asyncio.Event()
+        """Set by the first SIGTERM or SIGINT."""
+        self.forced = asyncio.Event()
+        """Set by the second one."""
+        self.reload = asyncio.Event()
+        """Set by SIGHUP, cleared by who acts on it."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        loop.add_signal_handler(signal.SIGHUP, self.reload.set)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    loop.add_signal_handler(signal.SIGHUP, lambda: reload_keys(service))
-    await stopped.wait()
-    return forced
+    def _stop(self) -> None:
+        (self.forced if self.stopped.is_set() else self.stopped).set()
+
+
+async def run(service: Service, signals: Signals) -> None:
+    """Return at the first SIGTERM or SIGINT. Until then, read the keys file again at each SIGHUP."""
+
+    async def reload() -> None:
+        while True:
+            await signals.reload.wait()
+            signals.reload.clear()
+            reload_keys(service)
+
+    reloading = asyncio.create_task(reload(), name="reload-keys")
+    try:
+        await signals.stopped.wait()
+    finally:
+        reloading.cancel()
+        await asyncio.gather(reloading, return_exceptions=True)
 
 
 async def drain(service: Service, force: asyncio.Event) -> None:

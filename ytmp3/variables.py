@@ -123,8 +123,9 @@ def _redis_address(text: str) -> str:
     parts = urlsplit(text if "://" in text else f"redis://{text}")
     if parts.scheme not in {"redis", "rediss", "unix"} or (parts.scheme != "unix" and not parts.hostname):
         raise ValueError
-    if parts.scheme != "unix":
-        _ = parts.port
+    # A bare name is more often a mistake than a host, so only a URL may leave the port out.
+    if parts.scheme != "unix" and parts.port is None and "://" not in text:
+        raise ValueError
     return text
 
 

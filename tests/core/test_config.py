@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ytmp3.config import ConfigError, load
+from ytmp3.config import ConfigError, load, misspelt
 from ytmp3.variables import VARIABLES
 
 PLACES = {
@@ -150,7 +150,7 @@ GOOD: list[tuple[str, str, object]] = [
 ]
 
 BAD: dict[str, list[str]] = {
-    "REDIS_ADDR": ["http://redis", "redis:port", "redis:70000", "redis://", ":6379", "redis://[::1"],
+    "REDIS_ADDR": ["http://redis", "redis", "redis:port", "redis:70000", "redis://", ":6379", "redis://[::1"],
     "REDIS_DB": ["-1", "1024", "x", "1.0", "²", "٣"],
     "WORKER_POOL_SIZE": ["0", "1001", "-5", "twenty", "1e3", "0x10", "9" * 5000],
     "JOB_QUEUE_CAPACITY": ["0", "1000001", "many"],
@@ -292,3 +292,32 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(ConfigError):
         load({"API_KEYS_FILE": str(secret)})
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("WORKER_POOL", "WORKER_POOL_SIZE"),
+        ("LOGLEVEL", "LOG_LEVEL"),
+        ("API_KEYS", "API_KEYS_FILE"),
+        ("TRUSTED_PROXY", "TRUSTED_PROXIES"),
+        ("MAX_DURATION", "MAX_DURATION_SECONDS"),
+        ("REDIS_ADDRESS", "REDIS_ADDR"),
+    ],
+)
+def test_a_misspelt_setting_is_found(name: str, meant: str) -> None:
+    assert misspelt({name: "5", "PORT": "80"}) == {name: meant}
+
+
+def test_variables_of_other_programs_are_not_taken_for_misspelt_settings() -> None:
+    others = (
+        "HOSTNAME",
+        "LOGNAME",
+        "REDIS_PORT",
+        "REDIS_HOST",
+        "HTTPS_PROXY",
+        "XDG_DATA_DIRS",
+        "SSL_CERT_FILE",
+        "LANG",
+    )
+    assert misspelt(dict.fromkeys(others, "5")) == {}

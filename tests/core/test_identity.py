@@ -187,10 +187,29 @@ def test_a_keys_file_has_comments_limits_and_several_keys_of_one_name() -> None:
     ],
 )
 def test_a_bad_line_is_named_by_number_and_its_content_is_not_shown(line: str) -> None:
-    with pytest.raises(KeyFileError, match=r"^line 3: expected NAME SHA256-HEX") as caught:
+    with pytest.raises(KeyFileError, match=r"^line 3: .*expected") as caught:
         parse_keys(f"# keys\nbob {HEX}\n{line}\n")
     assert HEX[:20] not in str(caught.value)
     assert "alice" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("rps=5", "unknown limit rps: expected one of requests_per_second, burst, max_jobs, with =N behind it"),
+        ("max_downloads=2", "unknown limit max_downloads: expected one of requests_per_second, burst, max_jobs"),
+        ("max_jobs", "unknown limit: expected one of"),
+        ("hunter", "unknown limit: expected one of"),
+        ("max_jobs=0", "max_jobs: expected an integer above 0"),
+        ("max_jobs=1.5", "max_jobs: expected an integer above 0"),
+        ("requests_per_second=nan", "requests_per_second: expected a number above 0"),
+        ("max_jobs=1 max_jobs=2", "max_jobs: given twice"),
+    ],
+)
+def test_a_wrong_limit_is_named(option: str, text: str) -> None:
+    with pytest.raises(KeyFileError) as caught:
+        parse_keys(f"alice {'0' * 64} {option}\n")
+    assert str(caught.value).startswith(f"line 1: {text}")
 
 
 def test_a_burst_without_a_rate_is_refused() -> None:

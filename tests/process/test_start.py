@@ -1,7 +1,9 @@
 """How `ytmp3 serve` starts or refuses to start, and the other commands of `ytmp3`."""
 
 import asyncio
+import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from tests.stand.logs import showing_logs
 from tests.stand.service_process import ROOT, ServiceProcess, egress, service_process
 from tests.stand.waiting import until
 from ytmp3.http.keys import find_key, parse_keys
+from ytmp3.jobstore.sqlite.file import lock
 from ytmp3.variables import VARIABLES
 
 
@@ -56,6 +59,29 @@ async def test_a_second_instance_on_one_folder_is_refused(youtube: Spawned, tmp_
         assert ended.returncode == 1
         assert f"ytmp3.sqlite3: ytmp3 runs already (pid {service.pid}, {service.url})\n" in ended.stderr
         assert (await service.get("/health"))[0] == 200
+
+
+async def test_a_sighup_before_the_service_has_started_does_not_end_it(youtube: Spawned, tmp_path: Path) -> None:
+    settings = {"DATA_DIR": str(tmp_path), "LOG_FORMAT": "json"} | egress(youtube)
+    service = ServiceProcess(settings, tmp_path / "log")
+    held = lock(tmp_path / "ytmp3.sqlite3", wait_seconds=0.0)
+    starting = asyncio.create_task(service.start_listening())
+    try:
+        await until(service.log_path.exists, "the process is started")
+        await service.until_event("waiting for the process that uses the job store")
+        service.send_signal(signal.SIGHUP)
+        os.close(held)
+        await starting
+        assert (await service.get("/health/live"))[0] == 200
+    finally:
+        await service.client.close()
+        assert await service.stop() == 0
+
+
+async def test_a_misspelt_setting_is_named_at_the_start(youtube: Spawned, tmp_path: Path) -> None:
+    async with service_process(tmp_path, **egress(youtube), WORKER_POOL="5") as service:
+        (warning,) = service.events("unknown setting ignored")
+        assert (warning["variable"], warning["did_you_mean"]) == ("WORKER_POOL", "WORKER_POOL_SIZE")
 
 
 async def test_a_backup_of_a_running_service_is_restored_when_it_has_stopped(youtube: Spawned, tmp_path: Path) -> None:

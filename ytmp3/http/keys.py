@@ -6,6 +6,7 @@ The file holds only the SHA-256 of each key. Pure, except that `Keys` can be rep
 import hashlib
 import hmac
 import re
+import string
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -19,6 +20,13 @@ KEY_BYTES: Final = 24
 """Random bytes of a key. With 192 bits, a plain SHA-256 at rest is enough (OWASP ASVS 5.0, 6.5.2, asks for 112)."""
 MAX_KEY_CHARACTERS: Final = 200
 """Longest secret that is looked up; our keys have 54 characters."""
+
+DIGEST_CHARACTERS: Final = 2 * hashlib.sha256().digest_size
+"""Length of a SHA-256 in hexadecimal."""
+LIMITS: Final = ("requests_per_second", "burst", "max_jobs")
+"""The limits that a line may carry, each with a number behind "="."""
+MAX_LIMIT: Final = 1e9
+"""No limit may be as large as this."""
 
 
 class KeyFileError(Ytmp3Error):
@@ -53,35 +61,52 @@ def parse_keys(text: str) -> tuple[ApiKey, ...]:
         words = line.split("#", 1)[0].split()
         if words:
             try:
-                key = _parse_key(words)
-            except (ValueError, KeyError):
-                raise KeyFileError(f"line {number}: expected NAME SHA256-HEX [requests_per_second=N ...]") from None
-            if key.burst is not None and key.requests_per_second is None:
-                raise KeyFileError(f"line {number}: burst= needs requests_per_second= beside it")
-            keys.append(key)
+                keys.append(_parse_key(words))
+            except ValueError as error:
+                raise KeyFileError(f"line {number}: {error}") from None
     if not keys:
         raise KeyFileError("the file holds no key, so every request would be refused")
     return tuple(keys)
 
 
 def _parse_key(words: Sequence[str]) -> ApiKey:
+    """Read the words of a line. Raises ValueError with what is expected, and with no word that may be a secret."""
+    if len(words) < 2 or len(words[1]) != DIGEST_CHARACTERS or not set(words[1]) <= set(string.hexdigits):
+        raise ValueError("expected NAME SHA256-HEX [requests_per_second=N] [burst=N] [max_jobs=N]")
     name, digest, *options = words
-    if KEY_NAME.fullmatch(name) is None or len(digest) != 2 * hashlib.sha256().digest_size:
-        raise ValueError
-    limits = dict(option.split("=", 1) for option in options)
-    rate, burst, max_jobs = (limits.pop(name, None) for name in ("requests_per_second", "burst", "max_jobs"))
-    if limits:
-        raise ValueError
-    key = ApiKey(
+    if KEY_NAME.fullmatch(name) is None:
+        raise ValueError("NAME: expected 1 to 64 letters, digits, dots, dashes and underscores")
+    limits: dict[str, float] = {}
+    for option in options:
+        limit, equals, number = option.partition("=")
+        if not equals or limit not in LIMITS:
+            # Only a plain name with a value is shown: anything else may be a part of a secret.
+            shown = f" {limit}" if equals and re.fullmatch(r"[a-z_]{1,32}", limit) else ""
+            raise ValueError(f"unknown limit{shown}: expected one of {', '.join(LIMITS)}, with =N behind it")
+        if limit in limits:
+            raise ValueError(f"{limit}: given twice")
+        limits[limit] = _limit(limit, number)
+    if "burst" in limits and "requests_per_second" not in limits:
+        raise ValueError("burst= needs requests_per_second= beside it")
+    burst, max_jobs = limits.get("burst"), limits.get("max_jobs")
+    return ApiKey(
         name=name,
         digest=bytes.fromhex(digest),
-        requests_per_second=None if rate is None else float(rate),
+        requests_per_second=limits.get("requests_per_second"),
         burst=None if burst is None else int(burst),
         max_jobs=None if max_jobs is None else int(max_jobs),
     )
-    if not all(value is None or 0 < value < 1e9 for value in (key.requests_per_second, key.burst, key.max_jobs)):
-        raise ValueError
-    return key
+
+
+def _limit(limit: str, number: str) -> float:
+    is_whole = limit != "requests_per_second"
+    try:
+        value = int(number) if is_whole else float(number)
+    except ValueError:
+        value = 0
+    if not 0 < value < MAX_LIMIT:
+        raise ValueError(f"{limit}: expected {'an integer' if is_whole else 'a number'} above 0")
+    return value
 
 
 def find_key(keys: Iterable[ApiKey], secret: str | None) -> ApiKey | None:
