@@ -30,3 +30,26 @@ async def test_a_preflight_with_a_malformed_host_is_a_400(tmp_path: Path) -> Non
     async with running_service(tmp_path / "data", CORS_ORIGINS=ORIGIN) as service:
         headers = PREFLIGHT | {"Host": "x y"}
         await expect_problem(service, "OPTIONS", "/extract", 400, "bad_request", headers=headers)
+
+
+async def test_a_page_of_a_listed_origin_can_play_and_read_a_track(tmp_path: Path) -> None:
+    async with running_service(tmp_path / "data", CORS_ORIGINS=ORIGIN) as service:
+        url = service.url + (await service.completed("dQw4w9WgXcQ"))["download_url"]
+        # A browser sends no Origin for <audio src>.
+        async with service.client.get(url) as response:
+            assert response.headers.getall("Cross-Origin-Resource-Policy") == ["cross-origin"]
+        async with service.client.get(url, headers={"Origin": ORIGIN, "Range": "bytes=0-1"}) as response:
+            assert response.status == 206
+            assert response.headers.getall("Cross-Origin-Resource-Policy") == ["cross-origin"]
+            assert {"Content-Range", "ETag"} <= set(response.headers["Access-Control-Expose-Headers"].split(", "))
+        async with service.client.get(url, headers={"Origin": "https://evil.example"}) as response:
+            assert response.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        async with service.client.get(f"{service.url}/stats") as response:
+            assert response.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
+async def test_without_listed_origins_a_track_is_for_its_own_origin(tmp_path: Path) -> None:
+    async with running_service(tmp_path / "data") as service:
+        url = service.url + (await service.completed("dQw4w9WgXcQ"))["download_url"]
+        async with service.client.get(url) as response:
+            assert response.headers["Cross-Origin-Resource-Policy"] == "same-origin"

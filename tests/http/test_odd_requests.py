@@ -107,3 +107,14 @@ async def test_no_request_adds_a_metric_series_or_puts_a_path_id_or_address_into
     assert len([line for line in series if "ytmp3_http_requests" in line]) < 40
     assert len(series) <= 400
     assert "192.0.2." not in text
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "TLS/1.0"])
+async def test_a_request_for_another_protocol_does_not_leave_the_next_one_without_an_answer(
+    service: RunningService, protocol: str
+) -> None:
+    first = f"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n".encode()
+    # Either both are answered, or the connection ends, so that the client sends the second one again.
+    received = await service.raw(first + raw_request("GET /health/live"))
+    assert statuses_of(received)[0] == 200
+    assert b"\r\nConnection: close\r\n" in received

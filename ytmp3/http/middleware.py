@@ -94,6 +94,11 @@ class RequestMiddleware:
             fields["RateLimit-Policy"], fields["RateLimit"] = rate_limit
         if self._cors_origins:
             self._add_cors_headers(request, fields)
+        if hdrs.UPGRADE in request.headers and "upgrade" in request.headers.get(hdrs.CONNECTION, "").lower():
+            # aiohttp drops what follows a request for another protocol (h2c, TLS) in one packet. Closing the connection
+            # makes the client repeat it; otherwise the client would wait for its response.
+            response.force_close()
+            fields[hdrs.CONNECTION] = "close"
         if self._is_draining():
             # Makes a load balancer open its next connection to another instance.
             response.force_close()
@@ -127,15 +132,22 @@ class RequestMiddleware:
     def _add_cors_headers(self, request: web.Request, fields: "CIMultiDict[str]") -> None:
         fields.add(hdrs.VARY, hdrs.ORIGIN)
         origin = request.headers.get(hdrs.ORIGIN)
+        if origin is None and request.path.startswith("/download/"):
+            # For <audio src> and links a browser sends no Origin, and without this it refuses the response. Which page
+            # asks is then not known, so the policy is open as soon as one origin is allowed.
+            fields["Cross-Origin-Resource-Policy"] = "cross-origin"
         if origin not in self._cors_origins:
             return
+        fields["Cross-Origin-Resource-Policy"] = "cross-origin"
         fields[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
         fields[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = (
-            "Content-Disposition, ETag, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
+            "Content-Disposition, Content-Range, ETag, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
         )
         if request.method == hdrs.METH_OPTIONS:
             fields[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = "GET, HEAD, POST, DELETE"
-            fields[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = "Authorization, Content-Type, X-API-Key, Range, If-Range"
+            fields[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = (
+                "Authorization, Content-Type, X-API-Key, Range, If-Match, If-None-Match, If-Range"
+            )
 
 
 def _detail(error: web.HTTPNotFound | web.HTTPMethodNotAllowed, request: web.Request) -> str | None:
