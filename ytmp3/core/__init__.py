@@ -1,5 +1,5 @@
-"""What jobs, conversions, links and limits are: values and rules without I/O, clock or randomness.
+"""Values and rules of the service: jobs, conversions, links, limits. No I/O, no clock, no randomness.
 
-Time and chance are arguments. A module here imports only other modules of `core`, msgspec and pure parts of the
-standard library (held by tests/core/test_imports.py).
+Time and random numbers are arguments. A module here imports only other modules of `core`, msgspec and pure parts of the
+standard library; tests/core/test_imports.py checks this.
 """

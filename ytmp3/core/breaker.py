@@ -1,51 +1,54 @@
-"""A circuit breaker for YouTube: when it refuses this address, stop asking for a while. Pure: the time is an argument.
+"""A circuit breaker for YouTube: while YouTube refuses this server's address, no conversion starts. Pure.
 
-    closed ── 5 refusals in a minute, and at least half of all outcomes ──> open: nothing may start until a time
-    open ───── the time has come ─────> half open: one conversion may start, the trial; its outcome decides
-    half open ── the trial passes ──> closed;  ── it is refused ──> open again, for twice as long
+    closed ── 5 refusals in a minute, and at least half of all outcomes ──> open: no conversion starts for a pause
+    open ──── the pause is over ──> half open: one conversion, the trial, may start
+    half open ── YouTube serves the trial ──> closed
+    half open ── YouTube refuses the trial ──> open again, for twice as long
 
-Each start has a number, which distinguishes the outcome of the trial from outcomes of conversions that were under way
-when the breaker opened. Those say nothing about the present, and are ignored.
+Each start of a conversion has a number. By it, the breaker tells the outcome of the trial from the outcomes of
+conversions that had started before the breaker opened; it ignores those, because they are out of date.
 """
 
 from collections import deque
 from typing import Final
 
 WINDOW_SECONDS: Final = 60.0
-"""Age, in seconds, of the oldest outcome that counts; also how long a trial keeps the next one from starting."""
+"""Window, in seconds, of the outcomes that count; also the time after which a second trial may start while the first
+still runs."""
 REFUSALS_TO_OPEN: Final = 5
-"""Fewer refusals in the window may be the matter of single videos."""
+"""Fewest refusals in the window that open the breaker. Fewer may concern single videos."""
 SHARE_TO_OPEN: Final = 0.5
-"""Share of refusals among the outcomes in the window: below it YouTube serves this address, by and large."""
+"""Smallest share of refusals among the outcomes in the window that opens the breaker. Below it, YouTube still serves
+most conversions of this address."""
 FIRST_PAUSE_SECONDS: Final = 60.0
 """The first pause, in seconds; each refused trial doubles it."""
 LONGEST_PAUSE_SECONDS: Final = 3600.0
-"""The longest pause, in seconds: YouTube's block of a session lasts up to an hour, says the yt-dlp wiki."""
+"""The longest pause, in seconds. According to the yt-dlp wiki, YouTube blocks a session for up to an hour."""
 REMEMBERED_OUTCOMES: Final = 1000
-"""Upper bound of the memory: more outcomes than can come in within the window."""
+"""Most outcomes that are kept. This bounds the memory, and is more than arrive within the window."""
 
 
 class Breaker:
-    """Counts how conversions fared at YouTube, and says whether the next one may start."""
+    """Records whether YouTube served or refused conversions, and decides whether the next one may start."""
 
     def __init__(self) -> None:
         self._outcomes: deque[tuple[float, bool]] = deque(maxlen=REMEMBERED_OUTCOMES)
         """The time of each outcome while closed, and whether it was a refusal."""
         self._open_until: float | None = None
-        """None while closed. From this time on, the next start is the trial."""
+        """The end of the pause, after which the next start is the trial; None while the breaker is closed."""
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._last_start = 0
         self._trial: tuple[int, float] | None = None
-        """The number of the trial under way, and the time of its start."""
+        """The start number and the start time of the running trial."""
 
     def is_open(self, now: float) -> bool:
-        """Return whether no conversion may start now."""
+        """Return whether the breaker prevents all starts now."""
         if self._open_until is None:
             return False
         return now < self._open_until or self._trial_is_running(now)
 
     def wait_seconds(self, now: float) -> float:
-        """Return how long it takes until a trial may start; 0 while closed."""
+        """Return the seconds until a trial may start; 0 while the breaker is closed."""
         return 0.0 if self._open_until is None else max(0.0, self._open_until - now)
 
     def started(self, now: float) -> int:
@@ -56,7 +59,7 @@ class Breaker:
         return self._last_start
 
     def passed(self, start: int, now: float) -> None:
-        """Record that YouTube served a conversion; it may have failed afterwards."""
+        """Record that YouTube served a conversion, even if the conversion failed later for another reason."""
         if self._open_until is None:
             self._outcomes.append((now, False))
         elif self._is_trial(start):
@@ -79,7 +82,7 @@ class Breaker:
             self._trial = None
 
     def ended(self, start: int) -> None:
-        """Record that a conversion is over. A trial without an outcome (it was cancelled) makes room for the next."""
+        """Record the end of a conversion. If it was a trial without an outcome (cancelled), another trial may start."""
         if self._is_trial(start):
             self._trial = None
 
@@ -87,5 +90,5 @@ class Breaker:
         return self._trial is not None and self._trial[0] == start
 
     def _trial_is_running(self, now: float) -> bool:
-        # A trial that takes long (a recording of hours) must not keep everything else waiting: another one may follow.
+        # A long trial (a video of several hours) must not block all other conversions, so another trial may start.
         return self._trial is not None and now - self._trial[1] < WINDOW_SECONDS

@@ -13,8 +13,8 @@ from msgspec import Struct
 from ytmp3.core.retry_schedule import RetrySchedule
 
 MAX_KEYS: Final = 50_000
-"""Most buckets that are kept at once: 21 MB if each key was refused. Only a bucket that is full again is forgotten,
-which changes nothing for its key."""
+"""Most buckets that are kept at once; they take 21 MB if each key was refused. Only a bucket that is full again is
+dropped. Its key loses nothing, because a new bucket is full too."""
 
 
 class Bucket(Struct):
@@ -27,12 +27,12 @@ class Bucket(Struct):
 
 
 class BucketState(Struct, frozen=True, kw_only=True):
-    """What a request would find."""
+    """The state of a bucket, as a request would find it."""
 
     remaining: int
     """Whole tokens left."""
     wait_seconds: float
-    """Until the next token; 0 if there is one."""
+    """Seconds until the next token; 0 if there is one."""
 
 
 class TokenBuckets:
@@ -44,10 +44,10 @@ class TokenBuckets:
         self._max_keys = max_keys
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
         self._overflow = Bucket(float(burst), -math.inf)
-        """Shared by all new keys while there is no room for more buckets."""
+        """The bucket that all new keys share while `max_keys` buckets exist."""
 
     def __len__(self) -> int:
-        """Return how many keys have a bucket of their own now."""
+        """Return the number of keys that have a bucket of their own."""
         return len(self._buckets)
 
     def take(self, key: str, now: float) -> bool:
@@ -59,11 +59,11 @@ class TokenBuckets:
         return True
 
     def has_token(self, key: str, now: float) -> bool:
-        """Tell whether `take` would find one."""
+        """Return whether `take` would succeed."""
         return self._filled(key, now).tokens >= 1.0
 
     def state(self, key: str, now: float) -> BucketState:
-        """Return what `take` would find, without taking a token."""
+        """Return the state of the key's bucket without taking a token."""
         bucket = self._filled(key, now)
         missing = max(0.0, 1.0 - bucket.tokens)
         return BucketState(remaining=math.floor(bucket.tokens), wait_seconds=missing / self.rate_per_second)
@@ -71,8 +71,8 @@ class TokenBuckets:
     def last_state(self, key: str, now: float) -> tuple[int, int]:
         """Return the whole tokens left, and the whole seconds until there is one, as of the last use of the bucket.
 
-        This is for response headers, which are written right after `take` has refilled the bucket, and is cheaper
-        than `state`.
+        Used for response headers, which are written right after `take` has refilled the bucket. It is cheaper than
+        `state`, because it does not refill the bucket again.
         """
         bucket = self._buckets.get(key)
         if bucket is None:
@@ -81,7 +81,7 @@ class TokenBuckets:
         return (int(tokens), 0) if tokens >= 1.0 else (0, math.ceil((1.0 - tokens) / self.rate_per_second))
 
     def retry_seconds(self, key: str, now: float, *, chance: float) -> float:
-        """Return when a request that was just refused should be sent again, apart from all others that were refused."""
+        """Return the seconds after which a refused request should be sent again. Each call gets a different time."""
         bucket = self._filled(key, now)
         if bucket.retries is None:
             bucket.retries = RetrySchedule()

@@ -1,4 +1,4 @@
-"""Who a job belongs to."""
+"""Clients and API keys: the owners of jobs."""
 
 import ipaddress
 
@@ -24,6 +24,6 @@ class Client(Struct, frozen=True, kw_only=True):
     """The sender of a request."""
 
     owner: ClientId
-    """What a job remembers of its owner: `key:NAME` or `addr:ADDRESS`."""
+    """The owner that is stored with each of its jobs: `key:NAME` or `addr:ADDRESS`."""
     key: ApiKey | None = None
-    """The API key that the request presented; None where no keys are in use."""
+    """The API key that the request presented; None if the service does not use API keys."""

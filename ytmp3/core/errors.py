@@ -1,19 +1,19 @@
-"""Every failure a client or an operator can meet, each with its stable code.
+"""All errors and failure codes of the service. Codes are stable.
 
     Ytmp3Error
     ├── RequestError         the client's request cannot be served; one HTTP status and one code each
-    │   ├── UnsupportedUrl, JobUnknown, ClientQuota, ...            4xx: the client can mend it
-    │   ├── QueueFull, StorageFull, StoreUnavailable, Draining, ... 503: the service's state; `Retry-After` says when
+    │   ├── UnsupportedUrl, JobUnknown, ClientQuota, ...            4xx: the client can correct the request
+    │   ├── QueueFull, StorageFull, StoreUnavailable, Draining, ... 503: the service cannot serve it now
     │   └── InvalidJson, Unauthorized, NotFound, RateLimited, ...   raised by the HTTP layer (`http.errors`)
-    ├── ConversionError      an attempt of a conversion failed; FAILURES says whether to try again
-    │   └── NoProcess        the machine gave us no process for a tool
-    └── StoreError           what a JobStore may raise
+    ├── ConversionError      an attempt of a conversion failed; FAILURES says whether it is retried
+    │   └── NoProcess        the operating system could not start a child process, or killed it for memory
+    └── StoreError           an operation of a JobStore failed
         ├── StoreDown        no reply in time, or no connection
         ├── StoreFull        a write was refused for lack of space
         ├── StoreUnusable    corrupt, of a newer version, locked or evicting: an operator must act
         └── LeaseLost        the caller's lease on the conversion is no longer valid
 
-The rule: a public text never repeats what the client sent; details go to the log.
+The rule: a text for clients never repeats any part of the request. Details go to the log.
 """
 
 from collections.abc import Mapping
@@ -29,10 +29,10 @@ class Ytmp3Error(Exception):
 
 
 class RequestError(Ytmp3Error):
-    """A request that is answered with `application/problem+json` (RFC 9457).
+    """An error whose response is an `application/problem+json` document (RFC 9457).
 
-    `code` is stable; `detail` is for people and tells them how to mend the request. `retry_after_seconds` (>= 1), if it
-    is not None, is sent as `Retry-After`. `field` names the field of the request that is at fault, where it is one.
+    `code` is stable. `detail` is for people and says how to correct the request. `retry_after_seconds` (>= 1), if it is
+    not None, is sent as `Retry-After`. `field` names the field of the request that is at fault, if it is a single one.
     """
 
     status: ClassVar[HTTPStatus]
@@ -135,27 +135,27 @@ class FailureCode(StrEnum):
 
 
 class Fault(StrEnum):
-    """Who is at fault for a failure. The engine decides by this, not by lists of codes, what happens next."""
+    """The party at fault for a failure. The engine decides by it what happens next, not by lists of codes."""
 
     VIDEO = "video"
-    """This video alone: YouTube answered, and others may succeed."""
+    """This video alone. YouTube replied, and other videos may succeed."""
     YOUTUBE = "youtube"
-    """YouTube failed, for this video or for all; only the share of such failures among many conversions tells."""
+    """YouTube failed, for this video or for all. Only the share of such failures among many conversions shows which."""
     RELEASE = "release"
     """The installed release of yt-dlp, or one of its player clients, does not understand YouTube any more."""
     ADDRESS = "address"
     """YouTube refuses this server's address."""
     NETWORK = "network"
-    """YouTube cannot be reached from here: YouTube said nothing at all."""
+    """YouTube cannot be reached from this server; no reply arrived."""
     SETTINGS = "settings"
-    """A setting of this service is wrong, and fails every conversion until the operator corrects it."""
+    """A setting of this service is wrong. Every conversion fails until the operator corrects it."""
     OURS = "ours"
     """This service or its machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """What is true of every failure with the same code.
+    """The facts about one failure code.
 
     `retryable`: the same link may succeed later, so the service tries again by itself, and the client may submit the
     link again. How often the service tries depends on `fault` (see `states.costs_an_attempt`).
@@ -243,7 +243,7 @@ class ConversionError(Ytmp3Error):
 
     @property
     def failure(self) -> Failure:
-        """The text for the client, and whether another attempt may help."""
+        """The facts about this code, with the text for the client."""
         return FAILURES[self.code]
 
 
@@ -255,7 +255,7 @@ class NoProcess(ConversionError):
 
 
 class StoreError(Ytmp3Error):
-    """What a JobStore may raise."""
+    """An operation of a JobStore failed."""
 
 
 class StoreDown(StoreError):

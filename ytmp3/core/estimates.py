@@ -1,4 +1,4 @@
-"""How fast conversions go, measured from the last thousand. Every estimate that clients see is made here.
+"""Estimates for clients, computed from the durations of the last thousand conversions.
 
 Estimates are shown to people and sent in `Retry-After`. No decision depends on them. Pure: the time and the random
 number are arguments.
@@ -13,17 +13,19 @@ from msgspec import Struct
 from ytmp3.core.retry_schedule import RetrySchedule
 
 WINDOW: Final = 1000
-"""How many ended conversions are remembered."""
+"""Number of ended conversions that the estimates are based on."""
 FIRST_GUESS_SECONDS: Final = 20.0
-"""The assumed duration of a conversion, in seconds, before one has ended: a four-minute song on two busy cores."""
+"""The assumed duration, in seconds, until the first conversion has ended: that of a four-minute song on two busy
+cores."""
 NEWEST_SHARE: Final = 0.2
 """The weight of the newest duration in the moving average: it follows a change within about ten conversions."""
 LONGEST_WAIT_SECONDS: Final = 300
 """Upper bound of the `Retry-After` of a full queue, in seconds: beyond it an estimate says little."""
 RECENT_SECONDS: Final = 120.0
-"""Age, in seconds, of the oldest end that counts for the rate at which slots become free."""
+"""Window, in seconds, of the ended conversions from which the rate of freed slots is computed."""
 SHORTEST_INTERVAL_SECONDS: Final = 0.001
-"""Lower bound of the interval between two ends, in seconds, because many may end at one moment."""
+"""Lower bound of the mean interval between two ends, in seconds. It avoids a division by zero when all conversions in
+the window ended together."""
 
 
 class Durations(Struct, frozen=True, kw_only=True):
@@ -54,11 +56,11 @@ class Pace:
 
     @property
     def seconds_per_conversion(self) -> float:
-        """The moving average of durations, which the newest ones weigh most in."""
+        """The moving average of durations, weighted towards the newest."""
         return self._recent_mean
 
     def durations(self) -> Durations:
-        """Summarise the last thousand."""
+        """Summarise the durations of the last thousand conversions."""
         if not self._seconds:
             return Durations(mean=None, p50=None, p95=None)
         ordered = sorted(self._seconds)
@@ -71,9 +73,9 @@ class Pace:
     def slot_wait_seconds(self, *, workers: int, now: float, chance: float) -> int:
         """Return the seconds until a slot of a full queue is likely to be free for this caller.
 
-        The rate is that of the recent ends; while there are fewer than two, it is the one that `workers` should reach.
-        Each call is given another moment, so that the callers do not compete for one slot; when the moments within
-        LONGEST_WAIT_SECONDS are used up, `chance` in [0, 1) spreads the rest.
+        The rate of freed slots is measured over RECENT_SECONDS. If fewer than two conversions ended in that time, the
+        rate is estimated from the number of workers. Each call gets a different time, so that callers do not compete
+        for one slot. When all times within LONGEST_WAIT_SECONDS are given out, `chance` in [0, 1) spreads the rest.
         """
         recent = [at for at in self._ends if now - at <= RECENT_SECONDS]
         is_measured = len(recent) >= 2
@@ -91,8 +93,8 @@ class Pace:
 def eta_seconds(*, position: int | None, seconds_per_conversion: float, workers: int, progress: float) -> int:
     """Return the estimated seconds until a conversion ends, at least 1.
 
-    One that waits at `position` starts when the workers have ended about as many; then it takes its own time. One that
-    runs (`position` is None) needs the rest of its own time.
+    A waiting conversion starts when the workers have ended about `position` others, and then takes the mean duration. A
+    running one (`position` is None) needs the part of the mean duration that its progress leaves.
     """
     rounds = 0.0 if position is None else position / max(1, workers)
     return max(1, round(seconds_per_conversion * (rounds + 1.0 - progress)))

@@ -1,6 +1,6 @@
-"""The identifiers, each a type of its own, so that a swapped pair of arguments does not pass the type checker.
+"""The identifiers. Each has its own type, so that the type checker finds swapped arguments.
 
-All of them are plain strings at run time and in every stored record.
+At run time and in stored records, all of them are plain strings.
 """
 
 import hashlib
@@ -8,24 +8,24 @@ import re
 from typing import Final, NewType
 
 JobId = NewType("JobId", str)
-"""What `POST /extract` returns: 34 hex digits (see `JOB_ID`)."""
+"""The id that `POST /extract` returns: 34 hex digits (see `JOB_ID`)."""
 ConversionId = NewType("ConversionId", str)
-"""Names one conversion. It has the form of a job id, is internal, and is never shown to a client."""
+"""The id of a conversion. It has the form of a job id, but is internal and never shown to clients."""
 ConversionKey = NewType("ConversionKey", str)
 """The deduplication key `youtube:<video id>:<recipe>`. Jobs with the same key share one conversion."""
 VideoId = NewType("VideoId", str)
 """YouTube's 11 characters, as checked by `link.parse_video_id`."""
 ClientId = NewType("ClientId", str)
-"""Who owns a job: `key:<name of the API key>` or `addr:<IP address or network>`."""
+"""The owner of a job: `key:<name of the API key>` or `addr:<IP address or network>`."""
 InstanceId = NewType("InstanceId", str)
-"""One running `ytmp3 serve`. A new one is drawn at each start, so a restarted process is another instance."""
+"""The id of one running `ytmp3 serve`. It is drawn at each start, so a restarted process is another instance."""
 
 JOB_ID: Final = re.compile(r"[0-9a-f]{34}", re.ASCII)
-"""Two hex digits of shard, then 128 bits from a CSPRNG. Always used with `fullmatch`."""
+"""The form of a job id: two hex digits of the shard, then 128 bits from a CSPRNG. Always used with `fullmatch`."""
 
 
 def parse_job_id(text: str) -> JobId | None:
-    """Return `text` as a job id; None if it does not have the form of one. Any text of a client may come here."""
+    """Return `text` as a job id, or None if it does not have that form. `text` may be any text from a client."""
     return JobId(text) if JOB_ID.fullmatch(text) else None
 
 
@@ -37,7 +37,7 @@ def shard_of(key: ConversionKey) -> str:
 def new_job_id(key: ConversionKey, chance: bytes) -> JobId:
     """Return the id of a new job for `key`.
 
-    `chance` is 16 bytes from a CSPRNG, because whoever knows an id may read the job (OWASP ASVS 11.5.1).
+    `chance` is 16 bytes from a CSPRNG, because the id alone may give access to the job (OWASP ASVS 11.5.1).
     """
     return JobId(shard_of(key) + chance.hex())
 

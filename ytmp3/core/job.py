@@ -1,10 +1,10 @@
-"""The values of the service: conversions, the jobs that share them, and what a client sees of both.
+"""The values of the service: conversions, the jobs that share them, and a job's status.
 
 A *conversion* is the work for one key (one video in one recipe). A *job* is one client's ticket on a conversion; many
-jobs may share one. The job store keeps both; `core/states` says how a conversion may change.
+jobs may share one conversion. The job store records both. `core/states` has the transitions of a conversion.
 
-Everything here is immutable: a change makes a new value. Field names are the names in the stored records, so renaming
-one needs a change of the stores' schema. Adding one needs only a default.
+All values are immutable: a change makes a new value. The stored records use the same field names. Renaming a field
+therefore needs a change of the stores' schema; adding a field needs only a default.
 """
 
 import re
@@ -22,35 +22,35 @@ _TRACK_FILE_NAME: Final = re.compile(rf"([0-9a-f]{{34}})-[0-9]+\.(?:{'|'.join(so
 
 
 class State(StrEnum):
-    """Where a conversion stands. `core/states` has the table of moves between them."""
+    """The state of a conversion. `core/states` has the transitions."""
 
     QUEUED = "queued"
-    """It waits to be started, either in the queue of the instance that holds it, or held by nobody until some instance
-    adopts it. Nobody adopts it before `due_at`, which is how a retry waits for its time."""
+    """Waiting to start, either in the queue of its holder, or without a holder until an instance adopts it. No instance
+    adopts it before `due_at`; this is the delay of a retry."""
     RUNNING = "running"
-    """A worker of the holder works on it. If that instance crashes, nobody renews the lease; it runs out, and the next
-    instance that adopts the conversion puts it back to `queued` first."""
+    """A worker of the holder works on it. If that instance crashes, its lease runs out, and the next instance that
+    adopts the conversion sets it back to `queued` first."""
     DONE = "done"
     """The track is verified and published. Final."""
     FAILED = "failed"
     """There is no track, and `error` says why. Final: a new request for the same key makes a new conversion."""
     CANCELLED = "cancelled"
-    """Every job on it was cancelled before it ended. Final: a new request for the same key makes a new conversion."""
+    """All jobs of the conversion were cancelled before it ended. Final, like `failed`."""
 
 
 class Stage(StrEnum):
-    """What a worker is doing for a conversion, in the order in which it happens. Shown to clients."""
+    """The stages of an attempt, in this order. Shown to clients."""
 
     QUEUED = "queued"
-    """No worker has it."""
+    """No worker works on the conversion."""
     EXTRACTING = "extracting"
-    """YouTube is asked what the video is and where its sound is."""
+    """yt-dlp fetches the video's metadata and the addresses of its audio."""
     DOWNLOADING = "downloading"
-    """The sound arrives. It is encoded at the same time where its container allows that."""
+    """The audio is downloaded, and encoded at the same time if its container allows that."""
     CONVERTING = "converting"
-    """The download is complete, and its rest is being encoded."""
+    """The download is complete; the rest of it is being encoded."""
     PUBLISHING = "publishing"
-    """The track is verified, tagged and moved to its place."""
+    """The track is verified, tagged and moved to the shelf."""
     DONE = "done"
     """The track can be downloaded."""
 
@@ -66,35 +66,35 @@ class Status(StrEnum):
 
 
 class Metadata(Struct, frozen=True, kw_only=True):
-    """What YouTube says of the video. `converter/youtube/metadata` has cleaned the text and bounded its length."""
+    """YouTube's metadata of the video. `converter/youtube/metadata` has cleaned the text and bounded its length."""
 
     title: str
     uploader: str | None
     duration_seconds: float | None
-    """As YouTube announces it, in whole seconds. None if it does not say. The track's own duration is in `Track`."""
+    """The duration that YouTube announces, in whole seconds; None if it is unknown. `Track` has the measured one."""
     thumbnail_url: str | None
 
 
 class Track(Struct, frozen=True, kw_only=True):
-    """A finished, verified audio file. All of it is measured on the file itself, none of it is YouTube's word."""
+    """A finished, verified audio file. All fields are measured on the file, none is taken from YouTube."""
 
     file_name: str
-    """Its name on the shelf (see `track_file_name`). The file under this name is never changed, only deleted."""
+    """The file's name on the shelf (see `track_file_name`). The file is never changed, only deleted."""
     size_bytes: int
-    """Compared with the file before each download: a file of another size is not sent."""
+    """The file's size. Before each download it is compared with the file: a file of another size is not sent."""
     duration_seconds: float
-    """Counted over the frames of the sound."""
+    """The sum of the durations of all audio frames."""
     sha256: str
-    """Of the whole file, tag included. Also the ETag of the download, so it is the same on every instance."""
+    """Hash of the whole file, tag included. It is the ETag of the download, so all instances send the same ETag."""
     published_at: float
-    """The file's last change, in seconds since 1970: the Last-Modified of the download."""
+    """The file's last modification, in seconds since 1970: the Last-Modified of the download."""
 
 
 class Lease(Struct, frozen=True, kw_only=True):
-    """The right to work on a conversion: what a holder shows with each of its writes.
+    """The right to work on a conversion. A holder passes its lease with each of its writes.
 
-    The store refuses a write whose token is not the conversion's present one. So an instance that was frozen or cut
-    off, and comes back after another has taken over, cannot do any harm (a fencing token).
+    The store refuses a write whose token is not the conversion's current token (a fencing token). So an instance that
+    was frozen or disconnected while another one took over cannot overwrite the other's work.
     """
 
     conversion_id: ConversionId
@@ -102,74 +102,74 @@ class Lease(Struct, frozen=True, kw_only=True):
 
 
 class Conversion(Struct, frozen=True, kw_only=True):
-    """The work for one key, as the job store keeps it.
+    """The stored record of the work for one key.
 
     All times are the store's clock (one clock for all instances), in seconds since 1970 (UTC).
     """
 
     conversion_id: ConversionId
-    """Set at creation: the shard of the key, then 128 random bits. Two conversions of one key, one after the other,
-    have different ids."""
+    """Set at creation: the shard of the key, then 128 random bits. Successive conversions of one key have different
+    ids."""
     key: ConversionKey
     """Set at creation. At most one live or finished conversion of a key takes new jobs."""
     video_id: VideoId
     """Set at creation."""
     client: ClientId
-    """The client whose job created it. The queue takes turns between clients by this field, also after others
-    joined."""
+    """The client whose job created the conversion. The queue schedules clients by this field, also after jobs of other
+    clients have joined."""
     state: State = State.QUEUED
-    """Changed by the store alone, by the moves of `core/states`."""
+    """Changed only by the store, by the transitions of `core/states`."""
     stage: Stage = Stage.QUEUED
-    """Set by the claim and then by the holder with its renewals, so it may be a few seconds old. After a crash it stays
-    as it was until another instance adopts the conversion, which sets it back to `queued`. A failure
-    leaves it as it is."""
+    """Set by the claim, and then by the holder's renewals, so the value may be a few seconds old. A crash leaves it
+    unchanged; the adoption that follows sets it back to `queued`. A failure leaves it unchanged."""
     progress: float = 0.0
     """From 0 to 1 over all stages, set and reset together with `stage`. Never falls within one attempt."""
     queue_position: int | None = None
-    """1 is next. Set by the holder's renewals while the conversion waits in its queue: a hint, which may be old. None
-    while running, and while nobody holds it."""
+    """The position in the holder's queue; 1 is next. Set by the holder's renewals, so the value may be old. None while
+    the conversion runs or has no holder."""
     attempts: int = 0
     """Attempts that ended with an error of the video or of YouTube: `retried` and `failed` each add one. A conversion
     is retried while this is below MAX_JOB_RETRIES. A drain or a crash adds nothing."""
     crashes: int = 0
-    """Leases that ran out while the conversion was running: adopting it then adds one. At CRASH_LIMIT it fails with the
-    code `poison`, because it may be what kills the instances."""
+    """Number of leases that ran out while the conversion was running; the adoption that follows adds one. At
+    CRASH_LIMIT the conversion fails with the code `poison`, because it may itself cause the crashes."""
     token: int = 0
     """The fencing token (see `Lease`). Every claim, adoption, release, retry and cancellation raises it; it never
     falls."""
     holder: InstanceId | None = None
-    """The instance that must renew the lease. Set by creation and adoption; None once the conversion has been given
-    back or has ended. After a crash it is the dead instance's id until another one adopts the conversion."""
+    """The instance that must renew the lease. Set by creation and adoption; None once the conversion has been released,
+    queued for a retry, or has ended. After a crash it stays the dead instance's id until another one adopts the
+    conversion."""
     due_at: float
-    """While held: when the lease runs out unless it is renewed. While nobody holds it: the earliest time at which an
-    instance may adopt it. In both cases any instance may adopt it from then on. Without meaning once it has ended."""
+    """The earliest time at which any instance may adopt the conversion. With a holder, this is the end of the lease;
+    without one, it is the end of the retry delay. Has no meaning once the conversion has ended."""
     metadata: Metadata | None = None
-    """Set by a renewal once the extraction has it, and again by `finished`. Kept over retries and crashes."""
+    """Set by a renewal after the extraction, and again by `finished`. Kept over retries and crashes."""
     error: FailureCode | None = None
-    """The error of the last attempt, set by `retried` and `failed`. While the state is `queued` or `running` it is that
-    of an earlier attempt; `finished` removes it."""
+    """The error of the last attempt, set by `retried` and `failed`. While the state is `queued` or `running`, this is
+    the error of an earlier attempt. `finished` removes it."""
     track: Track | None = None
-    """Set by `finished`: a conversion has one exactly if its state is `done`."""
+    """Set by `finished`. A conversion has a track if and only if its state is `done`."""
     created_at: float
     """Set at creation."""
     joined_at: float | None = None
-    """When the last further job joined before the end; None if none did. See `states.is_stale`."""
+    """When the latest job joined the unfinished conversion; None if none did. Used by `states.is_stale`."""
     started_at: float | None = None
     """The time of the first claim. Later claims leave it."""
     completed_at: float | None = None
-    """Set by each of the three ends."""
+    """When the conversion was done, failed or cancelled; None before."""
     expires_at: float | None = None
-    """Set by each of the three ends, and moved by each job that joins a finished conversion. From then on the store may
-    remove the record, its jobs and its file. None while it has not ended."""
+    """When the store may remove the record, its jobs and its track. Set when the conversion ends, and moved by each job
+    that joins a finished conversion. None while it has not ended."""
 
     @property
     def recipe(self) -> Recipe:
-        """What is asked of the output: the last part of `key`. The stores refuse a record whose key has none."""
+        """The requested format and quality: the last part of `key`. The stores refuse a record without a valid one."""
         return recipe_of(self.key)
 
     @property
     def lease(self) -> Lease:
-        """What the present holder shows with its writes."""
+        """The lease of the current holder, which it passes with its writes."""
         return Lease(conversion_id=self.conversion_id, token=self.token)
 
 
@@ -177,26 +177,26 @@ class Job(Struct, frozen=True, kw_only=True):
     """A client's ticket on a conversion. Written once; only its cancellation changes it."""
 
     job_id: JobId
-    """Where no API keys are in use, whoever knows it may read, download and cancel the job: it is the secret."""
+    """A secret if the service uses no API keys: then the id alone gives access to read, download and cancel the job."""
     conversion_id: ConversionId
     client: ClientId
-    """The owner. Where API keys are in use, nobody else sees the job."""
+    """The owner. If the service uses API keys, no other client can access the job."""
     deduplicated: bool
-    """Whether it joined a conversion that existed already, unfinished or finished."""
+    """Whether the job joined a conversion that existed already, unfinished or finished."""
     created_at: float
     cancelled_at: float | None = None
-    """Set when the client cancels the job. The conversion goes on if another job that is not cancelled shares it."""
+    """When the client cancelled the job; None if it did not. The conversion continues if other jobs still need it."""
 
 
 class Ticket(Struct, frozen=True, kw_only=True):
-    """A job together with its conversion: all that a status answer needs from the store."""
+    """A job together with its conversion: all data from the store that a status response needs."""
 
     job: Job
     conversion: Conversion
 
     @property
     def status(self) -> Status:
-        """The conversion's state in a client's words, unless the job itself was cancelled."""
+        """The job's status: `cancelled` if the client cancelled it, otherwise derived from the conversion's state."""
         if self.job.cancelled_at is not None:
             return Status.CANCELLED
         return _STATUS_OF_STATE[self.conversion.state]
@@ -217,20 +217,23 @@ _STATUS_OF_STATE: Final[dict[State, Status]] = {
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """The converter's word on a conversion under way, several times a second. The store gets it with renewals only."""
+    """The progress of a running conversion, emitted by the converter several times a second.
+
+    Renewals carry the latest report to the store.
+    """
 
     stage: Stage
     progress: float
     """From 0 to 1 over all stages; never falls within one attempt."""
     metadata: Metadata | None = None
-    """Set in one report of an attempt: the first after the extraction."""
+    """Set in only one report of an attempt: the first one after the extraction."""
 
 
 def track_file_name(lease: Lease, recipe: Recipe) -> str:
     """Return the name under which a holder publishes its track.
 
-    The token is part of it, so an instance that has lost the lease can never overwrite its successor's file. The file
-    it leaves under its own name is removed by the sweep, because no record names it.
+    The name contains the token, so an instance that has lost the lease can never overwrite its successor's file. No
+    record names the file of such an instance, so the janitor's sweep removes it.
     """
     return f"{lease.conversion_id}-{lease.token}.{recipe.extension}"
 
@@ -238,7 +241,7 @@ def track_file_name(lease: Lease, recipe: Recipe) -> str:
 def conversion_id_of(file_name: str) -> ConversionId | None:
     """Return the conversion whose track has this name (see `track_file_name`); None if no track has such a name.
 
-    The sweep of stray files calls it with whatever names lie in the folder, also with names that are not valid text.
+    The sweep of stray files passes every name in the folder, even names that are not valid UTF-8.
     """
     match = _TRACK_FILE_NAME.fullmatch(file_name)
     return None if match is None else ConversionId(match[1])

@@ -1,12 +1,12 @@
-"""Turns a YouTube link, in any spelling that people paste, into its 11-character video id; refuses the rest. Pure.
+"""Extracts the 11-character video id from a YouTube link, in any spelling that people paste. Pure.
 
-The rule: only the id goes further. No other byte of the client's text reaches a tool, a file name, a query or the
-network, so a link cannot name another host, an option of yt-dlp or a shell command. That is why whatever surrounds the
-id may be forgiven: white space, brackets, a missing scheme, `&` for `?`. What decides which video is meant is not
-forgiven: hosts are an exact list, because a look-alike name, a user name or a port may mislead a person or a parser,
-and an id that is too short, too long or one of two is refused.
+The rule: the rest of the service gets only the id. No other byte of the client's text reaches a tool, a file name, a
+query or the network, so a link cannot name another host, an option of yt-dlp or a shell command. The parser therefore
+tolerates errors around the id: white space, brackets, a missing scheme, `&` for `?`. It is strict where the choice of
+the video is in doubt. Hosts must be in an exact list, because a look-alike name, a user name or a port may mislead a
+person or a parser. An id of the wrong length, or a second and different id, is refused.
 
-Every refusal says what is wrong, and repeats nothing of the text.
+Each refusal says what is wrong, and repeats no part of the text.
 """
 
 import re
@@ -17,23 +17,23 @@ from ytmp3.core.errors import NotAVideo, UnsupportedUrl
 from ytmp3.core.ids import VideoId
 
 MAX_LINK_CHARACTERS: Final = 2048
-"""Longest link. Browsers and proxies customarily stop at this length; real links are far shorter."""
+"""Longest accepted link, in characters. Many browsers and proxies have this limit; real links are far shorter."""
 MAX_WRAPPERS: Final = 3
-"""How many redirecting links may be around a video's link. Real ones have one or two (a mail filter around a consent
-page)."""
+"""Most redirecting links that may be nested around a video's link. Real links have one or two, such as a mail filter
+around a consent page."""
 
 _VIDEO_ID: Final = re.compile(r"[A-Za-z0-9_-]{11}", re.ASCII)
 _LEADING: Final = " \t\r\n\f\v\u00a0\u2003\u2007\u202f\u200b\u200e\u200f\u2060\ufeff<([{\"'`\u00ab\u2018\u201c\u201e"
-"""What text and messengers put before a link: white space, invisible marks, brackets, quotes."""
+"""Characters that may precede a link in text and messengers: white space, invisible marks, brackets, quotes."""
 _TRAILING: Final = _LEADING + ">)]}.,;:!?\u2026\u00bb\u2019\u201d"
-"""What follows a link in a sentence."""
+"""Characters that may follow a link in a sentence."""
 _INNER_SPACE: Final = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
 _SCHEME: Final = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?//", re.ASCII)
 _AUTHORITY: Final = re.compile(r"([A-Za-z0-9.-]+?)\.?(?::(?:80|443)?)?", re.ASCII)
-"""Host, perhaps with the dot of a rooted name, and a default port, which browsers do not show but programs add."""
+"""A host, with an optional trailing dot (a rooted name) and an optional default port, which some programs add."""
 _SEPARATORS: Final = re.compile(r"[?&;]")
-"""What may stand between parameters. A second `?`, `&` without a `?`, and `&amp;` come from links put together by
-hand or copied from the source of a page; `;` comes from old embedding code."""
+"""Separators of parameters. Links that were edited by hand or copied from HTML contain a second `?`, `&` without a
+`?`, or `&amp;`. Old embedding code contains `;`."""
 
 _SHORT_HOSTS: Final = frozenset({"youtu.be", "www.youtu.be"})
 _WATCH_HOSTS: Final = _SHORT_HOSTS | {
@@ -49,9 +49,9 @@ _WATCH_HOSTS: Final = _SHORT_HOSTS | {
     "youtube.googleapis.com",
 }
 _ID_FOLDERS: Final = frozenset({"shorts", "embed", "live", "v", "e", "watch"})
-# They have the form of an id but are not: players of a playlist and of a channel ("embed/live_stream?channel=...").
+# These have the form of an id, but name the players of a playlist and of a channel ("embed/live_stream?channel=...").
 _NOT_IDS: Final = frozenset({"videoseries", "live_stream"})
-# Addresses of YouTube for things that are not one video.
+# Paths of YouTube pages for channels, playlists, searches and the like.
 _NOT_A_VIDEO: Final = re.compile(
     r"/(?:@[^/]+|playlist|channel|c|user|results|feed|hashtag|gaming|clip|post|shorts|live|browse|explore)?(?:/.*)?"
 )
@@ -75,9 +75,10 @@ _WRAPPING_HOSTS: Final = {
     "vk.com": ("to",),
     "steamcommunity.com": ("url", "u"),
 }
-"""Other hosts whose pages do so, and the parameters: chats and networks that count clicks or warn of links."""
+"""Other hosts with redirecting links, and the parameters that may hold the target: chats and social networks that count
+clicks or warn of links."""
 _SAFE_LINKS_SUFFIX: Final = ".safelinks.protection.outlook.com"
-"""Outlook replaces the links in mails by ones to a host of the reader's region."""
+"""Outlook replaces the links in mails by redirecting links. Their host names the reader's region and ends with this."""
 
 _EXAMPLE: Final = "such as https://youtu.be/dQw4w9WgXcQ"
 _TOO_LONG: Final = f"`url` is longer than {MAX_LINK_CHARACTERS} characters. Send only the link, {_EXAMPLE}."
@@ -103,7 +104,7 @@ def parse_video_id(link: str) -> VideoId:
 
     Raises:
         NotAVideo: a YouTube link to a channel, a playlist, a search or the like.
-        UnsupportedUrl: anything else. Its text says what is wrong.
+        UnsupportedUrl: any other text. The error's text says what is wrong.
     """
     text = link.lstrip(_LEADING).rstrip(_TRAILING)
     if len(text) > MAX_LINK_CHARACTERS:
@@ -114,12 +115,12 @@ def parse_video_id(link: str) -> VideoId:
 
 
 def canonical_link(video_id: VideoId) -> str:
-    """Return the one spelling of a link that this service shows to clients and gives to yt-dlp."""
+    """Return the canonical link, which this service shows to clients and gives to yt-dlp."""
     return f"https://www.youtube.com/watch?v={video_id}"
 
 
 def _parse(text: str, *, wrappers: int) -> VideoId:
-    """Parse a link within which at most `wrappers` redirecting links are followed to the one they lead to."""
+    """Parse a link. At most `wrappers` nested redirecting links are unwrapped."""
     if _INNER_SPACE.search(text):
         raise UnsupportedUrl(_HOLDS_SPACE)
     if "\\" in text:
@@ -135,7 +136,7 @@ def _parse(text: str, *, wrappers: int) -> VideoId:
 
 
 def _split(text: str) -> tuple[str, str]:
-    """Split a link into its host, in lower case, and all that follows it."""
+    """Split a link into its host, in lower case, and the rest."""
     scheme = _SCHEME.match(text)
     if scheme is not None:
         if (scheme[1] or "https").lower() not in {"https", "http"}:
@@ -144,7 +145,7 @@ def _split(text: str) -> tuple[str, str]:
     authority = re.split(r"[/?#]", text, maxsplit=1)[0]
     match = _AUTHORITY.fullmatch(authority)
     if match is None or "." not in match[1]:
-        # With a slash it was meant as a link, otherwise it is any text.
+        # A text with a slash was probably meant as a link, so the refusal names the accepted hosts.
         raise UnsupportedUrl(_OTHER_HOST if "/" in text else None)
     return match[1].lower(), text[len(authority) :]
 
@@ -158,12 +159,12 @@ def _path_and_query(rest: str) -> tuple[str, str]:
 
 
 def _wrapped(host: str, path: str, query: str) -> str | None:
-    """Return the link that this link leads to, if it is one that redirects."""
+    """Return the target of a redirecting link, or None if the link does not redirect."""
     for name in _names_of_inner_links(host, path):
         value = re.search(rf"(?:\A|[?&;]){name}=(.*)", query)
         if value is None:
             continue
-        # A link that is not escaped goes on to the end of the text, with parameters of its own.
+        # A target that is not escaped extends to the end of the text, because it may have parameters of its own.
         is_escaped = not re.match(r"/|https?:/", value[1], re.IGNORECASE)
         inner = unquote(value[1].split("&", 1)[0]) if is_escaped else value[1]
         return f"https://www.youtube.com{inner}" if re.match(r"/[^/]", inner) else inner

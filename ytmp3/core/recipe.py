@@ -1,15 +1,15 @@
-"""What is asked of the output: format and quality, with one canonical spelling.
+"""Recipes: the requested format and quality of an output, with one canonical spelling.
 
-The rule: whatever depends on the format asks here. To add one, add a member to `Format`, its row to `_FACTS`, its
-spelling to `Recipe.spelling`, and its codec to `converter/audio/ffmpeg`.
+The rule: all facts that depend on the format are here. To add a format, add a member to `Format`, its row to `_FACTS`,
+its spelling to `Recipe.spelling`, and its codec to `converter/audio/ffmpeg`.
 
-Grammar of a spelling, which is the last part of a conversion's key and therefore kept for as long as the record:
+A spelling is the last part of a conversion's key, and is therefore stored with each record. Its grammar:
 
     recipe  = format [ "-" quality ] *( "," option )
     option  = name "=" value        in the order start, end, language, loudness; none exists yet
 
-The default recipe is spelled `mp3-192k`. An option that has its default value is not spelled, so that a recipe means
-the same whether it was asked for before or after the option was introduced.
+The default recipe is spelled `mp3-192k`. An option with its default value is left out. So a new option does not change
+the spelling, and the key, of any recipe that exists already.
 """
 
 from enum import StrEnum
@@ -41,10 +41,10 @@ class Quality(StrEnum):
 
 
 class FormatFacts(Struct, frozen=True, kw_only=True):
-    """What the rest of the service must know of a format."""
+    """The facts about a format that other modules need."""
 
     extension: str
-    """Of track files, of download addresses and of the file name that a browser saves. Without the dot."""
+    """The extension of track files, of download URLs and of saved downloads, without the dot."""
     media_type: str
     """The Content-Type of a download (IANA's registry)."""
 
@@ -65,9 +65,9 @@ _QUALITY_WITHOUT_UNIT: Final = {quality.removesuffix("k"): quality for quality i
 
 
 def parse_quality(value: object) -> Quality | None:
-    """Return the quality that a client means: 192, "192", "320K", "v0" and " 192k " are understood as well.
+    """Return the quality for a value from a client, or None if it is not a quality: the caller refuses it.
 
-    Returns None for anything else, for the caller to refuse.
+    Besides "192k", the values 192, "192", "192K", "v0" and " 192k " are accepted too.
     """
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
@@ -76,7 +76,7 @@ def parse_quality(value: object) -> Quality | None:
 
 
 class Recipe(Struct, frozen=True, kw_only=True):
-    """What one conversion makes of its video. Two requests with equal recipes share one conversion."""
+    """The requested output of a conversion. Requests for one video with equal recipes share one conversion."""
 
     format: Format = Format.MP3
     quality: Quality = DEFAULT_QUALITY
@@ -101,15 +101,14 @@ DEFAULT_RECIPE: Final = Recipe()
 _RECIPES: Final = {
     recipe.spelling: recipe for recipe in (Recipe(format=one, quality=quality) for one in Format for quality in Quality)
 }
-"""Every recipe without options, by its spelling: looking one up is much cheaper than parsing, and every record is read
-with it."""
+"""All recipes, by spelling. The stores look one up for every record that they read, and parsing would be slower."""
 
 
 def parse_recipe(spelling: str) -> Recipe:
     """Return the recipe with this canonical spelling.
 
     Raises:
-        ValueError: it is no canonical spelling that this version knows. A newer version may have written it.
+        ValueError: this version does not know the spelling. A newer version of the service may have written it.
     """
     recipe = _RECIPES.get(spelling)
     if recipe is None:

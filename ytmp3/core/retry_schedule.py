@@ -1,4 +1,4 @@
-"""When refused requests should come back, so that they do not all come back at once. Pure."""
+"""Spreads the retries of refused requests over time, so that they do not arrive all at once. Pure."""
 
 import math
 from typing import Final
@@ -6,20 +6,21 @@ from typing import Final
 from msgspec import Struct
 
 RETURNING_SHARE: Final = 0.5
-"""Share of the rate that is promised to retries. The rest is for clients that come for the first time."""
+"""Share of the rate that is reserved for retries. The rest is for first requests."""
 LONGEST_RETRY_SECONDS: Final = 30.0
-"""Upper bound of a Retry-After, however many clients retry too early and push later ones back."""
+"""Upper bound of a Retry-After, in seconds, however many clients retry too early and push later ones back."""
 
 
 class RetrySchedule(Struct):
-    """Gives each refused request a time to retry that no other request was given.
+    """Gives each refused request its own time to retry.
 
-    A random wait alone brings 1,000 requests that were refused together back as one wave, which is refused again. Here
-    they come back at RETURNING_SHARE of the rate, and a single refused request comes back at once.
+    With a random wait alone, 1,000 requests that were refused together would return as one wave and be refused again.
+    With this schedule they return at RETURNING_SHARE of the rate, and a single refused request returns as soon as
+    possible.
     """
 
     last_at: float = -math.inf
-    """The latest time that was given."""
+    """The latest time that was given out."""
 
     def take(
         self,
@@ -30,9 +31,10 @@ class RetrySchedule(Struct):
         chance: float,
         longest_seconds: float = LONGEST_RETRY_SECONDS,
     ) -> float:
-        """Return the seconds from `now` to the next time that is free, at least `earliest_seconds`.
+        """Return the seconds from `now` to the next free time, at least `earliest_seconds`.
 
-        When all times within `longest_seconds` are taken, `chance` in [0, 1) spreads the rest over its second half.
+        When all times within `longest_seconds` are taken, `chance` in [0, 1) spreads the retries over the second half
+        of that period.
         """
         longest_at = now + longest_seconds
         interval_seconds = 1.0 / (rate_per_second * RETURNING_SHARE)

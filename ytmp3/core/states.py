@@ -1,4 +1,4 @@
-"""How a conversion may change: the table of moves, and one function for each of them. Time is an argument.
+"""The state machine of a conversion: the table of transitions, and one function for each. Time is an argument.
 
         ┌──────── retried, released, orphaned ───────┐
         v                                            │
@@ -6,15 +6,15 @@
         │                                            │ ├────> failed    (failed, poisoned)
         └───────────────> cancelled <────────────────┘
 
-`TRANSITIONS` is the law for Python: whatever changes a conversion's state asks `advance`, which raises for a move that
-is not in the table. The SQLite adapter makes every such change with the functions below. The Redis adapter cannot: its
-changes are Lua scripts, which run inside the server. The law for both is therefore the contract suite (tests/contract),
-which runs the same tests against both adapters, and a model that compares them after every step of random programs. The
-names of states and stages in the scripts are generated from the enumerations of `core/job`.
+Python code changes a state only with the functions below. They call `advance`, which raises if the transition is not in
+`TRANSITIONS`. The SQLite adapter uses these functions. The Redis adapter cannot use them, because its transitions are
+Lua scripts that run inside the Redis server. The contract suite (tests/contract) therefore runs the same tests against
+both adapters, and a model compares them after every step of random programs. The names of states and stages in the
+scripts are generated from the enumerations of `core/job`.
 
-What a crash leaves: every move is one transaction of the store, so a conversion is always in exactly one state. An
-instance that dies leaves its conversions `queued` or `running` under its name. Their leases run out, and the next
-`adopt` of any instance makes the move `orphaned`, and holds them itself.
+After a crash: every transition is one transaction of the store, so a conversion is always in exactly one state. When an
+instance dies, its conversions stay `queued` or `running` with this instance as holder. Their leases run out. The next
+`adopt` of any instance applies the transition `orphaned` and becomes their holder.
 """
 
 from enum import StrEnum
@@ -27,12 +27,12 @@ from ytmp3.core.ids import ClientId, ConversionId, ConversionKey, InstanceId, Vi
 from ytmp3.core.job import Conversion, Metadata, Stage, State, Track
 
 CRASH_LIMIT: Final = 3
-"""How many times a conversion may be running when its instance dies. At this number it fails with the code `poison`: it
-may itself be the cause, and every further attempt would take another instance down."""
+"""Number of crashes, each with the conversion running, after which the conversion fails with the code `poison`. It may
+itself cause the crashes, and then every further attempt would take another instance down."""
 RETRY_BASE_SECONDS: Final = 2.0
-"""Upper bound of the wait before the first retry. It doubles with each attempt."""
+"""Upper bound of the wait before the first retry, in seconds. It doubles with each attempt."""
 RETRY_CAP_SECONDS: Final = 60.0
-"""Upper bound of the wait before any retry: a client that watches its job sees it move again within a minute."""
+"""Upper bound of the wait before any retry, in seconds: a client that watches its job sees a change within a minute."""
 
 
 class IllegalTransition(Ytmp3Error):
@@ -45,19 +45,19 @@ class Transition(StrEnum):
     CLAIMED = "claimed"
     """A worker of the holder starts an attempt."""
     FINISHED = "finished"
-    """The worker has published the track."""
+    """A worker has published the track."""
     FAILED = "failed"
     """The attempt ended with an error that is not retried."""
     POISONED = "poisoned"
-    """The lease ran out while running, for the CRASH_LIMIT-th time."""
+    """The lease ran out while the conversion was running, for the CRASH_LIMIT-th time."""
     RETRIED = "retried"
     """The attempt ended with an error that is retried later."""
     RELEASED = "released"
-    """The holder gives it back unfinished, because it shuts down."""
+    """The holder shuts down and gives the unfinished conversion back to the store."""
     ORPHANED = "orphaned"
     """The holder stopped renewing the lease: it died, froze, or lost its connection to the store."""
     CANCELLED = "cancelled"
-    """The last job on it that was not cancelled has been."""
+    """All jobs of the conversion have been cancelled."""
 
 
 TRANSITIONS: Final[dict[tuple[State, Transition], State]] = {
@@ -80,10 +80,10 @@ LIVE: Final = frozenset({State.QUEUED, State.RUNNING})
 
 
 def advance(conversion: Conversion, transition: Transition) -> State:
-    """Return the state that follows.
+    """Return the state after a transition.
 
     Raises:
-        IllegalTransition: the table has no such move.
+        IllegalTransition: `TRANSITIONS` does not allow this transition from the present state.
     """
     try:
         return TRANSITIONS[conversion.state, transition]
@@ -103,9 +103,9 @@ def created(
 ) -> Conversion:
     """Return a new conversion: queued, and held from the start by the instance that creates it.
 
-    It is never without a holder, so it needs no adoption to be started; if its instance dies before it has put it into
-    its queue, the lease runs out at `until` like any other. `lua/submit.lua` writes the same record; the contract suite
-    compares both with this function.
+    A new conversion has a holder, so no instance has to adopt it before it can start. If the instance dies before it
+    has queued the conversion, the lease runs out at `until` like any other. `lua/submit.lua` writes the same record;
+    the contract suite compares both with this function.
     """
     blank = Conversion(
         conversion_id=conversion_id, key=key, video_id=video_id, client=client, created_at=now, due_at=now
@@ -114,12 +114,12 @@ def created(
 
 
 def held(conversion: Conversion, holder: InstanceId, until: float) -> Conversion:
-    """Give a queued conversion to an instance. The token grows, so whoever held it before can no longer write."""
+    """Give a queued conversion to an instance. The token grows, so the previous holder can no longer write."""
     return replace(conversion, holder=holder, token=conversion.token + 1, due_at=until)
 
 
 def claimed(conversion: Conversion, *, now: float, until: float) -> Conversion:
-    """Start an attempt. The first claim sets `started_at`; a later one leaves it, so a client sees the whole time."""
+    """Start an attempt. Only the first claim sets `started_at`, so a client sees the time of all attempts together."""
     return replace(
         conversion,
         state=advance(conversion, Transition.CLAIMED),
@@ -172,7 +172,7 @@ def failed(
 
 
 def cancelled(conversion: Conversion, *, now: float, expires_at: float) -> Conversion:
-    """End because nobody wants it any more. The token grows: a worker that is still at work can no longer write."""
+    """End because all jobs were cancelled. The token grows, so a worker that is still running can no longer write."""
     return replace(
         conversion,
         state=advance(conversion, Transition.CANCELLED),
@@ -185,17 +185,17 @@ def cancelled(conversion: Conversion, *, now: float, expires_at: float) -> Conve
 
 
 def retried(conversion: Conversion, code: FailureCode, *, due_at: float) -> Conversion:
-    """Go back to the queue after an error, to be adopted by any instance from `due_at` on. Counts an attempt."""
+    """Requeue after an error. Any instance may adopt the conversion from `due_at` on. Counts an attempt."""
     return replace(_requeued(conversion, Transition.RETRIED, due_at), attempts=conversion.attempts + 1, error=code)
 
 
 def released(conversion: Conversion, *, due_at: float) -> Conversion:
-    """Go back to the queue because the holder shuts down. Counts nothing: it was not the conversion's fault."""
+    """Requeue because the holder shuts down. Counts neither an attempt nor a crash."""
     return _requeued(conversion, Transition.RELEASED, due_at)
 
 
 def orphaned(conversion: Conversion, *, due_at: float) -> Conversion:
-    """Go back to the queue because the lease ran out. Counts a crash if it was running, nothing if it only waited."""
+    """Requeue because the lease ran out. Counts a crash if the conversion was running, and nothing if it was queued."""
     crash = conversion.state is State.RUNNING
     return replace(_requeued(conversion, Transition.ORPHANED, due_at), crashes=conversion.crashes + crash)
 
@@ -214,15 +214,16 @@ def _requeued(conversion: Conversion, transition: Transition, due_at: float) -> 
 
 
 def is_poison(conversion: Conversion, *, crash_limit: int) -> bool:
-    """Whether a conversion whose lease ran out must fail instead of being queued once more."""
+    """Return whether a conversion whose lease ran out must fail instead of being queued again."""
     return conversion.state is State.RUNNING and conversion.crashes + 1 >= crash_limit
 
 
 def takes_jobs(conversion: Conversion, *, now: float, retention_seconds: float) -> bool:
-    """Whether a new job of the same key may share the conversion, unless it was forgotten (`JobStore.forget`).
+    """Return whether a new job with the same key may join the conversion. `JobStore.forget` overrides this.
 
-    A finished one takes jobs for one retention from its end, and no longer, however often its expiry was moved: so a
-    track that is asked for every day is made again now and then. `lua/submit.lua` decides the same.
+    A finished conversion takes jobs for one retention period from its end, although each job that joins moves its
+    expiry. So a track that is requested every day is converted again from time to time. `lua/submit.lua` implements the
+    same rule.
     """
     if conversion.state is not State.DONE:
         return conversion.state in LIVE
@@ -230,7 +231,7 @@ def takes_jobs(conversion: Conversion, *, now: float, retention_seconds: float) 
 
 
 def is_stale(conversion: Conversion, *, now: float, retention_seconds: float) -> bool:
-    """Whether a conversion that was never attempted has waited longer than the service keeps anything for its clients.
+    """Return whether a conversion that was never attempted has waited longer than one retention period.
 
     The engine then fails it instead of starting it: the clients have most likely given up. The wait is counted from the
     last job that joined.
@@ -240,14 +241,14 @@ def is_stale(conversion: Conversion, *, now: float, retention_seconds: float) ->
 
 
 def should_retry(code: FailureCode, attempts: int, max_retries: int) -> bool:
-    """Whether an attempt that ended with `code` is followed by another. `attempts` does not count that attempt yet."""
+    """Return whether to retry after an attempt that ended with `code`. `attempts` does not count that attempt yet."""
     return FAILURES[code].retryable and attempts < max_retries
 
 
 def retry_delay_seconds(attempts: int, chance: float) -> float:
     """Return the wait before the next attempt: full jitter in [0, min(60, 2 * 2^attempts)].
 
-    `chance` is uniform in [0, 1). Full jitter spreads many retries of one moment evenly over the whole wait
+    `chance` is uniform in [0, 1). Full jitter spreads retries that become due together evenly over the whole wait
     ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
     """
     return chance * min(RETRY_CAP_SECONDS, RETRY_BASE_SECONDS * 2.0 ** min(attempts, 10))
