@@ -199,6 +199,7 @@ def _web_application(settings: HttpSettings, metrics: Metrics, health: Health, a
     middleware = RequestMiddleware(
         metrics,
         cors_origins=settings.cors_origins,
+        access_level=logging.INFO if settings.access_log else logging.DEBUG,
         is_draining=lambda: health.is_draining,
         rate_limit_fields=admission.rate_limit_fields,
     )

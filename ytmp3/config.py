@@ -132,6 +132,7 @@ def _config(values: Mapping[str, Any]) -> Config:
             client_max_downloads=values["CLIENT_MAX_DOWNLOADS"],
             accel_redirect_prefix=values["ACCEL_REDIRECT_PREFIX"],
             cors_origins=values["CORS_ORIGINS"],
+            access_log=values["ACCESS_LOG"] == "on",
         ),
         engine=EngineSettings(
             workers=values["WORKER_POOL_SIZE"],

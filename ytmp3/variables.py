@@ -225,6 +225,13 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         parse=_choice("debug", "info", "warning", "error"),
     ),
     Variable(
+        name="ACCESS_LOG",
+        default="off",
+        form="on or off",
+        meaning="`on`: one log line for each request, as always with `LOG_LEVEL=debug`. nginx has a log of its own.",
+        parse=_choice("on", "off"),
+    ),
+    Variable(
         name="FFMPEG_PATH",
         default="",
         form="an executable file",

@@ -3,10 +3,11 @@
 import asyncio
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.engine.rig import OTHER, engine, never, video
+from tests.engine.rig import OTHER, SOMEONE, engine, never, video
 from tests.virtual_time import settled
 from ytmp3.core.errors import FailureCode, StoreDown
 from ytmp3.engine import events
@@ -34,6 +35,41 @@ async def test_the_events_of_a_conversion_come_in_order(tmp_path: Path) -> None:
         (finished,) = now.seen(events.Finished)
         assert isinstance(finished, events.Finished)
         assert finished.conversion == await now.conversion(job)
+
+
+def lines(caplog: pytest.LogCaptureFixture, *names: str) -> list[dict[str, Any]]:
+    """Return the fields of the log lines with these names."""
+    return [vars(record) | {"event": record.message} for record in caplog.records if record.message in names]
+
+
+async def test_the_beginning_and_the_end_of_each_attempt_are_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with engine(tmp_path) as now:
+        now.converter.fail(VIDEO, FailureCode.UPSTREAM_ERROR)
+        job = await now.submit(VIDEO)
+        await now.ended(job)
+        (accepted,) = lines(caplog, "job accepted")
+        assert (accepted["client"], accepted["job_id"]) == (SOMEONE.owner, job.job_id)
+        attempts = lines(caplog, "conversion started", "retry scheduled", "conversion done", "conversion failed")
+        assert [(line["event"], line["attempt"]) for line in attempts] == [
+            ("conversion started", 1), ("retry scheduled", 1), ("conversion started", 2), ("conversion done", 2),
+        ]  # fmt: skip
+        for line in attempts:
+            of_attempt = line["conversion_id"], line["video_id"], line["client"]
+            assert of_attempt == (job.conversion_id, VIDEO, SOMEONE.owner)
+        assert set(attempts[-1]["stage_seconds"]) >= {"publishing"}
+        assert attempts[-1]["seconds"] >= 0
+
+
+async def test_the_stages_of_a_conversion_are_logged_at_debug_level(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with engine(tmp_path) as now:
+        await now.ended(await now.submit(VIDEO))
+    assert "publishing" in [line["stage"] for line in lines(caplog, "stage")]
 
 
 async def test_every_report_of_the_converter_is_an_event(tmp_path: Path) -> None:

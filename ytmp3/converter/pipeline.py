@@ -193,7 +193,9 @@ class _Conversion:
         async with self._extract_slots:
             with self._progress.timing(Stage.EXTRACTING):
                 await self._fetch.start(self._tools.spawner, await self._extraction())
-                return (await self._fetch.extracted()).metadata
+                extracted = await self._fetch.extracted()
+        logger.debug("format chosen", extra={"video_id": self._task.video_id, "format": extracted.format})
+        return extracted.metadata
 
     async def _extraction(self) -> Extraction:
         cookies = self._tools.cookies_file
@@ -337,7 +339,7 @@ class _Conversion:
 
 def _log_failure(video_id: VideoId, error: ConversionError, tool_log: str) -> None:
     fields = {"video_id": video_id, "code": error.code.value, "reason": without_queries(error.reason)}
-    logger.warning("attempt failed", extra=fields)
+    logger.debug("attempt failed", extra=fields)
     if tool_log:
         logger.info("yt-dlp output", extra={"video_id": video_id, "tool_log": without_queries(tool_log)})
 

@@ -1,12 +1,14 @@
-"""The log line of each event. Starts, progress and timings have none: they would drown the others.
+"""The log line of each event. Reports of progress and timings have none: they would drown the others.
 
-Operators count by the names of these lines, so each has one meaning: `conversion failed` is written once for each
-conversion, when it has ended for good. Lines that belong to an attempt carry the conversion's id, because the worker
-has set it (`logs.conversion_id`).
+Operators count by the names of these lines, so each has one meaning. An attempt has one line for its beginning,
+`conversion started`, and one for its end, which says how it ended; both name the conversion, the video, the client that
+asked first, and the number of the attempt. `conversion failed` is written once for each conversion, when it has ended
+for good.
 """
 
 import logging
 
+from ytmp3.core.job import Conversion
 from ytmp3.engine import events
 
 log = logging.getLogger(__name__)
@@ -21,12 +23,17 @@ def log_event(event: events.Event) -> None:
                 "job_id": ticket.job.job_id,
                 "conversion_id": conversion.conversion_id,
                 "video_id": conversion.video_id,
+                "client": ticket.job.client,
                 "quality": conversion.recipe.quality,
                 "outcome": outcome,
             }
             log.info("job accepted", extra=extra)
         case events.JobCancelled(ticket=ticket):
-            extra = {"job_id": ticket.job.job_id, "conversion_id": ticket.conversion.conversion_id}
+            extra = {
+                "job_id": ticket.job.job_id,
+                "conversion_id": ticket.conversion.conversion_id,
+                "client": ticket.job.client,
+            }
             log.info("job cancelled", extra=extra)
         case events.Adopted(conversions=conversions):
             log.info("conversions adopted", extra={"conversions": len(conversions)})
@@ -39,22 +46,39 @@ def log_event(event: events.Event) -> None:
 
 def _log_attempt(event: events.Event) -> None:
     match event:
+        case events.Started(conversion=conversion):
+            log.info("conversion started", extra=_attempt(conversion))
         case events.Finished(conversion=conversion, seconds=seconds):
-            size_bytes = None if conversion.track is None else conversion.track.size_bytes
-            log.info("conversion done", extra={"seconds": round(seconds, 3), "size_bytes": size_bytes})
-        case events.Failed(conversion=conversion, code=code, reason=reason):
-            extra = {"code": code, "reason": reason, "attempt": conversion.attempts + 1}
-            log.warning("conversion failed", extra=extra)
+            extra = _attempt(conversion) | {
+                "seconds": round(seconds, 3),
+                "stage_seconds": {stage.value: round(of_stage, 3) for stage, of_stage in event.stage_seconds.items()},
+                "size_bytes": None if conversion.track is None else conversion.track.size_bytes,
+            }
+            log.info("conversion done", extra=extra)
+        case events.Failed(conversion=conversion, code=code, reason=reason, seconds=seconds):
+            extra = _attempt(conversion) | {"code": code, "reason": reason}
+            log.warning("conversion failed", extra=extra | {"seconds": None if seconds is None else round(seconds, 3)})
         case events.Retried(conversion=conversion, code=code, reason=reason, delay_seconds=seconds):
-            extra = {"code": code, "reason": reason, "attempt": conversion.attempts + 1}
+            extra = _attempt(conversion) | {"code": code, "reason": reason}
             log.warning("retry scheduled", extra=extra | {"delay_seconds": round(seconds, 1)})
-        case events.Refused(code=code, blocked_seconds=seconds):
-            log.warning("refused by YouTube: queued again", extra={"code": code, "blocked_seconds": seconds})
+        case events.Refused(conversion=conversion, code=code, blocked_seconds=seconds):
+            extra = _attempt(conversion) | {"code": code, "blocked_seconds": seconds}
+            log.warning("refused by YouTube: queued again", extra=extra)
         case events.Cancelled(conversion=conversion):
-            log.info("conversion cancelled", extra={"conversion_id": conversion.conversion_id})
-        case events.Released():
-            log.info("conversion given back")
+            log.info("conversion cancelled", extra=_attempt(conversion))
+        case events.Released(conversion=conversion):
+            log.info("conversion given back", extra=_attempt(conversion))
         case events.LeaseLost(conversion=conversion):
-            log.warning("lease lost: nothing was published", extra={"token": conversion.token})
+            log.warning("lease lost: nothing was published", extra=_attempt(conversion) | {"token": conversion.token})
         case _:
             pass
+
+
+def _attempt(conversion: Conversion) -> dict[str, object]:
+    """Return the fields that tell an attempt from all others."""
+    return {
+        "conversion_id": conversion.conversion_id,
+        "video_id": conversion.video_id,
+        "client": conversion.client,
+        "attempt": conversion.attempts + 1,
+    }

@@ -5,6 +5,7 @@ client, and readers take the live progress from it. It starts nothing by itself;
 """
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from ytmp3.core.job import Conversion, Report, Stage
 from ytmp3.engine import events
 from ytmp3.engine.events import Events
 from ytmp3.jobstore import Renewal
+
+log = logging.getLogger(__name__)
 
 
 class Stop(StrEnum):
@@ -55,6 +58,8 @@ class Run:
 
     def on_progress(self, report: Report) -> None:
         """Take a report from the converter, which gives the metadata only once."""
+        if report.stage is not self.report.stage:
+            log.debug("stage", extra={"stage": report.stage, "seconds": round(self.seconds, 3)})
         metadata = report.metadata or self.report.metadata
         self.report = Report(stage=report.stage, progress=report.progress, metadata=metadata)
         self.has_changed = True

@@ -20,7 +20,7 @@ from multidict import CIMultiDict
 from ytmp3 import logs
 from ytmp3.core.errors import RequestError
 from ytmp3.http import headers, problems
-from ytmp3.http.admission import RateLimitFields
+from ytmp3.http.admission import CLIENT, RateLimitFields
 from ytmp3.http.directions import directions
 from ytmp3.http.errors import BadRequest, InternalError, MethodNotAllowed, NotFound
 from ytmp3.metrics import Metrics
@@ -31,6 +31,8 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 """The form of an X-Request-Id that is taken over from a client or proxy; any other is replaced by one of ours."""
 _HOST: Final = re.compile(r"(?:\[[0-9A-Za-z:.%_~!$&'()*+,;=-]+\]|[0-9A-Za-z.%_~!$&'()*+,;=-]*)(?::[0-9]*)?", re.ASCII)
 """The form of Host (RFC 9110, section 7.2). A request with any other must be refused (RFC 9112, section 3.2)."""
+_ERROR_CODE: Final = web.RequestKey("error_code", str)
+"""Why a request was refused, for the access log."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
 """Methods that metrics name; the rest are counted as `other`, so that clients cannot create metric series."""
 
@@ -38,7 +40,8 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
 class RequestMiddleware:
     """Surrounds every handler: install `handle` as the outermost middleware, `add_headers` on `on_response_prepare`.
 
-    `rate_limit_fields` returns the RateLimit header values for a request, or None if it has none.
+    `rate_limit_fields` returns the RateLimit header values for a request, or None if it has none. Each request is
+    logged at `access_level`.
     """
 
     def __init__(
@@ -48,8 +51,10 @@ class RequestMiddleware:
         cors_origins: frozenset[str],
         is_draining: Callable[[], bool],
         rate_limit_fields: Callable[[web.Request], RateLimitFields | None] = lambda _: None,
+        access_level: int = logging.DEBUG,
     ) -> None:
         self._metrics = metrics
+        self._access_level = access_level
         self._rate_limit_fields = rate_limit_fields
         self._cors_origins = cors_origins
         self._is_draining = is_draining
@@ -76,14 +81,31 @@ class RequestMiddleware:
             raise  # the client went away: no response can reach it
         except Exception as error:  # noqa: BLE001  the outermost frame of a request
             response = self._error_response(error, request)
+        seconds = time.perf_counter() - started_at
         route = request.match_info.route.resource
         self._metrics.requests.record(
             "unknown" if route is None else route.canonical,
             request.method if request.method in _METHODS else "other",
             response.status,
-            time.perf_counter() - started_at,
+            seconds,
         )
+        if log.isEnabledFor(self._access_level):
+            self._log_access(request, response, seconds)
         return response
+
+    def _log_access(self, request: web.Request, response: web.StreamResponse, seconds: float) -> None:
+        """Write the line of a request. It has the path without the query, because that may hold a signature."""
+        client = request.get(CLIENT)
+        extra = {
+            "method": request.method,
+            "path": request.rel_url.raw_path,
+            "status": response.status,
+            "client": request.remote if client is None else client.owner,
+            "seconds": round(seconds, 4),
+        }
+        if (code := request.get(_ERROR_CODE)) is not None:
+            extra["code"] = code
+        log.log(self._access_level, "request", extra=extra)
 
     async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         """Add the headers that depend on the request or on the moment; `headers` has those that do not."""
@@ -107,6 +129,7 @@ class RequestMiddleware:
     def _error_response(self, error: Exception, request: web.Request) -> web.Response:
         match error:
             case RequestError():
+                request[_ERROR_CODE] = error.code
                 if error.status in {429, 503}:
                     self._metrics.rejections.labels(error.code).inc()
                 return problems.response_of(error)

@@ -26,5 +26,7 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     """Tracks sent to one client at once by this instance itself; 0: no limit for each client."""
     accel_redirect_prefix: str = ""
     """The internal nginx location that maps to the tracks; empty: this process sends the files."""
+    access_log: bool = False
+    """Whether each request is logged at level info, instead of debug."""
     cors_origins: frozenset[str] = frozenset()
     """Web origins whose pages may call the API from a browser."""

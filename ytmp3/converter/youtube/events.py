@@ -51,6 +51,8 @@ class Extracted(Struct, frozen=True, kw_only=True, tag=True):
     """The extraction is over, and the video passed all checks."""
 
     metadata: Metadata
+    format: str = ""
+    """YouTube's format that will be downloaded, in words for the log."""
 
 
 class SpoolOpened(Struct, frozen=True, kw_only=True, tag=True):

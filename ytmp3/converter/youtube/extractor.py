@@ -180,6 +180,10 @@ def _is_picture_address(url: object) -> bool:
     return parts.scheme == "https" and (parts.hostname or "").endswith(".ytimg.com") and parts.path.endswith(".jpg")
 
 
+_FORMAT_FIELDS: Final = ("format_id", "acodec", "abr", "language", "protocol")
+"""What the log says of the chosen format: its number, codec, rate in kbit/s, language and protocol."""
+
+
 def _extracted(video: dict[str, Any]) -> Extracted:
     return Extracted(
         metadata=clean_metadata(
@@ -187,7 +191,8 @@ def _extracted(video: dict[str, Any]) -> Extracted:
             uploader=video.get("artist") or video.get("uploader") or video.get("channel"),
             duration=video.get("duration"),
             thumbnail_url=video.get("thumbnail"),
-        )
+        ),
+        format=" ".join(str(video[name])[:40] for name in _FORMAT_FIELDS if video.get(name) is not None),
     )
 
 
