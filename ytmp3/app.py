@@ -228,7 +228,7 @@ def _register_gauges(metrics: Metrics, engine: Engine) -> None:
     started_at = time.monotonic()
     health, runs, queue, settings = engine.health, engine.runs, engine.queue, engine.settings
     ProcessCollector(registry=metrics.registry)
-    metrics.build.info(_versions())
+    metrics.build(lambda: _versions() | health.tool_versions)
 
     def of_disk(read: Callable[[Space], int]) -> Callable[[], int]:
         return lambda: 0 if health.space is None else read(health.space)

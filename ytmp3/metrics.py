@@ -9,17 +9,20 @@ series is bounded for any input of clients.
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 from typing import Final, assert_never
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from ytmp3.core.errors import FAILURES, Fault, LeaseLost, StoreDown, StoreFull, StoreUnusable
+from ytmp3.core.job import Stage
 from ytmp3.engine import events
+from ytmp3.jobstore import Outcome
 
 REQUEST_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 """Upper edges of the request buckets, in seconds.
@@ -71,13 +74,26 @@ class RequestMetrics(Collector):
         yield times
 
 
+class BuildInfo(Collector):
+    """One series whose labels are versions, read at each scrape, because those of the tools are found later."""
+
+    def __init__(self, versions: Callable[[], Mapping[str, str]]) -> None:
+        self._versions = versions
+
+    def collect(self) -> Iterator[InfoMetricFamily]:
+        """Yield the metric family; the library calls this at each scrape."""
+        labels = {name.replace("-", "_"): version for name, version in self._versions().items()}
+        yield InfoMetricFamily("ytmp3_build", "Versions of the service and its tools.", labels)
+
+
 class Metrics:
     """All series of one instance."""
 
     def __init__(self) -> None:
+        # A series `..._created` for each counter would double the page, and looks like a huge count.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         r = self.registry
-        self.build = Info("ytmp3_build", "Versions of the service and its tools.", registry=r)
         self.requests = RequestMetrics()
         r.register(self.requests)
         self.rejections = Counter(
@@ -124,6 +140,27 @@ class Metrics:
         self.downloaded_bytes = Counter(
             "ytmp3_track_bytes_sent_total", "Bytes of tracks sent by this process.", registry=r
         )
+
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Expose every series whose labels are known. `rate()` and alerts miss the first count of one that appears."""
+        for outcome in Outcome:
+            self.jobs.labels(outcome)
+        for ended in ("done", "cancelled"):
+            self.conversions.labels(ended, "")
+        for code, failure in FAILURES.items():
+            self.conversions.labels("failed", code)
+            if failure.retryable or failure.fault is Fault.ADDRESS:
+                self.retries.labels(code)
+        for stage in Stage:
+            self.stage_seconds.labels(stage)
+        for kind in (StoreDown, StoreFull, StoreUnusable, LeaseLost):
+            self.store_errors.labels(kind.__name__)
+
+    def build(self, versions: Callable[[], Mapping[str, str]]) -> None:
+        """Register the versions, which are read at each scrape."""
+        self.registry.register(BuildInfo(versions))
 
     def on_event(self, event: events.Event) -> None:  # noqa: C901, PLR0912 - one case for each event
         """Count an event of the engine: a listener."""

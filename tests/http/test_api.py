@@ -220,7 +220,48 @@ async def test_a_response_decodes_into_its_wire_type_and_encodes_to_the_same_byt
 ) -> None:
     async with service.client.get(service.url + path) as response:
         body = await response.read()
-    assert msgspec.json.encode(msgspec.json.decode(body, type=view)) == body
+    assert msgspec.json.encode(msgspec.json.decode(body, type=view)) == msgspec.json.format(body, indent=-1)
+
+
+async def test_stats_are_indented_and_say_what_was_counted_since_the_start(service: RunningService) -> None:
+    await service.completed(VIDEO)
+    async with service.client.get(f"{service.url}/stats") as response:
+        text = await response.text()
+        stats = await response.json()
+    assert text.startswith('{\n  "uptime_seconds": ')
+    assert text.endswith("}\n")
+    assert stats["since_start"]["conversions"] == stats["conversions"]
+    assert (stats["since_start"]["joined_jobs"], stats["since_start"]["cached_jobs"]) == (0, 0)
+    assert stats["processing_seconds"]["mean"] == round(stats["processing_seconds"]["mean"], 3)
+
+
+async def test_a_known_path_with_a_wrong_method_is_counted_under_its_route(service: RunningService) -> None:
+    for method, path in (("GET", "/extract"), ("POST", "/status/abc"), ("GET", "/nowhere")):
+        await service.client.request(method, service.url + path)
+    async with service.client.get(f"{service.url}/metrics") as response:
+        text = await response.text()
+    assert 'ytmp3_http_requests_total{method="GET",route="/extract",status="405"} 1.0' in text
+    assert 'ytmp3_http_requests_total{method="POST",route="/status/{job_id}",status="405"} 1.0' in text
+    assert 'ytmp3_http_requests_total{method="GET",route="unknown",status="404"} 1.0' in text
+
+
+async def test_metrics_begin_at_zero_and_name_the_versions_of_the_tools(service: RunningService) -> None:
+    async with service.client.get(f"{service.url}/metrics") as response:
+        text = await response.text()
+    assert "_created" not in text
+    for series in (
+        'ytmp3_jobs_total{outcome="joined"}',
+        'ytmp3_conversions_total{code="upstream_error",outcome="failed"}',
+        'ytmp3_conversion_retries_total{code="upstream_error"}',
+        'ytmp3_rejections_total{code="queue_full"}',
+        'ytmp3_rejections_total{code="rate_limited"}',
+        'ytmp3_store_errors_total{kind="StoreDown"}',
+        'ytmp3_conversion_stage_duration_seconds_count{stage="publishing"}',
+    ):
+        assert f"{series} 0.0\n" in text
+    (build,) = (line for line in text.splitlines() if line.startswith("ytmp3_build_info{"))
+    for tool in service.parts.health.tools:
+        assert f'{tool.name.replace("-", "_")}="{tool.version}"' in build
 
 
 async def test_stats_have_no_job_counts_while_the_store_does_not_answer(service: RunningService) -> None:

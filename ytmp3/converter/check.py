@@ -59,7 +59,7 @@ class Checker:
         versions = json.decode(ready.preloaded, type=Versions)
         return [
             ToolCheck(name="yt-dlp", ok=True, version=versions.yt_dlp, detail="preloaded"),
-            _solver_check(versions),
+            solver_check(versions),
             await self._check_deno(versions),
             await self._check_ffmpeg(has_seccomp=ready.has_seccomp),
         ]
@@ -115,10 +115,13 @@ class Checker:
             os.close(stdin)
 
 
-def _solver_check(versions: Versions) -> ToolCheck:
+def solver_check(versions: Versions) -> ToolCheck:
+    """Return whether the challenge solver fits yt-dlp, and the command that mends it if not."""
     # yt-dlp refuses a solver of another version than the one it was released with.
     ok = versions.yt_dlp_ejs is not None and versions.ejs_wanted in {None, versions.yt_dlp_ejs}
-    detail = "is the one yt-dlp wants" if ok else f"yt-dlp wants {versions.ejs_wanted}: pip install yt-dlp-ejs"
+    wanted = versions.ejs_wanted
+    remedy = "pip install yt-dlp-ejs" if wanted is None else f"pip install yt-dlp-ejs=={wanted}"
+    detail = "is the one yt-dlp wants" if ok else f"yt-dlp wants {wanted or 'a solver'}: {remedy}"
     return ToolCheck(name="yt-dlp-ejs", ok=ok, version=versions.yt_dlp_ejs, detail=detail)
 
 

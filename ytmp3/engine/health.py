@@ -48,6 +48,11 @@ class Health:
         return self.storage_error is not None or (self.space is not None and self.space.is_low)
 
     @property
+    def tool_versions(self) -> dict[str, str]:
+        """The version of each tool that told one; empty before the first check."""
+        return {tool.name: tool.version for tool in self.tools if tool.version is not None}
+
+    @property
     def checks(self) -> dict[str, Check]:
         """All checks by name."""
         checks = {"store": self.store, "storage": self._storage_check()}

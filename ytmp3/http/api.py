@@ -107,7 +107,8 @@ class OperationHandlers:
 
     async def stats(self, _: web.Request) -> web.Response:
         """GET /stats."""
-        return _json(msgspec.json.encode(await self._stats.collect()))
+        # Indented, because it is read by people.
+        return _json(msgspec.json.format(msgspec.json.encode(await self._stats.collect()), indent=2) + b"\n")
 
     async def openapi(self, _: web.Request) -> web.Response:
         """GET /openapi.json."""

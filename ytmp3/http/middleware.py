@@ -10,7 +10,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from aiohttp import HttpVersion10, hdrs, web
@@ -31,6 +31,8 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 """The form of an X-Request-Id that is taken over from a client or proxy; any other is replaced by one of ours."""
 _HOST: Final = re.compile(r"(?:\[[0-9A-Za-z:.%_~!$&'()*+,;=-]+\]|[0-9A-Za-z.%_~!$&'()*+,;=-]*)(?::[0-9]*)?", re.ASCII)
 """The form of Host (RFC 9110, section 7.2). A request with any other must be refused (RFC 9112, section 3.2)."""
+_REJECTIONS: Final = frozenset({429, 503})
+"""Statuses of requests that were refused because of limits or of the service's state."""
 _ERROR_CODE: Final = web.RequestKey("error_code", str)
 """Why a request was refused, for the access log."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
@@ -54,6 +56,8 @@ class RequestMiddleware:
         access_level: int = logging.DEBUG,
     ) -> None:
         self._metrics = metrics
+        for code in _codes_of_rejections(RequestError):
+            metrics.rejections.labels(code)
         self._access_level = access_level
         self._rate_limit_fields = rate_limit_fields
         self._cors_origins = cors_origins
@@ -84,7 +88,7 @@ class RequestMiddleware:
         seconds = time.perf_counter() - started_at
         route = request.match_info.route.resource
         self._metrics.requests.record(
-            "unknown" if route is None else route.canonical,
+            _route_near(request) if route is None else route.canonical,
             request.method if request.method in _METHODS else "other",
             response.status,
             seconds,
@@ -130,7 +134,7 @@ class RequestMiddleware:
         match error:
             case RequestError():
                 request[_ERROR_CODE] = error.code
-                if error.status in {429, 503}:
+                if error.status in _REJECTIONS:
                     self._metrics.rejections.labels(error.code).inc()
                 return problems.response_of(error)
             case web.HTTPMethodNotAllowed():
@@ -180,3 +184,22 @@ def _detail(error: web.HTTPNotFound | web.HTTPMethodNotAllowed, request: web.Req
         return None
     what = "There is nothing at this address." if error.status == 404 else "This address does not support this method."
     return f"{what} {near}"
+
+
+def _route_near(request: web.Request) -> str:
+    """Return the route whose path a refused request has, with a method that it does not take; else `unknown`."""
+    path = request.rel_url.raw_path
+    for resource in request.app.router.resources():
+        info = resource.get_info()
+        pattern = info.get("pattern")
+        if path == info.get("path") or (pattern is not None and pattern.fullmatch(path)):
+            return resource.canonical
+    return "unknown"
+
+
+def _codes_of_rejections(kind: type[RequestError]) -> Iterator[str]:
+    """Yield the codes of the errors that `rejections` counts: 429 and 503."""
+    for error in kind.__subclasses__():
+        if error.status in _REJECTIONS:
+            yield error.code
+        yield from _codes_of_rejections(error)

@@ -22,6 +22,7 @@ from ytmp3.http.wire import (
     JobCountsView,
     MemoryView,
     QueueView,
+    SinceStartView,
     StatsView,
     WorkersView,
 )
@@ -80,22 +81,27 @@ class Stats:
 
     async def collect(self) -> StatsView:
         """Return the current numbers. `jobs` is None while the store does not answer."""
-        tally, space, tools = self.tally, self.health.space, self.health.tools
+        tally, space = self.tally, self.health.space
+        ended = ConversionCountsView(
+            done=tally.done, failed=tally.failed, cancelled=tally.cancelled, success_rate=tally.success_rate
+        )
+        durations = self.estimates.durations()
         return StatsView(
             uptime_seconds=round(time.monotonic() - self.started_at, 3),
             workers=WorkersView(active=self.runs.active, total=self.settings.workers),
             queue=QueueView(length=self.queue.qsize(), capacity=self.settings.queue_capacity),
             jobs=await self._jobs(),
-            conversions=ConversionCountsView(
-                done=tally.done, failed=tally.failed, cancelled=tally.cancelled, success_rate=tally.success_rate
+            since_start=SinceStartView(conversions=ended, joined_jobs=tally.joined, cached_jobs=tally.cached),
+            conversions=ended,
+            processing_seconds=DurationsView(
+                mean=_rounded(durations.mean), p50=_rounded(durations.p50), p95=_rounded(durations.p95)
             ),
-            processing_seconds=msgspec.convert(self.estimates.durations(), DurationsView, from_attributes=True),
             dedup_hits=tally.joined,
             cache_hits=tally.cached,
             upstream_blocked_seconds=self.upstream.blocked_seconds(),
             memory=MemoryView(resident_bytes=resident_bytes()),
             disk=None if space is None else DiskView(total_bytes=space.total_bytes, free_bytes=space.free_bytes),
-            versions=self.versions | {tool.name: tool.version for tool in tools if tool.version is not None},
+            versions=self.versions | self.health.tool_versions,
         )
 
     async def _jobs(self) -> JobCountsView | None:
@@ -103,6 +109,10 @@ class Stats:
             return msgspec.convert(await self.store.counts(), JobCountsView, from_attributes=True)
         except StoreError:
             return None
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
 
 
 def resident_bytes() -> int:

@@ -144,6 +144,16 @@ class ConversionCountsView(Struct, frozen=True, kw_only=True):
     success_rate: float | None
 
 
+class SinceStartView(Struct, frozen=True, kw_only=True):
+    """What this instance has counted since it started; `jobs`, unlike these, counts the store across restarts."""
+
+    conversions: ConversionCountsView
+    joined_jobs: int
+    """Jobs that joined an unfinished conversion."""
+    cached_jobs: int
+    """Jobs for which a finished track was there."""
+
+
 class DurationsView(Struct, frozen=True, kw_only=True):
     """Seconds from a conversion's start to its end, over the last thousand; null before the first has ended."""
 
@@ -172,6 +182,7 @@ class StatsView(Struct, frozen=True, kw_only=True):
     workers: WorkersView
     queue: QueueView
     jobs: JobCountsView | None
+    since_start: SinceStartView
     conversions: ConversionCountsView
     processing_seconds: DurationsView
     dedup_hits: int

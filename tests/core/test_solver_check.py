@@ -1,0 +1,23 @@
+"""The check of yt-dlp's challenge solver names the exact version to install."""
+
+import pytest
+
+from ytmp3.converter.check import solver_check
+from ytmp3.converter.youtube.events import Versions
+
+
+@pytest.mark.parametrize(
+    ("installed", "wanted", "ok", "detail"),
+    [
+        ("0.8.0", "0.8.0", True, "is the one yt-dlp wants"),
+        ("0.8.0", None, True, "is the one yt-dlp wants"),
+        ("0.7.0", "0.8.0", False, "yt-dlp wants 0.8.0: pip install yt-dlp-ejs==0.8.0"),
+        (None, "0.8.0", False, "yt-dlp wants 0.8.0: pip install yt-dlp-ejs==0.8.0"),
+        (None, None, False, "yt-dlp wants a solver: pip install yt-dlp-ejs"),
+    ],
+)
+def test_a_solver_of_another_version_is_reported_with_its_remedy(
+    installed: str | None, wanted: str | None, *, ok: bool, detail: str
+) -> None:
+    check = solver_check(Versions(yt_dlp="2026.10.26", yt_dlp_ejs=installed, ejs_wanted=wanted, deno="2.9.8"))
+    assert (check.ok, check.detail) == (ok, detail)
