@@ -1,13 +1,13 @@
-"""How the engine is put together: each part is handed what it uses, and they start and end in order.
+"""Builds the engine from its parts, and starts and ends them in order.
 
-The way of a conversion through the parts:
+The path of a conversion through the parts:
 
     intake ── capacity ──> queue ──> workers ──> attempt ── writes ──> store
-                             ^           (in hand: runs; held by: leases)
+                             ^           (while it runs: runs, leases)
     janitor ── adopts ───────┘
 
-`upstream` says whether a worker may start, `jobs` reads and cancels for clients, and `watcher` fills `health`. All of
-them emit `events`. The app and the engine's tests both build the engine here; only the values of `Outside` differ.
+`upstream` decides whether a conversion may start, `jobs` reads and cancels jobs, and `watcher` updates `health`. Most
+parts emit `events`. The app and the engine's tests both build the engine here; only the values of `Outside` differ.
 """
 
 import random
@@ -38,40 +38,40 @@ from ytmp3.storage.files import Files
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside:
-    """What the engine works with and does not own: already open, and closed by the caller after the engine."""
+    """The dependencies of the engine. The caller opens them before the engine, and closes them after it."""
 
     store: JobStore
-    """The records. Its policy gives the lengths of leases and of retention."""
+    """The job store. Its policy has the lengths of leases and of retention."""
     files: Files
-    """The tracks, and the scratch folders of attempts."""
+    """The shelf with the tracks, and the scratch folders of attempts."""
     converter: Converter
     """Turns a video id into a verified track."""
     clock: Callable[[], float] = time.monotonic
-    """Seconds from any origin. Times in records are the store's matter, not this clock's."""
+    """A monotonic clock in seconds, with any origin. Times in records come from the store's clock instead."""
     random: Callable[[], float] = random.random
-    """Uniform in [0, 1), for the spread of retries; nothing secret depends on it."""
+    """Returns a number in [0, 1), uniformly distributed. It spreads retries; nothing secret depends on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """The parts, for the composition root to hand on. No part of the engine is given this value itself."""
+    """The parts of the engine, for `app`, which connects them with the HTTP side. No part gets this value itself."""
 
     settings: EngineSettings
-    """The numbers that all parts were built with."""
+    """The settings that all parts were built with."""
     events: Events
-    """Where listeners can be added."""
+    """The events; listeners can be added."""
     health: Health
-    """Whether this instance is ready; also where a drain is announced."""
+    """The health state; `is_draining` is set when a drain begins."""
     queue: FairQueue
-    """The conversions that wait here."""
+    """The conversions that wait in this instance."""
     runs: Runs
-    """The conversions that run here."""
+    """The conversions that run in this instance."""
     upstream: Upstream
-    """Whether YouTube may be asked."""
+    """Decides whether conversions may start."""
     estimates: Estimates
-    """How long things take."""
+    """Estimates of durations, for clients."""
     capacity: Capacity
-    """Whether a conversion may be created."""
+    """Decides whether a conversion may be created."""
     intake: Intake
     """Accepts submissions: for `POST /extract`."""
     jobs: Jobs
@@ -82,14 +82,14 @@ class Engine:
     watcher: Watcher
 
     def start(self) -> None:
-        """Start every task. The keeper comes first, so that nothing is claimed whose lease would not be renewed."""
+        """Start every task. The lease keeper is first, so that no conversion is claimed before leases are renewed."""
         self.keeper.start()
         self.workers.start()
         self.watcher.start()
         self.janitor.start()
 
     async def close(self) -> None:
-        """End every task, and release all conversions. The keeper ends last: until then the leases are renewed."""
+        """End every task, and release all conversions. The lease keeper ends last, so that no lease runs out before."""
         await self.janitor.close()
         await self.watcher.close()
         await self.workers.close()

@@ -1,27 +1,29 @@
 """One attempt at a conversion: claim, convert, publish, and record how it ended.
 
-Two rules. The end is written to the job store before anything else happens, and while the store does not answer the
-worker waits. And nothing is published unless the store has just confirmed the lease: an instance that was suspended or
-cut off for longer than its lease must not put a file in place next to its successor's.
+Two rules. First, the end of an attempt is written to the job store before anything else happens; while the store is
+down, the worker waits. Second, a file is published only right after the store has confirmed the lease: an instance that
+was suspended or disconnected for longer than its lease must not publish a file next to its successor's.
 
     claim ──> convert ──> confirm the lease ──> publish the file ──> finish     (done)
                 │                │                    │                │
                 │                └────── lease lost ──┴────────────────┴──────> delete the published file
-                ├── error that another attempt may cure ──────────────────────> retry, due later
-                ├── YouTube refuses the address ──────────────────────────────> back to the queue, at no cost
+                ├── retryable error ──────────────────────────────────────────> retry, due later
+                ├── YouTube refuses the address ──────────────────────────────> release; no attempt is counted
                 ├── any other error, or no attempt left ──────────────────────> fail
                 ├── stopped by a drain ───────────────────────────────────────> release
-                └── stopped by a cancellation, or a lost lease ───────────────> nothing: the store knows already
+                └── stopped by a cancellation, or a lost lease ───────────────> nothing: it is recorded already
 
-A retry is a state with a time in the store, never a sleep in a worker: the janitor of any instance adopts it when due.
+A retry is a stored state with a time (`due_at`), never a sleep in a worker. When it is due, the janitor of any instance
+adopts it.
 
-What a crash of this process leaves, and who mends it:
+State after a crash of this process, and how it is repaired:
 
-    before the claim           a queued conversion; it is adopted when its lease has run out, at no cost
-    while converting           a scratch folder, which any instance's janitor removes; the conversion is adopted, and a
-                               crash is counted against it
-    between publish and finish a file without a record, which the janitor removes after an hour; the conversion is
-                               repeated under another token, and so under another file name
+    before the claim           a queued conversion. When its lease has run out, an instance adopts it; nothing is
+                               counted
+    while converting           a running conversion, and a scratch folder, which the janitor of any instance removes.
+                               An instance adopts the conversion, and a crash is counted
+    between publish and finish as before, and a track file without a record, which the janitor removes after an hour.
+                               The next attempt has another token, and so another file name
     after finish               a scratch folder; the conversion is done
 """
 
@@ -45,11 +47,11 @@ from ytmp3.storage.files import Files
 log = logging.getLogger(__name__)
 
 PUBLISHING_PROGRESS: Final = 0.99
-"""The progress while the file is put in place; only a conversion that is done has 1.0."""
+"""The progress while the file is being published. Only a conversion that is done has 1.0."""
 
 
 class Attempts:
-    """Makes attempts at conversions. It has no state of its own: all is in the runs, the store and the files."""
+    """Makes attempts at conversions. All state is in the runs, the store and the files; this class has none."""
 
     def __init__(
         self,
@@ -72,10 +74,10 @@ class Attempts:
         self._events = events
 
     async def make(self, conversion: Conversion) -> None:
-        """Claim a conversion that was taken from the queue, and carry it to the end of an attempt.
+        """Claim a conversion that was taken from the queue, and make one attempt at it.
 
-        A worker calls this and has nothing left to do for the conversion when it returns. Where it is cancelled, the
-        scratch folder is gone, but the conversion stays claimed: `Workers.close` releases it.
+        When this returns, the worker has nothing left to do for the conversion. If the worker's task is cancelled, the
+        scratch folder is removed, but the conversion stays claimed: `Workers.close` releases it.
         """
         start = self._upstream.started()
         with self._runs.busy():
@@ -85,23 +87,23 @@ class Attempts:
                 self._upstream.ended(start)
 
     async def _make(self, conversion: Conversion, start: int) -> None:
-        # From here on the conversion is in no queue. It must not be forgotten on any way out: it is recorded as ended,
-        # queued again in the store, or released; in the worst case its lease runs out.
+        # The conversion is in no queue now, so every path out of this method must record its end, requeue it or release
+        # it. If none of these succeeds, its lease runs out.
         with self._runs.claiming(conversion):
             claimed = await self._writes.claim(conversion, goes_on=self._runs.may_claim.is_set)
         if claimed is None:
             return
         if not self._runs.may_claim.is_set():
-            # The drain began while the store answered.
+            # The drain began during the call to the store.
             await self._writes.release([claimed.lease])
         elif self._writes.is_stale(claimed):
-            await self._give_up(claimed)
+            await self._expire(claimed)
         else:
             with self._runs.running(claimed, start) as run:
                 await self._run(run)
 
-    async def _give_up(self, claimed: Conversion) -> None:
-        """End a conversion for which no client is likely to wait any more, before work is spent on it."""
+    async def _expire(self, claimed: Conversion) -> None:
+        """Fail a stale conversion without an attempt: its clients have most likely given up."""
         error = ConversionError(FailureCode.EXPIRED_WAITING, "waited too long for its first attempt")
         try:
             await self._writes.fail(claimed, error, seconds=None)
@@ -109,9 +111,10 @@ class Attempts:
             log.info("lease lost before the first attempt", extra={"conversion_key": claimed.key})
 
     async def _run(self, run: Run) -> None:
-        """Convert and publish. Every way in which that can end is one branch here.
+        """Convert and publish. Each possible end of an attempt is one branch here.
 
-        When it returns or raises, the scratch folder is gone, and the converter's task has ended or is being cancelled.
+        When this returns or raises, the scratch folder is removed, and the converter's task has ended or is being
+        cancelled.
         """
         conversion = run.conversion
         scratch: Path | None = None
@@ -124,22 +127,22 @@ class Attempts:
         except LeaseLost:
             self._end_lost(run)
         except asyncio.CancelledError:
-            # Either the converter's task was stopped (`Run.stop`), or this worker is ended (`Workers.close`).
+            # Either `Run.stop` cancelled the converter's task, or `Workers.close` cancelled this worker.
             if run.task is not None:
                 run.task.cancel()
                 await asyncio.gather(run.task, return_exceptions=True)
             worker = asyncio.current_task()
             if worker is not None and worker.cancelling():
-                # The worker itself is ended. Checked first, although the run may have been stopped before as well: a
-                # worker that swallowed its cancellation would leave `Workers.close` waiting for ever.
+                # The worker was cancelled. This is checked first, because the run may have been stopped as well: if the
+                # worker swallowed its cancellation, `Workers.close` would wait forever.
                 raise
             await self._end_stopped(run)
         except OSError as error:
             # The disk is full or failing. Another attempt, perhaps at another instance, may succeed.
             await self._end_failed(run, ConversionError(FailureCode.LOST, f"storage: {error.strerror}"))
         except Exception as error:
-            # A bug, ours or a tool's. It costs the conversion an attempt; if the lease ran out instead, the conversion
-            # would be repeated up to the crash limit and then be reported as the cause of crashes.
+            # A bug, in this service or in a tool. It counts as an attempt. If the lease ran out instead, the conversion
+            # would be repeated up to the crash limit, and then be reported as the cause of crashes.
             log.exception("attempt failed unexpectedly")
             await self._end_failed(run, ConversionError(FailureCode.LOST, type(error).__name__))
         finally:
@@ -147,10 +150,10 @@ class Attempts:
                 await self._remove_scratch(scratch)
 
     async def _convert(self, run: Run, scratch: Path) -> Converted:
-        """Run the converter as a task of its own, so that it can be stopped without ending the worker.
+        """Run the converter in its own task, so that it can be stopped without ending the worker.
 
-        `run.task` is set only while the converter runs: a stop that comes later, while the file is being published,
-        must not interrupt that. It shows itself by the store's refusal of the next write.
+        `run.task` is set only while the converter runs, because a later stop must not interrupt the publishing. In that
+        case the store refuses the next write.
         """
         conversion = run.conversion
         run.task = asyncio.create_task(
@@ -158,7 +161,7 @@ class Attempts:
             name=f"convert-{conversion.conversion_id}",
         )
         if run.stop_reason is not None:
-            # Stopped while the scratch folder was made.
+            # The run was stopped while the scratch folder was being created.
             run.task.cancel()
         converted = await run.task
         self._upstream.passed(run.start)
@@ -166,17 +169,17 @@ class Attempts:
         return converted
 
     async def _publish(self, run: Run, converted: Converted) -> None:
-        """Confirm the lease, put the file in place, record it.
+        """Confirm the lease, publish the file, record the track.
 
         Raises:
-            LeaseLost: nothing is left in place.
-            OSError: nothing is in place.
+            LeaseLost: no file is left on the shelf.
+            OSError: no file is on the shelf.
         """
         run.on_progress(Report(stage=Stage.PUBLISHING, progress=PUBLISHING_PROGRESS, metadata=converted.metadata))
         await self._writes.confirm(run)
         file_name = track_file_name(run.conversion.lease, run.conversion.recipe)
         started_seconds = run.seconds
-        # From here on a file is in place. Only `finish` makes it a track: until then no record names it.
+        # Until `finish` has recorded the track, no record names the published file.
         published_at = await self._shelf.publish(converted.path, file_name)
         track = Track(
             file_name=file_name,
@@ -190,17 +193,17 @@ class Attempts:
         except LeaseLost:
             await self._shelf.delete(file_name)
             raise
-        # The converter has counted verifying and tagging as publishing already.
+        # The converter has measured verifying and tagging as `publishing`; the time of this method is added to it.
         stage_seconds = dict(converted.stage_seconds)
         stage_seconds[Stage.PUBLISHING] = stage_seconds.get(Stage.PUBLISHING, 0.0) + run.seconds - started_seconds
         self._events.emit(events.Finished(conversion=done, seconds=run.seconds, stage_seconds=stage_seconds))
 
     async def _end_failed(self, run: Run, error: ConversionError) -> None:
-        """Record a failed attempt: to be retried, to wait for YouTube, or the end of the conversion.
+        """Record a failed attempt: requeue the conversion with or without counting the attempt, or fail it.
 
-        The breaker learns first, because this refusal may be the one that opens it; then the conversion waits with the
-        others instead of losing an attempt. A retryable error tells the breaker nothing: it may have happened before
-        YouTube was reached.
+        The breaker is updated first, because this refusal may open it. In that case the conversion is requeued without
+        counting the attempt. Other retryable errors are not reported to the breaker, because they may have happened
+        before YouTube was reached.
         """
         conversion, failure = run.conversion, FAILURES[error.code]
         if isinstance(error, NoProcess):
@@ -208,7 +211,7 @@ class Attempts:
         if failure.fault is Fault.ADDRESS:
             self._upstream.refused(run.start)
         elif not failure.retryable:
-            # YouTube has answered for this video, so the address is not refused.
+            # YouTube has replied for this video, so it does not refuse the address.
             self._upstream.passed(run.start)
         try:
             if failure.fault is Fault.ADDRESS and self._upstream.is_blocked:
@@ -221,7 +224,7 @@ class Attempts:
             self._end_lost(run)
 
     async def _wait_for_upstream(self, run: Run, error: ConversionError) -> None:
-        """Queue the conversion again at no cost: the address is refused, not this video."""
+        """Requeue the conversion without counting the attempt, because YouTube refuses the address, not this video."""
         await self._writes.put_back(run.conversion)
         self._events.emit(
             events.Refused(conversion=run.conversion, code=error.code, blocked_seconds=self._upstream.blocked_seconds())
@@ -230,7 +233,7 @@ class Attempts:
     async def _end_stopped(self, run: Run) -> None:
         """Record the end of an attempt whose converter was cancelled.
 
-        Without a stop reason the converter has cancelled itself, which is a bug of the converter.
+        If there is no stop reason, the converter has cancelled itself, which is a bug of the converter.
         """
         match run.stop_reason:
             case Stop.DRAIN:
@@ -242,16 +245,16 @@ class Attempts:
                 self._end_lost(run)
 
     def _end_lost(self, run: Run) -> None:
-        """Emit why the lease is gone. The store knows already, so nothing is written."""
+        """Emit why the lease is lost. The change is recorded already, so nothing is written to the store."""
         if run.stop_reason is Stop.CANCELLED:
             self._events.emit(events.Cancelled(conversion=run.conversion))
         else:
             self._events.emit(events.LeaseLost(conversion=run.conversion))
 
     async def _remove_scratch(self, scratch: Path) -> None:
-        """Remove an attempt's folder, also if the worker is cancelled meanwhile.
+        """Remove an attempt's folder, even if the worker is cancelled during the removal.
 
-        Otherwise the folder, which may hold gigabytes, would stay for as long as this instance runs.
+        Otherwise the folder, which may hold gigabytes, would stay until this instance ends.
         """
         removal = asyncio.create_task(self._scratch.remove(scratch), name="remove-scratch")
         try:

@@ -1,11 +1,11 @@
-"""Whether a new conversion may be created here now, and if not, why and when to come back.
+"""Decides whether a new conversion may be created in this instance now; a refusal says why and when to retry.
 
-Only creating is refused. A job that joins a conversion, or finds a finished track, needs no slot and is always
-accepted, also on a full disk and beyond the client's quota.
+Only new conversions are refused. A job that joins a conversion, or finds a finished track, needs no queue slot. It is
+always accepted, even if the disk is full or the client's quota is used up.
 
-A slot is set aside before the store is asked, and the store is told if there is none. The other order would create
-conversions that have no place in the queue. The price is that a submission which turns out to need no slot keeps one
-for the few milliseconds that it takes.
+A queue slot is reserved before the call to the store, and the call says whether there is one. In the opposite order,
+the store could create a conversion for which the queue has no slot. The cost: a submission that joins a conversion
+holds a slot for some milliseconds without need.
 """
 
 from collections import Counter
@@ -24,11 +24,12 @@ from ytmp3.engine.runs import Runs
 from ytmp3.engine.upstream import Upstream
 
 STORAGE_RETRY_SECONDS: Final = 60
-"""The `Retry-After`, in seconds, of a full disk: expired tracks are removed every 30 s."""
+"""The `Retry-After`, in seconds, while the disk is full. Expired tracks are removed every 30 s, which may free
+space."""
 
 
 class QueueSlot:
-    """A place in the queue, set aside for one submission; or the reason why there is none."""
+    """A queue slot that is reserved for one submission, or the refusal if none could be reserved."""
 
     def __init__(self, queue: FairQueue, refusal: RequestError | None) -> None:
         self._queue = queue
@@ -36,19 +37,19 @@ class QueueSlot:
         self._is_reserved = refusal is None
 
     def fill(self, conversion: Conversion) -> None:
-        """Put the conversion that was created into the queue."""
+        """Put the new conversion into the queue."""
         self._is_reserved = False
         self._queue.fill_reservation(conversion)
 
     def give_up(self) -> None:
-        """Free the place, unless it was filled."""
+        """Free the slot, unless it was filled."""
         if self._is_reserved:
             self._is_reserved = False
             self._queue.cancel_reservation()
 
 
 class Capacity:
-    """Judges by the disk, the client's quota and the queue, in this order."""
+    """Checks the disk, the client's quota and the queue, in this order."""
 
     def __init__(
         self,
@@ -67,14 +68,14 @@ class Capacity:
         self._health = health
         self._estimates = estimates
         self._arriving: Counter[ClientId] = Counter()
-        """Submissions of each client that the store has not answered yet: they count against its quota."""
+        """Number of each client's submissions that wait for the store. They count against the client's quota."""
 
-    # While a submission waits for the store, it is neither queued nor running, but it counts as both: as a reserved
-    # slot, and in `_arriving`. Otherwise a burst of submissions would pass the queue's bound and the client's quota.
+    # A submission that waits for the store is neither queued nor running. It is counted all the same: by its reserved
+    # slot, and in `_arriving`. Otherwise a burst of submissions would exceed the queue's bound and the client's quota.
 
     @contextmanager
     def slot(self, client: Client) -> Iterator[QueueSlot]:
-        """Set a slot aside while a submission is under way; it is freed at the end unless it was filled."""
+        """Reserve a queue slot for the duration of a submission. It is freed at the end unless it was filled."""
         refusal = self._refusal(client)
         if refusal is None and not self._queue.reserve():
             refusal = self._full()
@@ -91,7 +92,7 @@ class Capacity:
         return self._queue.clients()[client] + self._runs.by_client()[client]
 
     def _refusal(self, client: Client) -> RequestError | None:
-        """Return why this client may not create a conversion now; the queue is not looked at here."""
+        """Return the refusal for a full disk or an exhausted quota, or None. The queue is not checked here."""
         if self._health.is_storage_low:
             return StorageFull(retry_after_seconds=STORAGE_RETRY_SECONDS)
         max_jobs = self._client_max_jobs if client.key is None or client.key.max_jobs is None else client.key.max_jobs
@@ -101,9 +102,9 @@ class Capacity:
         return None
 
     def _own_end_seconds(self, client: ClientId) -> int:
-        """Return when one of the client's own conversions may have ended: only that frees its quota.
+        """Return the seconds until one of the client's conversions is likely to end, which frees its quota.
 
-        It is spread, so that the refused requests of one client do not all come back at the same moment.
+        The result is randomised, so that the refused requests of one client do not all return at the same moment.
         """
         is_running = self.unfinished_of(client) > self._queue.clients()[client]
         places = (place for place, waiting in enumerate(self._queue.in_order(), start=1) if waiting.client == client)
@@ -111,7 +112,7 @@ class Capacity:
         return self._estimates.spread_seconds(self._estimates.eta_seconds(position=position, progress=0.0))
 
     def _full(self) -> RequestError:
-        """Return the refusal of a full queue, which names YouTube if that is why nothing leaves the queue."""
+        """Return the refusal for a full queue: UpstreamBlocked if no conversion can start, otherwise QueueFull."""
         blocked_seconds = self._upstream.blocked_seconds()
         if blocked_seconds:
             return UpstreamBlocked(retry_after_seconds=blocked_seconds)

@@ -1,4 +1,4 @@
-"""How long things take in this instance: `core.estimates` on its clock, fed by the events of ended conversions.
+"""Estimates of this instance: `core.estimates` with the instance's clock, fed by the events of ended conversions.
 
 Estimates are shown to people and go into `Retry-After`. No decision of the engine depends on them.
 """
@@ -20,7 +20,7 @@ class Estimates:
         self._pace = Pace()
 
     def on_event(self, event: events.Event) -> None:
-        """Learn from conversions that have ended after an attempt: a listener."""
+        """Record the duration of a conversion that ended after an attempt. This is a listener."""
         match event:
             case events.Finished(seconds=seconds) | events.Failed(seconds=float(seconds)):
                 self._pace.ended(seconds, self._clock())
@@ -32,7 +32,7 @@ class Estimates:
         return self._pace.durations()
 
     def eta_seconds(self, *, position: int | None, progress: float) -> int:
-        """Return the seconds until a conversion ends. `position`: its place in the queue; None once it is running."""
+        """Return the seconds until a conversion ends. `position` is that in the queue; None for a running one."""
         return eta_seconds(
             position=position,
             seconds_per_conversion=self._pace.seconds_per_conversion,
@@ -41,9 +41,9 @@ class Estimates:
         )
 
     def slot_wait_seconds(self) -> int:
-        """Return the `Retry-After` of a full queue. Each call promises another moment."""
+        """Return the `Retry-After` of a full queue. Each call returns a different time."""
         return self._pace.slot_wait_seconds(workers=self._workers, now=self._clock(), chance=self._random())
 
     def spread_seconds(self, seconds: int) -> int:
-        """Return a `Retry-After` between `seconds` and twice that, so that not all clients return at one moment."""
+        """Return a random `Retry-After` between `seconds` and twice that, so that clients do not return all at once."""
         return min(LONGEST_WAIT_SECONDS, math.ceil(seconds * (1.0 + self._random())))

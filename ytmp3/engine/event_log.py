@@ -1,9 +1,9 @@
-"""The log line of each event. Reports of progress and timings have none: they would drown the others.
+"""Writes a log line for each event, except for progress and timings, which are too many.
 
-Operators count by the names of these lines, so each has one meaning. An attempt has one line for its beginning,
-`conversion started`, and one for its end, which says how it ended; both name the conversion, the video, the client that
-asked first, and the number of the attempt. `conversion failed` is written once for each conversion, when it has ended
-for good.
+Operators count log lines by their names, so each name has one meaning. An attempt has one line for its start,
+`conversion started`, and one for its end, which says how it ended. Both contain the conversion, the video, the client
+that created the conversion, and the number of the attempt. `conversion failed` is written once for each failed
+conversion, and not for attempts that are retried.
 """
 
 import logging
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def log_event(event: events.Event) -> None:
-    """Write the line of `event`: a listener."""
+    """Write the log line of an event. This is a listener."""
     match event:
         case events.Accepted(ticket=ticket, outcome=outcome):
             conversion = ticket.conversion

@@ -1,11 +1,11 @@
 """The events of the engine: immutable values, each emitted once.
 
-The part of the engine that changes something emits the event. If the job store records the change, the event follows
-the confirmation of the store. Listeners turn events into metrics, log lines, the counts of `/stats` and the estimates;
-a further one (a stream to a client, a webhook) needs no change in the engine.
+The part of the engine that makes a change emits the event. If the job store records the change, the event is emitted
+after the store has confirmed it. Listeners turn events into metrics, log lines, the counts of `/stats` and the
+estimates. A new listener (a stream to a client, a webhook) needs no change in the engine.
 
-The one rule: a listener is called on the event loop, in the middle of the engine's work. It must not wait and must not
-call back into the engine. This module decides nothing and keeps nothing but the list of listeners.
+The one rule: listeners are called synchronously, on the event loop. A listener must not block and must not call back
+into the engine. This module makes no decisions, and its only state is the list of listeners.
 """
 
 import logging
@@ -29,7 +29,7 @@ class Accepted(Struct, frozen=True, kw_only=True):
 
 
 class JobCancelled(Struct, frozen=True, kw_only=True):
-    """A client cancelled a job. Its conversion goes on while another job shares it (see `Cancelled`)."""
+    """A client cancelled a job. The conversion continues while other jobs share it (see `Cancelled`)."""
 
     ticket: Ticket
 
@@ -48,26 +48,26 @@ class Progressed(Struct, frozen=True, kw_only=True):
 
 
 class Retried(Struct, frozen=True, kw_only=True):
-    """An attempt failed and counts; the conversion is queued again, and due after `delay_seconds`."""
+    """An attempt failed and counts. The conversion is queued again, and due after `delay_seconds`."""
 
     conversion: Conversion
-    """As it was claimed: `attempts` does not count this attempt yet."""
+    """The conversion as it was claimed: `attempts` does not count this attempt yet."""
     code: FailureCode
     reason: str
     delay_seconds: float
 
 
 class Refused(Struct, frozen=True, kw_only=True):
-    """YouTube refused this address; the conversion is queued again and its attempt does not count."""
+    """YouTube refused this server's address. The conversion is queued again, and the attempt does not count."""
 
     conversion: Conversion
     code: FailureCode
     blocked_seconds: int
-    """How long nothing starts here."""
+    """For how long no conversion starts in this instance."""
 
 
 class Released(Struct, frozen=True, kw_only=True):
-    """This instance stops, and has given the running conversion back to the store at no cost."""
+    """This instance drains, and has given the running conversion back to the store. No attempt is counted."""
 
     conversion: Conversion
 
@@ -77,7 +77,7 @@ class Finished(Struct, frozen=True, kw_only=True):
 
     conversion: Conversion
     seconds: float
-    """From the claim to the record."""
+    """Time from the claim to the confirmation of the store."""
     stage_seconds: Mapping[Stage, float]
 
 
@@ -85,21 +85,21 @@ class Failed(Struct, frozen=True, kw_only=True):
     """The conversion has ended without a track, for all of its jobs. Emitted once for a conversion."""
 
     conversion: Conversion
-    """As it was claimed: `attempts` does not count the last attempt."""
+    """The conversion as it was claimed: `attempts` does not count the last attempt."""
     code: FailureCode
     reason: str
     seconds: float | None
-    """From the claim to the end; None if no attempt was made."""
+    """Time from the claim to the end; None if no attempt was made."""
 
 
 class Cancelled(Struct, frozen=True, kw_only=True):
-    """All jobs of the conversion were cancelled, so it has ended: it left the queue, or its attempt was stopped."""
+    """All jobs of the conversion were cancelled. It was removed from the queue, or its attempt was stopped."""
 
     conversion: Conversion
 
 
 class LeaseLost(Struct, frozen=True, kw_only=True):
-    """Another instance holds the conversion now. The attempt here was stopped, and nothing of it was published."""
+    """Another instance holds the conversion now. The attempt here was stopped without publishing anything."""
 
     conversion: Conversion
 
@@ -117,7 +117,7 @@ class TrackExpired(Struct, frozen=True, kw_only=True):
 
 
 class StoreFailed(Struct, frozen=True, kw_only=True):
-    """A call to the job store failed. All callers repeat it, at once or in the next turn of their loop."""
+    """A call to the job store failed. The caller retries it, at once or in the next iteration of its loop."""
 
     operation: str
     """The method of JobStore, or the loop that called it."""
@@ -125,7 +125,7 @@ class StoreFailed(Struct, frozen=True, kw_only=True):
 
 
 class LoopLagged(Struct, frozen=True, kw_only=True):
-    """A measurement: so much later than asked did a timer of the event loop fire. Emitted ten times a second."""
+    """A timer of the event loop fired this much too late. A measurement, emitted ten times a second."""
 
     seconds: float
 
@@ -151,7 +151,7 @@ Listener: TypeAlias = Callable[[Event], None]
 
 
 class Events:
-    """Hands each event to every listener, in the order in which they were added."""
+    """Passes each event to all listeners, in the order in which they were added."""
 
     def __init__(self, *listeners: Listener) -> None:
         self._listeners = list(listeners)
@@ -161,10 +161,10 @@ class Events:
         self._listeners.append(listener)
 
     def emit(self, event: Event) -> None:
-        """Call every listener. An error in one of them is logged; it reaches neither the engine nor the others."""
+        """Call every listener. An error in a listener is logged, and affects neither the engine nor other listeners."""
         for listener in self._listeners:
             try:
                 listener(event)
             except Exception:
-                # The outermost frame of a listener: a conversion must not fail because it could not be counted.
+                # The outermost frame of a listener: a conversion must not fail because of an error in a metric or log.
                 log.exception("event listener failed", extra={"kind": type(event).__name__})

@@ -1,7 +1,7 @@
 """The health state of this instance: written by the watcher, read by request handlers without a wait.
 
-Ready and live differ. Live means that the event loop runs; any reply proves that. Ready means that a POST would be
-accepted; this state says whether it would be.
+Live and ready are different. An instance is live while its event loop runs; any response proves that. It is ready if it
+would accept a `POST /extract`; this module answers that question.
 """
 
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ class Check:
 
 @dataclass(slots=True)
 class Health:
-    """The latest results. Nothing is known at the start, so an instance is unready until every check has run once."""
+    """The latest results of the checks. An instance is unready until every check has run once."""
 
     store: Check = field(default_factory=lambda: Check(ok=False, detail="not checked yet"))
     tools: list[ToolCheck] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Health:
 
     @property
     def is_storage_low(self) -> bool:
-        """Whether the disk is too full, or in no state, for new conversions."""
+        """Whether new conversions must be refused, because the disk is too full or its last check failed."""
         return self.storage_error is not None or (self.space is not None and self.space.is_low)
 
     @property
@@ -63,7 +63,7 @@ class Health:
 
     @property
     def readiness(self) -> Readiness:
-        """Whether a POST would be accepted."""
+        """Whether the instance would accept a `POST /extract`."""
         if self.is_draining:
             return Readiness.DRAINING
         return Readiness.OK if all(check.ok for check in self.checks.values()) else Readiness.UNREADY

@@ -1,10 +1,11 @@
-"""A link becomes a job: find its key, set a slot aside, join its conversion or create one; or refuse.
+"""Creates a job from a link: derives the key, reserves a queue slot, and joins or creates a conversion; or refuses.
 
-The rule: a refusal stores nothing and keeps no slot; an accepted job is durable before the client gets a response.
+The rule: a refusal stores nothing and keeps no slot. An accepted job is durable before the client gets a response.
 
-Which job creates a conversion and which ones join it is decided by the store, in one atomic step, because submissions
-for one link may arrive at several instances at once. Intake only says whether it could queue a new conversion. If the
-process dies after the store has created one and before it is queued here, its lease runs out and it is adopted.
+The store decides in one atomic step which job creates a conversion and which jobs join it, because submissions of one
+link may arrive at several instances at once. Intake only says whether this instance could queue a new conversion. If
+the process dies after the store has created a conversion and before it is queued here, its lease runs out and another
+instance adopts it.
 """
 
 import logging
@@ -31,7 +32,8 @@ log = logging.getLogger(__name__)
 ID_BYTES: Final = 16
 """Random bytes in an id. A job's id gives access to the job, so it must not be guessable."""
 DRAIN_RETRY_SECONDS: Final = 5
-"""The `Retry-After`, in seconds, of an instance that stops: another one, or its successor, answers by then."""
+"""The `Retry-After`, in seconds, of an instance that drains. By then the load balancer has usually removed it, or its
+successor has started."""
 
 
 class Intake:
@@ -55,15 +57,15 @@ class Intake:
         self._random_bytes = random_bytes
 
     async def submit(self, link: str, recipe: Recipe, client: Client) -> Ticket:
-        """Make a job of a link. When it returns, the job is durable.
+        """Create a job for a link. When this returns, the job is durable.
 
-        Called by `POST /extract`. A finished track whose file has disappeared is not handed out: the conversion is
-        forgotten, and the link is converted again.
+        Called by `POST /extract`. If the file of a finished track has disappeared, the conversion is forgotten and the
+        link is converted again.
 
         Raises:
             UnsupportedUrl, NotAVideo: nothing was looked up or stored.
-            Draining, QueueFull, ClientQuota, StorageFull, UpstreamBlocked, StoreUnavailable: nothing was stored, as far
-                as is known: after StoreUnavailable the same submission may turn out to be stored, and is then joined.
+            Draining, QueueFull, ClientQuota, StorageFull, UpstreamBlocked: nothing was stored.
+            StoreUnavailable: whether the job was stored is unknown. A repeated submission joins the same conversion.
         """
         video_id = parse_video_id(link)
         if self._health.is_draining:
@@ -77,7 +79,7 @@ class Intake:
         return submitted.ticket
 
     async def _submit(self, video_id: VideoId, recipe: Recipe, client: Client) -> Submitted:
-        """Ask the store to attach a job or to create a conversion, and queue a created one."""
+        """Let the store add the job to a conversion or create one, and queue a new conversion."""
         key = conversion_key(video_id, recipe)
         submission = Submission(
             job_id=new_job_id(key, self._random_bytes(ID_BYTES)),
@@ -89,7 +91,8 @@ class Intake:
         with self._capacity.slot(client) as slot:
             submitted = await as_request_errors(self._store.submit(submission, may_create=slot.refusal is None))
             if submitted is None:
-                # Nothing to join and no slot. Without a refusal the store would have created the conversion.
+                # There is no conversion to join, and no slot for a new one. `refusal` is set in this case: without it,
+                # the store would have created the conversion.
                 raise slot.refusal or StoreUnavailable(retry_after_seconds=STORE_RETRY_SECONDS)
             if submitted.outcome is Outcome.CREATED:
                 slot.fill(submitted.ticket.conversion)

@@ -1,7 +1,7 @@
-"""The janitor: adopts conversions that nobody holds, removes expired ones, sweeps leftovers.
+"""The janitor: adopts conversions that are due, removes expired ones, and deletes files that crashes left behind.
 
-Each task is a loop of its own, so that none waits for another, and each survives the absence of the store. Several
-instances do the same work on one store and one volume; each step is safe to be done twice.
+Each task runs in its own loop, so that none waits for another, and continues after an outage of the store. Several
+instances run the same tasks on one store and one volume; all steps are idempotent.
 """
 
 import logging
@@ -20,21 +20,23 @@ from ytmp3.storage.files import Files
 log = logging.getLogger(__name__)
 
 ADOPT_SECONDS: Final = 1.0
-"""Interval, in seconds: a conversion given back by an instance that stops is running elsewhere within two of them."""
+"""Interval of adoption, in seconds: a conversion that a stopping instance released starts elsewhere within about two
+of them."""
 ADOPT_BATCH: Final = 200
-"""Conversions adopted in one turn at most, so that instances which look at the same moment share the work."""
+"""Most conversions adopted in one call, so that several instances that adopt at the same time share them."""
 EXPIRE_SECONDS: Final = 30.0
-"""Interval, in seconds: the disk space of an expired track is free half a minute later at the latest."""
+"""Interval of expiry, in seconds: the disk space of an expired track is free at most this much later."""
 EXPIRE_BATCH: Final = 200
-"""Conversions removed in one call to the store at most: it bounds the length of one transaction."""
+"""Most conversions removed in one call to the store. This bounds the length of the transaction."""
 SCRATCH_SECONDS: Final = 30.0
-"""Interval, in seconds: files of a dead instance, perhaps gigabytes, are gone within a minute."""
+"""Interval, in seconds, of the removal of dead instances' scratch folders, which may hold gigabytes."""
 SWEEP_SECONDS: Final = 600.0
-"""Interval, in seconds, of the search for track files without a record: they are rare."""
+"""Interval, in seconds, of the search for track files without a record. Only a crash leaves such files, so they are
+rare."""
 
 
 class Janitor:
-    """Owns the loops that tidy up."""
+    """Runs the clean-up loops."""
 
     def __init__(
         self,
@@ -58,7 +60,7 @@ class Janitor:
         self._loops = Loops(events)
 
     def start(self) -> None:
-        """Start every loop. The first turn of each is at once, so a restart adopts what its predecessor released."""
+        """Start every loop. All run once immediately, so a restarted instance adopts what its predecessor released."""
         self._loops.start(
             {
                 "adopt": (self.adopt, ADOPT_SECONDS),
@@ -73,10 +75,11 @@ class Janitor:
         await self._loops.close()
 
     async def adopt(self) -> int:
-        """Queue conversions that are due: retries, released ones, and those of dead instances. Returns how many.
+        """Queue conversions that are due: retries, released ones, and those of dead instances. Returns their number.
 
-        Nothing is adopted that could not start here: another instance may have free slots, another address, or space
-        on its disk, and a conversion that nobody adopts stays due.
+        Does nothing while conversions could not start here. They stay due, and another instance with free slots,
+        another
+        IP address or free disk space can adopt them.
         """
         free = min(ADOPT_BATCH, self._queue.free_slots)
         if free == 0 or self._health.is_draining or self._health.is_storage_low or self._upstream.is_blocked:
@@ -84,7 +87,7 @@ class Janitor:
         adopted = await self._store.adopt(free)
         surplus = []
         for conversion in adopted:
-            # Submissions may have taken slots while the store answered. Without a slot, a conversion is released.
+            # Submissions may have taken slots during the call to the store. Without a slot, a conversion is released.
             if self._queue.reserve():
                 self._queue.fill_reservation(conversion)
             else:
@@ -96,10 +99,10 @@ class Janitor:
         return len(adopted)
 
     async def expire(self) -> int:
-        """Remove ended conversions after their retention, with their files. Returns how many conversions.
+        """Remove ended conversions after their retention, with their files. Returns the number of conversions.
 
-        The records go first. After a crash in between, a file without a record is left, which the sweep removes; the
-        other order would leave records that promise a file.
+        The records are removed first. A crash between the two steps leaves a file without a record, which `sweep`
+        removes. In the opposite order, a crash would leave a record whose file is missing.
         """
         removed = 0
         while file_names := await self._store.expire(EXPIRE_BATCH):
@@ -110,10 +113,10 @@ class Janitor:
         return removed
 
     async def sweep(self) -> int:
-        """Remove track files that no record names, once they are old enough. Returns how many.
+        """Remove track files that no record names, once they are old enough. Returns their number.
 
-        They are left by a crash between publishing and `finish`, or by one during `expire`. The folder is listed before
-        the records are looked up, so a track that is published in between is not in the list.
+        A crash between publishing and `finish`, or during `expire`, leaves such files. The folder is listed before the
+        records are looked up, so a track that is published in between is not in the list.
         """
         names = await self._shelf.names(older_than_seconds=self._stray_file_seconds)
         strays = set(names) - await self._store.known_files(names)

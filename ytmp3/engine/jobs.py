@@ -1,7 +1,8 @@
 """Reads and cancels jobs: combines the stored record with this instance's live progress and queue position.
 
-Callers need no access to the queue or the runs. The stored record is authoritative. Live progress and queue positions
-are for display only; they are newer than the record by at most one lease renewal.
+`intake` creates jobs. Callers of this module need no access to the queue or the runs. The stored record is
+authoritative. Live progress and queue positions are for display only; they are newer than the record by at most one
+lease renewal.
 """
 
 from collections.abc import Awaitable, Callable
@@ -88,7 +89,7 @@ class Jobs:
             raise JobUnknown
         self._events.emit(events.JobCancelled(ticket=ticket))
         if ticket.conversion.state is State.CANCELLED:
-            self._take_back(ticket.conversion)
+            self._stop(ticket.conversion)
         return ticket
 
     async def has_expired(self, ticket: Ticket) -> bool:
@@ -117,7 +118,7 @@ class Jobs:
         )
         return Live(report=report, queue_position=position, eta_seconds=eta_seconds)
 
-    def _take_back(self, conversion: Conversion) -> None:
+    def _stop(self, conversion: Conversion) -> None:
         """Stop a conversion that the store has cancelled: free its slot in the queue, or end its attempt.
 
         A running attempt emits `Cancelled` itself, after its child processes have ended.

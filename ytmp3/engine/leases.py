@@ -1,14 +1,15 @@
-"""The keeper of leases: renews those of running and waiting conversions, and carries progress to the store.
+"""Renews the leases of running and waiting conversions, and writes their progress to the store.
 
-A lease that is not renewed runs out, and another instance adopts the conversion; so the keeper must never end while the
-workers run. Every second it sends all that is due in one call:
+If a lease is not renewed, it runs out and another instance adopts the conversion. So the lease keeper must run for as
+long as the workers do. Every second it sends all renewals that are due in one call:
 
-* for a running conversion whose progress has changed, a renewal that carries the progress;
-* every third of a lease, a renewal for every running and every waiting conversion; the latter carry their positions.
+* for each running conversion whose progress has changed, a renewal with the progress;
+* after each third of a lease, a renewal for every running conversion, and for every waiting one with its queue
+  position.
 
-The answer names the conversions that are not held any more, because they were cancelled at another instance or adopted
-by it. Their attempts are stopped, or they leave the queue. Until that answer comes, two instances may work on one
-conversion; that wastes work and does no harm, because every write carries the token of its lease.
+The store returns the conversions that this instance no longer holds, because another instance cancelled or adopted
+them. The keeper stops their attempts, or removes them from the queue. Until the store replies, two instances may work
+on one conversion. This wastes work but does no harm, because the store checks the token of each write.
 """
 
 import logging
@@ -28,11 +29,11 @@ from ytmp3.jobstore import JobStore, Renewal
 log = logging.getLogger(__name__)
 
 RENEWALS_PER_LEASE: Final = 3
-"""How often a lease is renewed in its length: two renewals may fail before it runs out."""
+"""Number of renewals within the length of a lease. With three, two renewals may fail before the lease runs out."""
 
 
 class LeaseKeeper:
-    """Renews the leases of one instance, at every third of their length, and whenever there is progress to record."""
+    """Renews the leases of one instance: after each third of their length, and earlier if there is new progress."""
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class LeaseKeeper:
         self._clock = clock
         self._progress_seconds = settings.progress_seconds
         self._renewed_at = clock()
-        """When every lease was renewed last. A failed renewal does not move it, so the next turn tries again."""
+        """When all leases were last renewed. A failed renewal does not change it, so the next iteration retries."""
         self._loops = Loops(events)
 
     def start(self) -> None:
@@ -59,12 +60,12 @@ class LeaseKeeper:
         self._loops.start({"lease-keeper": (self.keep, self._progress_seconds)})
 
     async def close(self) -> None:
-        """End the loop. From now on the leases run out, unless their owners give them back."""
+        """End the loop. Leases that are not released run out after this."""
         await self._loops.close()
 
     async def keep(self) -> None:
-        """Renew every lease if a third of its length has passed; otherwise only those with progress to record."""
-        # Read before the store is asked: a slow answer must not move the next renewal towards the end of the lease.
+        """Renew all leases if a third of their length has passed, otherwise only those of runs with new progress."""
+        # The time before the call to the store: if the reply is slow, the next renewal must not be later for it.
         now = self._clock()
         is_due = now - self._renewed_at >= self._store.policy.lease_seconds / RENEWALS_PER_LEASE
         renewals = [run.renewal() for run in self._runs if is_due or run.has_changed]
@@ -74,14 +75,14 @@ class LeaseKeeper:
             self._renewed_at = now
 
     def _waiting_renewals(self) -> list[Renewal]:
-        """Return the renewals of waiting conversions. Their queue positions are for readers at other instances."""
+        """Return the renewals of waiting conversions. Other instances show the queue positions in them to clients."""
         return [
             Renewal(lease=conversion.lease, queue_position=place)
             for place, conversion in enumerate(self._queue.in_order(), start=1)
         ]
 
     async def _renew(self, renewals: list[Renewal]) -> bool:
-        """Renew, and let go of lost conversions. Returns whether the store has answered."""
+        """Renew, and drop conversions whose leases are lost. Returns whether the store has replied."""
         try:
             lost = await self._store.renew(renewals)
         except StoreError as error:
@@ -90,13 +91,13 @@ class LeaseKeeper:
             return False
         for renewal in renewals:
             if renewal.lease.conversion_id in lost:
-                self._let_go(renewal.lease)
+                self._drop(renewal.lease)
         return True
 
-    def _let_go(self, lease: Lease) -> None:
-        """Drop a conversion, if it is still held under the token that the store has refused.
+    def _drop(self, lease: Lease) -> None:
+        """Stop or dequeue a conversion, if this instance still has it under the token that the store has refused.
 
-        It may not be: while the store answered, a worker may have claimed it, and a claim brings a new token.
+        A worker may have claimed the conversion during the call, and a claim changes the token.
         """
         run = self._runs.get(lease.conversion_id)
         if run is not None and run.conversion.token == lease.token:

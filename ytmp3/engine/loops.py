@@ -1,7 +1,7 @@
-"""Named background loops: started together, repeated at an interval, kept alive through errors, ended together.
+"""Named background loops: started together, repeated at an interval, continued after errors, ended together.
 
-The keeper of leases, the janitor and the watcher own one `Loops` each. A loop sleeps after its turn, for the whole
-interval: a turn that takes long makes the loop slower, and never makes two turns overlap.
+The lease keeper, the janitor and the watcher have one `Loops` each. A loop sleeps for the whole interval after each
+iteration (a "turn"), so turns never overlap, and a slow turn makes the loop slower.
 """
 
 import asyncio
@@ -17,20 +17,20 @@ log = logging.getLogger(__name__)
 
 Turn: TypeAlias = Callable[[], Awaitable[object]]
 Interval: TypeAlias = float | Callable[[], float]
-"""Seconds between the end of a turn and the next one; a function is asked after each turn."""
+"""Seconds between the end of a turn and the next turn, or a function that is called after each turn to return them."""
 
 
 class Loops:
-    """Tasks of one owner, each of which repeats one coroutine for ever."""
+    """The background tasks of one owner. Each repeats one coroutine function until `close`."""
 
     def __init__(self, events: Events) -> None:
         self._events = events
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, loops: dict[str, tuple[Turn, Interval]]) -> None:
-        """Start every loop of `loops`, which maps the name of the task to a coroutine function and its interval.
+        """Start one task for each entry of `loops`, which maps the task's name to a coroutine function and an interval.
 
-        The first turn begins at once.
+        The first turn of each begins at once.
         """
         self._tasks += [
             asyncio.create_task(self._repeat(name, turn, interval), name=name)
@@ -38,7 +38,7 @@ class Loops:
         ]
 
     async def close(self) -> None:
-        """End every loop, in the middle of its turn if need be, and return when all have ended."""
+        """Cancel every loop, also in the middle of a turn, and return when all have ended."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,10 +1,10 @@
 """The bounded queue of conversions waiting in this instance: an asyncio.Queue that is fair to clients.
 
-The client with the fewest conversions running is served next; among equals they take turns. So a client that is alone
-has all workers, and while others wait, none keeps more than its share.
+The client with the fewest running conversions is served next. Clients with equally many take turns. So a client that is
+alone can use all workers, and while several clients wait, none gets more than its share.
 
-A slot is reserved before a conversion is stored, so that a full queue refuses at once and leaves nothing behind. The
-queue is a hint: its conversions are in the job store too, under this instance's leases.
+A slot is reserved before a conversion is stored. So a full queue refuses a submission before anything is stored. The
+queue may be lost in a crash: the job store has all of its conversions, under this instance's leases.
 """
 
 import asyncio
@@ -17,34 +17,36 @@ from ytmp3.core.ids import ClientId, ConversionId
 from ytmp3.core.job import Conversion
 
 POSITIONS_SECONDS: Final = 0.25
-"""Age, in seconds, up to which the list of positions is used again.
+"""How long the computed positions are reused, in seconds.
 
-Numbering 1,000 waiting conversions takes 0.2 ms, too much for every status request.
+Numbering 1,000 waiting conversions takes 0.2 ms, which is too much for every status request.
 """
 
 
 class FairQueue(asyncio.Queue[Conversion]):
-    """First in, first out for each client; the clients take turns."""
+    """A queue that is first in, first out for each client; the clients take turns."""
 
     def __init__(self, capacity: int, running: Callable[[], Counter[ClientId]]) -> None:
-        """`running` returns how many conversions of each client are in workers' hands."""
+        """`running` returns the number of running conversions of each client."""
         super().__init__(capacity)
         self._running = running
 
-    # asyncio.Queue leaves the storage of its items to four methods: `_init`, `_put`, `_get` and `qsize`, which also
-    # decides whether it is full. `empty` is here because the inherited one reads an attribute that is not used.
+    # asyncio.Queue stores its items only through the methods `_init`, `_put`, `_get` and `qsize`, so they are
+    # overridden
+    # here. `empty` is overridden because the inherited method reads an attribute that this class does not have.
 
     def _init(self, maxsize: int) -> None:
         self._lines: OrderedDict[ClientId, deque[Conversion]] = OrderedDict()
-        """The waiting conversions of each client, the next client first. No line is empty."""
+        """The waiting conversions of each client. The client that was served longest ago is first. No deque is
+        empty."""
         self._length = 0
         """The number of waiting conversions, in all lines together."""
         self._capacity = maxsize
-        """The bound of waiting conversions and reserved slots together."""
+        """Most waiting conversions and reserved slots together."""
         self._reserved = 0
-        """Slots set aside for submissions that the store has not answered yet."""
+        """Slots that are reserved for submissions that wait for the store."""
         self._positions: dict[ConversionId, int] = {}
-        """The answer of `positions`, as it was numbered the last time."""
+        """The cached result of `positions`, computed at `_numbered_at`."""
         self._numbered_at = float("-inf")
 
     def qsize(self) -> int:
@@ -79,30 +81,30 @@ class FairQueue(asyncio.Queue[Conversion]):
 
     @property
     def free_slots(self) -> int:
-        """How many slots are neither taken nor reserved."""
+        """The number of slots that are neither taken nor reserved."""
         return max(0, self._capacity - self._length - self._reserved)
 
     def reserve(self) -> bool:
-        """Set a slot aside, if one is free. `fill_reservation` uses it, `cancel_reservation` frees it again."""
+        """Reserve a slot, if one is free. Later, `fill_reservation` uses it or `cancel_reservation` frees it."""
         if self.free_slots == 0:
             return False
         self._reserved += 1
         return True
 
     def cancel_reservation(self) -> None:
-        """Free a slot that was set aside."""
+        """Free a reserved slot."""
         self._reserved -= 1
 
     def fill_reservation(self, conversion: Conversion) -> None:
-        """Put a conversion into a slot that was set aside."""
+        """Put a conversion into a reserved slot."""
         self._reserved -= 1
         self.put_nowait(conversion)
 
     def put_back(self, conversion: Conversion) -> None:
-        """Return a conversion that was just taken to the head of its client's line.
+        """Put a conversion that was just taken back, as the next one of its client.
 
         Raises:
-            asyncio.QueueFull: its slot has been taken or reserved in the meantime.
+            asyncio.QueueFull: the slot has been taken or reserved in the meantime.
         """
         if self.free_slots == 0:
             raise asyncio.QueueFull
@@ -110,14 +112,14 @@ class FairQueue(asyncio.Queue[Conversion]):
         self._lines[conversion.client].rotate(1)
 
     def take_all(self) -> list[Conversion]:
-        """Empty the queue."""
+        """Remove and return all waiting conversions, in the order of service."""
         waiting = list(self.in_order())
         self._lines.clear()
         self._length = 0
         return waiting
 
     def remove(self, conversion_id: ConversionId, *, token: int | None = None) -> bool:
-        """Take out a conversion (under this token, if given), which frees its slot. Returns whether it was there."""
+        """Remove a conversion, which frees its slot; with `token`, only under this token. Returns whether it did."""
         for client, line in self._lines.items():
             for item in line:
                 if item.conversion_id == conversion_id and token in {None, item.token}:
@@ -129,10 +131,10 @@ class FairQueue(asyncio.Queue[Conversion]):
         return False
 
     def in_order(self) -> Iterator[Conversion]:
-        """Iterate over the waiting conversions in the order of service, if no running conversion ended before."""
+        """Iterate over the waiting conversions in the order of service, as if no running conversion ended before."""
         running = self._running()
         lines = {client: iter(line) for client, line in self._lines.items()}
-        # A heap of clients, by how many each would have running by then, and among equals by whose turn it is.
+        # A heap of clients, ordered by the number of conversions that each would have running, then by turn.
         turns = [(running[client], turn, client) for turn, client in enumerate(lines)]
         heapify(turns)
         turn = len(turns)
@@ -147,7 +149,7 @@ class FairQueue(asyncio.Queue[Conversion]):
                 turn += 1
 
     def positions(self, now: float) -> dict[ConversionId, int]:
-        """Return the position of each waiting conversion (1 is next), up to a quarter of a second old."""
+        """Return the position of each waiting conversion (1 is next). The result may be POSITIONS_SECONDS old."""
         if now - self._numbered_at > POSITIONS_SECONDS:
             self._positions = {item.conversion_id: place for place, item in enumerate(self.in_order(), start=1)}
             self._numbered_at = now

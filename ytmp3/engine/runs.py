@@ -1,7 +1,8 @@
-"""The conversions in the hands of this instance's workers, from the claim until the end of the attempt.
+"""The runs: the conversions that this instance's workers are processing, from the claim until the end of the attempt.
 
-The table of runs is shared: attempts fill it, the keeper renews the leases of its conversions, the queue counts them by
-client, and readers take the live progress from it. It starts nothing by itself; a run can be stopped through it.
+The table of runs is shared. Attempts add and remove runs, the lease keeper renews their leases, the queue counts them
+by
+client, and `jobs` reads their live progress and stops cancelled ones.
 """
 
 import asyncio
@@ -22,12 +23,12 @@ log = logging.getLogger(__name__)
 
 
 class Stop(StrEnum):
-    """Why a running conversion is stopped from outside."""
+    """Why a run is stopped from outside."""
 
     CANCELLED = "cancelled"
-    """All of its jobs were cancelled; the store has recorded that."""
+    """All jobs of the conversion were cancelled, and the store has recorded it."""
     LEASE_LOST = "lease_lost"
-    """The store says that this instance does not hold it any more."""
+    """The store reports that this instance no longer holds the conversion."""
     DRAIN = "drain"
     """This instance shuts down."""
 
@@ -37,13 +38,13 @@ class Run:
 
     def __init__(self, conversion: Conversion, start: int, *, events: Events, clock: Callable[[], float]) -> None:
         self.conversion = conversion
-        """As claimed: its token is the one that all writes of this attempt carry."""
+        """The conversion as claimed. All writes of this attempt use its token."""
         self.start = start
-        """The number of this start at the breaker of `Upstream`."""
+        """The start number that `Upstream.started` returned."""
         self.report = Report(stage=Stage.EXTRACTING, progress=0.0)
         """The latest progress, with the metadata as soon as it is known."""
         self.has_changed = False
-        """Whether `report` is newer than the one that the last renewal carried to the store."""
+        """Whether `report` is newer than the report in the last renewal."""
         self.stop_reason: Stop | None = None
         self.task: asyncio.Task[Converted] | None = None
         """The converter's task, while it runs."""
@@ -57,7 +58,7 @@ class Run:
         return self._clock() - self._started_at
 
     def on_progress(self, report: Report) -> None:
-        """Take a report from the converter, which gives the metadata only once."""
+        """Keep the latest report of the converter, and emit it. Only one report of an attempt has the metadata."""
         if report.stage is not self.report.stage:
             log.debug("stage", extra={"stage": report.stage, "seconds": round(self.seconds, 3)})
         metadata = report.metadata or self.report.metadata
@@ -66,10 +67,10 @@ class Run:
         self._events.emit(events.Progressed(conversion=self.conversion, report=self.report))
 
     def stop(self, reason: Stop) -> None:
-        """Cancel the converter. The first reason counts; the worker acts on it when the converter has ended.
+        """Cancel the converter. The worker acts on the first reason when the converter has ended.
 
-        If the converter does not run yet, it will not be started. If it has ended, nothing is cancelled: the worker is
-        publishing, and the store refuses its next write if the conversion is not its any more.
+        If the converter has not started yet, the worker cancels it right after starting it. If it has ended, this has
+        no effect: the worker is publishing, and if the lease is lost, the store refuses the worker's next write.
         """
         if self.stop_reason is None:
             self.stop_reason = reason
@@ -77,7 +78,7 @@ class Run:
             self.task.cancel()
 
     def renewal(self) -> Renewal:
-        """Return the renewal of this run's lease, which carries the latest progress."""
+        """Return a renewal of this run's lease with the latest progress."""
         self.has_changed = False
         report = self.report
         return Renewal(
@@ -86,15 +87,16 @@ class Run:
 
 
 class Runs:
-    """The conversions in the hands of workers."""
+    """The table of runs, and the number of busy workers."""
 
     def __init__(self, events: Events, *, clock: Callable[[], float]) -> None:
         self._events = events
         self._clock = clock
         self._claiming: dict[ConversionId, Conversion] = {}
-        """Taken from the queue, and not yet claimed in the store."""
+        """Conversions that were taken from the queue, and are not claimed in the store yet."""
         self._runs: dict[ConversionId, Run] = {}
-        """Claimed, until the end of the attempt is recorded and its scratch folder is gone."""
+        """Claimed conversions. A run is removed when the end of the attempt is recorded and its scratch folder is
+        removed."""
         self._busy_workers = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -103,7 +105,7 @@ class Runs:
 
     @property
     def active(self) -> int:
-        """How many conversions are running."""
+        """The number of running conversions."""
         return len(self._runs)
 
     def __iter__(self) -> Iterator[Run]:
@@ -115,17 +117,17 @@ class Runs:
         return self._runs.get(conversion_id)
 
     def by_client(self) -> Counter[ClientId]:
-        """Count the conversions of each client in workers' hands, including those being claimed."""
+        """Count the running conversions of each client, including those that are being claimed."""
         conversions = [*self._claiming.values(), *(run.conversion for run in self._runs.values())]
         return Counter(conversion.client for conversion in conversions)
 
     async def idle(self) -> None:
-        """Return when no worker has anything in hand."""
+        """Return when no worker is busy."""
         await self._idle.wait()
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """Count a worker as busy: claiming, running, or giving a conversion back."""
+        """Count a worker as busy: claiming, running or releasing a conversion."""
         self._busy_workers += 1
         self._idle.clear()
         try:
@@ -137,7 +139,7 @@ class Runs:
 
     @contextmanager
     def claiming(self, conversion: Conversion) -> Iterator[None]:
-        """Count a conversion that has left the queue and is not running yet."""
+        """Count a conversion as being claimed: it has left the queue and is not running yet."""
         self._claiming[conversion.conversion_id] = conversion
         try:
             yield
@@ -146,7 +148,7 @@ class Runs:
 
     @contextmanager
     def running(self, conversion: Conversion, start: int) -> Iterator[Run]:
-        """Enter a claimed conversion into the table for the time of its attempt."""
+        """Keep a claimed conversion in the table for the time of its attempt."""
         run = self._runs[conversion.conversion_id] = Run(conversion, start, events=self._events, clock=self._clock)
         self._events.emit(events.Started(conversion=conversion))
         try:

@@ -1,7 +1,6 @@
-"""The watcher: looks at the store, the disk, the tools and the event loop, and records the results.
+"""The watcher: checks the store, the disk, the tools and the event loop, and records the results in the health state.
 
-Results go into the health state, from which requests are answered without a wait. A change for the better or the worse
-is logged once.
+Request handlers read the health state without a wait. Each change of a result is logged once.
 """
 
 import asyncio
@@ -21,17 +20,19 @@ from ytmp3.storage.scratch import Scratch
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS: Final = 1.0
-"""Interval, in seconds, of the look at the store and the disk."""
+"""Interval, in seconds, of the checks of the store and the disk."""
 TOOLS_SECONDS: Final = 300.0
-"""Interval, in seconds, of the check of the tools while all of them work. A check starts processes."""
+"""Interval, in seconds, of the check of the tools while all of them work. It is long, because a check starts
+processes."""
 TOOLS_RETRY_SECONDS: Final = 15.0
-"""Interval, in seconds, of the check while a tool does not work: the instance is not ready until one succeeds."""
+"""Interval, in seconds, of the check of the tools while one of them fails. It is short, because the instance is not
+ready until all of them work."""
 LAG_SECONDS: Final = 0.1
-"""Length, in seconds, of the timer whose lateness is measured."""
+"""Duration, in seconds, of the timer that measures the lag of the event loop."""
 
 
 class Watcher:
-    """Owns the loops that watch."""
+    """Runs the loops of the checks."""
 
     def __init__(
         self, *, store: JobStore, scratch: Scratch, converter: Converter, health: Health, events: Events
@@ -58,9 +59,9 @@ class Watcher:
         await self._loops.close()
 
     async def watch(self) -> None:
-        """Look at the disk and the store.
+        """Check the disk and the store.
 
-        An error of either is a result like any other: it makes the instance unready, until a later look succeeds.
+        An error is recorded as the result of the check: the instance is unready until a later check succeeds.
         """
         try:
             self._health.space = await asyncio.to_thread(self._scratch.space)
@@ -78,7 +79,7 @@ class Watcher:
             log.log(level, "job store", extra={"ok": self._health.store.ok, "detail": self._health.store.detail})
 
     async def check_tools(self) -> None:
-        """Ask every tool whether it works."""
+        """Check every tool."""
         before = {tool.name: tool.ok for tool in self._health.tools}
         self._health.tools = await self._converter.check()
         for tool in self._health.tools:
@@ -91,9 +92,10 @@ class Watcher:
         return TOOLS_SECONDS if is_well else TOOLS_RETRY_SECONDS
 
     async def measure_lag(self) -> None:
-        """Measure how late a timer fires, which is how long a request may wait before anything looks at it.
+        """Measure how late a timer fires. A request may wait for the event loop equally long before it is processed.
 
-        It uses the system's clock and not the engine's: its subject is the lag of the real event loop.
+        This uses the system's clock and not the engine's, which may be virtual, because the real event loop is
+        measured.
         """
         before = time.monotonic()
         await asyncio.sleep(LAG_SECONDS)

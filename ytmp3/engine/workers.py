@@ -1,12 +1,12 @@
-"""The workers: a fixed number of coroutines, each of which carries one conversion at a time.
+"""The workers: a fixed number of coroutines, each of which processes one conversion at a time.
 
-A worker waits until something may start, takes the next conversion from the queue and makes an attempt at it. The
-steps of an attempt are in `attempt`; the conversions in workers' hands are in `runs`.
+A worker waits until a conversion may start, takes the next one from the queue and makes an attempt at it. `attempt` has
+the steps of an attempt; `runs` has the conversions that workers are processing.
 
-An instance ends in two steps. `drain` is the orderly one: it stops claiming, lets running conversions end for a while,
-and gives the rest back to the store, where other instances find it at once. `close` ends the tasks in any state, and
-gives their conversions back. If that does not reach the store, the leases run out and the conversions are adopted, with
-a crash counted against those that were running.
+An instance ends in two steps. `drain` stops claiming, lets running conversions end for some time, and releases the
+rest, so that other instances can adopt them at once. `close` ends the tasks in any state and releases their
+conversions. If this release does not reach the store, the leases run out and the conversions are adopted, and a crash
+is counted for those that were running.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 STOP_SECONDS: Final = 8.0
 """How long a drain waits, in seconds, for stopped conversions.
 
-Their processes are gone 5 s after TERM at the latest, and then the release has to reach the store.
+Their processes have ended at most 5 s after SIGTERM, and then the release has to reach the store.
 """
 
 
@@ -44,7 +44,7 @@ class Workers:
         self._attempts = attempts
         self._writes = writes
         self._tasks: list[asyncio.Task[None]] = []
-        """One for each worker, from `start` to `close`."""
+        """One task for each worker, from `start` to `close`."""
 
     def start(self) -> None:
         """Start every worker. They run until `close`."""
@@ -52,12 +52,13 @@ class Workers:
         self._tasks = [asyncio.create_task(self._work(), name=f"worker-{number}") for number in range(self._count)]
 
     async def drain(self, seconds: float, force: asyncio.Event) -> None:
-        """Claim nothing more, release the queue, let running conversions end for `seconds`, then release them too.
+        """Stop claiming, release the queue, let running conversions end for `seconds`, then release them too.
 
-        `force` ends the wait for the running ones. Released conversions are due at once, at any instance, at no cost.
+        `force` ends the wait for running conversions. Any instance may adopt a released conversion at once, and no
+        attempt is counted.
         """
         self._runs.may_claim.clear()
-        # Waiting conversions cannot start here any more: another instance may have them at once.
+        # Waiting conversions can no longer start here. Released, they can start at another instance.
         await self._release_queue()
         waits = {
             asyncio.create_task(self._runs.idle(), name="drain-idle"),
@@ -66,7 +67,7 @@ class Workers:
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
-        # Submissions that were under way when the drain began have reached the queue by now.
+        # Submissions that had begun before the drain have reached the queue by now.
         await self._release_queue()
         for run in self._runs:
             run.stop(Stop.DRAIN)
@@ -76,8 +77,8 @@ class Workers:
                 await self._runs.idle()
 
     async def close(self) -> None:
-        """End the workers, and release their conversions and those queued since the drain."""
-        # Taken down before the tasks end, because each run leaves the table with its worker.
+        """End the workers. Release their conversions, and those that were queued since the drain."""
+        # The leases are collected first, because a run is removed from `runs` when its worker ends.
         leases = [run.conversion.lease for run in self._runs]
         for task in self._tasks:
             task.cancel()
@@ -89,20 +90,20 @@ class Workers:
         await self._writes.release([conversion.lease for conversion in self._queue.take_all()])
 
     async def _work(self) -> None:
-        """Take up one conversion after the other. A worker may wait for hours at each of the three awaits.
+        """Process one conversion after the other.
 
-        So the first two conditions are checked again after the third.
+        Each of the three awaits may take hours, so the first two conditions are checked again after the third.
         """
         while True:
             await self._runs.may_claim.wait()
             await self._upstream.until_may_start()
             conversion = await self._queue.get()
             if not self._runs.may_claim.is_set():
-                # The drain began, and this was submitted too late to be released by it.
+                # The drain has begun, and this conversion was queued after the drain had released the queue.
                 await self._writes.release([conversion.lease])
             elif not self._upstream.may_start:
-                # YouTube refused another worker's conversion while this one waited for the queue. The slot is still
-                # free, because nothing was awaited since the conversion was taken.
+                # YouTube refused the conversion of another worker while this worker waited for the queue. The queue
+                # slot is still free, because nothing was awaited since the conversion was taken.
                 self._queue.put_back(conversion)
             else:
                 await self._attempt(conversion)
@@ -112,8 +113,8 @@ class Workers:
         try:
             await self._attempts.make(conversion)
         except Exception:
-            # The outermost frame of a worker: a bug must not cost the slot. The lease runs out, and the conversion is
-            # adopted.
+            # The outermost frame of a worker: a bug must not end the worker. The lease of the conversion runs out, and
+            # an instance adopts it.
             log.exception("worker failed")
         finally:
             logs.conversion_id.reset(context)

@@ -1,8 +1,8 @@
-"""A worker's writes to the job store: each is repeated until the store takes it, then emitted as an event.
+"""The workers' writes to the job store. Each is retried until it is stored, and then emitted as an event.
 
-The rule: the end of an attempt exists only once the store has confirmed it. While the store does not answer, the worker
-waits here with the conversion in hand; its lease may run out meanwhile, and then the store refuses the write with
-LeaseLost, because another instance may have the conversion already.
+The rule: an attempt has ended only when the store has confirmed it. While the store is down, the worker keeps retrying
+and takes no other conversion. If the lease runs out meanwhile, the store refuses the write with LeaseLost, because
+another instance may hold the conversion already.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Writes:
-    """The writes of lease holders. Except for `release`, each raises LeaseLost when the lease is no longer held."""
+    """The writes of lease holders. All except `claim` and `release` raise LeaseLost if the lease is no longer valid."""
 
     def __init__(
         self, settings: EngineSettings, *, store: JobStore, events: Events, random: Callable[[], float]
@@ -35,10 +35,10 @@ class Writes:
         self._pause_seconds = settings.store_pause_seconds
 
     async def claim(self, conversion: Conversion, *, goes_on: Callable[[], bool]) -> Conversion | None:
-        """Claim a queued conversion. None if it must not be started here.
+        """Claim a queued conversion. Returns None if it must not be started here, for one of these reasons.
 
-        That is so if it was cancelled, or taken over by another instance, or if the store does not answer and `goes_on`
-        says that this instance stops. In the last case the claim may have taken effect; then the lease runs out, and
+        The conversion was cancelled, or another instance has taken it over. Or the store is down and this instance
+        stops (`goes_on` returns False). In that case the claim may have taken effect; then the lease runs out, and
         another instance adopts the conversion.
         """
         while True:
@@ -54,17 +54,14 @@ class Writes:
                 await asyncio.sleep(self._pause_seconds)
 
     def is_stale(self, claimed: Conversion) -> bool:
-        """Return whether the youngest job of a conversion was older than a retention when it was claimed just now.
-
-        Only a conversion without an attempt can be stale. Its clients have most likely given up.
-        """
-        # The time of the claim by the store's own clock, which may differ from this machine's.
+        """Return whether a conversion that was just claimed has waited longer than a retention (`states.is_stale`)."""
+        # The time of the claim by the store's clock, which may differ from this machine's clock.
         policy = self._store.policy
         claimed_at = claimed.due_at - policy.lease_seconds
         return is_stale(claimed, now=claimed_at, retention_seconds=policy.retention_seconds)
 
     async def confirm(self, run: Run) -> None:
-        """Return once the store has extended the lease of this run.
+        """Renew the lease of a run, retrying until the store has confirmed it.
 
         Raises:
             LeaseLost
@@ -73,7 +70,7 @@ class Writes:
             raise LeaseLost
 
     async def finish(self, lease: Lease, track: Track, metadata: Metadata) -> Conversion:
-        """Record the published track, and return the conversion as done. The caller emits that it has finished.
+        """Record the published track, and return the finished conversion. The caller emits the event `Finished`.
 
         Raises:
             LeaseLost: the caller must delete the published file.
@@ -81,7 +78,9 @@ class Writes:
         return await self._until_stored("finish", lambda: self._store.finish(lease, track, metadata))
 
     async def fail(self, conversion: Conversion, error: ConversionError, *, seconds: float | None) -> None:
-        """Record that the conversion has failed, for all of its jobs. `seconds`: since the claim, if it was attempted.
+        """Record that the conversion has failed, for all of its jobs.
+
+        `seconds` is the time since the claim; None if no attempt was made.
 
         Raises:
             LeaseLost
@@ -92,7 +91,7 @@ class Writes:
         )
 
     async def retry(self, conversion: Conversion, code: FailureCode, reason: str) -> None:
-        """Queue the conversion again, held by no instance and due after a random delay. The attempt counts.
+        """Queue the conversion again, without a holder and due after a random delay. The attempt counts.
 
         Raises:
             LeaseLost
@@ -104,11 +103,14 @@ class Writes:
         self._events.emit(events.Retried(conversion=conversion, code=code, reason=reason, delay_seconds=delay_seconds))
 
     async def put_back(self, conversion: Conversion) -> None:
-        """Queue the conversion again, held by no instance and due at once. The attempt does not count."""
+        """Queue the conversion again, without a holder and due at once. The attempt does not count."""
         await self._until_stored("release", lambda: self._store.release([conversion.lease]))
 
     async def release(self, leases: Sequence[Lease]) -> None:
-        """Give conversions back to the store. It is tried once: an instance that stops does not wait for the store."""
+        """Release conversions. This is tried only once, so that a stopping instance does not wait for the store.
+
+        If it fails, the leases run out instead.
+        """
         try:
             if leases:
                 await self._store.release(leases)
@@ -117,7 +119,7 @@ class Writes:
             log.warning("release failed: the leases will run out instead", extra={"conversions": len(leases)})
 
     async def _until_stored(self, operation: str, write: Callable[[], Awaitable[T]]) -> T:
-        """Repeat a write until the store takes it or says that the lease is gone.
+        """Retry a write until it is stored, or until the store reports that the lease is lost.
 
         Raises:
             LeaseLost
