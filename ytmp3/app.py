@@ -32,6 +32,7 @@ from ytmp3.engine.health import Health, Readiness
 from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.runs import Runs
 from ytmp3.engine.workers import Workers
+from ytmp3.http.addresses import Addresses
 from ytmp3.http.admission import Admission, RateLimits
 from ytmp3.http.api import JobHandlers, OperationHandlers, add_routes
 from ytmp3.http.download import Sender
@@ -113,8 +114,19 @@ async def running(
         add_routes(
             app.router,
             admission,
-            JobHandlers(intake=engine.intake, jobs=engine.jobs, sender=sender, keys=keys),
-            OperationHandlers(health=engine.health, stats=_stats(engine, store, tally), metrics=metrics),
+            JobHandlers(
+                intake=engine.intake,
+                jobs=engine.jobs,
+                sender=sender,
+                keys=keys,
+                addresses=Addresses(public_path=config.http.public_path),
+            ),
+            OperationHandlers(
+                health=engine.health,
+                stats=_stats(engine, store, tally),
+                metrics=metrics,
+                public_path=config.http.public_path,
+            ),
         )
         yield Service(
             config=config,

@@ -133,6 +133,7 @@ def _config(values: Mapping[str, Any]) -> Config:
             accel_redirect_prefix=values["ACCEL_REDIRECT_PREFIX"],
             cors_origins=values["CORS_ORIGINS"],
             access_log=values["ACCESS_LOG"] == "on",
+            public_path=values["PUBLIC_URL"],
         ),
         engine=EngineSettings(
             workers=values["WORKER_POOL_SIZE"],

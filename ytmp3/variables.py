@@ -4,15 +4,26 @@
 `ytmp3 serve --help` prints it, so a meaning is one or two sentences for an operator, with Markdown's backticks.
 """
 
-import ipaddress
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
-from ytmp3.core.client import Network
+from ytmp3.setting_forms import (
+    any_text,
+    file,
+    folder,
+    integer_within,
+    networks,
+    number_within,
+    one_of,
+    origins,
+    prefix,
+    program,
+    proxy,
+    public_path,
+    redis_address,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,106 +40,6 @@ class Variable:
     """Returns the value of a text that was stripped of white space. Raises ValueError if it has not the form."""
 
 
-def _integer(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not (text.isascii() and text.isdigit()):
-            raise ValueError
-        return int(_within(int(text), low, high))
-
-    return parse
-
-
-def _number(low: float, high: float) -> Callable[[str], float]:
-    return lambda text: _within(float(text), low, high)
-
-
-def _within(value: float, low: float, high: float) -> float:
-    # Written this way round, it refuses NaN too.
-    if not low <= value <= high:
-        raise ValueError
-    return value
-
-
-def _text(text: str) -> str:
-    return text
-
-
-def _choice(*allowed: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text.lower() not in allowed:
-            raise ValueError
-        return text.lower()
-
-    return parse
-
-
-def _folder(text: str) -> Path:
-    try:
-        return Path(text).expanduser().absolute()
-    except RuntimeError as error:
-        # Without a home folder, "~" stands for nothing.
-        raise ValueError from error
-
-
-def _file(text: str) -> Path | None:
-    if not text:
-        return None
-    path = Path(text).absolute()
-    if not (path.is_file() and os.access(path, os.R_OK)):
-        raise ValueError
-    return path
-
-
-def _program(text: str) -> Path | None:
-    path = _file(text)
-    if path is not None and not os.access(path, os.X_OK):
-        raise ValueError
-    return path
-
-
-def _networks(text: str) -> tuple[Network, ...]:
-    return tuple(ipaddress.ip_network(part, strict=False) for part in text.replace(",", " ").split())
-
-
-def _origins(text: str) -> frozenset[str]:
-    origins = frozenset(text.replace(",", " ").split())
-    for origin in origins:
-        parts = urlsplit(origin)
-        if origin != f"{parts.scheme}://{parts.netloc}" or parts.scheme not in {"http", "https"}:
-            raise ValueError
-        if not parts.hostname or "@" in parts.netloc:
-            raise ValueError
-    return origins
-
-
-def _proxy(text: str) -> str:
-    if not text:
-        return ""
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https", "socks5", "socks5h"} or not parts.hostname:
-        raise ValueError
-    _ = parts.port  # raises ValueError if the port is no number from 0 to 65535
-    return text
-
-
-def _prefix(text: str) -> str:
-    if text and not (text.startswith("/") and text.endswith("/")):
-        raise ValueError
-    return text
-
-
-def _redis_address(text: str) -> str:
-    if not text:
-        return ""
-    parts = urlsplit(text if "://" in text else f"redis://{text}")
-    if parts.scheme not in {"redis", "rediss", "unix"} or (parts.scheme != "unix" and not parts.hostname):
-        raise ValueError
-    # A bare name is more often a mistake than a host, so only a URL may leave the port out.
-    if parts.scheme != "unix" and parts.port is None and "://" not in text:
-        raise ValueError
-    return text
-
-
 _SECONDS_IN_A_DAY: Final = 86_400
 
 VARIABLES: Final[tuple[Variable, ...]] = (
@@ -137,252 +48,259 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         default="",
         form="host:port, or a redis://, rediss:// or unix:// URL",
         meaning="Redis as job store of several instances. Empty: an embedded SQLite store, for one instance.",
-        parse=_redis_address,
+        parse=redis_address,
     ),
-    Variable(name="REDIS_PASSWORD", default="", form="text", meaning="Password of Redis.", parse=_text),
+    Variable(name="REDIS_PASSWORD", default="", form="text", meaning="Password of Redis.", parse=any_text),
     Variable(
         name="REDIS_DB",
         default="0",
         form="an integer from 0 to 1023",
         meaning="Number of the Redis database.",
-        parse=_integer(0, 1023),
+        parse=integer_within(0, 1023),
     ),
     Variable(
         name="WORKER_POOL_SIZE",
         default="20",
         form="an integer from 1 to 1000",
         meaning="Conversions that run at once in this instance.",
-        parse=_integer(1, 1000),
+        parse=integer_within(1, 1000),
     ),
     Variable(
         name="JOB_QUEUE_CAPACITY",
         default="1000",
         form="an integer from 1 to 1000000",
         meaning="Conversions that may wait in this instance. Further ones are refused with `queue_full`.",
-        parse=_integer(1, 1_000_000),
+        parse=integer_within(1, 1_000_000),
     ),
     Variable(
         name="MAX_JOB_RETRIES",
         default="3",
         form="an integer from 0 to 100",
         meaning="How often a conversion is tried again after retryable errors.",
-        parse=_integer(0, 100),
+        parse=integer_within(0, 100),
     ),
     Variable(
         name="REQUESTS_PER_SECOND",
         default="100",
         form="a number from 0.1 to 1000000",
         meaning="Requests per second that this instance admits from all clients together.",
-        parse=_number(0.1, 1e6),
+        parse=number_within(0.1, 1e6),
     ),
     Variable(
         name="BURST_SIZE",
         default="200",
         form="an integer from 1 to 1000000",
         meaning="Requests admitted at once after a pause (the size of the token bucket).",
-        parse=_integer(1, 1_000_000),
+        parse=integer_within(1, 1_000_000),
     ),
     Variable(
         name="JOB_EXPIRATION_HOURS",
         default="24",
         form="a number from 0.01 to 8760",
         meaning="How long an ended job and its MP3 are kept, and how long a job may wait for its first attempt.",
-        parse=_number(0.01, 8760),
+        parse=number_within(0.01, 8760),
     ),
     Variable(
         name="HOST",
         default="127.0.0.1",
         form="an address to listen on",
         meaning="Address to listen on. The container image sets 0.0.0.0.",
-        parse=_text,
+        parse=any_text,
     ),
     Variable(
         name="PORT",
         default="8080",
         form="an integer from 0 to 65535",
         meaning="Port to listen on. 0: a free one, chosen by the system.",
-        parse=_integer(0, 65535),
+        parse=integer_within(0, 65535),
     ),
     Variable(
         name="DATA_DIR",
         default="~/.local/share/ytmp3",
         form="a folder",
         meaning="MP3 files, work in progress and the embedded store. Instances with one Redis share this folder too.",
-        parse=_folder,
+        parse=folder,
     ),
     Variable(
         name="LOG_FORMAT",
         default="auto",
         form="auto, json or text",
         meaning="`auto`: readable on a terminal, JSON lines elsewhere.",
-        parse=_choice("auto", "json", "text"),
+        parse=one_of("auto", "json", "text"),
     ),
     Variable(
         name="LOG_LEVEL",
         default="info",
         form="debug, info, warning or error",
         meaning="Events of this level and above are logged.",
-        parse=_choice("debug", "info", "warning", "error"),
+        parse=one_of("debug", "info", "warning", "error"),
     ),
     Variable(
         name="ACCESS_LOG",
         default="off",
         form="on or off",
         meaning="`on`: one log line for each request, as always with `LOG_LEVEL=debug`. nginx has a log of its own.",
-        parse=_choice("on", "off"),
+        parse=one_of("on", "off"),
     ),
     Variable(
         name="FFMPEG_PATH",
         default="",
         form="an executable file",
         meaning="ffmpeg to use instead of the one that is installed with the package: 6.0 or later, with libmp3lame.",
-        parse=_program,
+        parse=program,
     ),
     Variable(
         name="EXTRACT_CONCURRENCY",
         default="4",
         form="an integer from 1 to 1000",
         meaning="Extractions at once. Each runs yt-dlp and its JS runtime, and may need about 200 MB.",
-        parse=_integer(1, 1000),
+        parse=integer_within(1, 1000),
     ),
     Variable(
         name="ENCODE_CONCURRENCY",
         default=str(os.cpu_count() or 1),
         form="an integer from 1 to 1000",
         meaning="Encoders (ffmpeg) at once. Default: the number of cores.",
-        parse=_integer(1, 1000),
+        parse=integer_within(1, 1000),
     ),
     Variable(
         name="MAX_DURATION_SECONDS",
         default="10800",
         form="an integer from 1 to 864000",
         meaning="Longest video that is converted.",
-        parse=_integer(1, 10 * _SECONDS_IN_A_DAY),
+        parse=integer_within(1, 10 * _SECONDS_IN_A_DAY),
     ),
     Variable(
         name="MAX_FILE_MB",
         default="500",
         form="an integer from 1 to 1000000",
         meaning="Largest download, and largest MP3, in MB (10^6 bytes).",
-        parse=_integer(1, 1_000_000),
+        parse=integer_within(1, 1_000_000),
     ),
     Variable(
         name="EXTRACT_SECONDS",
         default="60",
         form="a number from 1 to 86400",
         meaning="Longest time for one extraction: reading the video's page and player.",
-        parse=_number(1, _SECONDS_IN_A_DAY),
+        parse=number_within(1, _SECONDS_IN_A_DAY),
     ),
     Variable(
         name="DOWNLOAD_SECONDS",
         default="900",
         form="a number from 1 to 86400",
         meaning="Longest time for one download.",
-        parse=_number(1, _SECONDS_IN_A_DAY),
+        parse=number_within(1, _SECONDS_IN_A_DAY),
     ),
     Variable(
         name="ENCODE_SECONDS",
         default="600",
         form="a number from 1 to 86400",
         meaning="Longest time for encoding up to one hour of audio; longer audio gets proportionally more.",
-        parse=_number(1, _SECONDS_IN_A_DAY),
+        parse=number_within(1, _SECONDS_IN_A_DAY),
     ),
     Variable(
         name="IDLE_SECONDS",
         default="60",
         form="a number from 1 to 86400",
         meaning="Longest time without a new byte from YouTube, or without progress of the encoder.",
-        parse=_number(1, _SECONDS_IN_A_DAY),
+        parse=number_within(1, _SECONDS_IN_A_DAY),
     ),
     Variable(
         name="LEASE_SECONDS",
         default="30",
         form="a number from 1 to 3600",
         meaning="Another instance takes a conversion over when its lease has not been renewed for this long.",
-        parse=_number(1, 3600),
+        parse=number_within(1, 3600),
     ),
     Variable(
         name="DRAIN_SECONDS",
         default="20",
         form="a number from 0 to 3600",
         meaning="How long running conversions may go on after SIGTERM, before they are given back to the job store.",
-        parse=_number(0, 3600),
+        parse=number_within(0, 3600),
     ),
     Variable(
         name="TRUSTED_PROXIES",
         default="",
         form="addresses or networks, separated by commas",
         meaning="Proxies in front of the service. The header `X-Forwarded-For` is ignored from any other address.",
-        parse=_networks,
+        parse=networks,
     ),
     Variable(
         name="ACCEL_REDIRECT_PREFIX",
         default="",
         form="a path that begins and ends with /",
         meaning="nginx's internal location for the tracks folder. If it is set, nginx sends the MP3 files.",
-        parse=_prefix,
+        parse=prefix,
     ),
     Variable(
         name="CORS_ORIGINS",
         default="",
         form="origins such as https://example.org, separated by commas",
         meaning="Web origins whose pages may call this service from a browser.",
-        parse=_origins,
+        parse=origins,
+    ),
+    Variable(
+        name="PUBLIC_URL",
+        default="",
+        form="an http:// or https:// URL without a query, such as https://example.org/ytmp3",
+        meaning="Where clients reach the service. If it has a path, the addresses in answers begin with that path.",
+        parse=public_path,
     ),
     Variable(
         name="API_KEYS_FILE",
         default="",
         form="a readable file",
         meaning="API keys, one a line, made by `python -m ytmp3 key NAME`. Empty: requests need no key.",
-        parse=_file,
+        parse=file,
     ),
     Variable(
         name="CLIENT_REQUESTS_PER_SECOND",
         default="0",
         form="a number from 0 to 1000000",
         meaning="Requests per second of each client (API key or address). 0: only the limit for all clients applies.",
-        parse=_number(0, 1e6),
+        parse=number_within(0, 1e6),
     ),
     Variable(
         name="CLIENT_BURST_SIZE",
         default="0",
         form="an integer from 0 to 1000000",
         meaning="Size of each client's token bucket. 0: twice the client's requests per second.",
-        parse=_integer(0, 1_000_000),
+        parse=integer_within(0, 1_000_000),
     ),
     Variable(
         name="CLIENT_MAX_JOBS",
         default="0",
         form="an integer from 0 to 1000000",
         meaning="Unfinished conversions that one client may have in this instance. 0: no limit for each client.",
-        parse=_integer(0, 1_000_000),
+        parse=integer_within(0, 1_000_000),
     ),
     Variable(
         name="CLIENT_MAX_DOWNLOADS",
         default="0",
         form="an integer from 0 to 1000000",
         meaning="Downloads that this instance itself sends to one client at once. 0: no limit for each client.",
-        parse=_integer(0, 1_000_000),
+        parse=integer_within(0, 1_000_000),
     ),
     Variable(
         name="EGRESS_PROXY",
         default="",
         form="a http://, https:// or socks5:// URL",
         meaning="Proxy for all traffic to YouTube.",
-        parse=_proxy,
+        parse=proxy,
     ),
     Variable(
         name="EGRESS_CA_FILE",
         default="",
         form="a readable PEM file",
         meaning="A certificate authority to trust besides the system's, for a proxy that decrypts TLS.",
-        parse=_file,
+        parse=file,
     ),
     Variable(
         name="COOKIES_FILE",
         default="",
         form="a readable file in Netscape format",
         meaning="YouTube cookies for yt-dlp, which gets a private copy of the file.",
-        parse=_file,
+        parse=file,
     ),
 )

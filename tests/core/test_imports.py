@@ -14,7 +14,8 @@ PACKAGE = Path(__file__).parents[2] / "ytmp3"
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"core"}),
-    frozenset({"jobstore", "storage", "converter", "logs", "variables"}),
+    frozenset({"jobstore", "storage", "converter", "logs", "setting_forms"}),
+    frozenset({"variables"}),
     frozenset({"engine"}),
     frozenset({"metrics"}),
     frozenset({"http"}),

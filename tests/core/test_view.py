@@ -14,8 +14,11 @@ from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import InstanceId
 from ytmp3.core.job import Conversion, Report, Stage, State, Ticket
 from ytmp3.engine.jobs import Live
+from ytmp3.http.addresses import Addresses
 from ytmp3.http.view import Renderer, job_view
 from ytmp3.http.wire import JobView
+
+AT_THE_ROOT = Addresses()
 
 
 def moment(seconds: float) -> datetime:
@@ -23,7 +26,7 @@ def moment(seconds: float) -> datetime:
 
 
 def seen(of: Ticket, **live: Any) -> dict[str, Any]:
-    view: dict[str, Any] = msgspec.to_builtins(job_view(of, Live(**live)), builtin_types=(datetime,))
+    view: dict[str, Any] = msgspec.to_builtins(job_view(of, Live(**live), AT_THE_ROOT), builtin_types=(datetime,))
     return view
 
 
@@ -163,7 +166,7 @@ def test_attempts_are_numbered_from_one_and_crashed_ones_are_counted(of: Convers
 
 @pytest.mark.parametrize("state", list(State))
 def test_every_field_is_present_in_every_state_and_times_are_rfc_3339(state: State) -> None:
-    view = job_view(ticket(replace(conversion(state=state), expires_at=NOW + 0.12345)), Live())
+    view = job_view(ticket(replace(conversion(state=state), expires_at=NOW + 0.12345)), Live(), AT_THE_ROOT)
     document = msgspec.json.decode(msgspec.json.encode(view))
     assert set(document) == {field.name for field in fields(JobView)}
     assert msgspec.json.decode(msgspec.json.encode(view), type=JobView) == view
@@ -173,12 +176,12 @@ def test_every_field_is_present_in_every_state_and_times_are_rfc_3339(state: Sta
 
 def rendered(renderer: Renderer, of: Ticket, **live: Any) -> dict[str, Any]:
     body = renderer.render(of, Live(**live))
-    assert body == msgspec.json.encode(job_view(of, Live(**live)))
+    assert body == msgspec.json.encode(job_view(of, Live(**live), AT_THE_ROOT))
     return dict(msgspec.json.decode(body))
 
 
 def test_the_cache_never_hides_a_change_of_a_job() -> None:
-    renderer = Renderer()
+    renderer = Renderer(AT_THE_ROOT)
     report = Report(stage=Stage.DOWNLOADING, progress=0.25)
     for _ in range(2):
         assert rendered(renderer, ticket(conversion()))["status"] == "pending"
@@ -193,12 +196,12 @@ def test_the_cache_never_hides_a_change_of_a_job() -> None:
 
 
 def test_an_unchanged_job_is_not_rendered_again() -> None:
-    renderer = Renderer()
+    renderer = Renderer(AT_THE_ROOT)
     assert renderer.render(ticket(DONE), Live()) is renderer.render(ticket(DONE), Live())
 
 
 def test_a_cached_job_takes_little_more_memory_than_its_json() -> None:
-    renderer = Renderer()
+    renderer = Renderer(AT_THE_ROOT)
     tickets = [ticket(conversion(number)) for number in range(100)]
     tickets = [replace(each, job=replace(each.job, job_id=f"{number:034x}")) for number, each in enumerate(tickets)]
     tracemalloc.start()
@@ -212,10 +215,16 @@ def test_a_cached_job_takes_little_more_memory_than_its_json() -> None:
 
 
 def test_the_cache_forgets_the_oldest_job_first() -> None:
-    renderer = Renderer(remembered=3)
+    renderer = Renderer(AT_THE_ROOT, remembered=3)
     jobs = [replace(ticket(DONE), job=replace(ticket(DONE).job, job_id=f"{number:034x}")) for number in range(4)]
     first = [renderer.render(each, Live()) for each in jobs]
     assert renderer.render(jobs[1], Live()) is first[1]
     assert renderer.render(jobs[0], Live()) is not first[0]
     assert renderer.render(jobs[0], Live()) == first[0]
     assert len(renderer._rendered) == 3
+
+
+def test_the_addresses_of_a_service_below_a_path_begin_with_it() -> None:
+    view = job_view(ticket(DONE), Live(), Addresses(public_path="/music/ytmp3"))
+    assert view.status_url == "/music/ytmp3/status/ab" + "1" * 32
+    assert view.download_url == "/music/ytmp3/download/ab" + "1" * 32 + ".mp3"

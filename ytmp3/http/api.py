@@ -15,6 +15,7 @@ from ytmp3.engine.health import Health, Readiness
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.jobs import Jobs
 from ytmp3.http import headers, openapi, routes
+from ytmp3.http.addresses import Addresses
 from ytmp3.http.admission import CLIENT, Admission
 from ytmp3.http.body import answer_expectation, parse_extract_request, read_json_body
 from ytmp3.http.download import Sender, downloadable_track, expired, split_file_name
@@ -33,19 +34,20 @@ UNREADY_RETRY_SECONDS: Final = 5
 class JobHandlers:
     """The routes that create, show, cancel and download jobs."""
 
-    def __init__(self, *, intake: Intake, jobs: Jobs, sender: Sender, keys: Keys) -> None:
+    def __init__(self, *, intake: Intake, jobs: Jobs, sender: Sender, keys: Keys, addresses: Addresses) -> None:
         self._intake = intake
         self._jobs = jobs
         self._sender = sender
         self._keys = keys
-        self._renderer = Renderer()
+        self._addresses = addresses
+        self._renderer = Renderer(addresses)
 
     async def extract(self, request: web.Request) -> web.Response:
         """POST /extract."""
         wanted = parse_extract_request(await read_json_body(request))
         ticket = await self._intake.submit(wanted.url, wanted.recipe, request[CLIENT])
         status = HTTPStatus.OK if ticket.status is Status.COMPLETED else HTTPStatus.ACCEPTED
-        return self._job(ticket, status=status, more={hdrs.LOCATION: f"/status/{ticket.job.job_id}"})
+        return self._job(ticket, status=status, more={hdrs.LOCATION: self._addresses.of_job(ticket.job.job_id)})
 
     async def status(self, request: web.Request) -> web.Response:
         """GET /status/ID."""
@@ -80,7 +82,8 @@ class JobHandlers:
 class OperationHandlers:
     """The routes for probes, scrapers and operators."""
 
-    def __init__(self, *, health: Health, stats: Stats, metrics: Metrics) -> None:
+    def __init__(self, *, health: Health, stats: Stats, metrics: Metrics, public_path: str) -> None:
+        self._public_path = public_path
         self._health = health
         self._stats = stats
         self._metrics = metrics
@@ -112,7 +115,7 @@ class OperationHandlers:
 
     async def openapi(self, _: web.Request) -> web.Response:
         """GET /openapi.json."""
-        return _json(msgspec.json.encode(openapi.document(__version__)))
+        return _json(msgspec.json.encode(openapi.document(__version__, public_path=self._public_path)))
 
 
 def add_routes(

@@ -25,8 +25,8 @@ _JOB_ID: Final = {
 }
 
 
-def document(version: str, routes: Iterable[Route] = ROUTES) -> dict[str, Any]:
-    """Return the OpenAPI document of this version of the service."""
+def document(version: str, routes: Iterable[Route] = ROUTES, *, public_path: str = "") -> dict[str, Any]:
+    """Return the OpenAPI document of this version of the service, which clients reach below `public_path`."""
     routes = tuple(routes)
     return {
         "openapi": VERSION,
@@ -36,6 +36,7 @@ def document(version: str, routes: Iterable[Route] = ROUTES) -> dict[str, Any]:
             "description": "Turns a YouTube link into a verified MP3. You need the right to convert what you convert.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
+        "servers": [{"url": public_path or "/"}],
         "security": [{}, {"apiKey": []}, {"bearer": []}],
         "paths": _paths(routes),
         "components": {

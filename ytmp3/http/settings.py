@@ -30,3 +30,5 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     """Whether each request is logged at level info, instead of debug."""
     cors_origins: frozenset[str] = frozenset()
     """Web origins whose pages may call the API from a browser."""
+    public_path: str = ""
+    """The path below which a proxy serves the service, without a slash at its end; empty: the root of a host."""

@@ -11,13 +11,14 @@ import msgspec
 from ytmp3.core.errors import FAILURES
 from ytmp3.core.job import State, Status, Ticket
 from ytmp3.engine.jobs import Live
+from ytmp3.http.addresses import Addresses
 from ytmp3.http.wire import ErrorView, FileView, JobView, MetadataView
 
 RENDERED_JOBS: Final = 2000
 """How many rendered jobs are cached: about 4 MB, with the tickets they were made from."""
 
 
-def job_view(ticket: Ticket, live: Live) -> JobView:
+def job_view(ticket: Ticket, live: Live, addresses: Addresses) -> JobView:
     """Return the job as its owner sees it."""
     job, conversion, status = ticket.job, ticket.conversion, ticket.status
     report = live.report if status is Status.PROCESSING else None
@@ -52,8 +53,8 @@ def job_view(ticket: Ticket, live: Live) -> JobView:
         file=None
         if track is None
         else FileView(size_bytes=track.size_bytes, duration_seconds=track.duration_seconds, sha256=track.sha256),
-        status_url=f"/status/{job.job_id}",
-        download_url=f"/download/{job.job_id}.{conversion.recipe.extension}" if track is not None else None,
+        status_url=addresses.of_job(job.job_id),
+        download_url=None if track is None else addresses.of_track(job.job_id, conversion.recipe.extension),
     )
 
 
@@ -63,7 +64,8 @@ class Renderer:
     Without the cache, rendering took a third of the CPU time of a status request.
     """
 
-    def __init__(self, *, remembered: int = RENDERED_JOBS) -> None:
+    def __init__(self, addresses: Addresses, *, remembered: int = RENDERED_JOBS) -> None:
+        self._addresses = addresses
         self._remembered = remembered
         self._encode = msgspec.json.Encoder().encode
         self._rendered: dict[str, tuple[Ticket, Live, bytes]] = {}
@@ -74,7 +76,7 @@ class Renderer:
         last = self._rendered.get(job_id)
         if last is not None and last[0] == ticket and last[1] == live:
             return last[2]
-        body = self._encode(job_view(ticket, live))
+        body = self._encode(job_view(ticket, live, self._addresses))
         if last is None and len(self._rendered) >= self._remembered:
             del self._rendered[next(iter(self._rendered))]
         self._rendered[job_id] = (ticket, live, body)

@@ -1,0 +1,141 @@
+"""Parsers of the forms that a setting may have: each takes the text of an environment variable. Pure but for files.
+
+Every parser raises ValueError if the text has not its form; the caller knows the variable's name and what is expected.
+"""
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ytmp3.core.client import Network
+
+
+def integer_within(low: int, high: int) -> Callable[[str], int]:
+    """Return the parser of an integer in decimal digits, both ends included."""
+
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit()):
+            raise ValueError
+        return int(_within(int(text), low, high))
+
+    return parse
+
+
+def number_within(low: float, high: float) -> Callable[[str], float]:
+    """Return the parser of a number, both ends included."""
+    return lambda text: _within(float(text), low, high)
+
+
+def _within(value: float, low: float, high: float) -> float:
+    # Written this way round, it refuses NaN too.
+    if not low <= value <= high:
+        raise ValueError
+    return value
+
+
+def any_text(text: str) -> str:
+    """Take any text as it is."""
+    return text
+
+
+def one_of(*allowed: str) -> Callable[[str], str]:
+    """Return the parser of one of some words, in any case."""
+
+    def parse(text: str) -> str:
+        if text.lower() not in allowed:
+            raise ValueError
+        return text.lower()
+
+    return parse
+
+
+def folder(text: str) -> Path:
+    """Return a folder, which need not exist."""
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        # Without a home folder, "~" stands for nothing.
+        raise ValueError from error
+
+
+def file(text: str) -> Path | None:
+    """Return a file that exists and can be read; None for an empty text."""
+    if not text:
+        return None
+    path = Path(text).absolute()
+    if not (path.is_file() and os.access(path, os.R_OK)):
+        raise ValueError
+    return path
+
+
+def program(text: str) -> Path | None:
+    """Return a file that can be executed; None for an empty text."""
+    path = file(text)
+    if path is not None and not os.access(path, os.X_OK):
+        raise ValueError
+    return path
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """Return addresses and networks that are separated by commas or white space."""
+    return tuple(ipaddress.ip_network(part, strict=False) for part in text.replace(",", " ").split())
+
+
+def origins(text: str) -> frozenset[str]:
+    """Return web origins that are separated by commas or white space."""
+    given = frozenset(text.replace(",", " ").split())
+    for origin in given:
+        parts = urlsplit(origin)
+        if origin != f"{parts.scheme}://{parts.netloc}" or parts.scheme not in {"http", "https"}:
+            raise ValueError
+        if not parts.hostname or "@" in parts.netloc:
+            raise ValueError
+    return given
+
+
+def proxy(text: str) -> str:
+    """Return the URL of a proxy; empty for none."""
+    if not text:
+        return ""
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https", "socks5", "socks5h"} or not parts.hostname:
+        raise ValueError
+    _ = parts.port  # raises ValueError if the port is no number from 0 to 65535
+    return text
+
+
+def prefix(text: str) -> str:
+    """Return a path that begins and ends with a slash; empty for none."""
+    if text and not (text.startswith("/") and text.endswith("/")):
+        raise ValueError
+    return text
+
+
+def public_path(text: str) -> str:
+    """Return the path of a public URL, without the slash at its end; empty if it has none."""
+    if not text:
+        return ""
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+        raise ValueError
+    _ = parts.port
+    path = parts.path.rstrip("/")
+    if "?" in text or "#" in text or not re.fullmatch(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*", path, re.ASCII):
+        raise ValueError
+    return path
+
+
+def redis_address(text: str) -> str:
+    """Return the address of a Redis; empty for none."""
+    if not text:
+        return ""
+    parts = urlsplit(text if "://" in text else f"redis://{text}")
+    if parts.scheme not in {"redis", "rediss", "unix"} or (parts.scheme != "unix" and not parts.hostname):
+        raise ValueError
+    # A bare name is more often a mistake than a host, so only a URL may leave the port out.
+    if parts.scheme != "unix" and parts.port is None and "://" not in text:
+        raise ValueError
+    return text
