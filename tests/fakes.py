@@ -104,6 +104,10 @@ class FakeConverter:
         """Return the checks that the test has set."""
         return self.tools
 
+    def signs(self) -> dict[str, int]:
+        """Return nothing: a fake meets no trouble."""
+        return {}
+
     async def convert(
         self, video_id: str, recipe: Recipe, scratch: Path, on_progress: Callable[[Report], None]
     ) -> Converted:

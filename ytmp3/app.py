@@ -109,6 +109,12 @@ async def running(
             count_bytes=metrics.downloaded_bytes.inc,
         )
         _register_gauges(metrics, engine)
+        metrics.counts(
+            "ytmp3_youtube_signs",
+            "Signs of trouble at YouTube by kind, also in conversions that succeeded.",
+            "kind",
+            converter.signs,
+        )
         admission = _admission(config.http, keys)
         app = _web_application(config.http, metrics, engine.health, admission)
         add_routes(

@@ -197,6 +197,24 @@ class Metrics:
         """Register a gauge whose value is read at each scrape."""
         Gauge(name, text, registry=self.registry).set_function(read)
 
+    def counts(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, int]]) -> None:
+        """Register a counter with one label, kept elsewhere, whose values are read at each scrape."""
+        self.registry.register(_Counts(name, text, label, read))
+
     def exposition(self) -> bytes:
         """Return the text format."""
         return generate_latest(self.registry)
+
+
+class _Counts(Collector):
+    """See `Metrics.counts`."""
+
+    def __init__(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, int]]) -> None:
+        self._name, self._text, self._label, self._read = name, text, label, read
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Yield the metric family; the library calls this at each scrape."""
+        family = CounterMetricFamily(self._name, self._text, labels=[self._label])
+        for value, count in self._read().items():
+            family.add_metric([value], count)
+        yield family

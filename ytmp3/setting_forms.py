@@ -101,7 +101,8 @@ def proxy(text: str) -> str:
     if not text:
         return ""
     parts = urlsplit(text)
-    if parts.scheme not in {"http", "https", "socks5", "socks5h"} or not parts.hostname:
+    # yt-dlp's only HTTP library here, urllib, cannot speak TLS to a proxy.
+    if parts.scheme not in {"http", "socks5", "socks5h"} or not parts.hostname:
         raise ValueError
     _ = parts.port  # raises ValueError if the port is no number from 0 to 65535
     return text

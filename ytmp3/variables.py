@@ -285,7 +285,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
     Variable(
         name="EGRESS_PROXY",
         default="",
-        form="a http://, https:// or socks5:// URL",
+        form="a http://, socks5:// or socks5h:// URL",
         meaning="Proxy for all traffic to YouTube.",
         parse=proxy,
     ),

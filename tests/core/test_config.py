@@ -209,7 +209,14 @@ BAD: dict[str, list[str]] = {
     "CLIENT_BURST_SIZE": ["-1", "1.5", "x"],
     "CLIENT_MAX_JOBS": ["-1", "x"],
     "CLIENT_MAX_DOWNLOADS": ["-1", "x", "1000001"],
-    "EGRESS_PROXY": ["proxy:3128", "ftp://proxy", "http://", "http://proxy:port", "http://proxy:70000"],
+    "EGRESS_PROXY": [
+        "https://proxy:443",
+        "proxy:3128",
+        "ftp://proxy",
+        "http://",
+        "http://proxy:port",
+        "http://proxy:70000",
+    ],
     "EGRESS_CA_FILE": ["/nonexistent/ca.pem", "/"],
     "COOKIES_FILE": ["/nonexistent/cookies", "/"],
 }

@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.exposition import generate_latest
 
-from ytmp3.metrics import REQUEST_SECONDS, RequestMetrics
+from ytmp3.metrics import REQUEST_SECONDS, Metrics, RequestMetrics
 
 
 def test_request_metrics_are_exposed_as_the_librarys_counter_and_histogram_would_be() -> None:
@@ -32,3 +32,11 @@ def test_request_metrics_are_exposed_as_the_librarys_counter_and_histogram_would
 def lines(registry: CollectorRegistry) -> list[str]:
     """Return the exposition without the `_created` series, which only the library's own metrics have."""
     return [line for line in generate_latest(registry).decode().splitlines() if "_created" not in line]
+
+
+def test_counts_that_are_kept_elsewhere_are_read_at_each_scrape() -> None:
+    metrics, counts = Metrics(), {"sabr_only": 2}
+    metrics.counts("ytmp3_things", "Things.", "kind", lambda: counts)
+    assert 'ytmp3_things_total{kind="sabr_only"} 2.0' in metrics.exposition().decode()
+    counts["drm"] = 1
+    assert 'ytmp3_things_total{kind="drm"} 1.0' in metrics.exposition().decode()

@@ -80,6 +80,29 @@ BAD = [
     Kind.PREMIERE,
     Kind.DRM,
     Kind.NO_AUDIO,
+    Kind.NOT_ON_APP,
+    Kind.OUT_OF_DATE,
+    Kind.NOT_ON_DEVICE,
+    Kind.RELOAD,
+    Kind.TRY_LATER,
+    Kind.WENT_WRONG,
+    Kind.PROCESSING,
+    Kind.OFFLINE,
+    Kind.RESTRICTED_MODE,
+    Kind.ADMINISTRATOR,
+    Kind.CONTENT_WARNING,
+    Kind.OVER_18,
+    Kind.PLEASE_SIGN_IN,
+    Kind.HATE_SPEECH,
+    Kind.COPYRIGHT_BLOCK,
+    Kind.MEMBERS_LEVEL,
+    Kind.TRAILER,
+    Kind.SABR,
+    Kind.UNSOLVABLE,
+    Kind.API_403,
+    Kind.PRECONDITION,
+    Kind.QUOTA,
+    Kind.SORRY,
 ]
 
 
@@ -291,3 +314,12 @@ async def test_close_ends_every_process(youtube: Spawned, tmp_path: Path) -> Non
         assert all(isinstance(end, ConversionError) and end.code is FailureCode.TOOL_MISSING for end in ends)
         await until(lambda: not any(map(is_running, processes)), "every process has ended")
     assert processes_with(str(tmp_path)) == []
+
+
+async def test_trouble_at_youtube_is_counted_by_kind(youtube: Spawned, tmp_path: Path) -> None:
+    async with running_pipeline(youtube, tmp_path) as own:
+        await own.convert(video_id(Kind.SHORT))
+        assert own.pipeline.signs() == {}
+        with pytest.raises(ConversionError):
+            await own.convert(video_id(Kind.PAGE_429))
+        assert own.pipeline.signs()["rate_limited"] > 0

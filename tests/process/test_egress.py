@@ -92,7 +92,7 @@ async def test_a_host_of_youtube_at_a_private_address_is_not_connected_to(
         ) as own:
             with pytest.raises(ConversionError, match="no public address") as failure:
                 await own.convert(video_id(Kind.SHORT))
-        assert failure.value.code is FailureCode.UPSTREAM_ERROR
+        assert failure.value.code is FailureCode.UPSTREAM_UNREACHABLE
         assert "www.youtube.com" in asked.read_text()
         assert connections == 0
 

@@ -108,5 +108,5 @@ def test_a_warning_is_kept_and_still_passed_on(capsys: pytest.CaptureFixture[str
     own = downloader()
     YoutubeDL.report_warning(own, "only yt-dlp's")
     own.report_warning("HTTP Error 429")
-    assert own.warnings == ["HTTP Error 429"]
+    assert own.evidence.kinds() == {"rate_limited": 1}
     assert "HTTP Error 429" in capsys.readouterr().err

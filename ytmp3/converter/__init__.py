@@ -4,7 +4,7 @@ A converter knows nothing about jobs, leases, HTTP or storage. It turns a video 
 the scratch folder that it is given, reporting progress, or raises a ConversionError.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -49,6 +49,12 @@ class Converter(Protocol):
 
     async def check(self) -> list[ToolCheck]:
         """Try yt-dlp, the JavaScript runtime and ffmpeg. Never cached; takes up to a second when all is well."""
+
+    def signs(self) -> Mapping[str, int]:
+        """Return how often each sign of trouble at YouTube was seen since the start, also in conversions that succeed.
+
+        The keys are values of `youtube.signs.Sign`.
+        """
 
     async def convert(
         self, video_id: VideoId, recipe: Recipe, scratch: Path, on_progress: Callable[[Report], None]

@@ -13,10 +13,12 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from ytmp3.converter import Converted, ToolCheck
@@ -32,9 +34,10 @@ from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.converter.spool import Spool, SpoolReplacedError
 from ytmp3.converter.tools import deno_path, ffmpeg_path, youtube_program
-from ytmp3.converter.youtube.events import Extraction
+from ytmp3.converter.youtube.events import Extraction, Facts
 from ytmp3.converter.youtube.fetch import Fetch
 from ytmp3.converter.youtube.metadata import without_queries
+from ytmp3.converter.youtube.signs import Sign
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
 from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Metadata, Report, Stage
@@ -73,6 +76,7 @@ class Pipeline:
         self._spawner = spawner or Spawner(youtube_program(settings, deno=deno))
         self._cores = cores or Cores(os.sched_getaffinity(0), max_encoders=settings.encode_concurrency)
         self._checker = Checker(self._spawner, ffmpeg=self._ffmpeg, deno=deno, folder=work_folder)
+        self._signs: Counter[str] = Counter()
         self._extract_slots = asyncio.Semaphore(settings.extract_concurrency)
         self._encode_slots = asyncio.Semaphore(settings.encode_concurrency)
 
@@ -90,6 +94,10 @@ class Pipeline:
     async def check(self) -> list[ToolCheck]:
         """Check that yt-dlp, the JavaScript runtime and ffmpeg work."""
         return await self._checker.check()
+
+    def signs(self) -> Mapping[str, int]:
+        """Return how often each sign of trouble at YouTube was seen since the start."""
+        return self._signs
 
     async def convert(
         self, video_id: VideoId, recipe: Recipe, scratch: Path, on_progress: Callable[[Report], None]
@@ -121,6 +129,17 @@ class Pipeline:
         except OSError as error:
             # The local disk is full or failing, so the output is incomplete. A later attempt may succeed.
             raise ConversionError(FailureCode.OUTPUT_TRUNCATED, f"{error.strerror}") from error
+        finally:
+            self._record(video_id, conversion.facts)
+
+    def _record(self, video_id: VideoId, facts: Facts | None) -> None:
+        """Count and log what an extraction met. The child is not trusted: unknown kinds are dropped."""
+        signs = {} if facts is None else {sign: facts.signs[sign] for sign in Sign if facts.signs.get(sign, 0) > 0}
+        if facts is None or not signs:
+            return
+        self._signs.update(signs)
+        fields = {"video_id": video_id, "signs": signs, "formats": msgspec.structs.asdict(facts.formats)}
+        logger.info("trouble at YouTube", extra=fields)
 
 
 class _Tools(Struct, frozen=True, kw_only=True):
@@ -179,6 +198,11 @@ class _Conversion:
     def tool_log(self) -> str:
         """The end of what yt-dlp wrote to its standard output and error."""
         return self._fetch.log.text()[-LOGGED_CHARACTERS:].strip()
+
+    @property
+    def facts(self) -> Facts | None:
+        """What the downloading child reported last about the extraction."""
+        return self._fetch.facts
 
     async def run(self) -> Converted:
         try:

@@ -175,7 +175,9 @@ FAILURES: Final[Mapping[FailureCode, Failure]] = MappingProxyType(
         FailureCode.AGE_RESTRICTED: Failure(retryable=False, message="The video is age restricted."),
         FailureCode.REGION_BLOCKED: Failure(retryable=False, message="The video is not available in this country."),
         FailureCode.LIVE: Failure(retryable=False, message="The video is a live stream that has not ended."),
-        FailureCode.UPCOMING: Failure(retryable=False, message="The video has not started yet."),
+        FailureCode.UPCOMING: Failure(
+            retryable=False, message="The video has not started yet, or YouTube is still processing it."
+        ),
         FailureCode.TOO_LONG: Failure(retryable=False, message="The video is longer than this service converts."),
         FailureCode.TOO_LARGE: Failure(retryable=False, message="The video is larger than this service converts."),
         FailureCode.NO_AUDIO: Failure(retryable=False, message="The video has no sound."),

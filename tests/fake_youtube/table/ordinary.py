@@ -124,7 +124,7 @@ _FAILING_EXTRACTIONS: Final[dict[Kind, Behaviour]] = {
     Kind.PAGE_500: _extracted("page and player API answer 500", "upstream_error", Extraction.BROKEN),
     Kind.CAPTCHA: _extracted("a captcha before playback", "bot_check", Extraction.CAPTCHA),
     Kind.OTHER_VIDEO: _extracted("responses are of another video", "bot_check", Extraction.OTHER_VIDEO),
-    Kind.GARBLED: _extracted("player API answers HTML, not JSON", "upstream_error", Extraction.GARBLED),
+    Kind.GARBLED: _extracted("player API answers HTML, not JSON", "extractor_broken", Extraction.GARBLED),
     Kind.HUGE_ANSWER: _extracted("player API answers 200 MB", "upstream_error", Extraction.HUGE),
     Kind.BOMB: _extracted("the page unpacks to 1 GB", "upstream_error", Extraction.BOMB),
 }

@@ -117,7 +117,9 @@ UNUSUAL_REFUSALS: Final[dict[Kind, Behaviour]] = {
         "Video unavailable",
         "This video is unavailable on this device.",
     ),
-    Kind.RELOAD: _refused("page has to be reloaded", "bot_check", "UNPLAYABLE", "The page needs to be reloaded."),
+    Kind.RELOAD: _refused(
+        "page has to be reloaded", "extractor_broken", "UNPLAYABLE", "The page needs to be reloaded."
+    ),
     # Trouble that passes.
     Kind.TRY_LATER: _refused(
         "an error; try again later", "upstream_error", "ERROR", "An error occurred. Please try again later."

@@ -9,12 +9,15 @@ from typing import Any, Final
 from yt_dlp import YoutubeDL
 from yt_dlp.networking import Request, RequestDirector, Response
 from yt_dlp.networking._urllib import UrllibRH
+from yt_dlp.networking.exceptions import HTTPError, RequestError
 from yt_dlp.utils import ContentTooShortError, YoutubeDLError
 
 from ytmp3.converter.youtube.egress import YoutubeOnly
 from ytmp3.converter.youtube.events import Preload
+from ytmp3.converter.youtube.evidence import Evidence
 from ytmp3.converter.youtube.patches import use_in_handler, use_js_runtime
 from ytmp3.converter.youtube.responses import BoundedResponses
+from ytmp3.converter.youtube.signs import sign_of_debug, sign_of_status, sign_of_transport, sign_of_warning
 
 SOCKET_TIMEOUT_SECONDS: Final = 20
 """Longest wait for a connection and for each read from it: yt-dlp's own default."""
@@ -27,10 +30,7 @@ BLOCK_BYTES: Final = 64 * 1024
 hide a very slow transfer from the server's checks."""
 
 MESSAGE_CHARACTERS: Final = 2000
-"""Longest message or warning of yt-dlp that is passed on to the server."""
-
-MAX_WARNINGS: Final = 20
-"""How many warnings are kept for the server: the first ones."""
+"""Longest message of yt-dlp that is passed on to the server."""
 
 # Plain files first: they need one request and can be resumed. HLS segments only where YouTube offers nothing else.
 FORMAT: Final = (
@@ -87,7 +87,7 @@ class Downloader(YoutubeDL):  # type: ignore[misc]
 
     def __init__(self, params: dict[str, Any], tls: Any, deno: Any) -> None:
         self._tls = tls
-        self.warnings: list[str] = []
+        self.evidence = Evidence()
         self._last_position = ""
         self._requests_of_position = 0
         super().__init__(params)
@@ -101,6 +101,7 @@ class Downloader(YoutubeDL):  # type: ignore[misc]
 
         Raises:
             ContentTooShortError: this position was asked for too often.
+            RequestError: as yt-dlp's own method; what it was is recorded in `evidence`.
         """
         if isinstance(request, Request) and (span := request.headers.get("Range")):
             position = f"{request.url} {span.partition('-')[0]}"
@@ -108,13 +109,29 @@ class Downloader(YoutubeDL):  # type: ignore[misc]
             self._last_position = position
             if self._requests_of_position > RETRIES + 1:
                 raise ContentTooShortError(0, 1)
-        return super().urlopen(request)
+        url = request if isinstance(request, str) else request.url
+        try:
+            response: Response = super().urlopen(request)
+        except HTTPError as error:
+            self.evidence.refused(url, sign_of_status(error.status))
+            raise
+        except RequestError as error:
+            self.evidence.unanswered(url, sign_of_transport(f"{error} {error.cause!r}"))
+            raise
+        self.evidence.answered(url)
+        return response
 
     def report_warning(self, message: str, *args: Any, **kwargs: Any) -> None:
-        """Keep the first warnings: they often say more (HTTP 429) than the final error ("no player response")."""
-        if len(self.warnings) < MAX_WARNINGS:
-            self.warnings.append(str(message)[:MESSAGE_CHARACTERS])
+        """Record the kind of each warning: it often says more (HTTP 429) than the final error."""
+        self.evidence.warned(sign_of_warning(str(message)[:MESSAGE_CHARACTERS]))
         super().report_warning(message, *args, **kwargs)
+
+    def write_debug(self, message: str, *args: Any, **kwargs: Any) -> None:
+        """Record that formats were left out, which yt-dlp says of its default clients in a debug message only."""
+        sign = sign_of_debug(str(message)[:MESSAGE_CHARACTERS])
+        if sign is not None:
+            self.evidence.warned(sign)
+        super().write_debug(message, *args, **kwargs)
 
     def build_request_director(self, handlers: Any, preferences: Any = None) -> RequestDirector:
         """Use urllib only, whatever other HTTP libraries are installed."""

@@ -23,13 +23,28 @@ class YoutubeOnly(urllib.request.BaseHandler):
         """Return the request unchanged.
 
         Raises:
-            URLError: it does not go to YouTube. Worded like a refusal by YouTube, so that it gets the same error code.
+            URLError: it does not go to YouTube. The text is what `signs.sign_of_transport` knows.
         """
         if not is_youtube_address(request.full_url):
-            raise urllib.error.URLError("redirected away from YouTube: HTTP Error 403: Forbidden")
+            raise urllib.error.URLError(refusal_of(request.full_url))
         return request
 
     http_request = ftp_request = https_request
+
+
+def refusal_of(url: str) -> str:
+    """Return what a redirect to an address outside YouTube means.
+
+    YouTube sends an address that it distrusts to Google's captcha page (where stock yt-dlp gets status 429), and a
+    session whose cookies have expired to the login page.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if (host == "google.com" or host.endswith(".google.com")) and parts.path.startswith("/sorry"):
+        return "redirected to Google's captcha page: HTTP Error 429: Too Many Requests"
+    if host == "accounts.google.com":
+        return "redirected to Google's login page: the session's cookies are not accepted"
+    return "redirected away from YouTube: HTTP Error 403: Forbidden"
 
 
 def is_youtube_address(url: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from ytmp3.converter.youtube.evidence import Formats
 from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Metadata
 
@@ -47,10 +48,21 @@ class Extraction(Struct, frozen=True, kw_only=True):
     max_file_bytes: int
 
 
+class Facts(Struct, frozen=True, kw_only=True):
+    """What an extraction met, for logs and metrics, also of one that succeeded."""
+
+    clients: tuple[str, ...] = ()
+    """The player clients that were asked; empty: yt-dlp's own choice."""
+    formats: Formats = Formats()
+    signs: dict[str, int] = {}
+    """How often each sign was seen. The keys are values of `Sign`."""
+
+
 class Extracted(Struct, frozen=True, kw_only=True, tag=True):
     """The extraction is over, and the video passed all checks."""
 
     metadata: Metadata
+    facts: Facts
     format: str = ""
     """YouTube's format that will be downloaded, in words for the log."""
 
@@ -81,22 +93,17 @@ class CoverWritten(Struct, frozen=True, kw_only=True, tag=True):
     name: str
 
 
-class VideoRefused(Struct, frozen=True, kw_only=True, tag=True):
-    """A check of ours refuses the video, such as one on its length."""
+class Failed(Struct, frozen=True, kw_only=True, tag=True):
+    """The child gives up: yt-dlp did, or a check of ours refuses the video."""
 
     code: str
-    """Value of a FailureCode."""
+    """Value of a FailureCode: the verdict."""
     reason: str
+    """For the log: often yt-dlp's own text, cut to a bounded length, with addresses cut to their host."""
+    facts: Facts
 
 
-class DownloaderFailed(Struct, frozen=True, kw_only=True, tag=True):
-    """yt-dlp gave up. The texts are yt-dlp's own, cut to a bounded length, with addresses cut to their host."""
-
-    message: str
-    warnings: str
-
-
-Event = Extracted | SpoolOpened | SpoolGrown | Downloaded | CoverWritten | VideoRefused | DownloaderFailed
+Event = Extracted | SpoolOpened | SpoolGrown | Downloaded | CoverWritten | Failed
 
 
 decode_event = msgspec.json.Decoder(Event).decode

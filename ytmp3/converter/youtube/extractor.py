@@ -26,12 +26,18 @@ from ytmp3.converter.youtube.events import (
     Event,
     Extracted,
     Extraction,
+    Facts,
+    Failed,
     SpoolGrown,
     SpoolOpened,
 )
+from ytmp3.converter.youtube.evidence import Formats, count_formats
 from ytmp3.converter.youtube.metadata import clean_metadata, without_queries
+from ytmp3.converter.youtube.signs import Sign, sign_of_failure
+from ytmp3.converter.youtube.verdict import judge_error, judge_formats
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import VideoId
+from ytmp3.core.job import Metadata
 from ytmp3.core.link import canonical_link
 
 COVER_SECONDS: Final = 10
@@ -64,6 +70,9 @@ class VideoDownload:
         self._task = extraction
         self._emit = emit
         self._spool = Path(extraction.scratch)
+        self._formats = Formats()
+        self._is_extracted = False
+        downloader.evidence.has_cookies = extraction.cookies_file is not None
         downloader.params["cookiefile"] = extraction.cookies_file
         downloader.add_progress_hook(self._on_progress)
 
@@ -75,7 +84,8 @@ class VideoDownload:
             YoutubeDLError, RequestError, ContentTooShortError, OSError: it cannot be extracted or downloaded.
         """
         video = self._extract()
-        self._emit(_extracted(video))
+        self._is_extracted = True
+        self._emit(Extracted(metadata=_metadata(video), facts=self._facts(), format=_format_in_words(video)))
         spool = Path(self._task.scratch) / "spool-1"
         try:
             self._download(video, spool)
@@ -100,26 +110,69 @@ class VideoDownload:
             (Path(self._task.scratch) / COVER_NAME).write_bytes(square_cover(picture, letterboxed=letterboxed))
             self._emit(CoverWritten(name=COVER_NAME))
 
+    def failure(self, error: Exception) -> Failed:
+        """Return the event for an error that `run` raised."""
+        evidence = self._downloader.evidence
+        if isinstance(error, RefusedError):
+            code = error.code
+        else:
+            text = f"{type(error).__name__}: {error}"
+            verdict = judge_error(text, self._task.video_id, evidence, is_extracted=self._is_extracted)
+            code = verdict.code
+            sign = sign_of_failure(text) if verdict.is_known else Sign.UNKNOWN_MESSAGE
+            if sign is not None:
+                evidence.warned(sign)
+        return Failed(code=code.value, reason=shown(str(error)), facts=self._facts())
+
+    def _facts(self) -> Facts:
+        return Facts(formats=self._formats, signs=self._downloader.evidence.kinds())
+
     def _extract(self) -> dict[str, Any]:
-        video: dict[str, Any] = self._downloader.extract_info(canonical_link(self._task.video_id), download=False)
-        if not isinstance(video, dict) or video.get("_type", "video") != "video":
-            raise RefusedError(FailureCode.VIDEO_UNAVAILABLE, "not a single video")
+        """Return what yt-dlp found, with the chosen format.
+
+        The listed formats are judged before yt-dlp chooses one: its "requested format is not available" would not say
+        whether YouTube listed anything at all.
+        """
+        listed: dict[str, Any] = self._downloader.extract_info(
+            canonical_link(self._task.video_id), download=False, process=False
+        )
+        self._check_identity(listed)
+        self._check_liveness(listed)
+        self._formats = count_formats(listed.get("formats") or ())
+        verdict = judge_formats(self._formats, self._downloader.evidence)
+        if verdict is not None:
+            raise RefusedError(verdict.code, f"no format with sound: {self._formats}")
+        video: dict[str, Any] = self._downloader.process_ie_result(listed, download=False)
         self._check(video)
         return video
 
-    def _check(self, video: dict[str, Any]) -> None:
+    def _check_identity(self, listed: object) -> None:
+        """Refuse every other video than the one that was asked for."""
+        if not isinstance(listed, dict):
+            raise RefusedError(FailureCode.VIDEO_UNAVAILABLE, "not a single video")
+        if listed.get("_type", "video") in {"url", "url_transparent"}:
+            # yt-dlp goes on to the trailer of a film that must be bought.
+            raise RefusedError(FailureCode.MEMBERS_ONLY, "the answer is another video: a trailer")
+        if listed.get("_type", "video") != "video":
+            raise RefusedError(FailureCode.VIDEO_UNAVAILABLE, "not a single video")
+        if listed.get("id") != self._task.video_id:
+            raise RefusedError(FailureCode.EXTRACTOR_BROKEN, "the answer is another video")
+
+    def _check_liveness(self, video: dict[str, Any]) -> None:
         match video.get("live_status"):
             case "is_live" | "post_live":
                 raise RefusedError(FailureCode.LIVE, "live")
             case "is_upcoming":
                 raise RefusedError(FailureCode.UPCOMING, "upcoming")
+
+    def _check(self, video: dict[str, Any]) -> None:
         duration, size = video.get("duration"), _announced_bytes(video)
         if duration and duration > self._task.max_duration_seconds:
             raise RefusedError(FailureCode.TOO_LONG, f"{duration} s announced")
         if size and size > self._task.max_file_bytes:
             raise RefusedError(FailureCode.TOO_LARGE, f"{size} bytes announced")
         if not video.get("url") or video.get("acodec") == "none":
-            raise RefusedError(FailureCode.NO_AUDIO, "no format with sound")
+            raise RefusedError(FailureCode.EXTRACTOR_BROKEN, "the chosen format has no sound")
 
     def _download(self, video: dict[str, Any], spool: Path) -> None:
         self._emit(SpoolOpened(name=spool.name))
@@ -184,15 +237,16 @@ _FORMAT_FIELDS: Final = ("format_id", "acodec", "abr", "language", "protocol")
 """What the log says of the chosen format: its number, codec, rate in kbit/s, language and protocol."""
 
 
-def _extracted(video: dict[str, Any]) -> Extracted:
-    return Extracted(
-        metadata=clean_metadata(
-            title=video.get("title"),
-            uploader=video.get("artist") or video.get("uploader") or video.get("channel"),
-            duration=video.get("duration"),
-            thumbnail_url=video.get("thumbnail"),
-        ),
-        format=" ".join(str(video[name])[:40] for name in _FORMAT_FIELDS if video.get(name) is not None),
+def _format_in_words(video: dict[str, Any]) -> str:
+    return " ".join(str(video[name])[:40] for name in _FORMAT_FIELDS if video.get(name) is not None)
+
+
+def _metadata(video: dict[str, Any]) -> Metadata:
+    return clean_metadata(
+        title=video.get("title"),
+        uploader=video.get("artist") or video.get("uploader") or video.get("channel"),
+        duration=video.get("duration"),
+        thumbnail_url=video.get("thumbnail"),
     )
 
 

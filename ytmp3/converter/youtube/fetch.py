@@ -22,15 +22,14 @@ from ytmp3.converter.youtube.events import (
     MAX_LINE_BYTES,
     CoverWritten,
     Downloaded,
-    DownloaderFailed,
     Extracted,
     Extraction,
+    Facts,
+    Failed,
     SpoolGrown,
     SpoolOpened,
-    VideoRefused,
     decode_event,
 )
-from ytmp3.converter.youtube.messages import code_of_youtube_message
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
 
 WATCH_SECONDS: Final = 1.0
@@ -61,6 +60,8 @@ class Fetch:
         self._extracted: asyncio.Future[Extracted] = loop.create_future()
         self._spool_opened = asyncio.Event()
         self._downloaded: asyncio.Future[None] = loop.create_future()
+        self.facts: Facts | None = None
+        """What the child reported last about the extraction; None: nothing."""
         self.spool: Spool | None = None
         self.cover: asyncio.Future[CoverWritten | None] = loop.create_future()
         """Done when the cover is written, or when it is known that there will be none (None)."""
@@ -165,13 +166,13 @@ class Fetch:
             return
         match event:
             case Extracted():
+                self.facts = event.facts
                 resolve(self._extracted, event)
             case CoverWritten():
                 resolve(self.cover, event)
-            case VideoRefused():
+            case Failed():
+                self.facts = event.facts
                 self._error = ConversionError(_known_code(event.code), event.reason)
-            case DownloaderFailed():
-                self._error = ConversionError(code_of_youtube_message(event.message, event.warnings), event.message)
             case SpoolOpened() | SpoolGrown() | Downloaded():
                 self._on_spool_event(event)
 

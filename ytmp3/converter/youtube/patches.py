@@ -54,6 +54,7 @@ PLACES: Final = (
     Place("yt_dlp", "YoutubeDL.build_request_director", ("self", "handlers", "preferences")),
     Place("yt_dlp", "YoutubeDL.urlopen", ("self", "req")),
     Place("yt_dlp", "YoutubeDL.report_warning", ("self", "message", "only_once")),
+    Place("yt_dlp", "YoutubeDL.write_debug", ("self", "message", "only_once")),
     Place("yt_dlp", "YoutubeDL.to_stderr", ("self", "message", "only_once")),
     # Private, and called or read.
     Place("yt_dlp", "YoutubeDL.dl", ("self", "name", "info", "subtitle", "test")),

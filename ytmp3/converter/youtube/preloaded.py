@@ -22,15 +22,16 @@ from ytmp3.converter.youtube import patches
 from ytmp3.converter.youtube.cover import rehearse_cover
 from ytmp3.converter.youtube.downloader import Downloader, options
 from ytmp3.converter.youtube.events import (
-    DownloaderFailed,
     Event,
+    Facts,
+    Failed,
     Preload,
     Versions,
-    VideoRefused,
     decode_extraction,
 )
 from ytmp3.converter.youtube.extractor import RefusedError, VideoDownload, shown
 from ytmp3.converter.youtube.rehearsal import VIDEO_ID, RehearsalDownloader
+from ytmp3.core.errors import FailureCode
 from ytmp3.core.link import canonical_link
 
 
@@ -80,14 +81,16 @@ class PreloadedYoutube:
                 patches.resolve_public_addresses_only()
             patches.race_addresses()
             download = VideoDownload(self._downloader, extraction, emit)
-            download.make_cover(download.run(), leave_network)
-        except RefusedError as refusal:
-            emit(VideoRefused(code=refusal.code.value, reason=shown(str(refusal))))
         except Exception as error:  # noqa: BLE001  the outermost frame of the child: it reports and ends
-            if not isinstance(error, YoutubeDLError):
+            traceback.print_exc()
+            emit(Failed(code=FailureCode.TOOL_MISSING.value, reason=shown(repr(error)), facts=Facts()))
+            return 1
+        try:
+            download.make_cover(download.run(), leave_network)
+        except Exception as error:  # noqa: BLE001  the outermost frame of the child: it reports and ends
+            if not isinstance(error, YoutubeDLError | RefusedError):
                 traceback.print_exc()
-            warnings = " | ".join(self._downloader.warnings)
-            emit(DownloaderFailed(message=shown(f"{type(error).__name__}: {error}"), warnings=shown(warnings)))
+            emit(download.failure(error))
         else:
             return 0
         sys.stderr.flush()
