@@ -27,6 +27,8 @@ from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
 from ytmp3.jobstore.settings import Policy, RedisTimeouts
 from ytmp3.jobstore.sqlite import SqliteJobStore
 
+UNKNOWN_LEASE: Final = Lease(conversion_id=ConversionId("0" * 34), token=9, holder=InstanceId("a"))
+"""A lease of a conversion that no store knows."""
 POLICY: Final = Policy(lease_seconds=30.0, retention_seconds=3600.0, crash_limit=3)
 PATIENT: Final = RedisTimeouts(handler_seconds=60.0, worker_seconds=60.0, connect_seconds=60.0, pool_seconds=60.0)
 """For tests of what the store does, not of how soon: no busy machine reaches them."""
@@ -54,6 +56,15 @@ class Harness(Protocol):
     async def close(self) -> None: ...
 
     def indexes(self) -> Indexes: ...
+
+    def snapshot(self) -> Callable[[], None]:
+        """Copy all records, as a replica does or a backup.
+
+        Returns:
+            What puts the records back as they were, and so loses every later write. Stores on a file must be closed
+            before, and opened again.
+        """
+        ...
 
 
 class SqliteHarness:
@@ -84,6 +95,17 @@ class SqliteHarness:
                     connection.execute("SELECT conversion_id, expires_at FROM conversions WHERE expires_at NOT NULL")
                 ),
             )
+
+    def snapshot(self) -> Callable[[], None]:
+        with contextlib.closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as connection:
+            copy = connection.serialize()
+
+        def put_back() -> None:
+            for file in self.path.parent.glob(f"{self.path.name}-*"):
+                file.unlink()
+            self.path.write_bytes(copy)
+
+        return put_back
 
 
 class RedisHarness:
@@ -121,6 +143,17 @@ class RedisHarness:
             due_at=_scores(self._client, [name for name in names if name.endswith(b":live")]),
             expires_at=_scores(self._client, [name for name in names if name.endswith(b":ended")]),
         )
+
+    def snapshot(self) -> Callable[[], None]:
+        names = cast("list[bytes]", self._client.keys("*"))
+        copies = [(name, self._client.pttl(name), self._client.dump(name)) for name in names]
+
+        def put_back() -> None:
+            self._client.flushall()
+            for name, milliseconds, copy in copies:
+                self._client.restore(name, max(0, milliseconds), cast("bytes", copy))
+
+        return put_back
 
 
 def _scores(client: redis.Redis, names: list[bytes]) -> dict[ConversionId, float]:

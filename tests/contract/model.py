@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-from tests.contract.harness import POLICY, track_of
+from tests.contract.harness import POLICY
 from ytmp3.core.errors import FailureCode
-from ytmp3.core.ids import ConversionId, ConversionKey, JobId
+from ytmp3.core.ids import ConversionId, ConversionKey, InstanceId, JobId
 from ytmp3.core.job import Lease, State, Status
 from ytmp3.jobstore import Outcome, Submission
 
@@ -37,8 +37,8 @@ class ModelConversion:
     error: FailureCode | None = None
     completed_at: float | None = None
     expires_at: float | None = None
-    published: int | None = None
-    """The token under which it was finished; None if it was not."""
+    file_name: str | None = None
+    """The name of its track; None until it is finished."""
 
     def end(self, state: State, now: float) -> None:
         self.state = state
@@ -54,6 +54,15 @@ class Model:
         self.conversions: dict[ConversionId, ModelConversion] = {}
         self.current: dict[ConversionKey, ConversionId] = {}
         """The conversion that new jobs of a key join. One that is too old to take jobs stays until it is replaced."""
+
+        self.shelf: set[str] = set()
+        """The names of the track files that holders have published and not deleted."""
+        self.expired: set[str] = set()
+        """Those that were deleted with their records. A backup may bring such a record back, but not the file."""
+
+    def tracks(self) -> set[str]:
+        """Return the names of all recorded tracks."""
+        return {each.file_name for each in self.conversions.values() if each.file_name is not None}
 
     def conversion_of(self, job_id: JobId) -> ModelConversion | None:
         return next((each for each in self.conversions.values() if job_id in each.jobs), None)
@@ -85,10 +94,23 @@ class Model:
         return Outcome.CREATED
 
     def held(self, lease: Lease, *states: State) -> ModelConversion | None:
+        """Return the conversion if the lease is good for a write to it in one of these states."""
         conversion = self.conversions.get(lease.conversion_id)
         if conversion is None or conversion.token != lease.token or conversion.state not in states:
             return None
+        return conversion if conversion.holder == lease.holder else None
+
+    def with_token(self, lease: Lease, state: State) -> ModelConversion | None:
+        """Return the conversion in this state if a write with this token may have brought it there."""
+        conversion = self.conversions.get(lease.conversion_id)
+        if conversion is None or conversion.token != lease.token or conversion.state is not state:
+            return None
         return conversion
+
+    def lease(self, conversion_id: ConversionId) -> Lease:
+        """Return the present lease of a conversion."""
+        conversion = self.conversions[conversion_id]
+        return Lease(conversion_id=conversion_id, token=conversion.token, holder=InstanceId(conversion.holder or ""))
 
     def retire(self, conversion_id: ConversionId) -> None:
         key = self.conversions[conversion_id].key
@@ -130,8 +152,10 @@ class Model:
         for conversion_id, conversion in list(self.conversions.items()):
             if conversion.expires_at is None or conversion.expires_at > now:
                 continue
-            if conversion.published is not None:
-                names.add(track_of(Lease(conversion_id=conversion_id, token=conversion.published)).file_name)
+            if conversion.file_name is not None:
+                names.add(conversion.file_name)
+                self.shelf.discard(conversion.file_name)
+                self.expired.add(conversion.file_name)
             self.retire(conversion_id)
             del self.conversions[conversion_id]
         return names

@@ -8,6 +8,7 @@ import pytest
 from tests.contract.harness import (
     METADATA,
     POLICY,
+    UNKNOWN_LEASE,
     Harness,
     Ids,
     adopt_expired,
@@ -20,8 +21,7 @@ from tests.contract.harness import (
     track_of,
 )
 from ytmp3.core.errors import FailureCode, LeaseLost
-from ytmp3.core.ids import ConversionId
-from ytmp3.core.job import Lease, Stage, State, Status
+from ytmp3.core.job import Stage, State, Status
 from ytmp3.jobstore import JobStore, Outcome, Renewal
 
 
@@ -51,7 +51,7 @@ async def test_finishing_again_with_the_same_track_is_harmless_and_with_another_
     harness.clock.advance(3)
     assert await store.finish(conversion.lease, track_of(conversion.lease), METADATA) == finished
     with pytest.raises(LeaseLost):
-        await store.finish(conversion.lease, track_of(Lease(conversion_id=ConversionId("0" * 34), token=9)), METADATA)
+        await store.finish(conversion.lease, track_of(UNKNOWN_LEASE), METADATA)
 
 
 async def test_a_failure_reaches_every_job_and_may_be_repeated(harness: Harness, store: JobStore, ids: Ids) -> None:

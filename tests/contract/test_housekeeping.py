@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from tests.contract.harness import POLICY, Harness, Ids, counts, created, done, running, submitted, ticket_of, track_of
 from ytmp3.core.errors import FailureCode
-from ytmp3.core.job import Lease, Metadata
+from ytmp3.core.job import Metadata
 from ytmp3.jobstore import JobStore, Outcome, Renewal
 
 
@@ -86,7 +86,7 @@ async def test_known_files_are_those_of_done_conversions(store: JobStore, ids: I
     live = await running(store, ids.submission(2))
     assert finished.track is not None
     name = finished.track.file_name
-    stranger = track_of(Lease(conversion_id=finished.conversion_id, token=77)).file_name
+    stranger = track_of(replace(live.lease, conversion_id=finished.conversion_id)).file_name
     asked = [name, stranger, track_of(live.lease).file_name, "notes.txt", "", "ü.mp3", "\udcff.mp3"]
     assert await store.known_files(asked) == {name}
     assert await store.known_files([]) == frozenset()

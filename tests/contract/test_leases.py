@@ -1,10 +1,12 @@
 """Leases: claim and renew them, give them back, adopt them when they run out. Every test runs on both adapters."""
 
 import pytest
+from msgspec.structs import replace
 
 from tests.contract.harness import (
     METADATA,
     POLICY,
+    UNKNOWN_LEASE,
     Harness,
     Ids,
     adopt_expired,
@@ -12,10 +14,11 @@ from tests.contract.harness import (
     created,
     running,
     ticket_of,
+    track_of,
 )
 from ytmp3.core.errors import FailureCode, LeaseLost
-from ytmp3.core.ids import ConversionId
-from ytmp3.core.job import Lease, Stage, State, Status
+from ytmp3.core.ids import InstanceId
+from ytmp3.core.job import Stage, State, Status
 from ytmp3.jobstore import JobStore, Renewal
 
 
@@ -47,7 +50,7 @@ async def test_a_stale_claim_is_refused(harness: Harness, store: JobStore, ids: 
     with pytest.raises(LeaseLost):
         await store.claim(queued.lease)
     with pytest.raises(LeaseLost):
-        await store.claim(Lease(conversion_id=ids.submission().conversion_id, token=1))
+        await store.claim(replace(UNKNOWN_LEASE, conversion_id=ids.submission().conversion_id))
 
 
 async def test_a_renewal_extends_the_lease_and_records_the_progress(
@@ -79,7 +82,7 @@ async def test_a_batch_of_renewals_names_exactly_those_that_are_lost(
         await store.cancel(submission.job_id)
     ended = await store.claim(conversions[5].lease)
     await store.fail(ended.lease, FailureCode.DRM)
-    unknown = Lease(conversion_id=ids.submission(99).conversion_id, token=1)
+    unknown = replace(UNKNOWN_LEASE, conversion_id=ids.submission(99).conversion_id)
     renewals = [
         *(Renewal(lease=conversion.lease, queue_position=place) for place, conversion in enumerate(conversions[:5])),
         Renewal(lease=ended.lease),
@@ -95,7 +98,7 @@ async def test_a_batch_of_renewals_names_exactly_those_that_are_lost(
 async def test_a_released_conversion_can_be_adopted_at_once_and_costs_nothing(store: JobStore, ids: Ids) -> None:
     queued = await created(store, ids.submission(1))
     claimed = await running(store, ids.submission(2))
-    await store.release([queued.lease, claimed.lease, Lease(conversion_id=ConversionId("0" * 34), token=1)])
+    await store.release([queued.lease, claimed.lease, UNKNOWN_LEASE])
     await store.release([queued.lease, claimed.lease])
     adopted = await store.adopt(10)
     assert {conversion.conversion_id for conversion in adopted} == {queued.conversion_id, claimed.conversion_id}
@@ -156,3 +159,23 @@ async def test_a_conversion_that_was_running_at_three_crashes_fails_as_poison(
     assert ticket.conversion.expires_at == harness.clock.now + POLICY.retention_seconds
     assert await store.renew([Renewal(lease=conversion.lease)]) == {conversion.conversion_id}
     assert await store.counts() == counts(failed=1)
+
+
+async def test_a_token_in_the_hands_of_another_instance_gives_no_right(store: JobStore, ids: Ids) -> None:
+    """After the store went back in time it gives tokens out once more, so two instances may have the same one."""
+    queued, claimed = await created(store, ids.submission(1)), await running(store, ids.submission(2))
+    foreign = replace(claimed.lease, holder=InstanceId("b"))
+    assert await store.renew([Renewal(lease=foreign, progress=0.9)]) == {claimed.conversion_id}
+    await store.release([foreign])
+    with pytest.raises(LeaseLost):
+        await store.claim(replace(queued.lease, holder=InstanceId("b")))
+    with pytest.raises(LeaseLost):
+        await store.finish(foreign, track_of(foreign), METADATA)
+    with pytest.raises(LeaseLost):
+        await store.fail(foreign, FailureCode.PRIVATE)
+    with pytest.raises(LeaseLost):
+        await store.retry(foreign, FailureCode.UPSTREAM_ERROR, delay_seconds=0.0)
+    finished = await store.finish(claimed.lease, track_of(claimed.lease), METADATA)
+    assert finished.track is not None
+    assert finished.track.file_name != track_of(foreign).file_name
+    assert await store.known_files([track_of(foreign).file_name]) == frozenset()

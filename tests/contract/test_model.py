@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 )
 
 from tests.contract.harness import Harness, RedisHarness, SqliteHarness
-from tests.contract.machine import StoreMachine
+from tests.contract.time_machine import TimeMachine
 from tests.stand.valkey import Valkey
 from ytmp3.jobstore.redis import RedisSettings
 
@@ -43,7 +43,7 @@ PROGRAM_SETTINGS: Final = settings(
 
 
 def run_programs(make_harness: Callable[[], Harness]) -> None:
-    class Machine(StoreMachine):
+    class Machine(TimeMachine):
         def __init__(self) -> None:
             super().__init__(make_harness)
 

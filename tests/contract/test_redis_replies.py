@@ -7,14 +7,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, TypeVar, cast
 
 import pytest
+from msgspec.structs import replace
 
-from tests.contract.harness import METADATA, PATIENT, Ids, created, submitted, track_of
+from tests.contract.harness import METADATA, PATIENT, UNKNOWN_LEASE, Ids, created, submitted, track_of
 from tests.contract.redis_servers import MakeStore
 from tests.stand.chaos_proxy import ChaosProxy
 from tests.stand.valkey import Valkey
 from tests.stand.waiting import PATIENCE_SECONDS, until
 from ytmp3.core.errors import FailureCode, StoreDown, StoreUnusable
-from ytmp3.core.job import Lease, State, Status
+from ytmp3.core.job import State, Status
 from ytmp3.jobstore import Outcome, Renewal, Submission
 from ytmp3.jobstore.settings import RedisTimeouts
 
@@ -138,7 +139,7 @@ async def test_each_operation_costs_one_round_trip(proxy: ChaosProxy, make_store
     lease = ticket.conversion.lease
     assert await trips(store.get(submission.job_id)) == 1
     assert await trips(store.claim(lease)) == 1
-    running_lease = type(lease)(conversion_id=lease.conversion_id, token=lease.token + 1)
+    running_lease = replace(lease, token=lease.token + 1)
     others = [(await created(store, ids.submission(video))).lease for video in range(2, 30)]
     assert await trips(store.renew([Renewal(lease=each) for each in (running_lease, *others)])) == 1
     assert await trips(store.finish(running_lease, track_of(running_lease), METADATA)) == 1
@@ -180,7 +181,7 @@ async def impostor(answer: bytes) -> AsyncIterator[str]:
 async def test_a_malformed_reply_is_an_error_of_the_store(
     make_store: MakeStore, ids: Ids, answer: bytes, expected: type[Exception]
 ) -> None:
-    lease = Lease(conversion_id=ids.submission().conversion_id, token=1)
+    lease = replace(UNKNOWN_LEASE, conversion_id=ids.submission().conversion_id)
     async with impostor(answer) as address:
         # An incomplete reply is waited for until the timeout.
         is_complete = expected is StoreUnusable

@@ -13,12 +13,11 @@ from typing import cast
 
 import pytest
 
-from tests.contract.harness import POLICY, Ids, submitted
+from tests.contract.harness import POLICY, UNKNOWN_LEASE, Ids, submitted
 from tests.contract.sqlite_stores import opened, store_at
 from tests.fakes import Clock
 from ytmp3.core.errors import LeaseLost, StoreDown, StoreFull, StoreUnusable
-from ytmp3.core.ids import ConversionId, InstanceId
-from ytmp3.core.job import Lease
+from ytmp3.core.ids import InstanceId
 from ytmp3.jobstore.sqlite.file import open_for_writing
 from ytmp3.jobstore.sqlite.ledger import Ledger
 from ytmp3.jobstore.sqlite.writer import Writer
@@ -72,7 +71,7 @@ async def test_a_failing_operation_does_not_affect_the_others_of_its_group(
         writer_harness.connection.execute("INSERT INTO tallies VALUES ('queued', 1)")
 
     def stale() -> object:
-        return writer_harness.ledger.claim(Lease(conversion_id=ConversionId("0" * 34), token=1))
+        return writer_harness.ledger.claim(UNKNOWN_LEASE)
 
     results = await writer_harness.run(submit(1), broken, submit(2), refused, submit(3), stale, submit(4))
     assert isinstance(results[1], ZeroDivisionError)
@@ -167,7 +166,7 @@ async def test_a_cancelled_caller_does_not_disturb_its_operation(writer_harness:
 FULL_DISK = textwrap.dedent("""
     import asyncio, resource, sys
     from pathlib import Path
-    from tests.contract.harness import POLICY, Ids, created, submitted
+    from tests.contract.harness import POLICY, UNKNOWN_LEASE, Ids, created, submitted
     from ytmp3.core.errors import StoreDown, StoreFull
     from ytmp3.core.ids import InstanceId
     from ytmp3.jobstore.sqlite import SqliteJobStore

@@ -43,10 +43,16 @@ def test_any_other_text_is_no_job_id(text: str) -> None:
 def test_a_tracks_file_name_names_its_conversion() -> None:
     held = conversion()
     name = track_file_name(held.lease, DEFAULT_RECIPE)
-    assert name == f"{held.conversion_id}-{held.token}.mp3"
+    assert name == f"{held.conversion_id}-{held.token}-{held.holder}.mp3"
     assert conversion_id_of(name) == held.conversion_id
 
 
-@pytest.mark.parametrize("name", ["", "x.mp3", ".lock", "a" * 34 + ".mp3", "a" * 34 + "-1.exe", "a" * 34 + "-.mp3"])
+def test_a_file_name_of_an_earlier_version_names_its_conversion_too() -> None:
+    assert conversion_id_of("ab" * 17 + "-12.mp3") == "ab" * 17
+
+
+@pytest.mark.parametrize(
+    "name", ["", "x.mp3", ".lock", "a" * 34 + ".mp3", "a" * 34 + "-1.exe", "a" * 34 + "-.mp3", "a" * 34 + "-1-.mp3"]
+)
 def test_any_other_file_name_names_no_conversion(name: str) -> None:
     assert conversion_id_of(name) is None

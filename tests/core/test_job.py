@@ -4,7 +4,7 @@ import pytest
 
 from tests.core.values import NOW, conversion, ticket
 from ytmp3.core import job, recipe
-from ytmp3.core.ids import ConversionId
+from ytmp3.core.ids import ConversionId, InstanceId
 from ytmp3.core.job import Lease, State, Status
 
 
@@ -28,6 +28,13 @@ def test_a_ticket_shows_the_canonical_link() -> None:
 
 
 def test_two_holders_never_publish_under_one_name() -> None:
-    one = job.track_file_name(Lease(conversion_id=ConversionId("ab"), token=2), recipe.DEFAULT_RECIPE)
-    assert one == "ab-2.mp3"
-    assert one != job.track_file_name(Lease(conversion_id=ConversionId("ab"), token=3), recipe.DEFAULT_RECIPE)
+    leases = [
+        Lease(conversion_id=ConversionId("ab"), token=token, holder=InstanceId(holder))
+        for token, holder in ((2, "a"), (3, "a"), (2, "b"))
+    ]
+    names = [job.track_file_name(lease, recipe.DEFAULT_RECIPE) for lease in leases]
+    assert names == ["ab-2-a.mp3", "ab-3-a.mp3", "ab-2-b.mp3"]
+
+
+def test_nobody_holds_a_conversion_that_has_no_holder() -> None:
+    assert conversion(state=State.DONE).lease.holder == ""

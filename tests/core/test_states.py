@@ -91,7 +91,7 @@ def test_no_history_lets_a_token_fall_or_a_counter_shrink(transitions: list[Tran
 def test_a_new_holder_gets_a_new_token() -> None:
     held = states.held(replace(conversion(token=4), holder=None), InstanceId("b"), NOW + 40)
     assert (held.holder, held.token, held.due_at, held.state) == ("b", 5, NOW + 40, State.QUEUED)
-    assert held.lease == Lease(conversion_id=held.conversion_id, token=5)
+    assert held.lease == Lease(conversion_id=held.conversion_id, token=5, holder=InstanceId("b"))
 
 
 def test_a_claim_resets_the_progress_and_keeps_the_time_of_the_first_claim() -> None:

@@ -137,3 +137,20 @@ async def test_a_failed_renewal_is_repeated_before_the_lease_runs_out(tmp_path: 
         now.store.broken.clear()
         await asyncio.sleep(4)
         assert await now.records.adopt(10) == []
+
+
+async def test_an_instance_never_has_two_attempts_at_one_conversion(tmp_path: Path) -> None:
+    """Its own earlier attempt, which has lost the lease, has not ended yet when it adopts the conversion again."""
+    async with engine(tmp_path) as now:
+        job = await now.running(VIDEO)
+        ends = now.converter.end_slowly(VIDEO)
+        now.clock.advance(LEASE_SECONDS + 1)
+        for _ in range(5):
+            await now.parts.janitor.adopt()
+            await settled()
+            await asyncio.sleep(1)
+        assert now.converter.started[VIDEO] == 1
+        ends.set()
+        now.converter.hold(VIDEO).set()
+        assert (await now.ended(job)).status is Status.COMPLETED
+        assert now.converter.most_at_once == 1

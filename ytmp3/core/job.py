@@ -18,7 +18,9 @@ from ytmp3.core.ids import ClientId, ConversionId, ConversionKey, InstanceId, Jo
 from ytmp3.core.link import canonical_link
 from ytmp3.core.recipe import EXTENSIONS, Recipe, recipe_of
 
-_TRACK_FILE_NAME: Final = re.compile(rf"([0-9a-f]{{34}})-[0-9]+\.(?:{'|'.join(sorted(EXTENSIONS))})", re.ASCII)
+_TRACK_FILE_NAME: Final = re.compile(
+    rf"([0-9a-f]{{34}})-[0-9]+(?:-[0-9a-f]+)?\.(?:{'|'.join(sorted(EXTENSIONS))})", re.ASCII
+)
 
 
 class State(StrEnum):
@@ -93,12 +95,17 @@ class Track(Struct, frozen=True, kw_only=True):
 class Lease(Struct, frozen=True, kw_only=True):
     """The right to work on a conversion. A holder passes its lease with each of its writes.
 
-    The store refuses a write whose token is not the conversion's current token (a fencing token). So an instance that
-    was frozen or disconnected while another one took over cannot overwrite the other's work.
+    The store refuses a write unless both the holder and the token are the conversion's current ones (a fencing token).
+    So an instance that was frozen or disconnected while another one took over cannot overwrite the other's work.
+
+    The token alone would not do. A store can go back in time: a replica is promoted that lacks the last writes, or a
+    backup is restored. It then gives out the same tokens again, to other instances.
     """
 
     conversion_id: ConversionId
     token: int
+    holder: InstanceId
+    """The instance that the store gave the token to; empty if it gave it to nobody, and then no write is accepted."""
 
 
 class Conversion(Struct, frozen=True, kw_only=True):
@@ -170,7 +177,7 @@ class Conversion(Struct, frozen=True, kw_only=True):
     @property
     def lease(self) -> Lease:
         """The lease of the current holder, which it passes with its writes."""
-        return Lease(conversion_id=self.conversion_id, token=self.token)
+        return Lease(conversion_id=self.conversion_id, token=self.token, holder=self.holder or InstanceId(""))
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -232,16 +239,18 @@ class Report(Struct, frozen=True, kw_only=True):
 def track_file_name(lease: Lease, recipe: Recipe) -> str:
     """Return the name under which a holder publishes its track.
 
-    The name contains the token, so an instance that has lost the lease can never overwrite its successor's file. No
-    record names the file of such an instance, so the janitor's sweep removes it.
+    The name contains token and holder, so an instance that has lost the lease can never overwrite or delete the file of
+    another one, not even after the store went back in time (see `Lease`). No record names the file of such an instance,
+    so the janitor's sweep removes it.
     """
-    return f"{lease.conversion_id}-{lease.token}.{recipe.extension}"
+    return f"{lease.conversion_id}-{lease.token}-{lease.holder}.{recipe.extension}"
 
 
 def conversion_id_of(file_name: str) -> ConversionId | None:
     """Return the conversion whose track has this name (see `track_file_name`); None if no track has such a name.
 
-    The sweep of stray files passes every name in the folder, even names that are not valid UTF-8.
+    The sweep of stray files passes every name in the folder, even names that are not valid UTF-8. Up to version 0.2 the
+    names had no holder.
     """
     match = _TRACK_FILE_NAME.fullmatch(file_name)
     return None if match is None else ConversionId(match[1])

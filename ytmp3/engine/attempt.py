@@ -87,6 +87,9 @@ class Attempts:
                 self._upstream.ended(start)
 
     async def _make(self, conversion: Conversion, start: int) -> None:
+        if self._runs.holds(conversion.conversion_id):
+            await self._yield_to_earlier(conversion)
+            return
         # The conversion is in no queue now, so every path out of this method must record its end, requeue it or release
         # it. If none of these succeeds, its lease runs out.
         with self._runs.claiming(conversion):
@@ -101,6 +104,15 @@ class Attempts:
         else:
             with self._runs.running(claimed, start) as run:
                 await self._run(run)
+
+    async def _yield_to_earlier(self, conversion: Conversion) -> None:
+        """Release a conversion, because an earlier attempt of this instance has not ended.
+
+        The earlier attempt has lost its lease, and the lease keeper stops it with its next renewal. Two attempts of one
+        instance must not run side by side: after the store went back in time, they may have the same lease, and so the
+        same file name. The janitor adopts the conversion again every second until the earlier attempt has ended.
+        """
+        await self._writes.release([conversion.lease])
 
     async def _expire(self, claimed: Conversion) -> None:
         """Fail a stale conversion without an attempt: its clients have most likely given up."""

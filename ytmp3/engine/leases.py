@@ -9,7 +9,7 @@ long as the workers do. Every second it sends all renewals that are due in one c
 
 The store returns the conversions that this instance no longer holds, because another instance cancelled or adopted
 them. The keeper stops their attempts, or removes them from the queue. Until the store replies, two instances may work
-on one conversion. This wastes work but does no harm, because the store checks the token of each write.
+on one conversion. This wastes work but does no harm, because the store checks the lease of each write.
 """
 
 import logging

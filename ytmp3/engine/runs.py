@@ -116,6 +116,10 @@ class Runs:
         """Return the run of a conversion, or None if it is not running here."""
         return self._runs.get(conversion_id)
 
+    def holds(self, conversion_id: ConversionId) -> bool:
+        """Whether a worker has the conversion in hand: it claims it, or its attempt has not ended yet."""
+        return conversion_id in self._claiming or conversion_id in self._runs
+
     def by_client(self) -> Counter[ClientId]:
         """Count the running conversions of each client, including those that are being claimed."""
         conversions = [*self._claiming.values(), *(run.conversion for run in self._runs.values())]

@@ -6,8 +6,9 @@ The store is the truth; the queues of the instances are only hints of it. What t
   state, and loses nothing that a client was told.
 * All times are the store's own clock: the lease of one instance is judged by the clock by which another would take
   over.
-* The holder of a conversion shows its lease with every write. A write with an old token is refused (LeaseLost), so an
-  instance that was frozen and wakes up after its lease ran out changes nothing.
+* The holder of a conversion shows its lease with every write. A write with an old token, or by another instance, is
+  refused (LeaseLost), so an instance that was frozen and wakes up after its lease ran out changes nothing; nor does one
+  that holds a token of a store that has gone back in time since (`core.job.Lease`).
 * Every operation may be repeated. A caller whose reply was lost (StoreDown) cannot know whether the operation took
   effect; it calls again with the same arguments, and gets the result of the first call if there was one.
 
@@ -140,7 +141,7 @@ class JobStore(Protocol):
         """Extend leases of queued and running conversions, and record their progress, in one round trip.
 
         Returns:
-            The ids of those that are no longer held under the given token (cancelled, adopted or ended). The holder
+            The ids of those that are no longer held under the given lease (cancelled, adopted or ended). The holder
             must stop its work on them. The other leases have been extended.
         """
 

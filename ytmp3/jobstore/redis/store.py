@@ -311,8 +311,8 @@ def _seconds(time: Reply) -> float:
         return int(seconds) + int(microseconds) / 1_000_000
 
 
-def _lease_arguments(lease: Lease) -> tuple[Argument, Argument]:
-    return lease.conversion_id, lease.token
+def _lease_arguments(lease: Lease) -> tuple[Argument, Argument, Argument]:
+    return lease.conversion_id, lease.token, lease.holder
 
 
 def _renewal_arguments(renewal: Renewal) -> Iterable[Argument]:

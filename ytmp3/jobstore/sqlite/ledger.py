@@ -107,7 +107,7 @@ class Ledger:
         """queued -> running. The new token makes every other lease of the conversion stale."""
         row = self._row(lease)
         conversion = row.conversion
-        if conversion.holder != self.instance:
+        if conversion.holder != self.instance or lease.holder != self.instance:
             raise LeaseLost
         if conversion.state is State.RUNNING and conversion.token == lease.token + 1:
             # The reply to the first call was lost: only this holder's claim of this lease can have made this token.
@@ -160,7 +160,7 @@ class Ledger:
         now = self.clock()
         for lease in leases:
             row = self._find(lease.conversion_id)
-            if row is not None and row.conversion.state in LIVE and row.conversion.token == lease.token:
+            if row is not None and _is_held_with(row.conversion, lease):
                 self._save(row, states.released(row.conversion, due_at=now))
 
     def cancel(self, job_id: JobId) -> Ticket | None:
@@ -289,7 +289,7 @@ class Ledger:
 
     def _is_renewed(self, renewal: Renewal, until: float) -> bool:
         row = self._find(renewal.lease.conversion_id)
-        if row is None or row.conversion.state not in LIVE or row.conversion.token != renewal.lease.token:
+        if row is None or not _is_held_with(row.conversion, renewal.lease):
             return False
         old = row.conversion
         renewed = replace(
@@ -371,9 +371,15 @@ class Ledger:
             self.connection.execute(queries.ADD_TO_TALLY, (change, state.value))
 
 
+def _is_held_with(conversion: Conversion, lease: Lease) -> bool:
+    """Whether the lease is the present one: both its holder and its token (`core.job.Lease` says why both)."""
+    is_held = conversion.state in LIVE and conversion.holder is not None
+    return is_held and conversion.lease == lease
+
+
 def _check_running(conversion: Conversion, lease: Lease) -> None:
     """Raise LeaseLost unless the lease is that of a running conversion."""
-    if conversion.state is not State.RUNNING or conversion.token != lease.token:
+    if conversion.state is not State.RUNNING or not _is_held_with(conversion, lease):
         raise LeaseLost
 
 

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- queued -> running (states.claimed). A full server runs it too: what was acknowledged is carried to its end.
--- ARGV: clock, lease, instance, conversion, token. Returns the conversion; false if the lease is lost.
+-- ARGV: clock, lease, instance, conversion, token, holder. Returns the conversion; false if the lease is lost.
 
-local lease, instance, id, token = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
+local lease, instance, id, token, holder = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local now = clock()
 local conversion = load(id)
-if not conversion or conversion.holder ~= instance then return false end
+if not conversion or holder ~= instance or conversion.holder ~= instance then return false end
 
 local next_token = tostring(tonumber(token) + 1)
 if conversion.state == STATE.RUNNING and conversion.token == next_token then

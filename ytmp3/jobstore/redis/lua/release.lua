@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- Give back conversions of one shard at no cost (states.released). ARGV: clock, then for each: conversion, token
+-- Give back conversions of one shard at no cost (states.released). ARGV: clock, then for each: conversion, token, holder
 
 local now = clock()
-for i = 2, #ARGV, 2 do
+for i = 2, #ARGV, 3 do
   local id = ARGV[i]
   local conversion = load(id)
-  if is_held_with(conversion, ARGV[i + 1]) then requeue(id, conversion, now) end
+  if is_held_with(conversion, ARGV[i + 1], ARGV[i + 2]) then requeue(id, conversion, now) end
 end
 return 1

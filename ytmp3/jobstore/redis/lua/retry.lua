@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- running -> queued, after an error that is retried (states.retried).
--- ARGV: clock, delay, conversion, token, error. Returns 1; 0 if the lease is lost.
+-- ARGV: clock, delay, conversion, token, holder, error. Returns 1; 0 if the lease is lost.
 
-local delay, id, token, code = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
+local delay, id, token, holder, code = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local now = clock()
 local conversion = load(id)
 if not conversion then return 0 end
@@ -11,7 +11,7 @@ if conversion.state == STATE.QUEUED and not conversion.holder and conversion.err
   -- The reply to the first call was lost, and nobody has adopted the conversion since.
   return 1
 end
-if conversion.state ~= STATE.RUNNING or conversion.token ~= token then return 0 end
+if conversion.state ~= STATE.RUNNING or not is_held_with(conversion, token, holder) then return 0 end
 
 requeue(id, conversion, now + delay)
 redis.call('HSET', conversion_at(id), 'error', code)

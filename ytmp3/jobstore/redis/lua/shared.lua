@@ -57,9 +57,9 @@ local function is_live(conversion)
   return conversion.state == STATE.QUEUED or conversion.state == STATE.RUNNING
 end
 
--- Whether a holder with this token may write.
-local function is_held_with(conversion, token)
-  return conversion and is_live(conversion) and conversion.token == token
+-- Whether this lease is the present one: both its holder and its token (core.job.Lease says why both).
+local function is_held_with(conversion, token, holder)
+  return conversion and is_live(conversion) and conversion.token == token and conversion.holder == holder
 end
 
 local function count_jobs(state, change)
