@@ -74,7 +74,7 @@ async def service(terminal: Terminal, data: Path, settings: Mapping[str, str]) -
     Raises:
         DemoFailed: it did not start.
     """
-    own = {"PORT": "0", "HOST": "127.0.0.1", "DATA_DIR": str(data), "LOG_LEVEL": "warning"}
+    own = {"PORT": "0", "HOST": "127.0.0.1", "DATA_DIR": str(data), "LOG_LEVEL": "warning", "LOG_FORMAT": "text"}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "ytmp3", "serve"), env=os.environ | settings | own, stdout=asyncio.subprocess.PIPE
     )

@@ -8,6 +8,7 @@ import argparse
 import logging
 import os
 import secrets
+import shutil
 import signal
 import sys
 import textwrap
@@ -119,16 +120,27 @@ def _serve() -> Exit:
     from ytmp3 import logs  # noqa: PLC0415
     from ytmp3.serve import serve  # noqa: PLC0415
 
-    logs.set_up(style=config.log_format, level=config.log_level)
+    as_text = logs.set_up(style=config.log_format, level=config.log_level)
     for name, meant in misspelt(os.environ).items():
         log.warning("unknown setting ignored", extra={"variable": name, "did_you_mean": meant})
     try:
-        asyncio.run(serve(config, announce=lambda address: print(f"ytmp3 {__version__} on {address}", flush=True)))
+        asyncio.run(serve(config, announce=lambda url: print(_announcement(config, url, as_text=as_text), flush=True)))
     except ConfigError as error:
         return _refused(error)
     except (Ytmp3Error, OSError) as error:
         return _failed(error)
     return Exit.OK
+
+
+def _announcement(config: Config, url: str, *, as_text: bool) -> str:
+    """Return what stdout shows when the service listens: lines for a person, or one event like those of the log."""
+    from ytmp3.greeting import greeting  # noqa: PLC0415
+    from ytmp3.logs import JsonFormatter  # noqa: PLC0415
+
+    if as_text:
+        return greeting(config, url, free_bytes=shutil.disk_usage(config.data_dir).free)
+    fields = {"url": url, "version": __version__}
+    return JsonFormatter().format(log.makeRecord(log.name, logging.INFO, "", 0, "listening", (), None, extra=fields))
 
 
 def _config() -> Config | None:

@@ -28,8 +28,8 @@ MAX_TEXT_CHARACTERS: Final = 4096
 """Longest value in a line; the rest is cut off, because yt-dlp or ffmpeg may print a megabyte on one line."""
 
 
-def set_up(*, style: str, level: str, stream: TextIO = sys.stderr) -> None:
-    """Send the events of every logger to `stream`. Called once, at the start.
+def set_up(*, style: str, level: str, stream: TextIO = sys.stderr) -> bool:
+    """Send the events of every logger to `stream`, and return whether they are text. Called once, at the start.
 
     `style` is json, text or auto, which means text on a terminal and JSON elsewhere.
     """
@@ -41,6 +41,7 @@ def set_up(*, style: str, level: str, stream: TextIO = sys.stderr) -> None:
     root.setLevel(level.upper())
     # aiohttp logs a traceback for each malformed request, which any client can send. The metrics count them.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+    return as_text
 
 
 class JsonFormatter(logging.Formatter):

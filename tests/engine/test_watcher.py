@@ -1,7 +1,10 @@
 """The watcher: its results are in the health state."""
 
 import asyncio
+import logging
 from pathlib import Path
+
+import pytest
 
 from tests.engine.rig import Rig, engine
 from tests.virtual_time import settled
@@ -13,6 +16,8 @@ from ytmp3.engine.watcher import TOOLS_RETRY_SECONDS, TOOLS_SECONDS
 
 BROKEN = ToolCheck(name="ffmpeg", ok=False, version=None, detail="not found")
 WORKING = ToolCheck(name="ffmpeg", ok=True, version="7", detail="works")
+
+SOLVER = ToolCheck(name="yt-dlp-ejs", ok=True, version="0.8.0", detail="is the one yt-dlp wants")
 
 
 def readiness(now: Rig) -> Readiness:
@@ -73,6 +78,23 @@ async def test_a_broken_tool_is_checked_more_often_until_it_works(tmp_path: Path
         await asyncio.sleep(20)
         assert readiness(now) is Readiness.UNREADY
         await now.parts.watcher.close()
+
+
+async def test_working_tools_are_one_line_of_the_log_and_a_broken_one_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with engine(tmp_path) as now:
+        for tools in ([WORKING, SOLVER], [BROKEN, SOLVER], [WORKING, SOLVER]):
+            now.converter.tools = list(tools)
+            if not caplog.records:
+                now.parts.health.tools = []
+            await now.parts.watcher.check_tools()
+    lines = [vars(record) for record in caplog.records if record.message.startswith("tool")]
+    assert [(line["message"], line["levelname"], line["ok"]) for line in lines] == [
+        ("tools", "INFO", True), ("tool", "ERROR", False), ("tool", "INFO", True),
+    ]  # fmt: skip
+    assert (lines[0]["ffmpeg"], lines[0]["yt-dlp-ejs"]) == ("7", "0.8.0")
 
 
 async def test_the_lag_of_the_event_loop_is_measured_ten_times_a_second(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """How `ytmp3 serve` starts or refuses to start, and the other commands of `ytmp3`."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -76,6 +77,15 @@ async def test_a_sighup_before_the_service_has_started_does_not_end_it(youtube: 
     finally:
         await service.client.close()
         assert await service.stop() == 0
+
+
+async def test_a_log_in_json_is_json_all_through(youtube: Spawned, tmp_path: Path) -> None:
+    async with service_process(tmp_path, **egress(youtube)) as service:
+        await service.stop()
+        assert service.process is not None
+        assert service.process.stdout is not None
+        for line in (await service.process.stdout.read()).decode().splitlines() + service.log().splitlines():
+            json.loads(line)
 
 
 async def test_a_misspelt_setting_is_named_at_the_start(youtube: Spawned, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ class ServiceProcess:
         assert self.process.stdout is not None
         # The line with the address, or the end of the output if the process refuses to start.
         line = (await self.process.stdout.readline()).decode()
-        match = re.search(r"http://\S+", line)
+        match = re.search(r"http://[^\s\"]+", line)
         assert match, f"no address in {line!r}: {last_lines(self.log_path)}"
         self.url = match[0]
 

@@ -81,8 +81,12 @@ class Watcher:
     async def check_tools(self) -> None:
         """Check every tool."""
         before = {tool.name: tool.ok for tool in self._health.tools}
-        self._health.tools = await self._converter.check()
-        for tool in self._health.tools:
+        tools = self._health.tools = await self._converter.check()
+        if not before and all(tool.ok for tool in tools):
+            # The first check of a healthy installation: one line, with the versions.
+            log.info("tools", extra={"ok": True} | {tool.name: tool.version for tool in tools})
+            return
+        for tool in tools:
             if before.get(tool.name) != tool.ok:
                 level = logging.INFO if tool.ok else logging.ERROR
                 log.log(level, "tool", extra={"tool": tool.name, "ok": tool.ok, "detail": tool.detail})
