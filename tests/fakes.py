@@ -127,6 +127,10 @@ class FakeConverter:
             self.running.discard(video_id)
 
     async def _convert(self, video_id: str, scratch: Path, on_progress: Callable[[Report], None]) -> Converted:
+        code = self.failing.get(video_id)
+        if code is FailureCode.UPSTREAM_UNREACHABLE or code is FailureCode.EGRESS_MISCONFIGURED:
+            # YouTube is not reached, so nothing is known of the video.
+            raise ConversionError(code, "as the test asked")
         title = f"Title of {video_id}" if self.title is None else self.title
         metadata = Metadata(title=title, uploader="Someone", duration_seconds=3.0, thumbnail_url=None)
         on_progress(Report(stage=Stage.DOWNLOADING, progress=0.4, metadata=metadata))
@@ -135,8 +139,8 @@ class FakeConverter:
         await asyncio.sleep(0)
         if video_id in self.held:
             await self.held[video_id].wait()
-        if video_id in self.failing:
-            raise ConversionError(self.failing[video_id], "as the test asked")
+        if code is not None:
+            raise ConversionError(code, "as the test asked")
         if self._errors[video_id]:
             raise self._errors[video_id].popleft()
         content = self.contents.get(video_id) or content_of(video_id, self.size_bytes)
@@ -232,8 +236,10 @@ class FaultyStore:
     async def fail(self, lease: Lease, code: FailureCode) -> None:
         await self._call("fail", lambda: self._store.fail(lease, code))
 
-    async def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float) -> None:
-        await self._call("retry", lambda: self._store.retry(lease, code, delay_seconds=delay_seconds))
+    async def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float, costs_attempt: bool = True) -> None:
+        await self._call(
+            "retry", lambda: self._store.retry(lease, code, delay_seconds=delay_seconds, costs_attempt=costs_attempt)
+        )
 
     async def release(self, leases: Sequence[Lease]) -> None:
         await self._call("release", lambda: self._store.release(leases))

@@ -22,13 +22,14 @@ from ytmp3.config import Config, ConfigError
 from ytmp3.converter import Converter
 from ytmp3.converter.pipeline import Pipeline
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
+from ytmp3.core.breaker import PAUSES
 from ytmp3.core.client import ApiKey
-from ytmp3.core.errors import StoreDown, StoreUnusable
+from ytmp3.core.errors import Fault, StoreDown, StoreUnusable
 from ytmp3.core.ids import InstanceId
 from ytmp3.engine.assembly import Engine, Outside, assemble
 from ytmp3.engine.event_log import log_event
 from ytmp3.engine.events import Events
-from ytmp3.engine.health import Health, Readiness
+from ytmp3.engine.health import Health
 from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.runs import Runs
 from ytmp3.engine.workers import Workers
@@ -256,7 +257,7 @@ def _register_gauges(metrics: Metrics, engine: Engine) -> None:
         "ytmp3_workers": ("Conversions that this instance can run at once.", lambda: settings.workers),
         "ytmp3_queue_length": ("Conversions waiting in this instance.", queue.qsize),
         "ytmp3_queue_capacity": ("Conversions that may wait in this instance.", lambda: settings.queue_capacity),
-        "ytmp3_ready": ("1 if this instance would accept a new job.", lambda: health.readiness is Readiness.OK),
+        "ytmp3_ready": ("1 if this instance would accept a new job.", lambda: health.is_ready),
         "ytmp3_draining": ("1 while this instance shuts down.", lambda: health.is_draining),
         "ytmp3_store_up": ("1 if the job store responds and can be used.", lambda: health.store.ok),
         "ytmp3_upstream_blocked": ("1 while no conversion may ask YouTube.", lambda: engine.upstream.is_blocked),
@@ -271,6 +272,12 @@ def _register_gauges(metrics: Metrics, engine: Engine) -> None:
     }
     for name, (text, read) in gauges.items():
         metrics.gauge(name, text, read)
+
+    def is_paused_by(cause: Fault) -> Callable[[], bool]:
+        return lambda: engine.upstream.cause is cause
+
+    for cause in PAUSES:
+        metrics.upstream_paused.labels(cause).set_function(is_paused_by(cause))
 
 
 def _versions() -> dict[str, str]:

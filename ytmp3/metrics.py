@@ -127,6 +127,13 @@ class Metrics:
         self.adopted = Counter(
             "ytmp3_conversions_adopted_total", "Conversions taken over after release, retry or crash.", registry=r
         )
+        self.upstream_paused = Gauge(
+            "ytmp3_upstream_paused",
+            "1 from the moment that new starts pause for this cause until a trial succeeds.",
+            ["cause"],
+            registry=r,
+        )
+        """Read at each scrape: `app` sets a function for each cause."""
         self.leases_lost = Counter(
             "ytmp3_leases_lost_total", "Running conversions stopped because the lease was gone.", registry=r
         )
@@ -176,7 +183,7 @@ class Metrics:
                 self.conversions.labels("failed", code).inc()
             case events.Cancelled():
                 self.conversions.labels("cancelled", "").inc()
-            case events.Retried(code=code) | events.Refused(code=code):
+            case events.Retried(code=code) | events.Postponed(code=code):
                 self.retries.labels(code).inc()
             case events.LeaseLost():
                 self.leases_lost.inc()
@@ -188,7 +195,14 @@ class Metrics:
                 self.store_errors.labels(type(error).__name__).inc()
             case events.LoopLagged(seconds=seconds):
                 self.loop_lag.observe(seconds)
-            case events.JobCancelled() | events.Started() | events.Progressed() | events.Released():
+            case (
+                events.JobCancelled()
+                | events.Started()
+                | events.Progressed()
+                | events.Released()
+                | events.UpstreamPaused()
+                | events.UpstreamResumed()
+            ):
                 pass
             case _:
                 assert_never(event)

@@ -76,7 +76,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="MAX_JOB_RETRIES",
         default="3",
         form="an integer from 0 to 100",
-        meaning="How often a conversion is tried again after retryable errors.",
+        meaning="How often a conversion is tried again after retryable errors of the video or of YouTube.",
         parse=integer_within(0, 100),
     ),
     Variable(
@@ -97,7 +97,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="JOB_EXPIRATION_HOURS",
         default="24",
         form="a number from 0.01 to 8760",
-        meaning="How long an ended job and its MP3 are kept, and how long a job may wait for its first attempt.",
+        meaning="How long an ended job and its MP3 are kept, and how long a job may wait to be converted.",
         parse=number_within(0.01, 8760),
     ),
     Variable(

@@ -98,6 +98,25 @@ async def test_a_retried_conversion_waits_without_a_holder_and_costs_an_attempt(
     assert finished.error is None
 
 
+async def test_a_retry_that_costs_no_attempt_leaves_their_number_and_records_the_error(
+    harness: Harness, store: JobStore, ids: Ids
+) -> None:
+    submission = ids.submission()
+    conversion = await running(store, submission)
+    for _ in range(2):
+        await store.retry(conversion.lease, FailureCode.UPSTREAM_UNREACHABLE, delay_seconds=8.5, costs_attempt=False)
+    waiting = (await ticket_of(store, submission.job_id)).conversion
+    assert (waiting.state, waiting.holder, waiting.attempts, waiting.error) == (
+        State.QUEUED,
+        None,
+        0,
+        FailureCode.UPSTREAM_UNREACHABLE,
+    )
+    assert await store.adopt(10) == []
+    harness.clock.advance(8.5)
+    assert [adopted.attempts for adopted in await store.adopt(10)] == [0]
+
+
 async def test_every_write_of_a_stale_holder_is_refused(harness: Harness, store: JobStore, ids: Ids) -> None:
     submission = ids.submission()
     stale = (await running(store, submission)).lease

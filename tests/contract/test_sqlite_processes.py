@@ -19,6 +19,7 @@ from tests.fakes import Clock
 from tests.stand.waiting import PATIENCE_SECONDS
 from ytmp3.core.errors import FailureCode, StoreUnusable
 from ytmp3.core.ids import InstanceId, JobId
+from ytmp3.core.states import LONGEST_DELAY_SECONDS
 from ytmp3.jobstore.sqlite import SqliteJobStore
 from ytmp3.jobstore.sqlite.queries import SCHEMA_VERSION
 from ytmp3.jobstore.sqlite.store import anchored_clock
@@ -132,7 +133,7 @@ async def test_a_wall_clock_set_back_between_two_processes_delays_no_conversion(
     clock.advance(-365 * 86_400)
     async with opened(path, clock) as store:
         assert [each.conversion_id for each in await store.adopt(10)] == [held.conversion_id]
-        clock.advance(60)
+        clock.advance(LONGEST_DELAY_SECONDS)
         assert waiting.conversion_id in [each.conversion_id for each in await store.adopt(10)]
 
 

@@ -135,12 +135,12 @@ def test_no_failure_at_fault_of_the_video_is_retried() -> None:
 @pytest.mark.parametrize(
     ("fault", "codes"),
     [
-        (Fault.YOUTUBE, {"upstream_error", "upstream_timeout", "output_truncated", "media_invalid"}),
+        (Fault.YOUTUBE, {"upstream_error", "upstream_timeout", "media_invalid"}),
         (Fault.RELEASE, {"extractor_broken"}),
         (Fault.ADDRESS, {"bot_check", "rate_limited_upstream"}),
         (Fault.NETWORK, {"upstream_unreachable"}),
         (Fault.SETTINGS, {"egress_misconfigured"}),
-        (Fault.OURS, {"tool_missing", "poison", "lost", "expired_waiting"}),
+        (Fault.OURS, {"output_truncated", "tool_missing", "poison", "lost", "expired_waiting"}),
     ],
 )
 def test_every_other_failure_names_who_is_at_fault(fault: Fault, codes: set[str]) -> None:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from tests.core.values import KEY, METADATA, NOW, TRACK, VIDEO_ID, conversion
 from ytmp3.core import job, states
-from ytmp3.core.errors import FAILURES, FailureCode
+from ytmp3.core.errors import FAILURES, FailureCode, Fault
 from ytmp3.core.ids import ClientId, ConversionId, InstanceId
 from ytmp3.core.job import Conversion, Lease, State
 from ytmp3.core.states import IllegalTransition, Transition, is_stale
@@ -156,17 +156,50 @@ def test_a_lease_that_runs_out_in_the_queue_counts_no_crash() -> None:
     assert states.orphaned(conversion(), due_at=NOW).crashes == 0
 
 
-def test_a_conversion_is_stale_when_all_its_clients_have_waited_too_long_for_its_first_attempt() -> None:
+def test_a_conversion_is_stale_when_all_its_clients_have_waited_too_long() -> None:
     waiting = conversion()
     for now, joined_at, attempts, stale in (
         (NOW + 3600, None, 0, False),
         (NOW + 3601, None, 0, True),
         (NOW + 3601, NOW + 1, 0, False),
         (NOW + 3602, NOW + 1, 0, True),
-        (NOW + 3601, None, 1, False),  # the store gives it another attempt soon, or never
+        (NOW + 3601, None, 1, True),
+        (NOW + 7200, NOW + 7199, 0, False),
+        (NOW + 7201, NOW + 7199, 0, True),
     ):
         asked = replace(waiting, joined_at=joined_at, attempts=attempts)
         assert is_stale(asked, now=now, retention_seconds=3600) is stale
+
+
+def test_a_stale_conversion_fails_with_what_kept_it_from_succeeding() -> None:
+    assert states.code_of_stale(conversion()) is FailureCode.EXPIRED_WAITING
+    refused = replace(conversion(), error=FailureCode.EXTRACTOR_BROKEN)
+    assert states.code_of_stale(refused) is FailureCode.EXTRACTOR_BROKEN
+
+
+@pytest.mark.parametrize(
+    ("fault", "when_running", "when_paused"),
+    [
+        (Fault.VIDEO, True, True),
+        (Fault.OURS, True, True),
+        (Fault.YOUTUBE, True, False),
+        (Fault.ADDRESS, True, False),
+        (Fault.RELEASE, False, False),
+        (Fault.NETWORK, False, False),
+        (Fault.SETTINGS, False, False),
+    ],
+)
+def test_only_what_may_be_the_matter_of_one_video_costs_an_attempt(
+    fault: Fault, *, when_running: bool, when_paused: bool
+) -> None:
+    assert states.costs_an_attempt(fault, is_paused=False) is when_running
+    assert states.costs_an_attempt(fault, is_paused=True) is when_paused
+
+
+def test_a_retry_that_is_free_leaves_the_number_of_attempts() -> None:
+    running = replace(conversion(state=State.RUNNING), attempts=2)
+    free = states.retried(running, FailureCode.EXTRACTOR_BROKEN, due_at=NOW + 5, costs_attempt=False)
+    assert (free.attempts, free.error, free.due_at) == (2, FailureCode.EXTRACTOR_BROKEN, NOW + 5)
 
 
 def test_a_retry_waits_for_its_time_and_keeps_the_error() -> None:
@@ -186,15 +219,36 @@ def test_the_delays_of_retries_are_spread_evenly(attempts: int) -> None:
     # Chi squared over 20 bins (19 degrees of freedom) stays below 36.19 with a probability of 99 %; the seed is fixed.
     ceiling = min(60.0, 2.0 * 2**attempts)
     chance = random.Random(attempts)
-    delays = [states.retry_delay_seconds(attempts, chance.random()) for _ in range(1000)]
+    delays = [states.retry_delay_seconds(FailureCode.LOST, attempts, chance.random()) for _ in range(1000)]
     assert all(0.0 <= delay < ceiling for delay in delays)
     bins = Counter(math.floor(delay / ceiling * 20) for delay in delays)
     assert sum((bins[number] - 50) ** 2 / 50 for number in range(20)) < 36.19
 
 
-@given(st.integers(0, 10**6), st.floats(0, 1, exclude_max=True))
-def test_no_delay_is_longer_than_a_minute(attempts: int, chance: float) -> None:
-    assert 0.0 <= states.retry_delay_seconds(attempts, chance) < 60.0
+@given(st.sampled_from(FailureCode), st.integers(0, 10**6), st.floats(0, 1, exclude_max=True))
+def test_no_delay_is_longer_than_a_minute_unless_youtube_is_at_fault(
+    code: FailureCode, attempts: int, chance: float
+) -> None:
+    delay = states.retry_delay_seconds(code, attempts, chance)
+    if FAILURES[code].fault in {Fault.YOUTUBE, Fault.ADDRESS} and attempts >= 2:
+        assert 120.0 <= delay < 240.0
+    else:
+        assert 0.0 <= delay < 60.0
+
+
+@given(st.floats(0, 10**6), st.floats(0, 1, exclude_max=True))
+def test_free_attempts_come_at_most_every_ten_seconds_and_at_least_every_half_hour(
+    waited: float, chance: float
+) -> None:
+    assert 10.0 < states.free_delay_seconds(waited, chance) <= 1800.0
+
+
+def test_a_conversion_that_always_fails_at_no_cost_makes_less_than_a_hundred_attempts_in_a_day() -> None:
+    waited, attempts = 0.0, 0
+    while waited < 86_400:
+        waited += states.free_delay_seconds(waited, 0.0)
+        attempts += 1
+    assert 20 < attempts < 100
 
 
 def test_the_third_crash_is_the_last() -> None:

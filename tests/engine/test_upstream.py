@@ -7,13 +7,15 @@ import pytest
 
 from tests.engine.rig import Rig, engine, video
 from tests.virtual_time import settled
-from ytmp3.core.breaker import FIRST_PAUSE_SECONDS, REFUSALS_TO_OPEN
-from ytmp3.core.errors import FailureCode, NoProcess, UpstreamBlocked
+from ytmp3.core.breaker import PAUSES, REFUSALS_TO_OPEN
+from ytmp3.core.errors import FailureCode, Fault, NoProcess, UpstreamBlocked
+from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Job, Status
 from ytmp3.engine import events
 from ytmp3.engine.settings import NO_PROCESS_PAUSE_SECONDS
 
 VIDEO = video(1)
+FIRST_PAUSE_SECONDS = PAUSES[Fault.ADDRESS].first
 REFUSED_LAST = video(200)
 
 
@@ -74,7 +76,7 @@ async def test_a_conversion_refused_with_the_address_waits_and_loses_no_attempt(
         await pause_over(now)
         assert (await now.ended(job)).status is Status.COMPLETED
         assert now.converter.started[REFUSED_LAST] == 5
-        assert len(now.seen(events.Refused)) == 4
+        assert len(now.seen(events.Postponed)) == 4
 
 
 async def test_a_refusal_counts_against_the_video_while_the_address_is_served(tmp_path: Path) -> None:
@@ -135,8 +137,8 @@ async def test_a_worker_puts_back_what_it_took_while_youtube_began_to_refuse(tmp
     """Idle workers wait for the queue, not for YouTube: a conversion that they get then must not start."""
     async with engine(tmp_path, workers=3, max_retries=0) as now:
         await settled()
-        for _ in range(REFUSALS_TO_OPEN):
-            now.parts.upstream.refused(now.parts.upstream.started())
+        for number in range(REFUSALS_TO_OPEN):
+            now.parts.upstream.failed(now.parts.upstream.started(), VideoId(video(number)), Fault.ADDRESS)
         assert now.parts.upstream.is_blocked
         job = await now.submit(VIDEO)
         await settled()

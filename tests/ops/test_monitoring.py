@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.ops.files import ROOT, Document, compose, document
+from ytmp3.core.breaker import PAUSES
 from ytmp3.core.errors import FAILURES, FailureCode, Fault
 from ytmp3.core.job import Stage
 from ytmp3.http.routes import ROUTES
@@ -119,6 +120,7 @@ def test_an_expression_selects_labels_and_values_that_exist(name: str) -> None:
         "code": {*FailureCode, "", "queue_full", "storage_full", "store_unavailable"},
         "outcome": {"done", "failed", "cancelled"},
         "stage": set(Stage),
+        "cause": set(PAUSES),
         "job": {"ytmp3"},
     }
     for selector in selectors(EXPRESSIONS[name]):

@@ -101,7 +101,7 @@ class Draining(RequestError):
 class UpstreamBlocked(RequestError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "upstream_blocked"
-    detail = "YouTube refuses this service's requests at the moment. Nothing was stored: try again later."
+    detail = "No conversion succeeds at YouTube at the moment, and the queue is full. Nothing was stored: try later."
 
 
 class FailureCode(StrEnum):
@@ -196,7 +196,7 @@ FAILURES: Final[Mapping[FailureCode, Failure]] = MappingProxyType(
         ),
         FailureCode.OUTPUT_TRUNCATED: Failure(
             retryable=True,
-            fault=Fault.YOUTUBE,
+            fault=Fault.OURS,
             message="The sound that arrived is shorter or longer than the video's announced duration.",
         ),
         FailureCode.MEDIA_INVALID: Failure(

@@ -136,7 +136,8 @@ class Conversion(Struct, frozen=True, kw_only=True):
     the conversion runs or has no holder."""
     attempts: int = 0
     """Attempts that ended with an error of the video or of YouTube: `retried` and `failed` each add one. A conversion
-    is retried while this is below MAX_JOB_RETRIES. A drain or a crash adds nothing."""
+    is retried while this is below MAX_JOB_RETRIES. A drain or a crash adds nothing, nor does an error that every video
+    would meet (see `states.costs_an_attempt`)."""
     crashes: int = 0
     """Number of leases that ran out while the conversion was running; the adoption that follows adds one. At
     CRASH_LIMIT the conversion fails with the code `poison`, because it may itself cause the crashes."""

@@ -18,11 +18,11 @@ instance dies, its conversions stay `queued` or `running` with this instance as 
 """
 
 from enum import StrEnum
-from typing import Final
+from typing import Final, assert_never
 
 from msgspec.structs import replace
 
-from ytmp3.core.errors import FAILURES, FailureCode, Ytmp3Error
+from ytmp3.core.errors import FAILURES, FailureCode, Fault, Ytmp3Error
 from ytmp3.core.ids import ClientId, ConversionId, ConversionKey, InstanceId, VideoId
 from ytmp3.core.job import Conversion, Metadata, Stage, State, Track
 
@@ -32,7 +32,21 @@ itself cause the crashes, and then every further attempt would take another inst
 RETRY_BASE_SECONDS: Final = 2.0
 """Upper bound of the wait before the first retry, in seconds. It doubles with each attempt."""
 RETRY_CAP_SECONDS: Final = 60.0
-"""Upper bound of the wait before any retry, in seconds: a client that watches its job sees a change within a minute."""
+"""Upper bound of the wait, in seconds, before most retries: a client that watches its job sees it move within a minute.
+"""
+YOUTUBE_RETRY_SECONDS: Final = 240.0
+"""Upper bound of the wait, in seconds, before the third retry and each later one, where YouTube is at fault.
+
+The first two cure a hiccup. What is left is an incident at YouTube, which lasts minutes at least.
+"""
+SHORT_RETRIES: Final = 2
+"""How many retries come soon where YouTube is at fault."""
+SHORTEST_FREE_DELAY_SECONDS: Final = 15.0
+"""Lower bound of the wait, in seconds, before an attempt that follows one which did not count."""
+LONGEST_DELAY_SECONDS: Final = 1800.0
+"""Upper bound of the wait, in seconds, before any attempt: all are tried within half an hour after a cause is gone."""
+LIFETIMES_TO_WAIT: Final = 2
+"""How many lifetimes (JOB_EXPIRATION_HOURS) a conversion may wait at most, if further jobs keep joining it."""
 
 
 class IllegalTransition(Ytmp3Error):
@@ -184,9 +198,10 @@ def cancelled(conversion: Conversion, *, now: float, expires_at: float) -> Conve
     )
 
 
-def retried(conversion: Conversion, code: FailureCode, *, due_at: float) -> Conversion:
-    """Requeue after an error. Any instance may adopt the conversion from `due_at` on. Counts an attempt."""
-    return replace(_requeued(conversion, Transition.RETRIED, due_at), attempts=conversion.attempts + 1, error=code)
+def retried(conversion: Conversion, code: FailureCode, *, due_at: float, costs_attempt: bool = True) -> Conversion:
+    """Go back to the queue after an error, to be adopted by any instance from `due_at` on."""
+    attempts = conversion.attempts + costs_attempt
+    return replace(_requeued(conversion, Transition.RETRIED, due_at), attempts=attempts, error=code)
 
 
 def released(conversion: Conversion, *, due_at: float) -> Conversion:
@@ -230,25 +245,67 @@ def takes_jobs(conversion: Conversion, *, now: float, retention_seconds: float) 
     return conversion.completed_at is not None and conversion.completed_at + retention_seconds > now
 
 
-def is_stale(conversion: Conversion, *, now: float, retention_seconds: float) -> bool:
-    """Return whether a conversion that was never attempted has waited longer than one retention period.
+def asked_at(conversion: Conversion) -> float:
+    """Return when a client last asked for the conversion by a job of its own."""
+    return conversion.created_at if conversion.joined_at is None else conversion.joined_at
 
-    The engine then fails it instead of starting it: the clients have most likely given up. The wait is counted from the
-    last job that joined.
+
+def is_stale(conversion: Conversion, *, now: float, retention_seconds: float) -> bool:
+    """Return whether a conversion has waited longer than the service keeps anything for its clients.
+
+    The engine then fails it instead of starting it: the clients have most likely given up. So nothing waits without
+    end, however often an attempt ends at no cost. The wait is counted from the last job that joined; but a conversion
+    that is joined again and again ends too.
     """
-    asked_at = conversion.created_at if conversion.joined_at is None else conversion.joined_at
-    return conversion.attempts == 0 and now - asked_at > retention_seconds
+    return (
+        now - asked_at(conversion) > retention_seconds
+        or now - conversion.created_at > LIFETIMES_TO_WAIT * retention_seconds
+    )
+
+
+def code_of_stale(conversion: Conversion) -> FailureCode:
+    """Return why a stale conversion failed: what kept its last attempt from succeeding, if it had one."""
+    return FailureCode.EXPIRED_WAITING if conversion.error is None else conversion.error
+
+
+def costs_an_attempt(fault: Fault, *, is_paused: bool) -> bool:
+    """Return whether a failed attempt counts against MAX_JOB_RETRIES. `is_paused`: whether the breaker is open.
+
+    What would fail every video says nothing about this one. Where YouTube failed or refused, only the breaker knows
+    whether it is this video's matter.
+    """
+    match fault:
+        case Fault.VIDEO | Fault.OURS:
+            return True
+        case Fault.YOUTUBE | Fault.ADDRESS:
+            return not is_paused
+        case Fault.RELEASE | Fault.NETWORK | Fault.SETTINGS:
+            return False
+        case _:
+            assert_never(fault)
 
 
 def should_retry(code: FailureCode, attempts: int, max_retries: int) -> bool:
-    """Return whether to retry after an attempt that ended with `code`. `attempts` does not count that attempt yet."""
+    """Return whether to retry after a counted attempt that ended with `code`. `attempts` does not include it yet."""
     return FAILURES[code].retryable and attempts < max_retries
 
 
-def retry_delay_seconds(attempts: int, chance: float) -> float:
+def retry_delay_seconds(code: FailureCode, attempts: int, chance: float) -> float:
     """Return the wait before the next attempt: full jitter in [0, min(60, 2 * 2^attempts)].
 
     `chance` is uniform in [0, 1). Full jitter spreads retries that become due together evenly over the whole wait
-    ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+    ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015). Where YouTube is at fault, later retries wait
+    from two to four minutes.
     """
+    if FAILURES[code].fault in {Fault.YOUTUBE, Fault.ADDRESS} and attempts >= SHORT_RETRIES:
+        return YOUTUBE_RETRY_SECONDS * (1.0 + chance) / 2.0
     return chance * min(RETRY_CAP_SECONDS, RETRY_BASE_SECONDS * 2.0 ** min(attempts, 10))
+
+
+def free_delay_seconds(waited_seconds: float, chance: float) -> float:
+    """Return the wait after an attempt that did not count: half as long as the conversion has existed, within bounds.
+
+    So the waits grow without a count of them, and a conversion makes at most some 60 such attempts in a day.
+    """
+    growing = max(SHORTEST_FREE_DELAY_SECONDS, min(LONGEST_DELAY_SECONDS, waited_seconds / 2.0))
+    return growing * (3.0 + chance) / 4.0

@@ -20,6 +20,7 @@ from ytmp3.engine.attempt import Attempts
 from ytmp3.engine.capacity import Capacity
 from ytmp3.engine.estimates import Estimates
 from ytmp3.engine.events import Events
+from ytmp3.engine.expiry import WaitingExpiry
 from ytmp3.engine.health import Health
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.janitor import Janitor
@@ -79,6 +80,7 @@ class Engine:
     keeper: LeaseKeeper
     workers: Workers
     janitor: Janitor
+    expiry: WaitingExpiry
     watcher: Watcher
 
     def start(self) -> None:
@@ -87,9 +89,11 @@ class Engine:
         self.workers.start()
         self.watcher.start()
         self.janitor.start()
+        self.expiry.start()
 
     async def close(self) -> None:
-        """End every task, and release all conversions. The lease keeper ends last, so that no lease runs out before."""
+        """End every task, and release all conversions. The keeper ends last: until then the leases are renewed."""
+        await self.expiry.close()
         await self.janitor.close()
         await self.watcher.close()
         await self.workers.close()
@@ -102,7 +106,7 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
     health = Health()
     runs = Runs(events, clock=clock)
     queue = FairQueue(settings.queue_capacity, runs.by_client)
-    upstream = Upstream(settings, clock=clock)
+    upstream = Upstream(settings, health=health, events=events, clock=clock)
     estimates = Estimates(workers=settings.workers, clock=clock, random=outside.random)
     events.listen(estimates.on_event)
     writes = Writes(settings, store=store, events=events, random=outside.random)
@@ -128,11 +132,14 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
         estimates=estimates,
         capacity=capacity,
         intake=Intake(store=store, shelf=files.shelf, capacity=capacity, health=health, events=events),
-        jobs=Jobs(store=store, queue=queue, runs=runs, estimates=estimates, events=events, clock=clock),
+        jobs=Jobs(
+            store=store, queue=queue, runs=runs, upstream=upstream, estimates=estimates, events=events, clock=clock
+        ),
         keeper=LeaseKeeper(settings, store=store, queue=queue, runs=runs, events=events, clock=clock),
         workers=Workers(settings.workers, queue=queue, runs=runs, upstream=upstream, attempts=attempts, writes=writes),
         janitor=Janitor(
             settings, store=store, files=files, queue=queue, upstream=upstream, health=health, events=events
         ),
+        expiry=WaitingExpiry(store=store, queue=queue, writes=writes, upstream=upstream, health=health, events=events),
         watcher=Watcher(store=store, scratch=files.scratch, converter=converter, health=health, events=events),
     )

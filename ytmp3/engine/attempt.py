@@ -7,8 +7,8 @@ was suspended or disconnected for longer than its lease must not publish a file 
     claim ──> convert ──> confirm the lease ──> publish the file ──> finish     (done)
                 │                │                    │                │
                 │                └────── lease lost ──┴────────────────┴──────> delete the published file
-                ├── retryable error ──────────────────────────────────────────> retry, due later
-                ├── YouTube refuses the address ──────────────────────────────> release; no attempt is counted
+                ├── error that another attempt may cure ──────────────────────> retry, due later
+                ├── error that no video would be spared ──────────────────────> back to the queue, at no cost
                 ├── any other error, or no attempt left ──────────────────────> fail
                 ├── stopped by a drain ───────────────────────────────────────> release
                 └── stopped by a cancellation, or a lost lease ───────────────> nothing: it is recorded already
@@ -33,9 +33,9 @@ from pathlib import Path
 from typing import Final
 
 from ytmp3.converter import Converted, Converter
-from ytmp3.core.errors import FAILURES, ConversionError, FailureCode, Fault, LeaseLost, NoProcess
+from ytmp3.core.errors import ConversionError, FailureCode, Fault, LeaseLost, NoProcess
 from ytmp3.core.job import Conversion, Report, Stage, Track, track_file_name
-from ytmp3.core.states import should_retry
+from ytmp3.core.states import costs_an_attempt, should_retry
 from ytmp3.engine import events
 from ytmp3.engine.events import Events
 from ytmp3.engine.runs import Run, Runs, Stop
@@ -100,7 +100,7 @@ class Attempts:
             # The drain began during the call to the store.
             await self._writes.release([claimed.lease])
         elif self._writes.is_stale(claimed):
-            await self._expire(claimed)
+            await self._writes.fail_stale(claimed)
         else:
             with self._runs.running(claimed, start) as run:
                 await self._run(run)
@@ -113,14 +113,6 @@ class Attempts:
         same file name. The janitor adopts the conversion again every second until the earlier attempt has ended.
         """
         await self._writes.release([conversion.lease])
-
-    async def _expire(self, claimed: Conversion) -> None:
-        """Fail a stale conversion without an attempt: its clients have most likely given up."""
-        error = ConversionError(FailureCode.EXPIRED_WAITING, "waited too long for its first attempt")
-        try:
-            await self._writes.fail(claimed, error, seconds=None)
-        except LeaseLost:
-            log.info("lease lost before the first attempt", extra={"conversion_key": claimed.key})
 
     async def _run(self, run: Run) -> None:
         """Convert and publish. Each possible end of an attempt is one branch here.
@@ -168,15 +160,21 @@ class Attempts:
         case the store refuses the next write.
         """
         conversion = run.conversion
+
+        def on_progress(report: Report) -> None:
+            if report.metadata is not None:
+                self._upstream.reached(run.start)
+            run.on_progress(report)
+
         run.task = asyncio.create_task(
-            self._converter.convert(conversion.video_id, conversion.recipe, scratch, run.on_progress),
+            self._converter.convert(conversion.video_id, conversion.recipe, scratch, on_progress),
             name=f"convert-{conversion.conversion_id}",
         )
         if run.stop_reason is not None:
             # The run was stopped while the scratch folder was being created.
             run.task.cancel()
         converted = await run.task
-        self._upstream.passed(run.start)
+        self._upstream.passed(run.start, conversion.video_id)
         run.task = None
         return converted
 
@@ -211,36 +209,29 @@ class Attempts:
         self._events.emit(events.Finished(conversion=done, seconds=run.seconds, stage_seconds=stage_seconds))
 
     async def _end_failed(self, run: Run, error: ConversionError) -> None:
-        """Record a failed attempt: requeue the conversion with or without counting the attempt, or fail it.
+        """Record a failed attempt: to be retried, to wait at no cost, or the end of the conversion.
 
-        The breaker is updated first, because this refusal may open it. In that case the conversion is requeued without
-        counting the attempt. Other retryable errors are not reported to the breaker, because they may have happened
-        before YouTube was reached.
+        The breaker learns first, because this failure may be the one that opens it; then the conversion waits with the
+        others instead of losing an attempt.
         """
-        conversion, failure = run.conversion, FAILURES[error.code]
+        conversion, failure = run.conversion, error.failure
         if isinstance(error, NoProcess):
             self._upstream.pause()
-        if failure.fault is Fault.ADDRESS:
-            self._upstream.refused(run.start)
-        elif not failure.retryable:
-            # YouTube has replied for this video, so it does not refuse the address.
-            self._upstream.passed(run.start)
+        if failure.fault is Fault.VIDEO:
+            # YouTube has answered for this video, so it answers.
+            self._upstream.passed(run.start, conversion.video_id)
+        else:
+            self._upstream.failed(run.start, conversion.video_id, failure.fault)
+        is_paused = self._upstream.is_blocked
         try:
-            if failure.fault is Fault.ADDRESS and self._upstream.is_blocked:
-                await self._wait_for_upstream(run, error)
+            if failure.retryable and not costs_an_attempt(failure.fault, is_paused=is_paused):
+                await self._writes.postpone(conversion, error, is_paused=is_paused)
             elif should_retry(error.code, conversion.attempts, self._max_retries):
                 await self._writes.retry(conversion, error.code, error.reason)
             else:
                 await self._writes.fail(conversion, error, seconds=run.seconds)
         except LeaseLost:
             self._end_lost(run)
-
-    async def _wait_for_upstream(self, run: Run, error: ConversionError) -> None:
-        """Requeue the conversion without counting the attempt, because YouTube refuses the address, not this video."""
-        await self._writes.put_back(run.conversion)
-        self._events.emit(
-            events.Refused(conversion=run.conversion, code=error.code, blocked_seconds=self._upstream.blocked_seconds())
-        )
 
     async def _end_stopped(self, run: Run) -> None:
         """Record the end of an attempt whose converter was cancelled.

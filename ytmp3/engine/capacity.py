@@ -112,8 +112,12 @@ class Capacity:
         return self._estimates.spread_seconds(self._estimates.eta_seconds(position=position, progress=0.0))
 
     def _full(self) -> RequestError:
-        """Return the refusal for a full queue: UpstreamBlocked if no conversion can start, otherwise QueueFull."""
+        """Return the refusal of a full queue, which names the pause if that is why nothing leaves the queue.
+
+        While a trial runs, no pause is left; a slot takes its usual time to become free then, if the trial succeeds.
+        """
+        slot_seconds = self._estimates.slot_wait_seconds()
         blocked_seconds = self._upstream.blocked_seconds()
         if blocked_seconds:
-            return UpstreamBlocked(retry_after_seconds=blocked_seconds)
-        return QueueFull(retry_after_seconds=self._estimates.slot_wait_seconds())
+            return UpstreamBlocked(retry_after_seconds=max(blocked_seconds, slot_seconds))
+        return QueueFull(retry_after_seconds=slot_seconds)

@@ -37,6 +37,10 @@ def log_event(event: events.Event) -> None:
             log.info("job cancelled", extra=extra)
         case events.Adopted(conversions=conversions):
             log.info("conversions adopted", extra={"conversions": len(conversions)})
+        case events.UpstreamPaused(cause=cause, pause_seconds=seconds):
+            log.error("new conversions are paused", extra={"cause": cause, "pause_seconds": round(seconds, 1)})
+        case events.UpstreamResumed(cause=cause, open_seconds=seconds):
+            log.info("conversions start again", extra={"cause": cause, "seconds": round(seconds, 1)})
         case events.StoreFailed():
             # At debug level only: the same outage fails every call of every loop, and the watcher reports it once.
             log.debug("job store call failed", extra={"operation": event.operation, "error": str(event.error)})
@@ -61,9 +65,9 @@ def _log_attempt(event: events.Event) -> None:
         case events.Retried(conversion=conversion, code=code, reason=reason, delay_seconds=seconds):
             extra = _attempt(conversion) | {"code": code, "reason": reason}
             log.warning("retry scheduled", extra=extra | {"delay_seconds": round(seconds, 1)})
-        case events.Refused(conversion=conversion, code=code, blocked_seconds=seconds):
-            extra = _attempt(conversion) | {"code": code, "blocked_seconds": seconds}
-            log.warning("refused by YouTube: queued again", extra=extra)
+        case events.Postponed(conversion=conversion, code=code, reason=reason, delay_seconds=seconds):
+            extra = _attempt(conversion) | {"code": code, "reason": reason}
+            log.warning("queued again at no cost", extra=extra | {"delay_seconds": round(seconds, 1)})
         case events.Cancelled(conversion=conversion):
             log.info("conversion cancelled", extra=_attempt(conversion))
         case events.Released(conversion=conversion):

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from ytmp3.core.errors import FailureCode, StoreError
+from ytmp3.core.errors import FailureCode, Fault, StoreError
 from ytmp3.core.job import Conversion, Report, Stage, Ticket
 from ytmp3.jobstore import Outcome
 
@@ -57,13 +57,28 @@ class Retried(Struct, frozen=True, kw_only=True):
     delay_seconds: float
 
 
-class Refused(Struct, frozen=True, kw_only=True):
-    """YouTube refused this server's address. The conversion is queued again, and the attempt does not count."""
+class Postponed(Struct, frozen=True, kw_only=True):
+    """An attempt failed as that of any video would; the conversion is queued again, and the attempt does not count."""
 
     conversion: Conversion
     code: FailureCode
-    blocked_seconds: int
-    """For how long no conversion starts in this instance."""
+    reason: str
+    delay_seconds: float
+    """Until it is due. While new starts are paused, nothing starts here either way."""
+
+
+class UpstreamPaused(Struct, frozen=True, kw_only=True):
+    """The breaker has opened, or a trial has failed: nothing starts here for `pause_seconds`."""
+
+    cause: Fault
+    pause_seconds: float
+
+
+class UpstreamResumed(Struct, frozen=True, kw_only=True):
+    """A trial has succeeded: conversions start again. Nothing but trials did for `open_seconds`."""
+
+    cause: Fault
+    open_seconds: float
 
 
 class Released(Struct, frozen=True, kw_only=True):
@@ -136,7 +151,9 @@ Event: TypeAlias = (
     | Started
     | Progressed
     | Retried
-    | Refused
+    | Postponed
+    | UpstreamPaused
+    | UpstreamResumed
     | Released
     | Finished
     | Failed

@@ -1,7 +1,9 @@
 """The health state of this instance: written by the watcher, read by request handlers without a wait.
 
-Live and ready are different. An instance is live while its event loop runs; any response proves that. It is ready if it
-would accept a `POST /extract`; this module answers that question.
+Ready and live differ. Live means that the event loop runs; any reply proves that. Ready means that a POST would be
+accepted; this state says whether it would be. Degraded is ready: jobs are accepted and their status is answered, but
+conversions do not succeed, for a reason that other instances most likely share. If such an instance were unready, a
+load balancer would take out all of them, and clients could not even read the status of their jobs.
 """
 
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ class Readiness(StrEnum):
     """The `status` of `/health`."""
 
     OK = "ok"
+    DEGRADED = "degraded"
     DRAINING = "draining"
     UNREADY = "unready"
 
@@ -39,6 +42,8 @@ class Health:
     """The disk of the data folder; None before the first check."""
     storage_error: str | None = None
     """Why the last check of the data folder failed; None if it succeeded."""
+    upstream: Check = field(default_factory=lambda: Check(ok=True, detail="no fault known"))
+    """Whether conversions succeed at YouTube; set by `Upstream`. It does not make the instance unready."""
     is_draining: bool = False
     """Set once, at the beginning of the drain."""
 
@@ -55,6 +60,9 @@ class Health:
     @property
     def checks(self) -> dict[str, Check]:
         """All checks by name."""
+        return self._needed_checks() | {"upstream": self.upstream}
+
+    def _needed_checks(self) -> dict[str, Check]:
         checks = {"store": self.store, "storage": self._storage_check()}
         checks |= {tool.name: Check(ok=tool.ok, detail=tool.detail) for tool in self.tools}
         if not self.tools:
@@ -63,10 +71,17 @@ class Health:
 
     @property
     def readiness(self) -> Readiness:
-        """Whether the instance would accept a `POST /extract`."""
+        """Whether a POST would be accepted, and whether its conversion would most likely succeed."""
         if self.is_draining:
             return Readiness.DRAINING
-        return Readiness.OK if all(check.ok for check in self.checks.values()) else Readiness.UNREADY
+        if not all(check.ok for check in self._needed_checks().values()):
+            return Readiness.UNREADY
+        return Readiness.OK if self.upstream.ok else Readiness.DEGRADED
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a POST would be accepted."""
+        return self.readiness in {Readiness.OK, Readiness.DEGRADED}
 
     def _storage_check(self) -> Check:
         if self.storage_error is not None:

@@ -19,6 +19,7 @@ from ytmp3.engine.estimates import Estimates
 from ytmp3.engine.events import Events
 from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.runs import Runs, Stop
+from ytmp3.engine.upstream import Upstream
 from ytmp3.jobstore import JobStore
 
 T = TypeVar("T")
@@ -51,6 +52,7 @@ class Jobs:
         store: JobStore,
         queue: FairQueue,
         runs: Runs,
+        upstream: Upstream,
         estimates: Estimates,
         events: Events,
         clock: Callable[[], float],
@@ -58,6 +60,7 @@ class Jobs:
         self._store = store
         self._queue = queue
         self._runs = runs
+        self._upstream = upstream
         self._estimates = estimates
         self._events = events
         self._clock = clock
@@ -116,6 +119,9 @@ class Jobs:
             position=position,
             progress=conversion.progress if report is None else report.progress,
         )
+        if conversion.state is State.QUEUED and run is None:
+            # Nothing starts before the breaker's pause is over.
+            eta_seconds += self._upstream.blocked_seconds()
         return Live(report=report, queue_position=position, eta_seconds=eta_seconds)
 
     def _stop(self, conversion: Conversion) -> None:

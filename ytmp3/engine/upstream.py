@@ -1,24 +1,57 @@
 """Decides whether conversions may start in this instance, from the outcomes of earlier ones.
 
-Two things prevent starts: the circuit breaker (`core/breaker`) while YouTube refuses this server's address, and a short
-pause after the operating system could not start a process. Running conversions continue. The first start after the
-breaker's pause is its trial.
+Two things stop all new starts of this instance: the breaker, when conversions would fail whatever their video is, and a
+short pause after the system refused a process. Running conversions go on. A start that comes after the breaker's pause
+is its trial.
+
+Each change of the breaker is emitted as an event, and is in the health state for `/health`.
 """
 
 import asyncio
 import math
 from collections.abc import Callable
+from typing import Final
 
-from ytmp3.core.breaker import Breaker
+from msgspec import Struct
+
+from ytmp3.core.breaker import PAUSES, Breaker, BreakerState
+from ytmp3.core.errors import Fault
+from ytmp3.core.ids import VideoId
+from ytmp3.engine import events
+from ytmp3.engine.events import Events
+from ytmp3.engine.health import Check, Health
 from ytmp3.engine.settings import EngineSettings
+
+REASONS: Final[dict[Fault, str]] = {
+    Fault.ADDRESS: "YouTube refuses this server's address",
+    Fault.NETWORK: "YouTube cannot be reached from here: no name lookup, no route, or a dead proxy",
+    Fault.SETTINGS: "a network setting is wrong: the proxy's login or scheme, or a certificate",
+    Fault.RELEASE: "the installed yt-dlp does not understand YouTube's answers: is there a newer one?",
+    Fault.YOUTUBE: "most conversions fail at YouTube: is there a newer yt-dlp, or has YouTube an incident?",
+}
+"""For the operator: why nothing starts, by the breaker's cause."""
+
+
+class UpstreamState(Struct, frozen=True, kw_only=True):
+    """The breaker at one moment."""
+
+    state: BreakerState
+    cause: Fault | None
+    """None while closed."""
+    open_seconds: float
+    """For how long it has not been closed."""
+    next_trial_seconds: float
+    """Until a trial may start."""
 
 
 class Upstream:
     """The circuit breaker with this instance's clock, and the pause after a process could not be started."""
 
-    def __init__(self, settings: EngineSettings, *, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: EngineSettings, *, health: Health, events: Events, clock: Callable[[], float]) -> None:
         self._poll_seconds = settings.upstream_poll_seconds
         self._pause_seconds = settings.no_process_pause_seconds
+        self._health = health
+        self._events = events
         self._clock = clock
         self._breaker = Breaker()
         self._paused_until = -math.inf
@@ -26,8 +59,13 @@ class Upstream:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether the breaker is open or a trial is running."""
+        """Whether the breaker keeps conversions from starting, or a trial is finding out whether it must."""
         return self._breaker.is_open(self._clock())
+
+    @property
+    def cause(self) -> Fault | None:
+        """Why the breaker is open or half open; None while it is closed."""
+        return self._breaker.cause
 
     @property
     def may_start(self) -> bool:
@@ -44,17 +82,32 @@ class Upstream:
         now = self._clock()
         return max(1, math.ceil(self._breaker.wait_seconds(now))) if self._breaker.is_open(now) else 0
 
+    def snapshot(self) -> UpstreamState:
+        """Return the state of the breaker, for `/stats`."""
+        now, breaker = self._clock(), self._breaker
+        return UpstreamState(
+            state=breaker.state(now),
+            cause=breaker.cause,
+            open_seconds=breaker.open_seconds(now),
+            next_trial_seconds=breaker.wait_seconds(now),
+        )
+
     def started(self) -> int:
         """Record that a worker starts a conversion. Returns the start number, with which its outcome is reported."""
         return self._breaker.started(self._clock())
 
-    def passed(self, start: int) -> None:
-        """Record that YouTube served the conversion, even if the conversion failed later for another reason."""
-        self._breaker.passed(start, self._clock())
+    def reached(self, start: int) -> None:
+        """Record that YouTube has described the video of a running conversion."""
+        self._record(lambda: self._breaker.reached(start))
 
-    def refused(self, start: int) -> None:
-        """Record that YouTube refused the address: a bot check or a rate limit."""
-        self._breaker.refused(start, self._clock())
+    def passed(self, start: int, video_id: VideoId) -> None:
+        """Record that YouTube served the conversion; it may have failed afterwards, or by its video's fault."""
+        self._record(lambda: self._breaker.passed(start, video_id, self._clock()))
+
+    def failed(self, start: int, video_id: VideoId, fault: Fault) -> None:
+        """Record that an attempt failed. A fault that tells nothing about other conversions is ignored."""
+        if fault in PAUSES:
+            self._record(lambda: self._breaker.failed(start, video_id, fault, self._clock()))
 
     def ended(self, start: int) -> None:
         """Record the end of the conversion. If it was a trial without an outcome, another trial may start."""
@@ -63,3 +116,17 @@ class Upstream:
     def pause(self) -> None:
         """Prevent starts for some seconds, because the operating system could not start a process."""
         self._paused_until = self._clock() + self._pause_seconds
+
+    def _record(self, outcome: Callable[[], None]) -> None:
+        """Let the breaker learn of an outcome; make known whether it has opened, opened again, or closed."""
+        now, breaker = self._clock(), self._breaker
+        cause_before, wait_before, since = breaker.cause, breaker.wait_seconds(now), breaker.open_seconds(now)
+        outcome()
+        wait_seconds = breaker.wait_seconds(now)
+        if breaker.cause is None:
+            if cause_before is not None:
+                self._health.upstream = Check(ok=True, detail="conversions succeed")
+                self._events.emit(events.UpstreamResumed(cause=cause_before, open_seconds=since))
+        elif wait_seconds > wait_before:
+            self._health.upstream = Check(ok=False, detail=REASONS[breaker.cause])
+            self._events.emit(events.UpstreamPaused(cause=breaker.cause, pause_seconds=wait_seconds))

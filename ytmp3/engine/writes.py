@@ -12,7 +12,14 @@ from typing import TypeVar
 
 from ytmp3.core.errors import ConversionError, FailureCode, LeaseLost, StoreError
 from ytmp3.core.job import Conversion, Lease, Metadata, Track
-from ytmp3.core.states import is_stale, retry_delay_seconds
+from ytmp3.core.states import (
+    SHORTEST_FREE_DELAY_SECONDS,
+    asked_at,
+    code_of_stale,
+    free_delay_seconds,
+    is_stale,
+    retry_delay_seconds,
+)
 from ytmp3.engine import events
 from ytmp3.engine.events import Events
 from ytmp3.engine.runs import Run
@@ -54,11 +61,18 @@ class Writes:
                 await asyncio.sleep(self._pause_seconds)
 
     def is_stale(self, claimed: Conversion) -> bool:
-        """Return whether a conversion that was just claimed has waited longer than a retention (`states.is_stale`)."""
-        # The time of the claim by the store's clock, which may differ from this machine's clock.
-        policy = self._store.policy
-        claimed_at = claimed.due_at - policy.lease_seconds
-        return is_stale(claimed, now=claimed_at, retention_seconds=policy.retention_seconds)
+        """Return whether a conversion had waited for longer than its lifetime when it was claimed just now."""
+        return is_stale(claimed, now=self._claimed_at(claimed), retention_seconds=self._store.policy.retention_seconds)
+
+    async def fail_stale(self, claimed: Conversion) -> bool:
+        """End a conversion that has waited too long, before work is spent on it. Returns whether it ended here."""
+        error = ConversionError(code_of_stale(claimed), "waited longer than its lifetime for a successful attempt")
+        try:
+            await self.fail(claimed, error, seconds=None)
+        except LeaseLost:
+            log.info("lease lost before the attempt", extra={"conversion_key": claimed.key})
+            return False
+        return True
 
     async def confirm(self, run: Run) -> None:
         """Renew the lease of a run, retrying until the store has confirmed it.
@@ -96,15 +110,35 @@ class Writes:
         Raises:
             LeaseLost
         """
-        delay_seconds = retry_delay_seconds(conversion.attempts, self._random())
+        delay_seconds = retry_delay_seconds(code, conversion.attempts, self._random())
         await self._until_stored(
             "retry", lambda: self._store.retry(conversion.lease, code, delay_seconds=delay_seconds)
         )
         self._events.emit(events.Retried(conversion=conversion, code=code, reason=reason, delay_seconds=delay_seconds))
 
-    async def put_back(self, conversion: Conversion) -> None:
-        """Queue the conversion again, without a holder and due at once. The attempt does not count."""
-        await self._until_stored("release", lambda: self._store.release([conversion.lease]))
+    async def postpone(self, conversion: Conversion, error: ConversionError, *, is_paused: bool) -> None:
+        """Queue the conversion again, held by no instance. The attempt does not count.
+
+        While new starts are paused here, it is due at once: here the breaker holds it back, and another instance may
+        have another address or a network. Otherwise it waits, so that it does not come back at once, again and again.
+
+        Raises:
+            LeaseLost
+        """
+        delay_seconds = 0.0
+        if not is_paused:
+            now = self._claimed_at(conversion)
+            delay_seconds = free_delay_seconds(now - conversion.created_at, self._random())
+            # At the end of its lifetime it is claimed once more, and ended.
+            lifetime_seconds = asked_at(conversion) + self._store.policy.retention_seconds - now
+            delay_seconds = min(delay_seconds, max(SHORTEST_FREE_DELAY_SECONDS, lifetime_seconds))
+        lease, code = conversion.lease, error.code
+        await self._until_stored(
+            "retry", lambda: self._store.retry(lease, code, delay_seconds=delay_seconds, costs_attempt=False)
+        )
+        self._events.emit(
+            events.Postponed(conversion=conversion, code=code, reason=error.reason, delay_seconds=delay_seconds)
+        )
 
     async def release(self, leases: Sequence[Lease]) -> None:
         """Release conversions. This is tried only once, so that a stopping instance does not wait for the store.
@@ -117,6 +151,10 @@ class Writes:
         except StoreError as error:
             self._events.emit(events.StoreFailed(operation="release", error=error))
             log.warning("release failed: the leases will run out instead", extra={"conversions": len(leases)})
+
+    def _claimed_at(self, claimed: Conversion) -> float:
+        """Return the time of the claim by the store's own clock, which may differ from this machine's."""
+        return claimed.due_at - self._store.policy.lease_seconds
 
     async def _until_stored(self, operation: str, write: Callable[[], Awaitable[T]]) -> T:
         """Retry a write until it is stored, or until the store reports that the lease is lost.

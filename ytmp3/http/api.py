@@ -11,7 +11,7 @@ from aiohttp.typedefs import Handler
 from ytmp3 import __version__
 from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Status, Ticket
-from ytmp3.engine.health import Health, Readiness
+from ytmp3.engine.health import Health
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.jobs import Jobs
 from ytmp3.http import headers, openapi, routes
@@ -95,7 +95,7 @@ class OperationHandlers:
             status=readiness,
             checks={name: CheckView(ok=check.ok, detail=check.detail) for name, check in self._health.checks.items()},
         )
-        if readiness is Readiness.OK:
+        if self._health.is_ready:
             return _json(msgspec.json.encode(view))
         more: dict[str, str] = {hdrs.RETRY_AFTER: str(UNREADY_RETRY_SECONDS)}
         return _json(msgspec.json.encode(view), status=HTTPStatus.SERVICE_UNAVAILABLE, more=more)

@@ -24,6 +24,7 @@ from ytmp3.http.wire import (
     QueueView,
     SinceStartView,
     StatsView,
+    UpstreamView,
     WorkersView,
 )
 from ytmp3.jobstore import JobStore, Outcome
@@ -99,6 +100,7 @@ class Stats:
             dedup_hits=tally.joined,
             cache_hits=tally.cached,
             upstream_blocked_seconds=self.upstream.blocked_seconds(),
+            upstream=msgspec.convert(self.upstream.snapshot(), UpstreamView, from_attributes=True),
             memory=MemoryView(resident_bytes=resident_bytes()),
             disk=None if space is None else DiskView(total_bytes=space.total_bytes, free_bytes=space.free_bytes),
             versions=self.versions | self.health.tool_versions,

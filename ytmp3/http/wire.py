@@ -10,7 +10,8 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from ytmp3.core.errors import FailureCode
+from ytmp3.core.breaker import BreakerState
+from ytmp3.core.errors import FailureCode, Fault
 from ytmp3.core.job import Stage, Status
 from ytmp3.core.recipe import DEFAULT_QUALITY, Quality, Recipe
 
@@ -99,7 +100,10 @@ class CheckView(Struct, frozen=True, kw_only=True):
 
 
 class HealthView(Struct, frozen=True, kw_only=True):
-    """The body of `GET /health`. `status` is `ok`, `draining` or `unready`; `checks` is keyed by what was checked."""
+    """The body of `GET /health`. `checks` is keyed by what was checked.
+
+    `status` is `ok`, `degraded` (jobs are accepted, but their conversions wait), `draining` or `unready`.
+    """
 
     status: str
     checks: dict[str, CheckView]
@@ -175,6 +179,19 @@ class DiskView(Struct, frozen=True, kw_only=True):
     free_bytes: int
 
 
+class UpstreamView(Struct, frozen=True, kw_only=True):
+    """Whether conversions start here. `open_seconds` is for how long they have not; null `cause` while they do.
+
+    `state` is `open` while nothing starts, and `half_open` while a single conversion, the trial, finds out whether the
+    cause is gone; `next_trial_seconds` is until then.
+    """
+
+    state: BreakerState
+    cause: Fault | None
+    open_seconds: float
+    next_trial_seconds: float
+
+
 class StatsView(Struct, frozen=True, kw_only=True):
     """The body of `GET /stats`. `jobs` is null while the store gives no answer; `disk` before the first look at it."""
 
@@ -188,6 +205,7 @@ class StatsView(Struct, frozen=True, kw_only=True):
     dedup_hits: int
     cache_hits: int
     upstream_blocked_seconds: int
+    upstream: UpstreamView
     memory: MemoryView
     disk: DiskView | None
     versions: dict[str, str]

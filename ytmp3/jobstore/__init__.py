@@ -159,8 +159,8 @@ class JobStore(Protocol):
             LeaseLost
         """
 
-    async def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float) -> None:
-        """Count an attempt and give the conversion back (running -> queued). Works in a full store too.
+    async def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float, costs_attempt: bool = True) -> None:
+        """Give the conversion back after an error (running -> queued). Works in a full store too.
 
         Nobody holds it afterwards. Once the delay is over any instance may adopt it, this one included.
 

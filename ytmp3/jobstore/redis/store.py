@@ -146,8 +146,9 @@ class RedisJobStore:
         if not await self._work("fail", lease.conversion_id, retention, *_lease_arguments(lease), code):
             raise LeaseLost
 
-    async def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float) -> None:
-        if not await self._work("retry", lease.conversion_id, repr(delay_seconds), *_lease_arguments(lease), code):
+    async def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float, costs_attempt: bool = True) -> None:
+        arguments = (repr(delay_seconds), *_lease_arguments(lease), code, str(int(costs_attempt)))
+        if not await self._work("retry", lease.conversion_id, *arguments):
             raise LeaseLost
 
     async def release(self, leases: Sequence[Lease]) -> None:

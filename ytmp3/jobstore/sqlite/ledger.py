@@ -82,7 +82,7 @@ class Ledger:
         for row in self._rows(queries.SELECT_LIVE, ()):
             # A retry waits for its time. But if the wall clock was set back between the two processes, that time may be
             # far away, so nothing waits longer than the longest delay of a retry.
-            latest = now if row.conversion.holder is not None else now + states.RETRY_CAP_SECONDS
+            latest = now if row.conversion.holder is not None else now + states.LONGEST_DELAY_SECONDS
             if row.conversion.holder is not None or row.conversion.due_at > latest:
                 self._save(row, replace(row.conversion, due_at=latest))
 
@@ -147,13 +147,14 @@ class Ledger:
         now = self.clock()
         self._save(row, states.failed(conversion, code, now=now, expires_at=self._expiry(now)))
 
-    def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float) -> None:
-        """running -> queued, at the cost of an attempt. Without a holder it is due, and adopted, after the delay."""
+    def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float, costs_attempt: bool) -> None:
+        """running -> queued, after an error. Without a holder it is due, and adopted, after the delay."""
         row = self._row(lease)
         if _was_retried(row.conversion, lease, code):
             return
         _check_running(row.conversion, lease)
-        self._save(row, states.retried(row.conversion, code, due_at=self.clock() + delay_seconds))
+        due_at = self.clock() + delay_seconds
+        self._save(row, states.retried(row.conversion, code, due_at=due_at, costs_attempt=costs_attempt))
 
     def release(self, leases: Sequence[Lease]) -> None:
         """queued or running -> queued, at no cost. Due at once, so that another instance adopts it within seconds."""

@@ -163,8 +163,10 @@ class SqliteJobStore:
     async def fail(self, lease: Lease, code: FailureCode) -> None:
         await self._run(lambda ledger: ledger.fail(lease, code))
 
-    async def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float) -> None:
-        await self._run(lambda ledger: ledger.retry(lease, code, delay_seconds=delay_seconds))
+    async def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float, costs_attempt: bool = True) -> None:
+        await self._run(
+            lambda ledger: ledger.retry(lease, code, delay_seconds=delay_seconds, costs_attempt=costs_attempt)
+        )
 
     async def release(self, leases: Sequence[Lease]) -> None:
         if leases:

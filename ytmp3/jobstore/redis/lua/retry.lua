@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- running -> queued, after an error that is retried (states.retried).
--- ARGV: clock, delay, conversion, token, holder, error. Returns 1; 0 if the lease is lost.
+-- ARGV: clock, delay, conversion, token, holder, error, 1 if it costs an attempt. Returns 1; 0 if the lease is lost.
 
 local delay, id, token, holder, code = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local now = clock()
@@ -15,5 +15,5 @@ if conversion.state ~= STATE.RUNNING or not is_held_with(conversion, token, hold
 
 requeue(id, conversion, now + delay)
 redis.call('HSET', conversion_at(id), 'error', code)
-redis.call('HINCRBY', conversion_at(id), 'attempts', 1)
+if ARGV[7] == '1' then redis.call('HINCRBY', conversion_at(id), 'attempts', 1) end
 return 1
