@@ -48,12 +48,17 @@ class Harness(Protocol):
     """Opens stores on the same records."""
 
     clock: Clock
+    """The store's clock. Setting it (`set_clock`) differs from letting time pass (`clock.advance`)."""
     shared: bool
     """Whether several instances may be open at once."""
 
     async def open(self, instance: str = "a", policy: Policy = POLICY) -> JobStore: ...
 
     async def close(self) -> None: ...
+
+    def set_clock(self, seconds: float) -> None:
+        """Set the store's clock forward, or back. A store on a file notices when it is next opened."""
+        ...
 
     def indexes(self) -> Indexes: ...
 
@@ -86,6 +91,9 @@ class SqliteHarness:
             await self._store.close()
             self._store = None
 
+    def set_clock(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
     def indexes(self) -> Indexes:
         with contextlib.closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as connection:
             return Indexes(
@@ -115,12 +123,15 @@ class RedisHarness:
         self.settings = settings
         self.clock = Clock()
         self._clock = self.clock if clock is None else clock
+        self._set_by = 0.0
         self._stores: list[RedisJobStore] = []
         host, _, port = settings.address.partition(":")
         self._client = redis.Redis(host=host, port=int(port), protocol=2)
 
     async def open(self, instance: str = "a", policy: Policy = POLICY) -> JobStore:
-        store = RedisJobStore(self.settings, policy, InstanceId(instance), clock=self._clock, timeouts=PATIENT)
+        store = RedisJobStore(
+            self.settings, policy, InstanceId(instance), clock=self._clock, monotonic=self.monotonic, timeouts=PATIENT
+        )
         await store.open()
         self._stores.append(store)
         return store
@@ -129,6 +140,13 @@ class RedisHarness:
         while self._stores:
             await self._stores.pop().close()
         self._client.close()
+
+    def set_clock(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self._set_by += seconds
+
+    def monotonic(self) -> float:
+        return self._clock() - self._set_by
 
     def indexes(self) -> Indexes:
         names = cast("list[bytes]", self._client.keys("ytmp3:*"))

@@ -1,6 +1,7 @@
 """The shared job store: one Redis or Valkey for any number of instances. Every change is one Lua script.
 
     store     the JobStore: which script with which arguments, and what its reply means
+      due       which conversions may be adopted, also when the server's clock is set
       records   hashes as values, and the names of keys
       scripts   reads the Lua files, runs them by their digest
         lua/      the scripts; shared.lua has the layout of the records

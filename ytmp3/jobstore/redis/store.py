@@ -7,6 +7,7 @@ A policy `allkeys-*` silently deletes jobs and is refused. A policy `volatile-*`
 no time to live: it can only take ended ones early. Their jobs become unknown, and the sweep removes their files.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
@@ -19,6 +20,7 @@ from ytmp3.core.ids import ConversionId, InstanceId, JobId
 from ytmp3.core.job import Conversion, Lease, Metadata, State, Ticket, Track, conversion_id_of
 from ytmp3.jobstore import Counts, Renewal, Submission, Submitted
 from ytmp3.jobstore.records import counts_of, outcome_of
+from ytmp3.jobstore.redis.due import ClockWatch, Due, LeftBehind, scored
 from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply, pack
 from ytmp3.jobstore.redis.records import SHARDS, conversion_at, conversion_of, readable, root_of, ticket_of
 from ytmp3.jobstore.redis.scripts import Call, Scripts
@@ -42,6 +44,7 @@ class RedisJobStore:
         instance: InstanceId,
         *,
         clock: Callable[[], float] | None = None,
+        monotonic: Callable[[], float] | None = None,
         timeouts: RedisTimeouts | None = None,
     ) -> None:
         """Connect nothing yet.
@@ -54,6 +57,9 @@ class RedisJobStore:
         self._clock = clock
         self._link = RedisLink(settings, RedisTimeouts() if timeouts is None else timeouts)
         self._scripts = Scripts(self._link)
+        self._monotonic = monotonic or clock or time.monotonic
+        self._clock_watch = ClockWatch(self._monotonic, lease_seconds=policy.lease_seconds)
+        self._left_behind = LeftBehind(self._read, self._monotonic, lease_seconds=policy.lease_seconds)
         # Polled every second, so packed once. The replies are the server's time, and the lowest score of each shard.
         roots = [root_of(shard) for shard in SHARDS]
         self._earliest_due = pack([("TIME",), *(("ZRANGE", f"{root}:live", 0, 0, "WITHSCORES") for root in roots)])
@@ -164,19 +170,28 @@ class RedisJobStore:
     async def adopt(self, limit: int) -> list[Conversion]:
         """See the Protocol. Costs one round trip when nothing is due, and three when something is.
 
+        Three times in the length of a lease it costs one more, which finds what a clock that was set back has left.
         The first asks every shard for its earliest time, the second asks those that are due for their conversions, and
         the third takes these over. Another instance may do the same between two of them; the script checks again, so
         each conversion goes to one instance only.
         """
+        asked_at = self._monotonic()
         now, roots = await self._shards_due(self._earliest_due)
+        self._clock_watch.read(now, asked_at=asked_at)
         by_shard = await self._conversions_due(now, roots, limit)
+        for root, left_behind in (await self._left_behind.find(now, limit)).items():
+            by_shard[root] += left_behind
         common: tuple[Argument, ...] = (
             repr(self._policy.lease_seconds),
             repr(self._policy.retention_seconds),
             self._instance,
             self._policy.crash_limit,
         )
-        replies = await self._work_on_shards("adopt", {root: (*common, *due) for root, due in by_shard.items()})
+        calls = {
+            root: (*common, *(argument for each in due for argument in each.arguments))
+            for root, due in by_shard.items()
+        }
+        replies = await self._work_on_shards("adopt", calls)
         with readable():
             adopted = [conversion_of(reply) for shard in replies for reply in shard]
         return sorted(adopted, key=lambda conversion: conversion.created_at)
@@ -251,19 +266,19 @@ class RedisJobStore:
         scores = ((float(pair[1]), root_of(shard)) for shard, pair in zip(SHARDS, lowest, strict=True) if pair)
         return now, [root for score, root in sorted(scores) if score <= now]
 
-    async def _conversions_due(self, now: float, roots: Sequence[str], limit: int) -> Mapping[str, Sequence[Argument]]:
+    async def _conversions_due(self, now: float, roots: Sequence[str], limit: int) -> dict[str, list[Due]]:
         """Return by shard up to `limit` conversions: those that have been due for the longest time, over all shards."""
+        by_shard: dict[str, list[Due]] = defaultdict(list)
         if not roots:
-            return {}
+            return by_shard
         queries = [("ZRANGE", f"{root}:live", 0, max(0, limit - 1), "WITHSCORES") for root in roots]
         due = []
         for root, reply in zip(roots, await self._read(queries), strict=True):
-            members = iter(reply)
-            due += [(float(score), member, root) for member, score in zip(members, members, strict=True)]
-        by_shard: dict[str, list[Argument]] = defaultdict(list)
-        for score, member, root in sorted(due)[:limit]:
-            if score <= now:
-                by_shard[root].append(member)
+            due += [(float(score), member, score, root) for member, score in scored(reply)]
+        may_take = self._clock_watch.is_trusted
+        for time_due, member, score, root in sorted(due)[:limit]:
+            if time_due <= now:
+                by_shard[root].append(Due(conversion_id=member, score=score, may_take=may_take))
         return by_shard
 
     async def _read(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:

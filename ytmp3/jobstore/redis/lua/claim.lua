@@ -16,7 +16,7 @@ if conversion.state ~= STATE.QUEUED or conversion.token ~= token then return fal
 
 count_move(conversion, STATE.RUNNING)
 redis.call('HSET', conversion_at(id), 'state', STATE.RUNNING, 'stage', STAGE.EXTRACTING, 'progress', '0.0',
-  'token', next_token, 'due_at', seconds(now + lease))
+  'token', next_token, 'due_at', seconds(now + lease), 'wait', lease)
 redis.call('HSETNX', conversion_at(id), 'started_at', seconds(now))
 redis.call('HDEL', conversion_at(id), 'queue_position')
 redis.call('ZADD', LIVE, seconds(now + lease), id)

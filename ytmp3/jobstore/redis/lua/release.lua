@@ -5,6 +5,6 @@ local now = clock()
 for i = 2, #ARGV, 3 do
   local id = ARGV[i]
   local conversion = load(id)
-  if is_held_with(conversion, ARGV[i + 1], ARGV[i + 2]) then requeue(id, conversion, now) end
+  if is_held_with(conversion, ARGV[i + 1], ARGV[i + 2]) then requeue(id, conversion, now, 0) end
 end
 return 1

@@ -13,7 +13,7 @@ if conversion.state == STATE.QUEUED and not conversion.holder and conversion.err
 end
 if conversion.state ~= STATE.RUNNING or not is_held_with(conversion, token, holder) then return 0 end
 
-requeue(id, conversion, now + delay)
+requeue(id, conversion, now, delay)
 redis.call('HSET', conversion_at(id), 'error', code)
 if ARGV[7] == '1' then redis.call('HINCRBY', conversion_at(id), 'attempts', 1) end
 return 1

@@ -6,8 +6,9 @@
 --   root:live       sorted set: conversions by due_at        root:r:ID   set: the ids of a conversion's jobs
 --   root:ended      sorted set: conversions by expires_at    root:j:ID   hash: a job
 --                                                            root:k:KEY  string: the current conversion of KEY
--- The hash of a conversion has the fields of core.job.Conversion, and three that only the scripts use:
+-- The hash of a conversion has the fields of core.job.Conversion, and four that only the scripts use:
 --   riders  its jobs that are not cancelled      jobs  all its jobs      file  the file name of its track
+--   wait    how long it was from the last write of due_at, by the clock of that moment, until due_at (due.py)
 --
 -- The moves are those of core/states.py. The contract suite runs the same tests against these scripts and against the
 -- functions there. STATE, STAGE and POISON are generated from the enumerations of core (scripts.py) and come first.
@@ -91,20 +92,21 @@ local function retire(id, conversion)
   if redis.call('GET', current) == id then redis.call('DEL', current) end
 end
 
--- states.held: gives a queued conversion to `instance` until `due`, under a new token.
-local function hold(id, token, instance, due)
-  redis.call('HSET', conversion_at(id), 'token', token, 'holder', instance, 'due_at', seconds(due))
-  redis.call('ZADD', LIVE, seconds(due), id)
+-- states.held: gives a queued conversion to `instance` for the length of a lease, under a new token.
+local function hold(id, token, instance, now, lease)
+  local due = seconds(now + lease)
+  redis.call('HSET', conversion_at(id), 'token', token, 'holder', instance, 'due_at', due, 'wait', lease)
+  redis.call('ZADD', LIVE, due, id)
 end
 
--- states._requeued: back to the queue, held by nobody, to be adopted from `due` on. Returns the new token.
-local function requeue(id, conversion, due)
+-- states._requeued: back to the queue, held by nobody, to be adopted after `delay` seconds. Returns the new token.
+local function requeue(id, conversion, now, delay)
   count_move(conversion, STATE.QUEUED)
   local token = tonumber(conversion.token) + 1
   redis.call('HSET', conversion_at(id), 'state', STATE.QUEUED, 'stage', STAGE.QUEUED, 'progress', '0.0',
-    'token', token, 'due_at', seconds(due))
+    'token', token, 'due_at', seconds(now + delay), 'wait', delay)
   redis.call('HDEL', conversion_at(id), 'holder', 'queue_position')
-  redis.call('ZADD', LIVE, seconds(due), id)
+  redis.call('ZADD', LIVE, seconds(now + delay), id)
   return token
 end
 

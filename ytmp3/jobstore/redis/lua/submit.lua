@@ -25,7 +25,7 @@ if not is_joined then
   redis.call('HSET', conversion_at(id), 'conversion_id', id, 'key', key, 'video_id', video_id, 'quality', quality,
     'client', client, 'state', STATE.QUEUED, 'stage', STAGE.QUEUED, 'progress', '0.0', 'attempts', 0, 'crashes', 0,
     'created_at', seconds(now), 'riders', 0, 'jobs', 0)
-  hold(id, 1, instance, now + lease)
+  hold(id, 1, instance, now, lease)
   redis.call('SET', current_of(key), id)
 end
 
