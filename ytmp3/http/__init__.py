@@ -1,1 +1,1 @@
-"""Everything that knows HTTP: routes, request bodies, admission, responses, downloads and error documents."""
+"""The HTTP layer: routes, request bodies, admission, responses, downloads and error documents."""

@@ -1,4 +1,4 @@
-"""Who sends a request, and whether it may be served now: API keys, client addresses and rate limits."""
+"""Identifies the client of a request and applies the rate limits: API keys, client addresses, token buckets."""
 
 import functools
 import math
@@ -22,15 +22,15 @@ RateLimitFields = tuple[str, str]
 """The values of `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers)."""
 
 CLIENT: Final = web.RequestKey("client", Client)
-"""Who sent the request. Set on every request that reaches a guarded handler."""
+"""The client that sent the request. Set on every request that reaches a guarded handler."""
 _CLIENT_BUCKETS: Final = web.RequestKey("client_buckets", TokenBuckets)
 """The buckets that limit the client of the request, if its requests are limited."""
 
 REMEMBERED_PEERS: Final = 4096
-"""How many peers' parsed addresses are cached."""
+"""Most peers whose parsed addresses are cached."""
 REMEMBERED_CHARACTERS: Final = 256
-"""Longest `X-Forwarded-For` that is cached with them; a longer one is parsed at each request. Together the two bound
-the cache to about 3 MB, whatever clients send."""
+"""Longest `X-Forwarded-For`, in characters, that is cached. A longer one is parsed at each request. Together with
+REMEMBERED_PEERS this bounds the cache to about 3 MB, whatever clients send."""
 
 
 class RateLimits:
@@ -58,16 +58,16 @@ class RateLimits:
 
 
 def _buckets(rate_per_second: float, burst: int) -> TokenBuckets | None:
-    """Return buckets of this size; a rate of 0 means no limit, a burst of 0 the default of two seconds' requests."""
+    """Return buckets with this rate and burst. A rate of 0 means no limit; a burst of 0 means twice the rate."""
     if rate_per_second == 0:
         return None
     return TokenBuckets(rate_per_second=rate_per_second, burst=burst or max(1, math.ceil(2 * rate_per_second)))
 
 
 class Admission:
-    """Identifies the client of each request and holds it to the rate limits.
+    """Identifies the client of each request and applies the rate limits.
 
-    `clock` is monotonic; `chance` returns a number in [0, 1), which spreads the retries of refused requests.
+    `clock` is monotonic. `chance` returns a number in [0, 1), which spreads the retries of refused requests.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Admission:
         self._trusted = trusted_proxies
         self._chance = chance
         self._clock = clock
-        # Parsing an address costs more than all the rest here, and most requests come from few peers.
+        # Parsing an address costs more than the rest of this class, and most requests come from few peers.
         self._peer_at = functools.lru_cache(maxsize=REMEMBERED_PEERS)(self._peer)
         self._client_at = functools.lru_cache(maxsize=REMEMBERED_PEERS)(self._client)
         self._policy = f'"all";q={limits.all.burst};w={_window_seconds(limits.all)}'
@@ -93,11 +93,11 @@ class Admission:
         )
 
     def guard(self, handler: Handler) -> Handler:
-        """Return the handler behind identification and limits. Called once for each route, when the service starts.
+        """Wrap a handler with identification and limits. Called once for each route, when the service starts.
 
-        A request takes a token from its client's bucket and one from the bucket of all requests, or none from either:
-        if a request refused by one limit lost a token of the other, its Retry-After would be wrong. For the same
-        reason nothing may be awaited between looking at the client's bucket and taking from both.
+        A request takes a token from both its client's bucket and the bucket of all requests, or from neither. If a
+        request that one limit refuses took a token of the other, its Retry-After would be wrong. For the same reason
+        nothing may be awaited between the check of the client's bucket and taking both tokens.
         """
 
         async def charged(request: web.Request) -> web.StreamResponse:
@@ -121,7 +121,7 @@ class Admission:
         return guarded
 
     def rate_limit_fields(self, request: web.Request) -> RateLimitFields | None:
-        """Return what the response tells the client of its limits; None if the request was not identified."""
+        """Return the RateLimit header values of a response; None if the client was not identified."""
         client = request.get(CLIENT)
         if client is None:
             return None
@@ -159,7 +159,7 @@ class Admission:
         return self._client_at(peer, forwarded) if is_short else self._client(peer, forwarded)
 
     def _peer(self, peer: str | None) -> tuple[Client, bool]:
-        """Return the peer itself as a client, and whether it is a trusted proxy."""
+        """Return the peer as a client, and whether it is a trusted proxy."""
         return self._client(peer, ()), is_trusted(peer, self._trusted)
 
     def _client(self, peer: str | None, forwarded: tuple[str, ...]) -> Client:

@@ -28,7 +28,8 @@ from ytmp3.http.wire import CheckView, HealthView, LiveView
 from ytmp3.metrics import Metrics
 
 UNREADY_RETRY_SECONDS: Final = 5
-"""The Retry-After of an instance that is not ready."""
+"""The Retry-After of an instance that is not ready, in seconds. The store and the disk are checked every second, and a
+failing tool every 15 s."""
 
 
 class JobHandlers:
@@ -58,7 +59,7 @@ class JobHandlers:
         return self._job(await self._jobs.cancel(request.match_info["job_id"], self._owner(request)))
 
     async def download(self, request: web.Request) -> web.StreamResponse:
-        """GET and HEAD /download/ID.mp3; without the extension as well."""
+        """GET and HEAD /download/ID.mp3. The extension may be missing."""
         job_id, extension = split_file_name(request.match_info["file_name"])
         ticket = await self._jobs.ticket(job_id, self._owner(request))
         video_id, recipe = ticket.conversion.video_id, ticket.conversion.recipe
@@ -70,7 +71,7 @@ class JobHandlers:
         return await self._sender.send(request, track, metadata, video_id, recipe, request[CLIENT].owner)
 
     def _owner(self, request: web.Request) -> ClientId | None:
-        """Return who must own the job, or None where no keys are in use: then knowing the id is enough."""
+        """Return the client that must own the job, or None if no API keys are in use: then the id gives access."""
         return request[CLIENT].owner if self._keys.are_required else None
 
     def _job(
@@ -89,7 +90,7 @@ class OperationHandlers:
         self._metrics = metrics
 
     async def health(self, _: web.Request) -> web.Response:
-        """GET /health. Shows the latest results of the checks; it runs none, so that it always answers at once."""
+        """GET /health. Shows the latest results of the checks. It runs no check, so the response is immediate."""
         readiness = self._health.readiness
         view = HealthView(
             status=readiness,

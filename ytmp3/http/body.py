@@ -1,4 +1,4 @@
-"""Reads and checks request bodies. A body is small, is JSON, and arrives in time, or the request is refused."""
+"""Reads and checks request bodies. A body that is too large, too slow or not JSON is refused."""
 
 import asyncio
 import difflib
@@ -23,12 +23,13 @@ from ytmp3.http.errors import (
 from ytmp3.http.wire import ExtractRequest
 
 MAX_BODY_BYTES: Final = 4096
-"""Largest body. A link has at most 2,048 characters, and the rest of a request is short."""
+"""Largest body, in bytes. A link has at most 2,048 characters, and the rest of a request is short."""
 BODY_SECONDS: Final = 5.0
-"""How long a body may take to arrive: 4 kB need a fraction of a second on any connection."""
+"""Longest time, in seconds, for a body to arrive. 4 kB need a fraction of a second on any connection."""
 
 MAX_GUESSED_CHARACTERS: Final = 20
-"""How much of an unknown field's name is compared with the known ones: comparing long names takes long."""
+"""Number of characters of an unknown field's name that are compared with the known names. Comparing long names would be
+slow."""
 
 _decode: Final = msgspec.json.Decoder(ExtractRequest).decode
 _FIELDS: Final = tuple(field.name for field in msgspec.structs.fields(ExtractRequest))
@@ -41,7 +42,7 @@ _HELP_OF_FIELD: Final[Mapping[str, str]] = MappingProxyType(
 _OTHER_NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {"link": "url", "uri": "url", "href": "url", "video": "url", "video_url": "url", "bitrate": "quality"}
 )
-"""Names under which other services know our fields."""
+"""Names that other services use for our fields."""
 _SYNTAX_ERRORS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "Expecting property name": "a name in double quotes is expected",
@@ -54,14 +55,15 @@ _SYNTAX_ERRORS: Final[Mapping[str, str]] = MappingProxyType(
         "Extra data": "something follows the object",
     }
 )
-"""What Python's parser calls an error, by its beginning, and what the client reads. The rest may repeat the request."""
+"""The text for the client, by the beginning of the error message of Python's JSON parser. The rest of that message may
+repeat the request, so it is not shown."""
 
 
 async def answer_expectation(request: web.Request) -> web.StreamResponse | None:
     """Handle an Expect header, before the handler runs.
 
-    `100-continue` is not answered here but in `read_json_body`, once the body is wanted: a request that is refused for
-    its headers alone never sends one.
+    `read_json_body` replies to `100-continue`, when it is about to read the body. So the client of a request that is
+    refused because of its headers never sends the body.
     """
     if request.headers[hdrs.EXPECT].lower() == "100-continue":
         return None
@@ -101,7 +103,7 @@ def parse_extract_request(body: bytes) -> ExtractRequest:
     """Decode the body of `POST /extract` strictly, except that a quality may be spelled in several ways.
 
     Raises:
-        InvalidJson: the text says where the body stops being JSON.
+        InvalidJson: the text says at which character the body is not valid JSON.
         InvalidField: a field is missing, unknown, given twice or of the wrong form. The text says what is accepted.
     """
     if not body.lstrip(b" \t\r\n").startswith(b"{"):
@@ -112,8 +114,9 @@ def parse_extract_request(body: bytes) -> ExtractRequest:
         decoded = None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidJson(_syntax_error(body)) from None
-    # The decoder takes the last of two equal names; a proxy's parser may take the first. Bodies are small, so reading
-    # one a second time is cheap.
+    # If a name occurs twice, the decoder takes the last value; a proxy's parser may take the first. Bodies are small,
+    # so
+    # parsing one a second time is cheap.
     pairs = _pairs(body)
     names = [name for name, _ in pairs]
     if len(names) != len(set(names)):
@@ -122,7 +125,7 @@ def parse_extract_request(body: bytes) -> ExtractRequest:
 
 
 def _pairs(body: bytes) -> list[tuple[str, object]]:
-    """Return the fields of a JSON object. Objects within it come as lists as well."""
+    """Return the fields of a JSON object as pairs. Nested objects become lists of pairs too."""
     try:
         pairs: list[tuple[str, object]] = json.loads(body, object_pairs_hook=list)
     except (ValueError, RecursionError):
@@ -131,7 +134,7 @@ def _pairs(body: bytes) -> list[tuple[str, object]]:
 
 
 def _lenient(fields: Mapping[str, object]) -> ExtractRequest:
-    """Read fields that the decoder has refused: mend the quality, or say which field is at fault."""
+    """Parse fields that the decoder has refused: accept other spellings of a quality, or raise for the wrong field."""
     for name in fields:
         if name not in _FIELDS:
             raise _unknown_field(name)
@@ -144,7 +147,7 @@ def _lenient(fields: Mapping[str, object]) -> ExtractRequest:
 
 
 def _unknown_field(name: str) -> InvalidField:
-    """Return the error for a field that does not exist; it names the one that was probably meant, not the field."""
+    """Return the error for an unknown field. The text names the field that was probably meant, not the unknown one."""
     name = name[:MAX_GUESSED_CHARACTERS].strip().lower()
     close = difflib.get_close_matches(name, (*_FIELDS, *_OTHER_NAMES), n=1)
     meant = _OTHER_NAMES.get(close[0], close[0]) if close else None
@@ -154,7 +157,7 @@ def _unknown_field(name: str) -> InvalidField:
 
 
 def _syntax_error(body: bytes) -> str | None:
-    """Return where and why a body is not JSON, or None if that cannot be said without repeating it."""
+    """Return the position and the kind of a JSON error, or None if a text about it would repeat the body."""
     try:
         json.loads(body.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -169,7 +172,7 @@ def _syntax_error(body: bytes) -> str | None:
 
 
 def _send_continue(request: web.Request) -> None:
-    """Tell a client that waits for it to send the body. An HTTP/1.0 client would take 100 for the response itself."""
+    """Send `100 Continue` to a client that waits for it. An HTTP/1.0 client would take it for the final response."""
     is_waiting = request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version >= HttpVersion11
     if is_waiting and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

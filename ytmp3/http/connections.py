@@ -1,8 +1,8 @@
-"""The HTTP server below the routes: time limits on silent peers, and problem documents for unparsable requests.
+"""The HTTP server below the routes: time limits for slow or idle peers, and problem documents for invalid requests.
 
-aiohttp answers what it cannot parse with a text that repeats bytes of the request, and logs a traceback for some of it.
-Here such a request gets a problem document that repeats nothing, and nothing that any client can send is logged as an
-error. For this the module relies on some attributes of aiohttp that are not public; AIOHTTP_PRIVATE lists them all.
+aiohttp's response to a request that it cannot parse repeats bytes of the request, and some such requests make it log a
+traceback. This module sends a problem document that repeats nothing, and no request of a client is logged as an error.
+For this it uses some attributes of aiohttp that are not public. AIOHTTP_PRIVATE lists them all.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from msgspec import Struct
 from ytmp3.http import problems
 
 MAX_FIELD_BYTES: Final = 8190
-"""Longest request line and header field."""
+"""Longest request line and longest header field, in bytes. This is aiohttp's default."""
 MAX_FIELDS: Final = 64
-"""Most header fields of a request."""
+"""Most header fields of a request. Browsers send about twenty, and each proxy adds a few."""
 
 AIOHTTP_PRIVATE: Final = (
     (RequestHandler, "_waiter", "a future that is pending while the connection waits for a request"),
@@ -30,22 +30,23 @@ AIOHTTP_PRIVATE: Final = (
     (Server, "_kwargs", "the settings of the server, which are arguments of RequestHandler"),
     (web.AppRunner, "_make_server", "makes the Server of an application; overridden below"),
 )
-"""What this module uses of aiohttp beyond its public interface. A test fails when one of these moves."""
+"""The private attributes of aiohttp that this module uses. A test fails if aiohttp changes one of them."""
 
 
 class Timeouts(Struct, frozen=True, kw_only=True):
     """How long connections may keep the server waiting, in seconds."""
 
     keepalive_seconds: float = 10.0
-    """How long an idle connection is kept. It also bounds the time for a request's head, so a client that sends a byte
-    now and then does not hold a connection longer. nginx in front must close its idle connections sooner than this, or
-    it may send a request on a connection that is just being closed."""
+    """Longest time that an idle connection is kept. It also bounds the time for a request's head, so a client that
+    sends
+    single bytes cannot hold a connection longer. nginx in front must close its idle connections sooner than this.
+    Otherwise it may send a request on a connection that is just being closed."""
     lingering_seconds: float = 2.0
     """How long the rest of a refused request's body is read, so that the client can read the response first."""
     stall_seconds: float = 60.0
-    """How long sent bytes may stay unacknowledged. A peer that sends a hundred requests and reads no response would
-    otherwise hold a descriptor forever, even after we have closed our side. The kernel enforces it (TCP_USER_TIMEOUT,
-    RFC 5482; a closed receive window counts)."""
+    """Longest time that sent bytes may stay unacknowledged. Otherwise a peer that sends a hundred requests and reads no
+    response would hold a descriptor forever, even after we have closed our side. The kernel enforces this timeout
+    (TCP_USER_TIMEOUT, RFC 5482), also while the peer's receive window is closed."""
 
 
 TIMEOUTS: Final = Timeouts()
@@ -61,10 +62,10 @@ class ProblemProtocol(RequestHandler):
         self._stall_seconds = stall_seconds
         self._has_peer_closed_its_side = False
         self.last_body: StreamReader | None = None
-        """The body of the request that is being answered, or was answered last."""
+        """The body of the current request, or of the last one."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Bound how long sent bytes may stay unacknowledged."""
+        """Set the timeout for unacknowledged bytes on a new connection."""
         connection = transport.get_extra_info("socket")
         if hasattr(socket, "TCP_USER_TIMEOUT") and connection is not None:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._stall_seconds * 1000))
@@ -73,7 +74,7 @@ class ProblemProtocol(RequestHandler):
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's protocols may return whether to stay open
         """Keep the connection of a peer that closed its sending side after a complete request.
 
-        aiohttp closes the connection without a response, but this is how `printf ... | nc -N` asks.
+        aiohttp would close the connection without a response. Clients such as `printf ... | nc -N` work this way.
         """
         is_idle = self._waiter is not None and not self._waiter.done()
         body = self._messages[-1][1] if self._messages else self.last_body
@@ -87,7 +88,7 @@ class ProblemProtocol(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer a request that could not be parsed, or a failure outside the middleware, and close."""
+        """Return the response for an invalid request, or for a failure outside the middleware. Close the connection."""
         if isinstance(exc, ConnectionError):
             raise exc  # the client went away: the caller closes the connection and logs nothing
         if status >= 500:
@@ -101,7 +102,7 @@ class ProblemProtocol(RequestHandler):
     def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
-        """Replace what aiohttp raised outside the middleware (an unknown expectation at an unknown address)."""
+        """Replace an error that aiohttp raised outside the middleware (an unknown Expect header at an unknown path)."""
         if isinstance(resp, web.HTTPException):
             resp = problems.response_of_status(resp.status)
         if self._has_peer_closed_its_side and not self._messages:
@@ -136,8 +137,8 @@ class Runner(web.AppRunner):
         ) -> web.BaseRequest:
             assert isinstance(protocol, ProblemProtocol)
             protocol.last_body = body
-            # aiohttp fails without a response on an absolute target whose host cannot be decoded
-            # ("http://xn--a/health"). The host of a target is never used here, so it is dropped.
+            # aiohttp sends no response if the target is an absolute URL whose host cannot be decoded
+            # ("http://xn--a/health"). The service does not use the host of a target, so it is removed.
             if not message.path.startswith("/") and message.url.absolute:
                 message = message._replace(url=message.url.relative())
             return make_request(message, body, protocol, *rest)

@@ -1,4 +1,4 @@
-"""Tells a client that asked for a wrong address, or with a wrong method, which routes it may have meant. Pure.
+"""Suggests routes to a client that used a wrong path or a wrong method. Pure.
 
 The text is made from the table of routes and never from the request.
 """
@@ -25,11 +25,11 @@ _MEANT: Final[Mapping[str, tuple[Route, ...]]] = MappingProxyType(
         "downloads": (DOWNLOAD,),
     }
 )
-"""The routes that are named, by the first segment of the address that was asked for."""
+"""The routes to suggest, by the first segment of the requested path."""
 
 
 def directions(path: str) -> str | None:
-    """Return a sentence with the routes near `path`, or None if nothing is near it."""
+    """Return a sentence with the routes that are similar to `path`, or None if there is none."""
     routes = _MEANT.get(path.split("/", 2)[1] if path.startswith("/") else "")
     if routes is None:
         return None
@@ -37,6 +37,6 @@ def directions(path: str) -> str | None:
 
 
 def _spelled(route: Route) -> str:
-    """Return a route as a person would ask for it."""
+    """Return a route as a person would write it."""
     spelled = f"{route.method} {route.path.replace('{job_id}', 'ID')}"
     return spelled if route.request is None else f"{spelled} with a JSON body"

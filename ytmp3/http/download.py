@@ -1,6 +1,6 @@
-"""Sends finished tracks: by the kernel (`sendfile`), or by nginx, which is told the file (`X-Accel-Redirect`).
+"""Sends finished tracks: from this process with `sendfile`, or through nginx with the header `X-Accel-Redirect`.
 
-What a request gets (all, a part, 304, 412 or 416) is decided by `preconditions` before a byte is sent.
+`preconditions` decides the kind of the response (the whole file, a part, 304, 412 or 416) before a byte is sent.
 """
 
 import asyncio
@@ -36,31 +36,33 @@ from ytmp3.http.preconditions import (
 from ytmp3.storage import InternalRedirect, OpenFile, Shelf, Url
 
 MAX_TRANSFERS: Final = 200
-"""Most transfers of this process at once. Each holds two descriptors and a socket buffer; nginx in front needs none."""
+"""Most transfers of this process at once. Each holds two descriptors and a socket buffer. Downloads that nginx sends do
+not count."""
 BUSY_RETRY_SECONDS: Final = 5
-"""The Retry-After of a download that was refused because too many are under way."""
+"""The Retry-After, in seconds, of a download that was refused because too many transfers are running."""
 PIECE_BYTES: Final = 256 * 1024
-"""How much is handed to the kernel at once; also what a reader must take within STALL_SECONDS."""
+"""Bytes that one call of `sendfile` sends. A client must receive this many within STALL_SECONDS."""
 STALL_SECONDS: Final = 60.0
-"""How long a reader may take for one piece. A slower one (below 4 kB/s) is disconnected, because it holds a
-descriptor and one of the places among the transfers."""
+"""Longest time, in seconds, for one piece. A slower client (below 4 kB/s) is disconnected, because it occupies a
+descriptor and one of the MAX_TRANSFERS."""
 
 _REEVALUATED_BY_NGINX: Final = frozenset({hdrs.IF_MATCH, hdrs.IF_UNMODIFIED_SINCE})
-"""Preconditions that nginx evaluates again, and wrongly, when it sends the file: If-Match before it knows our entity
-tag; If-Unmodified-Since with a malformed date, which RFC 9110, section 13.1.4 says to ignore, as a very old date. Both
-would turn a correct 200 into a 412."""
+"""Preconditions that nginx evaluates again, and wrongly, when it sends the file. It evaluates If-Match before it knows
+our entity tag. It takes a malformed date in If-Unmodified-Since for a very old one, but RFC 9110, section 13.1.4 says
+to ignore it. Both would turn a correct 200 into a 412."""
 _MISREAD_BY_NGINX: Final = re.compile(r"[0-9]{19}|\t|[=,] *,|, *\Z", re.ASCII)
-"""What makes nginx answer a valid Range with 416: a very long number, a tab, an empty list element (section 5.6.1)."""
+"""Parts of a valid Range for which nginx sends 416: a very long number, a tab, an empty list element (section
+5.6.1)."""
 
 
 def split_file_name(file_name: str) -> tuple[str, str | None]:
-    """Split the last segment of a download address into the job's id and the extension; None if it has none."""
+    """Split the last segment of a download path into the job's id and the extension (None if it is missing)."""
     job_id, dot, extension = file_name.partition(".")
     return job_id, extension if dot else None
 
 
 def downloadable_track(ticket: Ticket, *, ready_in_seconds: int | None) -> tuple[Track, Metadata]:
-    """Return what can be downloaded for a job.
+    """Return the track of a job, with its metadata.
 
     Raises:
         NotReady: the job has not ended; `ready_in_seconds` estimates when it will.
@@ -81,12 +83,12 @@ def downloadable_track(ticket: Ticket, *, ready_in_seconds: int | None) -> tuple
 
 
 def representation_of(track: Track) -> Representation:
-    """Return the facts that requests are evaluated against. The tag is the content's hash: equal on every instance."""
+    """Return the facts that requests are evaluated against. The ETag is the file's hash, equal on every instance."""
     return Representation(etag=f'"{track.sha256}"', modified_at=int(track.published_at), size_bytes=track.size_bytes)
 
 
 def preconditions_of(request: web.Request) -> Preconditions:
-    """Return the header fields that the decision depends on. A list may be spread over several fields."""
+    """Return the header fields that the decision depends on. A list may be split into several header lines."""
     fields = request.headers
 
     def joined(name: str) -> str | None:
@@ -104,10 +106,10 @@ def preconditions_of(request: web.Request) -> Preconditions:
 
 
 class Sender:
-    """Sends tracks, and bounds how many transfers are under way.
+    """Sends tracks, and bounds the number of transfers.
 
-    `shelf`: says how a track is sent. `client_max_downloads`: most transfers of one client at once; 0: no limit of its
-    own. `count_bytes` is called with every number of bytes this process has sent.
+    `shelf` decides how a track is sent. `client_max_downloads` is the most transfers of one client at once; 0: no limit
+    for each client. `count_bytes` is called with the number of bytes of each piece that this process has sent.
     """
 
     def __init__(
@@ -125,11 +127,11 @@ class Sender:
         self._max_transfers = max_transfers
         self._stall_seconds = stall_seconds
         self.transfers: Counter[ClientId] = Counter()
-        """The transfers under way in this process, by client. A client without one is not in it."""
+        """The number of transfers that this process is sending, by client. Clients without one are not in it."""
 
     @property
     def active(self) -> int:
-        """How many transfers are under way in this process."""
+        """The number of transfers that this process is sending."""
         return self.transfers.total()
 
     async def send(
@@ -141,7 +143,7 @@ class Sender:
         recipe: Recipe,
         client: ClientId,
     ) -> web.StreamResponse:
-        """Answer GET or HEAD for a finished track. `client` is the owner whose transfers are counted.
+        """Respond to GET or HEAD for a finished track. `client` is the owner whose transfers are counted.
 
         Raises:
             PreconditionFailed, RangeNotSatisfiable
@@ -167,7 +169,7 @@ class Sender:
                 )
         kind = headers.TRACK[recipe.media_type]
         more[hdrs.CONTENT_DISPOSITION] = content_disposition(metadata.title, video_id, recipe.extension)
-        # For HEAD nginx would answer a range, which does not exist there (RFC 9110, section 14.2).
+        # For HEAD, nginx would send a 206 for a Range, which RFC 9110, section 14.2 defines only for GET.
         may_redirect = is_get and _nginx_agrees(request.headers)
         match await self._shelf.deliver(track.file_name, track.size_bytes, may_redirect=may_redirect):
             case None:
@@ -240,7 +242,7 @@ class Sender:
                     raise ConnectionResetError("the reader stalled") from None
                 self._count_bytes(sent)
                 if sent < piece:
-                    # The client would take the next response on a kept connection for the missing bytes.
+                    # On a kept connection, the client would take the next response for the missing bytes.
                     request.transport.abort()
                     raise ConnectionResetError("the file was cut short")
                 offset += sent
@@ -248,7 +250,7 @@ class Sender:
 
 
 def _nginx_agrees(fields: Mapping[str, str]) -> bool:
-    """Tell whether nginx, which evaluates a request again when it sends the file, comes to our decision."""
+    """Return whether nginx, which evaluates the request again when it sends the file, comes to the same decision."""
     return not any(name in fields for name in _REEVALUATED_BY_NGINX) and not _MISREAD_BY_NGINX.search(
         fields.get(hdrs.RANGE, "")
     )

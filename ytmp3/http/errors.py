@@ -1,6 +1,6 @@
-"""Errors that only the HTTP layer raises, or that stand for what the HTTP library refuses by itself.
+"""Errors that only the HTTP layer raises, and errors that replace those of the HTTP library.
 
-As in `core.errors`, each class has a stable `code`, a status and a text for the public that never repeats the request.
+As in `core.errors`, each class has a stable `code`, a status and a text for clients that never repeats the request.
 """
 
 from http import HTTPStatus
@@ -129,7 +129,7 @@ class HeadersTooLarge(RequestError):
 
 
 class InternalError(RequestError):
-    """Any exception that no code handles. Its text goes to the log only."""
+    """The response for any exception that is not handled elsewhere. The exception's text is only logged."""
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     code = "internal_error"

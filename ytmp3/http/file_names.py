@@ -1,8 +1,8 @@
-"""File names of downloads: a video's title becomes a `Content-Disposition` header that no title can spoil. Pure.
+"""File names of downloads: makes a safe `Content-Disposition` header from any video title. Pure.
 
-The header has two names (RFC 6266): `filename*` in UTF-8, which browsers take, and `filename` in ASCII, which curl
-takes. Where too little of a title is left in ASCII, the second one is the video's id: then two songs with Japanese
-titles do not get one name.
+The header has two names (RFC 6266): `filename*` in UTF-8, which browsers use, and `filename` in ASCII, which curl uses.
+If too few characters of a title are ASCII, `filename` is the video's id, so that two songs with Japanese titles do not
+get the same name.
 """
 
 import re
@@ -14,21 +14,21 @@ from ytmp3.core.ids import VideoId
 from ytmp3.core.recipe import EXTENSIONS
 
 MAX_NAME_BYTES: Final = 150
-"""Longest file name, in UTF-8 with its extension. File systems allow 255 bytes; some tools and nested folders less."""
+"""Longest file name, in bytes of UTF-8, with its extension. File systems allow 255 bytes, but some tools fewer."""
 _MAX_STEM_BYTES: Final = MAX_NAME_BYTES - max(len(f".{extension}") for extension in EXTENSIONS)
 _UNSAFE: Final = re.compile(r'["\\/:*?<>|%;\x00-\x1f\x7f-\x9f]')
 """Characters that separate paths, end a quoted string, or are forbidden in the file names of some systems."""
 _NOT_ASCII_SAFE: Final = re.compile(r"[^A-Za-z0-9 ._()&+,=@~!-]")
 _LEADING: Final = " .-"
-"""A file whose name begins with a dot is hidden, and commands take one that begins with a dash for an option."""
+"""Characters that must not begin a file name: a dot hides the file, and commands take a dash for an option."""
 _RESERVED: Final = re.compile(
     r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3]) *(?:\.|\Z)", re.IGNORECASE
 )
-"""Names of devices on Windows, where they cannot be names of files, with any extension."""
+"""Device names of Windows, which are not allowed as file names there, with any extension."""
 
 
 def content_disposition(title: str, video_id: VideoId, extension: str) -> str:
-    """Return the header for a download that is named after `title`, or after the id where that fails."""
+    """Return the header for a download that is named after `title`, or after the id if the title gives no name."""
     name = _file_name(title)
     fallback = _ascii_name(name) or _finished(video_id)
     return (
@@ -55,7 +55,7 @@ def _ascii_name(name: str) -> str:
 
 
 def _finished(name: str) -> str:
-    """Cut a name to its longest length, and give one that must not stand alone an underscore at its beginning."""
+    """Shorten a name to the maximum length, and put an underscore before a reserved name or a leading dash."""
     if name.startswith("-") or _RESERVED.match(name):
         name = f"_{name}"
     return name.encode()[:_MAX_STEM_BYTES].decode(errors="ignore").rstrip(" .")

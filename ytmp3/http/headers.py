@@ -1,7 +1,7 @@
 """Response headers that depend only on the kind of the response: one complete set for each kind.
 
-Every response starts from one of these sets, so its security headers are chosen where the response is made. A new kind
-(a web page with a content security policy of its own, say) is one more constant here and changes no other.
+Every response starts from one of these sets, which includes the security headers. A new kind (for example a web page
+with its own content security policy) is one more constant and does not change the others.
 """
 
 from collections.abc import Mapping
@@ -36,13 +36,13 @@ JSON: Final = _kind(content_type="application/json")
 PROBLEM: Final = _kind(content_type="application/problem+json")
 METRICS: Final = _kind(content_type="text/plain; version=0.0.4; charset=utf-8")
 EMPTY: Final = _kind(content_type=None)
-"""No body: the answer to a CORS preflight."""
+"""A response without a body: that of a CORS preflight."""
 TRACK: Final = {
     media_type: _kind(content_type=media_type, cache_control="private, no-cache") for media_type in MEDIA_TYPES
 }
 """A finished track, whole or in part, by its media type. Clients may cache it but must revalidate it by its ETag."""
 TRACK_UNCHANGED: Final = _kind(content_type=None, cache_control="private, no-cache")
-"""304 for a track that the client has already."""
+"""304, for a track that the client has already."""
 
 
 def extended(kind: Mapping[str, str], more: Mapping[str, str]) -> Mapping[str, str]:

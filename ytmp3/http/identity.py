@@ -1,4 +1,4 @@
-"""What a request says about its sender: the API key it presents, and the address it comes from. Pure."""
+"""Extracts the API key and the client's address from a request. Pure."""
 
 import ipaddress
 from collections.abc import Iterator, Sequence
@@ -8,10 +8,10 @@ from typing import Final
 from ytmp3.core.client import Network
 
 IPV6_PREFIX: Final = 64
-"""Bits of an IPv6 address that identify a client. One subscriber has a whole /64, so a limit by single address would be
-no limit at all."""
+"""Number of leading bits of an IPv6 address that identify a client. A subscriber usually has a whole /64, and could
+evade a limit by single addresses."""
 MAX_HOPS: Final = 8
-"""How many entries of `X-Forwarded-For` are read, from the right. No chain of proxies is longer, but a header may hold
+"""Most entries of `X-Forwarded-For` that are read, from the right. Chains of proxies are shorter, but a client may send
 a hundred thousand entries."""
 
 
@@ -25,10 +25,10 @@ def presented_secret(api_key: Sequence[str], authorization: Sequence[str]) -> st
 
 
 def client_address(peer: str | None, forwarded_for: Sequence[str], trusted: Sequence[Network]) -> str:
-    """Return the address that a client's limits apply to.
+    """Return the address that identifies a client: the right-most hop that is not a trusted proxy.
 
-    It is the right-most hop that is not a trusted proxy. `X-Forwarded-For` is read only if the peer itself is trusted,
-    because any client can send that header. An IPv6 address is returned as its /64 network.
+    `X-Forwarded-For` is read only if the peer itself is trusted, because any client can send that header. An IPv6
+    address is returned as its /64 network.
     """
     address = _parse(peer)
     if address is None:
@@ -44,7 +44,7 @@ def client_address(peer: str | None, forwarded_for: Sequence[str], trusted: Sequ
 
 
 def is_trusted(peer: str | None, trusted: Sequence[Network]) -> bool:
-    """Tell whether the `X-Forwarded-For` of this peer is read."""
+    """Return whether the peer is a trusted proxy, so that its `X-Forwarded-For` is read."""
     address = _parse(peer)
     return address is not None and _is_in(address, trusted)
 
@@ -54,7 +54,7 @@ def _is_in(address: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: Seq
 
 
 def _from_the_right(fields: Sequence[str]) -> Iterator[str]:
-    """Yield the hops, last one first, without splitting more of the fields than is consumed."""
+    """Yield the hops, the last one first. The fields are split only as far as the caller reads."""
     for field in reversed(fields):
         rest, comma = field, ","
         while comma:
@@ -63,7 +63,7 @@ def _from_the_right(fields: Sequence[str]) -> Iterator[str]:
 
 
 def _parse(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the address, without its zone; one of IPv4 written as IPv6 (`::ffff:192.0.2.1`) as IPv4."""
+    """Parse an address, without its zone. An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) is returned as IPv4."""
     try:
         address = ipaddress.ip_address((text or "").split("%", 1)[0])
     except ValueError:

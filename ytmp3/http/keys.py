@@ -1,4 +1,4 @@
-"""API keys: how they are made, how the keys file is read, and which key a request presents.
+"""API keys: makes keys, reads the keys file, and finds the key of a request.
 
 The file holds only the SHA-256 of each key. Pure, except that `Keys` can be replaced while the service runs.
 """
@@ -15,22 +15,23 @@ from ytmp3.core.errors import Ytmp3Error
 
 KEY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 KEY_PREFIX: Final = "ytmp3_"
-"""Starts every key, so that secret scanners recognise a leaked one."""
+"""The beginning of every key, by which secret scanners recognise a leaked one."""
 KEY_BYTES: Final = 24
-"""Random bytes of a key. With 192 bits, a plain SHA-256 at rest is enough (OWASP ASVS 5.0, 6.5.2, asks for 112)."""
+"""Number of random bytes in a key. With 192 bits, a plain SHA-256 at rest is enough (OWASP ASVS 5.0, 6.5.2, requires
+112 bits)."""
 MAX_KEY_CHARACTERS: Final = 200
-"""Longest secret that is looked up; our keys have 54 characters."""
+"""Longest secret that is hashed and compared, in characters. Our keys have 54."""
 
 DIGEST_CHARACTERS: Final = 2 * hashlib.sha256().digest_size
 """Length of a SHA-256 in hexadecimal."""
 LIMITS: Final = ("requests_per_second", "burst", "max_jobs")
-"""The limits that a line may carry, each with a number behind "="."""
+"""The options of a line, each of the form NAME=NUMBER."""
 MAX_LIMIT: Final = 1e9
-"""No limit may be as large as this."""
+"""Every limit must be smaller than this."""
 
 
 class KeyFileError(Ytmp3Error):
-    """The keys file cannot be used. The text names the line but shows nothing of it, because it may hold a secret."""
+    """The keys file cannot be used. The text names the line but does not show it, because it may contain a secret."""
 
 
 def new_secret(chance: bytes) -> str:
@@ -39,7 +40,7 @@ def new_secret(chance: bytes) -> str:
 
 
 def digest_of(secret: str) -> bytes:
-    """Return what is stored of a key."""
+    """Return the SHA-256 of a key, which is what the keys file contains."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
@@ -112,7 +113,7 @@ def _limit(limit: str, number: str) -> float:
 def find_key(keys: Iterable[ApiKey], secret: str | None) -> ApiKey | None:
     """Return the key that a request presented, or None.
 
-    Every key is compared, each in constant time, so the time of the answer tells nothing about the keys.
+    Every key is compared, each in constant time, so the time of a response reveals nothing about the keys.
     """
     if secret is None or len(secret) > MAX_KEY_CHARACTERS:
         return None
@@ -136,5 +137,5 @@ class Keys:
         return self.keys is not None
 
     def replace(self, keys: Sequence[ApiKey]) -> None:
-        """Accept other keys from now on, while requests are being served (SIGHUP)."""
+        """Replace the accepted keys while the service runs (SIGHUP)."""
         self.keys = keys

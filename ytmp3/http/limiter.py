@@ -1,9 +1,9 @@
 """The limit on all requests together, applied by aiohttp-ratelimiter.
 
-The specification of this service asks for aiohttp-ratelimiter, so its decorator guards every limited handler. Only the
-decorator is used: it asks a strategy for each request, and calls our error handler when the strategy refuses. Its
-storage, its moving window and its keys by address are not used. The moving window admits no burst above the rate and
-cost ten times the CPU when measured (370 requests/s took 70 % of a core); token buckets take its place.
+The requirements of this service prescribe aiohttp-ratelimiter, so its decorator wraps every limited handler. Only the
+decorator is used: it calls a strategy for each request, and our error handler if the strategy refuses. The library's
+storage, moving window and address keys are not used. Its moving window admits no burst above the rate, and it took ten
+times the CPU when measured (370 requests/s took 70 % of a core). Token buckets replace it.
 """
 
 import time
@@ -21,18 +21,18 @@ from ytmp3.core.buckets import TokenBuckets
 
 _ANY: Final = "*"
 ALL_KEY: Final = f"{_ANY}:{_ANY}"
-"""The key of the one bucket, as the decorator spells it: the result of its key function, a colon, its path id."""
+"""The key of the single bucket for all requests. The decorator makes it from its key function's result and path id."""
 
 
 class TokenBucketStrategy(RateLimiter):
-    """Token buckets behind the interface of a strategy.
+    """Token buckets with the interface of a strategy of the `limits` library.
 
-    The decorator calls `test` and, if that admits the request, `hit`. Here `test` already takes the token, so the
-    bucket is asked once. Neither awaits anything, so both are atomic on one event loop.
+    The decorator calls `test` and, if that admits the request, `hit`. Here `test` already takes the token, and `hit`
+    does nothing. Neither awaits anything, so both are atomic on one event loop.
     """
 
     def __init__(self, buckets: TokenBuckets, clock: Callable[[], float]) -> None:
-        # The parent's __init__ wants a storage; the buckets are the storage here.
+        # The parent's __init__ is not called: it requires a storage, and the buckets are the storage here.
         self._buckets = buckets
         self._clock = clock
 

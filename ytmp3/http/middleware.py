@@ -1,7 +1,8 @@
 """The outermost middleware: request ids, errors as problem documents, request metrics, CORS.
 
-Nothing that a handler raises gets past it. It is one middleware, and not one for each task, because every middleware
-costs every request time. Headers are added by a signal, so that streamed responses get them as well.
+Every exception of a handler becomes a response here. One middleware does all tasks, because each further middleware
+would cost every request time. Headers are added by aiohttp's signal `on_response_prepare`, so that streamed responses
+get them too.
 """
 
 import functools
@@ -28,15 +29,15 @@ from ytmp3.metrics import Metrics
 log = logging.getLogger(__name__)
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
-"""The form of an X-Request-Id that is taken over from a client or proxy; any other is replaced by one of ours."""
+"""The form of an X-Request-Id that is accepted from a client or proxy. Any other is replaced by a new id."""
 _HOST: Final = re.compile(r"(?:\[[0-9A-Za-z:.%_~!$&'()*+,;=-]+\]|[0-9A-Za-z.%_~!$&'()*+,;=-]*)(?::[0-9]*)?", re.ASCII)
-"""The form of Host (RFC 9110, section 7.2). A request with any other must be refused (RFC 9112, section 3.2)."""
+"""The form of Host (RFC 9110, section 7.2). A request with an invalid Host must be refused (RFC 9112, section 3.2)."""
 _REJECTIONS: Final = frozenset({429, 503})
 """Statuses of requests that were refused because of limits or of the service's state."""
 _ERROR_CODE: Final = web.RequestKey("error_code", str)
 """Why a request was refused, for the access log."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
-"""Methods that metrics name; the rest are counted as `other`, so that clients cannot create metric series."""
+"""Methods that metrics name. Others are counted as `other`, so that clients cannot create any number of series."""
 
 
 class RequestMiddleware:
@@ -70,7 +71,7 @@ class RequestMiddleware:
 
     @web.middleware
     async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Run the handler, and turn whatever it raises into a response."""
+        """Run the handler, and turn any exception into a response."""
         started_at = time.perf_counter()
         given = request.headers.get("X-Request-Id")
         logs.request_id.set(given if given and _REQUEST_ID.fullmatch(given) else self._new_request_id())
@@ -112,7 +113,7 @@ class RequestMiddleware:
         log.log(self._access_level, "request", extra=extra)
 
     async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Add the headers that depend on the request or on the moment; `headers` has those that do not."""
+        """Add the headers that depend on the request or on the current state. `headers` has the constant ones."""
         fields = response.headers
         if (request_id := logs.request_id.get()) is not None:
             fields["X-Request-Id"] = request_id
@@ -178,7 +179,7 @@ class RequestMiddleware:
 
 
 def _detail(error: web.HTTPNotFound | web.HTTPMethodNotAllowed, request: web.Request) -> str | None:
-    """Return a text that names the routes near the address, or None for the usual one."""
+    """Return a text that names similar routes, or None for the default text."""
     near = directions(request.path)
     if near is None:
         return None

@@ -1,7 +1,8 @@
-"""How a conditional or partial GET is answered (RFC 9110, sections 13 and 14). Pure.
+"""Evaluates conditional and partial GET requests (RFC 9110, sections 13 and 14). Pure.
 
-aiohttp's own FileResponse gets several of these wrong. For example, it answers a stale If-Range with 206, so a resumed
-download is a mixture of two files. The service therefore evaluates the request here and sends exactly what was decided.
+aiohttp's FileResponse gets several of these wrong. For example, it sends a 206 for a stale If-Range, so a resumed
+download becomes a mixture of two files. Therefore the service evaluates the request here, and sends what this module
+decides.
 """
 
 import re
@@ -26,7 +27,7 @@ _HTTP_DATE: Final = re.compile(
 )
 """The three date formats of RFC 9110, section 5.6.7. `email.utils` alone would also accept any time zone, or none."""
 MAX_DIGITS: Final = 19
-"""Longest number that is converted. A longer one exceeds every file size, and int() of a very long one is slow."""
+"""Most digits of a number that is converted. A longer number exceeds every file size, and int() would be slow."""
 _LARGER_THAN_ANY_FILE: Final = 10**MAX_DIGITS
 
 
@@ -43,7 +44,7 @@ class Representation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preconditions:
-    """The request's header fields that matter; None where absent. `ranges` holds every Range field received."""
+    """The header fields of the request that are evaluated; None if absent. `ranges` has all received Range fields."""
 
     if_match: str | None = None
     if_none_match: str | None = None
@@ -122,7 +123,7 @@ def _select(field: str, size_bytes: int) -> Decision:
 
 
 def _number(digits: str) -> int:
-    """Return the number, or one that is larger than any file."""
+    """Return the number, or `_LARGER_THAN_ANY_FILE` if it has too many digits."""
     digits = digits.lstrip("0") or "0"
     return _LARGER_THAN_ANY_FILE if len(digits) > MAX_DIGITS else int(digits)
 

@@ -1,6 +1,6 @@
 """Error responses: `application/problem+json` (RFC 9457), the same form for every cause.
 
-The text of a response comes from the error's class or from its raiser, never from the request.
+The text of a response comes from the error's class or from the code that raises it, never from the request.
 """
 
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ ERROR_OF_STATUS: Final[Mapping[int, type[RequestError]]] = MappingProxyType(
         500: InternalError,
     }
 )
-"""What stands for a failure of which only the status is known, because the HTTP library found it."""
+"""The error for a failure of which only the status is known, because the HTTP library detected it."""
 
 
 def response_of(error: RequestError) -> web.Response:

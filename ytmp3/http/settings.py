@@ -1,4 +1,4 @@
-"""What an operator may choose about the HTTP side. Imports nothing heavy: `ytmp3 health` builds these values too."""
+"""The settings of the HTTP layer. Imports only light modules, because the command `ytmp3 health` loads this one too."""
 
 from msgspec import Struct
 
@@ -11,9 +11,9 @@ class RateLimitSettings(Struct, frozen=True, kw_only=True):
     requests_per_second: float
     burst_size: int
     client_requests_per_second: float = 0.0
-    """0: a client is limited only together with all others."""
+    """0: no limit for each client; only the limit for all requests together applies."""
     client_burst_size: int = 0
-    """0: twice the client's rate."""
+    """0: twice `client_requests_per_second`."""
 
 
 class HttpSettings(Struct, frozen=True, kw_only=True):
@@ -21,11 +21,11 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
 
     rate_limits: RateLimitSettings
     trusted_proxies: tuple[Network, ...] = ()
-    """Peers whose X-Forwarded-For names the client."""
+    """Networks of reverse proxies. Only from them, `X-Forwarded-For` is used to find the client's address."""
     client_max_downloads: int = 0
-    """Tracks sent to one client at once by this instance itself; 0: no limit for each client."""
+    """Most tracks that this process sends to one client at once; 0: no limit for each client."""
     accel_redirect_prefix: str = ""
-    """The internal nginx location that maps to the tracks; empty: this process sends the files."""
+    """nginx's internal location for the tracks folder; empty: this process sends the files."""
     access_log: bool = False
     """Whether each request is logged at level info, instead of debug."""
     cors_origins: frozenset[str] = frozenset()

@@ -32,7 +32,7 @@ from ytmp3.jobstore import JobStore, Outcome
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of this instance since its start, made from the engine's events."""
+    """Counters of this instance since its start, updated by the engine's events."""
 
     done: int = 0
     failed: int = 0
@@ -41,7 +41,7 @@ class Tally:
     cached: int = 0
 
     def on_event(self, event: events.Event) -> None:
-        """Count an event: a listener."""
+        """Count an event. This is a listener."""
         match event:
             case events.Finished():
                 self.done += 1
@@ -58,14 +58,14 @@ class Tally:
 
     @property
     def success_rate(self) -> float | None:
-        """The share of conversions that were done, of those that were not cancelled; None before the first end."""
+        """done / (done + failed); None before the first conversion has ended. Cancelled ones are not counted."""
         ended = self.done + self.failed
         return round(self.done / ended, 4) if ended else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
-    """Where the numbers come from."""
+    """Collects the numbers of `/stats` from the parts of the service."""
 
     store: JobStore
     queue: FairQueue
@@ -76,12 +76,12 @@ class Stats:
     settings: EngineSettings
     tally: Tally
     started_at: float
-    """By `time.monotonic`."""
+    """The start of the service, as a value of `time.monotonic`."""
     versions: dict[str, str]
-    """Of the service and of Python; those of the tools come from their checks."""
+    """The versions of the service and of Python. The versions of the tools come from the health checks."""
 
     async def collect(self) -> StatsView:
-        """Return the current numbers. `jobs` is None while the store does not answer."""
+        """Return the current numbers. `jobs` is None while the store is down."""
         tally, space = self.tally, self.health.space
         ended = ConversionCountsView(
             done=tally.done, failed=tally.failed, cancelled=tally.cancelled, success_rate=tally.success_rate

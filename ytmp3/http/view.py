@@ -1,6 +1,6 @@
-"""A job as JSON: what clients read. Pure.
+"""Renders jobs as JSON for clients. Pure.
 
-The views are made for one response each; a job that has not changed since its last response is not rendered again.
+A view is made for one response. A job that has not changed since its last response is not rendered again.
 """
 
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from ytmp3.http.addresses import Addresses
 from ytmp3.http.wire import ErrorView, FileView, JobView, MetadataView
 
 RENDERED_JOBS: Final = 2000
-"""How many rendered jobs are cached: about 4 MB, with the tickets they were made from."""
+"""Most rendered jobs in the cache. With the tickets they were made from, they take about 4 MB."""
 
 
 def job_view(ticket: Ticket, live: Live, addresses: Addresses) -> JobView:
@@ -86,13 +86,13 @@ class Renderer:
 def _attempt(ticket: Ticket) -> int:
     """Return the number of the current attempt, or of the last one; 0 before the first."""
     conversion = ticket.conversion
-    # The record counts attempts that failed and attempts that a crash ended; neither is the current or successful one.
+    # The record counts attempts that failed or crashed. It does not count the current or the successful one.
     ended = conversion.attempts + conversion.crashes
     return ended + 1 if conversion.state in {State.RUNNING, State.DONE} else ended
 
 
 def _error(ticket: Ticket) -> ErrorView | None:
-    """Return the error of a failed job, or the last attempt's error of a job that waits for its next attempt."""
+    """Return the error of a failed job, or the last error of a job that waits for its next attempt."""
     code = ticket.conversion.error
     if code is None or ticket.status not in {Status.PENDING, Status.FAILED}:
         return None

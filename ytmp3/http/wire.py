@@ -1,8 +1,9 @@
 """The JSON documents of the HTTP API, as types.
 
-The server encodes responses and decodes requests with them; a client does the opposite with the same types. In a
-response every field is present; one that does not apply is null. Decoding ignores unknown fields of a response, so
-that an older client reads the responses of a newer server. Times are RFC 3339 in UTC. Nothing here computes a value.
+The server encodes responses and decodes requests with these types, and a client can use the same types. In a response
+every field is present; a field that does not apply is null. Decoding a response ignores unknown fields, so that an
+older
+client can read the responses of a newer server. Times are RFC 3339 in UTC. Nothing here computes a value.
 """
 
 from datetime import datetime
@@ -24,12 +25,12 @@ class ExtractRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def recipe(self) -> Recipe:
-        """What the conversion is to make."""
+        """The requested output."""
         return Recipe(quality=self.quality)
 
 
 class MetadataView(Struct, frozen=True, kw_only=True):
-    """What YouTube says about the video. `duration_seconds` is the announced one; `file` has the measured one."""
+    """YouTube's metadata of the video. `duration_seconds` is the announced duration; `file` has the measured one."""
 
     title: str
     uploader: str | None
@@ -81,7 +82,7 @@ class JobView(Struct, frozen=True, kw_only=True):
 class Problem(Struct, frozen=True, kw_only=True):
     """The body of every error response (RFC 9457). `code` is stable; `detail` is for people and may change.
 
-    `field` names the field of the request that is at fault; it is absent where no single one is.
+    `field` names the field of the request that is at fault. It is absent if no single field is.
     """
 
     type: str
@@ -193,7 +194,7 @@ class UpstreamView(Struct, frozen=True, kw_only=True):
 
 
 class StatsView(Struct, frozen=True, kw_only=True):
-    """The body of `GET /stats`. `jobs` is null while the store gives no answer; `disk` before the first look at it."""
+    """The body of `GET /stats`. `jobs` is null while the store is down; `disk` is null before the first disk check."""
 
     uptime_seconds: float
     workers: WorkersView

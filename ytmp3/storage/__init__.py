@@ -1,11 +1,11 @@
-"""Where files live, in two places with different rules.
+"""Files, in two places with different rules.
 
-* `Shelf`, a Protocol: finished tracks. They lie in a folder (`local`) or, with another adapter, elsewhere. The shelf
-  says how a track is sent: from an open file, by the reverse proxy, or from another address.
-* `scratch`: work in progress. It is always a local folder, because tools write into it through descriptors.
+* `Shelf`, a Protocol, holds finished tracks. `local` keeps them in a folder; another adapter could keep them elsewhere.
+  The shelf decides how a track is sent: from an open file, by the reverse proxy, or from another URL.
+* `scratch` holds work in progress. It is always a local folder, because tools write into it through descriptors.
 
-A track's file name is immutable, and is written by exactly one publisher (`core.job.track_file_name`). This package
-knows no jobs and no HTTP.
+A track file is never changed, and only one publisher ever writes its name (`core.job.track_file_name`). This package
+contains nothing about jobs or HTTP.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Space(Struct, frozen=True, kw_only=True):
 
     @property
     def reserve_bytes(self) -> int:
-        """What must stay free for conversions under way: max(1 GiB, 5 %). Below it no new conversion is admitted."""
+        """Space kept free for running conversions: max(1 GiB, 5 %). Below it, new conversions are refused."""
         return max(2**30, self.total_bytes // 20)
 
     @property
@@ -48,7 +48,7 @@ class InternalRedirect:
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """The client fetches the track from this address, without us."""
+    """The client downloads the track from this URL, not through this service."""
 
     url: str
 
@@ -61,26 +61,26 @@ class Shelf(Protocol):
     """The contract of a place for finished tracks."""
 
     async def publish(self, source: Path, file_name: str) -> float:
-        """Put a finished file of the scratch folder on the shelf, durably. `source` is gone afterwards.
+        """Move a finished file from the scratch folder to the shelf, durably. `source` no longer exists afterwards.
 
         Returns:
-            The time of its last change, in seconds since 1970: the track's `published_at`.
+            The file's last modification, in seconds since 1970: the track's `published_at`.
 
         Raises:
             OSError: nothing is on the shelf under this name.
         """
 
     async def holds(self, file_name: str, size_bytes: int) -> bool:
-        """Return whether the track is there and has this size."""
+        """Return whether the track exists and has this size."""
 
     async def deliver(self, file_name: str, size_bytes: int, *, may_redirect: bool) -> Delivery | None:
-        """Return how to send the track; None if it is not there or does not have this size.
+        """Return how to send the track, or None if it does not exist or does not have this size.
 
-        `may_redirect` is false where the answer must not come from the reverse proxy.
+        `may_redirect` is false if the reverse proxy must not send it.
         """
 
     async def delete(self, file_name: str) -> None:
-        """Remove a track; a missing one is fine. A transfer under way is not disturbed."""
+        """Remove a track. It is no error if it does not exist. A running transfer continues."""
 
     async def names(self, *, older_than_seconds: float) -> list[str]:
-        """List the files whose last change is older: the janitor removes those that no record knows."""
+        """List the files that were last changed longer ago. The janitor removes those that no record names."""

@@ -1,4 +1,4 @@
-"""The two places of one instance's files, as the engine is handed them."""
+"""The shelf and the scratch folder of one instance, as one argument for the engine."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from ytmp3.storage.scratch import Scratch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """Both are open. With a `local` shelf they must lie on one file system."""
+    """An open shelf and an open scratch folder. A `local` shelf must be on the file system of the scratch folder."""
 
     shelf: Shelf
     """Finished tracks, shared by all instances."""

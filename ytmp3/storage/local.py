@@ -1,7 +1,7 @@
-"""Finished tracks in a folder, which may be a volume shared by several instances.
+"""Finished tracks in a folder, which may be a volume that several instances share.
 
-Publishing is fsync, rename, fsync of the folder: a crash leaves the whole track or nothing. The scratch folder must
-therefore lie on the same file system.
+A track is published by fsync, rename, and fsync of the folder, so a crash leaves the whole track or nothing. Because of
+the rename, the scratch folder must be on the same file system.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ class LocalShelf:
     """The `Shelf` in a folder."""
 
     def __init__(self, folder: Path, *, accel_redirect_prefix: str = "") -> None:
-        """`accel_redirect_prefix`: the internal location under which nginx knows the folder (its `X-Accel-Redirect`).
+        """`accel_redirect_prefix` is nginx's internal location for the folder (see `X-Accel-Redirect`).
 
-        With an empty one, this process sends every track itself.
+        If it is empty, this process sends every track itself.
         """
         self.folder = folder
         self._accel_redirect_prefix = accel_redirect_prefix
@@ -28,7 +28,7 @@ class LocalShelf:
         """Create the folder.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: the folder cannot be created.
         """
         await asyncio.to_thread(self._open)
 
@@ -103,7 +103,7 @@ class LocalShelf:
         names = []
         with os.scandir(self.folder) as entries:
             for entry in entries:
-                # A file may be deleted by another instance between the listing and the look at it.
+                # Another instance may delete a file between the listing and the call of `stat`.
                 with contextlib.suppress(FileNotFoundError):
                     if entry.is_file(follow_symlinks=False) and entry.stat().st_ctime < limit:
                         names.append(entry.name)

@@ -1,7 +1,7 @@
 """Work in progress: one folder for each attempt at a conversion, below one folder for each instance.
 
-Several instances may share the volume. Each holds a lock on a file in its own folder for as long as it lives (`flock`,
-which the kernel releases when the process dies), so the sweep can tell which folders were left by the dead.
+Several instances may share the volume. Each instance holds a lock (`flock`) on a file in its own folder. The kernel
+releases the lock when the process ends, so the sweep recognises the folders of dead instances.
 """
 
 import asyncio
@@ -17,7 +17,8 @@ from ytmp3.core.ids import InstanceId
 from ytmp3.storage import Space
 
 UNLOCKED_SECONDS: Final = 3600.0
-"""A folder without a lock file is swept only at this age: a younger one may belong to an instance that is starting."""
+"""Age, in seconds, from which a folder without a lock file is removed. A younger one may belong to an instance that is
+just starting."""
 
 
 class Scratch:
@@ -29,15 +30,15 @@ class Scratch:
         self._lock: int | None = None
 
     async def open(self) -> None:
-        """Create and lock the folder, and remove what dead instances left.
+        """Create and lock the folder, and remove the folders of dead instances.
 
         Raises:
-            OSError: a folder cannot be made or written.
+            OSError: a folder cannot be created or written.
         """
         await asyncio.to_thread(self._open)
 
     def _open(self) -> None:
-        # Only this user needs to see half-made files.
+        # Only this user needs access to unfinished files.
         for folder in (self._root, self._folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
@@ -50,13 +51,13 @@ class Scratch:
         self.release_lock()
 
     def release_lock(self) -> None:
-        """Do what the kernel does when the process dies: the folder stays, and any instance may sweep it."""
+        """Release the lock, as the kernel does when the process dies. Any instance may then remove the folder."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     async def sweep(self) -> None:
-        """Remove the folders of instances that have died. The janitor calls it once a minute."""
+        """Remove the folders of instances that have died. The janitor calls this every SCRATCH_SECONDS."""
         await asyncio.to_thread(self._sweep)
 
     def _sweep(self) -> None:
@@ -67,19 +68,19 @@ class Scratch:
     async def new_folder(self, name: str) -> Path:
         """Create and return an empty folder for one attempt. The caller removes it with `remove`."""
         folder = self._folder / name
-        # In a thread: any change of the file system may wait for its journal while a track is being fsynced.
+        # In a thread, because mkdir may block on the file system's journal while another track is being fsynced.
         await asyncio.to_thread(folder.mkdir, mode=0o700)
         return folder
 
     async def remove(self, folder: Path) -> None:
-        """Remove an attempt's folder with everything in it; a missing one is fine."""
+        """Remove an attempt's folder with everything in it. It is no error if it does not exist."""
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     def space(self) -> Space:
-        """Ask the file system how much room is left. One system call, which may block.
+        """Return the free space of the file system. This is one system call, which may block.
 
         Raises:
-            OSError: the folder is gone.
+            OSError: the folder does not exist any more, or cannot be read.
         """
         status = os.statvfs(self._root)
         return Space(
@@ -89,7 +90,7 @@ class Scratch:
 
 
 def _is_abandoned(folder: Path) -> bool:
-    """Whether the instance that made this folder is gone: nobody holds its lock."""
+    """Return whether the instance of this folder has ended: its lock is free."""
     try:
         lock = os.open(folder / ".lock", os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
