@@ -3,6 +3,7 @@
 The only module that knows every adapter. `serve` runs what is built here; tests build a service with another converter.
 """
 
+import asyncio
 import contextlib
 import logging
 import platform
@@ -35,9 +36,10 @@ from ytmp3.engine.runs import Runs
 from ytmp3.engine.workers import Workers
 from ytmp3.http.addresses import Addresses
 from ytmp3.http.admission import Admission, RateLimits
-from ytmp3.http.api import JobHandlers, OperationHandlers, add_routes
+from ytmp3.http.api import JobHandlers, OperationHandlers, add_routes, link_end
 from ytmp3.http.download import Sender
 from ytmp3.http.keys import KeyFileError, Keys, parse_keys
+from ytmp3.http.links import SECRET_BYTES, LinkSigner
 from ytmp3.http.middleware import RequestMiddleware
 from ytmp3.http.settings import HttpSettings
 from ytmp3.http.stats import Stats, Tally, resident_bytes
@@ -49,6 +51,7 @@ from ytmp3.storage import Space
 from ytmp3.storage.files import Files
 from ytmp3.storage.local import LocalShelf
 from ytmp3.storage.scratch import Scratch
+from ytmp3.storage.secret_file import shared_secret
 
 log = logging.getLogger(__name__)
 
@@ -104,11 +107,8 @@ async def running(
         )
         engine.start()
         stack.push_async_callback(engine.close)
-        sender = Sender(
-            shelf=shelf,
-            client_max_downloads=config.http.client_max_downloads,
-            count_bytes=metrics.downloaded_bytes.inc,
-        )
+        most_downloads, count_bytes = config.http.client_max_downloads, metrics.downloaded_bytes.inc
+        sender = Sender(shelf=shelf, client_max_downloads=most_downloads, count_bytes=count_bytes)
         _register_gauges(metrics, engine)
         metrics.counts(
             "ytmp3_youtube_signs",
@@ -116,24 +116,17 @@ async def running(
             "kind",
             converter.signs,
         )
-        admission = _admission(config.http, keys)
+        signer = await _link_signer(config)
+        admission = _admission(config.http, keys, signer)
         app = _web_application(config.http, metrics, engine.health, admission)
+        public_path = config.http.public_path
+        addresses = Addresses(public_path=public_path, signer=signer)
+        stats = _stats(engine, store, tally)
         add_routes(
             app.router,
             admission,
-            JobHandlers(
-                intake=engine.intake,
-                jobs=engine.jobs,
-                sender=sender,
-                keys=keys,
-                addresses=Addresses(public_path=config.http.public_path),
-            ),
-            OperationHandlers(
-                health=engine.health,
-                stats=_stats(engine, store, tally),
-                metrics=metrics,
-                public_path=config.http.public_path,
-            ),
+            JobHandlers(intake=engine.intake, jobs=engine.jobs, sender=sender, keys=keys, addresses=addresses),
+            OperationHandlers(health=engine.health, stats=stats, metrics=metrics, public_path=public_path),
         )
         yield Service(
             config=config,
@@ -204,12 +197,25 @@ async def _open_store(config: Config, instance: InstanceId) -> JobStore:
     return shared
 
 
-def _admission(settings: HttpSettings, keys: Keys) -> Admission:
+async def _link_signer(config: Config) -> LinkSigner | None:
+    """Return what signs download links; None if none are wanted. Instances share the secret by their data folder."""
+    if config.http.download_link_seconds == 0 or config.api_keys_file is None:
+        return None
+    path = config.data_dir / "link-secret"
+    try:
+        secret = await asyncio.to_thread(shared_secret, path, secrets.token_bytes(SECRET_BYTES))
+    except (OSError, ValueError) as error:
+        raise ConfigError([f"DATA_DIR: {path}: {_reason(error)}"]) from error
+    return LinkSigner(secret, seconds=config.http.download_link_seconds)
+
+
+def _admission(settings: HttpSettings, keys: Keys, signer: LinkSigner | None) -> Admission:
     return Admission(
         keys=keys,
         limits=RateLimits(settings.rate_limits),
         trusted_proxies=settings.trusted_proxies,
         chance=random.random,
+        link_end=lambda request: link_end(request, signer),
     )
 
 

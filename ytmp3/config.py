@@ -134,6 +134,7 @@ def _config(values: Mapping[str, Any]) -> Config:
             cors_origins=values["CORS_ORIGINS"],
             access_log=values["ACCESS_LOG"] == "on",
             public_path=values["PUBLIC_URL"],
+            download_link_seconds=values["DOWNLOAD_LINK_SECONDS"],
         ),
         engine=EngineSettings(
             workers=values["WORKER_POOL_SIZE"],

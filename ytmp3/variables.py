@@ -255,6 +255,13 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         parse=file,
     ),
     Variable(
+        name="DOWNLOAD_LINK_SECONDS",
+        default="0",
+        form="an integer from 0 to 31536000",
+        meaning="Where keys are in use: how long `download_url` works without the key, such as in a player. 0: never.",
+        parse=integer_within(0, 365 * _SECONDS_IN_A_DAY),
+    ),
+    Variable(
         name="CLIENT_REQUESTS_PER_SECOND",
         default="0",
         form="a number from 0 to 1000000",

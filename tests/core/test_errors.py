@@ -20,6 +20,7 @@ STATUS_OF_CODE = {
     "invalid_json": 400,
     "invalid_field": 400,
     "unauthorized": 401,
+    "link_expired": 403,
     "not_found": 404,
     "job_unknown": 404,
     "method_not_allowed": 405,

@@ -22,6 +22,7 @@ from ytmp3.http.keys import (
     find_key,
     key_line,
     new_secret,
+    owner_of,
     parse_keys,
 )
 
@@ -301,3 +302,12 @@ def test_replaced_keys_are_the_accepted_ones() -> None:
     keys.replace(others)
     assert keys.keys == others
     assert not Keys(None).are_required
+
+
+def test_a_client_has_a_key_until_it_is_withdrawn() -> None:
+    alice, bob = (ApiKey(name=name, digest=bytes(32)) for name in ("alice", "bob"))
+    keys = Keys((alice, bob))
+    assert keys.has_owner(owner_of(alice))
+    keys.replace((bob,))
+    assert not keys.has_owner(owner_of(alice))
+    assert not Keys(None).has_owner(owner_of(bob))

@@ -95,6 +95,14 @@ class Jobs:
             self._stop(ticket.conversion)
         return ticket
 
+    async def now(self) -> float:
+        """Return the time by the store's clock.
+
+        Raises:
+            StoreUnavailable
+        """
+        return await as_request_errors(self._store.now())
+
     async def has_expired(self, ticket: Ticket) -> bool:
         """Return whether the retention period of an ended conversion is over, by the store's clock.
 
@@ -104,7 +112,7 @@ class Jobs:
             StoreUnavailable
         """
         expires_at = ticket.conversion.expires_at
-        return expires_at is not None and expires_at <= await as_request_errors(self._store.now())
+        return expires_at is not None and expires_at <= await self.now()
 
     def live(self, ticket: Ticket) -> Live:
         """Return this instance's live state of a job's conversion."""

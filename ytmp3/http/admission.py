@@ -14,7 +14,7 @@ from ytmp3.core.client import Client, Network
 from ytmp3.core.ids import ClientId
 from ytmp3.http.errors import RateLimited, Unauthorized
 from ytmp3.http.identity import client_address, is_trusted, presented_secret
-from ytmp3.http.keys import Keys, find_key
+from ytmp3.http.keys import Keys, find_key, owner_of
 from ytmp3.http.limiter import ALL_KEY, limit_of_all_requests
 from ytmp3.http.settings import RateLimitSettings
 
@@ -23,6 +23,8 @@ RateLimitFields = tuple[str, str]
 
 CLIENT: Final = web.RequestKey("client", Client)
 """The client that sent the request. Set on every request that reaches a guarded handler."""
+LINK_UNTIL: Final = web.RequestKey("link_until", int)
+"""When the signed link ends by which a request without a key was admitted, in seconds since 1970."""
 _CLIENT_BUCKETS: Final = web.RequestKey("client_buckets", TokenBuckets)
 """The buckets that limit the client of the request, if its requests are limited."""
 
@@ -68,6 +70,8 @@ class Admission:
     """Identifies the client of each request and applies the rate limits.
 
     `clock` is monotonic. `chance` returns a number in [0, 1), which spreads the retries of refused requests.
+    `clock` is monotonic; `chance` returns a number in [0, 1), which spreads the retries of refused requests. `link_end`
+    returns when the signed link of a request ends, or None if the request has no valid one.
     """
 
     def __init__(
@@ -78,8 +82,10 @@ class Admission:
         trusted_proxies: Sequence[Network],
         chance: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
+        link_end: Callable[[web.Request], int | None] = lambda _: None,
     ) -> None:
         self._keys = keys
+        self._link_end = link_end
         self._limits = limits
         self._trusted = trusted_proxies
         self._chance = chance
@@ -138,6 +144,9 @@ class Admission:
     def identify(self, request: web.Request) -> Client:
         """Return the client that sent a request: the owner of its API key, or else its address.
 
+        Where keys are in use, a signed link may stand for one; its end is then in LINK_UNTIL, not yet compared with
+        the time.
+
         Raises:
             Unauthorized: keys are in use, and the request presents none or a wrong one.
         """
@@ -147,9 +156,12 @@ class Admission:
             key = find_key(
                 keys, presented_secret(headers.getall("X-API-Key", ()), headers.getall(hdrs.AUTHORIZATION, ()))
             )
-            if key is None:
+            if key is not None:
+                return Client(owner=owner_of(key), key=key)
+            link_until = self._link_end(request)
+            if link_until is None:
                 raise Unauthorized
-            return Client(owner=ClientId(f"key:{key.name}"), key=key)
+            request[LINK_UNTIL] = link_until
         peer = request.remote
         direct, is_proxy = self._peer_at(peer)
         if not is_proxy:

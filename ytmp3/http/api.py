@@ -9,6 +9,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from ytmp3 import __version__
+from ytmp3.core.errors import JobUnknown
 from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Status, Ticket
 from ytmp3.engine.health import Health
@@ -16,11 +17,12 @@ from ytmp3.engine.intake import Intake
 from ytmp3.engine.jobs import Jobs
 from ytmp3.http import headers, openapi, routes
 from ytmp3.http.addresses import Addresses
-from ytmp3.http.admission import CLIENT, Admission
+from ytmp3.http.admission import CLIENT, LINK_UNTIL, Admission
 from ytmp3.http.body import answer_expectation, parse_extract_request, read_json_body
 from ytmp3.http.download import Sender, downloadable_track, expired, split_file_name
-from ytmp3.http.errors import NotFound
+from ytmp3.http.errors import LinkExpired, NotFound
 from ytmp3.http.keys import Keys
+from ytmp3.http.links import LinkSigner
 from ytmp3.http.routes import Route
 from ytmp3.http.stats import Stats
 from ytmp3.http.view import Renderer
@@ -48,20 +50,20 @@ class JobHandlers:
         wanted = parse_extract_request(await read_json_body(request))
         ticket = await self._intake.submit(wanted.url, wanted.recipe, request[CLIENT])
         status = HTTPStatus.OK if ticket.status is Status.COMPLETED else HTTPStatus.ACCEPTED
-        return self._job(ticket, status=status, more={hdrs.LOCATION: self._addresses.of_job(ticket.job.job_id)})
+        return await self._job(ticket, status=status, more={hdrs.LOCATION: self._addresses.of_job(ticket.job.job_id)})
 
     async def status(self, request: web.Request) -> web.Response:
         """GET /status/ID."""
-        return self._job(await self._jobs.ticket(request.match_info["job_id"], self._owner(request)))
+        return await self._job(await self._jobs.ticket(request.match_info["job_id"], self._owner(request)))
 
     async def cancel(self, request: web.Request) -> web.Response:
         """DELETE /jobs/ID."""
-        return self._job(await self._jobs.cancel(request.match_info["job_id"], self._owner(request)))
+        return await self._job(await self._jobs.cancel(request.match_info["job_id"], self._owner(request)))
 
     async def download(self, request: web.Request) -> web.StreamResponse:
         """GET and HEAD /download/ID.mp3. The extension may be missing."""
         job_id, extension = split_file_name(request.match_info["file_name"])
-        ticket = await self._jobs.ticket(job_id, self._owner(request))
+        ticket = await self._downloaded_ticket(request, job_id)
         video_id, recipe = ticket.conversion.video_id, ticket.conversion.recipe
         if extension not in {None, recipe.extension}:
             raise NotFound(f"This job's track has another extension: ask for /download/ID.{recipe.extension}.")
@@ -74,10 +76,41 @@ class JobHandlers:
         """Return the client that must own the job, or None if no API keys are in use: then the id gives access."""
         return request[CLIENT].owner if self._keys.are_required else None
 
-    def _job(
+    async def _downloaded_ticket(self, request: web.Request, job_id: str) -> Ticket:
+        """Return the job whose track is asked for, by its owner or by whoever has a signed link that has not ended."""
+        link_until = request.get(LINK_UNTIL)
+        if link_until is None:
+            return await self._jobs.ticket(job_id, self._owner(request))
+        if link_until <= await self._jobs.now():
+            raise LinkExpired
+        ticket = await self._jobs.ticket(job_id, None)
+        if not self._keys.has_owner(ticket.job.client):
+            # Its key was withdrawn, and the links that were made with it go with it.
+            raise JobUnknown
+        return ticket
+
+    async def _link_until(self, ticket: Ticket) -> int | None:
+        """Return when the link to a job's track ends, or None if the track needs none or there is none."""
+        signer = self._addresses.signer
+        if signer is None or not self._keys.are_required or ticket.status is not Status.COMPLETED:
+            return None
+        return signer.end(await self._jobs.now(), ticket.conversion.expires_at)
+
+    async def _job(
         self, ticket: Ticket, *, status: HTTPStatus = HTTPStatus.OK, more: Mapping[str, str] | None = None
     ) -> web.Response:
-        return _json(self._renderer.render(ticket, self._jobs.live(ticket)), status=status, more=more)
+        body = self._renderer.render(ticket, self._jobs.live(ticket), await self._link_until(ticket))
+        return _json(body, status=status, more=more)
+
+
+def link_end(request: web.Request, signer: LinkSigner | None) -> int | None:
+    """Return when the signed link of a request ends; None if it is not one, or not for the address asked for."""
+    file_name = request.match_info.get("file_name")
+    if signer is None or file_name is None:
+        return None
+    job_id, _ = split_file_name(file_name)
+    query = request.query
+    return signer.verified_end(job_id, query.getall("until", ()), query.getall("signature", ()))
 
 
 class OperationHandlers:

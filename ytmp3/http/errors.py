@@ -36,6 +36,12 @@ class Unauthorized(RequestError):
     detail = "Send a valid API key, once: in the header X-API-Key, or as Authorization: Bearer KEY."
 
 
+class LinkExpired(RequestError):
+    status = HTTPStatus.FORBIDDEN
+    code = "link_expired"
+    detail = "This download link has ended. Read the job with its API key: `download_url` is a new link."
+
+
 class NotFound(RequestError):
     status = HTTPStatus.NOT_FOUND
     code = "not_found"

@@ -12,6 +12,7 @@ from typing import Final
 
 from ytmp3.core.client import ApiKey
 from ytmp3.core.errors import Ytmp3Error
+from ytmp3.core.ids import ClientId
 
 KEY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 KEY_PREFIX: Final = "ytmp3_"
@@ -125,6 +126,11 @@ def find_key(keys: Iterable[ApiKey], secret: str | None) -> ApiKey | None:
     return found
 
 
+def owner_of(key: ApiKey) -> ClientId:
+    """Return the client that a key stands for, as jobs name it."""
+    return ClientId(f"key:{key.name}")
+
+
 class Keys:
     """The accepted API keys, or None if requests need no key."""
 
@@ -135,6 +141,10 @@ class Keys:
     def are_required(self) -> bool:
         """Whether every request must present a key."""
         return self.keys is not None
+
+    def has_owner(self, client: ClientId) -> bool:
+        """Tell whether this client has a key, now."""
+        return any(owner_of(key) == client for key in self.keys or ())
 
     def replace(self, keys: Sequence[ApiKey]) -> None:
         """Replace the accepted keys while the service runs (SIGHUP)."""

@@ -74,6 +74,7 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
     }
     parameters = [_JOB_ID] if "{job_id}" in route.path else []
     parameters += [{"name": name, "in": "header", "schema": {"type": "string"}} for name in route.request_headers]
+    parameters += [{"name": name, "in": "query", "schema": {"type": "string"}} for name in route.request_parameters]
     if parameters:
         operation["parameters"] = parameters
     if route.request is not None:

@@ -45,6 +45,8 @@ class Route(Struct, frozen=True, kw_only=True):
     """The JSON document that the request must carry."""
     request_headers: tuple[str, ...] = ()
     """Optional request headers that change the response."""
+    request_parameters: tuple[str, ...] = ()
+    """Optional parameters of the query."""
     is_limited: bool = True
     """Whether requests need an API key (where keys are in use) and count against the rate limits."""
 
@@ -82,8 +84,9 @@ DOWNLOAD: Final = Route(
     pattern="/download/{file_name:[^/]+}",
     summary="Download the MP3 of a completed job, whole or in part.",
     request_headers=("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"),
+    request_parameters=("until", "signature"),
     responses=MappingProxyType(
-        {200: Media.TRACK, 206: Media.TRACK, 304: None} | _problems(404, 409, 410, 412, 416, *_LIMITED, *_STORE)
+        {200: Media.TRACK, 206: Media.TRACK, 304: None} | _problems(403, 404, 409, 410, 412, 416, *_LIMITED, *_STORE)
     ),
 )
 CANCEL: Final = Route(

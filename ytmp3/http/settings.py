@@ -30,5 +30,7 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     """Whether each request is logged at level info, instead of debug."""
     cors_origins: frozenset[str] = frozenset()
     """Web origins whose pages may call the API from a browser."""
+    download_link_seconds: int = 0
+    """How long a signed link to a track lasts, where API keys are in use; 0: downloads need the key."""
     public_path: str = ""
     """The path below which a proxy serves the service, without a slash at its end; empty: the root of a host."""

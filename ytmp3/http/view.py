@@ -18,8 +18,8 @@ RENDERED_JOBS: Final = 2000
 """Most rendered jobs in the cache. With the tickets they were made from, they take about 4 MB."""
 
 
-def job_view(ticket: Ticket, live: Live, addresses: Addresses) -> JobView:
-    """Return the job as its owner sees it."""
+def job_view(ticket: Ticket, live: Live, addresses: Addresses, link_until: int | None = None) -> JobView:
+    """Return the job as its owner sees it. `link_until`: when the signed link to its track ends, if it gets one."""
     job, conversion, status = ticket.job, ticket.conversion, ticket.status
     report = live.report if status is Status.PROCESSING else None
     metadata = conversion.metadata or (report.metadata if report else None)
@@ -54,7 +54,7 @@ def job_view(ticket: Ticket, live: Live, addresses: Addresses) -> JobView:
         if track is None
         else FileView(size_bytes=track.size_bytes, duration_seconds=track.duration_seconds, sha256=track.sha256),
         status_url=addresses.of_job(job.job_id),
-        download_url=None if track is None else addresses.of_track(job.job_id, conversion.recipe.extension),
+        download_url=None if track is None else addresses.of_track(job.job_id, conversion.recipe.extension, link_until),
     )
 
 
@@ -68,18 +68,18 @@ class Renderer:
         self._addresses = addresses
         self._remembered = remembered
         self._encode = msgspec.json.Encoder().encode
-        self._rendered: dict[str, tuple[Ticket, Live, bytes]] = {}
+        self._rendered: dict[str, tuple[Ticket, Live, int | None, bytes]] = {}
 
-    def render(self, ticket: Ticket, live: Live) -> bytes:
+    def render(self, ticket: Ticket, live: Live, link_until: int | None = None) -> bytes:
         """Return the job's JSON."""
         job_id = ticket.job.job_id
         last = self._rendered.get(job_id)
-        if last is not None and last[0] == ticket and last[1] == live:
-            return last[2]
-        body = self._encode(job_view(ticket, live, self._addresses))
+        if last is not None and last[0] == ticket and last[1] == live and last[2] == link_until:
+            return last[3]
+        body = self._encode(job_view(ticket, live, self._addresses, link_until))
         if last is None and len(self._rendered) >= self._remembered:
             del self._rendered[next(iter(self._rendered))]
-        self._rendered[job_id] = (ticket, live, body)
+        self._rendered[job_id] = (ticket, live, link_until, body)
         return body
 
 
