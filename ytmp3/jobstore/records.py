@@ -1,7 +1,7 @@
-"""What both adapters have in common: the JSON of a record, and the meaning of what they count.
+"""Code that both adapters share: the JSON of records, and the counts of jobs by status.
 
-Pure, like the core: no I/O, no clock. A field of a conversion that this version does not know was written by a newer
-one; it survives a rewrite.
+Pure, like the core: no I/O, no clock. Fields of a conversion that this version does not know (a newer version wrote
+them) are kept when the record is rewritten.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _fields_decoder: Final = msgspec.json.Decoder(Unknown)
 
 
 def encode_conversion(conversion: Conversion, unknown: Unknown) -> bytes:
-    """Return the record's JSON. `unknown` is what `unknown_fields` found in the record that it replaces."""
+    """Return the record's JSON. `unknown` is the result of `unknown_fields` for the record that is replaced."""
     encoded = _encoder.encode(conversion)
     if not unknown:
         return encoded
@@ -32,7 +32,7 @@ def encode_conversion(conversion: Conversion, unknown: Unknown) -> bytes:
 
 
 def decode_conversion(record: bytes) -> Conversion:
-    """Return the conversion of a record, also of one that an older version wrote.
+    """Decode the record of a conversion. Records of older versions can be decoded too.
 
     Raises:
         StoreUnusable: the record cannot be read.
@@ -44,10 +44,10 @@ def decode_conversion(record: bytes) -> Conversion:
 
 
 def with_known_recipe(conversion: Conversion) -> Conversion:
-    """Return the conversion itself. Both adapters call it for each record they read, so that nobody else need check.
+    """Return the conversion if its recipe is known. Both adapters call this for each record that they read.
 
     Raises:
-        ValueError: its key ends with a recipe that this version does not know.
+        ValueError: the key ends with a recipe that this version does not know.
     """
     _ = conversion.recipe
     return conversion
@@ -78,8 +78,8 @@ def decode_job(record: bytes) -> Job:
 def outcome_of(ticket: Ticket) -> Outcome:
     """Return the outcome of the submission that made this ticket.
 
-    It is derived from the records alone, so a submission that is repeated after a lost reply gets the same outcome,
-    even if the conversion has ended in between.
+    The outcome is derived from the records alone. So a submission that is repeated after a lost reply gets the same
+    outcome, even if the conversion has ended in between.
     """
     if not ticket.job.deduplicated:
         return Outcome.CREATED

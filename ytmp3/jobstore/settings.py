@@ -6,45 +6,47 @@ from msgspec import Struct
 
 
 class Policy(Struct, frozen=True, kw_only=True):
-    """The numbers that both adapters obey."""
+    """The limits that both adapters apply."""
 
     lease_seconds: float
-    """How long a conversion belongs to its holder without a renewal. After it any instance may adopt the conversion."""
+    """Length of a lease. If the holder does not renew it for this long, any instance may adopt the conversion."""
     retention_seconds: float
-    """How long an ended conversion, its jobs and its file are kept, and how long a finished one takes new jobs.
-    A job waits no longer than this for its first attempt."""
+    """How long an ended conversion, its jobs and its file are kept, and how long a finished conversion takes new jobs.
+    A job waits at most this long for its first attempt."""
     crash_limit: int
-    """How many times a conversion may be running when its lease runs out. At this number it fails with `poison`."""
+    """Number of crashes, each with the conversion running, after which it fails with `poison`
+    (`states.CRASH_LIMIT`)."""
     jobs_at_once: int = 2000
-    """How many jobs one step of `expire` removes at most. No other call is answered during a step: 12 ms in SQLite and
-    20 ms in Valkey on 2 cores. A link that had been asked for 100,000 times took 260 and 410 ms in a single step."""
+    """Most jobs that one step of `expire` removes. A step delays all other calls: by 12 ms in SQLite and 20 ms in
+    Valkey
+    on 2 cores. Removing a conversion with 100,000 jobs in a single step took 260 and 410 ms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisSettings:
-    """Where Redis is."""
+    """The address and the password of Redis."""
 
     address: str = field(repr=False)
     """`host:port`, or a redis://, rediss:// or unix:// URL. A URL may hold the password, so it is not shown."""
     password: str = field(default="", repr=False)
-    """Used instead of the URL's unless it is empty."""
+    """The password; if it is empty, the one in the URL is used."""
     db: int = 0
-    """Used instead of the URL's unless it is 0."""
+    """The number of the database; if it is 0, the one in the URL is used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisTimeouts:
-    """How long a call may take. Only tests use other values than these."""
+    """The timeouts of calls. Only tests use other values than the defaults."""
 
     handler_seconds: float = 0.22
-    """From sending a command to its complete reply, for calls that an HTTP request waits for. With the 30 ms that the
-    deadline may be late (`link.DEADLINE_STEP_SECONDS`) a call ends within 250 ms, and the response within 300 ms."""
+    """Longest time from sending a command to its complete reply, for calls that an HTTP request waits for. The deadline
+    may be 30 ms late (`link.DEADLINE_STEP_SECONDS`), so a call ends within 250 ms, and the response within 300 ms."""
     worker_seconds: float = 2.0
     """The same for calls that only a worker or a housekeeping loop waits for."""
     connect_seconds: float = 2.0
-    """To open a connection. It counts within the two above when a call needs a new connection."""
+    """Longest time to open a connection. If a call opens one, the call's own timeout applies too."""
     pool_seconds: float = 5.0
-    """The wait for a free connection while the server answers others. Measured on 2 cores, with the clients on the same
-    machine: the last of 1,000 POSTs at one moment waits 0.5 s, the last of 3,000 waits 1.6 s."""
+    """Longest wait for a free connection while the server replies to other calls. Measured on 2 cores, with the clients
+    on the same machine: the last of 1,000 simultaneous POSTs waits 0.5 s, the last of 3,000 waits 1.6 s."""
     rest_seconds: float = 0.15
     """After a failure, how long every call fails at once, before one call tries the server again."""

@@ -1,16 +1,17 @@
-"""Which conversions may be adopted: finds those that are due, also when the server's clock is set forward or back.
+"""Finds the conversions that may be adopted, also when the server's clock is set forward or back.
 
-The server's clock says when a lease runs out. But it may be set, or a replica with another clock may be promoted:
+The server's clock decides when a lease runs out. But that clock may be set, or a replica with another clock may be
+promoted:
 
-* Set forward, it lets every lease run out at once. Each poll compares the server's clock with this machine's monotonic
-  one. If the server's clock has jumped, no conversion is taken from a holder until one lease later: by then every
-  holder that lives has renewed its lease by the new clock. Several jumps in a row only make the wait longer.
-* Set back, it leaves the leases of a dead instance in the far future. Each record says how long its wait was when it
-  was written (`wait`). A time that is further away than that was written before the clock was set back. If such a time
-  has not changed for the length of its wait, by the monotonic clock, its holder is dead.
+* If the clock is set forward, all leases run out at once. So each poll compares the server's clock with this machine's
+  monotonic clock. After a jump, no conversion is taken from a holder for the length of one lease. By then every living
+  holder has renewed its leases by the new clock. Several jumps in a row make the wait longer.
+* If the clock is set back, the leases of a dead instance end in the far future. Each record has the length of its wait
+  when it was written (`wait`). If `due_at` is further away than that, it was written before the clock was set back. If
+  such a `due_at` has not changed for the length of its wait, by the monotonic clock, its holder is dead.
 
-What a newly started instance cannot know is a jump in the moment before its start. It may then take a conversion from a
-living holder, once; the fence (`core.job.Lease`) keeps that harmless.
+A new instance cannot detect a jump right before its start. It may then take a conversion from a living holder once. The
+fencing token (`core.job.Lease`) makes this harmless.
 """
 
 from collections import defaultdict
@@ -23,21 +24,21 @@ from ytmp3.jobstore.redis.link import Argument, Reply
 from ytmp3.jobstore.redis.records import SHARDS, readable, root_of
 
 MAX_JUMP_SECONDS: Final = 1.0
-"""What a poll may find the server's clock wrong by and still trust it. Clocks that are slewed, and network delays that
-are not symmetric, stay far below. With a short lease it is a tenth of the lease, if that is less."""
+"""Largest difference between the two clocks, in seconds, that does not count as a jump. Slewed clocks and asymmetric
+network delays cause far less. For short leases it is a tenth of the lease, if that is less."""
 LOOKS_PER_LEASE: Final = 3
-"""How often in the length of a lease the far end of the leases is looked at. It costs a query of each shard."""
+"""Number of searches for leases in the far future within the length of a lease. Each costs a query of every shard."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """A conversion that may be adopted if it has not been written to since."""
+    """A conversion that may be adopted, unless it is written to before."""
 
     conversion_id: bytes
     score: bytes
-    """Its `due_at`, exactly as the server writes it."""
+    """Its `due_at`, with exactly the server's digits."""
     may_take: bool
-    """Whether it may be taken from a holder. Otherwise it may be adopted only if nobody holds it."""
+    """Whether it may be taken from a holder. Otherwise it may be adopted only if it has no holder."""
 
     @property
     def arguments(self) -> tuple[Argument, ...]:
@@ -46,18 +47,18 @@ class Due:
 
 
 class ClockWatch:
-    """Compares the server's clock with the monotonic one, and says whether leases may be judged by it."""
+    """Compares the server's clock with the monotonic clock, and decides whether it can be trusted to expire leases."""
 
     def __init__(self, monotonic: Callable[[], float], *, lease_seconds: float) -> None:
         self._monotonic = monotonic
         self._lease_seconds = lease_seconds
         self._tolerance_seconds = min(MAX_JUMP_SECONDS, lease_seconds / 10)
         self._offsets: tuple[float, float] | None = None
-        """Bounds of the difference of both clocks, by the last reading."""
+        """Lower and upper bound of the difference between both clocks, from the last reading."""
         self._trusted_from = float("-inf")
 
     def read(self, server_time: float, *, asked_at: float) -> None:
-        """Take the server's time. It was read between `asked_at`, by the monotonic clock, and now."""
+        """Record the server's time. The server read it between `asked_at` (monotonic clock) and now."""
         now = self._monotonic()
         low, high = server_time - now, server_time - asked_at
         if self._offsets is not None:
@@ -73,7 +74,8 @@ class ClockWatch:
 
 
 class LeftBehind:
-    """Finds conversions whose time was written before the server's clock was set back, and has not changed since."""
+    """Finds conversions whose `due_at` was written before the server's clock was set back, and has not changed
+    since."""
 
     def __init__(
         self,
@@ -87,10 +89,13 @@ class LeftBehind:
         self._lease_seconds = lease_seconds
         self._next_look_at = float("-inf")
         self._seen: dict[tuple[str, bytes, bytes], float] = {}
-        """When each such time was first seen, by shard, conversion and score."""
+        """When each such `due_at` was first seen, by shard, conversion and score."""
 
     async def find(self, now: float, limit: int) -> Mapping[str, list[Due]]:
-        """Return by shard up to `limit` of them. Costs nothing unless a look is due, and then one round trip or two."""
+        """Return up to `limit` of them, by shard. Does nothing until LOOKS_PER_LEASE allows the next search.
+
+        A search takes one or two round trips.
+        """
         at = self._monotonic()
         if at < self._next_look_at:
             return {}
@@ -104,7 +109,7 @@ class LeftBehind:
         found: dict[str, list[Due]] = defaultdict(list)
         for suspect, wait in zip(suspects, waits, strict=True):
             root, member, score = suspect
-            # Records of 0.2 do not say how long they were to wait.
+            # Records that version 0.2 has written have no field `wait`.
             wait_seconds = max(self._lease_seconds, RETRY_CAP_SECONDS) if wait is None else float(wait)
             if float(score) <= now + wait_seconds + MAX_JUMP_SECONDS:
                 continue
@@ -115,7 +120,7 @@ class LeftBehind:
         return found
 
     async def _suspects(self, now: float, limit: int) -> list[tuple[str, bytes, bytes]]:
-        """Return conversions due later than a lease of this instance from now: nearly always none."""
+        """Return conversions that are due later than one lease of this instance from now. Nearly always none."""
         beyond = f"({now + self._lease_seconds + MAX_JUMP_SECONDS:.6f}"
         roots = [root_of(shard) for shard in SHARDS]
         query = ("+inf", beyond, "BYSCORE", "REV", "LIMIT", 0, limit, "WITHSCORES")

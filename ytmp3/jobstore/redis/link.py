@@ -115,7 +115,7 @@ class RedisLink:
         self._is_closed = True
         await self._pool.aclose()
 
-    def translated(self, error: Exception) -> StoreError:
+    def as_store_error(self, error: Exception) -> StoreError:
         """Translate an error of redis-py into a StoreError. The text contains no secret."""
         code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
         if code == "OOM":
@@ -152,12 +152,12 @@ class RedisLink:
             self._fail()
             raise StoreDown(f"{self.name}: no reply within {timeout_seconds:g} s") from None
         except (RedisError, OSError) as error:
-            translated = self.translated(error)
-            if isinstance(translated, StoreDown):
+            store_error = self.as_store_error(error)
+            if isinstance(store_error, StoreDown):
                 self._fail()
             else:
                 self._breaker.succeed()
-            raise translated from None
+            raise store_error from None
         except asyncio.CancelledError:
             self._breaker.abandon()
             raise

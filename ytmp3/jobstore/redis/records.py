@@ -1,8 +1,9 @@
-"""Hashes of Redis as values. The scripts write the hashes (see lua/shared.lua); only this module reads them.
+"""Converts Redis hashes to values. The scripts write the hashes (see lua/shared.lua); only this module reads them.
 
-A conversion is one hash: a field for each of `core.job.Conversion` that is not None, `metadata` and `track` as JSON,
-and some fields that only the scripts use. A field that this version does not know was written by a newer one and is
-ignored.
+A conversion is one hash. It has a field for each field of `core.job.Conversion` that is not None (`metadata` and
+`track`
+as JSON), and some fields that only the scripts use. Fields that this version does not know (a newer version wrote them)
+are ignored.
 """
 
 import contextlib
@@ -19,14 +20,14 @@ from ytmp3.jobstore.records import with_known_recipe
 from ytmp3.jobstore.redis.link import Reply
 
 SHARD_CHARACTERS: Final = 2
-"""The length of the shard at the beginning of each id (`core.ids.shard_of`)."""
+"""Number of characters of the shard at the beginning of each id (`core.ids.shard_of`)."""
 SHARDS: Final = tuple(f"{shard:02x}" for shard in range(256))
 
 _JSON_FIELDS: Final = frozenset({"metadata", "track"})
 
 
 def root_of(some_id: str) -> str:
-    """Return the name that all keys of a job's or a conversion's shard begin with.
+    """Return the prefix of all Redis keys in the shard of a job or a conversion.
 
     The braces make the shard a hash tag: Redis Cluster keeps all keys with the same tag on the same node, so one script
     may use any of them (the section "Hash tags" of the Redis Cluster specification).
@@ -35,13 +36,13 @@ def root_of(some_id: str) -> str:
 
 
 def conversion_at(conversion_id: ConversionId) -> str:
-    """Return the name of the hash that holds a conversion."""
+    """Return the Redis key of a conversion's hash."""
     return f"{root_of(conversion_id)}:c:{conversion_id}"
 
 
 @contextlib.contextmanager
 def readable() -> Iterator[None]:
-    """Turn the errors of reading a malformed reply or record into the store's error."""
+    """Translate the errors of parsing a malformed reply or record into StoreUnusable."""
     try:
         yield
     except (AttributeError, TypeError, ValueError) as error:

@@ -1,7 +1,8 @@
-"""The Lua scripts of `lua/`: read once, run by their digest, and sent again when the server has forgotten them.
+"""The Lua scripts of `lua/`: read once, run by their digests, and sent again if the server no longer has them.
 
-Each file but `shared.lua` is one script. What is sent is its first line (with the script's flags), then the constants
-that are generated here from the enumerations of `core/job`, then `shared.lua`, then the rest of the file.
+Each file except `shared.lua` is one script. The text that is sent consists of the file's first line (with the script's
+flags), the constants that are generated here from the enumerations of `core/job`, `shared.lua`, and the rest of the
+file.
 """
 
 import hashlib
@@ -18,13 +19,13 @@ from ytmp3.core.job import Stage, State
 from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply, pack
 
 FOLDER: Final = "lua"
-"""Beside this module."""
+"""The folder of the scripts, next to this module."""
 SHARED: Final = "shared.lua"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """A script's whole text, and the SHA-1 digest by which the server knows it."""
+    """A script's whole text, and its SHA-1 digest, by which the server identifies it."""
 
     text: str
     digest: str
@@ -37,7 +38,7 @@ class Call:
     script: str
     """The name of its file, without the extension."""
     root: str
-    """What the names of all its keys begin with (`records.root_of`): the only key that is announced to the server."""
+    """The prefix of all its keys (`records.root_of`). It is passed as the only element of KEYS."""
     arguments: tuple[Argument, ...]
 
 
@@ -52,13 +53,13 @@ def read_scripts() -> Mapping[str, Script]:
             continue
         flags, _, body = file.read_text("utf-8").partition("\n")
         text = f"{flags}\n{shared}\n{body}"
-        # SHA-1 is how the server names scripts; nothing is secured by it.
+        # Redis identifies scripts by their SHA-1; no security depends on it.
         scripts[name] = Script(text=text, digest=hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
     return scripts
 
 
 def constants() -> str:
-    """Return the Lua source that gives the scripts the names of states and stages, and the code of a poisoned one."""
+    """Return Lua source that defines the names of states and stages, and the failure code `poison`."""
     return f"local STATE = {_table(State)}\nlocal STAGE = {_table(Stage)}\nlocal POISON = '{FailureCode.POISON}'\n"
 
 
@@ -77,7 +78,7 @@ class Scripts:
         """Send every script to the server.
 
         Raises:
-            StoreUnusable: the server cannot compile one.
+            StoreUnusable: the server cannot compile a script.
             StoreDown
         """
         commands = [("SCRIPT", "LOAD", script.text) for script in self._scripts.values()]
@@ -85,7 +86,7 @@ class Scripts:
         self._raise_first_error(replies)
 
     async def run(self, call: Call, share: PoolShare) -> Reply:
-        """Run one script, in one round trip; in two, if the server has forgotten it since (a restart, SCRIPT FLUSH)."""
+        """Run one script, in one round trip, or in two if the server no longer has it (a restart, SCRIPT FLUSH)."""
         (reply,) = await self.run_all([call], share)
         return reply
 
@@ -93,7 +94,7 @@ class Scripts:
         """Run several scripts, sent in one write.
 
         Raises:
-            StoreError: the error of the first that failed. The others have run all the same.
+            StoreError: the error of the first script that failed. The other scripts have run nevertheless.
         """
         replies = await self._send(calls, "EVALSHA", share)
         unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
@@ -105,9 +106,9 @@ class Scripts:
         return replies
 
     def packed(self, *calls: Call, verb: str = "EVALSHA") -> bytes:
-        """Return the calls as they are sent. `verb` is EVALSHA, or EVAL to send the texts too.
+        """Encode the calls. `verb` is EVALSHA, or EVAL to send the texts of the scripts too.
 
-        A server that does not know a script of EVALSHA answers with the error NOSCRIPT.
+        If the server does not have the script of an EVALSHA, it replies with the error NOSCRIPT.
         """
         return pack([(verb, self._named(call.script, verb), 1, call.root, *call.arguments) for call in calls])
 
@@ -121,4 +122,4 @@ class Scripts:
     def _raise_first_error(self, replies: Sequence[Reply]) -> None:
         for reply in replies:
             if isinstance(reply, Exception):
-                raise self._link.translated(reply) from None
+                raise self._link.as_store_error(reply) from None

@@ -1,10 +1,11 @@
 """`JobStore` on a Redis server (7.0 or newer) or Valkey. The package's docstring has the design.
 
-Redis keeps records and nothing else: it holds no queue of work, and nothing is published through it.
+Redis is used only for records: not as a queue, and not for publish/subscribe.
 
-What the server must be set to: `maxmemory-policy noeviction`, and an append-only file if jobs are to survive its crash.
-A policy `allkeys-*` silently deletes jobs and is refused. A policy `volatile-*` is allowed, because live records carry
-no time to live: it can only take ended ones early. Their jobs become unknown, and the sweep removes their files.
+Required server settings: `maxmemory-policy noeviction`, and an append-only file if jobs must survive a crash of Redis.
+An `allkeys-*` policy silently deletes jobs, so it is refused. A `volatile-*` policy is accepted: live records have no
+time to live, so it can only delete ended conversions early. Then their jobs are unknown, and the sweep removes their
+files.
 """
 
 import time
@@ -27,14 +28,14 @@ from ytmp3.jobstore.redis.scripts import Call, Scripts
 from ytmp3.jobstore.settings import Policy, RedisSettings, RedisTimeouts
 
 FILES_AT_ONCE: Final = 500
-"""How many files `known_files` looks up in one round trip."""
+"""Most files that `known_files` looks up in one round trip."""
 _EVICTS_LIVE_RECORDS: Final = "allkeys-"
 
 
 class RedisJobStore:
     """The `JobStore` of one instance on a Redis server. Only tests pass a clock, or timeouts of their own.
 
-    Every method works as soon as Redis does: `open` checks the server and connects early, but nothing depends on it.
+    `open` checks the server and connects early. The other methods do not depend on it, and work as soon as Redis does.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class RedisJobStore:
         monotonic: Callable[[], float] | None = None,
         timeouts: RedisTimeouts | None = None,
     ) -> None:
-        """Connect nothing yet.
+        """Set up the store without connecting.
 
         Raises:
             StoreUnusable: the address is not valid.
@@ -60,7 +61,8 @@ class RedisJobStore:
         self._monotonic = monotonic or clock or time.monotonic
         self._clock_watch = ClockWatch(self._monotonic, lease_seconds=policy.lease_seconds)
         self._left_behind = LeftBehind(self._read, self._monotonic, lease_seconds=policy.lease_seconds)
-        # Polled every second, so packed once. The replies are the server's time, and the lowest score of each shard.
+        # These commands are sent every second, so they are encoded once. The replies are the server's time, and the
+        # lowest score of each shard.
         roots = [root_of(shard) for shard in SHARDS]
         self._earliest_due = pack([("TIME",), *(("ZRANGE", f"{root}:live", 0, 0, "WITHSCORES") for root in roots)])
         self._earliest_expiry = pack([("TIME",), *(("ZRANGE", f"{root}:ended", 0, 0, "WITHSCORES") for root in roots)])
@@ -72,7 +74,7 @@ class RedisJobStore:
         return self._policy
 
     async def open(self) -> None:
-        """Check the server, and send it the scripts. Later calls send a script again if the server has forgotten it."""
+        """Check the server, and send it the scripts. Later calls send a script again if the server has lost it."""
         await self._check(self._link.workers)
         await self._scripts.load(self._link.workers)
 
@@ -90,7 +92,7 @@ class RedisJobStore:
         return _seconds(time)
 
     async def submit(self, submission: Submission, *, may_create: bool) -> Submitted | None:
-        """See the Protocol. All ids of a submission begin with the shard of its key: one script reaches all records."""
+        """See the Protocol. All ids of a submission have the shard of its key, so one script can access all records."""
         reply = await self._handle(
             "submit",
             submission.job_id,
@@ -112,7 +114,7 @@ class RedisJobStore:
         return ticket_of(await self._handle("get", job_id, job_id))
 
     async def claim(self, lease: Lease) -> Conversion:
-        """See the Protocol. Also claims what this instance's own lost reply had claimed already."""
+        """See the Protocol. If the reply to an earlier claim with the same lease was lost, its result is returned."""
         seconds = repr(self._policy.lease_seconds)
         reply = await self._work("claim", lease.conversion_id, seconds, self._instance, *_lease_arguments(lease))
         if reply is None:
@@ -122,7 +124,7 @@ class RedisJobStore:
     async def renew(self, renewals: Sequence[Renewal]) -> frozenset[ConversionId]:
         """See the Protocol. One script for each shard, all sent in one write.
 
-        If a script fails, the leases of the other shards have been extended all the same. The caller repeats the whole.
+        If a script fails, the leases of the other shards have been extended nevertheless. The caller repeats the call.
         """
         seconds = repr(self._policy.lease_seconds)
         by_shard: dict[str, list[Argument]] = defaultdict(lambda: [seconds])
@@ -133,7 +135,7 @@ class RedisJobStore:
             return frozenset(ConversionId(lost_id.decode()) for lost in replies for lost_id in lost)
 
     async def finish(self, lease: Lease, track: Track, metadata: Metadata) -> Conversion:
-        """See the Protocol. The track is sent as JSON: a repeated call is recognised by exactly the same bytes."""
+        """See the Protocol. The track is sent as JSON; the script recognises a repeated call by the same bytes."""
         reply = await self._work(
             "finish",
             lease.conversion_id,
@@ -168,12 +170,12 @@ class RedisJobStore:
         return ticket_of(await self._handle("cancel", job_id, repr(self._policy.retention_seconds), job_id))
 
     async def adopt(self, limit: int) -> list[Conversion]:
-        """See the Protocol. Costs one round trip when nothing is due, and three when something is.
+        """See the Protocol. Takes one round trip if nothing is due, and otherwise three.
 
-        Three times in the length of a lease it costs one more, which finds what a clock that was set back has left.
-        The first asks every shard for its earliest time, the second asks those that are due for their conversions, and
-        the third takes these over. Another instance may do the same between two of them; the script checks again, so
-        each conversion goes to one instance only.
+        The first reads the earliest due time of every shard, the second reads the due conversions of the shards that
+        have any, and the third adopts them. Another instance may adopt them in between. The script checks this, so each
+        conversion goes to only one instance. Three times in the length of a lease there is one more round trip, which
+        finds leases that a clock that was set back has left far in the future (`due.LeftBehind`).
         """
         asked_at = self._monotonic()
         now, roots = await self._shards_due(self._earliest_due)
@@ -200,10 +202,9 @@ class RedisJobStore:
         await self._work("forget", conversion_id, conversion_id)
 
     async def expire(self, limit: int) -> list[str | None]:
-        """See the Protocol. Costs one round trip when nothing has expired, and one more for each step.
+        """See the Protocol. Takes one round trip if nothing has expired, and one more for each step.
 
-        A step asks every shard that has something left, and divides the number of jobs that a step may remove among
-        them.
+        A step runs on every shard that has expired conversions left, and divides the most jobs of a step among them.
         """
         _, roots = await self._shards_due(self._earliest_expiry)
         left = {root: max(1, limit // len(roots)) for root in roots[:limit]}
@@ -221,7 +222,7 @@ class RedisJobStore:
         return removed
 
     async def known_files(self, file_names: Sequence[str]) -> frozenset[str]:
-        """See the Protocol. Only a done conversion has the field `file`, so that field alone is read."""
+        """See the Protocol. Only the field `file` is read, because only done conversions have it."""
         known: set[str] = set()
         for start in range(0, len(file_names), FILES_AT_ONCE):
             batch = [(name, conversion_id_of(name)) for name in file_names[start : start + FILES_AT_ONCE]]
@@ -231,7 +232,7 @@ class RedisJobStore:
         return frozenset(known)
 
     async def counts(self) -> Counts:
-        """See the Protocol. The shards are not read at one instant, so a job that moves meanwhile may be missed."""
+        """See the Protocol. The shards are not read atomically, so a job that changes its status may be missed."""
         replies = await self._link.exchange(self._tallies, len(SHARDS), self._link.handlers)
         columns = zip(State, zip(*self._without_errors(replies), strict=True), strict=True)
         return counts_of({state: sum(int(tally or 0) for tally in column) for state, column in columns})
@@ -254,12 +255,12 @@ class RedisJobStore:
         return await self._scripts.run_all(calls, self._link.workers)
 
     def _call(self, script: str, root: str, arguments: Iterable[Argument]) -> Call:
-        """Return a call with the clock as its first argument: empty for the server's own, otherwise a test's time."""
+        """Return a call. Its first argument is the time of a test's clock, or empty for the server's clock."""
         clock_of_tests = "" if self._clock is None else repr(self._clock())
         return Call(script=script, root=root, arguments=(clock_of_tests, *arguments))
 
     async def _shards_due(self, poll: bytes) -> tuple[float, list[str]]:
-        """Return the time, and the shards that have something due: their lowest score is in the past. Lowest first."""
+        """Return the time, and the shards whose lowest score is due, ordered by that score."""
         replies = await self._link.exchange(poll, len(SHARDS) + 1, self._link.workers)
         time, *lowest = self._without_errors(replies)
         now = self._clock() if self._clock is not None else _seconds(time)
@@ -267,7 +268,7 @@ class RedisJobStore:
         return now, [root for score, root in sorted(scores) if score <= now]
 
     async def _conversions_due(self, now: float, roots: Sequence[str], limit: int) -> dict[str, list[Due]]:
-        """Return by shard up to `limit` conversions: those that have been due for the longest time, over all shards."""
+        """Return the up to `limit` conversions that have been due for the longest time, over all shards, by shard."""
         by_shard: dict[str, list[Due]] = defaultdict(list)
         if not roots:
             return by_shard
@@ -286,18 +287,18 @@ class RedisJobStore:
         return self._without_errors(replies)
 
     def _without_errors(self, replies: list[Reply]) -> list[Reply]:
-        """Return the replies; raise the first error among them as the store's."""
+        """Return the replies. If one is an error, raise the first as a StoreError."""
         for reply in replies:
             if isinstance(reply, Exception):
-                raise self._link.translated(reply) from None
+                raise self._link.as_store_error(reply) from None
         return replies
 
     async def _check(self, share: PoolShare) -> None:
-        """Ask in one round trip whether new work could be stored, and would be kept.
+        """Check in one round trip whether the server accepts new records, and keeps them.
 
-        Each of the three commands finds another fault. DEL is a write that even a full server accepts, but a replica, a
-        loading server and one that cannot save to its disk refuse it. INFO shows whether memory is exhausted and what
-        the server then deletes. A script shows whether the user may run scripts.
+        Each of the three commands detects another fault. DEL is a write that even a full server accepts, but a replica,
+        a loading server, and a server that cannot write to its disk refuse it. INFO shows whether memory is exhausted
+        and which eviction policy is set. A script shows whether the user may run scripts.
 
         Raises:
             StoreDown, StoreFull, StoreUnusable
@@ -308,7 +309,7 @@ class RedisJobStore:
         deletion, memory, answer = await self._link.exchange(probe, 3, share)
         self._without_errors([deletion, None if isinstance(answer, NoScriptError) else answer])
         if isinstance(memory, ResponseError):
-            # Some providers forbid INFO. Then the operator must know the server's settings.
+            # Some providers forbid INFO. In that case the operator must check the settings.
             return
         facts = dict(line.split(":", 1) for line in memory.decode().splitlines() if ":" in line)
         policy = facts.get("maxmemory_policy", "")
@@ -321,7 +322,7 @@ class RedisJobStore:
 
 
 def _seconds(time: Reply) -> float:
-    """Return what the server replies to TIME as seconds since 1970."""
+    """Convert the server's reply to TIME into seconds since 1970."""
     with readable():
         seconds, microseconds = time
         return int(seconds) + int(microseconds) / 1_000_000

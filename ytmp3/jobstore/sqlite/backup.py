@@ -1,7 +1,7 @@
-"""Copies of the embedded store for an operator: `ytmp3 backup` and `ytmp3 restore`.
+"""Copies and restores the embedded store for an operator: `ytmp3 backup` and `ytmp3 restore`.
 
-The rule: no file is overwritten. A copy appears under its name only when it is complete, checked and on the disk, and a
-store that `restore` replaces is kept beside the new one.
+The rule: no file is overwritten. A copy gets its final name only when it is complete, checked and flushed to the disk.
+`restore` keeps the replaced store next to the new one.
 """
 
 import contextlib
@@ -15,8 +15,8 @@ from ytmp3.core.errors import StoreUnusable
 from ytmp3.jobstore.sqlite.file import check, connect, lock, sibling, sync, translated
 
 PAGES_AT_ONCE: Final = 1000
-"""Pages of 4 KiB that one step of a backup copies. A service in use writes between two steps, and SQLite copies what it
-has changed; at 4 MB a step, that ends soon even on a slow disk."""
+"""Number of pages of 4 KiB that one step of a backup copies. A running service may write between two steps, and then
+SQLite copies the changed pages again. With 4 MB a step, the backup ends soon even on a slow disk."""
 
 
 def back_up(path: Path, target: Path) -> int:
@@ -44,8 +44,8 @@ def restore(source: Path, path: Path) -> Path | None:
     a service begin with an empty store.
 
     Raises:
-        StoreUnusable: a service uses the store, or `source` is not a whole job store. The store is as it was.
-        StoreDown, StoreFull: the disk failed, or is full. The store is as it was.
+        StoreUnusable: a service uses the store, or `source` is not a complete job store. The store is unchanged.
+        StoreDown, StoreFull: the disk failed, or is full. The store is unchanged.
         OSError: a file cannot be written.
     """
     if not source.is_file():
@@ -82,7 +82,7 @@ def _set_aside(path: Path) -> Path:
 
 
 def _copy(source: Path, target: Path) -> Path:
-    """Copy a store to a draft beside `target`, check it, and bring it to the disk. Returns the draft's path."""
+    """Copy a store to a draft next to `target`, check the copy, and flush it to the disk. Returns the draft's path."""
     draft = sibling(target, ".partial")
     draft.unlink(missing_ok=True)
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
@@ -105,7 +105,7 @@ def _copy(source: Path, target: Path) -> Path:
 
 
 def _check_wholly(path: Path, *, name: Path) -> None:
-    """Compare the indexes with the tables too, which takes longer than a start may take."""
+    """Check the whole file, including indexes against tables. This takes too long for a start of the service."""
     with contextlib.closing(connect(path, "ro")) as connection:
         try:
             (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()

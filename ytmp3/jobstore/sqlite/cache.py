@@ -1,7 +1,8 @@
-"""Tickets read lately, so that a client who polls costs no query. On a busy event loop that is four times as cheap.
+"""A cache of recently read tickets, so that polling clients cause no queries. It makes their reads four times as fast.
 
-The cache is never out of date, because this process is the file's only writer (`file` locks it): the writer names every
-id that a commit has changed, and these are dropped on the event loop's thread before any caller learns of the commit.
+The cache is never out of date, because this process is the file's only writer (`file` locks it). The writer reports
+every id that a commit has changed, and these are dropped on the event loop's thread before any caller gets a result of
+the commit.
 """
 
 from collections.abc import Iterable
@@ -11,12 +12,12 @@ from ytmp3.core.ids import ConversionId, JobId
 from ytmp3.core.job import Conversion, Job, Ticket
 
 MAX_ENTRIES: Final = 2000
-"""How many jobs, and how many conversions, are kept: about 4 MB. That is twice a full queue, so the tickets of most
-clients that poll stay in it; one that was dropped is back after one query."""
+"""Most jobs, and most conversions, in the cache: about 4 MB. This is twice the default length of a full queue, so the
+tickets of most polling clients stay in the cache. A ticket that was dropped costs one query."""
 
 
 class TicketCache:
-    """Jobs and conversions by id. The entry that was put in first is dropped first."""
+    """Cached jobs and conversions by id. The oldest entry is dropped first."""
 
     def __init__(self) -> None:
         self._jobs: dict[JobId, Job] = {}
@@ -29,7 +30,7 @@ class TicketCache:
         return None if job is None or conversion is None else Ticket(job=job, conversion=conversion)
 
     def put(self, ticket: Ticket) -> None:
-        """Keep a ticket that was just read."""
+        """Add a ticket that was just read."""
         if len(self._jobs) >= MAX_ENTRIES:
             del self._jobs[next(iter(self._jobs))]
         if len(self._conversions) >= MAX_ENTRIES:
@@ -38,7 +39,7 @@ class TicketCache:
         self._conversions[ticket.conversion.conversion_id] = ticket.conversion
 
     def forget(self, changed: Iterable[JobId | ConversionId]) -> None:
-        """Drop what a commit has changed. The ids of jobs and conversions never collide: both hold 128 random bits."""
+        """Drop entries that a commit has changed. Job and conversion ids never collide: both have 128 random bits."""
         for some_id in changed:
             self._jobs.pop(JobId(some_id), None)
             self._conversions.pop(ConversionId(some_id), None)

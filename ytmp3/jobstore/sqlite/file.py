@@ -1,8 +1,8 @@
-"""The store's file: lock it, check it, and open it, or refuse it without touching it.
+"""Locks, checks and opens the store's file, or refuses it without changing it.
 
 The rule: a file that is damaged, foreign or written by a newer version is never written to. The refusal says in one
-line what is wrong with it. A new file is built under another name and renamed when it is complete, so that a crash in
-between leaves nothing that has to be checked.
+line what is wrong. A new file is created under another name and renamed when it is complete, so that a crash never
+leaves an incomplete store.
 """
 
 import contextlib
@@ -23,21 +23,22 @@ from ytmp3.jobstore.sqlite.queries import APPLICATION_ID, INSERT_TALLIES, SCHEMA
 log = logging.getLogger(__name__)
 
 BUSY_SECONDS: Final = 2.0
-"""How long a statement waits while another program holds a lock on the file (a backup, an operator's shell). An HTTP
-request waits with it."""
+"""How long a statement waits, in seconds, while another program holds a lock on the file (a backup, an operator's
+shell). It is short, because an HTTP request may wait for the statement."""
 LOCK_POLL_SECONDS: Final = 0.05
-"""How often `lock` tries again."""
+"""Interval, in seconds, at which `lock` tries again."""
 HOLDER_BYTES: Final = 512
-"""Longest note of a lock's holder that is read: a process id and a URL."""
+"""Most bytes that are read of the note in a lock file. The note has a process id and a URL."""
 
 
 def lock(path: Path, *, wait_seconds: float) -> int:
-    """Take the exclusive lock `<file>.lock` and return its descriptor. Closing it, or dying, releases the lock.
+    """Take the exclusive lock `<file>.lock` and return its descriptor. The lock is released when that is closed.
 
-    A process that is shutting down is waited for; one that serves (`note_holder`) is not.
+    The kernel closes it when the process dies. If the holder is shutting down, this waits for it. If the holder is
+    serving (`note_holder`), this fails at once.
 
     Raises:
-        StoreUnusable: another process still holds it after `wait_seconds`, or the folder cannot be written.
+        StoreUnusable: another process still holds the lock after `wait_seconds`, or the folder cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,15 +66,15 @@ def lock(path: Path, *, wait_seconds: float) -> int:
 
 
 def note_holder(path: Path, url: str) -> None:
-    """Tell processes that find the store locked that this one serves at `url`; with an empty one, that it stops."""
+    """Write a note into the lock file, for other processes: this one serves at `url`, or stops if `url` is empty."""
     sibling(path, ".lock").write_text(f"pid {os.getpid()}, {url}" if url else "")
 
 
 def _is_serving(holder: str) -> bool:
-    """Whether the note of a lock's holder is true, so that waiting is useless.
+    """Return whether the holder of the lock is serving, so that it is useless to wait.
 
-    The process may have been killed, and its children may hold the lock for a moment more. In a container, the number
-    may be that of this process itself, or of any other one.
+    The note may be out of date: the process may have been killed while its children still hold the lock for a moment.
+    In a container, the process id may by now be that of this process, or of another one.
     """
     match = re.match(r"pid ([0-9]+),", holder)
     return match is not None and int(match[1]) != os.getpid() and Path("/proc", match[1]).exists()
@@ -83,7 +84,7 @@ def open_for_writing(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> sqlit
     """Check the file, or create it if there is none, and return the only connection that writes to it.
 
     Raises:
-        StoreUnusable: the file is damaged, foreign or newer; it has not been changed.
+        StoreUnusable: the file is damaged, foreign or newer. It has not been changed.
         StoreDown, StoreFull: the disk failed, or is full.
     """
     with translated(path):
@@ -92,7 +93,8 @@ def open_for_writing(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> sqlit
         else:
             _create(path)
         connection = connect(path, "rw", busy_seconds)
-        # Records of schema 1 are read as they are. New ones may follow from now on, which an older program cannot read.
+        # This version can read records of schema 1. From now on the file may have new records, which an older program
+        # cannot read.
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("PRAGMA journal_mode = WAL")
         # FULL: a commit has reached the disk before it is acknowledged, so a power cut loses nothing.
@@ -101,22 +103,22 @@ def open_for_writing(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> sqlit
 
 
 def open_for_reading(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
-    """Return a read-only connection. In WAL mode it never waits for the writer."""
+    """Return a read-only connection. In WAL mode, its queries never wait for the writer."""
     with translated(path):
         return _with_open_log(connect(path, "ro", busy_seconds))
 
 
 def files_at(path: Path) -> tuple[tuple[int, int] | None, ...]:
-    """Return the identities (device, inode) of the files that now have the store's name and its log's; None if missing.
+    """Return the identities (device, inode) of the files at the store's path and at its log's path; None if missing.
 
-    The writer compares them after each commit: if they change, somebody has removed or replaced a file in use.
+    The writer compares them after each commit. If they change, a file in use was removed or replaced.
     """
     return tuple(_identity(file) for file in (path, sibling(path, "-wal")))
 
 
 @contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into the store's."""
+    """Translate the errors of SQLite into StoreErrors."""
     try:
         yield
     except sqlite3.Error as error:
@@ -124,7 +126,7 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def translation(path: Path, error: sqlite3.Error) -> StoreError:
-    """Return the store's error for one of SQLite's (result codes: sqlite.org/rescode.html)."""
+    """Return the StoreError for an error of SQLite (result codes: sqlite.org/rescode.html)."""
     match getattr(error, "sqlite_errorcode", 0) & 0xFF:
         case sqlite3.SQLITE_FULL:
             return StoreFull(f"{path}: {error}")
@@ -135,13 +137,13 @@ def translation(path: Path, error: sqlite3.Error) -> StoreError:
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Whether the only thing wrong is that another program holds a lock on the file."""
+    """Return whether the error only means that another program holds a lock on the file."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def connect(path: Path, mode: str, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
-    """Connect to the file as it is. `mode` is ro, rw, or rwc, which creates it."""
-    # The connection is opened in one thread and used in another, never in two at once.
+    """Connect to the file without checks. `mode` is ro, rw, or rwc, which creates the file."""
+    # The connection is opened in one thread and used in another, but never in two threads at once.
     return sqlite3.connect(
         f"file:{quote(str(path))}?mode={mode}",
         uri=True,
@@ -154,7 +156,7 @@ def connect(path: Path, mode: str, busy_seconds: float = BUSY_SECONDS) -> sqlite
 def _with_open_log(connection: sqlite3.Connection) -> sqlite3.Connection:
     """Force SQLite to open the log (WAL) now.
 
-    Otherwise it opens the log at the first query, by which time the file with that name may be another one.
+    Otherwise SQLite would open it at the first query, and by then the file at that path may have been replaced.
     """
     connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     return connection
@@ -177,8 +179,7 @@ def check(path: Path, *, name: Path | None = None) -> None:
     """
     name = name or path
     if path.stat().st_size == 0:
-        # SQLite takes an empty file for a new database and starts afresh: every acknowledged job would silently be
-        # gone.
+        # SQLite takes an empty file for a new database, so all acknowledged jobs would be lost without an error.
         raise StoreUnusable(f"{name}: damaged: the file is empty")
     with contextlib.closing(connect(path, "ro")) as connection:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
@@ -211,7 +212,7 @@ def _create(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Bring a file's content, or a folder's names, to the disk."""
+    """Flush a file's content, or a folder's entries, to the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -220,5 +221,5 @@ def sync(path: Path) -> None:
 
 
 def sibling(path: Path, ending: str) -> Path:
-    """Return the file beside `path` whose name has `ending` in addition."""
+    """Return the path whose name is that of `path` with `ending` appended."""
     return path.with_name(path.name + ending)

@@ -1,11 +1,11 @@
-"""The operations on the store's file. They run on the writer's thread, inside a transaction that the writer began.
+"""The operations on the store's file. They run on the writer's thread, in a transaction that the writer has begun.
 
-The rule: an operation checks before it writes, so one that is refused (LeaseLost) has written nothing, and the writer
-can commit the others of its group. Every change of a conversion's state is made by one of the functions of
-`core/states`; what happens here is only that the result is stored, and that the counts of jobs by state follow.
+The rule: an operation does all checks before its first write. So an operation that is refused (LeaseLost) has written
+nothing, and the writer can commit the others of its group. The functions of `core/states` make every change of a
+conversion's state; this module stores the result and updates the counts of jobs by state.
 
-Every operation may be called again after a lost reply. Those that would otherwise be refused the second time (`claim`,
-`finish`, `fail`, `retry`) first look for the traces that only the same call can have left.
+Every operation may be called again after a lost reply. `claim`, `finish`, `fail` and `retry` would be refused the
+second time. So they first check whether the record has the result of the same call.
 """
 
 import sqlite3
@@ -35,8 +35,8 @@ from ytmp3.jobstore.settings import Policy
 from ytmp3.jobstore.sqlite import queries
 
 PROBE_BYTES: Final = 64 * 1024
-"""The size of the write probe. A submission writes up to ten pages of 4 KiB to the log, so where the probe fits, it
-does."""
+"""Size of the write probe, in bytes. A submission writes up to ten pages of 4 KiB to the log, so if the disk has space
+for the probe, it has space for a submission."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,16 +44,16 @@ class _Row:
     """A row of the table `conversions`."""
 
     serial: int
-    """Grows in order of creation."""
+    """Number of the row; grows in order of creation."""
     is_current: bool
-    """Whether new jobs of its key join it."""
+    """Whether new jobs of its key join this conversion."""
     active_jobs: int
-    """Its jobs that are not cancelled. A live conversion is cancelled when this falls to zero."""
+    """Number of its jobs that are not cancelled. When this falls to zero, a live conversion is cancelled."""
     jobs: int
-    """All its jobs. It is removed together with the last of them."""
+    """Number of all its jobs. `expire` removes the conversion together with the last of them."""
     conversion: Conversion
     unknown: Unknown
-    """The fields of the record that a newer version wrote: they are written back with every change."""
+    """The fields of the record that a newer version wrote. Every change writes them back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class Ledger:
     instance: InstanceId
     clock: Callable[[], float]
     changed: set[JobId | ConversionId] = field(default_factory=set)
-    """The ids written since `take_changed` was last called, for the readers' cache."""
+    """The ids that were written since the last call of `take_changed`. They are dropped from the cache."""
 
     def take_changed(self) -> frozenset[JobId | ConversionId]:
         """Return the ids that were written since the last call."""
@@ -74,23 +74,24 @@ class Ledger:
         return changed
 
     def recover(self) -> None:
-        """Make everything that the last process held due at once. Called once, when the file is opened.
+        """Make all conversions of the previous process due at once. Called once, when the file is opened.
 
-        That process is dead, for its lock on the file was free, so there is no need to wait for its leases to run out.
+        The lock on the file was free, so that process has ended, and its leases need not run out first.
         """
         now = self.clock()
         for row in self._rows(queries.SELECT_LIVE, ()):
-            # A retry waits for its time. But if the wall clock was set back between the two processes, that time may be
-            # far away, so nothing waits longer than the longest delay of a retry.
+            # A retry keeps its due time. But if the system clock was set back since, that time may be far in the
+            # future.
+            # So it is limited to the longest delay of a retry.
             latest = now if row.conversion.holder is not None else now + states.LONGEST_DELAY_SECONDS
             if row.conversion.holder is not None or row.conversion.due_at > latest:
                 self._save(row, replace(row.conversion, due_at=latest))
 
     def submit(self, submission: Submission, *, may_create: bool) -> Submitted | None:
-        """Return the ticket that an earlier call made, or attach the job, or create a conversion for it.
+        """Return the ticket of an earlier call, or add the job to a conversion, or create a conversion for it.
 
-        A new conversion is held by this instance from the start. If the process dies before it has put it into its
-        queue, the next process finds it here and makes it due (`recover`).
+        This instance holds a new conversion from the start. If the process dies before it has queued the conversion,
+        the next process makes it due (`recover`).
         """
         ticket = self.ticket(submission.job_id) or self._attach(submission)
         if ticket is None and may_create:
@@ -104,7 +105,7 @@ class Ledger:
         return None
 
     def claim(self, lease: Lease) -> Conversion:
-        """queued -> running. The new token makes every other lease of the conversion stale."""
+        """queued -> running. The new token invalidates every earlier lease of the conversion."""
         row = self._row(lease)
         conversion = row.conversion
         if conversion.holder != self.instance or lease.holder != self.instance:
@@ -118,18 +119,18 @@ class Ledger:
         return self._save(row, states.claimed(conversion, now=now, until=now + self.policy.lease_seconds))
 
     def renew(self, renewals: Sequence[Renewal]) -> frozenset[ConversionId]:
-        """Extend leases and record progress; return the ids of those that are lost.
+        """Extend leases and record progress. Returns the ids of the conversions whose lease is lost.
 
-        Lost are unknown and ended conversions too: for the holder all cases mean the same, to stop its work.
+        These include unknown and ended conversions, because the holder must stop its work in these cases too.
         """
         until = self.clock() + self.policy.lease_seconds
         return frozenset(renewal.lease.conversion_id for renewal in renewals if not self._is_renewed(renewal, until))
 
     def finish(self, lease: Lease, track: Track, metadata: Metadata) -> Conversion:
-        """running -> done. All jobs on it are completed with it, because a job's status is its conversion's state."""
+        """running -> done. This completes all its jobs, because a job's status follows from its conversion's state."""
         row = self._row(lease)
         conversion = row.conversion
-        # The same track under the same token: the reply to the first call was lost.
+        # A repeated call (same track, same token): the reply to the first one was lost.
         if conversion.state is State.DONE and conversion.token == lease.token and conversion.track == track:
             return conversion
         _check_running(conversion, lease)
@@ -137,10 +138,10 @@ class Ledger:
         return self._save(row, states.finished(conversion, track, metadata, now=now, expires_at=self._expiry(now)))
 
     def fail(self, lease: Lease, code: FailureCode) -> None:
-        """running -> failed. It stops being the current conversion of its key, so a new job makes a new one."""
+        """running -> failed. The conversion is no longer current, so a new job of its key creates a new one."""
         row = self._row(lease)
         conversion = row.conversion
-        # The same error under the same token: the reply to the first call was lost.
+        # A repeated call (same error, same token): the reply to the first one was lost.
         if conversion.state is State.FAILED and conversion.token == lease.token and conversion.error is code:
             return
         _check_running(conversion, lease)
@@ -148,7 +149,7 @@ class Ledger:
         self._save(row, states.failed(conversion, code, now=now, expires_at=self._expiry(now)))
 
     def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float, costs_attempt: bool) -> None:
-        """running -> queued, after an error. Without a holder it is due, and adopted, after the delay."""
+        """running -> queued, after an error. The conversion has no holder, and is due after the delay."""
         row = self._row(lease)
         if _was_retried(row.conversion, lease, code):
             return
@@ -157,7 +158,7 @@ class Ledger:
         self._save(row, states.retried(row.conversion, code, due_at=due_at, costs_attempt=costs_attempt))
 
     def release(self, leases: Sequence[Lease]) -> None:
-        """queued or running -> queued, at no cost. Due at once, so that another instance adopts it within seconds."""
+        """queued or running -> queued, without counting an attempt. The conversion is due at once."""
         now = self.clock()
         for lease in leases:
             row = self._find(lease.conversion_id)
@@ -167,7 +168,7 @@ class Ledger:
     def cancel(self, job_id: JobId) -> Ticket | None:
         """Cancel the job, and its conversion if that has no other active job.
 
-        A worker that is at work on the conversion learns of it with its next renewal, whose lease is lost.
+        If a worker runs the conversion, its next renewal is refused, and it stops.
         """
         ticket = self.ticket(job_id)
         if ticket is None or ticket.job.cancelled_at is not None:
@@ -187,13 +188,14 @@ class Ledger:
         return Ticket(job=job, conversion=self._save(left, conversion))
 
     def adopt(self, limit: int) -> list[Conversion]:
-        """Take over what is due, the longest due first; return it in the order of its creation."""
+        """Adopt due conversions, the longest due first. Returns them in the order of their creation."""
         now = self.clock()
         adopted = []
         for row in self._rows(queries.SELECT_DUE, (now, limit)):
             conversion = row.conversion
             if conversion.holder is not None:
-                # Its lease ran out. Without a holder it was given back, which costs nothing.
+                # The lease ran out. A conversion without a holder was released or waits for a retry, so no crash is
+                # counted.
                 if states.is_poison(conversion, crash_limit=self.policy.crash_limit):
                     self._save(row, self._poisoned(conversion, now))
                     continue
@@ -203,7 +205,7 @@ class Ledger:
         return [conversion for _, conversion in sorted(adopted, key=lambda pair: pair[0])]
 
     def forget(self, conversion_id: ConversionId) -> None:
-        """Let a done conversion take no more jobs."""
+        """Prevent further jobs from joining a done conversion."""
         row = self._find(conversion_id)
         if row is not None and row.conversion.state is State.DONE:
             self._save(with_changes(row, is_current=False), row.conversion)
@@ -212,8 +214,8 @@ class Ledger:
         """Remove expired conversions, but at most `Policy.jobs_at_once` jobs.
 
         Returns:
-            The file names (None without one) of the conversions removed, and whether the limit on jobs was reached:
-            then there is more to remove.
+            The file names of the removed conversions (None for one without a track), and whether the limit of jobs was
+            reached. In that case there is more to remove.
         """
         file_names: list[str | None] = []
         jobs_left = self.policy.jobs_at_once
@@ -221,7 +223,7 @@ class Ledger:
             remaining = self._remove_jobs(row, jobs_left)
             jobs_left -= row.jobs - remaining.jobs
             if jobs_left == 0:
-                # It may have no jobs left. Then the next step removes it.
+                # The conversion may have no jobs left. In that case the next step removes it.
                 self._save(remaining, row.conversion)
                 return file_names, True
             self.connection.execute(queries.DELETE_CONVERSION, (row.serial,))
@@ -231,7 +233,7 @@ class Ledger:
         return file_names, False
 
     def write_probe(self) -> None:
-        """Write more than a submission does, to see whether the disk has room for one. `remove_probe` undoes it."""
+        """Write more than a submission does, to check whether the disk has space for one. `remove_probe` undoes it."""
         self.connection.execute(queries.WRITE_PROBE, (PROBE_BYTES,))
 
     def remove_probe(self) -> None:
@@ -245,7 +247,7 @@ class Ledger:
             if not states.takes_jobs(conversion, now=now, retention_seconds=self.policy.retention_seconds):
                 break
             if conversion.state is State.DONE:
-                # The new job gets the track for a full retention, like the first.
+                # The track is kept for a full retention period from now, for the new job.
                 conversion = replace(conversion, expires_at=self._expiry(now))
             else:
                 conversion = replace(conversion, joined_at=now)
@@ -256,7 +258,7 @@ class Ledger:
 
     def _create(self, submission: Submission) -> Ticket:
         now = self.clock()
-        # There may be a done one that takes no more jobs. At most one conversion of a key is current (a unique index).
+        # A done conversion that takes no more jobs may still be current. A unique index allows only one for each key.
         self.connection.execute(queries.REPLACE_CURRENT, (submission.key,))
         conversion = states.created(
             conversion_id=submission.conversion_id,
@@ -276,7 +278,7 @@ class Ledger:
     def _add_job(
         self, submission: Submission, serial: int, conversion: Conversion, *, deduplicated: bool, now: float
     ) -> Ticket:
-        """Store a job. The caller has counted it in the row of its conversion already."""
+        """Store a job. The caller has already counted it in the row of the conversion."""
         job = Job(
             job_id=submission.job_id,
             conversion_id=conversion.conversion_id,
@@ -305,7 +307,7 @@ class Ledger:
         return True
 
     def _remove_jobs(self, row: _Row, limit: int) -> _Row:
-        """Delete up to `limit` jobs of a conversion, and return its row without them. It is not stored."""
+        """Delete up to `limit` jobs of a conversion. Returns the updated row, which the caller must store."""
         records = self.connection.execute(queries.DELETE_SOME_JOBS, (row.serial, limit)).fetchall()
         self.changed.update(job_id for job_id, _ in records)
         active = sum(decode_job(record).cancelled_at is None for _, record in records)
@@ -323,7 +325,7 @@ class Ledger:
         return now + self.policy.retention_seconds
 
     def _row(self, lease: Lease) -> _Row:
-        """Return the row of a conversion; raise LeaseLost if it has expired."""
+        """Return the row of a conversion. Raises LeaseLost if the conversion has been removed."""
         row = self._find(lease.conversion_id)
         if row is None:
             raise LeaseLost
@@ -347,7 +349,7 @@ class Ledger:
         ]
 
     def _save(self, row: _Row, conversion: Conversion) -> Conversion:
-        """Store `conversion` in place of `row`'s. If the state changed, count its active jobs under the new one."""
+        """Replace the conversion of `row` by `conversion`. If the state changed, update the counts of active jobs."""
         self.changed.add(conversion.conversion_id)
         is_live = conversion.state in LIVE
         self.connection.execute(
@@ -385,7 +387,7 @@ def _check_running(conversion: Conversion, lease: Lease) -> None:
 
 
 def _was_retried(conversion: Conversion, lease: Lease, code: FailureCode) -> bool:
-    """Whether the same call of `retry` has happened already, and nobody has adopted the conversion since."""
+    """Return whether the same `retry` has been stored already, and no instance has adopted the conversion since."""
     return (
         conversion.state is State.QUEUED
         and conversion.holder is None

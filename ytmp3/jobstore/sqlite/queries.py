@@ -1,8 +1,8 @@
 """The schema of the store's file, and every query on it by name.
 
-The columns beside `record` repeat what the queries search by; `ledger` writes both in one statement. Two column names
-are older than today's words: `serving` means that the conversion is the current one of its key, and `riders` counts the
-jobs on it that are not cancelled.
+The columns beside `record` repeat the values that queries search by; `ledger` writes both in one statement. Two columns
+have historical names: `serving` means that the conversion is the current one of its key, and `riders` counts its active
+jobs, which are those that are not cancelled.
 """
 
 from typing import Final
@@ -10,12 +10,12 @@ from typing import Final
 from ytmp3.core.job import State
 
 APPLICATION_ID: Final = 0x79746D33
-"""`ytm3` in ASCII, in the header of the file (offset 68: sqlite.org/fileformat.html). It tells our files from
-others."""
+"""`ytm3` in ASCII: the application id in the header of the file (offset 68: sqlite.org/fileformat.html), by which our
+files are recognised."""
 SCHEMA_VERSION: Final = 2
-"""Also in the header (`user_version`). Raised by a change after which an older program could not read the file or must
-not write to it; a new field in a record is no such change. Since 2 a conversion has no field `quality` any more: its
-recipe is the last part of its key."""
+"""The version in the header of the file (`user_version`). It is raised by a change after which an older program cannot
+read the file or must not write to it. A new field in a record is no such change. In version 2, conversions no longer
+have the field `quality`: the recipe is the last part of the key."""
 
 TABLES: Final = frozenset({"conversions", "jobs", "tallies"})
 
@@ -89,5 +89,5 @@ DELETE_SOME_JOBS: Final = """
 ADD_TO_TALLY: Final = "UPDATE tallies SET jobs = jobs + ? WHERE state = ?"
 
 WRITE_PROBE: Final = "INSERT OR REPLACE INTO jobs VALUES ('', 0, zeroblob(?))"
-"""Under the empty id, which no job has."""
+"""The probe has the empty id, which no job has."""
 REMOVE_PROBE: Final = "DELETE FROM jobs WHERE job_id = ''"

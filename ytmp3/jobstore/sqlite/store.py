@@ -1,10 +1,10 @@
-"""`JobStore` in a SQLite file. The package's docstring has the way of a write and of a read.
+"""`JobStore` in a SQLite file. The package's docstring describes the path of a write and of a read.
 
-Reading on the event loop's own thread costs less than handing over to another thread, and is quick: two lookups by
-index, in memory that the operating system has cached.
+Reads run on the event loop's thread. They take two index lookups, usually in cached memory, which is faster than a call
+in another thread.
 
-A full disk: `submit` raises StoreFull. So may the operations that end a conversion, once the disk is really full; but
-the service stops to take new work long before that (`storage.Space.reserve_bytes`), which leaves them the room they
+If the disk is full, `submit` raises StoreFull. The operations that end a conversion may raise it too. But the service
+refuses new conversions long before (`storage.Space.reserve_bytes`), so these operations normally have the space they
 need.
 """
 
@@ -32,17 +32,17 @@ from ytmp3.jobstore.sqlite.ledger import Ledger
 from ytmp3.jobstore.sqlite.writer import Writer
 
 LOCK_WAIT_SECONDS: Final = 5.0
-"""How long `open` waits for the lock of a process that is still shutting down."""
+"""How long `open` waits, in seconds, for the lock of a process that is still shutting down."""
 FILES_AT_ONCE: Final = 100
-"""How many files `known_files` looks up before it lets the event loop run: under 1 ms of work."""
+"""Number of files that `known_files` looks up before other tasks may run. They take less than 1 ms."""
 
 T = TypeVar("T")
 
 
 def anchored_clock() -> Callable[[], float]:
-    """Return a clock that shows the wall clock's time of this moment plus the monotonic time since.
+    """Return a clock that starts at the current wall-clock time and then follows the monotonic clock.
 
-    If the system's clock is set forward or back while the service runs, no lease is lost and no file expires too early.
+    So if the system clock is changed while the service runs, no lease is lost and no file expires too early.
     """
     offset = time.time() - time.monotonic()
     return lambda: offset + time.monotonic()
@@ -50,7 +50,7 @@ def anchored_clock() -> Callable[[], float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Opened:
-    """What an open store has to close again."""
+    """The resources of an open store, which `close` releases."""
 
     lock: int
     connection: sqlite3.Connection
@@ -92,9 +92,9 @@ class SqliteJobStore:
         return self._policy
 
     async def open(self) -> None:
-        """Lock the file, check it, and make everything due that the last process held. A second call does nothing.
+        """Lock and check the file, and make all conversions of the previous process due. A second call does nothing.
 
-        It waits up to `lock_wait_seconds` for the lock, because a restarted service may find its predecessor still
+        This waits up to `lock_wait_seconds` for the lock, because after a restart the previous process may still be
         shutting down.
         """
         if self._state is not None:
@@ -121,7 +121,7 @@ class SqliteJobStore:
         await asyncio.to_thread(opened.close)
 
     async def ping(self) -> None:
-        """See the Protocol. Returns at once while commits succeed; after one that failed, tries another one."""
+        """See the Protocol. Returns at once if the last commit succeeded; otherwise tries a write."""
         opened, writer = self._opened
         if writer.last_error is not None:
             await writer.run(opened.ledger.write_probe)
@@ -137,8 +137,8 @@ class SqliteJobStore:
     async def get(self, job_id: JobId) -> Ticket | None:
         """Read on the event loop's thread: from the cache, or with one query that takes some microseconds.
 
-        A client can read its job as soon as it has been told of it: an operation is answered after its commit, and the
-        reading connection sees all commits.
+        A client can read its job as soon as it has the job's id: the id is returned after the commit, and the reading
+        connection sees all commits.
         """
         if self._state is not None and (known := self._cache.get(job_id)) is not None:
             return known
@@ -152,7 +152,7 @@ class SqliteJobStore:
         return await self._run(lambda ledger: ledger.claim(lease))
 
     async def renew(self, renewals: Sequence[Renewal]) -> frozenset[ConversionId]:
-        """Extend all leases in one transaction, so with one fsync."""
+        """Extend all leases in one transaction, with one fsync."""
         if not renewals:
             return frozenset()
         return await self._run(lambda ledger: ledger.renew(renewals))
@@ -197,7 +197,7 @@ class SqliteJobStore:
         return removed
 
     async def known_files(self, file_names: Sequence[str]) -> frozenset[str]:
-        """Read on the event loop's thread, and let it run between batches."""
+        """Read on the event loop's thread. Other tasks may run between batches."""
         known: set[str] = set()
         for start in range(0, len(file_names), FILES_AT_ONCE):
             known.update(name for name in file_names[start : start + FILES_AT_ONCE] if self._is_known(name))
@@ -205,7 +205,7 @@ class SqliteJobStore:
         return frozenset(known)
 
     async def counts(self) -> Counts:
-        """Read the five counters that every change keeps: the cost does not grow with the number of jobs."""
+        """Read the five counters, which every change updates. So the cost does not grow with the number of jobs."""
         return counts_of(dict(self._read(queries.SELECT_TALLIES, ())))
 
     @property
@@ -215,21 +215,21 @@ class SqliteJobStore:
         return self._state
 
     async def _run(self, operation: Callable[[Ledger], T]) -> T:
-        """Run an operation of the ledger on the writer's thread; return its result once it is durable."""
+        """Run an operation of the ledger on the writer's thread. Returns its result when it is durable."""
         opened, writer = self._opened
         return await writer.run(lambda: operation(opened.ledger))
 
     def _read(self, query: str, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
         opened, _ = self._opened
         with translated(self._path):
-            # All rows at once: an unfinished statement keeps SQLite from moving the log into the file.
+            # All rows are fetched at once, because an unfinished statement would keep SQLite from emptying the log.
             return opened.reader.execute(query, values).fetchall()
 
     def _is_known(self, file_name: str) -> bool:
-        """Whether the file is the track of a done conversion.
+        """Return whether the file is the track of a done conversion.
 
-        A conversion may have files under other tokens too, from attempts that lost their lease after publishing: these
-        are not known.
+        There may be other files of the same conversion, from attempts that lost their lease after publishing. These are
+        not known.
         """
         conversion_id = conversion_id_of(file_name)
         if conversion_id is None:
@@ -241,7 +241,7 @@ class SqliteJobStore:
         return False
 
     def _open(self) -> _Opened:
-        """Open everything, or raise and leave nothing open or locked. Runs in a thread, as all of it may block."""
+        """Open everything, or raise and leave nothing open or locked. Runs in a thread, because it may block."""
         with contextlib.ExitStack() as undo:
             descriptor = lock(self._path, wait_seconds=self._lock_wait_seconds)
             undo.callback(os.close, descriptor)

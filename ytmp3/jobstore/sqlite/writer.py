@@ -1,14 +1,16 @@
-"""One thread writes, in groups: many operations share one transaction and one fsync.
+"""The writer thread. It runs operations in groups: the operations of a group share one transaction and one fsync.
 
-An operation is answered after its commit, never before. One that fails leaves the others of its group untouched, and
-that needs no savepoints: an operation checks before it writes, so one that is refused (LeaseLost) has written nothing.
-After any other error the whole group is rolled back, and its operations run again, each in a transaction of its own.
+The result of an operation is returned only after the commit. An operation that is refused (LeaseLost) has written
+nothing, because operations do all checks before their first write. So the others of its group are committed without
+savepoints. After any other error the whole group is rolled back, and each operation runs again in its own transaction.
 
-The exception is a file that is busy, because another program holds a lock on it. No operation is to blame for that, so
-none is tried alone; and once one group has waited in vain for the full time, the following ones wait for a moment only.
-All of them fail with StoreDown until the lock is gone.
+There is one exception: if another program holds a lock on the file, the operations are not run again one by one,
+because
+all would fail. After one group has waited for the full timeout, the following groups wait only STILL_BUSY_SECONDS. All
+of them fail with StoreDown until the lock is released.
 
-After a crash the log holds whole transactions only: an operation that was not answered has either happened or not.
+After a crash the log contains only whole transactions. An operation without a result is stored completely or not at
+all.
 """
 
 import asyncio
@@ -25,16 +27,17 @@ from ytmp3.core.ids import ConversionId, JobId
 from ytmp3.jobstore.sqlite.file import BUSY_SECONDS, files_at, is_busy, translation
 
 GROUP_SIZE: Final = 256
-"""The most operations in one transaction: about 5 ms of work, which is as long as the next operation waits for it."""
+"""Most operations in one transaction. They take about 5 ms, for which the next operation has to wait."""
 STILL_BUSY_SECONDS: Final = 0.1
-"""How long a group waits for another program's lock after one group has waited the full time in vain."""
+"""How long a group waits, in seconds, for another program's lock, after an earlier group has waited for the full
+timeout."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
 class _Operation(Generic[T_co]):
-    """One operation with its outcome and the future of the caller that waits for it."""
+    """One operation with its outcome, and the future of its caller."""
 
     __slots__ = ("_error", "_function", "_result", "future")
 
@@ -45,7 +48,7 @@ class _Operation(Generic[T_co]):
         self._error: Exception | None = None
 
     def attempt(self) -> None:
-        """Run it. LeaseLost is an outcome, to be handed to the caller; any other error is raised."""
+        """Run the operation. LeaseLost is kept as the outcome for the caller; any other error is raised."""
         self._result.clear()
         self._error = None
         try:
@@ -54,11 +57,11 @@ class _Operation(Generic[T_co]):
             self._error = refusal
 
     def fail(self, error: Exception) -> None:
-        """Make `error` its outcome."""
+        """Set `error` as the outcome."""
         self._error = error
 
     def settle(self) -> None:
-        """Hand the outcome to the caller, unless it was cancelled meanwhile. Runs on the event loop's thread."""
+        """Set the outcome on the caller's future, unless that was cancelled. Runs on the event loop's thread."""
         if self.future.done():
             return
         if self._error is not None:
@@ -68,7 +71,7 @@ class _Operation(Generic[T_co]):
 
 
 class Writer:
-    """The thread and its queue. It is given the connection, and leaves it open at the end."""
+    """The thread and its queue. The connection belongs to the caller, and stays open when the thread ends."""
 
     def __init__(
         self,
@@ -79,10 +82,10 @@ class Writer:
         on_changed: Callable[[frozenset[JobId | ConversionId]], None],
         busy_seconds: float = BUSY_SECONDS,
     ) -> None:
-        """Call it on the event loop to which the callers belong.
+        """Create the writer. This must be called on the event loop of the callers of `run`.
 
-        `take_changed` is called on the thread after each group, and its result given to `on_changed` on the event loop
-        before any operation of the group is answered. `busy_seconds` must be the timeout of the connection.
+        `take_changed` is called on the thread after each group. Its result is passed to `on_changed` on the event loop,
+        before the results of the group are returned. `busy_seconds` must be the timeout of the connection.
         """
         self._path = path
         self._connection = connection
@@ -96,7 +99,8 @@ class Writer:
         self._is_busy = False
         self._files = files_at(path)
         self.last_error: StoreError | None = None
-        """The error of the last commit; None after one that succeeded. Written by the thread, read by any."""
+        """The error of the last commit; None if it succeeded. Only the writer thread sets it; any thread may read
+        it."""
 
     def start(self) -> None:
         """Start the thread."""
@@ -126,7 +130,7 @@ class Writer:
             group = [operation]
             is_last = self._fill(group)
             self._carry_out(group)
-            # If the event loop is closed, nobody waits for an answer.
+            # If the event loop is closed, no caller waits for a result.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._settle, group, self._take_changed())
             if is_last:
@@ -138,7 +142,7 @@ class Writer:
             operation.settle()
 
     def _fill(self, group: list[_Operation[object]]) -> bool:
-        """Add what is queued already; return whether no more will ever come."""
+        """Add all queued operations to the group. Returns whether the writer has been stopped."""
         while len(group) < GROUP_SIZE:
             try:
                 operation = self._queue.get_nowait()
@@ -160,7 +164,7 @@ class Writer:
                 operation.fail(error)
 
     def _commit(self, group: list[_Operation[object]]) -> Exception | None:
-        """Run the group in one transaction. If an error is returned, nothing of it is stored, as far as is known."""
+        """Run the group in one transaction. Returns the error if it failed: then usually nothing is stored."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             for operation in group:
@@ -173,10 +177,10 @@ class Writer:
         return self.last_error
 
     def _replacement_error(self) -> StoreError | None:
-        """Return an error if the file or its log was removed or replaced: a commit to it dies with this process.
+        """Return an error if the file or its log was removed or replaced: then this process's commits would be lost.
 
-        Checked after each commit and before its answer, so that everything answered earlier is at worst in a log that
-        has lost its name. That log is moved into the file here, while this process can still reach both.
+        This is checked after each commit, before its results are returned. So all confirmed operations are in files
+        that this process still has open. In case only the log was removed, it is moved into the file here.
         """
         if files_at(self._path) == self._files:
             return None
@@ -185,7 +189,7 @@ class Writer:
         return StoreUnusable(f"{self._path}: it or its log was removed or replaced while in use: restart the service")
 
     def _rolled_back(self, error: Exception) -> Exception:
-        # SQLite ends the transaction by itself after some errors; a full disk is one.
+        # After some errors, such as a full disk, SQLite has ended the transaction already.
         if self._connection.in_transaction:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
@@ -195,13 +199,13 @@ class Writer:
         if is_busy(error):
             self._wait_for_locks(STILL_BUSY_SECONDS, is_busy=True)
             return self.last_error
-        # If the disk is full, moving the log into the file gives the next commits the log's space.
+        # If the disk is full, the next commits can reuse the log's space once the log is moved into the file.
         with contextlib.suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
         return self.last_error
 
     def _wait_for_locks(self, seconds: float, *, is_busy: bool) -> None:
-        """Set how long the next groups wait for another program's lock, if that has changed."""
+        """Set how long the next groups wait for another program's lock, if `is_busy` has changed."""
         if is_busy != self._is_busy:
             self._is_busy = is_busy
             self._connection.execute(f"PRAGMA busy_timeout = {seconds * 1000:.0f}")

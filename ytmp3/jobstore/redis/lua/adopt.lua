@@ -1,15 +1,16 @@
 #!lua flags=allow-oom
--- Take over those of some conversions of one shard that have not been written to since they were found due: another
--- instance may have been faster, or the holder lives. The caller judges what is due (due.py), not this script, because
--- the clock may have been set in between.
--- ARGV: clock, lease, retention, instance, crash_limit, then for each: conversion, its due_at as it was found, 1 if it
--- may be taken from a holder, else 0
--- Returns the conversions that the instance holds now.
+-- Adopt conversions of one shard, unless they were written to since the caller read them: another instance may have
+-- adopted them, or the holder may have renewed the lease. The caller (due.py) decides which are due, not this script,
+-- because the clock may have been set in between.
+-- ARGV: clock, lease, retention, instance, crash_limit, then for each: conversion, its due_at as the caller read it,
+-- 1 if it may be taken from a holder, else 0
+-- Returns the adopted conversions.
 
 local lease, retention, instance, crash_limit = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local now = clock()
 
--- The lease ran out (states.orphaned, states.is_poison). Returns the new token; nil if this was one crash too many.
+-- Requeues a conversion whose lease ran out (states.orphaned). Returns the new token, or nil if the crash limit was
+-- reached and the conversion has failed (states.is_poison).
 local function orphan(id, conversion)
   if conversion.state == STATE.RUNNING then
     local crashes = redis.call('HINCRBY', conversion_at(id), 'crashes', 1)
@@ -28,11 +29,11 @@ for i = 6, #ARGV, 3 do
   local conversion = load(id)
   local due = redis.call('ZSCORE', LIVE, id)
   if not conversion then
-    -- The server has deleted the record by itself.
+    -- The server has evicted the record.
     redis.call('ZREM', LIVE, id)
   elseif due == ARGV[i + 1] and (not conversion.holder or ARGV[i + 2] == '1') then
     local token = tonumber(conversion.token)
-    -- Without a holder it was given back, which costs nothing.
+    -- A conversion without a holder was released or waits for a retry. In these cases no crash is counted.
     if conversion.holder then token = orphan(id, conversion) end
     if token then
       hold(id, token + 1, instance, now, lease)

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Cancel a job, and its conversion too if that is live and has no other active job (states.cancelled).
+-- Cancel a job. If it was the last active job of a live conversion, cancel the conversion too (states.cancelled).
 -- ARGV: clock, retention, job. Returns {job, conversion}, or false for an unknown job.
 
 local retention, job_id = tonumber(ARGV[2]), ARGV[3]
@@ -14,7 +14,7 @@ if conversion and redis.call('HSETNX', job, 'cancelled_at', seconds(now)) == 1 t
   conversion.riders = redis.call('HINCRBY', conversion_at(id), 'riders', -1)
   if is_live(conversion) and conversion.riders == 0 then
     finalize(id, conversion, STATE.CANCELLED, now, retention)
-    -- A worker that is still at work can no longer write.
+    -- The new token keeps a worker that is still running from writing.
     redis.call('HINCRBY', conversion_at(id), 'token', 1)
     redis.call('HDEL', conversion_at(id), 'queue_position')
   end

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- queued -> running (states.claimed). A full server runs it too: what was acknowledged is carried to its end.
+-- queued -> running (states.claimed). It runs on a full server too, so that acknowledged jobs can be completed.
 -- ARGV: clock, lease, instance, conversion, token, holder. Returns the conversion; false if the lease is lost.
 
 local lease, instance, id, token, holder = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]

@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
--- Remove expired conversions of one shard with their jobs, but no more than a number of jobs: a link that is asked for
--- all day may have a million, and the server serves nobody else meanwhile.
+-- Remove expired conversions of one shard with their jobs, but only a limited number of jobs: a popular link may have a
+-- million, and the server processes no other command while a script runs.
 -- ARGV: clock, the most conversions, the most jobs
--- Returns {1 if the number of jobs was reached, else 0; for each conversion removed the name of its track, or false}.
+-- Returns {1 if the limit of jobs was reached, else 0; for each removed conversion the name of its track, or false}.
 
 local now, jobs_left = clock(), tonumber(ARGV[3])
 local file_names = {}
 
--- Returns whether the number of jobs was reached. Then the conversion stays, as it may have more of them.
+-- Returns whether the limit of jobs was reached. Then the conversion is kept, because it may have more jobs.
 local function remove_jobs(id, conversion)
   local job_ids = redis.call('SPOP', jobs_of(id), jobs_left)
   local cancelled = 0

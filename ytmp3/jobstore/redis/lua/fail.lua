@@ -6,7 +6,7 @@ local retention, id, token, holder, code = tonumber(ARGV[2]), ARGV[3], ARGV[4], 
 local now = clock()
 local conversion = load(id)
 if not conversion or conversion.token ~= token then return 0 end
--- In this case the reply to the first call was lost.
+-- A repeated call: the reply to the first one was lost.
 if conversion.state == STATE.FAILED and conversion.error == code then return 1 end
 if conversion.state ~= STATE.RUNNING or not is_held_with(conversion, token, holder) then return 0 end
 

@@ -8,7 +8,7 @@ local now = clock()
 local conversion = load(id)
 if not conversion or conversion.token ~= token then return false end
 if conversion.state == STATE.DONE and conversion.track == track then
-  -- The reply to the first call was lost.
+  -- A repeated call: the reply to the first one was lost.
   return conversion_reply(id)
 end
 if conversion.state ~= STATE.RUNNING or not is_held_with(conversion, token, holder) then return false end

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Give back conversions of one shard at no cost (states.released). ARGV: clock, then for each: conversion, token, holder
+-- Requeue conversions of one shard without counting an attempt (states.released).
+-- ARGV: clock, then for each: conversion, token, holder
 
 local now = clock()
 for i = 2, #ARGV, 3 do

@@ -2,7 +2,7 @@
 -- Extend the leases of one shard and record their progress.
 -- ARGV: clock, lease, then for each: conversion, token, holder, stage, progress, queue_position, metadata.
 -- '' leaves a field as it is.
--- Returns the ids of those whose lease is lost.
+-- Returns the ids of the conversions whose lease is lost.
 
 local FIELDS = {'stage', 'progress', 'queue_position', 'metadata'}
 local due = seconds(clock() + tonumber(ARGV[2]))

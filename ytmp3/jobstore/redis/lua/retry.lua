@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- running -> queued, after an error that is retried (states.retried).
+-- running -> queued, after a retryable error (states.retried).
 -- ARGV: clock, delay, conversion, token, holder, error, 1 if it costs an attempt. Returns 1; 0 if the lease is lost.
 
 local delay, id, token, holder, code = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
@@ -8,7 +8,7 @@ local conversion = load(id)
 if not conversion then return 0 end
 if conversion.state == STATE.QUEUED and not conversion.holder and conversion.error == code
   and conversion.token == tostring(tonumber(token) + 1) then
-  -- The reply to the first call was lost, and nobody has adopted the conversion since.
+  -- A repeated call: the reply to the first one was lost, and no instance has adopted the conversion since.
   return 1
 end
 if conversion.state ~= STATE.RUNNING or not is_held_with(conversion, token, holder) then return 0 end

@@ -1,8 +1,9 @@
--- The beginning of every script: the layout of the records, and the moves that several scripts make.
+-- The beginning of every script: the layout of the records, and functions that several scripts use.
 --
--- One shard's records all lie under the one name KEYS[1] (the root). Its {hash tag} puts every key that a script can
--- reach into one slot of a cluster.
---   root            hash: how many jobs there are by state   root:c:ID   hash: a conversion
+-- The names of all keys of a shard begin with KEYS[1] (the root). Because of its {hash tag}, all keys that a script
+-- uses
+-- are in one slot of a cluster.
+--   root            hash: the number of jobs by state        root:c:ID   hash: a conversion
 --   root:live       sorted set: conversions by due_at        root:r:ID   set: the ids of a conversion's jobs
 --   root:ended      sorted set: conversions by expires_at    root:j:ID   hash: a job
 --                                                            root:k:KEY  string: the current conversion of KEY
@@ -10,23 +11,26 @@
 --   riders  its jobs that are not cancelled      jobs  all its jobs      file  the file name of its track
 --   wait    how long it was from the last write of due_at, by the clock of that moment, until due_at (due.py)
 --
--- The moves are those of core/states.py. The contract suite runs the same tests against these scripts and against the
--- functions there. STATE, STAGE and POISON are generated from the enumerations of core (scripts.py) and come first.
+-- The transitions are those of core/states.py. The contract suite runs the same tests against these scripts and against
+-- the functions there. scripts.py generates STATE, STAGE and POISON from the enumerations of core, and puts them before
+-- this file.
 --
--- No other command of any client runs while a script does, and a crash of the server loses all writes of a script or
--- none: they stand in its append-only file as one transaction. But an error in the middle of a script would leave the
--- writes before it, so each script checks before it writes.
+-- The server runs no other command during a script. A crash of the server loses all writes of a script or none, because
+-- its append-only file has them as one transaction. But an error in the middle of a script would leave the writes
+-- before
+-- it, so each script does all checks before its first write.
 --
--- Times are written with six decimals: Lua's own format would round them to a tenth of a millisecond.
+-- Times are written with six decimals: Lua's default format would round them to a tenth of a millisecond.
 
 local root = KEYS[1]
 
--- Ended records also get a time to live, in case no instance ever runs the sweep (expire.lua) again. It is this much
--- longer than the retention (in seconds), so that it can never remove a record before the sweep does: the sweep also
--- deletes the file.
+-- Ended records also get a time to live, in case no instance ever runs expire.lua again. It is longer than the
+-- retention
+-- by this many seconds, so that the server never removes a record before expire.lua does: the instance that runs
+-- expire.lua also deletes the file.
 local TTL_MARGIN_SECONDS = 3600
--- A conversion with more jobs than this gets no time to live: setting it takes a step for each job, and the server
--- serves nobody else meanwhile (0.4 s for 100,000 jobs). Only the sweep removes such a conversion, in several calls.
+-- A conversion with more jobs than this gets no time to live: it would have to be set for each job, and the server runs
+-- no other command meanwhile (0.4 s for 100,000 jobs). Only expire.lua removes such a conversion, in several calls.
 local MAX_JOBS_WITH_TTL = 2000
 
 local function conversion_at(id) return root .. ':c:' .. id end
@@ -38,7 +42,7 @@ local ENDED = root .. ':ended'
 
 local function seconds(time) return string.format('%.6f', time) end
 
--- Returns the time by which everything is judged: the server's, or that of a test (ARGV[1]).
+-- Returns the time of the server's clock, or of a test's clock (ARGV[1]).
 local function clock()
   if ARGV[1] ~= '' then return tonumber(ARGV[1]) end
   local time = redis.call('TIME')
@@ -67,7 +71,7 @@ local function count_jobs(state, change)
   if change ~= 0 then redis.call('HINCRBY', root, state, change) end
 end
 
--- Counts the active jobs of a conversion under another state. The caller writes the state itself.
+-- Moves the active jobs of a conversion from the count of its state to that of `state`. The caller writes the state.
 local function count_move(conversion, state)
   local active = tonumber(conversion.riders)
   count_jobs(conversion.state, -active)
@@ -86,7 +90,7 @@ local function ticket_reply(job_id)
   return {job, conversion}
 end
 
--- Makes the conversion take no more jobs, if it is the current one of its key.
+-- Prevents further jobs from joining the conversion, if it is the current one of its key.
 local function retire(id, conversion)
   local current = current_of(conversion.key)
   if redis.call('GET', current) == id then redis.call('DEL', current) end
@@ -99,7 +103,7 @@ local function hold(id, token, instance, now, lease)
   redis.call('ZADD', LIVE, due, id)
 end
 
--- states._requeued: back to the queue, held by nobody, to be adopted after `delay` seconds. Returns the new token.
+-- states._requeued: queues the conversion without a holder, due after `delay` seconds. Returns the new token.
 local function requeue(id, conversion, now, delay)
   count_move(conversion, STATE.QUEUED)
   local token = tonumber(conversion.token) + 1
@@ -120,7 +124,7 @@ local function set_ttl(id, milliseconds)
   end
 end
 
--- What the three ends have in common: states.finished, failed and cancelled. The caller writes what is its own.
+-- The common part of states.finished, failed and cancelled. The caller writes the other fields.
 local function finalize(id, conversion, state, now, retention)
   count_move(conversion, state)
   local expires = now + retention
@@ -130,7 +134,7 @@ local function finalize(id, conversion, state, now, retention)
   redis.call('ZADD', ENDED, seconds(expires), id)
   local ttl = retention + TTL_MARGIN_SECONDS
   if state == STATE.DONE then
-    -- It takes jobs for one more retention, and the last of them may move its expiry by another one.
+    -- It takes jobs for one retention period, and the last of them may move its expiry by another one.
     ttl = ttl + retention
     redis.call('PEXPIRE', current_of(conversion.key), string.format('%.0f', ttl * 1000))
   else

@@ -1,13 +1,13 @@
 #!lua
--- Attach a job to the current conversion of its key, or create both. A full server refuses this script, and no other.
+-- Add a job to the current conversion of its key, or create both. A full server refuses this script only.
 -- ARGV: clock, lease, retention, instance, may_create, job, conversion, key, video, quality, client
--- Returns {job, conversion}; false if it would have to create a conversion and may not.
+-- Returns {job, conversion}, or false if a conversion would have to be created and may_create is not '1'.
 
 local lease, retention, instance, may_create = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5] == '1'
 local job_id, new_id, key, video_id, quality, client = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
 local now = clock()
 
--- If the job exists already, the reply to the first call was lost.
+-- A repeated call: the job exists, because the reply to the first call was lost.
 local repeated = ticket_reply(job_id)
 if repeated then return repeated end
 
@@ -39,7 +39,7 @@ count_jobs(is_joined and conversion.state or STATE.QUEUED, 1)
 if is_joined and conversion.state == STATE.DONE then
   redis.call('HSET', conversion_at(id), 'expires_at', seconds(now + retention))
   redis.call('ZADD', ENDED, seconds(now + retention), id)
-  -- The job lives as long as its conversion; a conversion with very many jobs has no time to live (set_ttl).
+  -- The job gets the time to live of its conversion. A conversion with very many jobs has none (set_ttl).
   local left = redis.call('PTTL', conversion_at(id))
   if left > 0 then redis.call('PEXPIRE', job_at(job_id), left) end
 elseif is_joined then
