@@ -107,15 +107,8 @@ async def running(
         )
         engine.start()
         stack.push_async_callback(engine.close)
-        most_downloads, count_bytes = config.http.client_max_downloads, metrics.downloaded_bytes.inc
-        sender = Sender(shelf=shelf, client_max_downloads=most_downloads, count_bytes=count_bytes)
-        _register_gauges(metrics, engine)
-        metrics.counts(
-            "ytmp3_youtube_signs",
-            "Signs of trouble at YouTube by kind, also in conversions that succeeded.",
-            "kind",
-            converter.signs,
-        )
+        sender = _sender(config.http, shelf, metrics)
+        _register_gauges(metrics, engine, converter)
         signer = await _link_signer(config)
         admission = _admission(config.http, keys, signer)
         app = _web_application(config.http, metrics, engine.health, admission)
@@ -197,6 +190,14 @@ async def _open_store(config: Config, instance: InstanceId) -> JobStore:
     return shared
 
 
+def _sender(settings: HttpSettings, shelf: LocalShelf, metrics: Metrics) -> Sender:
+    return Sender(
+        shelf=shelf,
+        client_max_downloads=settings.client_max_downloads,
+        count_bytes=metrics.downloaded_bytes.inc,
+    )
+
+
 async def _link_signer(config: Config) -> LinkSigner | None:
     """Return what signs download links; None if none are wanted. Instances share the secret by their data folder."""
     if config.http.download_link_seconds == 0 or config.api_keys_file is None:
@@ -248,10 +249,16 @@ def _stats(engine: Engine, store: JobStore, tally: Tally) -> Stats:
     )
 
 
-def _register_gauges(metrics: Metrics, engine: Engine) -> None:
+def _register_gauges(metrics: Metrics, engine: Engine, converter: Converter) -> None:
     """Register what is read at each scrape instead of being counted."""
     started_at = time.monotonic()
     health, runs, queue, settings = engine.health, engine.runs, engine.queue, engine.settings
+    metrics.counts(
+        "ytmp3_youtube_signs",
+        "Signs of trouble at YouTube by kind, also in conversions that succeeded.",
+        "kind",
+        converter.signs,
+    )
     ProcessCollector(registry=metrics.registry)
     metrics.build(lambda: _versions() | health.tool_versions)
 

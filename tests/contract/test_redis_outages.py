@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, cast
@@ -93,6 +94,15 @@ async def test_after_a_failure_calls_fail_without_being_sent(proxy: ChaosProxy, 
         with pytest.raises(StoreDown, match="circuit breaker open after a failure"):
             await store.ping()
     assert proxy.round_trips == before
+
+
+async def test_an_absent_redis_is_reported_with_the_reason(make_store: MakeStore) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+    store = make_store(address, timeouts=NEVER_AGAIN)
+    for text in ("connection refused", "circuit breaker open after a failure: connection refused"):
+        with pytest.raises(StoreDown, match=f"^Redis at {address}: {text}$"):
+            await store.ping()
 
 
 async def test_calls_that_wait_for_a_connection_fail_together_when_redis_falls_silent(

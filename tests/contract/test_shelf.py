@@ -35,9 +35,38 @@ async def test_a_published_track_is_held_with_its_size_only(published: LocalShel
     assert not await published.holds("other.mp3", len(CONTENT))
 
 
-async def test_other_users_may_read_a_published_track(published: LocalShelf) -> None:
-    assert (published.folder / NAME).stat().st_mode & 0o777 == 0o644
-    assert published.folder.stat().st_mode & 0o555 == 0o555
+async def test_only_the_group_of_the_service_may_read_the_tracks_that_nginx_sends(published: LocalShelf) -> None:
+    assert (published.folder / NAME).stat().st_mode & 0o777 == 0o640
+    assert published.folder.stat().st_mode & 0o777 == 0o750
+
+
+async def test_no_other_user_may_read_the_tracks_that_the_service_sends_itself(tmp_path: Path) -> None:
+    shelf = LocalShelf(tmp_path / "data/tracks")
+    shelf.folder.mkdir(parents=True, mode=0o755)
+    await shelf.open()
+    (tmp_path / "encoded").write_bytes(CONTENT)
+    await shelf.publish(tmp_path / "encoded", NAME)
+    assert (shelf.folder / NAME).stat().st_mode & 0o777 == 0o600
+    assert shelf.folder.stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_new_data_folder_is_closed_to_others_and_an_existing_one_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "existing").mkdir(mode=0o755)
+    for name, mode in (("new", 0o700), ("existing", 0o755)):
+        await LocalShelf(tmp_path / name / "tracks").open()
+        assert (tmp_path / name).stat().st_mode & 0o777 == mode
+
+
+async def test_a_disk_that_knows_no_modes_takes_tracks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    shelf = LocalShelf(tmp_path / "data/tracks")
+    await shelf.open()
+    (tmp_path / "encoded").write_bytes(CONTENT)
+    await shelf.publish(tmp_path / "encoded", NAME)
+    assert await shelf.holds(NAME, len(CONTENT))
 
 
 async def test_a_track_is_delivered_as_an_open_file_that_outlives_its_deletion(published: LocalShelf) -> None:

@@ -117,3 +117,13 @@ def test_the_note_of_a_killed_holder_is_removed_by_the_next_one(path: Path) -> N
     os.close(held)
     os.close(lock(path, wait_seconds=0.0))
     assert note.read_text() == ""
+
+
+async def test_no_other_user_may_read_the_store(path: Path) -> None:
+    async with opened(path) as store:
+        await store.ping()
+        assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o644)
+    async with opened(path):
+        files = [path, *path.parent.glob(path.name + "-*")]
+        assert {file.stat().st_mode & 0o777 for file in files} == {0o600}

@@ -15,7 +15,7 @@ FFMPEG = [
     (F.MEDIA_INVALID, "a message that no version has written yet"),
     (F.NO_AUDIO, "Stream map '0:a:0' matches no streams.\nTo ignore this, add a trailing '?' to the map."),
     (F.NO_AUDIO, "Output file does not contain any stream"),
-    (F.OUTPUT_TRUNCATED, "av_interleaved_write_frame(): No space left on device"),
+    (F.STORAGE_FULL, "av_interleaved_write_frame(): No space left on device"),
     (F.TOO_LARGE, "av_interleaved_write_frame(): File too large"),
     (F.TOOL_MISSING, "Unknown encoder 'libmp3lame'"),
     (F.TOOL_MISSING, "fd:: Protocol not found"),

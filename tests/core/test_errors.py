@@ -58,6 +58,7 @@ RETRYABLE = {
     "upstream_unreachable",
     "egress_misconfigured",
     "expired_waiting",
+    "storage_full",
 }
 FINAL = {
     "video_unavailable",
@@ -141,7 +142,7 @@ def test_no_failure_at_fault_of_the_video_is_retried() -> None:
         (Fault.ADDRESS, {"bot_check", "rate_limited_upstream"}),
         (Fault.NETWORK, {"upstream_unreachable"}),
         (Fault.SETTINGS, {"egress_misconfigured"}),
-        (Fault.OURS, {"output_truncated", "tool_missing", "poison", "lost", "expired_waiting"}),
+        (Fault.OURS, {"output_truncated", "tool_missing", "poison", "lost", "expired_waiting", "storage_full"}),
     ],
 )
 def test_every_other_failure_names_who_is_at_fault(fault: Fault, codes: set[str]) -> None:

@@ -43,6 +43,24 @@ async def test_the_health_state_shows_what_was_seen_last(tmp_path: Path) -> None
         assert health.store.ok
 
 
+async def test_an_outage_of_the_store_is_one_line_and_its_end_another(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with engine(tmp_path) as now:
+        for error in (None, StoreDown("refused"), StoreDown("circuit breaker open"), StoreDown("refused"), None):
+            now.store.broken.clear()
+            if error is not None:
+                now.store.broken["ping"] = error
+            await now.parts.watcher.watch()
+    lines = [vars(record) for record in caplog.records if record.message == "job store"]
+    assert [(line["ok"], line["detail"]) for line in lines] == [
+        (True, "answers"),
+        (False, "refused"),
+        (True, "answers"),
+    ]
+
+
 async def test_a_data_folder_that_is_gone_counts_as_low_storage(tmp_path: Path) -> None:
     async with engine(tmp_path / "data") as now:
         (tmp_path / "data").rename(tmp_path / "moved")

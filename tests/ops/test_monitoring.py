@@ -41,7 +41,7 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     folder: Path = tmp_path_factory.mktemp("served")
     process = subprocess.Popen(
         [sys.executable, "-m", "ytmp3", "serve"],
-        env={"PORT": "0", "DATA_DIR": str(folder), "PATH": "/usr/bin:/bin"},
+        env={"PORT": "0", "DATA_DIR": str(folder), "PATH": "/usr/bin:/bin", "LOG_FORMAT": "json"},
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -51,7 +51,7 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     with process:
         try:
             assert process.stdout is not None
-            address = process.stdout.readline().split()[-1]
+            address = json.loads(process.stdout.readline())["url"]
             with urlopen(f"{address}/metrics", timeout=60) as answer:
                 text = answer.read().decode()
         finally:

@@ -58,7 +58,7 @@ async def test_a_grandchild_that_holds_the_pipes_open_does_not_delay_the_end(
         ("head -c 50000 /dev/urandom >&3", FailureCode.MEDIA_INVALID),
         ("ulimit -t 1; while :; do :; done", FailureCode.TOOL_MISSING),
         ("exit 127", FailureCode.TOOL_MISSING),
-        ("echo 'No space left on device' >&2; exit 1", FailureCode.OUTPUT_TRUNCATED),
+        ("echo 'No space left on device' >&2; exit 1", FailureCode.STORAGE_FULL),
     ],
 )
 async def test_an_exit_code_alone_does_not_make_a_track(

@@ -67,7 +67,7 @@ async def test_a_conversion_on_a_300_kb_disk_fails_alone_and_passes_when_there_i
                 on_small(1), own.convert(video_id(Kind.CLIP, 2)), return_exceptions=True
             )
             assert isinstance(cramped, ConversionError)
-            assert cramped.code is FailureCode.OUTPUT_TRUNCATED
+            assert cramped.code is FailureCode.STORAGE_FULL
             assert cramped.failure.retryable
             assert not isinstance(free, BaseException)
             await own.until_no_child_is_left()

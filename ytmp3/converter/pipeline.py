@@ -127,8 +127,8 @@ class Pipeline:
         except ZygoteError as error:
             raise NoProcess(str(error)) from error
         except OSError as error:
-            # The local disk is full or failing, so the output is incomplete. A later attempt may succeed.
-            raise ConversionError(FailureCode.OUTPUT_TRUNCATED, f"{error.strerror}") from error
+            # The local disk is full or failing. A later attempt may succeed.
+            raise ConversionError(FailureCode.STORAGE_FULL, f"{error.strerror}") from error
         finally:
             self._record(video_id, conversion.facts)
 

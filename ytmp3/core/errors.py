@@ -132,6 +132,7 @@ class FailureCode(StrEnum):
     UPSTREAM_UNREACHABLE = "upstream_unreachable"
     EGRESS_MISCONFIGURED = "egress_misconfigured"
     EXPIRED_WAITING = "expired_waiting"
+    STORAGE_FULL = "storage_full"
 
 
 class Fault(StrEnum):
@@ -230,6 +231,9 @@ FAILURES: Final[Mapping[FailureCode, Failure]] = MappingProxyType(
             retryable=True,
             fault=Fault.OURS,
             message="The conversion could not be made within the time that this service keeps waiting jobs.",
+        ),
+        FailureCode.STORAGE_FULL: Failure(
+            retryable=True, fault=Fault.OURS, message="The disk of this service is full or failing."
         ),
     }
 )

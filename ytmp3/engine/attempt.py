@@ -143,7 +143,7 @@ class Attempts:
             await self._end_stopped(run)
         except OSError as error:
             # The disk is full or failing. Another attempt, perhaps at another instance, may succeed.
-            await self._end_failed(run, ConversionError(FailureCode.LOST, f"storage: {error.strerror}"))
+            await self._end_failed(run, ConversionError(FailureCode.STORAGE_FULL, f"{error.strerror}"))
         except Exception as error:
             # A bug, in this service or in a tool. It counts as an attempt. If the lease ran out instead, the conversion
             # would be repeated up to the crash limit, and then be reported as the cause of crashes.

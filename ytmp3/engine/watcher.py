@@ -43,6 +43,9 @@ class Watcher:
         self._health = health
         self._events = events
         self._loops = Loops(events)
+        self._has_looked = False
+        self._store_error: type[StoreError] | None = None
+        """The kind of error that the last look at the store met."""
 
     def start(self) -> None:
         """Start every loop."""
@@ -68,13 +71,16 @@ class Watcher:
             self._health.storage_error = None
         except OSError as error:
             self._health.storage_error = f"the data folder cannot be read: {error.strerror}"
-        before = self._health.store
+        seen: type[StoreError] | None = None
         try:
             await self._store.ping()
             self._health.store = Check(ok=True, detail="answers")
         except StoreError as error:
-            self._health.store = Check(ok=False, detail=str(error) or type(error).__name__)
-        if before != self._health.store:
+            seen = type(error)
+            self._health.store = Check(ok=False, detail=str(error) or seen.__name__)
+        # One line for one outage: its text differs from call to call.
+        if not self._has_looked or seen is not self._store_error:
+            self._has_looked, self._store_error = True, seen
             level = logging.INFO if self._health.store.ok else logging.ERROR
             log.log(level, "job store", extra={"ok": self._health.store.ok, "detail": self._health.store.detail})
 

@@ -20,8 +20,12 @@ class LocalShelf:
         """`accel_redirect_prefix` is nginx's internal location for the folder (see `X-Accel-Redirect`).
 
         If it is empty, this process sends every track itself.
+
+        Tracks tell who listens to what, so other users cannot read them. nginx reads them as a member of this process's
+        group, and so may the group, but only if there is an internal location.
         """
         self.folder = folder
+        self._folder_mode, self._file_mode = (0o750, 0o640) if accel_redirect_prefix else (0o700, 0o600)
         self._accel_redirect_prefix = accel_redirect_prefix
 
     async def open(self) -> None:
@@ -33,9 +37,17 @@ class LocalShelf:
         await asyncio.to_thread(self._open)
 
     def _open(self) -> None:
-        # nginx, which runs as another user, reads the tracks: it must be able to enter both folders.
-        for folder in (self.folder.parent, self.folder):
-            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        # The data folder may be the operator's own, so its mode is changed only if it is made here.
+        if not self.folder.parent.exists():
+            self.folder.parent.mkdir(parents=True)
+            self._set_mode(self.folder.parent, self._folder_mode)
+        self.folder.mkdir(exist_ok=True)
+        self._set_mode(self.folder, self._folder_mode)
+
+    def _set_mode(self, file: Path | int, mode: int) -> None:
+        """Set the mode of a file or folder where that is possible: FAT, SMB and FUSE may refuse it."""
+        with contextlib.suppress(OSError):
+            os.chmod(file, mode)  # noqa: PTH101  a descriptor is no path
 
     async def publish(self, source: Path, file_name: str) -> float:
         """See the Protocol."""
@@ -45,8 +57,7 @@ class LocalShelf:
         descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
-            # nginx, which runs as another user, must be able to read the file.
-            os.fchmod(descriptor, 0o644)
+            self._set_mode(descriptor, self._file_mode)
             published_at = os.fstat(descriptor).st_mtime
         finally:
             os.close(descriptor)

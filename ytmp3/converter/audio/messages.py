@@ -7,7 +7,7 @@ from ytmp3.core.errors import FailureCode
 
 _FFMPEG: Final[Table] = (
     (
-        FailureCode.OUTPUT_TRUNCATED,
+        FailureCode.STORAGE_FULL,
         (r"no space left|disk quota|input/output error",),
     ),
     (

@@ -119,7 +119,7 @@ _YOUTUBE: Final[Table] = (
         (r"file too large|larger than max-filesize|\[Errno 27\]",),
     ),
     (
-        FailureCode.OUTPUT_TRUNCATED,
+        FailureCode.STORAGE_FULL,
         (r"\[Errno 28\]|no space left|\[Errno 122\]|disk quota",),
     ),
     # No byte at position 0: the file is empty.

@@ -13,6 +13,7 @@ redis-py and hiredis handle sockets, encoding and decoding. Callers interpret th
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -84,6 +85,8 @@ class RedisLink:
         self._is_closed = False
         self._breaker = _Breaker(rest_seconds=timeouts.rest_seconds)
         self._failures = 0
+        self._last_failure = "no reply"
+        """Why the breaker opened."""
         self._failures_seen: WeakKeyDictionary[AbstractConnection, int] = WeakKeyDictionary()
         """The value of `_failures` when each connection was last used."""
 
@@ -103,7 +106,7 @@ class RedisLink:
             # Checked after the wait for a connection, so that calls which were waiting when the server stopped replying
             # fail immediately too.
             if not self._breaker.admits(time.monotonic()):
-                raise StoreDown(f"{self.name}: circuit breaker open after a failure")
+                raise StoreDown(f"{self.name}: circuit breaker open after a failure: {self._last_failure}")
             timeout_seconds = share.timeout_seconds
             if self._breaker.is_open:
                 # This call is the probe. All other calls fail until it ends, so it gets the shorter timeout.
@@ -123,7 +126,7 @@ class RedisLink:
         if code in _LOGIN_REFUSED_CODES or isinstance(error, AuthenticationError):
             return StoreUnusable(f"{self.name}: the login or a command is not permitted ({code})")
         if code in _NOT_READY_CODES or not isinstance(error, ResponseError):
-            return StoreDown(f"{self.name}: {code if code in _NOT_READY_CODES else type(error).__name__}")
+            return StoreDown(f"{self.name}: {code if code in _NOT_READY_CODES else _reason(error)}")
         return StoreUnusable(f"{self.name}: {error}")
 
     @contextlib.asynccontextmanager
@@ -150,11 +153,13 @@ class RedisLink:
                 replies = await self._exchange_or_repeat(packed, count)
         except TimeoutError:
             self._fail()
-            raise StoreDown(f"{self.name}: no reply within {timeout_seconds:g} s") from None
+            self._last_failure = f"no reply within {timeout_seconds:g} s"
+            raise StoreDown(f"{self.name}: {self._last_failure}") from None
         except (RedisError, OSError) as error:
             store_error = self.as_store_error(error)
             if isinstance(store_error, StoreDown):
                 self._fail()
+                self._last_failure = str(translated).removeprefix(f"{self.name}: ")
             else:
                 self._breaker.succeed()
             raise store_error from None
@@ -307,3 +312,14 @@ def _place(options: dict[str, Any]) -> str:
     if "path" in options:
         return str(options["path"])
     return f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+
+
+def _reason(error: BaseException) -> str:
+    """Return the operating system's words for a broken connection; redis-py keeps the system's error as the context."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno:
+            # A positive number is the system's; name resolution has negative ones, with their own texts.
+            return os.strerror(cause.errno).lower() if cause.errno > 0 else str(cause.strerror).lower()
+        cause = cause.__cause__ or cause.__context__
+    return "the connection broke" if isinstance(error, Disconnected) else type(error).__name__

@@ -92,6 +92,10 @@ def open_for_writing(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> sqlit
             check(path)
         else:
             _create(path)
+        # The store tells who converted what. SQLite gives a new log the mode of the file; the check may have made one.
+        for file in (path, sibling(path, "-wal"), sibling(path, "-shm")):
+            with contextlib.suppress(OSError):
+                file.chmod(0o600)
         connection = connect(path, "rw", busy_seconds)
         # This version can read records of schema 1. From now on the file may have new records, which an older program
         # cannot read.
