@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ytmp3.converter.youtube.downloader import FORMAT, Downloader, StartedOverError, options
+from ytmp3.converter.youtube.downloader import Downloader, StartedOverError, options
 from ytmp3.converter.youtube.events import CoverWritten, Event, Extraction, Preload, SpoolGrown, SpoolOpened
 from ytmp3.converter.youtube.extractor import VideoDownload
 from ytmp3.core.ids import VideoId
@@ -69,7 +69,6 @@ def test_the_options_of_yt_dlp_are_fixed() -> None:
         "cookiefile": None,
         "extractor_retries": 1,
         "fixup": "never",
-        "format": FORMAT,
         "fragment_retries": 3,
         "geo_bypass": False,
         "hls_prefer_native": True,

@@ -18,8 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ytmp3.converter import Converted, ToolCheck
 from ytmp3.converter.audio.cores import Cores
@@ -32,9 +31,10 @@ from ytmp3.converter.check import Checker
 from ytmp3.converter.progress import Progress
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
+from ytmp3.converter.slots import EncodeSlot
 from ytmp3.converter.spool import Spool, SpoolReplacedError
 from ytmp3.converter.tools import deno_path, ffmpeg_path, youtube_program
-from ytmp3.converter.youtube.events import Extraction, Facts
+from ytmp3.converter.youtube.events import Extracted, Extraction, Facts
 from ytmp3.converter.youtube.fetch import Fetch
 from ytmp3.converter.youtube.metadata import without_queries
 from ytmp3.converter.youtube.signs import Sign
@@ -46,6 +46,9 @@ from ytmp3.core.recipe import Recipe
 
 COVER_GRACE_SECONDS: Final = 2.0
 """Longest wait for the cover picture after the encoding is done. After it, the track is made without a cover."""
+
+MORE_FORMATS: Final = 2
+"""How many other formats of YouTube are tried where one cannot be decoded."""
 
 LOGGED_CHARACTERS: Final = 4000
 """After a failure, this many characters from the end of yt-dlp's output are logged."""
@@ -107,23 +110,24 @@ class Pipeline:
         Raises:
             ConversionError: its code is the reason, such as a private video or a missing program.
         """
-        conversion = _Conversion(
-            slots=(self._extract_slots, self._encode_slots),
-            tools=_Tools(
-                spawner=self._spawner,
-                ffmpeg=self._ffmpeg,
-                cores=self._cores,
-                cookies_file=self._settings.cookies_file,
-            ),
-            limits=self._limits,
-            task=_Task(video_id=video_id, recipe=recipe, scratch=scratch),
-            progress=Progress(on_progress),
+        tools = _Tools(
+            spawner=self._spawner, ffmpeg=self._ffmpeg, cores=self._cores, cookies_file=self._settings.cookies_file
         )
+        slots, progress = (self._extract_slots, self._encode_slots), Progress(on_progress)
+        task = _Task(video_id=video_id, recipe=recipe, scratch=scratch)
+        while True:
+            conversion = _Conversion(slots=slots, tools=tools, limits=self._limits, task=task, progress=progress)
+            try:
+                return await self._run(conversion, video_id)
+            except ConversionError as error:
+                _log_failure(video_id, error, conversion.tool_log)
+                if not conversion.may_try_another_format(error) or len(task.excluded_formats) == MORE_FORMATS:
+                    raise
+            task = await asyncio.to_thread(conversion.without_its_format)
+
+    async def _run(self, conversion: "_Conversion", video_id: VideoId) -> Converted:
         try:
             return await conversion.run()
-        except ConversionError as error:
-            _log_failure(video_id, error, conversion.tool_log)
-            raise
         except ZygoteError as error:
             raise NoProcess(str(error)) from error
         except OSError as error:
@@ -138,7 +142,7 @@ class Pipeline:
         if facts is None or not signs:
             return
         self._signs.update(signs)
-        fields = {"video_id": video_id, "signs": signs, "formats": msgspec.structs.asdict(facts.formats)}
+        fields = {"video_id": video_id, "signs": signs, "formats": structs.asdict(facts.formats)}
         logger.info("trouble at YouTube", extra=fields)
 
 
@@ -153,25 +157,8 @@ class _Task(Struct, frozen=True, kw_only=True):
     video_id: VideoId
     recipe: Recipe
     scratch: Path
-
-
-class EncodeSlot:
-    """One permit of the semaphore of encoders. It may be released early, and is released only once."""
-
-    def __init__(self, slots: asyncio.Semaphore) -> None:
-        self._slots = slots
-        self._is_held = False
-
-    async def acquire(self) -> None:
-        """Wait for a free slot, in order of arrival."""
-        await self._slots.acquire()
-        self._is_held = True
-
-    def release(self) -> None:
-        """Give the slot to the next waiting conversion. Does nothing if it was released before."""
-        if self._is_held:
-            self._is_held = False
-            self._slots.release()
+    excluded_formats: tuple[str, ...] = ()
+    """Formats of YouTube that could not be decoded in an earlier try."""
 
 
 class _Conversion:
@@ -192,6 +179,7 @@ class _Conversion:
         self._task = task
         self._progress = progress
         self._fetch = Fetch(task.scratch, limits)
+        self._extracted: Extracted | None = None
         self._encoded_path = task.scratch / f"encoded.{task.recipe.extension}"
 
     @property
@@ -204,11 +192,35 @@ class _Conversion:
         """What the downloading child reported last about the extraction."""
         return self._fetch.facts
 
+    def may_try_another_format(self, error: ConversionError) -> bool:
+        """Whether YouTube offers another format in place of the one that could not be decoded."""
+        return (
+            error.code in {FailureCode.MEDIA_INVALID, FailureCode.NO_AUDIO}
+            and self._extracted is not None
+            and self._extracted.has_other_formats
+        )
+
+    def without_its_format(self) -> _Task:
+        """Return the task of the next try: in a folder of its own, without this one's format. Blocking."""
+        assert self._extracted is not None
+        if self._fetch.spool is not None:
+            self._fetch.spool.path.unlink(missing_ok=True)
+        excluded = (*self._task.excluded_formats, self._extracted.format_id)
+        scratch = self._task.scratch / f"without-{len(excluded)}"
+        scratch.mkdir()
+        return structs.replace(self._task, scratch=scratch, excluded_formats=excluded)
+
+    @property
+    def _announced_seconds(self) -> float | None:
+        """How long the sound should be: the track's own duration, or else the video's."""
+        assert self._extracted is not None
+        return self._extracted.track_seconds or self._extracted.metadata.duration_seconds
+
     async def run(self) -> Converted:
         try:
             metadata = await self._extract()
             self._progress.extracted(metadata)
-            cover = await self._download_and_encode(metadata)
+            cover = await self._download_and_encode()
         finally:
             await self._fetch.end()
         return await self._verify_and_tag(metadata, cover)
@@ -217,7 +229,7 @@ class _Conversion:
         async with self._extract_slots:
             with self._progress.timing(Stage.EXTRACTING):
                 await self._fetch.start(self._tools.spawner, await self._extraction())
-                extracted = await self._fetch.extracted()
+                extracted = self._extracted = await self._fetch.extracted()
         logger.debug("format chosen", extra={"video_id": self._task.video_id, "format": extracted.format})
         return extracted.metadata
 
@@ -233,12 +245,13 @@ class _Conversion:
             cookies_file=None if cookies is None else str(cookies),
             max_duration_seconds=self._limits.max_duration_seconds,
             max_file_bytes=self._limits.max_file_bytes,
+            excluded_formats=self._task.excluded_formats,
         )
 
-    async def _download_and_encode(self, metadata: Metadata) -> bytes | None:
+    async def _download_and_encode(self) -> bytes | None:
         """Download and encode concurrently. Returns the cover picture, or None if it is not ready in time."""
         download = asyncio.create_task(self._download(), name="download")
-        encode = asyncio.create_task(self._encode(metadata), name="encode")
+        encode = asyncio.create_task(self._encode(), name="encode")
         cover = asyncio.create_task(self._cover(), name="cover")
         try:
             await asyncio.wait([download, encode], return_when=asyncio.FIRST_EXCEPTION)
@@ -257,14 +270,14 @@ class _Conversion:
         with self._progress.timing(Stage.DOWNLOADING):
             await self._fetch.watch()
 
-    async def _encode(self, metadata: Metadata) -> None:
+    async def _encode(self) -> None:
         while True:
             spool = await self._fetch.current_spool()
             with contextlib.suppress(SpoolReplacedError):
-                await self._encode_spool(spool, metadata)
+                await self._encode_spool(spool)
                 return
 
-    async def _encode_spool(self, spool: Spool, metadata: Metadata) -> None:
+    async def _encode_spool(self, spool: Spool) -> None:
         await spool.reaches(SNIFF_BYTES)
         head = spool.head(SNIFF_BYTES)
         demuxer = demuxer_of(head)
@@ -276,22 +289,22 @@ class _Conversion:
         may_overlap = not may_copy and is_streamable(demuxer, head) and not spool.is_complete
         if may_overlap and not self._encode_slots.locked():
             async with self._encode_slot() as slot:
-                if await self._encode_growing(spool, demuxer, metadata, slot):
+                if await self._encode_growing(spool, demuxer, slot):
                     return
         await spool.completion()
         async with self._encode_slot():
             is_copied = may_copy and await self._is_as_wanted(spool)
-            with self._encoder(spool, demuxer, metadata, is_copied=is_copied) as encoder:
+            with self._encoder(spool, demuxer, is_copied=is_copied) as encoder:
                 await encoder.encode_file(spool)
 
-    async def _encode_growing(self, spool: Spool, demuxer: str, metadata: Metadata, slot: EncodeSlot) -> bool:
+    async def _encode_growing(self, spool: Spool, demuxer: str, slot: EncodeSlot) -> bool:
         """Encode while the spool grows. Returns False if ffmpeg cannot read this file as a stream.
 
         In that case ffmpeg may still be able to read the complete file. The slot is given back as soon as the encoder
         waits for input: an encoder that waits for a slow download needs no core.
         """
         try:
-            with self._encoder(spool, demuxer, metadata, is_copied=False) as encoder:
+            with self._encoder(spool, demuxer, is_copied=False) as encoder:
                 await encoder.encode_stream(spool, slot.release)
         except ConversionError as error:
             if error.code not in {FailureCode.MEDIA_INVALID, FailureCode.NO_AUDIO}:
@@ -300,8 +313,8 @@ class _Conversion:
         return True
 
     @contextlib.contextmanager
-    def _encoder(self, spool: Spool, demuxer: str, metadata: Metadata, *, is_copied: bool) -> Iterator[Encoder]:
-        announced = metadata.duration_seconds
+    def _encoder(self, spool: Spool, demuxer: str, *, is_copied: bool) -> Iterator[Encoder]:
+        announced = self._announced_seconds
 
         def on_seconds(seconds: float) -> None:
             stage = Stage.CONVERTING if spool.is_complete else Stage.DOWNLOADING
@@ -348,7 +361,7 @@ class _Conversion:
             tag = id3v2_tag(metadata, canonical_link(self._task.video_id), cover)
             target = self._task.scratch / f"track.{self._task.recipe.extension}"
             stream, size, sha256 = await asyncio.to_thread(assemble, self._encoded_path, tag, target)
-        check_duration(stream, metadata, self._limits)
+        check_duration(stream, self._announced_seconds, self._limits)
         if size > self._limits.max_file_bytes:
             raise ConversionError(FailureCode.TOO_LARGE, f"the track has {size} bytes")
         return Converted(

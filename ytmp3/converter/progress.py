@@ -29,7 +29,7 @@ class Progress:
     def extracted(self, metadata: Metadata) -> None:
         """Report that the extraction is over."""
         self._stage = Stage.DOWNLOADING
-        self._reported = EXTRACTED
+        self._reported = max(self._reported, EXTRACTED)  # after a first try with another format, it is higher
         self._on_progress(Report(stage=self._stage, progress=self._reported, metadata=metadata))
 
     def moved(self, stage: Stage, *, downloaded: float, encoded: float) -> None:

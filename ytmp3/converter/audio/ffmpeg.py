@@ -39,15 +39,25 @@ _MAGIC: Final = (
     ("ogg", 0, b"OggS"),
     ("flac", 0, b"fLaC"),
     ("wav", 0, b"RIFF"),
-    ("mp3", 0, b"ID3"),
 )
 _MUXERS: Final = {Format.MP3: "mp3"}
 _DEMUXERS_OF_COPIES: Final = {Format.MP3: "mp3"}
 _TRANSPORT_STREAM_PACKET: Final = 188
 
 
+def _end_of_id3(head: bytes) -> int:
+    """Return where the ID3v2 tag at the start ends: ten bytes of header, and a size in four bytes of seven bits."""
+    size = 0
+    for byte in head[6:10]:
+        size = size << 7 | byte & 0x7F
+    return 10 + size
+
+
 def demuxer_of(head: bytes) -> str | None:
     """Return ffmpeg's demuxer for a file that begins like this, or None for a container that is not accepted."""
+    if head.startswith(b"ID3"):
+        # MP3, or a segment of HLS: AAC behind a tag with its time (RFC 8216, section 3.4).
+        return "aac" if demuxer_of(head[_end_of_id3(head) :]) == "aac" else "mp3"
     for demuxer, offset, magic in _MAGIC:
         if head[offset : offset + len(magic)] == magic:
             return demuxer

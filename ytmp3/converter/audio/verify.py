@@ -10,7 +10,6 @@ from ytmp3.converter.audio.mp3 import CutError, Mp3Error, Stream, walk_file
 from ytmp3.converter.audio.tag import MAX_COVER_BYTES
 from ytmp3.converter.settings import ConversionLimits
 from ytmp3.core.errors import ConversionError, FailureCode
-from ytmp3.core.job import Metadata
 
 TOLERATED_SECONDS: Final = 2.0
 TOLERATED_FRACTION: Final = 0.02
@@ -23,13 +22,13 @@ COPY_BYTES: Final = 2**20
 JPEG_MAGIC: Final = b"\xff\xd8\xff"
 
 
-def check_duration(stream: Stream, metadata: Metadata, limits: ConversionLimits) -> None:
+def check_duration(stream: Stream, announced: float | None, limits: ConversionLimits) -> None:
     """Compare the measured duration with the limit and with the announced one, if there is one.
 
     Raises:
         ConversionError: the sound is longer than allowed, or not as long as announced.
     """
-    seconds, announced = stream.duration_seconds, metadata.duration_seconds
+    seconds = stream.duration_seconds
     if seconds > limits.max_duration_seconds + TOLERATED_SECONDS:
         raise ConversionError(FailureCode.TOO_LONG, f"{seconds:.1f} s")
     if announced and abs(seconds - announced) > max(TOLERATED_SECONDS, TOLERATED_FRACTION * announced):

@@ -1,9 +1,10 @@
 """yt-dlp as this service configures it: its options, and the few methods that are overridden.
 
 The options are fixed and held by a test: only the YouTube extractors, no configuration files, no plugins, no cache, one
-audio format, in a file whose name is ours.
+format with sound (`choice`), in a file whose name is ours.
 """
 
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from yt_dlp import YoutubeDL
@@ -12,6 +13,7 @@ from yt_dlp.networking._urllib import UrllibRH
 from yt_dlp.networking.exceptions import HTTPError, RequestError
 from yt_dlp.utils import ContentTooShortError, YoutubeDLError
 
+from ytmp3.converter.youtube.choice import Wanted, best_of
 from ytmp3.converter.youtube.egress import YoutubeOnly
 from ytmp3.converter.youtube.events import Preload
 from ytmp3.converter.youtube.evidence import Evidence
@@ -32,15 +34,12 @@ hide a very slow transfer from the server's checks."""
 MESSAGE_CHARACTERS: Final = 2000
 """Longest message of yt-dlp that is passed on to the server."""
 
-# Plain files first: they need one request and can be resumed. HLS segments only where YouTube offers nothing else.
-FORMAT: Final = (
-    "bestaudio[protocol=https]/best[protocol=https][acodec!=none]/bestaudio[protocol=m3u8_native]"
-    "/best[protocol=m3u8_native][acodec!=none]"
-)
-
 
 def options(preload: Preload) -> dict[str, Any]:
-    """Return the fixed options of every extraction. `cookiefile` is set later, to a conversion's own copy."""
+    """Return the fixed options of every extraction. `cookiefile` is set later, to a conversion's own copy.
+
+    There is no `format`: `Downloader` chooses.
+    """
     return {
         "allowed_extractors": [r"^youtube$"],
         "cachedir": False,
@@ -49,7 +48,6 @@ def options(preload: Preload) -> dict[str, Any]:
         "cookiefile": None,
         "extractor_retries": 1,
         "fixup": "never",
-        "format": FORMAT,
         "fragment_retries": RETRIES,
         "geo_bypass": False,
         "hls_prefer_native": True,
@@ -88,9 +86,10 @@ class Downloader(YoutubeDL):  # type: ignore[misc]
     def __init__(self, params: dict[str, Any], tls: Any, deno: Any) -> None:
         self._tls = tls
         self.evidence = Evidence()
+        self.wanted = Wanted()
         self._last_position = ""
         self._requests_of_position = 0
-        super().__init__(params)
+        super().__init__({**params, "format": self._choose})
         use_js_runtime(self, deno)
 
     def urlopen(self, request: Any) -> Response:
@@ -120,6 +119,12 @@ class Downloader(YoutubeDL):  # type: ignore[misc]
             raise
         self.evidence.answered(url)
         return response
+
+    def _choose(self, context: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """Yield the format to download; yt-dlp calls it with the formats in its order of quality."""
+        best = best_of(context["formats"], self.wanted)
+        if best is not None:
+            yield best
 
     def report_warning(self, message: str, *args: Any, **kwargs: Any) -> None:
         """Record the kind of each warning: it often says more (HTTP 429) than the final error."""

@@ -46,6 +46,8 @@ class Extraction(Struct, frozen=True, kw_only=True):
     cookies_file: str | None
     max_duration_seconds: float
     max_file_bytes: int
+    excluded_formats: tuple[str, ...] = ()
+    """Formats that could not be decoded in an earlier try of this conversion."""
 
 
 class Facts(Struct, frozen=True, kw_only=True):
@@ -63,8 +65,19 @@ class Extracted(Struct, frozen=True, kw_only=True, tag=True):
 
     metadata: Metadata
     facts: Facts
+    format_id: str = ""
+    has_other_formats: bool = False
+    """Whether there is another format to try if this one cannot be decoded."""
+    track_seconds: float | None = None
+    """Announced duration of the chosen format's own track, which may be shorter than the video."""
     format: str = ""
     """YouTube's format that will be downloaded, in words for the log."""
+
+
+class Waiting(Struct, frozen=True, kw_only=True, tag=True):
+    """No byte comes for some time: YouTube's links are valid only after the time of an advertisement."""
+
+    seconds: float
 
 
 class SpoolOpened(Struct, frozen=True, kw_only=True, tag=True):
@@ -103,7 +116,7 @@ class Failed(Struct, frozen=True, kw_only=True, tag=True):
     facts: Facts
 
 
-Event = Extracted | SpoolOpened | SpoolGrown | Downloaded | CoverWritten | Failed
+Event = Extracted | Waiting | SpoolOpened | SpoolGrown | Downloaded | CoverWritten | Failed
 
 
 decode_event = msgspec.json.Decoder(Event).decode

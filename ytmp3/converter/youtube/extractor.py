@@ -9,15 +9,18 @@ import contextlib
 import errno
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from msgspec import structs
 from yt_dlp.networking import Request
 from yt_dlp.networking.exceptions import RequestError
 from yt_dlp.utils import ContentTooShortError, DownloadError, YoutubeDLError
 
+from ytmp3.converter.youtube.choice import Wanted, candidates, track_seconds
 from ytmp3.converter.youtube.cover import square_cover
 from ytmp3.converter.youtube.downloader import MESSAGE_CHARACTERS, Downloader, StartedOverError
 from ytmp3.converter.youtube.events import (
@@ -30,9 +33,10 @@ from ytmp3.converter.youtube.events import (
     Failed,
     SpoolGrown,
     SpoolOpened,
+    Waiting,
 )
 from ytmp3.converter.youtube.evidence import Formats, count_formats
-from ytmp3.converter.youtube.metadata import clean_metadata, without_queries
+from ytmp3.converter.youtube.metadata import clean_duration, clean_metadata, without_queries
 from ytmp3.converter.youtube.signs import Sign, sign_of_failure
 from ytmp3.converter.youtube.verdict import judge_error, judge_formats
 from ytmp3.core.errors import FailureCode
@@ -45,6 +49,9 @@ COVER_SECONDS: Final = 10
 
 COVER_BYTES: Final = 4 * 2**20
 """Largest thumbnail that is read. Far above the size of YouTube's largest."""
+
+MAX_FORMAT_ID_CHARACTERS: Final = 40
+"""Longest name of a format that is passed on. Those of YouTube have a few characters."""
 
 COVER_NAME: Final = "cover"
 """File name of the cover in the scratch folder."""
@@ -85,7 +92,7 @@ class VideoDownload:
         """
         video = self._extract()
         self._is_extracted = True
-        self._emit(Extracted(metadata=_metadata(video), facts=self._facts(), format=_format_in_words(video)))
+        self._emit(self._extracted(video))
         spool = Path(self._task.scratch) / "spool-1"
         try:
             self._download(video, spool)
@@ -109,6 +116,19 @@ class VideoDownload:
             picture, letterboxed = thumbnail
             (Path(self._task.scratch) / COVER_NAME).write_bytes(square_cover(picture, letterboxed=letterboxed))
             self._emit(CoverWritten(name=COVER_NAME))
+
+    def _extracted(self, video: dict[str, Any]) -> Extracted:
+        wanted = self._downloader.wanted
+        chosen = str(video.get("format_id"))
+        others = candidates(video.get("formats") or (), structs.replace(wanted, excluded=wanted.excluded | {chosen}))
+        return Extracted(
+            metadata=_metadata(video),
+            facts=self._facts(),
+            format_id=chosen[:MAX_FORMAT_ID_CHARACTERS],
+            has_other_formats=bool(others),
+            track_seconds=clean_duration(track_seconds(video)),
+            format=_format_in_words(video),
+        )
 
     def failure(self, error: Exception) -> Failed:
         """Return the event for an error that `run` raised."""
@@ -142,6 +162,14 @@ class VideoDownload:
         verdict = judge_formats(self._formats, self._downloader.evidence)
         if verdict is not None:
             raise RefusedError(verdict.code, f"no format with sound: {self._formats}")
+        is_post_live = listed.get("live_status") == "post_live"
+        self._downloader.wanted = Wanted(
+            excluded=frozenset(self._task.excluded_formats),
+            is_post_live=is_post_live,
+            seconds=clean_duration(listed.get("duration")),
+        )
+        if is_post_live and not candidates(listed["formats"], self._downloader.wanted):
+            raise RefusedError(FailureCode.UPSTREAM_ERROR, "a stream that has just ended, with no whole format yet")
         video: dict[str, Any] = self._downloader.process_ie_result(listed, download=False)
         self._check(video)
         return video
@@ -160,7 +188,7 @@ class VideoDownload:
 
     def _check_liveness(self, video: dict[str, Any]) -> None:
         match video.get("live_status"):
-            case "is_live" | "post_live":
+            case "is_live":
                 raise RefusedError(FailureCode.LIVE, "live")
             case "is_upcoming":
                 raise RefusedError(FailureCode.UPCOMING, "upcoming")
@@ -177,6 +205,10 @@ class VideoDownload:
     def _download(self, video: dict[str, Any], spool: Path) -> None:
         self._emit(SpoolOpened(name=spool.name))
         self._spool = spool
+        wait = (video.get("available_at") or 0) - time.time()
+        if wait > 0:
+            # yt-dlp sleeps before the download.
+            self._emit(Waiting(seconds=wait))
         success, _ = self._downloader.dl(str(spool), video)
         if not success:
             raise DownloadError("the download ended without success")

@@ -28,6 +28,7 @@ from ytmp3.converter.youtube.events import (
     Failed,
     SpoolGrown,
     SpoolOpened,
+    Waiting,
     decode_event,
 )
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
@@ -47,6 +48,10 @@ SLOWEST_BYTES_PER_SECOND: Final = 16_000
 bit rate of YouTube's audio: a slower one would take longer than the video plays."""
 
 
+LONGEST_WAIT_SECONDS: Final = 300.0
+"""How long a child may say that no byte comes. Far above the length of YouTube's advertisements before a video."""
+
+
 class Fetch:
     """Extraction and download of one video. Needs a running event loop."""
 
@@ -58,6 +63,8 @@ class Fetch:
         self._readers: list[Reader] = []
         self._error: ConversionError | None = None
         self._extracted: asyncio.Future[Extracted] = loop.create_future()
+        self._waits_until = 0.0
+        """Until then (on the monotonic clock) the child has said that no byte comes."""
         self._spool_opened = asyncio.Event()
         self._downloaded: asyncio.Future[None] = loop.create_future()
         self.facts: Facts | None = None
@@ -126,7 +133,7 @@ class Fetch:
         while not self._downloaded.done():
             pause = min(WATCH_SECONDS, self._limits.idle_seconds / 4)
             await _first_of(self._downloaded, self._started_child.ended, seconds=pause)
-            watch.check(_size_on_disk(self.spool))
+            watch.check(_size_on_disk(self.spool), waits_until=self._waits_until)
             if self._started_child.ended.done() and not self._downloaded.done():
                 await self._last_events()
                 if not self._downloaded.done():
@@ -168,6 +175,8 @@ class Fetch:
             case Extracted():
                 self.facts = event.facts
                 resolve(self._extracted, event)
+            case Waiting():
+                self._waits_until = time.monotonic() + min(event.seconds, LONGEST_WAIT_SECONDS)
             case CoverWritten():
                 resolve(self.cover, event)
             case Failed():
@@ -204,9 +213,13 @@ class _Watch:
         self._begun_at = self._window_at = time.monotonic()
         self._window_bytes = 0
 
-    def check(self, size_bytes: int) -> None:
-        """Raise ConversionError if a limit is exceeded now, with this size of the spool."""
+    def check(self, size_bytes: int, *, waits_until: float = 0.0) -> None:
+        """Raise ConversionError if a limit is exceeded now, with this size of the spool.
+
+        The idle clock begins at `waits_until` at the earliest.
+        """
         now = time.monotonic()
+        self._window_at = max(self._window_at, waits_until)
         if size_bytes > self._limits.max_file_bytes:
             raise ConversionError(FailureCode.TOO_LARGE, f"{size_bytes} bytes on disk")
         if now - self._begun_at > self._limits.download_seconds:

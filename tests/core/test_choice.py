@@ -1,0 +1,76 @@
+"""Which format is downloaded: the original sound, in stereo, in the best quality."""
+
+from typing import Any
+
+import pytest
+
+from ytmp3.converter.youtube.choice import Wanted, best_of, candidates, track_seconds
+
+SOUND = {"protocol": "https", "vcodec": "none", "acodec": "opus", "audio_channels": 2, "language_preference": -1}
+
+
+def sound(format_id: str, **other: Any) -> dict[str, Any]:
+    return {**SOUND, "format_id": format_id, **other}
+
+
+ORIGINAL = {"language_preference": 10}
+DESCRIPTION = {"language_preference": -10}
+MUXED = {"vcodec": "avc1", "acodec": "mp4a.40.2"}
+HLS = {"protocol": "m3u8_native", "acodec": None}
+
+
+# In yt-dlp's order: the last one is what yt-dlp itself would take.
+@pytest.mark.parametrize(
+    ("best", "formats"),
+    [
+        ("140", [sound("140", **ORIGINAL, acodec="mp4a.40.2"), sound("251")]),
+        ("249", [sound("249", **ORIGINAL), sound("251")]),
+        ("233", [sound("233", **HLS, **ORIGINAL), sound("251")]),
+        ("251", [sound("251", **ORIGINAL), sound("258", **DESCRIPTION, audio_channels=6)]),
+        ("251", [sound("249"), sound("251")]),
+        ("251", [sound("251"), sound("258", acodec="mp4a.40.2", audio_channels=6)]),
+        ("251", [sound("251"), sound("380", acodec="ac-3", audio_channels=6)]),
+        ("258", [sound("258", acodec="mp4a.40.2", audio_channels=6), sound("328", acodec="ec-3", audio_channels=6)]),
+        ("251", [sound("251"), sound("251-drc")]),
+        ("251", [sound("251"), sound("338", audio_channels=4)]),
+        ("251", [sound("233", **HLS), sound("251"), sound("18", **MUXED)]),
+        ("234", [sound("233", **HLS), sound("234", **HLS), sound("18", **MUXED)]),
+        ("140", [sound("18", **MUXED), sound("140", protocol="http_dash_segments")]),
+        ("18", [sound("18", **MUXED), sound("96", protocol="m3u8_native", vcodec="avc1", acodec="mp4a.40.2")]),
+        ("140", [sound("140"), sound("251", preference=-10)]),
+        ("251", [sound("251", preference=-10)]),
+        (
+            None,
+            [sound("136", acodec="none"), sound("sb0", acodec="none", protocol="mhtml"), sound("1", protocol="f4m")],
+        ),
+        (None, []),
+    ],
+)
+def test_the_best_format(best: str | None, formats: list[dict[str, Any]]) -> None:
+    chosen = best_of(formats, Wanted())
+    assert (chosen and chosen["format_id"]) == best
+
+
+def test_a_format_that_could_not_be_decoded_is_not_taken_again() -> None:
+    formats = [sound("140"), sound("251")]
+    for excluded, best in (((), "251"), (("251",), "140"), (("251", "140"), None)):
+        chosen = best_of(formats, Wanted(excluded=frozenset(excluded)))
+        assert (chosen and chosen["format_id"]) == best
+
+
+def test_of_a_stream_that_has_just_ended_only_whole_formats_are_taken() -> None:
+    whole = sound("140", filesize=1000)
+    live = sound("251", filesize=1000, is_from_start=True)
+    without_size, segments = sound("249"), sound("139", protocol="http_dash_segments")
+    hls = sound("233", **HLS)
+    unnamed = sound("141", filesize=1000, protocol=None)
+    formats = [whole, live, without_size, segments, hls, unnamed]
+    assert candidates(formats, Wanted(is_post_live=True, seconds=30)) == [whole, segments, unnamed]
+    assert candidates(formats, Wanted(is_post_live=True, seconds=7201)) == [whole, unnamed]
+    assert candidates(formats, Wanted(is_post_live=True)) == []
+
+
+def test_the_duration_of_a_track_is_found_in_its_estimated_size() -> None:
+    assert track_seconds({"tbr": 130.0, "filesize_approx": int(10 * 130.0 * 1000 / 8)}) == pytest.approx(10, abs=0.01)
+    for unknown in ({}, {"tbr": 130.0}, {"tbr": 0, "filesize_approx": 1}, {"tbr": 1, "filesize_approx": None}):
+        assert track_seconds(unknown) is None
