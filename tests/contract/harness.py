@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Protocol, cast
 
 import redis
+from msgspec.structs import replace
 
 from tests.fakes import Clock
 from ytmp3.core.ids import (
@@ -30,6 +31,8 @@ from ytmp3.jobstore.sqlite import SqliteJobStore
 UNKNOWN_LEASE: Final = Lease(conversion_id=ConversionId("0" * 34), token=9, holder=InstanceId("a"))
 """A lease of a conversion that no store knows."""
 POLICY: Final = Policy(lease_seconds=30.0, retention_seconds=3600.0, crash_limit=3)
+POLICIES: Final = {"a": POLICY, "b": replace(POLICY, retention_seconds=900.0)}
+"""Two instances on one store whose JOB_EXPIRATION_HOURS differ."""
 PATIENT: Final = RedisTimeouts(handler_seconds=60.0, worker_seconds=60.0, connect_seconds=60.0, pool_seconds=60.0)
 """For tests of what the store does, not of how soon: no busy machine reaches them."""
 METADATA: Final = Metadata(title="Song ünïcode", uploader=None, duration_seconds=212.5, thumbnail_url=None)
@@ -144,6 +147,11 @@ class RedisHarness:
     def set_clock(self, seconds: float) -> None:
         self.clock.advance(seconds)
         self._set_by += seconds
+
+    def seconds_left(self, some_id: str) -> float:
+        """Return the time to live of the record or the entry with this id or key."""
+        (name,) = cast("list[bytes]", self._client.keys(f"ytmp3:*:[cjk]:{some_id}"))
+        return self._client.pttl(name) / 1000
 
     def monotonic(self) -> float:
         return self._clock() - self._set_by

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 
-from tests.contract.harness import METADATA, POLICY, UNKNOWN_LEASE, Harness, Ids, track_of
+from tests.contract.harness import METADATA, POLICIES, POLICY, UNKNOWN_LEASE, Harness, Ids, track_of
 from tests.contract.model import LIVE, Model
 from ytmp3.core.errors import FailureCode, LeaseLost
 from ytmp3.core.ids import ConversionId, InstanceId, JobId
@@ -52,7 +52,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def open_all(self) -> None:
         for instance in INSTANCES if self.harness.shared else INSTANCES[:1]:
-            self.stores[instance] = self.runner.run(self.harness.open(instance))
+            self.stores[instance] = self.runner.run(self.harness.open(instance, POLICIES[instance]))
 
     def store(self, instance: str) -> tuple[str, JobStore]:
         chosen = instance if instance in self.stores else INSTANCES[0]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-from tests.contract.harness import POLICY
+from tests.contract.harness import POLICIES, POLICY
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import ConversionId, ConversionKey, InstanceId, JobId
 from ytmp3.core.job import Lease, State, Status
@@ -27,6 +27,7 @@ class ModelConversion:
     due_at: float
     created_at: float
     holder: str | None
+    retention_seconds: float
     joined_at: float | None = None
     jobs: dict[JobId, bool] = field(default_factory=dict)
     """Whether each job is cancelled."""
@@ -44,7 +45,7 @@ class ModelConversion:
         self.state = state
         self.holder = None
         self.completed_at = now
-        self.expires_at = now + POLICY.retention_seconds
+        self.expires_at = now + self.retention_seconds
 
 
 class Model:
@@ -68,18 +69,22 @@ class Model:
         return next((each for each in self.conversions.values() if job_id in each.jobs), None)
 
     def submit(self, submission: Submission, instance: str, now: float, *, may_create: bool) -> Outcome | None:
+        retention_seconds = POLICIES[instance].retention_seconds
         serving = self.current.get(submission.key)
         served = None if serving is None else self.conversions.get(serving)
         if served is not None and served.state is State.DONE:
             assert served.completed_at is not None
-            if served.completed_at + POLICY.retention_seconds > now:
-                served.expires_at = now + POLICY.retention_seconds
+            assert served.expires_at is not None
+            if served.completed_at + served.retention_seconds > now:
+                served.retention_seconds = max(served.retention_seconds, retention_seconds)
+                served.expires_at = max(served.expires_at, now + retention_seconds)
                 served.jobs[submission.job_id] = False
                 return Outcome.CACHED
             served = None
         if served is not None:
             served.jobs[submission.job_id] = False
             served.joined_at = now
+            served.retention_seconds = max(served.retention_seconds, retention_seconds)
             return Outcome.JOINED
         if not may_create:
             return None
@@ -88,6 +93,7 @@ class Model:
             due_at=now + POLICY.lease_seconds,
             created_at=now,
             holder=instance,
+            retention_seconds=retention_seconds,
             jobs={submission.job_id: False},
         )
         self.current[submission.key] = submission.conversion_id

@@ -52,7 +52,7 @@ async def test_a_first_submission_creates_a_queued_conversion_held_by_the_instan
     assert (conversion.state, conversion.holder, conversion.token) == (State.QUEUED, "a", 1)
     assert conversion.created_at == harness.clock.now
     assert conversion.due_at == harness.clock.now + POLICY.lease_seconds
-    assert conversion == states.created(
+    expected = states.created(
         conversion_id=submission.conversion_id,
         key=submission.key,
         video_id=submission.video_id,
@@ -61,6 +61,7 @@ async def test_a_first_submission_creates_a_queued_conversion_held_by_the_instan
         now=harness.clock.now,
         until=harness.clock.now + POLICY.lease_seconds,
     )
+    assert conversion == states.promised(expected, POLICY.retention_seconds)
     assert await store.get(submission.job_id) == result.ticket
 
 

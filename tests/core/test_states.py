@@ -301,3 +301,20 @@ def test_a_live_conversion_takes_jobs_and_a_finished_one_for_a_retention(
 
 def test_a_done_record_without_its_time_takes_no_jobs() -> None:
     assert not states.takes_jobs(conversion(state=State.DONE), now=NOW, retention_seconds=3600)
+
+
+def test_a_job_that_joins_never_shortens_what_an_earlier_one_was_promised() -> None:
+    live = states.promised(conversion(), 7200)
+    assert live.retention_seconds == 7200
+    shorter = states.joined(live, now=NOW + 1, retention_seconds=60)
+    assert (shorter.retention_seconds, shorter.joined_at) == (7200, NOW + 1)
+    assert states.joined(live, now=NOW + 1, retention_seconds=9000).retention_seconds == 9000
+    done = replace(live, state=State.DONE, completed_at=NOW, expires_at=NOW + 7200)
+    assert states.joined(done, now=NOW + 1, retention_seconds=60).expires_at == NOW + 7200
+    assert states.joined(done, now=NOW + 1, retention_seconds=9000).expires_at == NOW + 9001
+
+
+def test_a_conversion_is_judged_by_its_own_retention_and_not_by_that_of_the_instance() -> None:
+    done = replace(conversion(state=State.DONE), completed_at=NOW, retention_seconds=7200)
+    assert states.takes_jobs(done, now=NOW + 7199, retention_seconds=60)
+    assert not is_stale(replace(conversion(), retention_seconds=7200), now=NOW + 7199, retention_seconds=60)

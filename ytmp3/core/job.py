@@ -166,6 +166,10 @@ class Conversion(Struct, frozen=True, kw_only=True):
     """The time of the first claim. Later claims leave it."""
     completed_at: float | None = None
     """When the conversion was done, failed or cancelled; None before."""
+    retention_seconds: float | None = None
+    """How long its jobs are kept after its end: the longest JOB_EXPIRATION_HOURS of the instances that took a job on
+    it. So each job is kept for as long as its instance promised, whichever instance ends the conversion. Set at
+    creation, raised by a job that joins. None in a record of 0.2 or older: then the policy of the store applies."""
     expires_at: float | None = None
     """When the store may remove the record, its jobs and its track. Set when the conversion ends, and moved by each job
     that joins a finished conversion. None while it has not ended."""

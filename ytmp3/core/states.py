@@ -122,7 +122,12 @@ def created(
     the contract suite compares both with this function.
     """
     blank = Conversion(
-        conversion_id=conversion_id, key=key, video_id=video_id, client=client, created_at=now, due_at=now
+        conversion_id=conversion_id,
+        key=key,
+        video_id=video_id,
+        client=client,
+        created_at=now,
+        due_at=now,
     )
     return held(blank, holder, until)
 
@@ -233,6 +238,28 @@ def is_poison(conversion: Conversion, *, crash_limit: int) -> bool:
     return conversion.state is State.RUNNING and conversion.crashes + 1 >= crash_limit
 
 
+def retention_of(conversion: Conversion, retention_seconds: float) -> float:
+    """Return how long the jobs of a conversion are kept; `retention_seconds` is the policy of this instance's store."""
+    return retention_seconds if conversion.retention_seconds is None else conversion.retention_seconds
+
+
+def promised(conversion: Conversion, retention_seconds: float) -> Conversion:
+    """Keep the jobs of a conversion at least for the retention of the instance that takes a job on it."""
+    longest = max(retention_seconds, retention_of(conversion, retention_seconds))
+    return replace(conversion, retention_seconds=longest)
+
+
+def joined(conversion: Conversion, *, now: float, retention_seconds: float) -> Conversion:
+    """Let a further job share the conversion, which must take jobs. The job gets the retention of its own instance.
+
+    It never shortens what an earlier job was promised. `lua/submit.lua` implements the same rule.
+    """
+    kept = promised(conversion, retention_seconds)
+    if kept.state is State.DONE:
+        return replace(kept, expires_at=max(kept.expires_at or 0.0, now + retention_seconds))
+    return replace(kept, joined_at=now)
+
+
 def takes_jobs(conversion: Conversion, *, now: float, retention_seconds: float) -> bool:
     """Return whether a new job with the same key may join the conversion. `JobStore.forget` overrides this.
 
@@ -242,6 +269,7 @@ def takes_jobs(conversion: Conversion, *, now: float, retention_seconds: float) 
     """
     if conversion.state is not State.DONE:
         return conversion.state in LIVE
+    retention_seconds = retention_of(conversion, retention_seconds)
     return conversion.completed_at is not None and conversion.completed_at + retention_seconds > now
 
 
@@ -257,6 +285,7 @@ def is_stale(conversion: Conversion, *, now: float, retention_seconds: float) ->
     end, however often an attempt ends at no cost. The wait is counted from the last job that joined; but a conversion
     that is joined again and again ends too.
     """
+    retention_seconds = retention_of(conversion, retention_seconds)
     return (
         now - asked_at(conversion) > retention_seconds
         or now - conversion.created_at > LIFETIMES_TO_WAIT * retention_seconds

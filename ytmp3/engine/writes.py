@@ -18,6 +18,7 @@ from ytmp3.core.states import (
     code_of_stale,
     free_delay_seconds,
     is_stale,
+    retention_of,
     retry_delay_seconds,
 )
 from ytmp3.engine import events
@@ -130,7 +131,8 @@ class Writes:
             now = self._claimed_at(conversion)
             delay_seconds = free_delay_seconds(now - conversion.created_at, self._random())
             # At the end of its lifetime it is claimed once more, and ended.
-            lifetime_seconds = asked_at(conversion) + self._store.policy.retention_seconds - now
+            retention_seconds = retention_of(conversion, self._store.policy.retention_seconds)
+            lifetime_seconds = asked_at(conversion) + retention_seconds - now
             delay_seconds = min(delay_seconds, max(SHORTEST_FREE_DELAY_SECONDS, lifetime_seconds))
         lease, code = conversion.lease, error.code
         await self._until_stored(

@@ -135,7 +135,8 @@ class Ledger:
             return conversion
         _check_running(conversion, lease)
         now = self.clock()
-        return self._save(row, states.finished(conversion, track, metadata, now=now, expires_at=self._expiry(now)))
+        expires_at = self._expiry(conversion, now)
+        return self._save(row, states.finished(conversion, track, metadata, now=now, expires_at=expires_at))
 
     def fail(self, lease: Lease, code: FailureCode) -> None:
         """running -> failed. The conversion is no longer current, so a new job of its key creates a new one."""
@@ -146,7 +147,7 @@ class Ledger:
             return
         _check_running(conversion, lease)
         now = self.clock()
-        self._save(row, states.failed(conversion, code, now=now, expires_at=self._expiry(now)))
+        self._save(row, states.failed(conversion, code, now=now, expires_at=self._expiry(conversion, now)))
 
     def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float, costs_attempt: bool) -> None:
         """running -> queued, after an error. The conversion has no holder, and is due after the delay."""
@@ -184,7 +185,7 @@ class Ledger:
         left = with_changes(row, active_jobs=row.active_jobs - 1)
         conversion = row.conversion
         if conversion.state in LIVE and left.active_jobs == 0:
-            conversion = states.cancelled(conversion, now=now, expires_at=self._expiry(now))
+            conversion = states.cancelled(conversion, now=now, expires_at=self._expiry(conversion, now))
         return Ticket(job=job, conversion=self._save(left, conversion))
 
     def adopt(self, limit: int) -> list[Conversion]:
@@ -246,11 +247,7 @@ class Ledger:
             conversion = row.conversion
             if not states.takes_jobs(conversion, now=now, retention_seconds=self.policy.retention_seconds):
                 break
-            if conversion.state is State.DONE:
-                # The track is kept for a full retention period from now, for the new job.
-                conversion = replace(conversion, expires_at=self._expiry(now))
-            else:
-                conversion = replace(conversion, joined_at=now)
+            conversion = states.joined(conversion, now=now, retention_seconds=self.policy.retention_seconds)
             joined = with_changes(row, active_jobs=row.active_jobs + 1, jobs=row.jobs + 1)
             conversion = self._save(joined, conversion)
             return self._add_job(submission, row.serial, conversion, deduplicated=True, now=now)
@@ -269,6 +266,7 @@ class Ledger:
             now=now,
             until=now + self.policy.lease_seconds,
         )
+        conversion = states.promised(conversion, self.policy.retention_seconds)
         record = encode_conversion(conversion, {})
         ((serial,),) = self.connection.execute(
             queries.INSERT_CONVERSION, (conversion.conversion_id, conversion.key, conversion.due_at, record)
@@ -317,12 +315,13 @@ class Ledger:
 
     def _poisoned(self, conversion: Conversion, now: float) -> Conversion:
         crashed = replace(conversion, crashes=conversion.crashes + 1)
+        expires_at = self._expiry(conversion, now)
         return states.failed(
-            crashed, FailureCode.POISON, now=now, expires_at=self._expiry(now), transition=Transition.POISONED
+            crashed, FailureCode.POISON, now=now, expires_at=expires_at, transition=Transition.POISONED
         )
 
-    def _expiry(self, now: float) -> float:
-        return now + self.policy.retention_seconds
+    def _expiry(self, conversion: Conversion, now: float) -> float:
+        return now + states.retention_of(conversion, self.policy.retention_seconds)
 
     def _row(self, lease: Lease) -> _Row:
         """Return the row of a conversion. Raises LeaseLost if the conversion has been removed."""

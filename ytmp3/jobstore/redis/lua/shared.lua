@@ -124,21 +124,32 @@ local function set_ttl(id, milliseconds)
   end
 end
 
+local function milliseconds(time) return string.format('%.0f', time * 1000) end
+
+-- The same for a done conversion and the entry of its key. It takes jobs for one retention, and the last of them may
+-- move its expiry by another one.
+local function set_ttl_of_done(id, conversion, retention)
+  local ttl = milliseconds(2 * retention + TTL_MARGIN_SECONDS)
+  redis.call('PEXPIRE', current_of(conversion.key), ttl)
+  set_ttl(id, ttl)
+end
+
+-- states.retention_of: `retention` is the policy of the calling instance, for records of 0.2 that have none.
+local function retention_of(conversion, retention) return tonumber(conversion.retention_seconds) or retention end
+
 -- The common part of states.finished, failed and cancelled. The caller writes the other fields.
 local function finalize(id, conversion, state, now, retention)
+  retention = retention_of(conversion, retention)
   count_move(conversion, state)
   local expires = now + retention
   redis.call('HSET', conversion_at(id), 'state', state, 'completed_at', seconds(now), 'expires_at', seconds(expires))
   redis.call('HDEL', conversion_at(id), 'holder')
   redis.call('ZREM', LIVE, id)
   redis.call('ZADD', ENDED, seconds(expires), id)
-  local ttl = retention + TTL_MARGIN_SECONDS
   if state == STATE.DONE then
-    -- It takes jobs for one retention period, and the last of them may move its expiry by another one.
-    ttl = ttl + retention
-    redis.call('PEXPIRE', current_of(conversion.key), string.format('%.0f', ttl * 1000))
+    set_ttl_of_done(id, conversion, retention)
   else
     retire(id, conversion)
+    set_ttl(id, milliseconds(retention + TTL_MARGIN_SECONDS))
   end
-  set_ttl(id, string.format('%.0f', ttl * 1000))
 end

@@ -15,7 +15,7 @@ local id = redis.call('GET', current_of(key))
 local conversion = id and load(id)
 -- states.takes_jobs
 local is_joined = conversion and (is_live(conversion)
-  or (conversion.state == STATE.DONE and tonumber(conversion.completed_at) + retention > now))
+  or (conversion.state == STATE.DONE and tonumber(conversion.completed_at) + retention_of(conversion, retention) > now))
 
 if not is_joined then
   if not may_create then return false end
@@ -24,7 +24,7 @@ if not is_joined then
   -- ones read the recipe at the end of the key.
   redis.call('HSET', conversion_at(id), 'conversion_id', id, 'key', key, 'video_id', video_id, 'quality', quality,
     'client', client, 'state', STATE.QUEUED, 'stage', STAGE.QUEUED, 'progress', '0.0', 'attempts', 0, 'crashes', 0,
-    'created_at', seconds(now), 'riders', 0, 'jobs', 0)
+    'created_at', seconds(now), 'retention_seconds', retention, 'riders', 0, 'jobs', 0)
   hold(id, 1, instance, now, lease)
   redis.call('SET', current_of(key), id)
 end
@@ -36,9 +36,16 @@ redis.call('HINCRBY', conversion_at(id), 'riders', 1)
 redis.call('HINCRBY', conversion_at(id), 'jobs', 1)
 count_jobs(is_joined and conversion.state or STATE.QUEUED, 1)
 
+-- states.joined
+local promised = is_joined and retention_of(conversion, retention)
+if is_joined and (retention > promised or not conversion.retention_seconds) then
+  redis.call('HSET', conversion_at(id), 'retention_seconds', math.max(retention, promised))
+end
 if is_joined and conversion.state == STATE.DONE then
-  redis.call('HSET', conversion_at(id), 'expires_at', seconds(now + retention))
-  redis.call('ZADD', ENDED, seconds(now + retention), id)
+  local expires = seconds(math.max(tonumber(conversion.expires_at), now + retention))
+  redis.call('HSET', conversion_at(id), 'expires_at', expires)
+  redis.call('ZADD', ENDED, expires, id)
+  if retention > promised then set_ttl_of_done(id, conversion, retention) end
   -- The job gets the time to live of its conversion. A conversion with very many jobs has none (set_ttl).
   local left = redis.call('PTTL', conversion_at(id))
   if left > 0 then redis.call('PEXPIRE', job_at(job_id), left) end
