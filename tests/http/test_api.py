@@ -11,6 +11,7 @@ from tests.fakes import content_of
 from tests.http.responses import expect_problem
 from tests.http.running_service import TITLE, RunningService, running_service
 from tests.stand.waiting import until
+from ytmp3.core.breaker import PAUSES, UNREACHED_TO_OPEN
 from ytmp3.core.errors import FailureCode, StoreDown
 from ytmp3.http.problems import ERROR_OF_STATUS, response_of_status
 from ytmp3.http.routes import ROUTES
@@ -194,6 +195,29 @@ async def test_health_names_each_check_and_a_draining_instance_is_live_but_not_r
             assert response.status == 200
         await expect_problem(service, "POST", "/extract", 503, "draining", json=LINK)
         await draining
+
+
+async def test_an_instance_that_cannot_reach_youtube_says_so_and_stays_ready(service: RunningService) -> None:
+    videos = [f"video{number:06d}" for number in range(UNREACHED_TO_OPEN)]
+    for video in videos:
+        service.converter.failing[video] = FailureCode.UPSTREAM_UNREACHABLE
+        async with service.client.post(f"{service.url}/extract", json={"url": f"https://youtu.be/{video}"}) as response:
+            job = await response.json()
+    await until(lambda: not service.parts.health.upstream.ok, "new starts are paused")
+    async with service.client.get(f"{service.url}/health") as response:
+        health = await response.json()
+        assert (response.status, health["status"], health["checks"]["upstream"]["ok"]) == (200, "degraded", False)
+    async with service.client.get(f"{service.url}/stats") as response:
+        upstream = (await response.json())["upstream"]
+        assert (upstream["cause"], upstream["state"] in {"open", "half_open"}) == ("network", True)
+    async with service.client.get(f"{service.url}/metrics") as response:
+        text = await response.text()
+    paused = {cause: f'ytmp3_upstream_paused{{cause="{cause}"}} {float(cause == "network")}' for cause in PAUSES}
+    assert [cause for cause, line in paused.items() if line not in text] == []
+    assert "ytmp3_ready 1.0" in text
+    async with service.client.get(f"{service.url}/status/{job['job_id']}") as response:
+        job = await response.json()
+    assert (job["status"], job["attempt"], job["error"]["code"]) == ("pending", 0, "upstream_unreachable")
 
 
 async def test_metrics_and_stats_count_what_happened(service: RunningService) -> None:
