@@ -74,8 +74,7 @@ class ClockWatch:
 
 
 class LeftBehind:
-    """Finds conversions whose `due_at` was written before the server's clock was set back, and has not changed
-    since."""
+    """Finds conversions whose `due_at` was written before the server's clock was set back and has not changed since."""
 
     def __init__(
         self,

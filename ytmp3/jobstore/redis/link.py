@@ -159,7 +159,7 @@ class RedisLink:
             store_error = self.as_store_error(error)
             if isinstance(store_error, StoreDown):
                 self._fail()
-                self._last_failure = str(translated).removeprefix(f"{self.name}: ")
+                self._last_failure = str(store_error).removeprefix(f"{self.name}: ")
             else:
                 self._breaker.succeed()
             raise store_error from None
