@@ -13,6 +13,7 @@ from tests.fuzz_factor import FUZZ_FACTOR
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import ConversionId
 from ytmp3.core.job import Conversion, State
+from ytmp3.core.states import LONGEST_DELAY_SECONDS
 from ytmp3.engine.leases import RENEWALS_PER_LEASE
 from ytmp3.jobstore import JobStore, Renewal
 
@@ -83,7 +84,7 @@ async def test_a_clock_set_back_leaves_the_work_of_a_dead_instance_to_others_soo
 
 
 async def test_an_instance_that_starts_after_the_clock_was_set_back_adopts_too(harness: Harness) -> None:
-    """Both stores. A file's store is alone, so it knows at its start that every holder is dead."""
+    """Both stores. The one on a file is alone, so it knows at its start that every holder is dead."""
     a, ids = await harness.open("a"), Ids()
     orphan = await running(a, ids.submission(1))
     retried = await running(a, ids.submission(2))
@@ -93,7 +94,7 @@ async def test_an_instance_that_starts_after_the_clock_was_set_back_adopts_too(h
     harness.set_clock(-HOUR_SECONDS)
     b = await harness.open("b")
     adopted: set[ConversionId] = set()
-    for _ in range(int(60.0 + BOUND_SECONDS)):
+    for _ in range(int(LONGEST_DELAY_SECONDS + BOUND_SECONDS)):
         adopted |= {conversion.conversion_id for conversion in await b.adopt(100)}
         harness.clock.advance(POLL_SECONDS)
     assert adopted == {orphan.conversion_id, retried.conversion_id, waiting.conversion_id}

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ytmp3.core.states import RETRY_CAP_SECONDS
+from ytmp3.core.states import LONGEST_DELAY_SECONDS
 from ytmp3.jobstore.redis.link import Argument, Reply
 from ytmp3.jobstore.redis.records import SHARDS, readable, root_of
 
@@ -109,7 +109,7 @@ class LeftBehind:
         for suspect, wait in zip(suspects, waits, strict=True):
             root, member, score = suspect
             # Records that version 0.2 has written have no field `wait`.
-            wait_seconds = max(self._lease_seconds, RETRY_CAP_SECONDS) if wait is None else float(wait)
+            wait_seconds = max(self._lease_seconds, LONGEST_DELAY_SECONDS) if wait is None else float(wait)
             if float(score) <= now + wait_seconds + MAX_JUMP_SECONDS:
                 continue
             seen[suspect] = self._seen.get(suspect, at)
