@@ -9,7 +9,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run setup test lint types core-coverage docs lock fuzz soak bench demo cluster ops-test image-test clean
+.PHONY: help run update-ytdlp setup test lint types core-coverage docs lock fuzz soak bench
+.PHONY: capacity demo fake-youtube cluster ops-test image-test clean
 
 help: ## list the targets
 	@echo "usage: make TARGET [PYTHON=python3.12] [ARGS=...]"
@@ -17,6 +18,11 @@ help: ## list the targets
 
 run: .venv/.serves ## install what serving needs, and serve on http://127.0.0.1:8080
 	@$(BIN)/python -m ytmp3 serve
+
+update-ytdlp: .venv/.serves ## install the newest yt-dlp, with the solver it wants; then restart the service
+	@$(UPDATE) yt-dlp
+	@$(UPDATE) "$$($(BIN)/python -c '$(WANTED_SOLVER)')"
+	@echo "yt-dlp $$($(BIN)/python -c '$(YTDLP_VERSION)') is installed. Restart the service."
 
 setup: .venv/.develops ## install what the checks need
 
@@ -38,9 +44,21 @@ NO_PYTHON := ytmp3 needs Python 3.11 or later, and there is no $(PYTHON). Name a
 	}
 	@touch $@
 
+UPDATE := $(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --pre
+YTDLP_VERSION := from importlib.metadata import version; print(version("yt-dlp"))
+# yt-dlp names the version of its solver in the extra `default`: "yt-dlp-ejs==0.8.0; extra == ...".
+WANTED_SOLVER := from importlib.metadata import requires; \
+print(next(r.split(";")[0].strip() for r in requires("yt-dlp") if r.startswith("yt-dlp-ejs")))
+
+# The lock file may hold an older yt-dlp than `make update-ytdlp` has installed. That is said, never done silently.
 .venv/.serves: requirements/runtime.txt | .venv/.usable
 	@echo "Installing what serving needs into .venv (about 20 s)" >&2
-	@$(PIP) -r requirements/runtime.txt
+	@before=$$($(BIN)/python -c '$(YTDLP_VERSION)' 2>/dev/null); \
+	$(PIP) -r requirements/runtime.txt || exit 1; \
+	after=$$($(BIN)/python -c '$(YTDLP_VERSION)' 2>/dev/null); \
+	newest=$$(printf '%s\n' "$$before" "$$after" | sort -V | tail -n 1); \
+	test "$$newest" = "$$after" || \
+		echo "yt-dlp $$before was replaced by the tested $$after. To have the newest: make update-ytdlp" >&2
 	@touch $@
 
 .venv/.develops: requirements/dev.txt .venv/.serves
@@ -92,6 +110,9 @@ soak: .venv/.develops ## 4,000 ends of yt-dlp and ffmpeg, 1,000 jobs, 50 kills a
 bench: .venv/.develops ## measure against ffmpeg and yt-dlp; QUICK=1 takes two minutes
 	$(BIN)/python -m scripts.bench $(if $(QUICK),--quick) $(ARGS)
 
+capacity: .venv/.develops ## measure what this machine can do; ARGS="--per-hour 500 --minutes 4"
+	$(BIN)/python -m scripts.bench.capacity $(ARGS)
+
 ops-test: .venv/.develops ## check the rules and dashboards with Prometheus' own programs (from Debian's packages)
 	$(BIN)/python -m scripts.ops_test
 
@@ -102,6 +123,9 @@ image-test: .venv/.develops ## build the container image's file system without D
 
 demo: .venv/.develops ## convert one link offline, against a fake YouTube; RECORD=FILE.svg draws it
 	$(BIN)/python -m scripts.demo $(if $(RECORD),--record "$(RECORD)")
+
+fake-youtube: .venv/.develops ## a YouTube of your own, offline; ARGS="--folder DIR"
+	$(BIN)/python -m tests.fake_youtube $(ARGS)
 
 cluster: .venv/.develops ## nginx, Valkey and three instances on this machine; FAKE=1 with a fake YouTube
 	$(BIN)/python -m scripts.cluster $(if $(FAKE),--fake-youtube) $(ARGS)

@@ -44,10 +44,10 @@ def old_python(folder: Path) -> Path:
 
 
 def test_make_alone_lists_every_target_with_its_purpose(folder: Path) -> None:
-    phony = re.search(r"^\.PHONY: (.+)$", TEXT, re.MULTILINE)
-    assert phony is not None
+    targets = " ".join(re.findall(r"^\.PHONY: (.+)$", TEXT, re.MULTILINE)).split()
+    assert len(targets) > 10
     listed = make(folder).stdout
-    for target in phony[1].split():
+    for target in targets:
         assert re.search(rf"^  {target} +\S", listed, re.MULTILINE), target
 
 
@@ -81,6 +81,30 @@ def test_a_usable_environment_is_kept(folder: Path) -> None:
     done = make(folder, "PYTHON=no-such-python", ".venv/.usable")
     assert done.returncode == 0, done.stderr
     assert (folder / ".venv/bin/python").is_symlink()
+
+
+def fake_environment(folder: Path, *, installed: str, locked: str) -> None:
+    """An environment whose yt-dlp is `installed`, and is `locked` after any installation."""
+    (folder / ".venv/bin").mkdir(parents=True)
+    version = folder / "version"
+    version.write_text(installed)
+    python = folder / ".venv/bin/python"
+    python.write_text(
+        f'#!/bin/sh\ncase "$*" in *install*) echo {locked} >{version};; *version\\(*) cat {version};; esac\n'
+    )
+    python.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("installed", "is_told"), [("2026.11.20.232859.dev0", True), ("2026.10.26", False), ("2026.09.01", False)]
+)
+def test_a_newer_yt_dlp_is_not_replaced_silently(folder: Path, installed: str, *, is_told: bool) -> None:
+    fake_environment(folder, installed=installed, locked="2026.10.26")
+    done = make(folder, ".venv/.serves")
+    assert done.returncode == 0, done.stderr
+    text = f"yt-dlp {installed} was replaced by the tested 2026.10.26. To have the newest: make update-ytdlp"
+    assert (text in done.stderr) is is_told
+    assert is_told or "replaced" not in done.stderr
 
 
 def test_no_line_is_longer_than_the_code_may_be() -> None:
