@@ -51,3 +51,7 @@ def test_every_route_that_clients_use_is_explained_beside_its_table() -> None:
     explained = "".join(text for text in API.text.split("<!-- routes: generated -->"))
     for route in ROUTES:
         assert route.path.partition("{")[0] in explained, route.path
+
+
+def test_the_readme_says_how_a_key_is_sent() -> None:
+    assert '-H "X-API-Key: ' in README.text

@@ -81,10 +81,15 @@ def _random(url: str, kept: str, cancelled: str, examples: int) -> Counter[tuple
                 case.path_parameters["job_id"] = kept
         return case
 
+    def about_another_version(case: Case) -> Case:
+        """Ask for a version of an existing thing that it does not have."""
+        case.headers["If-Match"] = '"another"'
+        return about_something(case)
+
     def ask(operation: Operation, session: requests.Session) -> None:
         right, wrong = (operation.as_strategy(generation_mode=mode) for mode in schemathesis.GenerationMode)
 
-        @given(st.one_of(right, right.map(about_something), wrong))
+        @given(st.one_of(right, right.map(about_something), right.map(about_another_version), wrong))
         @settings(max_examples=examples, suppress_health_check=list(HealthCheck))
         def check(case: Case) -> None:
             response = case.call(session=session, timeout=PATIENCE_SECONDS)
