@@ -1,6 +1,7 @@
-"""The composition root: builds every part, hands each what it uses, and stops them in reverse order.
+"""The composition root: builds all parts, connects them, and stops them in reverse order.
 
-The only module that knows every adapter. `serve` runs what is built here; tests build a service with another converter.
+This is the only module that imports every adapter. `serve` runs the service that is built here; tests build one with
+another converter.
 """
 
 import asyncio
@@ -72,9 +73,9 @@ class Service:
 
 
 OpenStore = Callable[[Config, InstanceId], Awaitable[JobStore]]
-"""Opens the job store of an instance. Tests pass one whose clock they move."""
+"""Opens the job store of an instance. Tests pass a store with a clock that they control."""
 MakeConverter = Callable[[ToolSettings, ConversionLimits, Path], Converter]
-"""Makes the converter, given a folder for the files of its health checks. Tests pass one that needs no YouTube."""
+"""Makes the converter. The path is a folder for the files of its health checks. Tests pass a fake converter."""
 
 
 @asynccontextmanager
@@ -149,7 +150,7 @@ def read_keys(path: Path | None) -> tuple[ApiKey, ...] | None:
 
 
 def note_address(config: Config, url: str) -> None:
-    """Let a second start on the same store say where this one serves, or wait for it if it stops (an empty `url`)."""
+    """Record where this instance serves, for a second start on the same embedded store. Empty `url`: it is stopping."""
     if config.redis is None:
         with contextlib.suppress(OSError):
             note_holder(config.store_file, url)
@@ -157,7 +158,7 @@ def note_address(config: Config, url: str) -> None:
 
 async def _open_folders(data_dir: Path, shelf: LocalShelf, scratch: Scratch) -> None:
     try:
-        # The shelf first: it makes the data folder, which others than this user must be able to enter.
+        # The shelf is opened first: it creates the data folder with access for other users, which nginx needs.
         await shelf.open()
         await scratch.open()
     except OSError as error:
@@ -165,21 +166,21 @@ async def _open_folders(data_dir: Path, shelf: LocalShelf, scratch: Scratch) -> 
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong, without the number and the file name that an OSError repeats."""
+    """Return the text of an error, without the number and the file name that the text of an OSError contains."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 async def _open_store(config: Config, instance: InstanceId) -> JobStore:
     """Open the job store.
 
-    The embedded store must be usable at once. A Redis that is absent or wrongly configured may be mended while this
-    instance runs, so that is only logged: the instance is not ready until Redis answers.
+    The embedded store must be usable at once. If Redis is down or wrongly configured, the error is only logged, because
+    it can be corrected while this instance runs. The instance is not ready until Redis replies.
     """
     if config.redis is None:
         embedded = SqliteJobStore(config.store_file, config.store, instance)
         await embedded.open()
         return embedded
-    # Imported where it is used: it costs 20 MB and 100 ms.
+    # The import takes 20 MB and 100 ms, so it happens only if Redis is used.
     from ytmp3.jobstore.redis import RedisJobStore  # noqa: PLC0415
 
     shared = RedisJobStore(config.redis, config.store, instance)
@@ -199,7 +200,7 @@ def _sender(settings: HttpSettings, shelf: LocalShelf, metrics: Metrics) -> Send
 
 
 async def _link_signer(config: Config) -> LinkSigner | None:
-    """Return what signs download links; None if none are wanted. Instances share the secret by their data folder."""
+    """Return the signer of download links, or None if they are not enabled. Instances share its secret in DATA_DIR."""
     if config.http.download_link_seconds == 0 or config.api_keys_file is None:
         return None
     path = config.data_dir / "link-secret"
@@ -250,7 +251,7 @@ def _stats(engine: Engine, store: JobStore, tally: Tally) -> Stats:
 
 
 def _register_gauges(metrics: Metrics, engine: Engine, converter: Converter) -> None:
-    """Register what is read at each scrape instead of being counted."""
+    """Register the gauges, which are read at each scrape."""
     started_at = time.monotonic()
     health, runs, queue, settings = engine.health, engine.runs, engine.queue, engine.settings
     metrics.counts(

@@ -1,10 +1,10 @@
-"""Reads the environment once, and builds the settings value of each package from it.
+"""Reads the environment once, and builds the settings of each package from it.
 
-`app` hands every package its own value and nothing else, so no other module knows a variable's name. A wrong value does
-not stop at the first: all of them are named at once, each with the form that was expected (ConfigError).
+`app` passes each package only its own settings, so no other module uses the names of variables. All invalid variables
+are reported together, each with the expected form (ConfigError).
 
-This module imports the packages' `settings` modules only. They import nothing heavy, because `ytmp3 health` and
-`ytmp3 key` start here too.
+This module imports only the `settings` modules of the packages. They import only light modules, because `ytmp3 health`
+and `ytmp3 key` load this module too.
 """
 
 from collections.abc import Mapping
@@ -21,14 +21,14 @@ from ytmp3.jobstore.settings import Policy, RedisSettings
 from ytmp3.variables import VARIABLES
 
 LIKENESS: Final = 0.8
-"""From which likeness (the ratio of `difflib`) on a name is taken for a misspelt setting. It finds WORKER_POOL and
-LOGLEVEL, and lets HOSTNAME and REDIS_PORT pass, which other programs set."""
+"""Smallest similarity (the ratio of `difflib`) at which a name is reported as a misspelt setting. With this value,
+WORKER_POOL and LOGLEVEL are reported, but HOSTNAME and REDIS_PORT, which other programs set, are not."""
 
 
 class ConfigError(Ytmp3Error):
-    """Settings that cannot be used. Each problem is one line that begins with the variable's name.
+    """The settings cannot be used. Each problem is one line that begins with the variable's name.
 
-    A refused value is not repeated: it may be a secret. Paths and addresses that were accepted, but do not work, are.
+    An invalid value is not repeated, because it may be a secret. Valid paths and addresses that do not work are shown.
     """
 
     def __init__(self, problems: list[str]) -> None:
@@ -38,7 +38,7 @@ class ConfigError(Ytmp3Error):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """All settings of one instance, in the values that the packages take."""
+    """All settings of one instance, grouped by package."""
 
     host: str
     port: int
@@ -49,7 +49,7 @@ class Config:
     log_format: str
     log_level: str
     drain_seconds: float
-    """Time that running conversions get to end after SIGTERM."""
+    """How long running conversions may continue after SIGTERM."""
     http: HttpSettings
     engine: EngineSettings
     store: Policy
@@ -64,15 +64,15 @@ class Config:
         return self.data_dir / "ytmp3.sqlite3"
 
     def __repr__(self) -> str:
-        """Show nothing: some settings are secrets, and a repr ends up in logs and tracebacks."""
+        """Show no setting, because some are secrets, and a repr may get into logs and tracebacks."""
         return "Config(...)"
 
 
 def load(environ: Mapping[str, str]) -> Config:
-    """Read the settings. Unset and empty variables take their default.
+    """Read the settings. Unset and empty variables have their defaults.
 
     Raises:
-        ConfigError: with a line for every bad variable.
+        ConfigError: it has a line for every invalid variable.
     """
     values: dict[str, Any] = {}
     problems: list[str] = []
@@ -89,7 +89,7 @@ def load(environ: Mapping[str, str]) -> Config:
 
 
 def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return each variable that is no setting but looks like one, with the setting that was probably meant."""
+    """Return each variable whose name resembles a setting, with the setting that was probably meant."""
     from difflib import get_close_matches  # noqa: PLC0415  only a start needs it
 
     known = [variable.name for variable in VARIABLES]
@@ -102,7 +102,7 @@ def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _contradictions(values: Mapping[str, Any]) -> list[str]:
-    """A token bucket smaller than its rate would never let the rate through."""
+    """Return the problems of values that do not fit together: a bucket must hold at least one second's requests."""
     problems = []
     if values["BURST_SIZE"] < values["REQUESTS_PER_SECOND"]:
         problems.append("BURST_SIZE: expected at least REQUESTS_PER_SECOND")
@@ -112,7 +112,7 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
 
 
 def _config(values: Mapping[str, Any]) -> Config:
-    """Every variable is used here, and only here."""
+    """Build the settings. This is the only place that uses the values of the variables."""
     return Config(
         host=values["HOST"],
         port=values["PORT"],

@@ -1,8 +1,8 @@
 """Logs: one line for each event, as JSON or as text, with the ids of the request and of the conversion.
 
-Every value passes through here last, so this is where text from outside is made harmless. One event stays one line,
-control characters are escaped, and URLs lose two parts: the query, because that of a media URL holds the address of the
-server and a signature, and the user and password, because those of a proxy or of Redis are secret.
+All log values pass through this module, so it sanitises text from outside. One event stays one line, and control
+characters are escaped. Two parts of URLs are removed: the query, because the query of a media URL contains the server's
+address and a signature; and the user and password, because those of a proxy or of Redis are secret.
 """
 
 import logging
@@ -16,16 +16,16 @@ from typing import Any, Final, TextIO
 import orjson
 
 request_id: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
-"""The request that this task serves. The middleware sets it."""
+"""The id of the request that this task serves. The middleware sets it."""
 conversion_id: Final[ContextVar[str | None]] = ContextVar("conversion_id", default=None)
-"""The conversion that this task works on. The worker sets it; events about a job name both ids."""
+"""The id of the conversion that this task runs. The worker sets it. Events about a job contain both ids."""
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 # Matches a whole URL of any scheme, so that a long text is scanned once. A password may contain quotes.
 _LINK: Final = re.compile(r"://(?P<user>[^\s/?#]*@)?(?P<address>[^\s\"'?]*)(?P<query>\?[^\s\"']*)?")
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 MAX_TEXT_CHARACTERS: Final = 4096
-"""Longest value in a line; the rest is cut off, because yt-dlp or ffmpeg may print a megabyte on one line."""
+"""Longest value in a line, in characters. The rest is cut off, because yt-dlp or ffmpeg may print a megabyte."""
 
 
 def set_up(*, style: str, level: str, stream: TextIO = sys.stderr) -> bool:
@@ -61,7 +61,7 @@ class TextFormatter(logging.Formatter):
         head = f"{event.pop('time')[11:19]}Z {event.pop('level'):<7} {event.pop('event')}"
         trace = event.pop("traceback", "")
         fields = " ".join(f"{key}={value}" for key, value in event.items() if key != "logger")
-        # `clean` has escaped the line breaks of the traceback like those of any value.
+        # `clean` has escaped the line breaks of the traceback, as in every value; here they become line breaks again.
         return f"{head} {fields}".rstrip() + ("\n" + trace.replace("\\n", "\n") if trace else "")
 
 
@@ -97,10 +97,11 @@ def _plain(value: object) -> object:
 
 
 def clean(text: str, *, keep_end: bool = False) -> str:
-    """Return `text` on one line of at most MAX_TEXT_CHARACTERS, without secrets of URLs.
+    """Return `text` as one line of at most MAX_TEXT_CHARACTERS, without the secrets in URLs.
 
-    Control characters, and those that change the direction of text, are escaped. `keep_end` says which part of a long
-    text stays: a traceback ends with the exception itself.
+    Control characters, and characters that change the direction of text, are escaped. With `keep_end`, the end of a
+    long
+    text is kept and not the beginning, because a traceback ends with the exception.
     """
     text = _LINK.sub(_without_secrets, text)
     text = _UNSAFE.sub(lambda match: _escaped(match[0]), text)

@@ -3,8 +3,8 @@
 Jobs and conversions are counted from the engine's events (`Metrics.on_event`), requests by the HTTP middleware, and
 current values are read at each scrape.
 
-The rule: labels are route patterns, statuses and codes, never a path, an id, a link or an address. So the number of
-series is bounded for any input of clients.
+The rule: labels are route patterns, statuses and codes, never a path, an id, a link or an address. So clients cannot
+increase the number of series without bound.
 """
 
 from bisect import bisect_left
@@ -27,7 +27,7 @@ from ytmp3.jobstore import Outcome
 REQUEST_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 """Upper edges of the request buckets, in seconds.
 
-Alerts and benchmarks compare with 10, 50 and 100 ms, so each of these is an edge.
+Alerts and benchmarks compare with 10, 50 and 100 ms, so each of them is an edge.
 """
 STAGE_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600, 1200)
 """Upper edges of the conversion buckets, in seconds: from a short clip to the longest time a stage may take."""
@@ -36,10 +36,10 @@ LAG_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1)
 
 
 class RequestMetrics(Collector):
-    """How many requests were answered, and how fast: plain numbers, turned into metric families at each scrape.
+    """Counts and durations of requests, kept as plain numbers and turned into metric families at each scrape.
 
-    Every request is counted, all on the event loop's thread. The library's own counter and histogram would take two
-    locks for each request and search the buckets one by one, which is 5 % of the CPU time of a status request.
+    All requests are recorded on the event loop's thread. The library's counter and histogram would take two locks for
+    each request and search the buckets one by one, which takes 5 % of the CPU time of a status request.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class RequestMetrics(Collector):
         self._seconds: dict[str, float] = {}
 
     def record(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count a request that was answered."""
+        """Record a request after its response."""
         self._counts[route, method, status] += 1
         buckets = self._buckets.get(route)
         if buckets is None:
@@ -75,7 +75,7 @@ class RequestMetrics(Collector):
 
 
 class BuildInfo(Collector):
-    """One series whose labels are versions, read at each scrape, because those of the tools are found later."""
+    """One series whose labels are versions. They are read at each scrape, because tool versions are found later."""
 
     def __init__(self, versions: Callable[[], Mapping[str, str]]) -> None:
         self._versions = versions
@@ -90,7 +90,7 @@ class Metrics:
     """All series of one instance."""
 
     def __init__(self) -> None:
-        # A series `..._created` for each counter would double the page, and looks like a huge count.
+        # A series `..._created` for each counter would double the size of a scrape, and looks like a huge count.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         r = self.registry
@@ -133,7 +133,7 @@ class Metrics:
             ["cause"],
             registry=r,
         )
-        """Read at each scrape: `app` sets a function for each cause."""
+        """The gauge is read at each scrape: `app` sets a function for each cause."""
         self.leases_lost = Counter(
             "ytmp3_leases_lost_total", "Running conversions stopped because the lease was gone.", registry=r
         )
@@ -151,7 +151,7 @@ class Metrics:
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
-        """Expose every series whose labels are known. `rate()` and alerts miss the first count of one that appears."""
+        """Create every series with known labels. `rate()` and alerts would miss the first count of a new series."""
         for outcome in Outcome:
             self.jobs.labels(outcome)
         for ended in ("done", "cancelled"):

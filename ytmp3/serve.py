@@ -1,6 +1,6 @@
-"""The life of the process in three calls: start listening, run until a signal, drain.
+"""Runs the server process in three steps: start listening, run until a signal, drain.
 
-SIGTERM or SIGINT drains; a second one ends the drain at once. SIGHUP reads the keys file again.
+SIGTERM or SIGINT starts the drain; a second one ends the drain at once. SIGHUP reloads the keys file.
 """
 
 import asyncio
@@ -23,18 +23,19 @@ from ytmp3.http.connections import Runner
 log = logging.getLogger(__name__)
 
 BACKLOG: Final = 1024
-"""Connections that the kernel completes while the event loop is busy; more are refused."""
+"""Most connections that the kernel accepts while the event loop is busy; further ones are refused."""
 MAX_DESCRIPTORS: Final = 65_536
-"""Descriptors that this process asks for: each connection is one."""
+"""The limit of open descriptors that this process sets for itself (RLIMIT_NOFILE), if the hard limit allows it. Each
+connection needs one, so this allows far more connections than one process can serve."""
 SWITCH_SECONDS: Final = 0.0005
-"""How long a thread (verifying an MP3, writing a record) may keep the interpreter from the event loop. Python's default
-of 5 ms is the time of five requests, and the loop may pay it again at each system call."""
+"""Longest time, in seconds, that a thread (verifying an MP3, writing a record) may keep the interpreter lock while the
+event loop waits for it. Python's default of 5 ms is the time of five requests, and may be lost at every system call."""
 LINGER_SECONDS: Final = 1.0
-"""Time between becoming unready and closing the socket: a load balancer must notice it first."""
+"""Time, in seconds, between becoming unready and closing the socket, so that a load balancer notices it first."""
 SHUTDOWN_SECONDS: Final = 3.0
-"""Time for requests that are still open when the socket has closed."""
+"""Time, in seconds, for requests that are still open when the socket is closed."""
 TRANSFER_POLL_SECONDS: Final = 0.05
-"""Interval in which a drain looks whether the last download has ended."""
+"""Interval, in seconds, at which a drain checks whether the last download has ended."""
 
 
 async def serve(config: Config, announce: Callable[[str], None]) -> None:
@@ -69,7 +70,7 @@ async def start(runner: Runner, config: Config) -> str:
     try:
         await web.TCPSite(runner, config.host, config.port, backlog=BACKLOG).start()
     except OSError as error:
-        # A positive number is the system's; asyncio repeats the address in its own text for it.
+        # A positive errno is one of the system. Then asyncio's own text would repeat the address.
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise ConfigError([f"HOST, PORT: cannot listen on {config.host}:{config.port}: {reason}"]) from error
     host, port = runner.addresses[0][:2]
@@ -77,7 +78,7 @@ async def start(runner: Runner, config: Config) -> str:
 
 
 class Signals:
-    """The signals that this process received. Made before anything is started, so that none of them is missed."""
+    """The received signals. This is created before anything is started, so that no signal is missed."""
 
     def __init__(self) -> None:
         self.stopped = asyncio.Event()
@@ -85,7 +86,7 @@ class Signals:
         self.forced = asyncio.Event()
         """Set by the second one."""
         self.reload = asyncio.Event()
-        """Set by SIGHUP, cleared by who acts on it."""
+        """Set by SIGHUP, and cleared when the keys file is reloaded."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
@@ -96,7 +97,7 @@ class Signals:
 
 
 async def run(service: Service, signals: Signals) -> None:
-    """Return at the first SIGTERM or SIGINT. Until then, read the keys file again at each SIGHUP."""
+    """Wait for the first SIGTERM or SIGINT. Until then, reload the keys file at each SIGHUP."""
 
     async def reload() -> None:
         while True:
@@ -113,9 +114,9 @@ async def run(service: Service, signals: Signals) -> None:
 
 
 async def drain(service: Service, force: asyncio.Event) -> None:
-    """Refuse new work, let running conversions and downloads end, and give the rest back to the job store.
+    """Refuse new work, let running conversions and downloads end, and release the rest to the job store.
 
-    Takes at most DRAIN_SECONDS, and ends early when `force` is set. Does nothing if the service drains already.
+    This takes about DRAIN_SECONDS at most, and ends early when `force` is set. Does nothing if a drain has begun.
     """
     if service.health.is_draining:
         return
@@ -124,13 +125,13 @@ async def drain(service: Service, force: asyncio.Event) -> None:
     drain_seconds = service.config.drain_seconds
     deadline = time.monotonic() + drain_seconds
     await asyncio.gather(asyncio.sleep(LINGER_SECONDS), service.workers.drain(drain_seconds, force))
-    # The first of three things ends this wait, so there is no single event for it.
+    # Three conditions end this wait, so there is no single event to wait for.
     while service.sender.active and not force.is_set() and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(TRANSFER_POLL_SECONDS)
 
 
 def reload_keys(service: Service) -> None:
-    """Read the keys file again. A file that cannot be used changes nothing."""
+    """Reload the keys file. If it cannot be used, the present keys stay."""
     try:
         keys = read_keys(service.config.api_keys_file)
     except ConfigError as error:
@@ -142,7 +143,7 @@ def reload_keys(service: Service) -> None:
 
 
 def _prepare_process() -> None:
-    """Raise the limit of open descriptors: the usual soft limit of 1,024 is for programs that use select()."""
+    """Set the thread switch interval, and raise the limit of open descriptors from the usual 1,024."""
     sys.setswitchinterval(SWITCH_SECONDS)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):

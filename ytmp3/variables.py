@@ -1,4 +1,4 @@
-"""The table of environment variables: the only place that knows their names, defaults, forms and meanings.
+"""The table of environment variables: the only place with their names, defaults, forms and meanings.
 
 `config` reads the environment by this table. `make docs` writes docs/configuration.md and .env.example from it, and
 `ytmp3 serve --help` prints it, so a meaning is one or two sentences for an operator, with Markdown's backticks.
@@ -32,12 +32,12 @@ class Variable:
 
     name: str
     default: str
-    """The text that an unset or empty variable stands for."""
+    """The value of an unset or empty variable, as text."""
     form: str
-    """What is expected. Completes the sentence "NAME: expected ..."."""
+    """The expected form. It completes the sentence "NAME: expected ..."."""
     meaning: str
     parse: Callable[[str], object]
-    """Returns the value of a text that was stripped of white space. Raises ValueError if it has not the form."""
+    """A function that parses the stripped text. It raises ValueError if the text does not have the expected form."""
 
 
 _SECONDS_IN_A_DAY: Final = 86_400

@@ -1,7 +1,7 @@
 """Converts a video into a verified MP3: the Protocol, and its one implementation in `pipeline`.
 
-A converter knows nothing about jobs, leases, HTTP or storage. It turns a video id and a recipe into a verified MP3 in
-the scratch folder that it is given, reporting progress, or raises a ConversionError.
+A converter takes a video id, a recipe and a scratch folder. It writes a verified MP3 into that folder and reports
+progress, or raises a ConversionError. It has nothing to do with jobs, leases, HTTP or the shelf.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,17 +29,17 @@ class Converted(Struct, frozen=True, kw_only=True):
 
 
 class ToolCheck(Struct, frozen=True, kw_only=True):
-    """Whether one of the programs works."""
+    """The result of the check of one program."""
 
     name: str
     ok: bool
     version: str | None
     detail: str
-    """For the operator, one line: what was tried and what happened."""
+    """The result in one line, for the operator."""
 
 
 class Converter(Protocol):
-    """What the engine asks of `pipeline.Pipeline`."""
+    """The interface that the engine uses. `pipeline.Pipeline` implements it."""
 
     async def open(self) -> None:
         """Start the zygote. Called once, before the first conversion. Never raises: `check` reports what is missing."""
@@ -48,7 +48,7 @@ class Converter(Protocol):
         """End every process of this converter. Returns when none is left."""
 
     async def check(self) -> list[ToolCheck]:
-        """Try yt-dlp, the JavaScript runtime and ffmpeg. Never cached; takes up to a second when all is well."""
+        """Check yt-dlp, the JavaScript runtime and ffmpeg. Never cached; takes up to a second if all work."""
 
     def signs(self) -> Mapping[str, int]:
         """Return how often each sign of trouble at YouTube was seen since the start, also in conversions that succeed.
@@ -64,7 +64,7 @@ class Converter(Protocol):
         Cancelling the task first ends its child processes (TERM to their groups, KILL after 5 s).
 
         Raises:
-            ConversionError: its code says whose fault it is.
-            NoProcess: a ConversionError too: no child process could be started, so another conversion would most likely
+            ConversionError: its code identifies the failure (`core.errors.FAILURES`).
+            NoProcess: a ConversionError too. No child process could be started, so other conversions would most likely
                 fail as well.
         """

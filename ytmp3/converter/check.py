@@ -1,6 +1,6 @@
-"""The health check of yt-dlp, its challenge solver, the JavaScript runtime and ffmpeg.
+"""The health checks of yt-dlp, its challenge solver, the JavaScript runtime and ffmpeg.
 
-Nothing is cached. Each program is used as a conversion uses it, with the same resource limits.
+Nothing is cached. Each program is run as in a conversion, with similar resource limits.
 """
 
 import os
@@ -20,20 +20,22 @@ from ytmp3.converter.youtube.events import Versions
 from ytmp3.core.recipe import Quality, Recipe
 
 CHECK_SECONDS: Final = 10.0
-"""Longest time for one program. Generous, so that the check passes on a machine that is busy converting."""
+"""Longest time for one program, in seconds. It is generous, so that the check passes on a machine that is busy
+converting."""
 
 OUTPUT_BYTES: Final = 64 * 1024
-"""How much of a program's output is read."""
+"""Most bytes that are read of a program's output."""
 
 DETAIL_CHARACTERS: Final = 200
-"""Longest error text in a ToolCheck."""
+"""Longest error text in a ToolCheck, in characters."""
 
 # The switches that yt-dlp itself passes to deno: no network, no packages, no cache, the script on standard input.
 _DENO: Final = (
     *("run", "--ext=js", "--no-code-cache", "--no-prompt", "--no-remote", "--no-lock", "--node-modules-dir=none"),
     *("--no-config", "--no-npm", "--cached-only", "-"),
 )
-# A puzzle of the kind that YouTube sets: take a function apart, put it together again, reverse a word.
+# A small script with the features that YouTube's challenges use: convert a function to text, compile it again, and
+# reverse a word with it.
 _PUZZLE: Final = b"""
 const text = String(function turn(word) { return word.split("").reverse().join(""); });
 console.log(new Function(text + "; return turn('3pmty')")());
@@ -42,7 +44,7 @@ _SOLUTION: Final = b"ytmp3"
 
 
 class Checker:
-    """Tries one program after the other."""
+    """Checks one program after the other."""
 
     def __init__(self, spawner: Spawner, *, ffmpeg: str, deno: str | None, folder: Path) -> None:
         self._spawner = spawner
@@ -93,7 +95,7 @@ class Checker:
         )
 
     async def _run(self, argv: list[str], source: bytes, descriptors: list[int], limits: ResourceLimits) -> Completed:
-        """Run a program. A failure to run it is a result too."""
+        """Run a program. If it cannot be run, the result says why; no error is raised."""
         stdin = os.memfd_create("check", os.MFD_CLOEXEC)
         try:
             os.pwrite(stdin, source, 0)
@@ -116,8 +118,8 @@ class Checker:
 
 
 def solver_check(versions: Versions) -> ToolCheck:
-    """Return whether the challenge solver fits yt-dlp, and the command that mends it if not."""
-    # yt-dlp refuses a solver of another version than the one it was released with.
+    """Check that the version of the challenge solver fits yt-dlp. If not, `detail` has the command that fixes it."""
+    # yt-dlp accepts only the version of the solver that it was released with.
     ok = versions.yt_dlp_ejs is not None and versions.ejs_wanted in {None, versions.yt_dlp_ejs}
     wanted = versions.ejs_wanted
     remedy = "pip install yt-dlp-ejs" if wanted is None else f"pip install yt-dlp-ejs=={wanted}"
@@ -126,7 +128,7 @@ def solver_check(versions: Versions) -> ToolCheck:
 
 
 def _encoding_error(encoded: bytes, completed: Completed) -> str | None:
-    """Return what is wrong with the MP3 of the check, None if nothing is."""
+    """Return the error of the check's MP3, or None if it is correct."""
     if completed.status != 0:
         return _first_line(completed)
     try:

@@ -1,6 +1,6 @@
 """Turns the messages of yt-dlp and ffmpeg into error codes with tables of regular expressions. Pure.
 
-A table is read from the top, and the first match decides. The tables are in `youtube/messages.py` and
+The rows of a table are tried in order, and the first match decides. The tables are in `youtube/messages.py` and
 `audio/messages.py`.
 """
 
@@ -9,7 +9,7 @@ import re
 from ytmp3.core.errors import FailureCode
 
 Table = tuple[tuple[FailureCode, tuple[str, ...]], ...]
-"""Each code with the expressions that stand for it."""
+"""Each failure code with the regular expressions of its messages."""
 
 Patterns = tuple[tuple[FailureCode, re.Pattern[str]], ...]
 

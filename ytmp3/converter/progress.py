@@ -10,14 +10,14 @@ from ytmp3.core.job import Metadata, Report, Stage
 EXTRACTED: Final = 0.05
 DOWNLOADED: Final = 0.30
 ENCODED: Final = 0.60
-"""Shares of the three parts in the whole progress. The rest is verification, and publishing by the caller."""
+"""Shares of extraction, download and encoding in the whole progress. The rest is for verification and publishing."""
 
 SMALLEST_STEP: Final = 0.005
-"""Progress that has grown by less than this is not reported."""
+"""Smallest increase of the progress that is reported."""
 
 
 class Progress:
-    """Turns what the stages know into reports whose progress never falls. One for each conversion."""
+    """Combines the progress of the stages into reports whose progress never falls. One object for each conversion."""
 
     def __init__(self, on_progress: Callable[[Report], None]) -> None:
         self._on_progress = on_progress
@@ -33,7 +33,7 @@ class Progress:
         self._on_progress(Report(stage=self._stage, progress=self._reported, metadata=metadata))
 
     def moved(self, stage: Stage, *, downloaded: float, encoded: float) -> None:
-        """Report that bytes have arrived or sound has been encoded. Both are fractions, 0 to 1."""
+        """Report the progress of the download and of the encoding. Both are fractions from 0 to 1."""
         progress = max(self._reported, EXTRACTED + DOWNLOADED * downloaded + ENCODED * min(encoded, 1.0))
         if stage is self._stage and progress - self._reported < SMALLEST_STEP:
             return

@@ -1,4 +1,4 @@
-"""What a converter is configured with."""
+"""The settings of the converter."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,32 +7,32 @@ from msgspec import Struct
 
 
 class ConversionLimits(Struct, frozen=True, kw_only=True):
-    """What one conversion may cost. This program enforces each limit itself, whatever yt-dlp and ffmpeg do."""
+    """The limits of one conversion. The server enforces them itself, and does not rely on yt-dlp or ffmpeg."""
 
     max_duration_seconds: float
-    """Longest video: the announced duration, and the duration measured while encoding."""
+    """Longest video, by its announced duration and by the duration that is measured while encoding."""
     max_file_bytes: int
     """Largest download, and largest MP3."""
     extract_seconds: float = 60.0
     download_seconds: float = 900.0
     encode_seconds: float = 600.0
-    """For up to one hour of audio; longer audio gets proportionally more."""
+    """Longest time to encode up to one hour of audio; longer audio gets proportionally more."""
     idle_seconds: float = 60.0
     """Longest time without a new byte from YouTube, or without progress of the encoder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolSettings:
-    """What an operator may choose about yt-dlp, its JS runtime and ffmpeg."""
+    """The operator's settings for yt-dlp, its JavaScript runtime and ffmpeg."""
 
     ffmpeg_path: Path | None
-    """None: the binary of the imageio-ffmpeg wheel."""
+    """The ffmpeg to use; None: the binary of the imageio-ffmpeg wheel."""
     egress_proxy: str | None = field(repr=False)
-    """The URL may hold a password, so it is not shown."""
+    """The URL of the proxy for traffic to YouTube. It may contain a password, so it is not in the repr."""
     egress_ca_file: Path | None
-    """A certificate authority to trust in addition to the system's."""
+    """A certificate authority to trust in addition to those of the system."""
     cookies_file: Path | None
     extract_concurrency: int
-    """Extractions at once in this instance."""
+    """Most extractions at once in this instance."""
     encode_concurrency: int
-    """Encoders at once in this instance."""
+    """Most encoders at once in this instance."""

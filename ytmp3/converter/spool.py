@@ -1,7 +1,7 @@
-"""The spool: the file that a download grows into while the encoder already reads it.
+"""The spool: the file of a download, which the encoder reads while it still grows.
 
-The downloading child writes it. The server knows its size from the child's events and moves it into the encoder's pipe
-with splice(2), so that no byte passes through Python. Readers are woken by events and never poll.
+The youtube child writes the spool and emits events with its size. The server moves the bytes into the encoder's pipe
+with splice(2), so that no byte passes through Python. Readers wait for events and never poll.
 """
 
 import asyncio
@@ -12,15 +12,15 @@ from typing import Final
 from ytmp3.converter.sandbox.pipes import resolve
 
 PIPE_BYTES: Final = 2**20
-"""Capacity of the pipe to the encoder: the most that an unprivileged process may ask for (fs.pipe-max-size). The
+"""Capacity of the pipe to the encoder, in bytes: the most that an unprivileged process may set (fs.pipe-max-size). The
 default of 64 KiB would wake the event loop more often."""
 
 SPLICE_BYTES: Final = 2**20
-"""Most bytes that one splice moves: a whole pipe."""
+"""Most bytes that one call of splice moves: the capacity of the pipe."""
 
 
 class SpoolReplacedError(Exception):
-    """The download started over in another spool. What was read of this one is useless."""
+    """The download started over in another spool, so the bytes that were read of this spool are useless."""
 
 
 class Spool:
@@ -29,9 +29,9 @@ class Spool:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.size_bytes = 0
-        """Its size, as the child reported it last. It can be ahead of the size on disk."""
+        """The size that the child reported last. It can be larger than the present size on disk."""
         self.total_bytes: int | None = None
-        """Its final size, where that is known."""
+        """The final size, if it is known."""
         self.is_complete = False
         self._is_replaced = False
         self._changed = asyncio.Event()
@@ -43,13 +43,13 @@ class Spool:
         self._changed.set()
 
     def complete(self, size_bytes: int) -> None:
-        """Record that it will not grow any more."""
+        """Record that the download is complete."""
         self.size_bytes = self.total_bytes = size_bytes
         self.is_complete = True
         self._changed.set()
 
     def replace(self) -> None:
-        """Record that the download started over in another spool: every waiting reader gets SpoolReplacedError."""
+        """Record that the download started over in another spool. All waiting readers get SpoolReplacedError."""
         self._is_replaced = True
         self._changed.set()
 
@@ -59,19 +59,19 @@ class Spool:
         return min(1.0, self.size_bytes / self.total_bytes) if self.total_bytes else float(self.is_complete)
 
     async def reaches(self, size_bytes: int) -> None:
-        """Wait until it has this size, or is complete.
+        """Wait until the spool has this size, or is complete.
 
         Raises:
-            SpoolReplacedError: it will be neither.
+            SpoolReplacedError
         """
         while self._is_replaced or not (self.is_complete or self.size_bytes >= size_bytes):
             await self.changed()
 
     async def changed(self) -> None:
-        """Wait until it grows or is complete.
+        """Wait until the spool grows or is complete.
 
         Raises:
-            SpoolReplacedError: it has been replaced, now or before.
+            SpoolReplacedError: now or before this call.
         """
         self._changed.clear()
         if not self._is_replaced:
@@ -80,33 +80,33 @@ class Spool:
             raise SpoolReplacedError
 
     async def completion(self) -> None:
-        """Wait until it is complete.
+        """Wait until the spool is complete.
 
         Raises:
-            SpoolReplacedError: it never will be.
+            SpoolReplacedError
         """
         while not self.is_complete:
             await self.reaches(self.size_bytes + 1)
 
     def head(self, size_bytes: int) -> bytes:
-        """Return its first bytes. Blocks only for a small read from the page cache.
+        """Return the first bytes. This blocks, but only for a small read from the page cache.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: the spool cannot be read.
         """
         with self.path.open("rb") as file:
             return file.read(size_bytes)
 
 
 class Splicer:
-    """Moves a spool into the writing end of a pipe, and closes that at the end. Needs a running event loop."""
+    """Moves a spool into the writing end of a pipe, and closes this end afterwards. Needs a running event loop."""
 
     def __init__(self, spool: Spool, pipe: int) -> None:
         self._spool = spool
         self._pipe = pipe
         self._loop = asyncio.get_running_loop()
         self.is_waiting_for_input = False
-        """Whether everything on disk has been moved and the download is awaited."""
+        """Whether all bytes on disk have been moved, and more bytes of the download are awaited."""
 
     async def run(self) -> None:
         """Move bytes until the spool is complete and all of it is in the pipe, or the reader has closed the pipe.
@@ -136,8 +136,9 @@ class Splicer:
                 continue
             position += moved
             if not moved:
-                # The end of the bytes on disk. Not compared with the size that the child reported: that may be ahead,
-                # and this loop would then spin, and block the event loop, until the rest is on disk.
+                # All bytes on disk have been moved. The position is not compared with the size that the child reported,
+                # because that may be larger than the size on disk. Then this loop would spin, and block the event loop,
+                # until the rest is on disk.
                 if self._spool.is_complete:
                     return
                 self.is_waiting_for_input = True

@@ -1,4 +1,4 @@
-"""Which programs are used, and where they are: resolved once, at the start."""
+"""Finds the programs that the converter uses. Called once, at the start."""
 
 import sys
 import sysconfig
@@ -13,7 +13,7 @@ from ytmp3.converter.youtube.events import Preload
 
 
 def ffmpeg_path(settings: ToolSettings) -> str:
-    """Return the ffmpeg to use. It may be missing: then the health check and every conversion say so."""
+    """Return the path of ffmpeg. If the file is missing, the health check and every conversion fail and say so."""
     if settings.ffmpeg_path is not None:
         return str(settings.ffmpeg_path)
     try:
@@ -23,13 +23,13 @@ def ffmpeg_path(settings: ToolSettings) -> str:
 
 
 def deno_path() -> str | None:
-    """Return the binary of the deno package, which is installed beside the interpreter's scripts; None if it is not."""
+    """Return the binary of the deno package, which pip installs next to the interpreter's scripts; None if missing."""
     path = Path(sysconfig.get_path("scripts"), "deno")
     return str(path) if path.exists() else None
 
 
 def youtube_program(settings: ToolSettings, *, deno: str | None) -> ZygoteProgram:
-    """Return what to start as the zygote: this interpreter with yt-dlp, from the server's own packages."""
+    """Return the program of the zygote: this interpreter, with yt-dlp from the server's own packages."""
     preload = Preload(
         egress_proxy=settings.egress_proxy,
         egress_ca_file=None if settings.egress_ca_file is None else str(settings.egress_ca_file),

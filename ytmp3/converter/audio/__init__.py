@@ -1,1 +1,1 @@
-"""Encoding, verification and tagging of the audio file, in the server process; ffmpeg itself runs in a child."""
+"""Encoding, verification and tagging of audio files. This code runs in the server; ffmpeg runs in a child process."""

@@ -1,9 +1,11 @@
 """Chooses the CPU core on which an encoder runs.
 
-The five threads of an encoder pass each other every 20 ms of sound. On several cores each handover wakes another core.
-On one core the receiver runs only when the sender's queue is full, which saves 11 % of the CPU time (a song: 2.19 s
-instead of 2.47 s; ffmpeg with its default options needs 2.65 s). Therefore an encoder is bound to one core once as many
-encoders run as there are cores, or as may run at all. Before that it may use the idle cores, and ends sooner.
+The five threads of an encoder pass pieces of 20 ms of audio to each other. With several cores, each piece wakes another
+core. On one core, the receiver runs only when the sender's queue is full. This saves 11 % of the CPU time (2.19 s
+instead of 2.47 s for a song; ffmpeg with its default options needs 2.65 s). Therefore encoders are bound to one core
+each while as many run as there are cores, or as may run at once. If fewer run, a new encoder may use all cores, and
+ends
+sooner.
 """
 
 import contextlib
@@ -12,21 +14,21 @@ from collections.abc import Iterable, Iterator
 
 
 class Cores:
-    """The cores of this process, and how many encoders are bound to each.
+    """The cores of this process, and the number of encoders that are bound to each.
 
-    `max_encoders` is how many encoders may run at once. `cores` are those that this process may use.
+    `max_encoders` is the most encoders that may run at once. `cores` are the cores that this process may use.
     """
 
     def __init__(self, cores: Iterable[int], *, max_encoders: int) -> None:
         numbers = sorted(cores)
-        # In random order: other instances on this machine choose among the same cores, without knowing of each other.
+        # The order is random, because other instances on this machine choose independently among the same cores.
         self._encoders = dict.fromkeys(random.sample(numbers, len(numbers)), 0)
         self._enough = min(max_encoders, len(numbers))
         self._running = 0
 
     @contextlib.contextmanager
     def one(self) -> Iterator[int | None]:
-        """Yield the core for an encoder that starts now: the one with the fewest encoders; None while few are running.
+        """Yield the core with the fewest encoders for a new encoder, or None (all cores) while few encoders run.
 
         The encoder counts as running until the `with` block ends.
         """

@@ -1,7 +1,7 @@
 """One run of ffmpeg: reads the spool, writes MP3 frames into a file, and reports progress while it runs.
 
-ffmpeg is given no file name and no network. The server checks its limits while it runs: wall time, time without
-progress, size of its output, and the duration encoded so far.
+ffmpeg gets no file name and no network. While it runs, the server checks the wall time, the time without progress, the
+size of the output, and the encoded duration.
 """
 
 import asyncio
@@ -26,40 +26,41 @@ from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.core.recipe import Recipe
 
 WATCH_SECONDS: Final = 1.0
-"""Longest pause between two checks of the limits; a quarter of the idle limit where that is shorter."""
+"""Longest interval between two checks of the limits, in seconds. If the idle limit is short, it is a quarter of
+that."""
 
 PROGRESS_LINE_BYTES: Final = 1024
-"""Longest line that is accepted of ffmpeg's progress output. Its lines are far shorter."""
+"""Longest accepted line of ffmpeg's progress output, in bytes. Real lines are far shorter."""
 
 NICENESS: Final = 19
-"""The lowest priority, because encoders use all the CPU there is. With 20 songs in progress, the p99 of a status
+"""The lowest priority, because encoders use all CPU time that they get. With 20 songs in progress, the p99 of a status
 request was 150 to 190 ms with niceness 10 and about 100 ms with 19. Other child processes keep 10, so that health
 checks pass on a busy machine."""
 
 OUTPUT_SLACK_BYTES: Final = 2**20
-"""How far ffmpeg's RLIMIT_FSIZE is above the byte limit: a file just over the limit is refused by size, with a clear
-error."""
+"""Difference between ffmpeg's RLIMIT_FSIZE and the limit on the size, in bytes. A file just above the limit is then
+refused with a clear error, before ffmpeg is killed."""
 
 RUNAWAY_FACTOR: Final = 2.0
 RUNAWAY_SECONDS: Final = 60.0
-"""Encoding stops when the sound is longer than the announced duration times the factor, plus these seconds: the
-announcement is false, and the result would be refused at the end."""
+"""Encoding stops when the audio is longer than the announced duration times the factor, plus these seconds. Then the
+announced duration is wrong, and the result would be refused at the end anyway."""
 
 ERROR_CHARACTERS: Final = 1000
-"""How much of ffmpeg's error output goes into an error's reason: the end."""
+"""Number of characters, from the end of ffmpeg's error output, that become the reason of an error."""
 
 SIGXFSZ_STATUSES: Final = frozenset({-25, 153})
 """Exit statuses of a process that exceeded RLIMIT_FSIZE: ended by signal 25, or 128 + 25 from a shell script."""
 
 
 class EncoderRun(Struct, frozen=True, kw_only=True):
-    """What one run is to do."""
+    """The arguments of one run."""
 
     ffmpeg: str
     demuxer: str
     recipe: Recipe
     is_copied: bool
-    """The source has the recipe's codec and quality already: its frames are copied, not encoded again."""
+    """Whether the source already has the recipe's codec and quality, so that its frames are copied and not encoded."""
     target: Path
     """The file for the MP3 frames; an older one is overwritten."""
     announced_seconds: float | None
@@ -68,7 +69,7 @@ class EncoderRun(Struct, frozen=True, kw_only=True):
 
 
 class Encoder:
-    """Runs ffmpeg once. `on_seconds` gets the duration encoded so far, in seconds, whenever it has grown."""
+    """Runs ffmpeg once. `on_seconds` is called with the encoded duration, in seconds, whenever it has grown."""
 
     def __init__(
         self, spawner: Spawner, run: EncoderRun, limits: ConversionLimits, on_seconds: Callable[[float], None]
@@ -86,10 +87,10 @@ class Encoder:
     async def encode_stream(self, spool: Spool, on_waiting: Callable[[], None]) -> None:
         """Encode a spool that still grows. `on_waiting` is called whenever a check finds the encoder waiting for input.
 
-        Whatever happens, no process is left. After an error the target may exist in part.
+        In every case, no process is left. After an error, an incomplete target may exist.
 
         Raises:
-            ConversionError: it failed, or exceeded a limit.
+            ConversionError: the encoder failed or exceeded a limit.
             SpoolReplacedError: the download started over.
             ZygoteError: the process could not be started, or the zygote died.
         """
@@ -106,7 +107,7 @@ class Encoder:
         await self._encode(FILE, source, None)
 
     async def _encode(self, kind: str, source: int, splicing: asyncio.Task[None] | None) -> None:
-        """Start, watch and judge one process. `source` is its standard input, and is closed here."""
+        """Start and supervise one process, and check its exit status. `source` is its input, and is closed here."""
         readers: list[Reader] = []
         child: Child | None = None
         try:
@@ -116,7 +117,8 @@ class Encoder:
             self._judge(child.ended.result().status)
         finally:
             if splicing is not None:
-                # Before TERM: ffmpeg handles it only after its read has returned, which closing the pipe causes.
+                # This closes the pipe, and must happen before SIGTERM: ffmpeg handles the signal only when its read has
+                # returned, which the closed pipe causes.
                 splicing.cancel()
                 await asyncio.wait([splicing])
             if child is not None:
@@ -128,8 +130,8 @@ class Encoder:
         run = self._run
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, source)
-            # In a thread: creating a file waits for the file system's journal while another track is being fsynced. The
-            # descriptor is opened here, where a cancellation cannot lose it.
+            # In a thread, because creating a file may block on the file system's journal while another track is being
+            # fsynced. The descriptor is opened outside of the thread, so that a cancellation cannot leak it.
             await asyncio.to_thread(_make_empty, run.target)
             target = os.open(run.target, os.O_RDWR | os.O_CLOEXEC)
             stack.callback(os.close, target)
@@ -168,7 +170,7 @@ class Encoder:
             self._check()
 
     def _check(self) -> None:
-        """Raise ConversionError if a limit is exceeded now."""
+        """Raise ConversionError if a limit is exceeded."""
         now = time.monotonic()
         if self._is_waiting_for_input():
             self._moved_at = now
@@ -216,7 +218,7 @@ def _ignore() -> None:
 
 
 def _widen(pipe: int) -> None:
-    with contextlib.suppress(OSError):  # above the user's quota of pipe pages: the default size works too
+    with contextlib.suppress(OSError):  # fails above the user's quota of pipe pages; the default size works too
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 

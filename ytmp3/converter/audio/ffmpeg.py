@@ -1,8 +1,8 @@
-"""How ffmpeg is called, which container a spool has, and how ffmpeg's progress is read. Pure: nothing is started here.
+"""Makes ffmpeg's command lines, detects the container of a spool, and parses ffmpeg's progress. Pure.
 
-Its rule: ffmpeg never gets a file name. Input and output are descriptors, the demuxer is the one found in the first
-bytes, and protocols, formats and codecs are closed lists, so that a playlist disguised as media cannot make it open
-anything.
+The rule: ffmpeg never gets a file name. Input and output are descriptors. The demuxer is chosen by the first bytes of
+the input, and protocols, formats and codecs are restricted to lists. So a playlist that is disguised as media cannot
+make ffmpeg open a file or a URL.
 """
 
 from typing import Final
@@ -10,25 +10,28 @@ from typing import Final
 from ytmp3.core.recipe import Format, Quality, Recipe
 
 STREAM: Final = "pipe:0"
-"""Input from a pipe on descriptor 0."""
+"""ffmpeg's input is a pipe on descriptor 0."""
 
 FILE: Final = "fd:"
-"""Input from a seekable file on descriptor 0."""
+"""ffmpeg's input is a seekable file on descriptor 0."""
 
 OUTPUT_DESCRIPTOR: Final = 3
-"""Where the track is written. Seekable, because ffmpeg writes the Xing header with the length at the end."""
+"""The descriptor that ffmpeg writes the track to. It must be seekable, because ffmpeg writes the Xing header with the
+length after all frames."""
 
 SNIFF_BYTES: Final = 4096
-"""How many of the first bytes the container is recognized by. YouTube's `moov` box begins within the first 100."""
+"""Number of bytes at the beginning of a spool by which the container is detected. YouTube's `moov` box begins within
+the first 100 bytes."""
 
 MEMORY_BYTES: Final = 2 * 2**30
-"""Address space that ffmpeg may use (RLIMIT_AS). For a song it needs 0.4 GiB, of which 30 MB are in memory; a hostile
-file could ask for more."""
+"""Address space that ffmpeg may use, in bytes (RLIMIT_AS). A song needs 0.4 GiB, of which 30 MB are in memory; a
+hostile
+file could make ffmpeg allocate more."""
 
 _AUDIO_CODECS: Final = "aac,opus,vorbis,mp3,mp3float,flac,alac,pcm_s16le,pcm_s24le,pcm_f32le"
 
 _QUIET: Final = ("-hide_banner", "-nostdin", "-v", "error")
-# ffmpeg's names of demuxers, and how the files that they read begin: position, bytes.
+# ffmpeg's demuxers, each with the position and the value of bytes by which its files are recognised.
 _MATROSKA: Final = "matroska"
 _MOV: Final = "mov"
 _MAGIC: Final = (
@@ -54,7 +57,7 @@ def _end_of_id3(head: bytes) -> int:
 
 
 def demuxer_of(head: bytes) -> str | None:
-    """Return ffmpeg's demuxer for a file that begins like this, or None for a container that is not accepted."""
+    """Return ffmpeg's demuxer for a file that begins with `head`, or None if its container is not accepted."""
     if head.startswith(b"ID3"):
         # MP3, or a segment of HLS: AAC behind a tag with its time (RFC 8216, section 3.4).
         return "aac" if demuxer_of(head[_end_of_id3(head) :]) == "aac" else "mp3"
@@ -65,8 +68,8 @@ def demuxer_of(head: bytes) -> str | None:
         return "mpegts"
     if len(head) < 2 or head[0] != 0xFF:
         return None
-    # Both MPEG audio and ADTS begin with eleven or twelve set bits. The layer field tells them apart: 01 for layer III,
-    # 00 for ADTS.
+    # Both MPEG audio and ADTS begin with eleven or twelve set bits. The layer field distinguishes them: 01 for layer
+    # III, 00 for ADTS.
     return {0xE2: "mp3", 0xF0: "aac"}.get(head[1] & (0xE6 if head[1] & 0x06 else 0xF6))
 
 
@@ -76,7 +79,10 @@ def demuxer_of_copies(recipe: Recipe) -> str:
 
 
 def is_streamable(demuxer: str, head: bytes) -> bool:
-    """Whether a file that begins like this can be decoded while it grows. An MP4 with its index at the end cannot."""
+    """Return whether a file that begins with `head` can be decoded while it grows.
+
+    An MP4 with its index at the end cannot.
+    """
     return demuxer != _MOV or _index_comes_first(head)
 
 
@@ -86,7 +92,7 @@ def _index_comes_first(head: bytes) -> bool:
         size, kind = int.from_bytes(head[position : position + 4]), head[position + 4 : position + 8]
         if kind in {b"moov", b"moof", b"sidx"}:
             return True
-        # A size of 0 (until the end of the file) or 1 (a 64-bit size follows) is that of an `mdat` box.
+        # Only an `mdat` box has a size of 0 (until the end of the file) or 1 (a 64-bit size follows).
         if kind == b"mdat" or size < 8:
             return False
         position += size
@@ -113,7 +119,7 @@ def encode_arguments(ffmpeg: str, *, source: str, demuxer: str, recipe: Recipe, 
 
 
 def encoded_seconds(line: bytes) -> float | None:
-    """Return how many seconds of sound are encoded, if this line of ffmpeg's `-progress` output says so."""
+    """Parse a line of ffmpeg's `-progress` output. Returns the encoded seconds, or None for other lines."""
     name, _, value = line.partition(b"=")
     if name != b"out_time_us" or not value.strip().isdigit():
         return None

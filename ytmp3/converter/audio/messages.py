@@ -18,7 +18,7 @@ _FFMPEG: Final[Table] = (
         FailureCode.NO_AUDIO,
         (r"matches no streams|does not contain any stream|no audio|output file is empty",),
     ),
-    # A header that asks for more memory than the encoder may use, which is far more than any sound needs.
+    # The file's header makes ffmpeg allocate more memory than its limit. Valid audio files need far less.
     (FailureCode.MEDIA_INVALID, (r"error opening input: cannot allocate memory",)),
     (
         FailureCode.TOOL_MISSING,
@@ -43,5 +43,5 @@ _FFMPEG_PATTERNS: Final = compiled(_FFMPEG)
 
 
 def code_of_ffmpeg_message(message: str) -> FailureCode:
-    """Return the code for ffmpeg's errors. An unknown message is an error of the media, which are its only input."""
+    """Return the code for ffmpeg's error output. Unknown messages count as errors of the media, its only input."""
     return first_match(_FFMPEG_PATTERNS, message) or FailureCode.MEDIA_INVALID

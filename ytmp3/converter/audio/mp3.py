@@ -1,8 +1,8 @@
 """Verifies that a file is one clean MP3 stream, and measures its duration, by walking every frame header (ISO 11172-3).
 
-ffmpeg exits with 0 even for a source that is cut in half, so its exit code proves nothing; this walk does. It knows
-MPEG 1, 2 and 2.5 layer III. An ID3v2 tag at the start and an ID3v1 tag at the end are skipped; anything else that is
-not a frame is an error. It costs about 0.4 us per frame: 4 ms for a song.
+ffmpeg exits with 0 even for a truncated source, so its exit code is not enough. This module supports MPEG 1, 2 and 2.5
+layer III. It skips an ID3v2 tag at the start and an ID3v1 tag at the end; all other bytes that are not a frame are an
+error. The walk takes about 0.4 us for each frame: 4 ms for a song.
 """
 
 import mmap
@@ -23,15 +23,15 @@ _SAMPLE_RATES: Final = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (
 
 
 class Mp3Error(Exception):
-    """Not one clean MP3 stream. The text says at which byte, or why."""
+    """The file is not one clean MP3 stream. The text says at which byte, or why."""
 
 
 class CutError(Mp3Error):
-    """A clean stream whose last frame is incomplete."""
+    """The stream is clean, but its last frame is incomplete."""
 
 
 class Frame(Struct, frozen=True):
-    """What a frame header says. Of its 32 bits the low ones do not matter here, so a stream has few different ones."""
+    """The facts of a frame header."""
 
     size_bytes: int
     samples: int
@@ -47,16 +47,16 @@ class Stream(Struct, frozen=True, kw_only=True):
     frames: int
     sample_rate: int
     bitrate_kbps: int | None
-    """None if it varies."""
+    """The bit rate; None if it varies."""
 
 
 def walk_file(path: Path) -> Stream:
     """Walk the MP3 file at `path`. Blocking: called in a thread.
 
     Raises:
-        Mp3Error: it is not an MP3, or it is broken.
-        CutError: its last frame is incomplete.
-        OSError: it cannot be read.
+        Mp3Error: the file is not an MP3, or it is broken.
+        CutError: the last frame is incomplete.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         size = path.stat().st_size
@@ -70,8 +70,8 @@ def walk(content: bytes | mmap.mmap) -> Stream:
     """Walk an MP3 in memory.
 
     Raises:
-        Mp3Error: it is not an MP3, or it is broken.
-        CutError: its last frame is incomplete.
+        Mp3Error: the content is not an MP3, or it is broken.
+        CutError: the last frame is incomplete.
     """
     position, end = _bounds(content)
     first = _frame_at(content, position, end)
@@ -96,7 +96,8 @@ def _walk_frames(content: bytes | mmap.mmap, position: int, end: int, first: Fra
     bitrates: set[int] = set()
     frames = 0
     while position < end:
-        # The first three bytes of a header determine the size of the frame; the fourth is about stereo and emphasis.
+        # The first three bytes of a header determine the size of the frame (the fourth has stereo and emphasis). A
+        # stream has few different values of them, so the sizes are cached.
         header = content[position : position + 3]
         size = known.get(header)
         if size is None:
@@ -122,7 +123,7 @@ def _frame_at(content: bytes | mmap.mmap, position: int, end: int) -> Frame:
 
 
 def parse_header(header: int) -> Frame | None:
-    """Return what a 32-bit frame header says, or None if it is not a header of MPEG layer III."""
+    """Parse a 32-bit frame header. Returns None if it is not a header of MPEG layer III."""
     version, layer = header >> 19 & 3, header >> 17 & 3
     bitrate_index, rate_index = header >> 12 & 15, header >> 10 & 3
     if header >> 21 != 0x7FF or version == 1 or layer != 1 or bitrate_index in {0, 15} or rate_index == 3:
@@ -154,7 +155,7 @@ def _bounds(content: bytes | mmap.mmap) -> tuple[int, int]:
 
 
 def _encoder_delay(frame: bytes, facts: Frame) -> int | None:
-    """Return the delay and padding that a Xing or Info tag names, in samples (0 if none); None without such a tag."""
+    """Return the encoder delay and padding of a Xing or Info tag, in samples (0 if unset); None without such a tag."""
     start = _FRAME_HEADER_BYTES + facts.side_info_bytes
     if frame[start : start + 4] not in {b"Xing", b"Info"}:
         return None

@@ -1,7 +1,7 @@
 """Writes an ID3v2.3 tag: title, artist, link, cover. Pure. Source: id3.org, id3v2.3.0.
 
-Written here and not by ffmpeg, so that ffmpeg never sees metadata. Version 2.3 with UTF-16, because every player reads
-it; some do not read version 2.4 with UTF-8.
+The tag is not written by ffmpeg, so that ffmpeg never gets any metadata. It is version 2.3 with UTF-16, because all
+players can read that; some cannot read version 2.4 with UTF-8.
 """
 
 from typing import Final
@@ -9,7 +9,7 @@ from typing import Final
 from ytmp3.core.job import Metadata
 
 MAX_COVER_BYTES: Final = 512 * 1024
-"""A larger cover is left out. Far above the size of a cover with 720 by 720 pixels."""
+"""Largest cover, in bytes; a larger one is left out. A cover of 720 by 720 pixels is far smaller."""
 
 _UTF16: Final = b"\x01"
 _LATIN1: Final = b"\x00"
@@ -38,5 +38,5 @@ def _frame(name: str, content: bytes) -> bytes:
 
 
 def _synchsafe(size: int) -> bytes:
-    """Return a 28-bit number as four bytes of seven bits, so that no player takes them for an MPEG frame header."""
+    """Encode a 28-bit number as four bytes of seven bits, so that no player takes them for an MPEG frame header."""
     return bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))

@@ -1,4 +1,8 @@
-"""Checks what child processes have written, before it becomes a track. Blocking: `assemble` is called in a thread."""
+"""Verifies the files that child processes have written, and assembles the track.
+
+The child processes handle data from the network, so their output is not trusted. `assemble` blocks: call it in a
+thread.
+"""
 
 import contextlib
 import hashlib
@@ -13,11 +17,12 @@ from ytmp3.core.errors import ConversionError, FailureCode
 
 TOLERATED_SECONDS: Final = 2.0
 TOLERATED_FRACTION: Final = 0.02
-"""How much the measured duration may differ from the announced one: the larger of the two. Announced durations are
-whole seconds, and the audio of a video may differ a little from its picture."""
+"""Largest accepted difference between the measured and the announced duration: these seconds, or this fraction of the
+announced duration, if that is more. Announced durations are whole seconds, and the audio of a video may be slightly
+longer or shorter than its picture."""
 
 COPY_BYTES: Final = 2**20
-"""Unit in which the encoder's output is copied behind the tag."""
+"""Number of bytes that are copied at once from the encoder's output to the track."""
 
 JPEG_MAGIC: Final = b"\xff\xd8\xff"
 
@@ -26,7 +31,7 @@ def check_duration(stream: Stream, announced: float | None, limits: ConversionLi
     """Compare the measured duration with the limit and with the announced one, if there is one.
 
     Raises:
-        ConversionError: the sound is longer than allowed, or not as long as announced.
+        ConversionError: the audio is longer than allowed, or differs too much from the announced duration.
     """
     seconds = stream.duration_seconds
     if seconds > limits.max_duration_seconds + TOLERATED_SECONDS:
@@ -38,8 +43,9 @@ def check_duration(stream: Stream, announced: float | None, limits: ConversionLi
 def assemble(encoded: Path, tag: bytes, target: Path) -> tuple[Stream, int, str]:
     """Verify every frame of `encoded`, then write the tag and the frames to `target`.
 
-    Returns the stream, the size of `target` in bytes, and its SHA-256 in hex. After an error `target` may exist in
-    part; the caller removes the scratch folder.
+    Returns the stream, the size of `target` in bytes, and its SHA-256 in hex. After an error, an incomplete `target`
+    may
+    exist; the caller removes the scratch folder.
 
     Raises:
         ConversionError: the encoder's output is not one clean MP3 stream.
@@ -64,10 +70,10 @@ def assemble(encoded: Path, tag: bytes, target: Path) -> tuple[Stream, int, str]
 
 
 def read_cover(path: Path) -> bytes | None:
-    """Return the cover that the downloading child wrote; None if the file is not a JPEG, too large or unreadable.
+    """Return the cover that the youtube child wrote, or None if the file is not a JPEG, too large or unreadable.
 
-    A missing picture never fails a conversion. No symbolic link is followed, because the child has handled bytes from
-    the network and could have been taken over.
+    A missing cover never fails a conversion. Symbolic links are not followed, because the child handles data from the
+    network and may be compromised.
     """
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)

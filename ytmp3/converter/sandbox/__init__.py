@@ -1,1 +1,1 @@
-"""Child processes with limits on time, memory, files and network. Starts any program; knows nothing about YouTube."""
+"""Child processes with limits on time, memory, files and network. Independent of YouTube: it can run any program."""

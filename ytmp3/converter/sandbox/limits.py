@@ -1,9 +1,10 @@
-"""Limits that a forked child process puts on itself before it does anything else. It cannot lift them again.
+"""Limits that a forked child process applies to itself before anything else. It cannot remove them again.
 
-They are: a process group of its own (so that one signal reaches all descendants), death with its parent, limits on file
-size, CPU time, open files and memory, low scheduling priority, a higher OOM score than the server's, and a seccomp
-filter without network for programs that need none. This code runs between fork and exec of a single-threaded process,
-where plain Python is allowed; it imports little.
+Each child gets its own process group (so that one signal reaches all descendants), a signal when its parent dies,
+limits
+on file size, CPU time, open files and memory, a low scheduling priority, a higher OOM score than the server, and, if it
+needs no network, a seccomp filter against sockets. This code runs between fork and exec. The process has only one
+thread, so running Python there is safe.
 
 RLIMIT_NPROC is not used: it counts all processes of the user, including the server's, and does not bind root.
 """
@@ -23,19 +24,20 @@ from ytmp3.converter.sandbox.protocol import ResourceLimits
 from ytmp3.converter.sandbox.seccomp import network_filter
 
 OPEN_FILES: Final = 256
-"""How many descriptors a child may hold (RLIMIT_NOFILE). yt-dlp and ffmpeg need far fewer."""
+"""Most open descriptors of a child (RLIMIT_NOFILE). yt-dlp and ffmpeg need far fewer."""
 
 CHILD_OOM_SCORE: Final = 500
 ZYGOTE_OOM_SCORE: Final = 250
-"""Added to the server's oom_score_adj, in thousandths of the machine's memory: the kernel's OOM killer then prefers a
-child to the zygote and the zygote to the server. Relative, because Kubernetes starts a container with up to 980 of its
-own where the pod requests little memory."""
+"""These are added to the server's oom_score_adj (unit: a thousandth of the machine's memory). So the kernel's OOM
+killer
+kills a child before the zygote, and the zygote before the server. They are relative, because Kubernetes sets up to 980
+for a container whose pod requests little memory."""
 
 MAX_OOM_SCORE: Final = 1000
 """The kernel's upper bound of oom_score_adj."""
 
 SESSION_NICENESS: Final = b"10"
-"""Niceness of the zygote's session, and so of all children together, against the rest of the machine."""
+"""Niceness of the zygote's session, which contains all children, relative to the other sessions of the machine."""
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_SECCOMP: Final = 22
@@ -45,9 +47,9 @@ _SECCOMP_MODE_FILTER: Final = 2
 
 
 class Kernel:
-    """Kernel settings that Python has no function for, mostly prctl(2).
+    """Kernel settings for which Python has no function, mostly prctl(2).
 
-    Made once in the zygote, before any fork: loading libc costs a millisecond.
+    The zygote creates one object before any fork, because loading libc takes a millisecond.
     """
 
     def __init__(self) -> None:
@@ -56,16 +58,16 @@ class Kernel:
         self._filter = network_filter(platform.machine())
         self._oom_score = max(0, _read_number("/proc/self/oom_score_adj"))
         self.has_seccomp = False
-        """Set by the zygote after it has tried the filter in a fork. If true, a child that must not have the network is
-        never started without the filter."""
+        """Whether this kernel accepts the filter. The zygote sets it after a test in a fork. If true, a child that must
+        not have the network is never started without the filter."""
 
     def lower_session_priority(self) -> None:
-        """Lower the priority of this process's session, which it leads (autogroup niceness, sched(7)).
+        """Lower the priority of this process's session (autogroup niceness, sched(7)). This process must lead it.
 
-        Where the kernel schedules by session, niceness counts only inside a session. Therefore all children share the
-        zygote's session, and the session as a whole gets a lower priority. With one session for each child, one encoder
-        could keep a core for 40 to 90 ms while the server waited for it: p99 with 20 songs in progress and 1,000 queued
-        was 38 ms for a status and 50 ms for /health; with one session for all it is 4 and 6 ms (2 cores).
+        If the kernel schedules by session, niceness has an effect only inside a session. Therefore all children share
+        the zygote's session, and the session as a whole gets a lower priority. With one session for each child, an
+        encoder could keep the server from a core for 40 to 90 ms. Measured on 2 cores with 20 songs in progress and
+        1,000 queued: the p99 was 38 ms for a status and 50 ms for /health; with one session for all it is 4 and 6 ms.
         """
         _write("/proc/self/autogroup", SESSION_NICENESS)
 
@@ -78,10 +80,10 @@ class Kernel:
         self._prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
     def confine(self, limits: ResourceLimits, parent: int) -> None:
-        """Apply the limits to this process, which `parent` has just forked. Ends it if the parent is gone already.
+        """Apply the limits to this process, which `parent` has just forked. Exits if the parent has died already.
 
         Raises:
-            OSError: a limit could not be applied; the child must not run.
+            OSError: a limit could not be applied, so the child must not run.
         """
         os.setpgid(0, 0)
         self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -101,7 +103,7 @@ class Kernel:
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         if limits.core is not None:
-            # Fails if the core has been taken from this process's cpuset since; then all remaining cores are used.
+            # This fails if the core was removed from this process's cpuset. Then all remaining cores are used.
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(0, {limits.core})
         self._raise_oom_score(CHILD_OOM_SCORE)
@@ -109,9 +111,9 @@ class Kernel:
             self.leave_network()
 
     def leave_network(self) -> None:
-        """Take the network away from this process for good, where the kernel supports seccomp filters.
+        """Remove network access from this process permanently, if the kernel supports seccomp filters.
 
-        Called for every child that must not have the network, and by a downloader before it decodes a picture.
+        Called for every child that must not have the network, and by the youtube child before it decodes a picture.
 
         Raises:
             OSError: the kernel supports filters, but did not accept this one.
@@ -150,7 +152,7 @@ def _read_number(path: str) -> int:
 
 
 def _write(path: str, text: bytes) -> None:
-    """Write a kernel setting, if this kernel or container has it: the other limits do not depend on it."""
+    """Write a kernel setting. If this kernel or container does not have it, the other limits work without it."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     except OSError:

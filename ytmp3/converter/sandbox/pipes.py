@@ -10,14 +10,15 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 READ_BYTES: Final = 64 * 1024
-"""Largest single read from a pipe: the default capacity of a Linux pipe."""
+"""Largest single read from a pipe, in bytes: the default capacity of a Linux pipe."""
 
 TAIL_BYTES: Final = 64 * 1024
-"""How much of a child's standard error is kept: its end, which holds the reason of a failure."""
+"""Number of bytes that are kept from the end of a child's standard error, which has the reason of a failure."""
 
 DRAIN_SECONDS: Final = 0.5
-"""How long the pipes of an ended child are read for what is still in them. Bounded because a descendant of the child
-may hold the writing end open for ever."""
+"""How long the rest of the output is read, in seconds, after a child has ended. This is bounded, because a descendant
+of
+the child may keep the writing end open forever."""
 
 T = TypeVar("T")
 
@@ -73,7 +74,7 @@ class Tail:
 
 
 class Lines:
-    """Cuts a stream into lines. A line longer than `max_bytes` is dropped; the lines around it are not affected."""
+    """Splits a stream into lines. A line longer than `max_bytes` is dropped; other lines are not affected."""
 
     def __init__(self, max_bytes: int, on_line: Callable[[bytes], None]) -> None:
         self._max_bytes = max_bytes

@@ -1,7 +1,7 @@
-"""The messages between the server and its zygote: one JSON message in each packet, descriptors sent beside it.
+"""The messages between the server and its zygote: each packet has one JSON message, and may carry descriptors.
 
-The server sends a Request, the zygote answers with Replies. What the preloaded program is asked for (`Fork.task`) and
-what it says about itself (`Ready.preloaded`) are bytes that only that program and its caller understand.
+The server sends a Request, and the zygote responds with Replies. `Fork.task` and `Ready.preloaded` are bytes whose
+content only the preloaded program and its caller define.
 """
 
 from typing import Final
@@ -10,51 +10,52 @@ import msgspec
 from msgspec import Struct
 
 MAX_PACKET_BYTES: Final = 128 * 1024
-"""Largest packet. Far above any request of ours, and below the default socket buffer of Linux (208 KiB)."""
+"""Largest packet, in bytes. Our requests are far smaller, and the default socket buffer of Linux is larger (208
+KiB)."""
 
 EVENTS_DESCRIPTOR: Final = 3
-"""Descriptor on which a forked child writes its events. Its 0 is /dev/null, its 1 and 2 are the log pipe."""
+"""The descriptor to which a forked child writes its events. Descriptor 0 is /dev/null, and 1 and 2 are the log pipe."""
 
 NOT_STARTED_STATUS: Final = 127
 """Exit status of a child whose program could not be executed, as in a shell."""
 
 
 class ResourceLimits(Struct, frozen=True, kw_only=True):
-    """What a child process may use. Applied between fork and exec by `limits.Kernel.confine`."""
+    """The limits of a child process. `limits.Kernel.confine` applies them between fork and exec."""
 
     file_bytes: int
-    """Largest file that it may write (RLIMIT_FSIZE)."""
+    """Largest file that the child may write (RLIMIT_FSIZE)."""
     cpu_seconds: int
-    """RLIMIT_CPU, per process."""
+    """CPU time of each process (RLIMIT_CPU)."""
     memory_bytes: int = 0
-    """Address space (RLIMIT_AS); 0 for no limit, because a JavaScript engine reserves far more than it uses."""
+    """Address space (RLIMIT_AS); 0: no limit, because a JavaScript engine reserves far more than it uses."""
     data_bytes: int = 0
-    """Private writable memory, used or only reserved (RLIMIT_DATA); 0 for no limit."""
+    """Private writable memory, used or only reserved (RLIMIT_DATA); 0: no limit."""
     niceness: int = 10
     core: int | None = None
-    """The only CPU core that it may run on; None for all cores of the server."""
+    """The only CPU core that the child may run on; None: all cores of the server."""
     network: bool = False
-    """Whether it may open sockets. If not, a seccomp filter refuses them, also to its descendants."""
+    """Whether the child may open sockets. If not, a seccomp filter prevents it, for its descendants too."""
 
 
 class Fork(Struct, frozen=True, kw_only=True, tag=True):
     """Fork a child that runs the preloaded program. Descriptors: the log pipe, the events pipe."""
 
     child: int
-    """Number that the server has given to the child; every later message about it carries the number."""
+    """The child's number, chosen by the server. All later messages about the child contain it."""
     task: bytes
-    """For `Preloaded.run`."""
+    """The argument of `Preloaded.run`."""
     limits: ResourceLimits
 
 
 class Execute(Struct, frozen=True, kw_only=True, tag=True):
-    """Fork and execute a program. The descriptors become its 0, 1, 2, 3, ... in order."""
+    """Fork and execute a program. The descriptors become its descriptors 0, 1, 2, 3, ... in this order."""
 
     child: int
     argv: list[str]
     environment: dict[str, str]
     folder: str
-    """Its working folder."""
+    """The working folder of the program."""
     limits: ResourceLimits
 
 
@@ -72,13 +73,13 @@ class Ready(Struct, frozen=True, kw_only=True, tag=True):
     """The zygote's first message: everything is loaded."""
 
     preloaded: bytes
-    """From `Preloaded.ready`."""
+    """The value of `Preloaded.ready`."""
     has_seccomp: bool
-    """Whether this kernel accepts the filter that refuses the network."""
+    """Whether this kernel accepts the seccomp filter against network access."""
 
 
 class Started(Struct, frozen=True, kw_only=True, tag=True):
-    """The child exists."""
+    """The child has been forked."""
 
     child: int
     pid: int

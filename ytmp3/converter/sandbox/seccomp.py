@@ -1,4 +1,4 @@
-"""The seccomp filter that takes the network away from a process and its descendants. Pure: builds the BPF program.
+"""The seccomp filter that removes network access from a process and its descendants. Pure: builds the BPF program.
 
 Constants are from linux/seccomp.h, linux/bpf_common.h and the system call tables of the two architectures.
 """
@@ -18,11 +18,11 @@ _OFFSET_OF_NUMBER: Final = 0
 _OFFSET_OF_ARCHITECTURE: Final = 4
 _X32_BIT: Final = 0x40000000
 
-# The network, and the calls with which a process can reach into another one or around the filter: socket, connect,
-# accept, sendto, recvfrom, sendmsg, recvmsg, bind, listen, socketpair, ptrace, kill, tkill, accept4, recvmmsg,
-# sendmmsg, process_vm_readv, process_vm_writev, bpf, userfaultfd, pidfd_send_signal, io_uring_*, pidfd_open,
-# pidfd_getfd, rt_sigqueueinfo, rt_tgsigqueueinfo. tgkill stays allowed: abort() is a tgkill to the own process, and a
-# program that aborts must end with SIGABRT at once. To signal another process with it, one needs the id of one of its
+# System calls for the network, and calls that affect other processes or circumvent the filter: socket, connect, accept,
+# sendto, recvfrom, sendmsg, recvmsg, bind, listen, socketpair, ptrace, kill, tkill, accept4, recvmmsg, sendmmsg,
+# process_vm_readv, process_vm_writev, bpf, userfaultfd, pidfd_send_signal, io_uring_*, pidfd_open, pidfd_getfd,
+# rt_sigqueueinfo, rt_tgsigqueueinfo. tgkill stays allowed, because abort() uses it on its own process, and a program
+# that aborts must end with SIGABRT at once. To signal another process with tgkill, a process needs the id of one of its
 # threads.
 _REFUSED_CALLS: Final[dict[str, tuple[int, tuple[int, ...]]]] = {
     "x86_64": (
@@ -45,8 +45,8 @@ _REFUSED_CALLS: Final[dict[str, tuple[int, tuple[int, ...]]]] = {
 def network_filter(machine: str) -> bytes | None:
     """Return the BPF program that refuses the calls above with EPERM; None for an architecture without a table.
 
-    `machine` is the name that `platform.machine()` gives. A call from another architecture's table (32-bit code on a
-    64-bit kernel) kills the process, because its numbers mean other calls.
+    `machine` is the result of `platform.machine()`. A system call of another architecture (32-bit code on a 64-bit
+    kernel) kills the process, because its call numbers have other meanings.
     """
     if machine not in _REFUSED_CALLS:
         return None
@@ -57,7 +57,7 @@ def network_filter(machine: str) -> bytes | None:
         _instruction(_JUMP_IF_EQUAL, architecture, if_true=1),
         _instruction(_RETURN, _RET_KILL_PROCESS),
         _instruction(_LOAD_WORD, _OFFSET_OF_NUMBER),
-        # The x32 numbers of an x86-64 kernel name the same calls a second time; no aarch64 number is that high.
+        # On x86-64, the x32 numbers denote the same calls a second time. No aarch64 number is that high.
         _instruction(_JUMP_IF_AT_LEAST, _X32_BIT, if_true=calls + 1),
         *(_instruction(_JUMP_IF_EQUAL, call, if_true=calls - index) for index, call in enumerate(refused)),
         _instruction(_RETURN, _RET_ALLOW),

@@ -1,4 +1,4 @@
-"""Runs a program that needs only moments: starts it, feeds it from a descriptor, reads its output, and ends it."""
+"""Runs a program for a short time: starts it with a descriptor as input, reads its output, and ends it."""
 
 import asyncio
 import os
@@ -12,19 +12,19 @@ from ytmp3.converter.sandbox.spawner import Spawner
 
 
 class ShortRun(Struct, frozen=True, kw_only=True):
-    """What to run."""
+    """The arguments of a run."""
 
     argv: list[str]
     source: int
-    """Descriptor that becomes its standard input. Stays the caller's."""
+    """The descriptor that becomes its standard input. The caller closes it."""
     descriptors: list[int]
-    """These become its 3, 4, ... They stay the caller's."""
+    """The descriptors that become its 3, 4, ... The caller closes them."""
     folder: str
     limits: ResourceLimits
     seconds: float
-    """Longest time that it may run."""
+    """Longest time that the program may run."""
     max_output_bytes: int
-    """How much of its standard output is kept: the beginning."""
+    """Number of bytes from the beginning of its standard output that are kept."""
 
 
 class Completed(Struct, frozen=True, kw_only=True):
@@ -38,11 +38,11 @@ class Completed(Struct, frozen=True, kw_only=True):
 
 
 async def run_briefly(spawner: Spawner, run: ShortRun) -> Completed:
-    """Run a program to its end. Whatever happens, neither a process nor a descriptor is left.
+    """Run a program to its end. In every case, no process and no descriptor is left.
 
     Raises:
-        TimeoutError: it did not end in time, and was ended.
-        ZygoteError: it could not be started.
+        TimeoutError: the program did not end in time, and was killed.
+        ZygoteError: the program could not be started.
     """
     output, errors = bytearray(), Tail()
     readers: list[Reader] = []
@@ -71,7 +71,7 @@ async def run_briefly(spawner: Spawner, run: ShortRun) -> Completed:
 
 
 def _pipe_to(sink: Callable[[bytes], None], readers: list[Reader]) -> int:
-    """Make a pipe that is read into `sink`; return its writing end."""
+    """Create a pipe whose content is passed to `sink`. Returns its writing end."""
     ours, theirs = os.pipe()
     readers.append(Reader(ours, sink))
     return theirs

@@ -1,9 +1,9 @@
 """The server's side of the zygote: starts child processes, waits for them and ends them. The only place that does so.
 
-A Child belongs to the coroutine that started it, which must call `end`. Ending sends TERM and, after five seconds, KILL
-to the child's process group, and takes a bounded time. If the zygote dies, its children die with it (PDEATHSIG), every
-coroutine that waits for them gets a ZygoteError, and the next start brings a new zygote, after a pause that grows while
-it keeps dying.
+The coroutine that starts a Child owns it, and must call `end`. This sends SIGTERM and, after five seconds, SIGKILL to
+the child's process group, and takes a bounded time. If the zygote dies, its children die with it (PDEATHSIG), and all
+coroutines that wait for them get a ZygoteError. The next start of a child starts a new zygote, after a pause that grows
+if zygotes keep dying.
 """
 
 import asyncio
@@ -37,20 +37,23 @@ from ytmp3.converter.sandbox.protocol import (
 )
 
 TERM_SECONDS: Final = 5.0
-"""How long a child has to end after TERM before it gets KILL."""
+"""Time, in seconds, between SIGTERM and SIGKILL."""
 
 KILL_SECONDS: Final = 0.9
-"""How long a child is waited for after KILL. It is gone in milliseconds, unless it hangs in the kernel."""
+"""Longest wait for a child after SIGKILL, in seconds. A child ends within milliseconds, unless it hangs in the
+kernel."""
 
 START_SECONDS: Final = 20.0
-"""How long a zygote may take until it is ready: 0.6 s on an idle machine, most of it for imports."""
+"""Longest time, in seconds, until a zygote is ready. It takes 0.6 s on an idle machine, mostly for imports."""
 
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 5.0
-"""Pause before a dead zygote is started again. It doubles with each zygote that lived less than the longest pause."""
+"""Pause, in seconds, before a new zygote replaces a dead one. It doubles, up to the longest pause, with each zygote
+that
+lived for less than the longest pause."""
 
 PATH: Final = "/usr/local/bin:/usr/bin:/bin"
-"""PATH of the zygote and of every child."""
+"""The PATH of the zygote and of every child."""
 
 
 logger = logging.getLogger(__name__)
@@ -61,16 +64,16 @@ class ZygoteError(Exception):
 
 
 class ZygoteProgram(Struct, frozen=True, kw_only=True):
-    """What to start as the zygote: a Python program that ends by calling `zygote.serve`."""
+    """The program of the zygote: a Python program that ends by calling `zygote.serve`."""
 
     arguments: Sequence[str]
-    """For the interpreter, such as `("-m", "package.module")`."""
+    """The arguments of the interpreter, such as `("-m", "package.module")`."""
     path: Sequence[str]
-    """Its PYTHONPATH: the folders of the packages that it imports."""
+    """The PYTHONPATH: the folders of the packages that the program imports."""
     environment: Mapping[str, str]
-    """Added to PATH, LANG, HOME and PYTHONPATH, which are all that it has otherwise."""
+    """Environment variables in addition to PATH, LANG, HOME and PYTHONPATH. The program has no others."""
     preload: bytes
-    """The first packet that it receives, for its `preload` function."""
+    """The first packet for the program, which is passed to its `preload` function."""
 
 
 class Child:
@@ -84,15 +87,15 @@ class Child:
         self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
 
     async def wait(self) -> Ended:
-        """Wait for the end, however long. Cancelling the wait does not end the child.
+        """Wait for the end of the child, without a timeout. Cancelling the wait does not end the child.
 
         Raises:
-            ZygoteError: the zygote died, and this child with it.
+            ZygoteError: the zygote died, and so did this child.
         """
         return await asyncio.shield(self.ended)
 
     async def end(self) -> None:
-        """Make sure that the child and its descendants are gone. Returns within 6 seconds in any case."""
+        """End the child and its descendants. Returns within 6 seconds in every case."""
         for number, seconds in ((signal.SIGTERM, TERM_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
             if self.ended.done():
                 return
@@ -103,7 +106,7 @@ class Child:
             logger.error("child process survived SIGKILL", extra={"tool_pid": self.pid})
 
     def fail(self, error: ZygoteError) -> None:
-        """Raise the error in every coroutine that waits for this child: no further message about it can come."""
+        """Raise the error in every coroutine that waits for this child, because no further message can arrive."""
         for future in (self.started, self.ended):
             if not future.done():
                 future.set_exception(error)
@@ -111,7 +114,7 @@ class Child:
 
 
 class Spawner:
-    """Owns the zygote, and starts it again when it has died."""
+    """Owns the zygote, and starts a new one if it has died."""
 
     def __init__(self, program: ZygoteProgram) -> None:
         self._program = program
@@ -134,14 +137,14 @@ class Spawner:
         """Return the zygote's first message, starting a zygote if there is none.
 
         Raises:
-            ZygoteError: it does not start.
+            ZygoteError: the zygote does not start.
         """
         async with self._starting:
             if self._socket is None:
                 await self._start()
             assert self._ready is not None
             try:
-                # Not wait_for: on Python 3.11 it swallows a cancellation that meets a finished future.
+                # `wait_for` is not used: on Python 3.11 it swallows a cancellation if the future is done already.
                 async with asyncio.timeout(START_SECONDS):
                     return await asyncio.shield(self._ready)
             except TimeoutError:
@@ -149,18 +152,19 @@ class Spawner:
                 raise ZygoteError("the zygote did not start in time") from None
 
     async def fork(self, task: bytes, limits: ResourceLimits, *, log: int, events: int) -> Child:
-        """Fork a child that runs the preloaded program. The descriptors stay the caller's, who closes its copies.
+        """Fork a child that runs the preloaded program. The child gets copies of the descriptors.
 
         Raises:
-            ZygoteError: it could not be forked.
+            ZygoteError: the child could not be forked.
         """
         return await self._spawn(lambda number: Fork(child=number, task=task, limits=limits), [log, events])
 
     async def execute(self, argv: list[str], limits: ResourceLimits, descriptors: list[int], *, folder: str) -> Child:
-        """Start a program with these descriptors as its 0, 1, 2, ... They stay the caller's. `folder` is its home.
+        """Start a program with copies of these descriptors as its 0, 1, 2, ... `folder` is its home.
 
         Raises:
-            ZygoteError: it could not be forked. (A missing program is a child that ends with NOT_STARTED_STATUS.)
+            ZygoteError: the child could not be forked. (If the program is missing, the child is started and ends with
+                NOT_STARTED_STATUS.)
         """
         environment = child_environment(folder)
         return await self._spawn(
@@ -176,7 +180,7 @@ class Spawner:
             await self.send(request(self._last_number), descriptors)
             await asyncio.shield(child.started)
         except asyncio.CancelledError:
-            # The child may exist by now, or be about to. The caller will never get it, so it is ended here.
+            # The child may have been forked, or may be forked later. The caller does not get it, so it is ended here.
             await child.end()
             raise
         return child
@@ -222,7 +226,8 @@ class Spawner:
         finally:
             theirs.close()
         ours.setblocking(False)  # noqa: FBT003  positional only
-        # A packet, not an argument: the address of a proxy may hold a password, and every user can read command lines.
+        # This is sent as a packet and not as an argument: the URL of a proxy may contain a password, and every user of
+        # the machine can read command lines.
         ours.send(self._program.preload)
         self._socket = ours
         self._started_at = time.monotonic()
@@ -255,7 +260,7 @@ class Spawner:
                 resolve(self._children.pop(reply.child).ended, reply)
 
     def _on_zygote_death(self) -> None:
-        """The zygote has closed its end of the socket: it is dead, or dying."""
+        """Handle the death of the zygote, which has closed its end of the socket."""
         self._close_socket()
         error = ZygoteError("the zygote died")
         if self._ready is not None and not self._ready.done():
@@ -281,7 +286,7 @@ class Spawner:
             self._socket = None
 
     async def close(self) -> None:
-        """End the zygote and with it every child. Returns when no process is left."""
+        """End the zygote and all its children. Returns when no process is left."""
         children = list(self._children.values())
         await self._stop()
         for child in children:
@@ -290,7 +295,7 @@ class Spawner:
 
 
 def child_environment(folder: str) -> dict[str, str]:
-    """Return the whole environment of an executed program. Nothing of the server's is in it; `folder` is its home."""
+    """Return the environment of an executed program. It has no variable of the server. `folder` is the HOME."""
     return {"PATH": PATH, "LANG": "C.UTF-8", "HOME": folder, "TMPDIR": folder}
 
 

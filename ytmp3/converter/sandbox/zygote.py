@@ -137,7 +137,7 @@ class Zygote:
             self._send(Refused(child=request.child, reason=os.strerror(error.errno or 0)))
             return
         if pid == 0:
-            self._become(request, descriptors)
+            self._run_child(request, descriptors)
         # The child makes the same call: whichever runs first, the group exists before it gets a signal.
         with contextlib.suppress(PermissionError, ProcessLookupError):
             os.setpgid(pid, pid)
@@ -162,7 +162,7 @@ class Zygote:
             os.close(pidfd)
             raise
 
-    def _become(self, request: Fork | Execute, descriptors: list[int]) -> NoReturn:
+    def _run_child(self, request: Fork | Execute, descriptors: list[int]) -> NoReturn:
         """Turn the forked process into the child. Never returns into the zygote's loop."""
         status = NOT_STARTED_STATUS
         try:
