@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from ytmp3.core.client import Network
@@ -106,6 +107,33 @@ def proxy(text: str) -> str:
         raise ValueError
     _ = parts.port  # raises ValueError if the port is no number from 0 to 65535
     return text
+
+
+EXTRACTOR_KEYS: Final = ("player_client", "player_skip", "skip", "lang", "formats", "player_js_variant")
+"""Arguments of yt-dlp's YouTube extractor that an operator may set. None of them can hold a secret or an address."""
+
+_EXTRACTOR_VALUES: Final = re.compile(r"-?[A-Za-z0-9_.]+(,-?[A-Za-z0-9_.]+)*")
+
+
+def extractor_arguments(text: str) -> dict[str, tuple[str, ...]]:
+    """Return yt-dlp's extractor arguments for YouTube by key: `youtube:KEY=VALUE,VALUE;KEY=VALUE`."""
+    arguments: dict[str, tuple[str, ...]] = {}
+    if not text:
+        return arguments
+    extractor, _, pairs = text.partition(":")
+    if extractor != "youtube":
+        raise ValueError
+    for pair in pairs.split(";"):
+        key, _, values = pair.partition("=")
+        if key not in EXTRACTOR_KEYS or key in arguments or not _EXTRACTOR_VALUES.fullmatch(values):
+            raise ValueError
+        arguments[key] = tuple(values.split(","))
+    return arguments
+
+
+def address(text: str) -> str:
+    """Return a numeric IP address in its usual form; empty for none."""
+    return str(ipaddress.ip_address(text)) if text else ""
 
 
 def prefix(text: str) -> str:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from ytmp3.setting_forms import (
+    address,
     any_text,
+    extractor_arguments,
     file,
     folder,
     integer_within,
@@ -297,11 +299,35 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         parse=proxy,
     ),
     Variable(
+        name="EGRESS_FAMILY",
+        default="auto",
+        form="auto, 4 or 6",
+        meaning="IP version of the connections to YouTube. `auto`: each conversion keeps the one of its first "
+        "connection, because YouTube's links are valid for the address that asked for them.",
+        parse=one_of("auto", "4", "6"),
+    ),
+    Variable(
+        name="EGRESS_SOURCE_ADDRESS",
+        default="",
+        form="an IP address of this machine",
+        meaning="Address from which YouTube is asked. It decides the IP version, too.",
+        parse=address,
+    ),
+    Variable(
         name="EGRESS_CA_FILE",
         default="",
         form="a readable PEM file",
         meaning="A certificate authority to trust besides the system's, for a proxy that decrypts TLS.",
         parse=file,
+    ),
+    Variable(
+        name="YTDLP_EXTRACTOR_ARGS",
+        default="",
+        form="youtube:KEY=VALUE,VALUE;KEY=VALUE with the keys player_client, player_skip, skip, lang, formats, "
+        "player_js_variant",
+        meaning="Arguments of yt-dlp's YouTube extractor: the first remedy on a day when YouTube changes, such as "
+        "`youtube:player_client=visionos,web`.",
+        parse=extractor_arguments,
     ),
     Variable(
         name="COOKIES_FILE",

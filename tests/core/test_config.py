@@ -53,7 +53,10 @@ PLACES = {
     "CLIENT_MAX_DOWNLOADS": "http.client_max_downloads",
     "EGRESS_PROXY": "tools.egress_proxy",
     "EGRESS_CA_FILE": "tools.egress_ca_file",
+    "EGRESS_FAMILY": "tools.egress_family",
+    "EGRESS_SOURCE_ADDRESS": "tools.egress_source_address",
     "COOKIES_FILE": "tools.cookies_file",
+    "YTDLP_EXTRACTOR_ARGS": "tools.extractor_args",
 }
 """Where each variable's value is in the Config."""
 
@@ -99,7 +102,10 @@ DEFAULTS: dict[str, object] = {
     "CLIENT_MAX_DOWNLOADS": 0,
     "EGRESS_PROXY": None,
     "EGRESS_CA_FILE": None,
+    "EGRESS_FAMILY": "auto",
+    "EGRESS_SOURCE_ADDRESS": None,
     "COOKIES_FILE": None,
+    "YTDLP_EXTRACTOR_ARGS": {},
 }
 
 GOOD: list[tuple[str, str, object]] = [
@@ -156,7 +162,15 @@ GOOD: list[tuple[str, str, object]] = [
     ("EGRESS_PROXY", "socks5://proxy:1080", "socks5://proxy:1080"),
     ("EGRESS_PROXY", "http://u:p@proxy:3128", "http://u:p@proxy:3128"),
     ("EGRESS_CA_FILE", __file__, Path(__file__)),
+    ("EGRESS_FAMILY", "6", "6"),
+    ("EGRESS_SOURCE_ADDRESS", "2001:DB8::1", "2001:db8::1"),
     ("COOKIES_FILE", __file__, Path(__file__)),
+    ("YTDLP_EXTRACTOR_ARGS", "youtube:player_client=visionos", {"player_client": ("visionos",)}),
+    (
+        "YTDLP_EXTRACTOR_ARGS",
+        "youtube:player_client=default,-web;skip=hls",
+        {"player_client": ("default", "-web"), "skip": ("hls",)},
+    ),
 ]
 
 BAD: dict[str, list[str]] = {
@@ -222,7 +236,20 @@ BAD: dict[str, list[str]] = {
         "http://proxy:70000",
     ],
     "EGRESS_CA_FILE": ["/nonexistent/ca.pem", "/"],
+    "EGRESS_FAMILY": ["5", "ipv4", "4,6"],
+    "EGRESS_SOURCE_ADDRESS": ["localhost", "192.0.2.0/24", "1.2.3"],
     "COOKIES_FILE": ["/nonexistent/cookies", "/"],
+    "YTDLP_EXTRACTOR_ARGS": [
+        "player_client=web",
+        "youtube",
+        "youtube:",
+        "generic:impersonate=chrome",
+        "youtube:player_client=",
+        "youtube:player_client=web;player_client=tv",
+        "youtube:po_token=web.gvs+XXX",
+        "youtube:player_client=web ,tv",
+        "youtube:skip=hls;",
+    ],
 }
 
 ANY_TEXT_WILL_DO = {"REDIS_PASSWORD", "HOST", "DATA_DIR"}

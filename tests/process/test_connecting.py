@@ -14,7 +14,7 @@ import pytest
 
 from tests.fake_youtube import Kind, Spawned, video_id
 from tests.stand.pipeline import running_pipeline
-from ytmp3.converter.youtube.connecting import AddressInfo, alternated, connect_to_first
+from ytmp3.converter.youtube.connecting import AddressInfo, Route, alternated, connect_to_first
 
 # A zygote for which every name has these addresses, in this order, and for which they count as public ones.
 HALF_DEAD = """
@@ -109,3 +109,46 @@ def test_refusing_and_silent_addresses_delay_the_connection_by_no_more_than_the_
         with pytest.raises(OSError, match="no address"):
             connect_to_first([], 1.0)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@contextlib.contextmanager
+def both_families() -> Iterator[list[AddressInfo]]:
+    """Yield the addresses of a host that listens on IPv6 and IPv4."""
+    with contextlib.ExitStack() as stack:
+        addresses: list[AddressInfo] = []
+        for family, host in ((socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1")):
+            listener = stack.enter_context(socket.socket(family))
+            listener.bind((host, 0))
+            listener.listen()
+            addresses.append((family, socket.SOCK_STREAM, 6, "", listener.getsockname()))
+        yield addresses
+
+
+def family_of(route: Route, addresses: list[AddressInfo]) -> int:
+    with route.connect(addresses, 5.0) as connection:
+        return connection.family
+
+
+def test_a_conversion_keeps_the_ip_version_of_its_first_connection() -> None:
+    with both_families() as (six, four):
+        route = Route()
+        assert family_of(route, [four, six]) == socket.AF_INET
+        assert family_of(route, [six, four]) == socket.AF_INET
+        assert family_of(route, [six]) == socket.AF_INET6, "a host without such an address is reached all the same"
+        assert family_of(route, [six, four]) == socket.AF_INET
+        route.forget()
+        assert family_of(route, [six, four]) == socket.AF_INET6
+
+
+def test_an_operator_can_fix_the_ip_version_and_the_own_address() -> None:
+    with both_families() as (six, four):
+        route = Route("4")
+        assert family_of(route, [six, four]) == socket.AF_INET
+        route.forget()
+        assert family_of(route, [six, four]) == socket.AF_INET
+        with pytest.raises(OSError, match="no address to connect to"):
+            route.connect([six], 5.0)
+        with Route(source="127.0.0.2").connect([six, four], 5.0) as connection:
+            assert connection.getsockname()[0] == "127.0.0.2"
+        with pytest.raises(OSError, match="assign requested address"):
+            Route(source="192.0.2.1").connect([six, four], 5.0)

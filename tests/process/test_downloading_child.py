@@ -67,6 +67,7 @@ def test_the_options_of_yt_dlp_are_fixed() -> None:
         "color": {"stdout": "no_color", "stderr": "no_color"},
         "continuedl": True,
         "cookiefile": None,
+        "extractor_args": {"youtube": {}},
         "extractor_retries": 1,
         "fixup": "never",
         "fragment_retries": 3,

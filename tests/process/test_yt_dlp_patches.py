@@ -15,6 +15,7 @@ from yt_dlp.networking import _urllib as yt_dlp_urllib
 from yt_dlp.networking.exceptions import RequestError
 
 from ytmp3.converter.youtube import patches
+from ytmp3.converter.youtube.connecting import Route
 from ytmp3.converter.youtube.downloader import Downloader, options
 from ytmp3.converter.youtube.egress import YoutubeOnly
 from ytmp3.converter.youtube.events import Preload
@@ -92,7 +93,7 @@ def test_connections_go_through_the_replaced_function(monkeypatch: pytest.Monkey
 def test_racing_addresses_replaces_the_function_that_connects(monkeypatch: pytest.MonkeyPatch) -> None:
     own = yt_dlp_urllib.create_connection
     monkeypatch.setattr(yt_dlp_urllib, "create_connection", own)  # so that it is restored after this test
-    patches.race_addresses()
+    patches.race_addresses(Route())
     assert yt_dlp_urllib.create_connection is not own
 
 

@@ -1,5 +1,6 @@
 """The settings of the converter."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,3 +37,9 @@ class ToolSettings:
     """Most extractions at once in this instance."""
     encode_concurrency: int
     """Most encoders at once in this instance."""
+    egress_family: str = "auto"
+    """IP version of the connections to YouTube: auto, 4 or 6."""
+    egress_source_address: str | None = None
+    """Address of this machine from which YouTube is asked."""
+    extractor_args: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Arguments of yt-dlp's YouTube extractor, such as `player_client`."""

@@ -34,6 +34,9 @@ def youtube_program(settings: ToolSettings, *, deno: str | None) -> ZygoteProgra
         egress_proxy=settings.egress_proxy,
         egress_ca_file=None if settings.egress_ca_file is None else str(settings.egress_ca_file),
         deno_path=deno,
+        egress_family=settings.egress_family,
+        egress_source_address=settings.egress_source_address,
+        extractor_args=dict(settings.extractor_args),
     )
     return ZygoteProgram(
         arguments=("-m", "ytmp3.converter.youtube"),

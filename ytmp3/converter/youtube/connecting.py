@@ -30,8 +30,43 @@ def alternated(addresses: Iterable[AddressInfo]) -> list[AddressInfo]:
     return [address for row in rows for address in row if address is not None]
 
 
-def connect_to_first(addresses: Iterable[AddressInfo], seconds: float) -> socket.socket:
+class Route:
+    """The IP version and the own address of all connections of one conversion.
+
+    YouTube's links are valid for the address that asked for them. A conversion that asked over IPv6 and fetches over
+    IPv4 gets status 403. So the version of the first connection is kept, until a fresh extraction begins.
+    """
+
+    def __init__(self, family: str = "auto", source: str | None = None) -> None:
+        if source is not None:
+            family = "6" if ":" in source else "4"
+        self._fixed = {"4": socket.AF_INET, "6": socket.AF_INET6}.get(family)
+        self._family: int | None = self._fixed
+        self._source = source
+
+    def forget(self) -> None:
+        """Allow another IP version again: links that come now are for the address that asks now."""
+        self._family = self._fixed
+
+    def connect(self, addresses: Iterable[AddressInfo], seconds: float) -> socket.socket:
+        """Connect to one of the addresses; see `connect_to_first`.
+
+        A host that has no address of the kept version is reached by the other one, unless the operator has fixed it.
+        """
+        known = list(addresses)
+        allowed = [address for address in known if self._family in {None, address[0]}]
+        if not allowed and self._fixed is None:
+            allowed = known
+        connection = connect_to_first(allowed, seconds, self._source)
+        if self._family is None:
+            self._family = connection.family
+        return connection
+
+
+def connect_to_first(addresses: Iterable[AddressInfo], seconds: float, source: str | None = None) -> socket.socket:
     """Return a connection to the first address that accepts one. `seconds` bounds this call, and each read later.
+
+    `source` is the numeric address of this machine to connect from.
 
     Raises:
         TimeoutError: none accepted one in time.
@@ -46,7 +81,7 @@ def connect_to_first(addresses: Iterable[AddressInfo], seconds: float) -> socket
                 if untried:
                     left = min(left, HEAD_START_SECONDS)
                     try:
-                        tried.register(_begin(untried.pop(0)), selectors.EVENT_WRITE)
+                        tried.register(_begin(untried.pop(0), source), selectors.EVENT_WRITE)
                     except OSError as refused:
                         error = refused
                         continue
@@ -64,10 +99,16 @@ def connect_to_first(addresses: Iterable[AddressInfo], seconds: float) -> socket
     raise error
 
 
-def _begin(address: AddressInfo) -> socket.socket:
+def _begin(address: AddressInfo, source: str | None) -> socket.socket:
     """Return a socket that is connecting, without waiting for it. Raises OSError where that fails at once."""
     family, kind, protocol, _, target = address
     connection = socket.socket(family, kind, protocol)
+    if source is not None:
+        try:
+            connection.bind((source, 0))
+        except OSError:
+            connection.close()
+            raise
     connection.setblocking(False)  # noqa: FBT003  positional only
     if (number := connection.connect_ex(target)) not in {0, errno.EINPROGRESS}:
         connection.close()

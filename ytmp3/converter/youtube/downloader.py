@@ -46,6 +46,7 @@ def options(preload: Preload) -> dict[str, Any]:
         "color": {"stdout": "no_color", "stderr": "no_color"},
         "continuedl": True,
         "cookiefile": None,
+        "extractor_args": {"youtube": {key: list(values) for key, values in preload.extractor_args.items()}},
         "extractor_retries": 1,
         "fixup": "never",
         "fragment_retries": RETRIES,

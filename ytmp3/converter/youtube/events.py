@@ -24,6 +24,11 @@ class Preload(Struct, frozen=True, kw_only=True):
     egress_proxy: str | None
     egress_ca_file: str | None
     deno_path: str | None
+    egress_family: str = "auto"
+    """IP version of the connections: auto, 4 or 6."""
+    egress_source_address: str | None = None
+    extractor_args: dict[str, tuple[str, ...]] = {}
+    """Arguments of yt-dlp's YouTube extractor."""
 
 
 class Versions(Struct, frozen=True, kw_only=True):

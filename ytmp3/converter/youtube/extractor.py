@@ -70,9 +70,19 @@ class RefusedError(Exception):
 
 
 class VideoDownload:
-    """The work of one child. `emit` sends an event to the server."""
+    """The work of one child.
 
-    def __init__(self, downloader: Downloader, extraction: Extraction, emit: Callable[[Event], None]) -> None:
+    `emit` sends an event to the server. `before_extraction` is called before each extraction.
+    """
+
+    def __init__(
+        self,
+        downloader: Downloader,
+        extraction: Extraction,
+        emit: Callable[[Event], None],
+        before_extraction: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._before_extraction = before_extraction
         self._downloader = downloader
         self._task = extraction
         self._emit = emit
@@ -153,6 +163,7 @@ class VideoDownload:
         The listed formats are judged before yt-dlp chooses one: its "requested format is not available" would not say
         whether YouTube listed anything at all.
         """
+        self._before_extraction()
         listed: dict[str, Any] = self._downloader.extract_info(
             canonical_link(self._task.video_id), download=False, process=False
         )

@@ -20,7 +20,7 @@ from yt_dlp.globals import supported_js_runtimes
 from yt_dlp.networking._helper import create_connection, make_ssl_context
 from yt_dlp.networking._urllib import UrllibRH
 
-from ytmp3.converter.youtube.connecting import connect_to_first
+from ytmp3.converter.youtube.connecting import Route
 from ytmp3.converter.youtube.egress import public_only
 
 
@@ -76,21 +76,21 @@ def resolve_public_addresses_only() -> None:
     socket.getaddrinfo = public_only(socket.getaddrinfo)
 
 
-def race_addresses() -> None:
-    """Make yt-dlp connect to the first address that answers. Called in a forked child.
+def race_addresses(route: Route) -> None:
+    """Make yt-dlp connect by this route, to the first address that answers. Called in a forked child.
 
     yt-dlp itself tries one address after the other, and waits for a dead one as long as for any response.
     """
-    yt_dlp.networking._urllib.create_connection = _connect  # noqa: SLF001  yt-dlp has no public hook
 
+    def connect(
+        address: tuple[str, int], timeout: float, source_address: tuple[str, int] | None = None, **socks: Any
+    ) -> socket.socket:
+        if socks:
+            # This socket speaks to a SOCKS proxy before it counts as connected: one address after the other.
+            return cast("socket.socket", create_connection(address, timeout, source_address, **socks))
+        return route.connect(socket.getaddrinfo(*address, 0, socket.SOCK_STREAM), timeout)
 
-def _connect(
-    address: tuple[str, int], timeout: float, source_address: tuple[str, int] | None = None, **socks: Any
-) -> socket.socket:
-    if socks:
-        # This socket speaks to a SOCKS proxy before it counts as connected: one address after the other.
-        return cast("socket.socket", create_connection(address, timeout, source_address, **socks))
-    return connect_to_first(socket.getaddrinfo(*address, 0, socket.SOCK_STREAM), timeout)
+    yt_dlp.networking._urllib.create_connection = connect  # noqa: SLF001  yt-dlp has no public hook
 
 
 def tls_context(ca_file: str | None) -> Any:

@@ -19,6 +19,7 @@ from msgspec import json
 from yt_dlp.utils import YoutubeDLError
 
 from ytmp3.converter.youtube import patches
+from ytmp3.converter.youtube.connecting import Route
 from ytmp3.converter.youtube.cover import rehearse_cover
 from ytmp3.converter.youtube.downloader import Downloader, options
 from ytmp3.converter.youtube.events import (
@@ -79,8 +80,9 @@ class PreloadedYoutube:
             if self._preload.egress_proxy is None:
                 # With a proxy, the proxy resolves names, and its own address is the operator's choice.
                 patches.resolve_public_addresses_only()
-            patches.race_addresses()
-            download = VideoDownload(self._downloader, extraction, emit)
+            route = Route(self._preload.egress_family, self._preload.egress_source_address)
+            patches.race_addresses(route)
+            download = VideoDownload(self._downloader, extraction, emit, before_extraction=route.forget)
         except Exception as error:  # noqa: BLE001  the outermost frame of the child: it reports and ends
             traceback.print_exc()
             emit(Failed(code=FailureCode.TOOL_MISSING.value, reason=shown(repr(error)), facts=Facts()))

@@ -45,6 +45,8 @@ class Sign(StrEnum):
     """The proxy's scheme is not supported."""
     CERTIFICATE = "certificate"
     """The certificate of YouTube, or of a proxy in between, is not trusted."""
+    SOURCE_ADDRESS = "source_address"
+    """This machine has no such address to connect from."""
     UNRESOLVED = "unresolved"
     """A name has no (public) address."""
     UNREACHABLE = "unreachable"
@@ -74,7 +76,7 @@ RELEASE: Final = frozenset(
 )
 """Formats are missing because of us: the installed release or the chosen player client, not the video."""
 
-SETTINGS: Final = frozenset({Sign.PROXY_LOGIN, Sign.PROXY_SCHEME, Sign.CERTIFICATE})
+SETTINGS: Final = frozenset({Sign.PROXY_LOGIN, Sign.PROXY_SCHEME, Sign.CERTIFICATE, Sign.SOURCE_ADDRESS})
 """A setting of the operator's is wrong."""
 
 NETWORK: Final = frozenset({Sign.UNRESOLVED, Sign.UNREACHABLE})
@@ -145,6 +147,7 @@ _SIGNS_OF_REQUESTS: Final = tuple(
         (Sign.FORBIDDEN, r"HTTP Error 403"),
         (Sign.PROXY_LOGIN, r"\b407\b|proxy authentication|authentication failed|no acceptable authentication"),
         (Sign.PROXY_SCHEME, r"HTTPS proxy|unsupported proxy|unknown proxy"),
+        (Sign.SOURCE_ADDRESS, r"cannot assign requested address"),
         (Sign.CERTIFICATE, r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|hostname mismatch"),
         (
             Sign.UNRESOLVED,
