@@ -12,10 +12,11 @@ from ytmp3.core.job import State
 APPLICATION_ID: Final = 0x79746D33
 """`ytm3` in ASCII: the application id in the header of the file (offset 68: sqlite.org/fileformat.html), by which our
 files are recognised."""
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """The version in the header of the file (`user_version`). It is raised by a change after which an older program cannot
 read the file or must not write to it. A new field in a record is no such change. In version 2, conversions no longer
-have the field `quality`: the recipe is the last part of the key."""
+have the field `quality`: the recipe is the last part of the key. In version 3, a job may have failed with a code that
+older programs do not know."""
 
 TABLES: Final = frozenset({"conversions", "jobs", "tallies"})
 
