@@ -36,7 +36,7 @@ class Valkey:
     def log_path(self) -> Path:
         return self.folder / "valkey.log"
 
-    def start(self) -> None:
+    def start(self, *, as_sentinel: bool = False) -> None:
         """Start (again), and return when the server answers.
 
         Raises:
@@ -44,9 +44,13 @@ class Valkey:
             redis.ConnectionError, redis.TimeoutError: it does not answer in time.
         """
         options = [part for name, value in self.settings.items() for part in (f"--{name}", value)]
+        if as_sentinel:
+            configuration = self.folder / "sentinel.conf"
+            configuration.touch()
+            options = [str(configuration), "--sentinel", "--bind", "127.0.0.1"]
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [str(get_binary_path()), "--port", str(self.port), "--dir", str(self.folder), *options],
+                [str(get_binary_path()), *options, "--port", str(self.port), "--dir", str(self.folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

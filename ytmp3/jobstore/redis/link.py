@@ -24,7 +24,7 @@ from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, MovedError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as Disconnected
 
 from ytmp3.core.errors import StoreDown, StoreError, StoreFull, StoreUnusable
@@ -127,6 +127,9 @@ class RedisLink:
             return StoreUnusable(f"{self.name}: the login or a command is not permitted ({code})")
         if code in _NOT_READY_CODES or not isinstance(error, ResponseError):
             return StoreDown(f"{self.name}: {code if code in _NOT_READY_CODES else _reason(error)}")
+        if isinstance(error, MovedError):
+            # For example where the user may not ask what kind of server this is (see `server`).
+            return StoreUnusable(f"{self.name}: one node of a Redis Cluster: it refers to {error.host}:{error.port}")
         return StoreUnusable(f"{self.name}: {error}")
 
     @contextlib.asynccontextmanager

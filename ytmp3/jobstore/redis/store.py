@@ -25,6 +25,7 @@ from ytmp3.jobstore.redis.due import ClockWatch, Due, LeftBehind, scored
 from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply, pack
 from ytmp3.jobstore.redis.records import SHARDS, conversion_at, conversion_of, readable, root_of, ticket_of
 from ytmp3.jobstore.redis.scripts import Call, Scripts
+from ytmp3.jobstore.redis.server import facts_of, unsuitable
 from ytmp3.jobstore.settings import Policy, RedisSettings, RedisTimeouts
 
 FILES_AT_ONCE: Final = 500
@@ -296,22 +297,25 @@ class RedisJobStore:
     async def _check(self, share: PoolShare) -> None:
         """Check in one round trip whether the server accepts new records, and keeps them.
 
-        Each of the three commands detects another fault. DEL is a write that even a full server accepts, but a replica,
+        Each of the four commands detects another fault. DEL is a write that even a full server accepts, but a replica,
         a loading server, and a server that cannot write to its disk refuse it. INFO shows whether memory is exhausted
-        and which eviction policy is set. A script shows whether the user may run scripts.
+        and which eviction policy is set. A script shows whether the user may run scripts. INFO and CLUSTER INFO tell a
+        Sentinel, and a node of a cluster, from a server that has all records (see `server`).
 
         Raises:
             StoreDown, StoreFull, StoreUnusable
         """
         root = root_of(SHARDS[0])
         script = self._scripts.packed(Call(script="get", root=root, arguments=("", "")))
-        probe = pack([("DEL", f"{root}:probe"), ("INFO", "memory")]) + script
-        deletion, memory, answer = await self._link.exchange(probe, 3, share)
+        probe = pack([("CLUSTER", "INFO"), ("DEL", f"{root}:probe"), ("INFO", "memory", "server")]) + script
+        cluster, deletion, info, answer = await self._link.exchange(probe, 4, share)
+        if (reason := unsuitable(info, cluster)) is not None:
+            raise StoreUnusable(f"{self._link.name}: {reason}")
         self._without_errors([deletion, None if isinstance(answer, NoScriptError) else answer])
-        if isinstance(memory, ResponseError):
+        if isinstance(info, ResponseError):
             # Some providers forbid INFO. In that case the operator must check the settings.
             return
-        facts = dict(line.split(":", 1) for line in memory.decode().splitlines() if ":" in line)
+        facts = facts_of(info)
         policy = facts.get("maxmemory_policy", "")
         if policy.startswith(_EVICTS_LIVE_RECORDS):
             raise StoreUnusable(f"{self._link.name}: maxmemory-policy {policy} deletes jobs: set it to noeviction")
