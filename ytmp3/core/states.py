@@ -18,7 +18,7 @@ instance dies, its conversions stay `queued` or `running` with this instance as 
 """
 
 from enum import StrEnum
-from typing import Final, assert_never
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -303,15 +303,9 @@ def costs_an_attempt(fault: Fault, *, is_paused: bool) -> bool:
     What would fail every video says nothing about this one. Where YouTube failed or refused, only the breaker knows
     whether it is this video's matter.
     """
-    match fault:
-        case Fault.VIDEO | Fault.OURS:
-            return True
-        case Fault.YOUTUBE | Fault.ADDRESS:
-            return not is_paused
-        case Fault.RELEASE | Fault.NETWORK | Fault.SETTINGS:
-            return False
-        case _:
-            assert_never(fault)
+    if fault in {Fault.YOUTUBE, Fault.ADDRESS}:
+        return not is_paused
+    return fault in {Fault.VIDEO, Fault.OURS}
 
 
 def should_retry(code: FailureCode, attempts: int, max_retries: int) -> bool:

@@ -97,8 +97,8 @@ def open_for_writing(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> sqlit
             with contextlib.suppress(OSError):
                 file.chmod(0o600)
         connection = connect(path, "rw", busy_seconds)
-        # This version can read the records of every older schema. From now on the file may have new records, which an older program
-        # cannot read.
+        # This version can read the records of every older schema. From now on the file may have new records, which an
+        # older program cannot read.
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("PRAGMA journal_mode = WAL")
         # FULL: a commit has reached the disk before it is acknowledged, so a power cut loses nothing.
