@@ -109,6 +109,9 @@ def _settings() -> str:
 
 
 def _serve() -> Exit:
+    if os.uname().sysname != "Linux":
+        print("ytmp3: serving needs Linux. On another system, use the container: see docs/install.md", file=sys.stderr)
+        return Exit.FAILED
     # Until the service listens to it, SIGHUP would end the process. It asks for reading the keys again, and they are
     # read later than this.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -170,6 +170,9 @@ def test_nginx_and_the_service_agree_on_network_folder_and_ports() -> None:
     assert "set $tracks_folder /data/tracks;" in listen
     assert "set $tracks_folder /data/tracks;" in tls
     assert "listen 8080 " in listen
+    assert "[::]" not in listen + tls, "where the kernel has no IPv6, nginx would not start"
+    real_ip = "${REAL_IP_FILE:-./nginx/real_ip.conf}"
+    assert real_ip in COMPOSE_TEXT
     assert "listen 8443 ssl " in tls
     assert "/etc/nginx/tls/fullchain.pem" in tls
     for name in ("nginx", "tls"):
