@@ -103,7 +103,7 @@ fuzz: .venv/.develops ## each property with 10,000 new examples, 100,000 request
 	@$(RAISE_DESCRIPTORS); HYPOTHESIS_PROFILE=soak FUZZ_FACTOR=20 YTMP3_SOAK_PROGRAMS=2000 \
 		$(BIN)/pytest -q --timeout=3600 -m "hypothesis or fuzz"
 
-soak: .venv/.develops ## 4,000 ends of yt-dlp and ffmpeg, 1,000 jobs, 50 kills at work (25 minutes)
+soak: .venv/.develops ## 4,000 ends of yt-dlp and ffmpeg, 1,000 jobs, 50 kills at work (takes long: see CONTRIBUTING.md)
 	@$(RAISE_DESCRIPTORS); FUZZ_FACTOR=20 $(BIN)/pytest -q -s --timeout=3600 -m soak
 	$(BIN)/python -m scripts.soak $(ARGS)
 
