@@ -215,6 +215,13 @@ class FaultyStore:
     async def ping(self) -> None:
         await self._call("ping", self._store.ping)
 
+    @property
+    def is_shared(self) -> bool:
+        return self._store.is_shared
+
+    async def agrees_on_shelf(self, mark: str) -> bool:
+        return await self._call("agrees_on_shelf", lambda: self._store.agrees_on_shelf(mark))
+
     async def now(self) -> float:
         return await self._call("now", self._store.now)
 
@@ -276,6 +283,9 @@ class RemoteShelf:
         return Url(f"https://tracks.example/{file_name}")
 
     async def delete(self, file_name: str) -> None:
+        raise NotImplementedError
+
+    async def mark(self) -> str:
         raise NotImplementedError
 
     async def names(self, *, older_than_seconds: float) -> list[str]:

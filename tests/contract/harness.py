@@ -153,6 +153,13 @@ class RedisHarness:
         (name,) = cast("list[bytes]", self._client.keys(f"ytmp3:*:[cjk]:{some_id}"))
         return self._client.pttl(name) / 1000
 
+    def seconds_until_shelf_is_free(self) -> float:
+        return self._client.pttl("ytmp3:{00}:shelf") / 1000
+
+    def forget_shelf(self) -> None:
+        """Do what the server does at the end of that time."""
+        self._client.delete("ytmp3:{00}:shelf")
+
     def monotonic(self) -> float:
         return self._clock() - self._set_by
 

@@ -141,5 +141,5 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
             settings, store=store, files=files, queue=queue, upstream=upstream, health=health, events=events
         ),
         expiry=WaitingExpiry(store=store, queue=queue, writes=writes, upstream=upstream, health=health, events=events),
-        watcher=Watcher(store=store, scratch=files.scratch, converter=converter, health=health, events=events),
+        watcher=Watcher(store=store, files=files, converter=converter, health=health, events=events),
     )

@@ -42,6 +42,8 @@ class Health:
     """The disk of the data folder; None before the first check."""
     storage_error: str | None = None
     """Why the last check of the data folder failed; None if it succeeded."""
+    shelf_error: str | None = None
+    """Why the folder of the tracks does not fit the store; None if it does, or if that is not known."""
     upstream: Check = field(default_factory=lambda: Check(ok=True, detail="no fault known"))
     """Whether conversions succeed at YouTube; set by `Upstream`. It does not make the instance unready."""
     is_draining: bool = False
@@ -50,6 +52,8 @@ class Health:
     @property
     def is_storage_low(self) -> bool:
         """Whether new conversions must be refused, because the disk is too full or its last check failed."""
+        if self.shelf_error is not None:
+            return True
         return self.storage_error is not None or (self.space is not None and self.space.is_low)
 
     @property
@@ -86,6 +90,8 @@ class Health:
     def _storage_check(self) -> Check:
         if self.storage_error is not None:
             return Check(ok=False, detail=self.storage_error)
+        if self.shelf_error is not None:
+            return Check(ok=False, detail=self.shelf_error)
         if self.space is None:
             return Check(ok=False, detail="not checked yet")
         free, reserve = self.space.free_bytes, self.space.reserve_bytes

@@ -15,7 +15,7 @@ from ytmp3.engine.events import Events
 from ytmp3.engine.health import Check, Health
 from ytmp3.engine.loops import Loops
 from ytmp3.jobstore import JobStore
-from ytmp3.storage.scratch import Scratch
+from ytmp3.storage.files import Files
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,14 @@ processes."""
 TOOLS_RETRY_SECONDS: Final = 15.0
 """Interval, in seconds, of the check of the tools while one of them fails. It is short, because the instance is not
 ready until all of them work."""
+SHELF_CHECK_SECONDS: Final = 10.0
+"""Interval, in seconds, of the check that all instances have the same folder of tracks."""
+OTHER_SHELF: Final = (
+    "other instances on the same Redis have another folder of tracks, so downloads fail: give all instances the same "
+    "volume as DATA_DIR, or each installation its own Redis database (if the folder was replaced on purpose, this ends "
+    "within a minute after the last instance with the old one has stopped)"
+)
+"""What `/health` says if that check fails."""
 LAG_SECONDS: Final = 0.1
 """Duration, in seconds, of the timer that measures the lag of the event loop."""
 
@@ -34,11 +42,10 @@ LAG_SECONDS: Final = 0.1
 class Watcher:
     """Runs the loops of the checks."""
 
-    def __init__(
-        self, *, store: JobStore, scratch: Scratch, converter: Converter, health: Health, events: Events
-    ) -> None:
+    def __init__(self, *, store: JobStore, files: Files, converter: Converter, health: Health, events: Events) -> None:
         self._store = store
-        self._scratch = scratch
+        self._scratch = files.scratch
+        self._shelf = files.shelf
         self._converter = converter
         self._health = health
         self._events = events
@@ -52,6 +59,7 @@ class Watcher:
         self._loops.start(
             {
                 "watch": (self.watch, WATCH_SECONDS),
+                "shelf": (self.check_shelf, SHELF_CHECK_SECONDS),
                 "tools": (self.check_tools, self._tools_interval),
                 "lag": (self.measure_lag, 0.0),
             }
@@ -83,6 +91,23 @@ class Watcher:
             self._has_looked, self._store_error = True, seen
             level = logging.INFO if self._health.store.ok else logging.ERROR
             log.log(level, "job store", extra={"ok": self._health.store.ok, "detail": self._health.store.detail})
+
+    async def check_shelf(self) -> None:
+        """Check that all instances on a shared store have the same folder of tracks.
+
+        Otherwise the downloads of completed jobs fail at every instance that did not make the track itself.
+        """
+        if not self._store.is_shared:
+            return
+        try:
+            agrees = await self._store.agrees_on_shelf(await self._shelf.mark())
+        except (OSError, StoreError):
+            # The check of the disk or of the store says so.
+            return
+        before, self._health.shelf_error = self._health.shelf_error, None if agrees else OTHER_SHELF
+        if before != self._health.shelf_error:
+            level = logging.INFO if agrees else logging.ERROR
+            log.log(level, "track folder", extra={"ok": agrees, "detail": self._health.shelf_error or "shared"})
 
     async def check_tools(self) -> None:
         """Check every tool."""

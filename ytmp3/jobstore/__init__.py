@@ -17,7 +17,7 @@ The store runs no conversions and keeps no files. Its only decisions are the rul
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 
@@ -26,6 +26,9 @@ from ytmp3.core.ids import ClientId, ConversionId, ConversionKey, JobId, VideoId
 from ytmp3.core.job import Conversion, Lease, Metadata, Stage, Ticket, Track
 from ytmp3.core.recipe import Recipe, conversion_key
 from ytmp3.jobstore.settings import Policy
+
+SHELF_SECONDS: Final = 60.0
+"""How long a shelf counts as in use after the last call of `JobStore.agrees_on_shelf`."""
 
 
 class Submission(Struct, frozen=True, kw_only=True):
@@ -108,6 +111,17 @@ class JobStore(Protocol):
 
         Raises:
             StoreDown, StoreFull, StoreUnusable: it cannot.
+        """
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several instances may use the store at the same time."""
+
+    async def agrees_on_shelf(self, mark: str) -> bool:
+        """Tell the store the mark of this instance's shelf, and return whether the other instances have the same one.
+
+        Each instance calls it every few seconds. The first one decides; if no instance of its shelf has called for
+        SHELF_SECONDS, the next caller does.
         """
 
     async def now(self) -> float:

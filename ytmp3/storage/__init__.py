@@ -82,5 +82,12 @@ class Shelf(Protocol):
     async def delete(self, file_name: str) -> None:
         """Remove a track. It is no error if it does not exist. A running transfer continues."""
 
+    async def mark(self) -> str:
+        """Return a random text that tells this shelf from others; it is made at the first call, and kept on the shelf.
+
+        Raises:
+            OSError: it can neither be read nor made.
+        """
+
     async def names(self, *, older_than_seconds: float) -> list[str]:
         """List the files that were last changed longer ago. The janitor removes those that no record names."""

@@ -7,10 +7,15 @@ the rename, the scratch folder must be on the same file system.
 import asyncio
 import contextlib
 import os
+import secrets
 import time
 from pathlib import Path
+from typing import Final
 
 from ytmp3.storage import InternalRedirect, OpenFile
+
+MARK_FILE_NAME: Final = ".shelf"
+"""The file in the folder that holds its mark (see `Shelf.mark`)."""
 
 
 class LocalShelf:
@@ -105,6 +110,24 @@ class LocalShelf:
         """See the Protocol."""
         await asyncio.to_thread((self.folder / file_name).unlink, missing_ok=True)
 
+    async def mark(self) -> str:
+        """See the Protocol."""
+        return await asyncio.to_thread(self._mark)
+
+    def _mark(self) -> str:
+        path = self.folder / MARK_FILE_NAME
+        with contextlib.suppress(FileNotFoundError):
+            return path.read_text("ascii")
+        # Complete before it has its name; and whoever comes first gives the shelf its mark.
+        draft = path.with_name(f"{path.name}-{secrets.token_hex(8)}")
+        draft.write_text(secrets.token_hex(16), "ascii")
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, path)
+        finally:
+            draft.unlink()
+        return path.read_text("ascii")
+
     async def names(self, *, older_than_seconds: float) -> list[str]:
         """See the Protocol."""
         return await asyncio.to_thread(self._names, older_than_seconds)
@@ -116,7 +139,11 @@ class LocalShelf:
             for entry in entries:
                 # Another instance may delete a file between the listing and the call of `stat`.
                 with contextlib.suppress(FileNotFoundError):
-                    if entry.is_file(follow_symlinks=False) and entry.stat().st_ctime < limit:
+                    if (
+                        entry.name != MARK_FILE_NAME
+                        and entry.is_file(follow_symlinks=False)
+                        and entry.stat().st_ctime < limit
+                    ):
                         names.append(entry.name)
         return names
 

@@ -19,7 +19,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from ytmp3.core.errors import FailureCode, LeaseLost, StoreFull, StoreUnusable
 from ytmp3.core.ids import ConversionId, InstanceId, JobId
 from ytmp3.core.job import Conversion, Lease, Metadata, State, Ticket, Track, conversion_id_of
-from ytmp3.jobstore import Counts, Renewal, Submission, Submitted
+from ytmp3.jobstore import SHELF_SECONDS, Counts, Renewal, Submission, Submitted
 from ytmp3.jobstore.records import counts_of, outcome_of
 from ytmp3.jobstore.redis.due import ClockWatch, Due, LeftBehind, scored
 from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply, pack
@@ -85,6 +85,20 @@ class RedisJobStore:
     async def ping(self) -> None:
         """See the Protocol. Costs one round trip."""
         await self._check(self._link.handlers)
+
+    @property
+    def is_shared(self) -> bool:
+        return True
+
+    async def agrees_on_shelf(self, mark: str) -> bool:
+        """See the Protocol. The mark is a key that the server removes when nobody renews it."""
+        key = f"{root_of(SHARDS[0])}:shelf"
+        milliseconds = round(SHELF_SECONDS * 1000)
+        _, present = await self._read([("SET", key, mark, "NX", "PX", milliseconds), ("GET", key)])
+        if present != mark.encode():
+            return False
+        await self._read([("PEXPIRE", key, milliseconds)])
+        return True
 
     async def now(self) -> float:
         if self._clock is not None:

@@ -127,6 +127,13 @@ class SqliteJobStore:
             await writer.run(opened.ledger.write_probe)
             await writer.run(opened.ledger.remove_probe)
 
+    @property
+    def is_shared(self) -> bool:
+        return False
+
+    async def agrees_on_shelf(self, mark: str) -> bool:
+        return True
+
     async def now(self) -> float:
         opened, _ = self._opened
         return opened.ledger.clock()
