@@ -1,6 +1,6 @@
 """`make soak`: kill, freeze and restart parts of the service under load, at full size and in many rounds.
 
-Takes about 30 minutes. Prints one line of figures for each round; the first failed check ends it with a traceback.
+Prints one line of figures for each round. The first failed check ends it with a traceback.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What a terminal shows when the service listens: where, with which data, for whom, and how to stop it. Pure."""
+"""The text on the terminal when the service has started: address, data folder, keys, an example, how to stop. Pure."""
 
 import ipaddress
 from pathlib import Path
@@ -12,7 +12,7 @@ EXAMPLE_LINK: Final = "https://www.youtube.com/watch?v=aqz-KE-bpKQ"
 
 
 def greeting(config: Config, url: str, *, free_bytes: int) -> str:
-    """Return the lines; the first has the address."""
+    """Return the text. The first line has the address."""
     keys, store = config.api_keys_file, "SQLite" if config.redis is None else "Redis"
     reach = "   (this machine only; HOST=0.0.0.0 opens it)" if _is_loopback(config.host) else ""
     return "\n".join(

@@ -1,6 +1,6 @@
-"""Parsers of the forms that a setting may have: each takes the text of an environment variable. Pure but for files.
+"""Parsers for the values of settings. Each takes the text of an environment variable. Pure, except for file checks.
 
-Every parser raises ValueError if the text has not its form; the caller knows the variable's name and what is expected.
+Every parser raises ValueError if the text is not valid. The caller adds the variable's name and the expected form.
 """
 
 import ipaddress
@@ -31,14 +31,14 @@ def number_within(low: float, high: float) -> Callable[[str], float]:
 
 
 def _within(value: float, low: float, high: float) -> float:
-    # Written this way round, it refuses NaN too.
+    # Written in this form, the condition refuses NaN too.
     if not low <= value <= high:
         raise ValueError
     return value
 
 
 def any_text(text: str) -> str:
-    """Take any text as it is."""
+    """Return any text unchanged."""
     return text
 
 

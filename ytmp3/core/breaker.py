@@ -1,19 +1,21 @@
-"""A circuit breaker for everything that would make all conversions fail. Pure: the time is an argument.
+"""A circuit breaker that stops new conversions while all of them would fail for the same cause. Pure.
 
-    closed ── a rule below says so ──> open: nothing may start until a time
-    open ───── the time has come ─────> half open: one conversion may start, the trial; its outcome decides
-    half open ── the trial succeeds ──> closed;  ── it fails ──> open again, for twice as long
+    closed ─── one of the rules below ──> open: no conversion starts for a pause
+    open ───── the pause is over ───────> half open: one conversion, the trial, may start
+    half open ── the trial succeeds ──> closed
+    half open ── the trial fails ─────> open again, for twice as long
 
-The rules, each for another kind of cause:
+The rules, by cause (`core.errors.Fault`):
 
-    address               5 refusals in a minute, and at least half of the outcomes that tell of the address
-    network, settings     3 conversions one after the other that did not reach YouTube
-    release, YouTube,     more than 60 % of the last 30 conversions, and at least 10 of them: no video would fare better
-    address
+    address               5 refusals of this server's address in a minute, and at least half of the outcomes that show
+                          whether YouTube accepts the address
+    network, settings     3 conversions in a row that did not reach YouTube
+    release, YouTube,     more than 60 % of the last 30 conversions failed for these causes, and at least 10 conversions
+    address               have ended
 
-The last rule counts each conversion once, by its newest outcome, so one video that is tried again and again cannot
-open the breaker. Each start has a number, which distinguishes the outcome of the trial from outcomes of conversions
-that were under way when the breaker opened. Those say nothing about the present, and are ignored.
+The last rule counts each video once, by its newest outcome, so one video that is retried many times cannot open the
+breaker. Each start of a conversion has a number. By it, the breaker tells the outcome of the trial from the outcomes of
+conversions that had started before the breaker opened; it ignores those, because they are out of date.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -27,25 +29,29 @@ from msgspec import Struct
 from ytmp3.core.errors import Fault
 
 WINDOW_SECONDS: Final = 60.0
-"""Age, in seconds, of the oldest refusal that counts; also how long a trial keeps the next one from starting."""
+"""Window, in seconds, of the refusals that count; also the time after which a second trial may start while the first
+still runs."""
 REFUSALS_TO_OPEN: Final = 5
-"""Fewer refusals in the window may be the matter of single videos."""
+"""Fewest refusals in the window that open the breaker. Fewer may concern single videos."""
 SHARE_TO_OPEN: Final = 0.5
-"""Share of refusals among the outcomes in the window: below it YouTube serves this address, by and large."""
+"""Smallest share of refusals among the outcomes in the window that opens the breaker. Below it, YouTube still serves
+most conversions of this address."""
 REMEMBERED_OUTCOMES: Final = 1000
-"""Upper bound of the memory: more outcomes than can come in within the window."""
+"""Most outcomes that are kept. This bounds the memory, and is more than arrive within the window."""
 
 UNREACHED_TO_OPEN: Final = 3
-"""So many conversions in a row that did not reach YouTube. A lost packet may explain one or two."""
+"""Number of conversions in a row that did not reach YouTube, at which the breaker opens. One or two may fail because of
+a lost packet."""
 
 REMEMBERED_ENDS: Final = 30
-"""How many conversions the rule for YouTube and the release looks at."""
+"""Number of the latest conversions that the rule for YouTube, the release and the address evaluates."""
 ENDS_TO_OPEN: Final = 10
-"""Fewer conversions may be the links of one client, all of the same kind."""
+"""Fewest conversions for this rule. Fewer may be similar links of a single client."""
 BLAMED_TO_OPEN: Final = 0.6
-"""Share of the remembered conversions above which they blame YouTube, the release or the address."""
+"""Share of these conversions above which the breaker opens, if they failed because of YouTube, the release or the
+address."""
 ENDS_SECONDS: Final = 3600.0
-"""Age, in seconds, of the oldest end that counts: on a quiet instance the last 30 may reach back for days."""
+"""Age, in seconds, of the oldest end that counts. On a quiet instance, the last 30 ends may span several days."""
 
 
 class Pauses(Struct, frozen=True, kw_only=True):
@@ -57,74 +63,75 @@ class Pauses(Struct, frozen=True, kw_only=True):
 
 PAUSES: Final[Mapping[Fault, Pauses]] = MappingProxyType(
     {
-        # YouTube's block of a session lasts up to an hour, says the yt-dlp wiki; asking prolongs it.
+        # According to the yt-dlp wiki, YouTube blocks a session for up to an hour, and requests prolong the block.
         Fault.ADDRESS: Pauses(first=60.0, longest=3600.0),
-        # A router that restarts is back within seconds, and asking disturbs nobody.
+        # A router restarts within seconds, and a failed connection costs little.
         Fault.NETWORK: Pauses(first=2.0, longest=30.0),
-        # Nothing changes until a person acts; they should not have to wait for the service afterwards.
+        # The operator must correct the setting, and should not have to wait long for a trial afterwards.
         Fault.SETTINGS: Pauses(first=15.0, longest=300.0),
-        # YouTube's incidents last from minutes to hours, and a newer yt-dlp may come at any time.
+        # YouTube's incidents last from minutes to hours, and a newer yt-dlp may be installed at any time.
         Fault.RELEASE: Pauses(first=30.0, longest=600.0),
         Fault.YOUTUBE: Pauses(first=30.0, longest=600.0),
     }
 )
-"""The causes that open the breaker. Other faults say nothing about other conversions."""
+"""The causes that open the breaker, with their pauses. Other faults do not affect other conversions."""
 _SHARED: Final = frozenset({Fault.RELEASE, Fault.YOUTUBE, Fault.ADDRESS})
 _UNREACHED: Final = frozenset({Fault.NETWORK, Fault.SETTINGS})
 
 
 class BreakerState(StrEnum):
-    """What the breaker lets through."""
+    """The state of the breaker."""
 
     CLOSED = "closed"
-    """Everything."""
+    """All conversions may start."""
     OPEN = "open"
-    """Nothing."""
+    """No conversion may start."""
     HALF_OPEN = "half_open"
-    """One conversion, the trial; it is running, or the next to start."""
+    """Only the trial may start, or it is running."""
 
 
 class Breaker:
-    """Counts how conversions fared at YouTube, and says whether the next one may start."""
+    """Records the outcomes of conversions, and decides whether the next one may start."""
 
     def __init__(self) -> None:
         self._refusals: deque[tuple[float, bool]] = deque(maxlen=REMEMBERED_OUTCOMES)
-        """While closed: the time of each outcome that tells of the address, and whether it was a refusal."""
+        """While closed: the time of each outcome that shows whether YouTube accepts the address, and whether it was a
+        refusal."""
         self._unreached = 0
-        """While closed: the last so many conversions did not reach YouTube."""
+        """While closed: the number of latest conversions in a row that did not reach YouTube."""
         self._ends: OrderedDict[str, tuple[float, Fault | None]] = OrderedDict()
-        """While closed: the newest end of each of the last conversions; None for one that blames nobody."""
+        """While closed: the newest end of each of the latest videos, with its fault (None: no shared fault)."""
         self._cause: Fault | None = None
-        """Why it is open; None while closed."""
+        """Why the breaker is open or half open; None while it is closed."""
         self._open_until = 0.0
-        """From this time on, the next start is the trial. Without meaning while closed."""
+        """The end of the pause, after which the next start is the trial. Has no meaning while closed."""
         self._pause_seconds = 0.0
         self._opened_at = 0.0
         self._last_start = 0
         self._trial: tuple[int, float] | None = None
-        """The number of the trial under way, and the time of its start."""
+        """The start number and the start time of the running trial."""
 
     @property
     def cause(self) -> Fault | None:
-        """Why it is open or half open: what the last failed trial said, or else the rule. None while closed."""
+        """Why the breaker is open or half open (by the last failed trial, or by the rule); None while it is closed."""
         return self._cause
 
     def state(self, now: float) -> BreakerState:
-        """Return what may start."""
+        """Return the state of the breaker."""
         if self._cause is None:
             return BreakerState.CLOSED
         return BreakerState.OPEN if now < self._open_until else BreakerState.HALF_OPEN
 
     def is_open(self, now: float) -> bool:
-        """Return whether no conversion may start now."""
+        """Return whether the breaker prevents all starts now."""
         return self._cause is not None and (now < self._open_until or self._trial_is_running(now))
 
     def wait_seconds(self, now: float) -> float:
-        """Return how long it takes until a trial may start; 0 while closed."""
+        """Return the seconds until a trial may start; 0 while the breaker is closed."""
         return 0.0 if self._cause is None else max(0.0, self._open_until - now)
 
     def open_seconds(self, now: float) -> float:
-        """Return for how long it has been open or half open; 0 while closed."""
+        """Return for how many seconds the breaker has been open or half open; 0 while closed."""
         return 0.0 if self._cause is None else now - self._opened_at
 
     def started(self, now: float) -> int:
@@ -135,13 +142,13 @@ class Breaker:
         return self._last_start
 
     def reached(self, start: int) -> None:
-        """Record that YouTube described the video of a conversion that is still running. That proves the network."""
+        """Record that the extraction of a running conversion succeeded, so the network and its settings work."""
         self._unreached = 0
         if self._is_trial(start) and self._cause in _UNREACHED:
             self._close()
 
     def passed(self, start: int, subject: str, now: float) -> None:
-        """Record that YouTube served a conversion; it may have failed for another reason. `subject`: its video."""
+        """Record that YouTube served a conversion, even if it failed for another reason. `subject`: its video id."""
         if self._cause is None:
             self._unreached = 0
             self._refusals.append((now, False))
@@ -150,7 +157,7 @@ class Breaker:
             self._close()
 
     def failed(self, start: int, subject: str, fault: Fault, now: float) -> None:
-        """Record that an attempt failed by a fault that other conversions may meet as well (one of PAUSES)."""
+        """Record that an attempt failed by a fault that may affect other conversions too (one of PAUSES)."""
         if self._cause is None:
             self._unreached = self._unreached + 1 if fault in _UNREACHED else 0
             if fault is Fault.ADDRESS:
@@ -166,7 +173,7 @@ class Breaker:
             self._open(fault, min(pauses.longest, max(pauses.first, 2 * self._pause_seconds)), now)
 
     def ended(self, start: int) -> None:
-        """Record that a conversion is over. A trial without an outcome (it was cancelled) makes room for the next."""
+        """Record the end of a conversion. If it was a trial without an outcome (cancelled), another trial may start."""
         if self._is_trial(start):
             self._trial = None
 
@@ -206,5 +213,5 @@ class Breaker:
         return self._trial is not None and self._trial[0] == start
 
     def _trial_is_running(self, now: float) -> bool:
-        # A trial that takes long (a recording of hours) must not keep everything else waiting: another one may follow.
+        # A long trial (a video of several hours) must not block all other conversions, so another trial may start.
         return self._trial is not None and now - self._trial[1] < WINDOW_SECONDS

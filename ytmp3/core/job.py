@@ -98,14 +98,14 @@ class Lease(Struct, frozen=True, kw_only=True):
     The store refuses a write unless both the holder and the token are the conversion's current ones (a fencing token).
     So an instance that was frozen or disconnected while another one took over cannot overwrite the other's work.
 
-    The token alone would not do. A store can go back in time: a replica is promoted that lacks the last writes, or a
-    backup is restored. It then gives out the same tokens again, to other instances.
+    The token alone is not enough. A store may lose its last writes: a replica without them is promoted, or a backup is
+    restored. It then issues the same tokens again, to other instances.
     """
 
     conversion_id: ConversionId
     token: int
     holder: InstanceId
-    """The instance that the store gave the token to; empty if it gave it to nobody, and then no write is accepted."""
+    """The instance for which the store issued the token. Empty if there is no holder: then no write is accepted."""
 
 
 class Conversion(Struct, frozen=True, kw_only=True):

@@ -244,15 +244,15 @@ def retention_of(conversion: Conversion, retention_seconds: float) -> float:
 
 
 def promised(conversion: Conversion, retention_seconds: float) -> Conversion:
-    """Keep the jobs of a conversion at least for the retention of the instance that takes a job on it."""
+    """Extend the retention of a conversion to at least that of the instance that adds a job to it."""
     longest = max(retention_seconds, retention_of(conversion, retention_seconds))
     return replace(conversion, retention_seconds=longest)
 
 
 def joined(conversion: Conversion, *, now: float, retention_seconds: float) -> Conversion:
-    """Let a further job share the conversion, which must take jobs. The job gets the retention of its own instance.
+    """Add a further job to a conversion that takes jobs. The job gets the retention of its own instance.
 
-    It never shortens what an earlier job was promised. `lua/submit.lua` implements the same rule.
+    This never shortens the retention of an earlier job. `lua/submit.lua` implements the same rule.
     """
     kept = promised(conversion, retention_seconds)
     if kept.state is State.DONE:
@@ -274,16 +274,16 @@ def takes_jobs(conversion: Conversion, *, now: float, retention_seconds: float) 
 
 
 def asked_at(conversion: Conversion) -> float:
-    """Return when a client last asked for the conversion by a job of its own."""
+    """Return when the latest job of an unfinished conversion was submitted."""
     return conversion.created_at if conversion.joined_at is None else conversion.joined_at
 
 
 def is_stale(conversion: Conversion, *, now: float, retention_seconds: float) -> bool:
-    """Return whether a conversion has waited longer than the service keeps anything for its clients.
+    """Return whether a conversion has waited longer than one retention period since its latest job was submitted.
 
-    The engine then fails it instead of starting it: the clients have most likely given up. So nothing waits without
-    end, however often an attempt ends at no cost. The wait is counted from the last job that joined; but a conversion
-    that is joined again and again ends too.
+    The engine then fails it instead of starting it, because the clients have most likely given up. So every wait is
+    bounded, even if attempts that do not count are repeated. A second bound, LIFETIMES_TO_WAIT, applies from its
+    creation, in case jobs keep joining.
     """
     retention_seconds = retention_of(conversion, retention_seconds)
     return (
@@ -293,15 +293,15 @@ def is_stale(conversion: Conversion, *, now: float, retention_seconds: float) ->
 
 
 def code_of_stale(conversion: Conversion) -> FailureCode:
-    """Return why a stale conversion failed: what kept its last attempt from succeeding, if it had one."""
+    """Return the failure code of a stale conversion: that of its last attempt, or `expired_waiting` without one."""
     return FailureCode.EXPIRED_WAITING if conversion.error is None else conversion.error
 
 
 def costs_an_attempt(fault: Fault, *, is_paused: bool) -> bool:
     """Return whether a failed attempt counts against MAX_JOB_RETRIES. `is_paused`: whether the breaker is open.
 
-    What would fail every video says nothing about this one. Where YouTube failed or refused, only the breaker knows
-    whether it is this video's matter.
+    A fault that affects every video does not count. If YouTube failed or refused, the failure counts only while the
+    breaker is closed, because then it probably concerns this video.
     """
     if fault in {Fault.YOUTUBE, Fault.ADDRESS}:
         return not is_paused

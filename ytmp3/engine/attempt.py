@@ -7,8 +7,8 @@ was suspended or disconnected for longer than its lease must not publish a file 
     claim ──> convert ──> confirm the lease ──> publish the file ──> finish     (done)
                 │                │                    │                │
                 │                └────── lease lost ──┴────────────────┴──────> delete the published file
-                ├── error that another attempt may cure ──────────────────────> retry, due later
-                ├── error that no video would be spared ──────────────────────> back to the queue, at no cost
+                ├── retryable error ──────────────────────────────────────────> retry, due later
+                ├── error that affects every video ───────────────────────────> postpone; no attempt is counted
                 ├── any other error, or no attempt left ──────────────────────> fail
                 ├── stopped by a drain ───────────────────────────────────────> release
                 └── stopped by a cancellation, or a lost lease ───────────────> nothing: it is recorded already
@@ -209,16 +209,16 @@ class Attempts:
         self._events.emit(events.Finished(conversion=done, seconds=run.seconds, stage_seconds=stage_seconds))
 
     async def _end_failed(self, run: Run, error: ConversionError) -> None:
-        """Record a failed attempt: to be retried, to wait at no cost, or the end of the conversion.
+        """Record a failed attempt: requeue the conversion with or without counting the attempt, or fail it.
 
-        The breaker learns first, because this failure may be the one that opens it; then the conversion waits with the
-        others instead of losing an attempt.
+        The breaker is updated first, because this failure may open it. In that case the conversion is requeued without
+        counting the attempt.
         """
         conversion, failure = run.conversion, error.failure
         if isinstance(error, NoProcess):
             self._upstream.pause()
         if failure.fault is Fault.VIDEO:
-            # YouTube has answered for this video, so it answers.
+            # YouTube has replied for this video, so neither YouTube nor the network is at fault.
             self._upstream.passed(run.start, conversion.video_id)
         else:
             self._upstream.failed(run.start, conversion.video_id, failure.fault)

@@ -58,17 +58,17 @@ class Retried(Struct, frozen=True, kw_only=True):
 
 
 class Postponed(Struct, frozen=True, kw_only=True):
-    """An attempt failed as that of any video would; the conversion is queued again, and the attempt does not count."""
+    """An attempt failed for a reason that affects every video. It does not count, and the conversion is requeued."""
 
     conversion: Conversion
     code: FailureCode
     reason: str
     delay_seconds: float
-    """Until it is due. While new starts are paused, nothing starts here either way."""
+    """Time until the conversion is due. While new starts are paused, it does not start in this instance even then."""
 
 
 class UpstreamPaused(Struct, frozen=True, kw_only=True):
-    """The breaker has opened, or a trial has failed: nothing starts here for `pause_seconds`."""
+    """The breaker has opened, or a trial has failed. No conversion starts in this instance for `pause_seconds`."""
 
     cause: Fault
     pause_seconds: float

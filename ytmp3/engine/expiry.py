@@ -1,10 +1,10 @@
-"""Ends conversions that have waited too long for an attempt, also while nothing starts here.
+"""Fails conversions that have waited too long for an attempt, while no conversions start in this instance.
 
-A worker ends such a conversion when it claims it. But while the breaker is open or the disk is full, few or none are
-claimed, perhaps for days. This loop looks for them then: first in the queue, then among those that no instance holds.
+Normally a worker fails such a conversion when it claims it. But while the breaker is open or the disk is full, few or
+none are claimed, perhaps for days. During that time this loop checks the queue, and the conversions without a holder.
 
-The rule: only the store's record decides, after the claim. A job may have joined since the conversion was queued here,
-and then it waits on.
+The rule: the decision is made after the claim, from the record of the store. A job may have joined since the conversion
+was queued here, and then the conversion continues to wait.
 """
 
 from typing import Final
@@ -20,14 +20,14 @@ from ytmp3.engine.writes import Writes
 from ytmp3.jobstore import JobStore
 
 EXPIRE_WAITING_SECONDS: Final = 60.0
-"""Interval, in seconds: a job may end this much later than its lifetime, which is hours."""
+"""Interval of the check, in seconds. A job may fail this much later than its retention, which is hours."""
 LOOK_BATCH: Final = 200
-"""Conversions without a holder that one turn looks at, at most. The store gives those first that are due the longest;
-what is given back is due anew, so each turn sees others."""
+"""Most conversions without a holder that one turn checks. The store returns the longest due first, and a released
+conversion gets a new due time, so each turn checks others."""
 
 
 class WaitingExpiry:
-    """Owns the loop."""
+    """Runs the loop."""
 
     def __init__(
         self, *, store: JobStore, queue: FairQueue, writes: Writes, upstream: Upstream, health: Health, events: Events
@@ -48,9 +48,9 @@ class WaitingExpiry:
         await self._loops.close()
 
     async def expire(self) -> int:
-        """Fail the waiting conversions whose time is over. Returns how many.
+        """Fail stale conversions. Returns their number.
 
-        While conversions start here, there is nothing to do: the workers see each of them.
+        Does nothing while conversions start here, because the workers check each of them.
         """
         if self._health.is_draining or not (self._upstream.is_blocked or self._health.is_storage_low):
             return 0
@@ -58,7 +58,7 @@ class WaitingExpiry:
         ended = 0
         for conversion in list(self._queue.in_order()):
             if is_stale(conversion, now=now, retention_seconds=retention_seconds):
-                # The queue's slot is free from here on: the conversion ends, or the store gives it to any instance.
+                # This frees the queue slot. The conversion then fails, or is released and adopted by any instance.
                 self._queue.remove(conversion.conversion_id, token=conversion.token)
                 ended += await self._end(conversion)
         for conversion in await self._store.adopt(LOOK_BATCH):

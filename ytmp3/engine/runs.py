@@ -117,7 +117,7 @@ class Runs:
         return self._runs.get(conversion_id)
 
     def holds(self, conversion_id: ConversionId) -> bool:
-        """Whether a worker has the conversion in hand: it claims it, or its attempt has not ended yet."""
+        """Return whether a worker of this instance is claiming or running the conversion."""
         return conversion_id in self._claiming or conversion_id in self._runs
 
     def by_client(self) -> Counter[ClientId]:

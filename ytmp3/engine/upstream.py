@@ -1,10 +1,10 @@
 """Decides whether conversions may start in this instance, from the outcomes of earlier ones.
 
-Two things stop all new starts of this instance: the breaker, when conversions would fail whatever their video is, and a
-short pause after the system refused a process. Running conversions go on. A start that comes after the breaker's pause
-is its trial.
+Two things prevent starts: the circuit breaker (`core/breaker`) while all conversions would fail for the same cause, and
+a short pause after the operating system could not start a process. Running conversions continue. The first start after
+the breaker's pause is its trial.
 
-Each change of the breaker is emitted as an event, and is in the health state for `/health`.
+Each change of the breaker is emitted as an event, and recorded in the health state for `/health`.
 """
 
 import asyncio
@@ -29,19 +29,19 @@ REASONS: Final[dict[Fault, str]] = {
     Fault.RELEASE: "the installed yt-dlp does not understand YouTube's answers: is there a newer one?",
     Fault.YOUTUBE: "most conversions fail at YouTube: is there a newer yt-dlp, or has YouTube an incident?",
 }
-"""For the operator: why nothing starts, by the breaker's cause."""
+"""The text for the operator about each cause of the breaker."""
 
 
 class UpstreamState(Struct, frozen=True, kw_only=True):
-    """The breaker at one moment."""
+    """The breaker's state at one moment."""
 
     state: BreakerState
     cause: Fault | None
-    """None while closed."""
+    """Why the breaker is open or half open; None while it is closed."""
     open_seconds: float
-    """For how long it has not been closed."""
+    """For how long the breaker has been open or half open."""
     next_trial_seconds: float
-    """Until a trial may start."""
+    """Time until a trial may start."""
 
 
 class Upstream:
@@ -59,7 +59,7 @@ class Upstream:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether the breaker keeps conversions from starting, or a trial is finding out whether it must."""
+        """Whether the breaker is open or a trial is running, so that no conversion may start."""
         return self._breaker.is_open(self._clock())
 
     @property
@@ -97,15 +97,15 @@ class Upstream:
         return self._breaker.started(self._clock())
 
     def reached(self, start: int) -> None:
-        """Record that YouTube has described the video of a running conversion."""
+        """Record that the extraction of a running conversion succeeded."""
         self._record(lambda: self._breaker.reached(start))
 
     def passed(self, start: int, video_id: VideoId) -> None:
-        """Record that YouTube served the conversion; it may have failed afterwards, or by its video's fault."""
+        """Record that YouTube served the conversion, even if it failed later or because of its video."""
         self._record(lambda: self._breaker.passed(start, video_id, self._clock()))
 
     def failed(self, start: int, video_id: VideoId, fault: Fault) -> None:
-        """Record that an attempt failed. A fault that tells nothing about other conversions is ignored."""
+        """Record that an attempt failed. Faults that do not affect other conversions are ignored."""
         if fault in PAUSES:
             self._record(lambda: self._breaker.failed(start, video_id, fault, self._clock()))
 
@@ -118,7 +118,7 @@ class Upstream:
         self._paused_until = self._clock() + self._pause_seconds
 
     def _record(self, outcome: Callable[[], None]) -> None:
-        """Let the breaker learn of an outcome; make known whether it has opened, opened again, or closed."""
+        """Report an outcome to the breaker. If it has opened, reopened or closed, emit that and update the health."""
         now, breaker = self._clock(), self._breaker
         cause_before, wait_before, since = breaker.cause, breaker.wait_seconds(now), breaker.open_seconds(now)
         outcome()

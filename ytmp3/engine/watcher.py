@@ -52,7 +52,7 @@ class Watcher:
         self._loops = Loops(events)
         self._has_looked = False
         self._store_error: type[StoreError] | None = None
-        """The kind of error that the last look at the store met."""
+        """The type of the error of the last check of the store; None if it succeeded."""
 
     def start(self) -> None:
         """Start every loop."""

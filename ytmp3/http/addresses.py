@@ -1,7 +1,8 @@
-"""The addresses that answers hold: of a job and of its track. Pure.
+"""The addresses in responses: of a job and of its track. Pure.
 
-All of them are paths, because the host is the one that the client asked. Where a proxy serves the service below a path
-of its own, that path is put in front: the proxy takes it away again.
+All addresses are paths, because the client already knows the host. If a proxy serves the service below a path, that
+path
+is put in front of each address; the proxy removes it from requests.
 """
 
 from ytmp3.http.links import LinkSigner
@@ -10,8 +11,9 @@ from ytmp3.http.links import LinkSigner
 class Addresses:
     """Makes the addresses.
 
-    `public_path` is the path of PUBLIC_URL, such as `/ytmp3`; empty at the root of a host. `signer` makes the address
-    of a track a link that needs no API key; None: such links are not in use.
+    `public_path` is the path of PUBLIC_URL, such as `/ytmp3`; empty at the root of a host. With `signer`, the address
+    of
+    a track is a signed link that needs no API key; None: signed links are not enabled.
     """
 
     def __init__(self, *, public_path: str = "", signer: LinkSigner | None = None) -> None:
@@ -19,11 +21,11 @@ class Addresses:
         self.signer = signer
 
     def of_job(self, job_id: str) -> str:
-        """Return where the job is read."""
+        """Return the address of the job's status."""
         return f"{self._public_path}/status/{job_id}"
 
     def of_track(self, job_id: str, extension: str, link_until: int | None = None) -> str:
-        """Return where the track of the job is downloaded: until `link_until` by anybody; None: by those who may."""
+        """Return the address of the job's track. With `link_until`, it is a signed link that is valid until then."""
         path = f"{self._public_path}/download/{job_id}.{extension}"
         if self.signer is None or link_until is None:
             return path

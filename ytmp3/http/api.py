@@ -77,7 +77,7 @@ class JobHandlers:
         return request[CLIENT].owner if self._keys.are_required else None
 
     async def _downloaded_ticket(self, request: web.Request, job_id: str) -> Ticket:
-        """Return the job whose track is asked for, by its owner or by whoever has a signed link that has not ended."""
+        """Return the job of a download request, which its owner or a valid signed link gives access to."""
         link_until = request.get(LINK_UNTIL)
         if link_until is None:
             return await self._jobs.ticket(job_id, self._owner(request))
@@ -85,12 +85,12 @@ class JobHandlers:
             raise LinkExpired
         ticket = await self._jobs.ticket(job_id, None)
         if not self._keys.has_owner(ticket.job.client):
-            # Its key was withdrawn, and the links that were made with it go with it.
+            # The owner's key was removed, so its links are no longer valid.
             raise JobUnknown
         return ticket
 
     async def _link_until(self, ticket: Ticket) -> int | None:
-        """Return when the link to a job's track ends, or None if the track needs none or there is none."""
+        """Return when the signed link to a job's track ends, or None if the job gets no signed link."""
         signer = self._addresses.signer
         if signer is None or not self._keys.are_required or ticket.status is not Status.COMPLETED:
             return None
@@ -104,7 +104,7 @@ class JobHandlers:
 
 
 def link_end(request: web.Request, signer: LinkSigner | None) -> int | None:
-    """Return when the signed link of a request ends; None if it is not one, or not for the address asked for."""
+    """Return when the signed link of a request ends, or None if the request has no valid signed link."""
     file_name = request.match_info.get("file_name")
     if signer is None or file_name is None:
         return None

@@ -1,4 +1,4 @@
-"""A secret that all instances with one data folder share. The first one to start makes it."""
+"""A secret that all instances with the same data folder share. The first instance creates it."""
 
 import contextlib
 import os
@@ -6,15 +6,16 @@ from pathlib import Path
 
 
 def shared_secret(path: Path, candidate: bytes) -> bytes:
-    """Return the secret in the file `path`; if there is none yet, make it of `candidate`. Blocks.
+    """Return the secret in the file `path`. If the file does not exist, create it with `candidate`. Blocks.
 
-    When several instances start at once, all get the same secret: it is written under another name first, and a link to
-    it is made only if the name is free, in one step that network file systems keep as well. Only the service's user can
+    If several instances start at once, all get the same secret: the file is written under another name first, and then
+    linked to `path` if that does not exist. This step is atomic on network file systems too. Only the service's user
+    can
     read the file.
 
     Raises:
-        OSError: the file cannot be read or made.
-        ValueError: it has another length than `candidate`.
+        OSError: the file cannot be read or created.
+        ValueError: its length differs from that of `candidate`.
     """
     with contextlib.suppress(FileNotFoundError):
         return _read(path, len(candidate))
