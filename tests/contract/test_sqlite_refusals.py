@@ -57,6 +57,13 @@ async def test_a_file_cut_short_is_refused_and_not_touched(path: Path, ids: Ids,
     await assert_refused_and_not_touched(path, saying="damaged|not a job store")
 
 
+@pytest.mark.parametrize("missing_bytes", [1, 7, 300, 4095])
+async def test_a_file_without_the_end_of_its_last_page_is_refused(path: Path, ids: Ids, missing_bytes: int) -> None:
+    await filled(path, ids)
+    os.truncate(path, path.stat().st_size - missing_bytes)
+    await assert_refused_and_not_touched(path, saying="damaged")
+
+
 async def test_a_page_of_garbage_is_refused_and_not_touched(path: Path, ids: Ids) -> None:
     await filled(path, ids)
     with path.open("r+b") as file:

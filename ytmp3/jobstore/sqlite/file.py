@@ -192,6 +192,10 @@ def check(path: Path, *, name: Path | None = None) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
             raise StoreUnusable(f"{name}: written by a newer ytmp3 (schema {version}, this one knows {SCHEMA_VERSION})")
+        (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+        if path.stat().st_size % page_bytes:
+            # SQLite reads the missing end of the last page as zeros; `quick_check` accepts those inside a record.
+            raise StoreUnusable(f"{name}: damaged: the file is cut short")
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
         if not tables >= TABLES:
             raise StoreUnusable(f"{name}: damaged: tables are missing: {', '.join(sorted(TABLES - tables))}")
