@@ -122,7 +122,7 @@ image-test: .venv/.develops ## build the container image's file system without D
 # --- To look at -----------------------------------------------------------------------------------
 
 demo: .venv/.develops ## convert one link offline, against a fake YouTube; RECORD=FILE.svg draws it
-	$(BIN)/python -m scripts.demo $(if $(RECORD),--record "$(RECORD)")
+	$(BIN)/python -m scripts.demo $(if $(RECORD),--record "$(RECORD)") $(ARGS)
 
 fake-youtube: .venv/.develops ## a YouTube of your own, offline; ARGS="--folder DIR"
 	$(BIN)/python -m tests.fake_youtube $(ARGS)

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from scripts.recording import COLUMNS, Terminal, draw
 from tests.fake_youtube import Kind, spawn, video_id, watch_url
+from tests.fake_youtube.fake import Weight
 
 DEADLINE_SECONDS: Final = 60.0
 """For the start of the service, and for the conversion. Each takes 1 to 5 seconds on an idle machine."""
@@ -37,11 +38,14 @@ def main() -> int:
     """Run the demonstration; return an exit code."""
     parser = argparse.ArgumentParser(prog="python -m scripts.demo", description=__doc__)
     parser.add_argument("--record", type=Path, metavar="FILE", help="draw the session as an SVG (make: RECORD=FILE)")
+    parser.add_argument(
+        "--weight", choices=("light", "real"), default="real", help="size of YouTube's answers; light: small ones"
+    )
     options = parser.parse_args()
     terminal = Terminal(write=lambda line: print(line, flush=True))
     folder = Path(tempfile.mkdtemp(prefix="ytmp3-demo-"))
     try:
-        asyncio.run(show(terminal, folder))
+        asyncio.run(show(terminal, folder, options.weight))
     except (DemoFailed, TimeoutError) as error:
         print(f"The demonstration failed: {error or 'it took too long'}", file=sys.stderr)
         return 1
@@ -53,14 +57,14 @@ def main() -> int:
     return 0
 
 
-async def show(terminal: Terminal, folder: Path) -> None:
+async def show(terminal: Terminal, folder: Path, weight: Weight) -> None:
     """Convert one song and download it, in `folder`.
 
     Raises:
         DemoFailed
     """
     terminal.show("$ make demo")
-    with spawn(folder / "youtube", prepare=[Kind.SONG]) as youtube:
+    with spawn(folder / "youtube", prepare=[Kind.SONG], weight=weight) as youtube:
         settings = {"EGRESS_PROXY": youtube.proxy_url, "EGRESS_CA_FILE": str(youtube.ca_file)}
         async with service(terminal, folder / "data", settings) as base:
             job = await convert(terminal, base)

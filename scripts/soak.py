@@ -33,11 +33,15 @@ async def main() -> None:
     """Run all rounds."""
     parser = argparse.ArgumentParser(prog="python -m scripts.soak", description=__doc__)
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument(
+        "--weight", choices=("light", "real"), default="real", help="size of YouTube's answers; light: small ones"
+    )
     options = parser.parse_args()
     times = options.rounds
     folder = Path(tempfile.mkdtemp(prefix="ytmp3-soak-"))
     pace = Pace(slow_bytes_per_second=20_000, delay_seconds=2.0)
-    with spawn(folder / "youtube", prepare=(Kind.SHORT, Kind.CLIP), pace=pace) as youtube:
+    kinds = (Kind.SHORT, Kind.CLIP)
+    with spawn(folder / "youtube", prepare=kinds, pace=pace, weight=options.weight) as youtube:
         for number in range(times):
             started_at = time.monotonic()
             await failures.kill_and_restart(youtube, folder / f"alone-{number}", first_number=1 + 150 * number)

@@ -100,6 +100,10 @@ class FakeConverter:
     async def close(self) -> None:
         """Do nothing."""
 
+    def solutions(self) -> dict[str, int]:
+        """Nothing: no challenge is solved."""
+        return {}
+
     async def check(self) -> list[ToolCheck]:
         """Return the checks that the test has set."""
         return self.tools

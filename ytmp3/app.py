@@ -260,6 +260,12 @@ def _register_gauges(metrics: Metrics, engine: Engine, converter: Converter) -> 
         "kind",
         converter.signs,
     )
+    metrics.counts(
+        "ytmp3_js_solutions",
+        "YouTube's JavaScript challenges, by how they were solved: warm, cold, or failed (not by the solver).",
+        "how",
+        converter.solutions,
+    )
     ProcessCollector(registry=metrics.registry)
     metrics.build(lambda: _versions() | health.tool_versions)
 

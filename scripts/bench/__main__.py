@@ -20,6 +20,9 @@ async def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smaller batches, one pair of measurements")
     parser.add_argument("--rows", default=",".join(ROWS), help=f"some of {', '.join(ROWS)}")
     parser.add_argument("--pairs", type=int, help="repetitions of each measurement; default: 5, quick: 1")
+    parser.add_argument(
+        "--weight", choices=("light", "real"), default="real", help="size of YouTube's answers; light: small ones"
+    )
     options = parser.parse_args()
     names = options.rows.split(",")
     this = asyncio.current_task()
@@ -30,7 +33,7 @@ async def main() -> None:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="ytmp3-bench-") as folder:
         path = Path(folder)
-        with spawn(path / "youtube", prepare=(Kind.SHORT, Kind.CLIP, Kind.SONG)) as youtube:
+        with spawn(path / "youtube", prepare=(Kind.SHORT, Kind.CLIP, Kind.SONG), weight=options.weight) as youtube:
             bench = Bench(
                 youtube=youtube,
                 folder=path,

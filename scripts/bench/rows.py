@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
+from scripts.bench.challenges import challenges
 from scripts.bench.conversions import clips, one_clip, songs, start
 from scripts.bench.growth import growth
 from scripts.bench.requests import downloads, posts_at_rest, redis_commands, status_peak, under_load
@@ -18,4 +19,5 @@ ROWS: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
     "growth": growth,
     "clips": clips,
     "songs": songs,
+    "challenges": challenges,
 }

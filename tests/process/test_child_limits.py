@@ -86,7 +86,7 @@ async def test_an_encoder_gets_no_link_no_id_and_no_file_but_its_output(youtube:
         assert identifier.encode() not in given
         assert b"://" not in given
         names = {part.partition(b"=")[0] for part in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")[:-1]}
-        assert names == {b"PATH", b"LANG", b"HOME", b"TMPDIR"}
+        assert names == {b"PATH", b"LANG", b"HOME", b"TMPDIR", b"DENO_DIR"}
         assert Path(f"/proc/{pid}/cwd").resolve() == tmp_path / "scratch-1"
         held = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
         files = {name for name in held if name.startswith("/") and not name.startswith("/dev/")}

@@ -101,7 +101,7 @@ async def test_a_child_process_has_every_limit(youtube: Spawned, tmp_path: Path)
         "RLIMIT_AS": [2**31, 2**31],
     }
     assert (found["niceness"], found["oom score"], found["leads its group"]) == (10, 500, True)
-    assert found["environment"] == ["HOME", "LANG", "PATH", "TMPDIR"]
+    assert found["environment"] == ["DENO_DIR", "HOME", "LANG", "PATH", "TMPDIR"]
     assert found["descriptors"] == [0, 1, 2]
     assert found["folder"] == str(tmp_path)
 
@@ -127,6 +127,7 @@ def test_the_environment_of_a_child_process_is_fixed() -> None:
         "LANG": "C.UTF-8",
         "HOME": "/scratch",
         "TMPDIR": "/scratch",
+        "DENO_DIR": "/dev/null/deno",
     }
 
 

@@ -73,6 +73,17 @@ def test_yt_dlp_knows_deno_as_a_runtime() -> None:
     assert patches.js_runtime("/nonexistent/deno").info is None
 
 
+def test_solutions_are_forgotten() -> None:
+    own = downloader()
+    extractor = own.get_info_extractor("Youtube")
+    extractor._store_player_data_to_cache(
+        "solution", "n", "https://www.youtube.com/s/player/00000000/base.js", "challenge"
+    )
+    assert len(extractor._player_cache) == 1
+    patches.forget_solutions(own)
+    assert extractor._player_cache == {}
+
+
 def test_yt_dlp_names_the_solver_that_it_was_released_with() -> None:
     assert patches.wanted_ejs_version() == patches.installed_ejs_version()
 

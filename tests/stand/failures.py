@@ -18,7 +18,7 @@ from aiohttp import ClientSession
 
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
 from tests.stand.cluster import Cluster
-from tests.stand.processes import descendants, is_running
+from tests.stand.processes import descendants, is_running, is_warm_solver
 from tests.stand.service_process import JOB_SECONDS, ServiceProcess, egress, service_process
 from tests.stand.waiting import PATIENCE_SECONDS, until
 
@@ -26,9 +26,15 @@ CLIENTS_AT_ONCE: Final = 20
 
 
 async def until_nothing_is_left(service: ServiceProcess, data_dir: Path) -> None:
-    """Return once no process but the zygote and no temporary file of any conversion is left; check the log for bugs."""
+    """Return once no process and no temporary file of any conversion is left; check the log for bugs.
+
+    The zygote stays, and the solver's warm processes.
+    """
     (instance,) = (data_dir / "scratch").iterdir()
-    await until(lambda: len(descendants(service.pid)) <= 1, "no process of a conversion is left")
+    await until(
+        lambda: len([pid for pid in descendants(service.pid) if not is_warm_solver(pid)]) <= 1,
+        "no process of a conversion is left",
+    )
     await until(
         lambda: {path.name for path in instance.iterdir()} <= {".lock", "tools"}, "no file of a conversion is left"
     )

@@ -18,6 +18,7 @@ from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.pipeline import Pipeline
 from ytmp3.converter.sandbox.spawner import Spawner
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
+from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.tools import deno_path, youtube_program
 from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Report, Stage
@@ -80,8 +81,12 @@ class RunningPipeline:
 
     @property
     def children(self) -> list[int]:
-        """The processes running under the zygote."""
-        return sorted(descendants(self.zygote_pid))
+        """The processes running under the zygote, without those that the solver keeps."""
+        return sorted(descendants(self.zygote_pid) - set(self.solver.warm_pids))
+
+    @property
+    def solver(self) -> Solver:
+        return self.pipeline._solver
 
     async def until_both_children_run(self) -> dict[str, int]:
         """Wait until a conversion downloads and encodes; return the process ids of "downloader" and "encoder"."""
@@ -122,9 +127,10 @@ async def running_pipeline(
     has_proxy: bool = True,
     zygote: Sequence[str] = (),
     cores: Cores | None = None,
+    has_solver: bool = True,
     **changed: Any,
 ) -> AsyncIterator[RunningPipeline]:
-    """Open a pipeline, and close it at the end. `changed` are limits.
+    """Open a pipeline, and close it at the end. `changed` are limits. Without the solver, yt-dlp itself starts deno.
 
     `zygote`: the text of a Python program to start as the zygote, and its arguments. It behaves as on another machine,
     and ends by calling `ytmp3.converter.youtube.__main__.main()`.
@@ -142,6 +148,8 @@ async def running_pipeline(
         program = msgspec.structs.replace(program, arguments=("-c", *zygote))
     spawner = Spawner(program)
     pipeline = Pipeline(settings, limits(**changed), folder, spawner=spawner, cores=cores)
+    if not has_solver:
+        pipeline._solver._deno = None
     await pipeline.open()
     try:
         yield RunningPipeline(pipeline, spawner, folder)

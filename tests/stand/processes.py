@@ -62,3 +62,11 @@ def _stat(pid: int) -> list[str] | None:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
+
+
+def is_warm_solver(pid: int) -> bool:
+    """Whether a process is a deno that the solver keeps: its program is in its arguments."""
+    try:
+        return b"data:text/javascript," in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False

@@ -56,6 +56,13 @@ class Converter(Protocol):
         The keys are values of `youtube.signs.Sign`.
         """
 
+    def solutions(self) -> Mapping[str, int]:
+        """Return how often the solver was asked since the start, by its answer.
+
+        `warm`: solved by a running process; `cold`: after parsing a player script; `failed`: not solved, so that the
+        conversion had to start a deno of its own.
+        """
+
     async def convert(
         self, video_id: VideoId, recipe: Recipe, scratch: Path, on_progress: Callable[[Report], None]
     ) -> Converted:

@@ -16,6 +16,7 @@ from ytmp3.converter.audio.mp3 import Mp3Error, walk
 from ytmp3.converter.sandbox.protocol import ResourceLimits
 from ytmp3.converter.sandbox.short_run import Completed, ShortRun, run_briefly
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
+from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.youtube.events import Versions
 from ytmp3.core.recipe import Quality, Recipe
 
@@ -46,8 +47,9 @@ _SOLUTION: Final = b"ytmp3"
 class Checker:
     """Checks one program after the other."""
 
-    def __init__(self, spawner: Spawner, *, ffmpeg: str, deno: str | None, folder: Path) -> None:
+    def __init__(self, spawner: Spawner, solver: Solver, *, ffmpeg: str, deno: str | None, folder: Path) -> None:
         self._spawner = spawner
+        self._solver = solver
         self._ffmpeg = ffmpeg
         self._deno = deno
         self._folder = folder
@@ -63,6 +65,7 @@ class Checker:
             ToolCheck(name="yt-dlp", ok=True, version=versions.yt_dlp, detail="preloaded"),
             solver_check(versions),
             await self._check_deno(versions),
+            self._solver.check(),
             await self._check_ffmpeg(has_seccomp=ready.has_seccomp),
         ]
 

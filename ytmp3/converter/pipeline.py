@@ -32,6 +32,7 @@ from ytmp3.converter.progress import Progress
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.converter.slots import EncodeSlot
+from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.spool import Spool, SpoolReplacedError
 from ytmp3.converter.tools import deno_path, ffmpeg_path, youtube_program
 from ytmp3.converter.youtube.events import Extracted, Extraction, Facts
@@ -73,12 +74,17 @@ class Pipeline:
         cores: Cores | None = None,
     ) -> None:
         self._limits = limits
-        self._settings = settings
-        self._ffmpeg = ffmpeg_path(settings)
-        deno = deno_path()
+        ffmpeg, deno = ffmpeg_path(settings), deno_path()
         self._spawner = spawner or Spawner(youtube_program(settings, deno=deno))
-        self._cores = cores or Cores(os.sched_getaffinity(0), max_encoders=settings.encode_concurrency)
-        self._checker = Checker(self._spawner, ffmpeg=self._ffmpeg, deno=deno, folder=work_folder)
+        self._solver = Solver(self._spawner, deno=deno, folder=work_folder)
+        self._checker = Checker(self._spawner, self._solver, ffmpeg=ffmpeg, deno=deno, folder=work_folder)
+        self._tools = _Tools(
+            spawner=self._spawner,
+            solver=self._solver,
+            ffmpeg=ffmpeg,
+            cores=cores or Cores(os.sched_getaffinity(0), max_encoders=settings.encode_concurrency),
+            cookies_file=settings.cookies_file,
+        )
         self._signs: Counter[str] = Counter()
         self._extract_slots = asyncio.Semaphore(settings.extract_concurrency)
         self._encode_slots = asyncio.Semaphore(settings.encode_concurrency)
@@ -92,7 +98,12 @@ class Pipeline:
 
     async def close(self) -> None:
         """End every process of this converter. Returns when none is left."""
+        await self._solver.close()
         await self._spawner.close()
+
+    def solutions(self) -> Mapping[str, int]:
+        """Return how often the solver was asked, by its answer."""
+        return self._solver.solutions
 
     async def check(self) -> list[ToolCheck]:
         """Check that yt-dlp, the JavaScript runtime and ffmpeg work."""
@@ -110,13 +121,10 @@ class Pipeline:
         Raises:
             ConversionError: its code is the reason, such as a private video or a missing program.
         """
-        tools = _Tools(
-            spawner=self._spawner, ffmpeg=self._ffmpeg, cores=self._cores, cookies_file=self._settings.cookies_file
-        )
         slots, progress = (self._extract_slots, self._encode_slots), Progress(on_progress)
         task = _Task(video_id=video_id, recipe=recipe, scratch=scratch)
         while True:
-            conversion = _Conversion(slots=slots, tools=tools, limits=self._limits, task=task, progress=progress)
+            conversion = _Conversion(slots=slots, tools=self._tools, limits=self._limits, task=task, progress=progress)
             try:
                 return await self._run(conversion, video_id)
             except ConversionError as error:
@@ -148,6 +156,7 @@ class Pipeline:
 
 class _Tools(Struct, frozen=True, kw_only=True):
     spawner: Spawner
+    solver: Solver
     ffmpeg: str
     cores: Cores
     cookies_file: Path | None
@@ -217,18 +226,19 @@ class _Conversion:
         return self._extracted.track_seconds or self._extracted.metadata.duration_seconds
 
     async def run(self) -> Converted:
-        try:
-            metadata = await self._extract()
-            self._progress.extracted(metadata)
-            cover = await self._download_and_encode()
-        finally:
-            await self._fetch.end()
+        async with self._tools.solver.connection() as solver:
+            try:
+                metadata = await self._extract(solver)
+                self._progress.extracted(metadata)
+                cover = await self._download_and_encode()
+            finally:
+                await self._fetch.end()
         return await self._verify_and_tag(metadata, cover)
 
-    async def _extract(self) -> Metadata:
+    async def _extract(self, solver: int) -> Metadata:
         async with self._extract_slots:
             with self._progress.timing(Stage.EXTRACTING):
-                await self._fetch.start(self._tools.spawner, await self._extraction())
+                await self._fetch.start(self._tools.spawner, await self._extraction(), solver)
                 extracted = self._extracted = await self._fetch.extracted()
         logger.debug("format chosen", extra={"video_id": self._task.video_id, "format": extracted.format})
         return extracted.metadata

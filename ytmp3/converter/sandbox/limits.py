@@ -56,6 +56,7 @@ class Kernel:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
         self._filter = network_filter(platform.machine())
+        self._filter_with_pairs = network_filter(platform.machine(), allows_pairs=True)
         self._oom_score = max(0, _read_number("/proc/self/oom_score_adj"))
         self.has_seccomp = False
         """Whether this kernel accepts the filter. The zygote sets it after a test in a fork. If true, a child that must
@@ -108,27 +109,29 @@ class Kernel:
                 os.sched_setaffinity(0, {limits.core})
         self._raise_oom_score(CHILD_OOM_SCORE)
         if not limits.network:
-            self.leave_network()
+            self.leave_network(allows_pairs=limits.socket_pairs)
 
-    def leave_network(self) -> None:
+    def leave_network(self, *, allows_pairs: bool = False) -> None:
         """Remove network access from this process permanently, if the kernel supports seccomp filters.
 
         Called for every child that must not have the network, and by the youtube child before it decodes a picture.
+        `allows_pairs`: it may still make pairs of sockets that are connected to each other.
 
         Raises:
             OSError: the kernel supports filters, but did not accept this one.
         """
-        if not self.install_network_filter() and self.has_seccomp:
+        if not self.install_network_filter(allows_pairs=allows_pairs) and self.has_seccomp:
             raise OSError(errno.EPERM, "the network filter cannot be installed")
 
-    def install_network_filter(self) -> bool:
+    def install_network_filter(self, *, allows_pairs: bool = False) -> bool:
         """Install the seccomp filter, which every descendant inherits. Returns whether the kernel accepted it."""
         self._prctl(_PR_SET_NO_NEW_PRIVS, 1)
-        if self._filter is None:
+        code = self._filter_with_pairs if allows_pairs else self._filter
+        if code is None:
             return False
-        program = ctypes.create_string_buffer(self._filter, len(self._filter))
+        program = ctypes.create_string_buffer(code, len(code))
         # struct sock_fprog: a count of 8-byte instructions, padding, a pointer.
-        header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(self._filter) // 8, ctypes.addressof(program)))
+        header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(program)))
         return self._prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header)) == 0
 
     def _raise_oom_score(self, by: int) -> None:

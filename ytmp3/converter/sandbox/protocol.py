@@ -16,6 +16,9 @@ KiB)."""
 EVENTS_DESCRIPTOR: Final = 3
 """The descriptor to which a forked child writes its events. Descriptor 0 is /dev/null, and 1 and 2 are the log pipe."""
 
+FIRST_MORE_DESCRIPTOR: Final = 4
+"""The first of the further descriptors that a request to fork may bring."""
+
 NOT_STARTED_STATUS: Final = 127
 """Exit status of a child whose program could not be executed, as in a shell."""
 
@@ -36,10 +39,12 @@ class ResourceLimits(Struct, frozen=True, kw_only=True):
     """The only CPU core that the child may run on; None: all cores of the server."""
     network: bool = False
     """Whether the child may open sockets. If not, a seccomp filter prevents it, for its descendants too."""
+    socket_pairs: bool = False
+    """Whether it may make pairs of connected sockets although it has no network, as deno needs."""
 
 
 class Fork(Struct, frozen=True, kw_only=True, tag=True):
-    """Fork a child that runs the preloaded program. Descriptors: the log pipe, the events pipe."""
+    """Fork a child that runs the preloaded program. Descriptors: the log pipe, the events pipe, and any more."""
 
     child: int
     """The child's number, chosen by the server. All later messages about the child contain it."""

@@ -42,15 +42,24 @@ _REFUSED_CALLS: Final[dict[str, tuple[int, tuple[int, ...]]]] = {
 }
 
 
-def network_filter(machine: str) -> bytes | None:
+_PAIR_CALLS: Final = {"x86_64": (53, 45), "aarch64": (199, 207)}
+"""socketpair and recvfrom: sockets that are connected to each other and reach nothing else. deno does not run without
+them, because tokio and signal-hook, which it is built on, wake their threads through such a pair. sendto stays refused:
+it could name another socket of this machine."""
+
+
+def network_filter(machine: str, *, allows_pairs: bool = False) -> bytes | None:
     """Return the BPF program that refuses the calls above with EPERM; None for an architecture without a table.
 
+    `allows_pairs`: do not refuse what a pair of connected sockets needs.
     `machine` is the result of `platform.machine()`. A system call of another architecture (32-bit code on a 64-bit
     kernel) kills the process, because its call numbers have other meanings.
     """
     if machine not in _REFUSED_CALLS:
         return None
     architecture, refused = _REFUSED_CALLS[machine]
+    if allows_pairs:
+        refused = tuple(call for call in refused if call not in _PAIR_CALLS[machine])
     calls = len(refused)
     program = [
         _instruction(_LOAD_WORD, _OFFSET_OF_ARCHITECTURE),

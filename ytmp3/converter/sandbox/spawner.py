@@ -55,6 +55,9 @@ lived for less than the longest pause."""
 PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 """The PATH of the zygote and of every child."""
 
+NO_DENO_CACHE: Final = {"DENO_DIR": "/dev/null/deno"}
+"""A cache folder that cannot exist. Otherwise each run of deno makes two SQLite databases there, with four fsyncs."""
+
 
 logger = logging.getLogger(__name__)
 
@@ -151,13 +154,17 @@ class Spawner:
                 await self._stop()
                 raise ZygoteError("the zygote did not start in time") from None
 
-    async def fork(self, task: bytes, limits: ResourceLimits, *, log: int, events: int) -> Child:
+    async def fork(
+        self, task: bytes, limits: ResourceLimits, *, log: int, events: int, more: Sequence[int] = ()
+    ) -> Child:
         """Fork a child that runs the preloaded program. The child gets copies of the descriptors.
+
+        `more` become the child's descriptors from FIRST_MORE_DESCRIPTOR on.
 
         Raises:
             ZygoteError: the child could not be forked.
         """
-        return await self._spawn(lambda number: Fork(child=number, task=task, limits=limits), [log, events])
+        return await self._spawn(lambda number: Fork(child=number, task=task, limits=limits), [log, events, *more])
 
     async def execute(self, argv: list[str], limits: ResourceLimits, descriptors: list[int], *, folder: str) -> Child:
         """Start a program with copies of these descriptors as its 0, 1, 2, ... `folder` is its home.
@@ -296,7 +303,7 @@ class Spawner:
 
 def child_environment(folder: str) -> dict[str, str]:
     """Return the environment of an executed program. It has no variable of the server. `folder` is the HOME."""
-    return {"PATH": PATH, "LANG": "C.UTF-8", "HOME": folder, "TMPDIR": folder}
+    return {"PATH": PATH, "LANG": "C.UTF-8", "HOME": folder, "TMPDIR": folder, **NO_DENO_CACHE}
 
 
 def _start_zygote(program: ZygoteProgram, connection: socket.socket) -> subprocess.Popen[bytes]:
@@ -305,6 +312,7 @@ def _start_zygote(program: ZygoteProgram, connection: socket.socket) -> subproce
         "LANG": "C.UTF-8",
         "HOME": "/nonexistent",
         "PYTHONPATH": os.pathsep.join(program.path),
+        **NO_DENO_CACHE,
         **program.environment,
     }
     return subprocess.Popen(  # noqa: S603  the program is one of ours

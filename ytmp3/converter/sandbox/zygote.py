@@ -175,8 +175,8 @@ class Zygote:
                     signal.signal(number, signal.SIG_DFL)
                 os.chdir(request.folder)
                 os.execve(request.argv[0], request.argv, request.environment)  # noqa: S606  no shell is the point
-            log, events = descriptors
-            _arrange([os.open(os.devnull, os.O_RDONLY), log, log, events])
+            log, events, *more = descriptors
+            _arrange([os.open(os.devnull, os.O_RDONLY), log, log, events, *more])
             status = self._preloaded.run(request.task, EVENTS_DESCRIPTOR, self._kernel.leave_network)
         except OSError as error:
             os.write(2, f"not started: {error.strerror}\n".encode())

@@ -5,6 +5,7 @@ format with sound (`choice`), in a file whose name is ours.
 """
 
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 from yt_dlp import YoutubeDL
@@ -17,9 +18,10 @@ from ytmp3.converter.youtube.choice import Wanted, best_of
 from ytmp3.converter.youtube.egress import YoutubeOnly
 from ytmp3.converter.youtube.events import Preload
 from ytmp3.converter.youtube.evidence import Evidence
-from ytmp3.converter.youtube.patches import use_in_handler, use_js_runtime
+from ytmp3.converter.youtube.patches import forget_solutions, use_in_handler, use_js_runtime
 from ytmp3.converter.youtube.responses import BoundedResponses
 from ytmp3.converter.youtube.signs import sign_of_debug, sign_of_status, sign_of_transport, sign_of_warning
+from ytmp3.converter.youtube.solver_client import SolverClient
 
 SOCKET_TIMEOUT_SECONDS: Final = 20
 """Longest wait for a connection and for each read from it: yt-dlp's own default."""
@@ -88,6 +90,8 @@ class Downloader(YoutubeDL):  # type: ignore[misc]
         self._tls = tls
         self.evidence = Evidence()
         self.wanted = Wanted()
+        self.solver: SolverClient | None = None
+        """Set in a forked child: asked before yt-dlp starts deno."""
         self._last_position = ""
         self._requests_of_position = 0
         super().__init__({**params, "format": self._choose})
@@ -114,6 +118,8 @@ class Downloader(YoutubeDL):  # type: ignore[misc]
             response: Response = super().urlopen(request)
         except HTTPError as error:
             self.evidence.refused(url, sign_of_status(error.status))
+            if error.status == HTTPStatus.FORBIDDEN and self.solver is not None and self.solver.link_refused(url):
+                forget_solutions(self)
             raise
         except RequestError as error:
             self.evidence.unanswered(url, sign_of_transport(f"{error} {error.cause!r}"))

@@ -53,6 +53,8 @@ class Extraction(Struct, frozen=True, kw_only=True):
     max_file_bytes: int
     excluded_formats: tuple[str, ...] = ()
     """Formats that could not be decoded in an earlier try of this conversion."""
+    solver_seconds: float | None = None
+    """Longest wait for the solver, to which the child's descriptor 4 is a connection; None if there is none."""
 
 
 class Facts(Struct, frozen=True, kw_only=True):

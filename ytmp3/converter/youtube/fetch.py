@@ -39,9 +39,14 @@ WATCH_SECONDS: Final = 1.0
 SPOOL_SLACK_BYTES: Final = 8 * 2**20
 """How far the child's RLIMIT_FSIZE is above the byte limit, so that the limit's own, clearer error comes first."""
 
-DATA_BYTES: Final = 2**30
-"""Private memory of the child, and of the JavaScript runtime that it starts, each. Whatever exceeds the bounds on
-responses ends the child and not the machine. Measured: 60 MB, and 180 MB with a real player script."""
+DATA_BYTES: Final = 2 * 2**30
+"""Private memory, used or only reserved (RLIMIT_DATA), of the child, and of the deno that it starts where the solver
+does not answer, each. Whatever exceeds the bounds on responses ends the child and not the machine. Measured: the child
+uses 30 MB; deno with a real player script reserves 0.85 GB, and uses 0.3 GB of it."""
+
+SOLVER_SHARE: Final = 0.4
+"""Which part of the time for the extraction the child may wait for the solver. It takes 3 s for a new player script and
+1 ms for a known one. The rest must suffice for the deno that yt-dlp starts then, which takes 2 to 10 s."""
 
 SLOWEST_BYTES_PER_SECOND: Final = 16_000
 """A download that is slower than this during the whole idle limit counts as stalled. 16 kB/s are 128 kbit/s, about the
@@ -75,8 +80,8 @@ class Fetch:
         self.log = Tail()
         """The end of what the child wrote to its standard output and error."""
 
-    async def start(self, spawner: Spawner, extraction: Extraction) -> None:
-        """Fork the child.
+    async def start(self, spawner: Spawner, extraction: Extraction, solver: int | None = None) -> None:
+        """Fork the child. `solver`: a descriptor, the child's end of a connection to the solver; stays the caller's.
 
         Raises:
             ZygoteError: it could not be forked.
@@ -96,8 +101,12 @@ class Fetch:
         events.ended.add_done_callback(lambda _: resolve(self.cover, None))
         self._readers = [Reader(log_ours, self.log.add), events]
         try:
+            more = () if solver is None else (solver,)
+            if solver is not None:
+                seconds = SOLVER_SHARE * self._limits.extract_seconds
+                extraction = msgspec.structs.replace(extraction, solver_seconds=seconds)
             task = msgspec.json.encode(extraction)
-            self._child = await spawner.fork(task, limits, log=log_theirs, events=events_theirs)
+            self._child = await spawner.fork(task, limits, log=log_theirs, events=events_theirs, more=more)
         finally:
             os.close(log_theirs)
             os.close(events_theirs)

@@ -132,6 +132,11 @@ def use_js_runtime(downloader: YoutubeDL, runtime: Any) -> None:
     downloader.__dict__["_js_runtimes"] = {"deno": runtime}
 
 
+def forget_solutions(downloader: YoutubeDL) -> None:
+    """Make the next extraction of this process solve its challenges again, instead of reusing a wrong solution."""
+    downloader.get_info_extractor("Youtube")._player_cache.clear()  # noqa: SLF001  yt-dlp has no public way
+
+
 def installed_ejs_version() -> str | None:
     """Return the version of the installed challenge solver (yt-dlp-ejs), None if it is not installed."""
     try:

@@ -18,7 +18,8 @@ import yt_dlp.version
 from msgspec import json
 from yt_dlp.utils import YoutubeDLError
 
-from ytmp3.converter.youtube import patches
+from ytmp3.converter.sandbox.protocol import FIRST_MORE_DESCRIPTOR
+from ytmp3.converter.youtube import patches, solver_provider
 from ytmp3.converter.youtube.connecting import Route
 from ytmp3.converter.youtube.cover import rehearse_cover
 from ytmp3.converter.youtube.downloader import Downloader, options
@@ -32,6 +33,7 @@ from ytmp3.converter.youtube.events import (
 )
 from ytmp3.converter.youtube.extractor import RefusedError, VideoDownload, shown
 from ytmp3.converter.youtube.rehearsal import VIDEO_ID, RehearsalDownloader
+from ytmp3.converter.youtube.solver_client import SolverClient
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.link import canonical_link
 
@@ -41,6 +43,7 @@ class PreloadedYoutube:
 
     def __init__(self, preload: Preload) -> None:
         self._preload = preload
+        solver_provider.register()
         tls = patches.tls_context(preload.egress_ca_file)
         self._deno = patches.js_runtime(preload.deno_path)
         rehearsal = RehearsalDownloader(options(preload), tls, self._deno)
@@ -82,6 +85,8 @@ class PreloadedYoutube:
                 patches.resolve_public_addresses_only()
             route = Route(self._preload.egress_family, self._preload.egress_source_address)
             patches.race_addresses(route)
+            if extraction.solver_seconds is not None:
+                self._downloader.solver = SolverClient(FIRST_MORE_DESCRIPTOR, extraction.solver_seconds)
             download = VideoDownload(self._downloader, extraction, emit, before_extraction=route.forget)
         except Exception as error:  # noqa: BLE001  the outermost frame of the child: it reports and ends
             traceback.print_exc()
