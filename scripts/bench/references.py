@@ -1,4 +1,4 @@
-"""What the service is compared with: ffmpeg alone, the yt-dlp command, and an aiohttp handler without anything else."""
+"""The references for comparison: ffmpeg alone, the yt-dlp command, and a bare aiohttp handler."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What all rows of the bench share: the form of a result, the service that is measured, and batches of conversions."""
+"""Shared by all rows of the bench: the form of a result, the measured service, and batches of conversions."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""One real Valkey for each worker of the test run, servers of a test's own, and both adapters opened on a harness."""
+"""Fixtures: one real Valkey for each worker of the test run, servers for single tests, and both adapters."""
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping

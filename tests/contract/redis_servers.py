@@ -1,4 +1,4 @@
-"""What the tests of the Redis adapter share: the types of their fixtures, and waiting for a store that recovers."""
+"""Shared by the tests of the Redis adapter: the types of their fixtures, and waiting until a store recovers."""
 
 from collections.abc import Awaitable, Callable
 

@@ -25,7 +25,7 @@ from ytmp3.core.job import Stage, State, Status
 from ytmp3.jobstore import JobStore, Outcome, Renewal
 
 
-async def test_finishing_makes_every_job_on_it_complete(harness: Harness, store: JobStore, ids: Ids) -> None:
+async def test_finishing_a_conversion_completes_all_of_its_jobs(harness: Harness, store: JobStore, ids: Ids) -> None:
     submissions = [ids.submission() for _ in range(3)]
     conversion = await running(store, submissions[0])
     for submission in submissions[1:]:

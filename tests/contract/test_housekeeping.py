@@ -123,7 +123,7 @@ async def test_records_survive_a_restart(harness: Harness, store: JobStore, ids:
     assert {conversion.holder for conversion in adopted} == {"b"}
 
 
-async def test_a_usable_store_answers_a_ping(store: JobStore) -> None:
+async def test_the_ping_of_a_usable_store_succeeds(store: JobStore) -> None:
     await store.ping()
 
 

@@ -1,4 +1,4 @@
-"""The records in Redis: where they lie, how long they live, and several instances on them."""
+"""The records in Redis: their keys, their time to live, and their use by several instances."""
 
 import asyncio
 import contextlib

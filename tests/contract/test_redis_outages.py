@@ -1,4 +1,4 @@
-"""Redis absent, frozen, silent, killed, or maltreated in other ways: calls fail in time, and nothing is lost."""
+"""Redis is absent, frozen, silent or killed: calls fail in time, and no record is lost."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Retention belongs to the record: each job is kept for as long as the instance that took it promised.
+"""Retention is a part of the record: each job is kept for the retention of the instance that accepted it.
 
 The instances have different JOB_EXPIRATION_HOURS. A store on a file has one instance after the other.
 """
@@ -25,7 +25,9 @@ BRIEF = replace(POLICY, retention_seconds=36.0)
 LONG = replace(POLICY, retention_seconds=10 * POLICY.retention_seconds)
 
 
-async def test_an_instance_with_a_shorter_retention_keeps_what_another_one_promised(harness: Harness, ids: Ids) -> None:
+async def test_an_instance_with_a_shorter_retention_does_not_shorten_that_of_another(
+    harness: Harness, ids: Ids
+) -> None:
     await running(await harness.open("a"), ids.submission(1))
     failing, cancelled = ids.submission(2), ids.submission(3)
     await running(await harness.open("a"), failing)
@@ -61,7 +63,7 @@ async def test_a_job_that_joins_a_track_never_shortens_its_time(harness: Harness
     assert long.ticket.conversion.expires_at == harness.clock.now + LONG.retention_seconds
 
 
-async def test_redis_keeps_a_record_longer_than_its_longest_promise(redis_harness: RedisHarness, ids: Ids) -> None:
+async def test_redis_keeps_a_record_longer_than_its_longest_retention(redis_harness: RedisHarness, ids: Ids) -> None:
     brief = await redis_harness.open("b", BRIEF)
     first = ids.submission()
     conversion = await done(brief, first)

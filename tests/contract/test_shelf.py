@@ -1,4 +1,4 @@
-"""What every shelf of finished tracks promises, held against the folder."""
+"""The contract of a shelf of finished tracks, tested with the folder."""
 
 import os
 from pathlib import Path
@@ -57,7 +57,7 @@ async def test_a_new_data_folder_is_closed_to_others_and_an_existing_one_is_left
         assert (tmp_path / name).stat().st_mode & 0o777 == mode
 
 
-async def test_a_disk_that_knows_no_modes_takes_tracks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disk_without_file_modes_can_hold_tracks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError
 

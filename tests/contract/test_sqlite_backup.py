@@ -48,7 +48,9 @@ async def test_a_backup_overwrites_nothing(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage" * 1000, b"SQLite format 3\x00" + bytes(8192)])
-async def test_what_is_no_whole_job_store_is_not_restored(path: Path, ids: Ids, tmp_path: Path, content: bytes) -> None:
+async def test_a_file_that_is_no_complete_job_store_is_not_restored(
+    path: Path, ids: Ids, tmp_path: Path, content: bytes
+) -> None:
     async with opened(path) as store:
         submission = ids.submission(1)
         await submitted(store, submission)

@@ -1,4 +1,4 @@
-"""The operations of the embedded store: what they cost."""
+"""The cost of operations of the embedded store."""
 
 import contextlib
 from pathlib import Path

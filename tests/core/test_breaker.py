@@ -97,7 +97,7 @@ def test_three_conversions_in_a_row_that_do_not_reach_youtube_open_the_breaker(f
     assert run.breaker.wait_seconds(0.0) == PAUSES[fault].first
 
 
-def test_an_answer_of_youtube_ends_the_row_of_conversions_that_did_not_reach_it() -> None:
+def test_a_reply_of_youtube_resets_the_count_of_conversions_that_did_not_reach_it() -> None:
     run = Run()
     for answer in ("passed", "reached", "failed"):
         run.fails(Fault.NETWORK, 0.0, UNREACHED_TO_OPEN - 1)
@@ -159,7 +159,7 @@ def test_one_video_that_fails_again_and_again_does_not_open_the_breaker() -> Non
     assert breaker.cause is None
 
 
-def test_a_video_that_passes_at_last_blames_nobody_any_more() -> None:
+def test_the_failures_of_a_video_that_succeeds_later_do_not_count() -> None:
     run = Run()
     run.fails(Fault.YOUTUBE, 0.0, ENDS_TO_OPEN - 1)
     for number in range(1, ENDS_TO_OPEN):

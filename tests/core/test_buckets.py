@@ -99,7 +99,7 @@ def test_keys_do_not_share_a_bucket() -> None:
     st.integers(1, 20),
     st.lists(st.tuples(st.sampled_from("ab"), st.floats(-1, 2)), max_size=50),
 )
-def test_the_state_says_what_a_take_will_find(rate: float, burst: int, steps: list[tuple[str, float]]) -> None:
+def test_the_state_predicts_the_result_of_a_take(rate: float, burst: int, steps: list[tuple[str, float]]) -> None:
     buckets = TokenBuckets(rate_per_second=rate, burst=burst)
     now = 0.0
     for key, passed in steps:
@@ -113,7 +113,7 @@ def test_the_state_says_what_a_take_will_find(rate: float, burst: int, steps: li
 
 
 @given(st.floats(0.1, 1000), st.integers(1, 20), st.floats(0, 1e6))
-def test_a_request_that_waits_as_long_as_it_was_told_is_admitted(rate: float, burst: int, start: float) -> None:
+def test_a_request_that_waits_for_its_retry_after_is_admitted(rate: float, burst: int, start: float) -> None:
     buckets = TokenBuckets(rate_per_second=rate, burst=burst)
     while buckets.take("k", start):
         pass

@@ -1,4 +1,4 @@
-"""Error codes are a promise to clients: this second list of them keeps one from changing by accident."""
+"""Error codes are a contract with clients. This second list of them detects accidental changes."""
 
 import pytest
 
@@ -122,7 +122,7 @@ def test_the_codes_of_failed_jobs_are_the_listed_ones() -> None:
 
 
 @pytest.mark.parametrize("code", list(FailureCode))
-def test_every_failure_code_says_whether_to_try_again(code: FailureCode) -> None:
+def test_every_failure_code_is_retryable_as_listed(code: FailureCode) -> None:
     failure = FAILURES[code]
     assert failure.retryable == (code.value in RETRYABLE)
     assert failure.message.endswith(".")

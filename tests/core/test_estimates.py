@@ -112,7 +112,7 @@ def returns(*, newcomers: float, seed: int) -> Counter[bool]:
 
 
 @pytest.mark.parametrize(("newcomers", "share"), [(0.0, 0.99), (0.25, 0.97), (0.5, 0.9)])
-def test_most_clients_that_wait_for_a_slot_as_told_find_one(newcomers: float, share: float) -> None:
+def test_most_clients_that_wait_for_their_retry_after_find_a_slot(newcomers: float, share: float) -> None:
     """With a random wait of one or two slots' time, one client in fifteen found a slot."""
     found: Counter[bool] = Counter()
     for seed in range(10):

@@ -1,4 +1,4 @@
-"""What a terminal shows when the service listens."""
+"""The text on the terminal when the service has started."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from ytmp3.greeting import greeting
 URL = "http://127.0.0.1:8080"
 
 
-def test_the_greeting_says_where_with_which_data_for_whom_and_how_to_stop() -> None:
+def test_the_greeting_has_the_address_the_data_folder_the_keys_and_how_to_stop() -> None:
     lines = greeting(load({"DATA_DIR": "/srv/ytmp3"}), URL, free_bytes=76_500_000_000).splitlines()
     assert lines[0] == f"ytmp3 {__version__} on {URL}   (this machine only; HOST=0.0.0.0 opens it)"
     assert lines[1].split() == ["data", "/srv/ytmp3,", "76", "GB", "free;", "jobs", "in", "SQLite"]

@@ -36,5 +36,5 @@ def test_two_holders_never_publish_under_one_name() -> None:
     assert names == ["ab-2-a.mp3", "ab-3-a.mp3", "ab-2-b.mp3"]
 
 
-def test_nobody_holds_a_conversion_that_has_no_holder() -> None:
+def test_the_lease_of_a_conversion_without_a_holder_belongs_to_no_instance() -> None:
     assert conversion(state=State.DONE).lease.holder == ""

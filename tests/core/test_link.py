@@ -61,7 +61,7 @@ def test_a_link_that_is_not_a_youtube_link_is_refused(link: str) -> None:
 
 
 @pytest.mark.parametrize("link", NOT_VIDEOS)
-def test_a_youtube_link_that_names_no_video_is_told_apart(link: str) -> None:
+def test_a_youtube_link_that_names_no_video_is_refused_with_its_own_code(link: str) -> None:
     with pytest.raises(NotAVideo):
         parse_video_id(link)
 

@@ -1,4 +1,4 @@
-"""When refused requests should come back: one after the other, and none too late."""
+"""The retry times of refused requests: each request gets its own, and none is too late."""
 
 from collections import Counter
 from math import ceil

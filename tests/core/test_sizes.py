@@ -1,4 +1,4 @@
-"""Bounds on files, functions and signatures: what is larger is hard to read, and is split instead."""
+"""Bounds on the sizes of files, functions and signatures. Larger ones are hard to read, and must be split."""
 
 import ast
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""States: every move there is and no other, what each move costs, and when to try again."""
+"""States: the legal transitions, the attempts and crashes that they count, and when to retry."""
 
 import itertools
 import math
@@ -171,7 +171,7 @@ def test_a_conversion_is_stale_when_all_its_clients_have_waited_too_long() -> No
         assert is_stale(asked, now=now, retention_seconds=3600) is stale
 
 
-def test_a_stale_conversion_fails_with_what_kept_it_from_succeeding() -> None:
+def test_a_stale_conversion_fails_with_the_code_of_its_last_attempt() -> None:
     assert states.code_of_stale(conversion()) is FailureCode.EXPIRED_WAITING
     refused = replace(conversion(), error=FailureCode.EXTRACTOR_BROKEN)
     assert states.code_of_stale(refused) is FailureCode.EXTRACTOR_BROKEN
@@ -303,7 +303,7 @@ def test_a_done_record_without_its_time_takes_no_jobs() -> None:
     assert not states.takes_jobs(conversion(state=State.DONE), now=NOW, retention_seconds=3600)
 
 
-def test_a_job_that_joins_never_shortens_what_an_earlier_one_was_promised() -> None:
+def test_a_job_that_joins_never_shortens_the_retention_of_an_earlier_one() -> None:
     live = states.promised(conversion(), 7200)
     assert live.retention_seconds == 7200
     shorter = states.joined(live, now=NOW + 1, retention_seconds=60)

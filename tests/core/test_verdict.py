@@ -1,4 +1,4 @@
-"""Which error code a failure at YouTube gets: by facts where there are any, by the text where there are none."""
+"""The error code of a failure at YouTube: decided by facts if there are any, otherwise by the message."""
 
 import ast
 from pathlib import Path

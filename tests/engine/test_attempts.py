@@ -188,7 +188,7 @@ async def test_a_disk_that_refuses_a_track_costs_one_attempt(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("error", [StoreFull("full"), StoreUnusable("evicting")])
-async def test_the_end_of_a_conversion_is_written_until_the_store_takes_it(tmp_path: Path, error: StoreFull) -> None:
+async def test_the_end_of_a_conversion_is_retried_until_it_is_stored(tmp_path: Path, error: StoreFull) -> None:
     async with engine(tmp_path) as now:
         job = await now.running(VIDEO)
         now.store.broken["finish"] = error
@@ -203,7 +203,7 @@ async def test_the_end_of_a_conversion_is_written_until_the_store_takes_it(tmp_p
 
 
 @pytest.mark.parametrize("error", [StoreFull("full"), StoreUnusable("evicting")])
-async def test_a_claim_is_repeated_until_the_store_answers(tmp_path: Path, error: StoreFull) -> None:
+async def test_a_claim_is_repeated_until_the_store_replies(tmp_path: Path, error: StoreFull) -> None:
     async with engine(tmp_path, workers=1) as now:
         now.store.broken["claim"] = error
         job = await now.submit(VIDEO)

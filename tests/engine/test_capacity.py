@@ -162,7 +162,7 @@ async def test_a_client_has_no_more_unfinished_conversions_than_its_quota(tmp_pa
         await now.submit(video(4))
 
 
-async def test_a_client_over_its_quota_is_told_when_one_of_its_own_conversions_may_have_ended(tmp_path: Path) -> None:
+async def test_a_client_over_its_quota_gets_the_time_when_one_of_its_conversions_may_end(tmp_path: Path) -> None:
     async with engine(tmp_path, workers=1, client_max_jobs=1, random=random.Random(1).random) as now:
         ended = events.Failed(conversion=conversion(), code=FailureCode.LOST, reason="", seconds=30.0)
         for _ in range(100):

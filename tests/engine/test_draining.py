@@ -1,4 +1,4 @@
-"""Stopping an instance: nothing is lost, and nothing is charged for it."""
+"""Stopping an instance: no job is lost, and no attempt is counted."""
 
 import asyncio
 from pathlib import Path
@@ -66,7 +66,7 @@ async def test_a_drain_waits_for_a_claim_under_way_and_releases_it(tmp_path: Pat
         assert now.converter.started[VIDEO] == 0
 
 
-async def test_a_drain_does_not_wait_for_a_store_that_does_not_answer(tmp_path: Path) -> None:
+async def test_a_drain_does_not_wait_for_a_store_that_does_not_reply(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
         now.store.broken["claim"] = StoreFull("full")
         await now.submit(VIDEO)

@@ -72,7 +72,7 @@ async def check_whole(now: Rig, jobs: list[Job], status: Status, *, at_most_conv
 
 @pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST_REPLY])
 @pytest.mark.parametrize("script", list(SCRIPTS))
-async def test_one_failed_call_to_the_store_costs_no_attempt_and_no_job(
+async def test_after_one_failed_call_to_the_store_no_attempt_and_no_job_is_lost(
     tmp_path: Path, script: str, fault: Fault
 ) -> None:
     prepare, status = SCRIPTS[script]

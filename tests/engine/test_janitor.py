@@ -189,7 +189,7 @@ async def test_an_old_file_without_a_record_is_removed(tmp_path: Path) -> None:
         assert len(now.tracks()) == 1
 
 
-async def test_no_file_is_removed_while_the_store_does_not_answer(tmp_path: Path) -> None:
+async def test_no_file_is_removed_while_the_store_does_not_reply(tmp_path: Path) -> None:
     async with engine(tmp_path, stray_file_seconds=-1.0) as now:
         job = await now.submit(VIDEO)
         await now.ended(job)

@@ -1,4 +1,4 @@
-"""Jobs as their owners see them: whose they are, where they wait, and how far they are."""
+"""Jobs as their owners see them: ownership, queue position and progress."""
 
 import asyncio
 from pathlib import Path
@@ -53,7 +53,7 @@ async def test_a_job_that_expires_while_it_is_cancelled_is_unknown(tmp_path: Pat
             await cancel
 
 
-async def test_a_job_is_not_unknown_because_the_store_does_not_answer(tmp_path: Path) -> None:
+async def test_a_job_is_not_unknown_while_the_store_does_not_reply(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
         job = await now.submit(VIDEO)
         now.store.broken["get"] = StoreDown("no answer")

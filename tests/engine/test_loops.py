@@ -1,4 +1,4 @@
-"""Background loops: repeated, survived by nothing but their owner, and ended with it."""
+"""Background loops: they repeat, continue after errors, and end with their owner."""
 
 import asyncio
 
@@ -26,7 +26,7 @@ async def test_the_first_turn_is_at_once_and_the_next_after_the_interval() -> No
     assert len(turns) == 4
 
 
-async def test_an_interval_that_is_a_function_is_asked_after_each_turn() -> None:
+async def test_an_interval_that_is_a_function_is_called_after_each_turn() -> None:
     turns: list[float] = []
 
     async def turn() -> None:
@@ -57,7 +57,7 @@ async def test_a_loop_goes_on_after_any_error(error: Exception) -> None:
     assert len(seen) == (10 if isinstance(error, StoreDown) else 0)
 
 
-async def test_one_loop_does_not_wait_for_another() -> None:
+async def test_a_loop_does_not_wait_for_another_loop() -> None:
     turns = 0
 
     async def turn() -> None:

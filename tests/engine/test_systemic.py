@@ -1,4 +1,4 @@
-"""What would fail every conversion pauses new starts, costs no attempt, and is shown; nothing waits without end."""
+"""Faults that affect every conversion pause new starts, count no attempt, and are shown; every wait is bounded."""
 
 import asyncio
 from pathlib import Path

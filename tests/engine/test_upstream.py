@@ -1,4 +1,4 @@
-"""When YouTube refuses this address, or the system refuses a process, new conversions wait and lose nothing."""
+"""While YouTube refuses this address, or no process can be started, new conversions wait and lose no attempt."""
 
 import asyncio
 from pathlib import Path
@@ -133,7 +133,7 @@ async def test_retries_are_not_adopted_while_youtube_refuses(tmp_path: Path) -> 
         assert await now.parts.janitor.adopt() > 0
 
 
-async def test_a_worker_puts_back_what_it_took_while_youtube_began_to_refuse(tmp_path: Path) -> None:
+async def test_a_worker_puts_back_a_conversion_that_it_took_when_youtube_began_to_refuse(tmp_path: Path) -> None:
     """Idle workers wait for the queue, not for YouTube: a conversion that they get then must not start."""
     async with engine(tmp_path, workers=3, max_retries=0) as now:
         await settled()

@@ -73,7 +73,7 @@ async def test_the_clock_stands_still_in_real_time() -> None:
             assert await answer == "done"
 
 
-async def test_nothing_is_left_to_do_when_all_has_settled() -> None:
+async def test_settled_returns_when_all_work_has_ended() -> None:
     steps: list[int] = []
 
     async def work() -> None:

@@ -1,4 +1,4 @@
-"""What tests expect of responses: problem documents, security headers, and the head of a raw response."""
+"""Checks of responses: problem documents, security headers, and the head of a raw response."""
 
 import re
 from email.message import Message

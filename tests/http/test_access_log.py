@@ -1,4 +1,4 @@
-"""The access log: one line for each request, without the query; off unless it is asked for."""
+"""The access log: one line for each request, without the query; off by default."""
 
 import logging
 from pathlib import Path

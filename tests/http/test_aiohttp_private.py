@@ -1,4 +1,4 @@
-"""What `http.connections` uses of aiohttp beyond its public interface is still there.
+"""The private attributes of aiohttp that `http.connections` uses still exist.
 
 When one of these tests fails after an update of aiohttp, read the new `web_protocol.py`, `web_server.py` and
 `web_runner.py` and mend `connections.py`. The behaviour itself is tested in test_leaving_clients.py and

@@ -130,7 +130,7 @@ async def test_a_download_without_an_extension_is_the_track(service: RunningServ
         ("GET", "/nowhere", "GET /openapi.json lists all addresses"), ("GET", "/", "GET /openapi.json"),
     ],
 )  # fmt: skip
-async def test_a_wrong_address_or_method_is_answered_with_the_routes_near_it(
+async def test_the_response_to_a_wrong_path_or_method_names_similar_routes(
     service: RunningService, method: str, path: str, named: str
 ) -> None:
     async with service.client.request(method, service.url + path) as response:
@@ -288,7 +288,7 @@ async def test_metrics_begin_at_zero_and_name_the_versions_of_the_tools(service:
         assert f'{tool.name.replace("-", "_")}="{tool.version}"' in build
 
 
-async def test_stats_have_no_job_counts_while_the_store_does_not_answer(service: RunningService) -> None:
+async def test_stats_have_no_job_counts_while_the_store_does_not_reply(service: RunningService) -> None:
     service.store.broken["counts"] = StoreDown("no answer")
     async with service.client.get(f"{service.url}/stats") as response:
         assert (response.status, (await response.json())["jobs"]) == (200, None)
@@ -323,7 +323,7 @@ def test_a_failure_of_the_library_gets_the_problem_document_of_its_status(status
     assert response.status == msgspec.json.decode(response.body, type=Problem).status == expected
 
 
-async def test_an_unexpected_exception_is_a_500_that_tells_nothing_of_it(
+async def test_an_unexpected_exception_gives_a_500_without_its_text(
     service: RunningService, caplog: pytest.LogCaptureFixture
 ) -> None:
     service.store.broken["get"] = RuntimeError("secret detail")

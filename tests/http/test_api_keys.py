@@ -1,4 +1,4 @@
-"""API keys: who may ask, whose a job is, and the limits that a key may have."""
+"""API keys: access, the ownership of jobs, and the limits of a key."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which client a request is counted for, whatever its headers claim, and how much memory that costs."""
+"""The client that a request is counted for, also with forged headers, and the memory that this takes."""
 
 import gc
 import ipaddress

@@ -1,4 +1,4 @@
-"""Ids that are unknown, expired, malformed or another client's: the response tells nothing of which it was."""
+"""Ids that are unknown, expired, malformed or of another client: the response is the same for all of them."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""Child processes killed by the kernel for lack of memory: nothing else is lost."""
+"""The kernel kills child processes for lack of memory: the server and the jobs survive."""
 
 import asyncio
 import contextlib

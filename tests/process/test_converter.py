@@ -154,7 +154,9 @@ async def test_sound_that_is_longer_than_announced_and_allowed_is_too_long(youtu
         assert failure.value.code is FailureCode.TOO_LONG
 
 
-async def test_a_server_that_sends_nothing_more_is_asked_a_few_times_only(youtube: Spawned, tmp_path: Path) -> None:
+async def test_a_download_that_is_cut_off_again_and_again_is_retried_a_few_times_only(
+    youtube: Spawned, tmp_path: Path
+) -> None:
     async with running_pipeline(youtube, tmp_path) as own:
         with pytest.raises(ConversionError) as failure:
             await own.convert(video_id(Kind.CUT_LOOP))

@@ -1,4 +1,4 @@
-"""What the downloading child does with yt-dlp: its options, its reports of the spool's size, the order of its steps."""
+"""The youtube child: the options of yt-dlp, the reports of the spool's size, and the order of the steps."""
 
 from io import BytesIO
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where a download may connect to: YouTube's hosts over TLS at public addresses, whatever a redirect says."""
+"""A download may connect only to YouTube's hosts over TLS at public addresses, also after a redirect."""
 
 import asyncio
 import json

@@ -96,7 +96,7 @@ def test_an_unknown_error_is_counted(tmp_path: Path) -> None:
     assert (event.code, event.facts.signs) == ("upstream_error", {"unknown_message": 1})
 
 
-def test_an_operator_whose_network_hides_videos_is_told(tmp_path: Path) -> None:
+def test_a_network_that_hides_videos_is_reported_as_a_sign(tmp_path: Path) -> None:
     event = download_of(AnsweringDownloader({}), tmp_path).failure(
         YoutubeDLError("Video unavailable. This video is unavailable with Restricted Mode enabled.")
     )

@@ -1,4 +1,4 @@
-"""How child processes start and end: whatever they do, and whoever is killed, none is left and nothing else fails."""
+"""The start and end of child processes: if one misbehaves or is killed, none is left and no other one fails."""
 
 import asyncio
 import os

@@ -160,7 +160,9 @@ async def test_a_job_on_the_conversion_of_a_cancelled_job_is_untouched(youtube: 
         assert (await service.until(second["job_id"]))["status"] == "completed"
 
 
-async def test_sigterm_gives_back_what_runs_and_a_restart_ends_it(youtube: Spawned, tmp_path: Path) -> None:
+async def test_sigterm_releases_running_conversions_and_a_restart_finishes_them(
+    youtube: Spawned, tmp_path: Path
+) -> None:
     async with service_process(tmp_path, DRAIN_SECONDS="1", WORKER_POOL_SIZE="2", **egress(youtube)) as service:
         links = [watch_url(video_id(Kind.STALLED, 80 + n)) for n in range(2)]
         links += [watch_url(video_id(Kind.SHORT, 6000 + n)) for n in range(5)]

@@ -64,7 +64,7 @@ def test_urllib_is_the_only_way_out() -> None:
     assert list(downloader()._request_director.handlers) == ["Urllib"]
 
 
-def test_the_javascript_runtime_is_not_asked_for_its_version_again() -> None:
+def test_the_javascript_runtime_is_not_started_again_for_its_version() -> None:
     runtime = object()
     assert downloader(runtime=runtime)._js_runtimes == {"deno": runtime}
 

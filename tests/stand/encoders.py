@@ -1,4 +1,4 @@
-"""An ffmpeg that takes its time, so that a test can act while a track is being encoded."""
+"""A slow ffmpeg, so that a test can act while a track is being encoded."""
 
 from pathlib import Path
 from typing import Final

@@ -1,7 +1,7 @@
 """Failures injected into a running service or cluster, and what must hold afterwards.
 
 `make test` runs each once and small, `scripts/soak.py` many times at full size. Each function returns the figures of
-its round, and raises AssertionError if a promise of the service is broken.
+its round, and raises AssertionError if a guarantee of the service is broken.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What a file sounds like, decoded by ffmpeg: its length, and the pitch of a pure tone."""
+"""Measures the sound of a file, decoded by ffmpeg: its length, and the pitch of a pure tone."""
 
 import array
 import itertools

@@ -1,4 +1,4 @@
-"""What /proc tells about running processes: which exist below another, what they cost, what they hold open."""
+"""Reads /proc: the descendants of a process, their CPU time and memory, and their open files."""
 
 import os
 from pathlib import Path

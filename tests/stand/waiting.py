@@ -1,4 +1,4 @@
-"""Waiting for something that another process does: until it is so, with a bound that no busy machine reaches."""
+"""Waits for an effect of another process, with a timeout that even a busy machine does not reach."""
 
 import asyncio
 import inspect

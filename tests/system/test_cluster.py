@@ -42,7 +42,7 @@ async def test_a_killed_instance_loses_no_job(youtube: Spawned, tmp_path: Path) 
         await failures.kill_one(running, jobs=45, first_number=100)
 
 
-async def test_a_frozen_instance_publishes_nothing_when_it_goes_on(youtube: Spawned, tmp_path: Path) -> None:
+async def test_a_frozen_instance_publishes_nothing_when_it_continues(youtube: Spawned, tmp_path: Path) -> None:
     async with cluster(tmp_path / "c", SHORT_LEASE | egress(youtube)) as running:
         await failures.freeze_one(running, frozen_seconds=0, first_number=1)
 
