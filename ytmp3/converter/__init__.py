@@ -57,10 +57,10 @@ class Converter(Protocol):
         """
 
     def solutions(self) -> Mapping[str, int]:
-        """Return how often the solver was asked since the start, by its answer.
+        """Return the number of requests to the solver since the start, by result.
 
         `warm`: solved by a running process; `cold`: after parsing a player script; `failed`: not solved, so that the
-        conversion had to start a deno of its own.
+        conversion had to start its own deno.
         """
 
     async def convert(

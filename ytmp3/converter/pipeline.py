@@ -49,7 +49,7 @@ COVER_GRACE_SECONDS: Final = 2.0
 """Longest wait for the cover picture after the encoding is done. After it, the track is made without a cover."""
 
 MORE_FORMATS: Final = 2
-"""How many other formats of YouTube are tried where one cannot be decoded."""
+"""Most other formats of YouTube that are tried if one cannot be decoded."""
 
 LOGGED_CHARACTERS: Final = 4000
 """After a failure, this many characters from the end of yt-dlp's output are logged."""
@@ -102,7 +102,7 @@ class Pipeline:
         await self._spawner.close()
 
     def solutions(self) -> Mapping[str, int]:
-        """Return how often the solver was asked, by its answer."""
+        """See the Protocol."""
         return self._solver.solutions
 
     async def check(self) -> list[ToolCheck]:
@@ -198,7 +198,7 @@ class _Conversion:
 
     @property
     def facts(self) -> Facts | None:
-        """What the downloading child reported last about the extraction."""
+        """The latest report of the youtube child about the extraction."""
         return self._fetch.facts
 
     def may_try_another_format(self, error: ConversionError) -> bool:

@@ -37,16 +37,17 @@ RETRY_CAP_SECONDS: Final = 60.0
 YOUTUBE_RETRY_SECONDS: Final = 240.0
 """Upper bound of the wait, in seconds, before the third retry and each later one, where YouTube is at fault.
 
-The first two cure a hiccup. What is left is an incident at YouTube, which lasts minutes at least.
+The first two retries help with short faults. Later ones usually mean an incident at YouTube, which lasts for minutes at
+least.
 """
 SHORT_RETRIES: Final = 2
-"""How many retries come soon where YouTube is at fault."""
+"""Number of retries with a short wait, if YouTube is at fault."""
 SHORTEST_FREE_DELAY_SECONDS: Final = 15.0
 """Lower bound of the wait, in seconds, before an attempt that follows one which did not count."""
 LONGEST_DELAY_SECONDS: Final = 1800.0
-"""Upper bound of the wait, in seconds, before any attempt: all are tried within half an hour after a cause is gone."""
+"""Upper bound of the wait, in seconds, before any attempt: all are retried within half an hour after a fault ends."""
 LIFETIMES_TO_WAIT: Final = 2
-"""How many lifetimes (JOB_EXPIRATION_HOURS) a conversion may wait at most, if further jobs keep joining it."""
+"""Longest wait of a conversion if jobs keep joining it, in retention periods (JOB_EXPIRATION_HOURS)."""
 
 
 class IllegalTransition(Ytmp3Error):

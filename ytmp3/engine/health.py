@@ -1,9 +1,9 @@
 """The health state of this instance: written by the watcher, read by request handlers without a wait.
 
-Ready and live differ. Live means that the event loop runs; any reply proves that. Ready means that a POST would be
-accepted; this state says whether it would be. Degraded is ready: jobs are accepted and their status is answered, but
-conversions do not succeed, for a reason that other instances most likely share. If such an instance were unready, a
-load balancer would take out all of them, and clients could not even read the status of their jobs.
+Live and ready are different. An instance is live while its event loop runs; any response proves that. It is ready if it
+would accept a `POST /extract`. A degraded instance is ready: it accepts jobs and shows their status, but conversions do
+not succeed, for a cause that most likely affects the other instances too. If it were unready, a load balancer would
+remove all instances, and clients could not even read the status of their jobs.
 """
 
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ class Check:
 
     ok: bool
     detail: str
-    """For the operator: the result in one line."""
+    """The result in one line, for the operator."""
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class Health:
     storage_error: str | None = None
     """Why the last check of the data folder failed; None if it succeeded."""
     shelf_error: str | None = None
-    """Why the folder of the tracks does not fit the store; None if it does, or if that is not known."""
+    """The error if other instances on the same store use another folder of tracks; None otherwise, or if unknown."""
     upstream: Check = field(default_factory=lambda: Check(ok=True, detail="no fault known"))
     """Whether conversions succeed at YouTube; set by `Upstream`. It does not make the instance unready."""
     is_draining: bool = False
@@ -58,7 +58,7 @@ class Health:
 
     @property
     def tool_versions(self) -> dict[str, str]:
-        """The version of each tool that told one; empty before the first check."""
+        """The known versions of tools, by name; empty before the first check."""
         return {tool.name: tool.version for tool in self.tools if tool.version is not None}
 
     @property

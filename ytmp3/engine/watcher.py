@@ -34,7 +34,7 @@ OTHER_SHELF: Final = (
     "volume as DATA_DIR, or each installation its own Redis database (if the folder was replaced on purpose, this ends "
     "within a minute after the last instance with the old one has stopped)"
 )
-"""What `/health` says if that check fails."""
+"""The text in `/health` if that check fails."""
 LAG_SECONDS: Final = 0.1
 """Duration, in seconds, of the timer that measures the lag of the event loop."""
 

@@ -1,4 +1,4 @@
-"""What a downloading child and the server's solver say to each other: one JSON message on each line.
+"""The messages between a youtube child and the server's solver: one JSON message on each line.
 
 The child sends a Question. A Solve may be followed by the player script, as `script_bytes` bytes. It is answered with
 one Answer; a LinkRefused is not answered.
@@ -10,10 +10,10 @@ import msgspec
 from msgspec import Struct
 
 MAX_LINE_BYTES: Final = 256 * 1024
-"""Longest line. A conversion asks for some 30 challenges of 20 to 110 characters; the answer repeats them."""
+"""Longest line, in bytes. A conversion has about 30 challenges of 20 to 110 characters; the answer repeats them."""
 
 MAX_SCRIPT_BYTES: Final = 8 * 2**20
-"""Largest player script that is accepted: three times the size of YouTube's."""
+"""Largest player script that is accepted, in bytes: three times the size of YouTube's."""
 
 
 class Challenges(Struct, frozen=True, kw_only=True):
@@ -24,7 +24,7 @@ class Challenges(Struct, frozen=True, kw_only=True):
 
 
 class Solve(Struct, frozen=True, kw_only=True, tag=True):
-    """Please solve these challenges."""
+    """A request to solve challenges."""
 
     player: str
     """Path of the player script on YouTube: it contains the script's id and variant."""
@@ -34,11 +34,11 @@ class Solve(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class LinkRefused(Struct, frozen=True, kw_only=True, tag=True):
-    """YouTube answered 403 to a media link that was made with a solution: it may be wrong."""
+    """YouTube has refused (403) a media link that was made with a solution, so the solution may be wrong."""
 
     player: str
     generation: int
-    """From the Solved with the solution."""
+    """The generation in the Solved that had the solution."""
 
 
 Question = Solve | LinkRefused
@@ -49,15 +49,15 @@ class Solved(Struct, frozen=True, kw_only=True, tag=True):
 
     results: list[dict[str, str]]
     generation: int
-    """How often this player's script had been parsed."""
+    """How many times this player's script has been parsed."""
 
 
 class ScriptNeeded(Struct, frozen=True, kw_only=True, tag=True):
-    """This player is not known: ask again, with its script."""
+    """The script of this player is not known: send the request again, with the script."""
 
 
 class Unavailable(Struct, frozen=True, kw_only=True, tag=True):
-    """There will be no solution."""
+    """The solver cannot solve the challenges."""
 
     reason: str
 

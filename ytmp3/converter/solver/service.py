@@ -36,27 +36,27 @@ from ytmp3.converter.solver.messages import (
 from ytmp3.converter.solver.processes import Deno, Parsed, SolverError, WarmProcess
 
 MAX_PLAYERS: Final = 4
-"""How many parsed scripts are kept: the ones used last. YouTube serves two while it rolls out a new player."""
+"""Most parsed scripts that are kept; the most recently used ones are. YouTube serves two during a roll-out."""
 
 MAX_WARM: Final = 2
-"""How many of them have a running process, of about 0.1 GB each."""
+"""Most of these scripts that have a running process. A process takes about 0.1 GB."""
 
 MAX_KEPT_CHARACTERS: Final = 16 * 2**20
-"""Largest size of all parsed scripts together."""
+"""Largest size of all parsed scripts together, in characters."""
 
 MAX_REMEMBERED: Final = 32
-"""How many players are remembered with what went wrong, so that made-up names do not fill the memory."""
+"""Most players whose failures are kept, so that invented names of players do not fill the memory."""
 
 KEEP_SECONDS: Final = 24 * 3600.0
-"""How long a parsed script is kept."""
+"""How long a parsed script is kept, in seconds."""
 
 DROP_PAUSE_SECONDS: Final = 600.0
-"""After a refused link made a script be parsed again, refused links of the same player have no effect for this time:
-most are refused for other reasons, and many at once."""
+"""After a refused link has caused a script to be parsed again, refused links of the same player are ignored for this
+many seconds, because most links are refused for other reasons, and many at once."""
 
 FIRST_PAUSE_SECONDS: Final = 2.0
 LONGEST_PAUSE_SECONDS: Final = 120.0
-"""How long a player is not tried after a failure. The pause doubles with each failure."""
+"""Pause of a player after a failure, in seconds: the first pause, which doubles with each failure, and the longest."""
 
 PLAYER_PATH: Final = re.compile(r"/s/player/[0-9A-Fa-f]{8,64}/[\w./-]{1,200}")
 
@@ -64,7 +64,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Player:
-    """What is known about one player script."""
+    """The state of one player script."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
@@ -122,7 +122,7 @@ class Solver:
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[int]:
-        """Give a descriptor for one child, on which it is answered until the block ends."""
+        """Yield a descriptor for one child. Its questions are answered until the block ends."""
         ours, theirs = socket.socketpair()
         task = asyncio.create_task(self._serve(ours), name="solver connection")
         try:
@@ -133,7 +133,7 @@ class Solver:
             theirs.close()
 
     async def close(self) -> None:
-        """End every process. There is no connection any more."""
+        """End every process. All connections must have ended before."""
         for player in self._players.values():
             await player.cool()
 
@@ -216,13 +216,13 @@ class Solver:
                 await player.cool()
 
     def _player(self, path: str) -> _Player:
-        """Return the player, and make it the one used last."""
+        """Return the player, and mark it as the most recently used one."""
         player = self._players.pop(path, None) or _Player()
         self._players[path] = player
         return player
 
     async def _shrink(self) -> None:
-        """Keep to the bounds, from the player used last to the oldest. Skips one that is in use now."""
+        """Drop the least recently used players beyond the bounds. Players in use are skipped."""
         parsed = warm = characters = 0
         for number, (path, player) in enumerate(reversed(list(self._players.items()))):
             if player.lock.locked():
@@ -240,7 +240,7 @@ class Solver:
                 self._players.pop(path, None)
 
     async def _versions(self) -> bytes:
-        """Return what names the versions of yt-dlp, yt-dlp-ejs and deno. Raises SolverError."""
+        """Return a value that changes with the versions of yt-dlp, yt-dlp-ejs and deno. Raises SolverError."""
         try:
             return (await self._spawner.ready()).preloaded
         except ZygoteError as error:

@@ -60,9 +60,9 @@ class PoolShare:
     """The share of the connections that one kind of caller has, and the timeout of its calls."""
 
     permits: asyncio.Semaphore
-    """One for each connection of the share."""
+    """One permit for each connection of the share."""
     timeout_seconds: float
-    """From sending a call's commands to their complete replies."""
+    """Longest time from sending a call's commands to their complete replies."""
 
 
 class RedisLink:
@@ -77,9 +77,9 @@ class RedisLink:
         options = _options(settings, timeouts)
         self.name = f"Redis at {_place(options)}"
         self.handlers = PoolShare(asyncio.Semaphore(HANDLER_CONNECTIONS), timeouts.handler_seconds)
-        """For calls that an HTTP request waits for."""
+        """The share for calls that an HTTP request waits for."""
         self.workers = PoolShare(asyncio.Semaphore(WORKER_CONNECTIONS), timeouts.worker_seconds)
-        """For calls that only a worker or a housekeeping loop waits for."""
+        """The share for calls that only a worker or a housekeeping loop waits for."""
         self._timeouts = timeouts
         self._pool = ConnectionPool(max_connections=HANDLER_CONNECTIONS + WORKER_CONNECTIONS, **options)
         self._is_closed = False

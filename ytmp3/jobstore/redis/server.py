@@ -1,7 +1,7 @@
-"""Recognises servers that answer like Redis but cannot be the job store: a Sentinel, and one node of a Redis Cluster.
+"""Detects servers that speak Redis' protocol but cannot be the job store: a Sentinel, and one node of a Redis Cluster.
 
-A node of a cluster refuses the keys of other nodes. The check of the store touches one key, so without this such a node
-would look well while most submissions fail.
+A node of a cluster refuses the keys of other nodes. The check of the store uses one key. Without this module, a node
+might pass the check while most submissions fail.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ NODE_OF_CLUSTER: Final = (
 
 
 def facts_of(reply: Reply) -> Mapping[str, str]:
-    """Return the names and values in a reply of INFO or CLUSTER INFO; none if the server refused the command."""
+    """Parse a reply of INFO or CLUSTER INFO. Returns no values if the server refused the command."""
     if not isinstance(reply, bytes):
         return {}
     lines = reply.decode(errors="replace").splitlines()
@@ -34,7 +34,7 @@ def unsuitable(info: Reply, cluster_info: Reply) -> str | None:
     outside a cluster refuses. A cluster of one node has all records, so it can be used.
     """
     facts = facts_of(info)
-    # The first is Redis' name for it, the second Valkey's.
+    # Redis uses the first name, Valkey the second.
     if "sentinel" in {facts.get("redis_mode"), facts.get("server_mode")}:
         return SENTINEL
     if int(facts_of(cluster_info).get("cluster_size", "1")) > 1:

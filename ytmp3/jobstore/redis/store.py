@@ -91,7 +91,7 @@ class RedisJobStore:
         return True
 
     async def agrees_on_shelf(self, mark: str) -> bool:
-        """See the Protocol. The mark is a key that the server removes when nobody renews it."""
+        """See the Protocol. The mark is stored in a key that expires unless an instance renews it."""
         key = f"{root_of(SHARDS[0])}:shelf"
         milliseconds = round(SHELF_SECONDS * 1000)
         _, present = await self._read([("SET", key, mark, "NX", "PX", milliseconds), ("GET", key)])
