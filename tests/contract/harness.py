@@ -29,7 +29,7 @@ from ytmp3.jobstore.settings import Policy, RedisTimeouts
 from ytmp3.jobstore.sqlite import SqliteJobStore
 
 UNKNOWN_LEASE: Final = Lease(conversion_id=ConversionId("0" * 34), token=9, holder=InstanceId("a"))
-"""A lease of a conversion that no store knows."""
+"""A lease of a conversion that does not exist."""
 POLICY: Final = Policy(lease_seconds=30.0, retention_seconds=3600.0, crash_limit=3)
 POLICIES: Final = {"a": POLICY, "b": replace(POLICY, retention_seconds=900.0)}
 """Two instances on one store whose JOB_EXPIRATION_HOURS differ."""
@@ -40,7 +40,8 @@ METADATA: Final = Metadata(title="Song ünïcode", uploader=None, duration_secon
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Indexes:
-    """What an adapter's indexes hold, read past the adapter. All by conversion id, but `current` by key."""
+    """The content of an adapter's indexes, read directly from its database. By conversion id, except `current`, by
+    key."""
 
     current: dict[ConversionKey, ConversionId]
     due_at: dict[ConversionId, float]

@@ -49,7 +49,7 @@ class ModelConversion:
 
 
 class Model:
-    """What a job store must do, as plainly as it can be said in Python: no index, no clock, no concurrency."""
+    """A job store in the simplest form, as the reference for the adapters: no index, no clock, no concurrency."""
 
     def __init__(self) -> None:
         self.conversions: dict[ConversionId, ModelConversion] = {}

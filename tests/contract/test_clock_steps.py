@@ -84,7 +84,7 @@ async def test_a_clock_set_back_leaves_the_work_of_a_dead_instance_to_others_soo
 
 
 async def test_an_instance_that_starts_after_the_clock_was_set_back_adopts_too(harness: Harness) -> None:
-    """Both stores. The one on a file is alone, so it knows at its start that every holder is dead."""
+    """Both stores. SQLite has only one instance, so at its start all earlier holders are dead."""
     a, ids = await harness.open("a"), Ids()
     orphan = await running(a, ids.submission(1))
     retried = await running(a, ids.submission(2))

@@ -197,7 +197,7 @@ async def test_cancelling_a_job_of_a_done_conversion_leaves_the_track_to_others(
     assert await store.counts() == counts(completed=1, cancelled=1)
 
 
-async def test_a_conversion_goes_on_for_the_last_job_that_is_not_cancelled(store: JobStore, ids: Ids) -> None:
+async def test_a_conversion_continues_for_the_last_job_that_is_not_cancelled(store: JobStore, ids: Ids) -> None:
     first = ids.submission()
     conversion = await created(store, first)
     second = ids.submission()

@@ -1,4 +1,4 @@
-"""How Redis is set up: full, evicting, locked, forgetful, a replica, without connections."""
+"""Redis servers in various states: full, evicting, locked, without their scripts, a replica, out of connections."""
 
 import asyncio
 import contextlib

@@ -37,7 +37,7 @@ async def test_a_folder_has_one_mark_which_no_sweep_removes(tmp_path: Path) -> N
     assert [path.name for path in one.folder.iterdir()] == [".shelf"]
 
 
-async def test_instances_with_different_folders_are_told_what_to_do(
+async def test_instances_with_different_folders_are_unready_and_say_what_to_do(
     redis_harness: RedisHarness, tmp_path: Path
 ) -> None:
     a, b, c = [await redis_harness.open(name) for name in ("a", "b", "c")]

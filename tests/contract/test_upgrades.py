@@ -30,7 +30,7 @@ JOBS: Final = {
     "7a0000000000000000000000000000000b": Status.CANCELLED,
     "6b0000000000000000000000000000000d": Status.PENDING,
 }
-"""The jobs in each dump. The last one was running; nobody holds it any more, so it waits for another attempt."""
+"""The jobs in each dump. The last one was running when its instance ended, so it waits for another attempt."""
 
 
 def schema_of(path: Path) -> int:

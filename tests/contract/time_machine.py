@@ -18,11 +18,11 @@ class TimeMachine(StoreMachine):
     def __init__(self, make_harness: Callable[[], Harness]) -> None:
         super().__init__(make_harness)
         self.past: tuple[Callable[[], None], Model, list[JobId]] | None = None
-        """What puts the records back as they were at an earlier step, and what was true then."""
+        """A function that restores the records of an earlier step, and the model's state at that step."""
 
     @rule(goes_back=st.booleans())
     def go_back_in_time(self, *, goes_back: bool) -> None:
-        """Promote a replica that lacks the last writes, or restore a backup. Holders go on with the leases they had."""
+        """Promote a replica that lacks the last writes, or restore a backup. Holders keep the leases that they had."""
         if self.past is None or not goes_back:
             self.past = self.harness.snapshot(), deepcopy(self.model), list(self.acknowledged)
             return

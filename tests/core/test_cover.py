@@ -1,4 +1,4 @@
-"""How a thumbnail becomes a square cover, and which files are accepted as one."""
+"""The conversion of a thumbnail to a square cover, and the files that are accepted as covers."""
 
 from io import BytesIO
 from pathlib import Path

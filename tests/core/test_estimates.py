@@ -80,7 +80,7 @@ def test_a_wait_is_a_whole_number_from_one_second_to_five_minutes(
 
 
 def returns(*, newcomers: float, seed: int) -> Counter[bool]:
-    """Count whether clients that came back as told found a slot. 100 are refused at once; two slots a second get free.
+    """Count the clients that find a slot after their Retry-After. 100 are refused at once; two slots a second get free.
 
     `newcomers`: how many clients come for the first time, for each slot that becomes free.
     """

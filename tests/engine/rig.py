@@ -88,7 +88,7 @@ def slow_disk() -> Iterator[threading.Event]:
 
 
 async def some_turns() -> None:
-    """Let every task go on, also while a thread holds the clock."""
+    """Let every task run, also while a thread holds the clock."""
     for _ in range(100):
         await asyncio.sleep(0)
 
@@ -164,7 +164,7 @@ class Rig:
         assert track.size_bytes == len(content)
 
     async def check_released(self, job: Job) -> None:
-        """Check that a conversion is queued, held by no instance, at no cost."""
+        """Check that a conversion is queued without a holder, and that no attempt was counted."""
         conversion = await self.conversion(job)
         assert (conversion.state, conversion.holder) == ("queued", None)
         assert (conversion.attempts, conversion.crashes) == (0, 0)

@@ -1,4 +1,4 @@
-"""Cancelling jobs: a waiting conversion leaves the queue, a running one is stopped, a shared one goes on."""
+"""Cancelling jobs: a waiting conversion leaves the queue, a running one is stopped, a shared one continues."""
 
 import asyncio
 from pathlib import Path

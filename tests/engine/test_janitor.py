@@ -138,7 +138,7 @@ async def test_a_record_and_its_file_expire_together(tmp_path: Path) -> None:
         assert len(now.seen(events.TrackExpired)) == 1
 
 
-async def test_a_track_that_is_asked_for_again_is_kept_for_another_retention(tmp_path: Path) -> None:
+async def test_a_track_that_is_requested_again_is_kept_for_another_retention(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
         await now.ended(await now.submit(VIDEO))
         now.clock.advance(RETENTION_SECONDS - 1)

@@ -140,7 +140,7 @@ async def test_a_failed_renewal_is_repeated_before_the_lease_runs_out(tmp_path: 
 
 
 async def test_an_instance_never_has_two_attempts_at_one_conversion(tmp_path: Path) -> None:
-    """Its own earlier attempt, which has lost the lease, has not ended yet when it adopts the conversion again."""
+    """An instance adopts a conversion again while its own earlier attempt, which lost the lease, has not ended yet."""
     async with engine(tmp_path) as now:
         job = await now.running(VIDEO)
         ends = now.converter.end_slowly(VIDEO)

@@ -40,7 +40,7 @@ async def test_an_interval_that_is_a_function_is_called_after_each_turn() -> Non
 
 
 @pytest.mark.parametrize("error", [StoreDown("no answer"), OSError(5, "I/O error"), ZeroDivisionError()])
-async def test_a_loop_goes_on_after_any_error(error: Exception) -> None:
+async def test_a_loop_continues_after_any_error(error: Exception) -> None:
     turns = 0
 
     async def turn() -> None:

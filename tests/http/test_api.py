@@ -138,7 +138,7 @@ async def test_the_response_to_a_wrong_path_or_method_names_similar_routes(
         assert named in (await response.json())["detail"]
 
 
-async def test_a_wrong_extension_is_answered_with_the_right_one(service: RunningService) -> None:
+async def test_the_response_to_a_wrong_extension_names_the_right_one(service: RunningService) -> None:
     job = await service.completed(VIDEO)
     async with service.client.get(f"{service.url}/download/{job['job_id']}.m4a") as response:
         assert response.status == 404
@@ -152,7 +152,7 @@ async def test_a_download_needs_the_exact_extension(service: RunningService, suf
         assert response.status == 404
 
 
-async def test_every_route_for_get_answers_head_alike_without_a_body(service: RunningService) -> None:
+async def test_every_get_route_has_the_same_response_to_head_without_a_body(service: RunningService) -> None:
     job = await service.completed(VIDEO)
     for path in (job["status_url"], job["download_url"], "/health", "/health/live", "/stats"):
         async with service.client.get(service.url + path) as get, service.client.head(service.url + path) as head:

@@ -143,7 +143,7 @@ async def test_a_track_whose_file_is_lost_is_converted_again_for_the_next_job(
     assert service.converter.order == [VIDEO, VIDEO]
 
 
-async def test_a_transfer_goes_on_after_its_file_was_deleted(tmp_path: Path) -> None:
+async def test_a_transfer_continues_after_its_file_was_deleted(tmp_path: Path) -> None:
     async with running_service(tmp_path / "data") as service:
         service.converter.size_bytes = 20_000_000
         job = await service.completed(VIDEO)

@@ -143,7 +143,7 @@ async def test_an_unknown_expectation_is_a_417(service: RunningService, method: 
 
 
 async def test_an_http_1_0_client_gets_no_100_continue(service: RunningService) -> None:
-    """It would take a 100 for the response itself (RFC 9110, section 10.1.1)."""
+    """An HTTP/1.0 client would take a 100 for the final response (RFC 9110, section 10.1.1)."""
     head = (
         b"POST /extract HTTP/1.0\r\nExpect: 100-continue\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
     )

@@ -216,7 +216,7 @@ async def mixed_ends(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What a service holds."""
+    """The resources of a service."""
 
     descriptors: int
     descriptors_of_zygote: int

@@ -1,4 +1,4 @@
-"""What the downloading child makes of yt-dlp's answer: the right video, formats with sound, and whose fault it is."""
+"""The youtube child checks yt-dlp's result: the right video, formats with sound, and the fault of a failure."""
 
 from pathlib import Path
 from typing import Any

@@ -58,7 +58,7 @@ def test_a_body_is_decompressed_up_to_the_bound_and_no_byte_further(
         decompress(b"no such thing", packing)
 
 
-def test_a_content_encoding_that_was_not_asked_for_is_refused() -> None:
+def test_a_body_with_a_content_encoding_is_refused() -> None:
     with pytest.raises(EOFError):
         decompress(b"", "br")
 

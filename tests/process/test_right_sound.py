@@ -62,7 +62,7 @@ async def test_recordings_and_short_tracks_are_converted_as_a_whole(youtube: Spa
 
 
 async def test_another_format_is_taken_where_one_cannot_be_decoded(youtube: Spawned, tmp_path: Path) -> None:
-    """The encoder is a script that knows no WebM, so the Opus of the first try cannot be decoded."""
+    """The encoder is a script that does not accept WebM, so the Opus of the first try cannot be decoded."""
     encoder = tmp_path / "ffmpeg"
     encoder.write_text(
         "#!/bin/sh\n"

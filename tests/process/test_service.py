@@ -29,7 +29,7 @@ REFUSING_CODES = {"bot_check", "rate_limited_upstream"}
 LINKS = 100
 JOBS_AT_ONCE = 20
 TOLERATED_SECONDS, TOLERATED_SHARE = 2.0, 0.02
-"""How far the duration of a track may be from the announced one."""
+"""Largest accepted difference between the duration of a track and the announced one: the larger of the two."""
 
 
 async def how_it_ended(service: ServiceProcess, folder: Path, kind: Kind, number: int) -> str | None:

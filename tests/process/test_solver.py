@@ -146,7 +146,7 @@ async def test_a_name_that_is_no_player_is_refused(youtube: Spawned, tmp_path: P
             await asyncio.to_thread(client.solve, "/s/../etc/passwd", [], "")
 
 
-def test_a_solver_that_does_not_answer_is_given_up() -> None:
+def test_a_solver_that_does_not_reply_is_abandoned() -> None:
     silent, ours = socket.socketpair()
     with silent, contextlib.closing(SolverClient(ours.detach(), ask_seconds=0.01)) as client:
         with pytest.raises(NoSolutionError, match="no answer"):

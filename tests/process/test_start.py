@@ -1,4 +1,4 @@
-"""How `ytmp3 serve` starts or refuses to start, and the other commands of `ytmp3`."""
+"""The start of `ytmp3 serve`, its errors, and the other commands of `ytmp3`."""
 
 import asyncio
 import json

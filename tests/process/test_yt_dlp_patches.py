@@ -69,7 +69,7 @@ def test_the_javascript_runtime_is_not_started_again_for_its_version() -> None:
     assert downloader(runtime=runtime)._js_runtimes == {"deno": runtime}
 
 
-def test_yt_dlp_knows_deno_as_a_runtime() -> None:
+def test_yt_dlp_supports_deno_as_a_runtime() -> None:
     assert patches.js_runtime("/nonexistent/deno").info is None
 
 

@@ -24,7 +24,7 @@ async def start_documented_proxy(stack: AsyncExitStack, folder: Path, upstream: 
 
 
 @pytest.mark.parametrize("proxies", [1, 2])
-async def test_every_address_in_an_answer_can_be_followed(tmp_path: Path, proxies: int) -> None:
+async def test_every_address_in_a_response_can_be_followed(tmp_path: Path, proxies: int) -> None:
     settings = {"PUBLIC_URL": "https://example.org/ytmp3", "TRUSTED_PROXIES": "127.0.0.1"}
     if proxies == 2:
         settings["ACCEL_REDIRECT_PREFIX"] = ACCEL_PREFIX

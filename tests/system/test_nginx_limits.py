@@ -109,7 +109,7 @@ async def test_one_address_has_a_rate_limit_of_its_own_on_every_path(tmp_path: P
 async def test_the_addresses_of_one_ipv6_network_share_their_limits(
     tmp_path: Path, addresses: tuple[str, str], is_one: bool
 ) -> None:
-    """A subscriber has a whole /64, so limits for each single address would limit nobody.
+    """A subscriber has a whole /64, and could evade limits for single addresses.
 
     nginx takes the client's address from a header field here.
     """

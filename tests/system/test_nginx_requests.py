@@ -92,7 +92,7 @@ async def test_a_malformed_or_unknown_request_gets_a_problem_document(tmp_path: 
     [("/extract", "POST"), ("/extract?x", "POST"), ("/jobs/x", "DELETE"), ("/status/x", "GET, HEAD"),
      ("http://x/extract", "POST"), ("/extract/x", "GET, HEAD"), ("/download/x.mp3", "GET, HEAD")],
 )  # fmt: skip
-async def test_an_unknown_method_is_answered_with_the_methods_of_the_path(
+async def test_the_response_to_an_unknown_method_lists_the_methods_of_the_path(
     tmp_path: Path, target: str, allow: str
 ) -> None:
     """The service itself does the same (RFC 9110, section 15.5.6)."""

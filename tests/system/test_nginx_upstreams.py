@@ -1,4 +1,4 @@
-"""How a real nginx with the production files treats its instances: full, absent, broken, or sending a track."""
+"""A real nginx with the production files in front of instances that are full, absent, broken, or sending a track."""
 
 import asyncio
 import socket

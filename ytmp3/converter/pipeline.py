@@ -145,7 +145,7 @@ class Pipeline:
             self._record(video_id, conversion.facts)
 
     def _record(self, video_id: VideoId, facts: Facts | None) -> None:
-        """Count and log what an extraction met. The child is not trusted: unknown kinds are dropped."""
+        """Count and log the signs of trouble in an extraction. The child is not trusted: unknown kinds are dropped."""
         signs = {} if facts is None else {sign: facts.signs[sign] for sign in Sign if facts.signs.get(sign, 0) > 0}
         if facts is None or not signs:
             return
@@ -193,7 +193,7 @@ class _Conversion:
 
     @property
     def tool_log(self) -> str:
-        """The end of what yt-dlp wrote to its standard output and error."""
+        """The end of yt-dlp's standard output and error."""
         return self._fetch.log.text()[-LOGGED_CHARACTERS:].strip()
 
     @property

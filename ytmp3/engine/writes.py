@@ -66,7 +66,7 @@ class Writes:
         return is_stale(claimed, now=self._claimed_at(claimed), retention_seconds=self._store.policy.retention_seconds)
 
     async def fail_stale(self, claimed: Conversion) -> bool:
-        """End a conversion that has waited too long, before work is spent on it. Returns whether it ended here."""
+        """Fail a stale conversion without an attempt. Returns False if the lease was lost."""
         error = ConversionError(code_of_stale(claimed), "waited longer than its lifetime for a successful attempt")
         try:
             await self.fail(claimed, error, seconds=None)
@@ -118,10 +118,12 @@ class Writes:
         self._events.emit(events.Retried(conversion=conversion, code=code, reason=reason, delay_seconds=delay_seconds))
 
     async def postpone(self, conversion: Conversion, error: ConversionError, *, is_paused: bool) -> None:
-        """Queue the conversion again, held by no instance. The attempt does not count.
+        """Queue the conversion again, without a holder. The attempt does not count.
 
-        While new starts are paused here, it is due at once: here the breaker holds it back, and another instance may
-        have another address or a network. Otherwise it waits, so that it does not come back at once, again and again.
+        While new starts are paused, the conversion is due at once: the breaker prevents a start in this instance, and
+        another instance may have another IP address or a working network. Otherwise it is due after a delay, so that
+        the
+        attempt is not repeated in a tight loop.
 
         Raises:
             LeaseLost
@@ -130,7 +132,7 @@ class Writes:
         if not is_paused:
             now = self._claimed_at(conversion)
             delay_seconds = free_delay_seconds(now - conversion.created_at, self._random())
-            # At the end of its lifetime it is claimed once more, and ended.
+            # When its retention is over, it must be due, so that a worker claims it and fails it as stale.
             retention_seconds = retention_of(conversion, self._store.policy.retention_seconds)
             lifetime_seconds = asked_at(conversion) + retention_seconds - now
             delay_seconds = min(delay_seconds, max(SHORTEST_FREE_DELAY_SECONDS, lifetime_seconds))
