@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ from ytmp3.converter.audio.ffmpeg import SNIFF_BYTES, demuxer_of, demuxer_of_cop
 from ytmp3.converter.audio.mp3 import Mp3Error, walk_file
 from ytmp3.converter.audio.tag import id3v2_tag
 from ytmp3.converter.audio.verify import assemble, check_duration, read_cover
+from ytmp3.converter.causes import first_cause
 from ytmp3.converter.check import Checker
 from ytmp3.converter.progress import Progress
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
@@ -37,6 +39,7 @@ from ytmp3.converter.spool import Spool, SpoolReplacedError
 from ytmp3.converter.tools import deno_path, ffmpeg_path, youtube_program
 from ytmp3.converter.youtube.events import Extracted, Extraction, Facts
 from ytmp3.converter.youtube.fetch import Fetch
+from ytmp3.converter.youtube.ladder import Ladder, Rung
 from ytmp3.converter.youtube.metadata import without_queries
 from ytmp3.converter.youtube.signs import Sign
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
@@ -78,12 +81,14 @@ class Pipeline:
         self._spawner = spawner or Spawner(youtube_program(settings, deno=deno))
         self._solver = Solver(self._spawner, deno=deno, folder=work_folder)
         self._checker = Checker(self._spawner, self._solver, ffmpeg=ffmpeg, deno=deno, folder=work_folder)
+        has_choice = settings.cookies_file is None and "player_client" not in settings.extractor_args
         self._tools = _Tools(
             spawner=self._spawner,
             solver=self._solver,
             ffmpeg=ffmpeg,
             cores=cores or Cores(os.sched_getaffinity(0), max_encoders=settings.encode_concurrency),
             cookies_file=settings.cookies_file,
+            ladder=Ladder((Rung.LIGHT, Rung.DEFAULT) if has_choice else (Rung.DEFAULT,), time.monotonic),
         )
         self._signs: Counter[str] = Counter()
         self._extract_slots = asyncio.Semaphore(settings.extract_concurrency)
@@ -160,6 +165,7 @@ class _Tools(Struct, frozen=True, kw_only=True):
     ffmpeg: str
     cores: Cores
     cookies_file: Path | None
+    ladder: Ladder
 
 
 class _Task(Struct, frozen=True, kw_only=True):
@@ -256,6 +262,7 @@ class _Conversion:
             max_duration_seconds=self._limits.max_duration_seconds,
             max_file_bytes=self._limits.max_file_bytes,
             excluded_formats=self._task.excluded_formats,
+            rungs=self._tools.ladder.rungs(),
         )
 
     async def _download_and_encode(self) -> bytes | None:
@@ -273,12 +280,14 @@ class _Conversion:
                 task.cancel()
             await asyncio.wait([download, encode, cover])
         if errors := [error for task in (download, encode) if not task.cancelled() and (error := task.exception())]:
-            raise _first_cause(errors)
+            raise first_cause(errors)
         return None if cover.cancelled() else cover.result()
 
     async def _download(self) -> None:
         with self._progress.timing(Stage.DOWNLOADING):
             await self._fetch.watch()
+        if self._fetch.rungs is not None:
+            self._tools.ladder.ended(*self._fetch.rungs)
 
     async def _encode(self) -> None:
         while True:
@@ -389,12 +398,3 @@ def _log_failure(video_id: VideoId, error: ConversionError, tool_log: str) -> No
     logger.debug("attempt failed", extra=fields)
     if tool_log:
         logger.info("yt-dlp output", extra={"video_id": video_id, "tool_log": without_queries(tool_log)})
-
-
-def _first_cause(errors: list[BaseException]) -> BaseException:
-    """Return the error to report. A broken download makes the encoder fail too, so its error has precedence."""
-    return next((error for error in errors if not _is_about_media(error)), errors[0])
-
-
-def _is_about_media(error: BaseException) -> bool:
-    return isinstance(error, ConversionError) and error.code is FailureCode.MEDIA_INVALID

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from ytmp3.converter.youtube.evidence import Formats
+from ytmp3.converter.youtube.ladder import Rung
 from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Metadata
 
@@ -55,13 +56,17 @@ class Extraction(Struct, frozen=True, kw_only=True):
     """Formats that could not be decoded in an earlier try of this conversion."""
     solver_seconds: float | None = None
     """Longest wait for the solver, to which the child's descriptor 4 is a connection; None if there is none."""
+    rungs: tuple[Rung, ...] = (Rung.DEFAULT,)
+    """The ways to ask, the first one first. One alone: as the options say."""
 
 
 class Facts(Struct, frozen=True, kw_only=True):
     """What an extraction met, for logs and metrics, also of one that succeeded."""
 
-    clients: tuple[str, ...] = ()
-    """The player clients that were asked; empty: yt-dlp's own choice."""
+    rung: Rung = Rung.DEFAULT
+    """By which way YouTube was asked last."""
+    failed_rungs: tuple[Rung, ...] = ()
+    """The ways that failed before it."""
     formats: Formats = Formats()
     signs: dict[str, int] = {}
     """How often each sign was seen. The keys are values of `Sign`."""
@@ -105,6 +110,10 @@ class Downloaded(Struct, frozen=True, kw_only=True, tag=True):
     """The spool is complete."""
 
     size_bytes: int
+    rung: Rung = Rung.DEFAULT
+    """By which way YouTube was asked last."""
+    failed_rungs: tuple[Rung, ...] = ()
+    """The ways that failed before it, in the extraction or in the download."""
 
 
 class CoverWritten(Struct, frozen=True, kw_only=True, tag=True):

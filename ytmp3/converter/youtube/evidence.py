@@ -57,6 +57,7 @@ class Evidence:
 
     def __init__(self) -> None:
         self.signs: Counter[Sign] = Counter()
+        self._earlier: Counter[Sign] = Counter()
         self.replies = 0
         """Responses from YouTube, of any status."""
         self.last: Sign | None = None
@@ -99,7 +100,14 @@ class Evidence:
 
     def kinds(self) -> dict[str, int]:
         """Return how often each sign was seen."""
-        return {sign.value: count for sign, count in self.signs.items()}
+        return {sign.value: count for sign, count in (self._earlier + self.signs).items()}
+
+    def begin_again(self) -> None:
+        """Judge the next extraction, by other clients, without what this one met. The counts of signs stay."""
+        self._earlier += self.signs
+        self.signs.clear()
+        self.player_replies.clear()
+        self.last = None
 
 
 def _is_player(url: str) -> bool:

@@ -1,8 +1,8 @@
 """Extraction and download of one video with yt-dlp, in a forked child process.
 
-Our own checks (live, length, size, a format with sound) come before the download. A media link that breaks in
-mid-download (403, a cut connection) is cured once by a fresh extraction, which gives a new link; asking the old one
-again would not help.
+Our own checks (the right video, live, length, size, a format with sound) come before the download. Where the clients of
+one rung of the ladder fail, those of the next are asked. A media link that breaks in mid-download (403, a cut
+connection) is cured by a fresh extraction, which gives a new link; asking the old one again would not help.
 """
 
 import contextlib
@@ -36,6 +36,7 @@ from ytmp3.converter.youtube.events import (
     Waiting,
 )
 from ytmp3.converter.youtube.evidence import Formats, count_formats
+from ytmp3.converter.youtube.ladder import CURABLE, Rung, clients_of
 from ytmp3.converter.youtube.metadata import clean_duration, clean_metadata, without_queries
 from ytmp3.converter.youtube.signs import Sign, sign_of_failure
 from ytmp3.converter.youtube.verdict import judge_error, judge_formats
@@ -49,6 +50,9 @@ COVER_SECONDS: Final = 10
 
 COVER_BYTES: Final = 4 * 2**20
 """Largest thumbnail that is read. Far above the size of YouTube's largest."""
+
+MAX_EXTRACTIONS: Final = 10
+"""Most extractions of one download. Each but the first few needs progress, so only a very long download has so many."""
 
 MAX_FORMAT_ID_CHARACTERS: Final = 40
 """Longest name of a format that is passed on. Those of YouTube have a few characters."""
@@ -87,6 +91,8 @@ class VideoDownload:
         self._task = extraction
         self._emit = emit
         self._spool = Path(extraction.scratch)
+        self._rungs = list(extraction.rungs)
+        self._failed_rungs: list[Rung] = []
         self._formats = Formats()
         self._is_extracted = False
         downloader.evidence.has_cookies = extraction.cookies_file is not None
@@ -103,19 +109,45 @@ class VideoDownload:
         video = self._extract()
         self._is_extracted = True
         self._emit(self._extracted(video))
-        spool = Path(self._task.scratch) / "spool-1"
-        try:
-            self._download(video, spool)
-        except (RequestError, ContentTooShortError, YoutubeDLError) as error:
-            if _is_our_disk(error):
-                raise
-            sys.stderr.write(f"fresh extraction after: {shown(str(error))}\n")
-            spool = self._download_afresh(video, spool, may_resume=not isinstance(error, StartedOverError))
+        spool = self._download_whole(video)
         size = spool.stat().st_size if spool.exists() else 0
         if not size:
             raise RefusedError(FailureCode.MEDIA_INVALID, "an empty file")
-        self._emit(Downloaded(size_bytes=size))
+        self._emit(Downloaded(size_bytes=size, rung=self._rungs[0], failed_rungs=tuple(self._failed_rungs)))
         return self._fetch_thumbnail(video)
+
+    def _download_whole(self, video: dict[str, Any]) -> Path:
+        """Download, with a fresh extraction after each failure as long as that may help. Returns the file.
+
+        A link that fails is often refused for the client that asked. So the next rung asks, if there is one; and after
+        that only where bytes have arrived since the last failure.
+        """
+        spool = Path(self._task.scratch) / "spool-1"
+        is_first, size_before = True, 0
+        for number in range(2, MAX_EXTRACTIONS + 2):
+            try:
+                self._download(video, spool)
+            except (RequestError, ContentTooShortError, YoutubeDLError) as error:
+                size = spool.stat().st_size if spool.exists() else 0
+                may_help = self._step_on() or is_first or size > size_before
+                if _is_our_disk(error) or number > MAX_EXTRACTIONS or not may_help:
+                    raise
+                sys.stderr.write(f"fresh extraction after: {shown(str(error))}\n")
+                is_first, size_before, before = False, size, video
+                video = self._extract()
+                if isinstance(error, StartedOverError) or not _is_same_file(video, before):
+                    spool, size_before = spool.with_name(f"spool-{number}"), 0
+            else:
+                break
+        return spool
+
+    def _step_on(self) -> bool:
+        """Go on to the next rung, if there is one."""
+        if len(self._rungs) == 1:
+            return False
+        self._failed_rungs.append(self._rungs.pop(0))
+        self._downloader.evidence.begin_again()
+        return True
 
     def make_cover(self, thumbnail: tuple[bytes, bool] | None, leave_network: Callable[[], object]) -> None:
         """Make the cover from the thumbnail that `run` returned. Any error only means that there is no cover."""
@@ -142,22 +174,41 @@ class VideoDownload:
 
     def failure(self, error: Exception) -> Failed:
         """Return the event for an error that `run` raised."""
-        evidence = self._downloader.evidence
-        if isinstance(error, RefusedError):
-            code = error.code
-        else:
-            text = f"{type(error).__name__}: {error}"
-            verdict = judge_error(text, self._task.video_id, evidence, is_extracted=self._is_extracted)
-            code = verdict.code
-            sign = sign_of_failure(text) if verdict.is_known else Sign.UNKNOWN_MESSAGE
-            if sign is not None:
-                evidence.warned(sign)
+        code, sign = self._code_of(error)
+        if sign is not None:
+            self._downloader.evidence.warned(sign)
         return Failed(code=code.value, reason=shown(str(error)), facts=self._facts())
 
+    def _code_of(self, error: Exception) -> tuple[FailureCode, Sign | None]:
+        """Return the verdict on an error, and what the operator should know besides."""
+        if isinstance(error, RefusedError):
+            return error.code, None
+        text = f"{type(error).__name__}: {error}"
+        verdict = judge_error(text, self._task.video_id, self._downloader.evidence, is_extracted=self._is_extracted)
+        return verdict.code, sign_of_failure(text) if verdict.is_known else Sign.UNKNOWN_MESSAGE
+
     def _facts(self) -> Facts:
-        return Facts(formats=self._formats, signs=self._downloader.evidence.kinds())
+        return Facts(
+            rung=self._rungs[0],
+            failed_rungs=tuple(self._failed_rungs),
+            formats=self._formats,
+            signs=self._downloader.evidence.kinds(),
+        )
 
     def _extract(self) -> dict[str, Any]:
+        """Extract by one rung after the other, as long as the next one may do better."""
+        while True:
+            if len(self._task.rungs) > 1:
+                clients = clients_of(self._rungs[0], self._failed_rungs)
+                self._downloader.params["extractor_args"]["youtube"]["player_client"] = list(clients)
+            try:
+                return self._extract_once()
+            except (RefusedError, YoutubeDLError) as error:
+                if self._code_of(error)[0] not in CURABLE or not self._step_on():
+                    raise
+                sys.stderr.write(f"other clients after: {shown(str(error))}\n")
+
+    def _extract_once(self) -> dict[str, Any]:
         """Return what yt-dlp found, with the chosen format.
 
         The listed formats are judged before yt-dlp chooses one: its "requested format is not available" would not say
@@ -224,15 +275,6 @@ class VideoDownload:
         if not success:
             raise DownloadError("the download ended without success")
 
-    def _download_afresh(self, before: dict[str, Any], spool: Path, *, may_resume: bool) -> Path:
-        """Extract again, and continue the same file where it broke off, or begin another format under a new name."""
-        video = self._extract()
-        same = (video.get("format_id"), _announced_bytes(video)) == (before.get("format_id"), _announced_bytes(before))
-        if not (may_resume and same and _announced_bytes(video)):
-            spool = spool.with_name("spool-2")
-        self._download(video, spool)
-        return spool
-
     def _on_progress(self, progress: dict[str, Any]) -> None:
         size, total = progress.get("downloaded_bytes") or 0, progress.get("total_bytes") or None
         if max(size, total or 0) > self._task.max_file_bytes:
@@ -296,6 +338,12 @@ def _metadata(video: dict[str, Any]) -> Metadata:
 def _announced_bytes(video: dict[str, Any]) -> int | None:
     size = video.get("filesize")
     return size if isinstance(size, int) and size > 0 else None
+
+
+def _is_same_file(video: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Whether a fresh extraction offers the same file, so that its download can be continued."""
+    same = (video.get("format_id"), _announced_bytes(video)) == (before.get("format_id"), _announced_bytes(before))
+    return same and _announced_bytes(video) is not None
 
 
 def _is_our_disk(error: BaseException) -> bool:

@@ -31,6 +31,7 @@ from ytmp3.converter.youtube.events import (
     Waiting,
     decode_event,
 )
+from ytmp3.converter.youtube.ladder import Rung
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
 
 WATCH_SECONDS: Final = 1.0
@@ -74,6 +75,8 @@ class Fetch:
         self._downloaded: asyncio.Future[None] = loop.create_future()
         self.facts: Facts | None = None
         """What the child reported last about the extraction; None: nothing."""
+        self.rungs: tuple[Rung, tuple[Rung, ...]] | None = None
+        """Of a complete download: by which way YouTube was asked, and which had failed before."""
         self.spool: Spool | None = None
         self.cover: asyncio.Future[CoverWritten | None] = loop.create_future()
         """Done when the cover is written, or when it is known that there will be none (None)."""
@@ -203,6 +206,7 @@ class Fetch:
                 self.spool.grow(event.size_bytes, event.total_bytes)
             case Downloaded() if self.spool:
                 self.spool.complete(event.size_bytes)
+                self.rungs = (event.rung, event.failed_rungs)
                 resolve(self._downloaded, None)
 
     def _open_spool(self, path: Path) -> None:
