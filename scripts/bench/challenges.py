@@ -15,7 +15,8 @@ PAGE_MB: Final = os.sysconf("SC_PAGE_SIZE") / 2**20
 async def challenges(bench: Bench) -> list[Row]:
     """Convert clips of four seconds whose links are scrambled, in turns with and without the solver."""
     folder = bench.folder / "challenges"
-    folder.mkdir(exist_ok=True)
+    for name in ("with", "without"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
     with spawn(folder / "youtube", prepare=[Kind.CHALLENGE], weight="real") as youtube:
         async with (
             running_pipeline(youtube, folder / "with") as warm,
