@@ -49,7 +49,7 @@ from ytmp3.core.link import canonical_link
 from ytmp3.core.recipe import Recipe
 
 COVER_GRACE_SECONDS: Final = 2.0
-"""Longest wait for the cover picture after the encoding is done. After it, the track is made without a cover."""
+"""Longest wait, in seconds, for the cover after the encoding: it is optional, so the track must not wait long."""
 
 MORE_FORMATS: Final = 2
 """Most other formats of YouTube that are tried if one cannot be decoded."""

@@ -24,7 +24,7 @@ MAX_KEY_CHARACTERS: Final = 200
 """Longest secret that is hashed and compared, in characters. Our keys have 54."""
 
 DIGEST_CHARACTERS: Final = 2 * hashlib.sha256().digest_size
-"""Length of a SHA-256 in hexadecimal."""
+"""Length of a SHA-256 in hexadecimal characters."""
 LIMITS: Final = ("requests_per_second", "burst", "max_jobs")
 """The options of a line, each of the form NAME=NUMBER."""
 MAX_LIMIT: Final = 1e9

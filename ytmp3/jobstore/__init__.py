@@ -28,7 +28,7 @@ from ytmp3.core.recipe import Recipe, conversion_key
 from ytmp3.jobstore.settings import Policy
 
 SHELF_SECONDS: Final = 60.0
-"""How long a shelf counts as in use after the last call of `JobStore.agrees_on_shelf`."""
+"""How long, in seconds, a shelf counts as in use after the last call of `JobStore.agrees_on_shelf`."""
 
 
 class Submission(Struct, frozen=True, kw_only=True):

@@ -49,17 +49,18 @@ _CHANGED_SIGNALS: Final = (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.
 expect, so the child resets these signals before exec."""
 
 MAX_DESCRIPTORS: Final = 8
-"""The most file descriptors that one request may carry."""
+"""Most file descriptors that one request may carry. Real requests carry at most four (an encoder's input, progress,
+errors and output)."""
 
 END_SECONDS: Final = 1.0
-"""Longest wait for killed children before the zygote exits. They end within milliseconds, unless one is stuck in the
-kernel."""
+"""Longest wait, in seconds, for killed children before the zygote exits. They end within milliseconds, unless one is
+stuck in the kernel."""
 
 END_PAUSE_SECONDS: Final = 0.005
-"""Pause between two checks during that wait."""
+"""Pause, in seconds, between two checks during that wait."""
 
 ORPHAN_SWEEP_SECONDS: Final = 0.05
-"""Pause between two sweeps for orphans, while there are any."""
+"""Pause, in seconds, between two sweeps for orphans, while there are any."""
 
 
 class Preloaded(Protocol):

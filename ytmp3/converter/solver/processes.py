@@ -37,14 +37,15 @@ WARM_CPU_SECONDS: Final = 600
 used this much is started again."""
 
 PARSING_SECONDS: Final = 60.0
-"""Longest time for parsing a script, and for loading a parsed one, also on a busy machine. The conversions that wait
-for it give up earlier and start a deno of their own; the next ones find the result."""
+"""Longest time, in seconds, for parsing a script, and for loading a parsed one, also on a busy machine. Conversions
+that
+wait for it time out earlier and start their own deno; later conversions use the result."""
 
 ANSWER_SECONDS: Final = 15.0
-"""Longest time for an answer of a warm process, also on a busy machine."""
+"""Longest time, in seconds, for a reply of a warm process, also on a busy machine."""
 
 MAX_PARSED_BYTES: Final = 16 * 2**20
-"""Most output of the parsing process: its parsed script is about as long as YouTube's."""
+"""Most output of the parsing process, in bytes. The parsed script is about as long as YouTube's, which has 2.7 MB."""
 
 _OPTIONS: Final = (
     *("--no-code-cache", "--no-prompt", "--no-remote", "--no-lock", "--node-modules-dir=none", "--no-config"),
@@ -57,7 +58,7 @@ class SolverError(Exception):
 
 
 class Parsed(Struct, frozen=True, kw_only=True):
-    """What yt-dlp-ejs made of a player script."""
+    """The result of yt-dlp-ejs for a player script."""
 
     script: str
     """The smaller script, for a warm process."""
@@ -66,7 +67,7 @@ class Parsed(Struct, frozen=True, kw_only=True):
 
 
 class Deno(Struct, frozen=True, kw_only=True):
-    """How to start deno."""
+    """Starts deno processes."""
 
     spawner: Spawner
     path: str
@@ -137,7 +138,7 @@ class WarmProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether it can be asked. Not after a question that was given up: half of it may have been written."""
+        """Whether the process can take a request. After a cancelled request it cannot: half may have been written."""
         return self._child is not None and not self._child.ended.done() and not self._is_asked
 
     async def start(self, deno: Deno) -> None:
@@ -225,7 +226,7 @@ class _Reply(Struct, frozen=True, kw_only=True):
 
 
 class _Response(Struct, frozen=True, kw_only=True):
-    """What `jsc` returns for one request: either of them."""
+    """The result of `jsc` for one request: either `data` or `error`."""
 
     data: dict[str, str] = {}
     error: str | None = None

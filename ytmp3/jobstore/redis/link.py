@@ -31,7 +31,8 @@ from ytmp3.core.errors import StoreDown, StoreError, StoreFull, StoreUnusable
 from ytmp3.jobstore.settings import RedisSettings, RedisTimeouts
 
 DEADLINE_STEP_SECONDS: Final = 0.03
-"""Length of each step of a deadline, and of the grace step after the last one: a deadline is late by at most this."""
+"""Length, in seconds, of each step of a deadline, and of the grace step after the last one. So a deadline is late by at
+most this."""
 HANDLER_CONNECTIONS: Final = 24
 """Connections for calls that an HTTP request waits for. More would not help: Redis executes one command at a time."""
 WORKER_CONNECTIONS: Final = 8
