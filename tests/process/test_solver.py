@@ -78,7 +78,7 @@ async def test_a_player_that_cannot_be_solved_fails_its_conversions_only(youtube
             await own.convert(video_id(Kind.CHALLENGE, 1))
         failed = own.solver.solutions["failed"]
         assert failed >= 1
-        youtube.switch(players=["solvable:0"])
+        youtube.switch(players=["solvable:0"], refused_media={})
         await own.convert(video_id(Kind.CHALLENGE, 2))
         assert own.solver.solutions == {"warm": 0, "cold": 1, "failed": failed}
 
