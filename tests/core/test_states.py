@@ -192,8 +192,17 @@ def test_a_stale_conversion_fails_with_the_code_of_its_last_attempt() -> None:
 def test_only_what_may_be_the_matter_of_one_video_costs_an_attempt(
     fault: Fault, *, when_running: bool, when_paused: bool
 ) -> None:
-    assert states.costs_an_attempt(fault, is_paused=False) is when_running
-    assert states.costs_an_attempt(fault, is_paused=True) is when_paused
+    assert states.costs_an_attempt(fault, is_paused=False, waited_seconds=10.0) is when_running
+    assert states.costs_an_attempt(fault, is_paused=True, waited_seconds=10.0) is when_paused
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+def test_only_a_fault_of_the_release_costs_attempts_after_an_hour(fault: Fault) -> None:
+    def costs(waited_seconds: float, *, is_paused: bool = False) -> bool:
+        return states.costs_an_attempt(fault, is_paused=is_paused, waited_seconds=waited_seconds)
+
+    assert (costs(3601.0) is not costs(3599.0)) is (fault is Fault.RELEASE)
+    assert costs(86_400.0, is_paused=True) is costs(10.0, is_paused=True)
 
 
 def test_a_retry_that_is_free_leaves_the_number_of_attempts() -> None:

@@ -42,6 +42,9 @@ least.
 """
 SHORT_RETRIES: Final = 2
 """Number of retries with a short wait, if YouTube is at fault."""
+FREE_WAIT_SECONDS: Final = 3600.0
+"""For so long after its creation, in seconds, a conversion is retried free of charge if this yt-dlp release fails. It
+is enough for ten attempts, and for an operator to install a newer release after the alert."""
 SHORTEST_FREE_DELAY_SECONDS: Final = 15.0
 """Lower bound of the wait, in seconds, before an attempt that follows one which did not count."""
 LONGEST_DELAY_SECONDS: Final = 1800.0
@@ -298,15 +301,21 @@ def code_of_stale(conversion: Conversion) -> FailureCode:
     return FailureCode.EXPIRED_WAITING if conversion.error is None else conversion.error
 
 
-def costs_an_attempt(fault: Fault, *, is_paused: bool) -> bool:
+def costs_an_attempt(fault: Fault, *, is_paused: bool, waited_seconds: float) -> bool:
     """Return whether a failed attempt counts against MAX_JOB_RETRIES. `is_paused`: whether the breaker is open.
 
     A fault that affects every video does not count. If YouTube failed or refused, the failure counts only while the
-    breaker is closed, because then it probably concerns this video.
+    breaker is closed, because then it probably concerns this video. The same holds for a fault of the yt-dlp release
+    once the conversion has waited `FREE_WAIT_SECONDS`: if other conversions succeeded all that time, this yt-dlp fails
+    for this video alone, and the client should be told.
     """
-    if fault in {Fault.YOUTUBE, Fault.ADDRESS}:
-        return not is_paused
-    return fault in {Fault.VIDEO, Fault.OURS}
+    match fault:
+        case Fault.YOUTUBE | Fault.ADDRESS:
+            return not is_paused
+        case Fault.RELEASE:
+            return not is_paused and waited_seconds > FREE_WAIT_SECONDS
+        case _:
+            return fault in {Fault.VIDEO, Fault.OURS}
 
 
 def should_retry(code: FailureCode, attempts: int, max_retries: int) -> bool:

@@ -224,7 +224,9 @@ class Attempts:
             self._upstream.failed(run.start, conversion.video_id, failure.fault)
         is_paused = self._upstream.is_blocked
         try:
-            if failure.retryable and not costs_an_attempt(failure.fault, is_paused=is_paused):
+            waited_seconds = self._writes.waited_seconds(conversion)
+            is_counted = costs_an_attempt(failure.fault, is_paused=is_paused, waited_seconds=waited_seconds)
+            if failure.retryable and not is_counted:
                 await self._writes.postpone(conversion, error, is_paused=is_paused)
             elif should_retry(error.code, conversion.attempts, self._max_retries):
                 await self._writes.retry(conversion, error.code, error.reason)

@@ -117,13 +117,16 @@ class Writes:
         )
         self._events.emit(events.Retried(conversion=conversion, code=code, reason=reason, delay_seconds=delay_seconds))
 
+    def waited_seconds(self, conversion: Conversion) -> float:
+        """Return how long before its claim a claimed conversion was created, in seconds of the store's clock."""
+        return self._claimed_at(conversion) - conversion.created_at
+
     async def postpone(self, conversion: Conversion, error: ConversionError, *, is_paused: bool) -> None:
         """Queue the conversion again, without a holder. The attempt does not count.
 
         While new starts are paused, the conversion is due at once: the breaker prevents a start in this instance, and
         another instance may have another IP address or a working network. Otherwise it is due after a delay, so that
-        the
-        attempt is not repeated in a tight loop.
+        the attempt is not repeated in a tight loop.
 
         Raises:
             LeaseLost
@@ -131,7 +134,7 @@ class Writes:
         delay_seconds = 0.0
         if not is_paused:
             now = self._claimed_at(conversion)
-            delay_seconds = free_delay_seconds(now - conversion.created_at, self._random())
+            delay_seconds = free_delay_seconds(self.waited_seconds(conversion), self._random())
             # When its retention is over, it must be due, so that a worker claims it and fails it as stale.
             retention_seconds = retention_of(conversion, self._store.policy.retention_seconds)
             lifetime_seconds = asked_at(conversion) + retention_seconds - now
