@@ -32,7 +32,8 @@ async def test_odd_fields_write_nothing_outside_the_scratch_folders_and_block_no
         names = {path.name for scratch in own.folder.iterdir() for path in scratch.iterdir()}
         assert names <= {"spool-1", "spool-2", "cover", "encoded.mp3", "track.mp3"}
     codes = {end.code for end in ends if isinstance(end, ConversionError)}
-    assert codes <= {FailureCode.UPSTREAM_ERROR, FailureCode.BOT_CHECK, FailureCode.NO_AUDIO}
+    youtube_or_release = {FailureCode.UPSTREAM_ERROR, FailureCode.BOT_CHECK, FailureCode.EXTRACTOR_BROKEN}
+    assert codes <= {*youtube_or_release, FailureCode.NO_AUDIO}
     assert len(ends) - sum(isinstance(end, BaseException) for end in ends) >= 8
 
 
@@ -63,12 +64,14 @@ def test_a_body_with_a_content_encoding_is_refused() -> None:
         decompress(b"", "br")
 
 
-async def test_a_certificate_of_an_untrusted_authority_is_an_upstream_error(youtube: Spawned, tmp_path: Path) -> None:
+async def test_a_certificate_of_an_untrusted_authority_is_a_fault_of_the_settings(
+    youtube: Spawned, tmp_path: Path
+) -> None:
     without_authority = dataclasses.replace(youtube, ca_file=None)  # type: ignore[arg-type]
     async with running_pipeline(without_authority, tmp_path) as own:
         with pytest.raises(ConversionError, match="CERTIFICATE_VERIFY_FAILED") as failure:
             await own.convert(video_id(Kind.SHORT))
-    assert failure.value.code is FailureCode.UPSTREAM_ERROR
+    assert failure.value.code is FailureCode.EGRESS_MISCONFIGURED
 
 
 async def test_a_whole_file_sent_for_a_range_is_not_appended_to_the_first_half(
@@ -95,7 +98,7 @@ async def garbling(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 @pytest.mark.parametrize(("behave", "reason"), [(resetting, "reset by peer"), (garbling, "SSL")])
-async def test_a_connection_that_breaks_is_an_upstream_error(
+async def test_a_connection_that_breaks_before_any_response_means_that_youtube_is_unreachable(
     youtube: Spawned,
     tmp_path: Path,
     behave: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
@@ -107,7 +110,7 @@ async def test_a_connection_that_breaks_is_an_upstream_error(
         async with running_pipeline(dataclasses.replace(youtube, proxy_url=proxy_url), tmp_path) as own:
             with pytest.raises(ConversionError, match=reason) as failure:
                 await own.convert(video_id(Kind.SHORT))
-    assert failure.value.code is FailureCode.UPSTREAM_ERROR
+    assert failure.value.code is FailureCode.UPSTREAM_UNREACHABLE
 
 
 @pytest.mark.parametrize("kind", [Kind.HUGE_ANSWER, Kind.BOMB])
