@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run update-ytdlp setup test lint types core-coverage docs lock fuzz soak bench
+.PHONY: help run update-ytdlp setup test lint types core-coverage docs lock fuzz soak attack bench
 .PHONY: capacity demo fake-youtube cluster ops-test image-test clean
 
 help: ## list the targets
@@ -106,6 +106,9 @@ fuzz: .venv/.develops ## each property with 10,000 new examples, 100,000 request
 soak: .venv/.develops ## 4,000 ends of yt-dlp and ffmpeg, 1,000 jobs, 50 kills at work (takes long: see CONTRIBUTING.md)
 	@$(RAISE_DESCRIPTORS); FUZZ_FACTOR=20 $(BIN)/pytest -q -s --timeout=3600 -m soak
 	$(BIN)/python -m scripts.soak $(ARGS)
+
+attack: .venv/.develops ## play taken-over tools, hostile clients and failing parts; ARGS=--short takes a minute
+	@$(RAISE_DESCRIPTORS); $(BIN)/python -m scripts.attack $(ARGS)
 
 bench: .venv/.develops ## measure against ffmpeg and yt-dlp; QUICK=1 takes two minutes
 	$(BIN)/python -m scripts.bench $(if $(QUICK),--quick) $(ARGS)
