@@ -6,7 +6,7 @@ The store is a real one behind a wrapper: only the calls to it fail.
 import asyncio
 import hashlib
 from collections import Counter, defaultdict, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, TypeVar
@@ -17,7 +17,7 @@ from ytmp3.core.errors import ConversionError, FailureCode, StoreDown
 from ytmp3.core.ids import ConversionId, JobId
 from ytmp3.core.job import Conversion, Lease, Metadata, Report, Stage, Ticket, Track
 from ytmp3.core.recipe import Recipe
-from ytmp3.jobstore import Counts, JobStore, Renewal, Submission, Submitted
+from ytmp3.jobstore import Counts, Hints, JobStore, Renewal, Submission, Submitted
 from ytmp3.jobstore.settings import Policy
 from ytmp3.storage import Delivery, Url
 
@@ -185,6 +185,8 @@ class FaultyStore:
         """The error that each of these methods raises, for as long as it is in here."""
         self.held_calls: dict[str, asyncio.Event] = {}
         """The event that each call of these methods waits for before it reaches the store."""
+        self.held_replies: dict[str, asyncio.Event] = {}
+        """The event that each call of these methods waits for after it has reached the store."""
         self.crashed = asyncio.Event()
 
     async def _call(self, name: str, operation: Callable[[], Awaitable[T]]) -> T:
@@ -200,6 +202,8 @@ class FaultyStore:
             raise StoreDown("no answer")
         with real_time():
             result = await operation()
+        if name in self.held_replies:
+            await self.held_replies[name].wait()
         if fault is Fault.CRASH_AFTER:
             self.crashed.set()
         if fault is not None:
@@ -223,6 +227,10 @@ class FaultyStore:
     def is_shared(self) -> bool:
         return self._store.is_shared
 
+    @property
+    def hints(self) -> Hints:
+        return self._store.hints
+
     async def agrees_on_shelf(self, mark: str) -> bool:
         return await self._call("agrees_on_shelf", lambda: self._store.agrees_on_shelf(mark))
 
@@ -234,6 +242,9 @@ class FaultyStore:
 
     async def get(self, job_id: JobId) -> Ticket | None:
         return await self._call("get", lambda: self._store.get(job_id))
+
+    async def get_many(self, job_ids: Sequence[JobId]) -> Mapping[JobId, Ticket]:
+        return await self._call("get_many", lambda: self._store.get_many(job_ids))
 
     async def claim(self, lease: Lease) -> Conversion:
         return await self._call("claim", lambda: self._store.claim(lease))

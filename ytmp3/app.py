@@ -37,13 +37,15 @@ from ytmp3.engine.runs import Runs
 from ytmp3.engine.workers import Workers
 from ytmp3.http.addresses import Addresses
 from ytmp3.http.admission import Admission, RateLimits
-from ytmp3.http.api import JobHandlers, OperationHandlers, add_routes, link_end
+from ytmp3.http.api import EventHandlers, Handlers, JobHandlers, OperationHandlers, add_routes, link_end
 from ytmp3.http.download import Sender
+from ytmp3.http.job_json import JobJson
 from ytmp3.http.keys import KeyFileError, Keys, parse_keys
 from ytmp3.http.links import SECRET_BYTES, LinkSigner
 from ytmp3.http.middleware import RequestMiddleware
 from ytmp3.http.settings import HttpSettings
 from ytmp3.http.stats import Stats, Tally, resident_bytes
+from ytmp3.http.streams import EventStreams
 from ytmp3.jobstore import JobStore
 from ytmp3.jobstore.sqlite import SqliteJobStore
 from ytmp3.jobstore.sqlite.file import note_holder
@@ -68,6 +70,7 @@ class Service:
     workers: Workers
     health: Health
     sender: Sender
+    streams: EventStreams
     keys: Keys
     store: JobStore
 
@@ -109,19 +112,16 @@ async def running(
         engine.start()
         stack.push_async_callback(engine.close)
         sender = _sender(config.http, shelf, metrics)
-        _register_gauges(metrics, engine, converter)
+        streams = _streams(config.http, engine.health)
+        _register_gauges(metrics, engine, converter, streams)
         signer = await _link_signer(config)
         admission = _admission(config.http, keys, signer)
         app = _web_application(config.http, metrics, engine.health, admission)
         public_path = config.http.public_path
         addresses = Addresses(public_path=public_path, signer=signer)
         stats = _stats(engine, store, tally)
-        add_routes(
-            app.router,
-            admission,
-            JobHandlers(intake=engine.intake, jobs=engine.jobs, sender=sender, keys=keys, addresses=addresses),
-            OperationHandlers(health=engine.health, stats=stats, metrics=metrics, public_path=public_path),
-        )
+        operations = OperationHandlers(health=engine.health, stats=stats, metrics=metrics, public_path=public_path)
+        add_routes(app.router, admission, _handlers(engine, keys, addresses, sender, streams, operations))
         yield Service(
             config=config,
             app=app,
@@ -130,6 +130,7 @@ async def running(
             workers=engine.workers,
             health=engine.health,
             sender=sender,
+            streams=streams,
             keys=keys,
             store=store,
         )
@@ -199,6 +200,34 @@ def _sender(settings: HttpSettings, shelf: LocalShelf, metrics: Metrics) -> Send
     )
 
 
+def _streams(settings: HttpSettings, health: Health) -> EventStreams:
+    return EventStreams(
+        max_streams=settings.max_streams,
+        client_max_streams=settings.client_max_streams,
+        is_draining=lambda: health.is_draining,
+    )
+
+
+def _handlers(
+    engine: Engine,
+    keys: Keys,
+    addresses: Addresses,
+    sender: Sender,
+    streams: EventStreams,
+    operations: OperationHandlers,
+) -> Handlers:
+    json = JobJson(jobs=engine.jobs, keys=keys, addresses=addresses)
+    return Handlers(
+        jobs=JobHandlers(
+            intake=engine.intake, jobs=engine.jobs, sender=sender, keys=keys, addresses=addresses, json=json
+        ),
+        events=EventHandlers(
+            jobs=engine.jobs, subscriptions=engine.subscriptions, streams=streams, keys=keys, json=json
+        ),
+        operations=operations,
+    )
+
+
 async def _link_signer(config: Config) -> LinkSigner | None:
     """Return the signer of download links, or None if they are not enabled. Instances share its secret in DATA_DIR."""
     if config.http.download_link_seconds == 0 or config.api_keys_file is None:
@@ -250,7 +279,7 @@ def _stats(engine: Engine, store: JobStore, tally: Tally) -> Stats:
     )
 
 
-def _register_gauges(metrics: Metrics, engine: Engine, converter: Converter) -> None:
+def _register_gauges(metrics: Metrics, engine: Engine, converter: Converter, streams: EventStreams) -> None:
     """Register the gauges, which are read at each scrape."""
     started_at = time.monotonic()
     health, runs, queue, settings = engine.health, engine.runs, engine.queue, engine.settings
@@ -277,6 +306,7 @@ def _register_gauges(metrics: Metrics, engine: Engine, converter: Converter) -> 
         "ytmp3_workers": ("Conversions that this instance can run at once.", lambda: settings.workers),
         "ytmp3_queue_length": ("Conversions waiting in this instance.", queue.qsize),
         "ytmp3_queue_capacity": ("Conversions that may wait in this instance.", lambda: settings.queue_capacity),
+        "ytmp3_event_streams": ("Event streams that are open in this instance.", lambda: streams.active),
         "ytmp3_ready": ("1 if this instance would accept a new job.", lambda: health.is_ready),
         "ytmp3_draining": ("1 while this instance shuts down.", lambda: health.is_draining),
         "ytmp3_store_up": ("1 if the job store responds and can be used.", lambda: health.store.ok),

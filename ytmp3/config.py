@@ -130,6 +130,8 @@ def _config(values: Mapping[str, Any]) -> Config:
             ),
             trusted_proxies=values["TRUSTED_PROXIES"],
             client_max_downloads=values["CLIENT_MAX_DOWNLOADS"],
+            max_streams=values["MAX_STREAMS"],
+            client_max_streams=values["CLIENT_MAX_STREAMS"],
             accel_redirect_prefix=values["ACCEL_REDIRECT_PREFIX"],
             cors_origins=values["CORS_ORIGINS"],
             access_log=values["ACCESS_LOG"] == "on",

@@ -126,6 +126,8 @@ async def drain(service: Service, force: asyncio.Event) -> None:
     if service.health.is_draining:
         return
     service.health.is_draining = True
+    # Clients connect again, at first perhaps here: then they get the present state and the end of the stream.
+    service.streams.end_all()
     log.info("draining", extra={"running": service.runs.active, "waiting": service.queue.qsize()})
     drain_seconds = service.config.drain_seconds
     deadline = time.monotonic() + drain_seconds

@@ -292,6 +292,20 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         parse=integer_within(0, 1_000_000),
     ),
     Variable(
+        name="MAX_STREAMS",
+        default="2000",
+        form="an integer from 0 to 1000000",
+        meaning="Event streams (`GET /events`) that this instance has open at once, each of about 20 kB. 0: no limit.",
+        parse=integer_within(0, 1_000_000),
+    ),
+    Variable(
+        name="CLIENT_MAX_STREAMS",
+        default="100",
+        form="an integer from 0 to 1000000",
+        meaning="Event streams of one client at once. 0: no limit for each client.",
+        parse=integer_within(0, 1_000_000),
+    ),
+    Variable(
         name="EGRESS_PROXY",
         default="",
         form="a http://, socks5:// or socks5h:// URL",

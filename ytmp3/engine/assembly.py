@@ -29,6 +29,7 @@ from ytmp3.engine.leases import LeaseKeeper
 from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.runs import Runs
 from ytmp3.engine.settings import EngineSettings
+from ytmp3.engine.subscriptions import Subscriptions
 from ytmp3.engine.upstream import Upstream
 from ytmp3.engine.watcher import Watcher
 from ytmp3.engine.workers import Workers
@@ -77,6 +78,8 @@ class Engine:
     """Accepts submissions: for `POST /extract`."""
     jobs: Jobs
     """Reads and cancels jobs: for all other routes of a job."""
+    subscriptions: Subscriptions
+    """Follows jobs: for event streams."""
     keeper: LeaseKeeper
     workers: Workers
     janitor: Janitor
@@ -90,9 +93,11 @@ class Engine:
         self.watcher.start()
         self.janitor.start()
         self.expiry.start()
+        self.subscriptions.start()
 
     async def close(self) -> None:
         """End every task, and release all conversions. The keeper ends last: until then the leases are renewed."""
+        await self.subscriptions.close()
         await self.expiry.close()
         await self.janitor.close()
         await self.watcher.close()
@@ -122,6 +127,7 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
     capacity = Capacity(
         settings.client_max_jobs, queue=queue, runs=runs, upstream=upstream, health=health, estimates=estimates
     )
+    jobs = Jobs(store=store, queue=queue, runs=runs, upstream=upstream, estimates=estimates, events=events, clock=clock)
     return Engine(
         settings=settings,
         events=events,
@@ -132,9 +138,8 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
         estimates=estimates,
         capacity=capacity,
         intake=Intake(store=store, shelf=files.shelf, capacity=capacity, health=health, events=events),
-        jobs=Jobs(
-            store=store, queue=queue, runs=runs, upstream=upstream, estimates=estimates, events=events, clock=clock
-        ),
+        jobs=jobs,
+        subscriptions=Subscriptions(store=store, jobs=jobs, runs=runs, events=events, clock=clock),
         keeper=LeaseKeeper(settings, store=store, queue=queue, runs=runs, events=events, clock=clock),
         workers=Workers(settings.workers, queue=queue, runs=runs, upstream=upstream, attempts=attempts, writes=writes),
         janitor=Janitor(

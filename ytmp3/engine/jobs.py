@@ -5,13 +5,13 @@ authoritative. Live progress and queue positions are for display only; they are 
 lease renewal.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 from msgspec import Struct
 
 from ytmp3.core.errors import JobUnknown, StorageFull, StoreError, StoreFull, StoreUnavailable
-from ytmp3.core.ids import ClientId, parse_job_id
+from ytmp3.core.ids import ClientId, JobId, parse_job_id
 from ytmp3.core.job import Conversion, Report, State, Status, Ticket
 from ytmp3.engine import events
 from ytmp3.engine.capacity import STORAGE_RETRY_SECONDS
@@ -79,6 +79,16 @@ class Jobs:
         if ticket is None or (client is not None and ticket.job.client != client):
             raise JobUnknown
         return ticket
+
+    async def tickets(self, job_ids: Sequence[JobId], client: ClientId | None) -> list[Ticket]:
+        """Return those of the jobs that exist and that `client` may see, as in `ticket`, in the given order.
+
+        Raises:
+            StoreUnavailable
+        """
+        found = await as_request_errors(self._store.get_many(job_ids))
+        tickets = (found.get(job_id) for job_id in job_ids)
+        return [ticket for ticket in tickets if ticket is not None and (client is None or ticket.job.client == client)]
 
     async def cancel(self, job_id: str, client: ClientId | None) -> Ticket:
         """Cancel a job. Its conversion stops when no other job shares it.

@@ -1,6 +1,7 @@
 """The handlers of all routes: each parses its request, calls one thing, and renders the result."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
@@ -15,17 +16,20 @@ from ytmp3.core.job import Status, Ticket
 from ytmp3.engine.health import Health
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.jobs import Jobs
+from ytmp3.engine.subscriptions import Subscriptions
 from ytmp3.http import headers, openapi, routes
 from ytmp3.http.addresses import Addresses
 from ytmp3.http.admission import CLIENT, LINK_UNTIL, Admission
 from ytmp3.http.body import answer_expectation, parse_extract_request, read_json_body
 from ytmp3.http.download import Sender, downloadable_track, expired, split_file_name
 from ytmp3.http.errors import LinkExpired, NotFound
+from ytmp3.http.job_events import JobSource, wanted_jobs
+from ytmp3.http.job_json import JobJson
 from ytmp3.http.keys import Keys
 from ytmp3.http.links import LinkSigner
 from ytmp3.http.routes import Route
 from ytmp3.http.stats import Stats
-from ytmp3.http.view import Renderer
+from ytmp3.http.streams import EventStreams
 from ytmp3.http.wire import CheckView, HealthView, LiveView
 from ytmp3.metrics import Metrics
 
@@ -37,13 +41,15 @@ failing tool every 15 s."""
 class JobHandlers:
     """The routes that create, show, cancel and download jobs."""
 
-    def __init__(self, *, intake: Intake, jobs: Jobs, sender: Sender, keys: Keys, addresses: Addresses) -> None:
+    def __init__(
+        self, *, intake: Intake, jobs: Jobs, sender: Sender, keys: Keys, addresses: Addresses, json: JobJson
+    ) -> None:
         self._intake = intake
         self._jobs = jobs
         self._sender = sender
         self._keys = keys
         self._addresses = addresses
-        self._renderer = Renderer(addresses)
+        self._json = json
 
     async def extract(self, request: web.Request) -> web.Response:
         """POST /extract."""
@@ -54,11 +60,11 @@ class JobHandlers:
 
     async def status(self, request: web.Request) -> web.Response:
         """GET /status/ID."""
-        return await self._job(await self._jobs.ticket(request.match_info["job_id"], self._owner(request)))
+        return await self._job(await self._jobs.ticket(request.match_info["job_id"], owner_in(request, self._keys)))
 
     async def cancel(self, request: web.Request) -> web.Response:
         """DELETE /jobs/ID."""
-        return await self._job(await self._jobs.cancel(request.match_info["job_id"], self._owner(request)))
+        return await self._job(await self._jobs.cancel(request.match_info["job_id"], owner_in(request, self._keys)))
 
     async def download(self, request: web.Request) -> web.StreamResponse:
         """GET and HEAD /download/ID.mp3. The extension may be missing."""
@@ -72,15 +78,11 @@ class JobHandlers:
             raise expired()
         return await self._sender.send(request, track, metadata, video_id, recipe, request[CLIENT].owner)
 
-    def _owner(self, request: web.Request) -> ClientId | None:
-        """Return the client that must own the job, or None if no API keys are in use: then the id gives access."""
-        return request[CLIENT].owner if self._keys.are_required else None
-
     async def _downloaded_ticket(self, request: web.Request, job_id: str) -> Ticket:
         """Return the job of a download request, which its owner or a valid signed link gives access to."""
         link_until = request.get(LINK_UNTIL)
         if link_until is None:
-            return await self._jobs.ticket(job_id, self._owner(request))
+            return await self._jobs.ticket(job_id, owner_in(request, self._keys))
         if link_until <= await self._jobs.now():
             raise LinkExpired
         ticket = await self._jobs.ticket(job_id, None)
@@ -89,18 +91,39 @@ class JobHandlers:
             raise JobUnknown
         return ticket
 
-    async def _link_until(self, ticket: Ticket) -> int | None:
-        """Return when the signed link to a job's track ends, or None if the job gets no signed link."""
-        signer = self._addresses.signer
-        if signer is None or not self._keys.are_required or ticket.status is not Status.COMPLETED:
-            return None
-        return signer.end(await self._jobs.now(), ticket.conversion.expires_at)
-
     async def _job(
         self, ticket: Ticket, *, status: HTTPStatus = HTTPStatus.OK, more: Mapping[str, str] | None = None
     ) -> web.Response:
-        body = self._renderer.render(ticket, self._jobs.live(ticket), await self._link_until(ticket))
-        return _json(body, status=status, more=more)
+        return _json(await self._json.of(ticket), status=status, more=more)
+
+
+def owner_in(request: web.Request, keys: Keys) -> ClientId | None:
+    """Return the client that must own a job, or None if no API keys are in use: then the job's id gives access."""
+    return request[CLIENT].owner if keys.are_required else None
+
+
+class EventHandlers:
+    """The routes that tell about changes."""
+
+    def __init__(
+        self, *, jobs: Jobs, subscriptions: Subscriptions, streams: EventStreams, keys: Keys, json: JobJson
+    ) -> None:
+        self._jobs = jobs
+        self._subscriptions = subscriptions
+        self._streams = streams
+        self._keys = keys
+        self._json = json
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """GET /events."""
+        job_ids = wanted_jobs(request)
+        tickets = await self._jobs.tickets(job_ids, owner_in(request, self._keys))
+        if not tickets:
+            raise JobUnknown
+        unknown = dict.fromkeys(job_ids).keys() - {ticket.job.job_id for ticket in tickets}
+        with self._subscriptions.open(tickets) as subscription:
+            source = JobSource(subscription, self._json, sorted(unknown))
+            return await self._streams.send(request, request[CLIENT].owner, source)
 
 
 def link_end(request: web.Request, signer: LinkSigner | None) -> int | None:
@@ -152,15 +175,24 @@ class OperationHandlers:
         return _json(msgspec.json.encode(openapi.document(__version__, public_path=self._public_path)))
 
 
-def add_routes(
-    router: web.UrlDispatcher, admission: Admission, jobs: JobHandlers, operations: OperationHandlers
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handlers:
+    """The handlers of all routes."""
+
+    jobs: JobHandlers
+    events: EventHandlers
+    operations: OperationHandlers
+
+
+def add_routes(router: web.UrlDispatcher, admission: Admission, handlers: Handlers) -> None:
     """Bind every route to its handler. Routes that are not limited bypass `admission`."""
+    jobs, events, operations = handlers.jobs, handlers.events, handlers.operations
     bindings: tuple[tuple[Route, Handler], ...] = (
         (routes.EXTRACT, jobs.extract),
         (routes.STATUS, jobs.status),
         (routes.DOWNLOAD, jobs.download),
         (routes.CANCEL, jobs.cancel),
+        (routes.EVENTS, events.events),
         (routes.HEALTH, operations.health),
         (routes.LIVE, operations.live),
         (routes.METRICS, operations.metrics),

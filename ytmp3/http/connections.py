@@ -7,7 +7,7 @@ For this it uses some attributes of aiohttp that are not public. AIOHTTP_PRIVATE
 
 import asyncio
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from aiohttp import StreamReader, web
@@ -55,7 +55,7 @@ TIMEOUTS: Final = Timeouts()
 class ProblemProtocol(RequestHandler):
     """One connection. `stall_seconds` bounds how long sent bytes may stay unacknowledged."""
 
-    __slots__ = ("_has_peer_closed_its_side", "_stall_seconds", "last_body")
+    __slots__ = ("_has_peer_closed_its_side", "_stall_seconds", "last_body", "on_departure")
 
     def __init__(self, *arguments: Any, stall_seconds: float, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -63,6 +63,8 @@ class ProblemProtocol(RequestHandler):
         self._has_peer_closed_its_side = False
         self.last_body: StreamReader | None = None
         """The body of the current request, or of the last one."""
+        self.on_departure: Callable[[], None] | None = None
+        """Called when the client leaves, or closes its side: set by a response without an end, an event stream."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Set the timeout for unacknowledged bytes on a new connection."""
@@ -74,12 +76,22 @@ class ProblemProtocol(RequestHandler):
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's protocols may return whether to stay open
         """Keep the connection of a peer that closed its sending side after a complete request.
 
-        aiohttp would close the connection without a response. Clients such as `printf ... | nc -N` work this way.
+        aiohttp would close the connection without a response. Clients such as `printf ... | nc -N` work this way. A
+        response without an end is not continued, because the client has most likely gone.
         """
+        if self.on_departure is not None:
+            self.on_departure()
+            return False
         is_idle = self._waiter is not None and not self._waiter.done()
         body = self._messages[-1][1] if self._messages else self.last_body
         self._has_peer_closed_its_side = not is_idle and body is not None and body.is_eof()
         return self._has_peer_closed_its_side
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Tell a response without an end that its client has gone."""
+        super().connection_lost(exc)
+        if self.on_departure is not None:
+            self.on_departure()
 
     def handle_error(
         self,

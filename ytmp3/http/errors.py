@@ -146,3 +146,9 @@ class TooManyDownloads(RequestError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "too_many_downloads"
     detail = "This instance already sends as many tracks at once as it can."
+
+
+class TooManyStreams(RequestError):
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "too_many_streams"
+    detail = "This instance already has as many event streams open as it can. Ask for the status of the jobs instead."

@@ -32,19 +32,21 @@ def _kind(*, content_type: str | None, cache_control: str = "no-store") -> Mappi
     return CIMultiDictProxy(CIMultiDict(fields))
 
 
+def extended(kind: Mapping[str, str], more: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the headers of one response: those of its kind, and `more`."""
+    return CIMultiDict({**kind, **more}) if more else kind
+
+
 JSON: Final = _kind(content_type="application/json")
 PROBLEM: Final = _kind(content_type="application/problem+json")
 METRICS: Final = _kind(content_type="text/plain; version=0.0.4; charset=utf-8")
 EMPTY: Final = _kind(content_type=None)
-"""A response without a body: that of a CORS preflight."""
+"""A response without a body: that of a CORS preflight, or of a stream that has ended."""
+EVENTS: Final = CIMultiDictProxy(CIMultiDict({**_kind(content_type="text/event-stream"), "X-Accel-Buffering": "no"}))
+"""A stream of server-sent events. The last header makes nginx pass on each piece at once."""
 TRACK: Final = {
     media_type: _kind(content_type=media_type, cache_control="private, no-cache") for media_type in MEDIA_TYPES
 }
 """A finished track, whole or in part, by its media type. Clients may cache it but must revalidate it by its ETag."""
 TRACK_UNCHANGED: Final = _kind(content_type=None, cache_control="private, no-cache")
 """304, for a track that the client has already."""
-
-
-def extended(kind: Mapping[str, str], more: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the headers of one response: those of its kind, and `more`."""
-    return CIMultiDict({**kind, **more}) if more else kind

@@ -174,7 +174,8 @@ class RequestMiddleware:
         if request.method == hdrs.METH_OPTIONS:
             fields[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = "GET, HEAD, POST, DELETE"
             fields[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = (
-                "Authorization, Content-Type, X-API-Key, Range, If-Match, If-None-Match, If-Range"
+                "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-API-Key, Range, If-Match, "
+                "If-None-Match, If-Range"
             )
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from ytmp3.core.ids import JOB_ID
 from ytmp3.core.recipe import MEDIA_TYPES
+from ytmp3.http.job_events import MAX_JOBS
 from ytmp3.http.routes import ROUTES, Body, Media, Route
 from ytmp3.http.wire import Problem
 
@@ -15,6 +16,7 @@ VERSION: Final = "3.1.0"
 _CONTENT_OF_MEDIA: Final[Mapping[Media, dict[str, Any]]] = {
     Media.TRACK: {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in MEDIA_TYPES},
     Media.TEXT: {"text/plain": {"schema": {"type": "string"}}},
+    Media.EVENTS: {"text/event-stream": {"schema": {"type": "string"}}},
     Media.OPENAPI: {"application/json": {"schema": {"type": "object"}}},
 }
 _JOB_ID: Final = {
@@ -23,6 +25,10 @@ _JOB_ID: Final = {
     "required": True,
     "schema": {"type": "string", "pattern": f"^{JOB_ID.pattern}$"},
 }
+_REQUIRED: Final[Mapping[str, dict[str, Any]]] = {
+    "jobs": {"type": "string", "pattern": f"^{JOB_ID.pattern}(,{JOB_ID.pattern}){{0,{MAX_JOBS - 1}}}$"},
+}
+"""The forms of the query's required parameters."""
 
 
 def document(version: str, routes: Iterable[Route] = ROUTES, *, public_path: str = "") -> dict[str, Any]:
@@ -74,7 +80,10 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
     }
     parameters = [_JOB_ID] if "{job_id}" in route.path else []
     parameters += [{"name": name, "in": "header", "schema": {"type": "string"}} for name in route.request_headers]
-    parameters += [{"name": name, "in": "query", "schema": {"type": "string"}} for name in route.request_parameters]
+    parameters += [
+        {"name": name, "in": "query", "required": name in _REQUIRED, "schema": _REQUIRED.get(name, {"type": "string"})}
+        for name in route.request_parameters
+    ]
     if parameters:
         operation["parameters"] = parameters
     if route.request is not None:

@@ -19,6 +19,7 @@ class Media(StrEnum):
 
     TRACK = "track"
     TEXT = "text"
+    EVENTS = "events"
     OPENAPI = "openapi"
 
 
@@ -46,7 +47,7 @@ class Route(Struct, frozen=True, kw_only=True):
     request_headers: tuple[str, ...] = ()
     """Optional request headers that change the response."""
     request_parameters: tuple[str, ...] = ()
-    """Optional parameters of the query."""
+    """Parameters of the query. `openapi` has the form of those that are required; the others are optional."""
     is_limited: bool = True
     """Whether requests need an API key (where keys are in use) and count against the rate limits."""
 
@@ -97,6 +98,16 @@ CANCEL: Final = Route(
     summary="Cancel a job. Its conversion stops when no other job needs it; a completed job gives up its track.",
     responses=MappingProxyType({200: JobView} | _problems(404, *_LIMITED, *_STORE)),
 )
+EVENTS: Final = Route(
+    operation="events",
+    method="GET",
+    path="/events",
+    pattern="/events",
+    summary="Follow up to 100 jobs as server-sent events: each job first, then its changes, until all have ended.",
+    request_headers=("Last-Event-ID",),
+    request_parameters=("jobs",),
+    responses=MappingProxyType({200: Media.EVENTS, 204: None} | _problems(400, 404, *_LIMITED, *_STORE)),
+)
 HEALTH: Final = Route(
     operation="health",
     method="GET",
@@ -141,4 +152,4 @@ OPENAPI: Final = Route(
     responses=MappingProxyType({200: Media.OPENAPI} | _problems(*_LIMITED)),
 )
 
-ROUTES: Final = (EXTRACT, STATUS, DOWNLOAD, CANCEL, HEALTH, LIVE, METRICS, STATS, OPENAPI)
+ROUTES: Final = (EXTRACT, STATUS, DOWNLOAD, CANCEL, EVENTS, HEALTH, LIVE, METRICS, STATS, OPENAPI)

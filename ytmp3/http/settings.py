@@ -24,6 +24,10 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     """Networks of reverse proxies. Only from them, `X-Forwarded-For` is used to find the client's address."""
     client_max_downloads: int = 0
     """Most tracks that this process sends to one client at once; 0: no limit for each client."""
+    max_streams: int = 0
+    """Most event streams that this process has open at once; 0: no limit."""
+    client_max_streams: int = 0
+    """Most event streams of one client at once; 0: no limit for each client."""
     accel_redirect_prefix: str = ""
     """nginx's internal location for the tracks folder; empty: this process sends the files."""
     access_log: bool = False

@@ -15,7 +15,7 @@ The records of the store are authoritative; the queues of the instances can be r
 The store runs no conversions and keeps no files. Its only decisions are the rules of `core/states`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -87,6 +87,31 @@ class Counts(Struct, frozen=True, kw_only=True):
     cancelled: int
 
 
+OnHint = Callable[[ConversionId | None, bool], None]
+"""Called with a conversion that may have changed; None: any of them, because hints may have been missed. The second
+argument tells whether jobs of the conversion may have changed too."""
+
+
+class Hints(Protocol):
+    """Tells an instance early which records another one may have written.
+
+    A hint may be lost, and it carries no data. Whoever gets one reads the record, and whoever must not miss a change
+    reads the record from time to time anyway.
+    """
+
+    def start(self, on_hint: OnHint) -> None:
+        """Set the receiver of the hints, which is called on the event loop. Called once, before `watch`."""
+
+    def watch(self, conversion_id: ConversionId) -> None:
+        """Give hints about a conversion from now on.
+
+        There is also one hint when the store has begun to do so, because the conversion may have changed until then.
+        """
+
+    def unwatch(self, conversion_id: ConversionId) -> None:
+        """Give no more hints about a conversion."""
+
+
 class JobStore(Protocol):
     """The contract. Any method may raise StoreDown (no reply; the effect is unknown) or StoreUnusable."""
 
@@ -117,6 +142,10 @@ class JobStore(Protocol):
     def is_shared(self) -> bool:
         """Whether several instances may use the store at the same time."""
 
+    @property
+    def hints(self) -> Hints:
+        """Tells this instance that another one may have changed a record."""
+
     async def agrees_on_shelf(self, mark: str) -> bool:
         """Tell the store the mark of this instance's shelf, and return whether the other instances have the same one.
 
@@ -143,6 +172,12 @@ class JobStore(Protocol):
 
     async def get(self, job_id: JobId) -> Ticket | None:
         """Return a job with its conversion, or None for an unknown id. Does not wait for writers."""
+
+    async def get_many(self, job_ids: Sequence[JobId]) -> Mapping[JobId, Ticket]:
+        """Return several jobs in one round trip. Unknown ids are missing in the result.
+
+        The records are not read at the same moment, so two of them may belong to different moments.
+        """
 
     async def claim(self, lease: Lease) -> Conversion:
         """Start an attempt (queued -> running). The returned conversion carries the new token.

@@ -4,6 +4,7 @@
       due       finds the conversions that may be adopted, also when the server's clock is changed
       records   converts hashes to values; the names of keys
       scripts   reads the Lua files, and runs them by their digests
+      hints     publish/subscribe: which records other instances have written
       server    recognises a Sentinel, and a node of a cluster
         lua/      the scripts; shared.lua describes the layout of the records
       link      the connections: timeouts, the circuit breaker, one pool share for handlers and one for workers

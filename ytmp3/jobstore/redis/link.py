@@ -114,6 +114,11 @@ class RedisLink:
                 timeout_seconds = min(timeout_seconds, self._timeouts.handler_seconds)
             return await self._exchange(packed, count, timeout_seconds)
 
+    def own_connection(self) -> AbstractConnection:
+        """Return a new connection that is not yet open, outside the pool: the caller closes it."""
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        return connection
+
     async def close(self) -> None:
         """Close all connections. Later calls raise StoreDown."""
         self._is_closed = True

@@ -1,6 +1,6 @@
 """`JobStore` on a Redis server (7.0 or newer) or Valkey. The package's docstring has the design.
 
-Redis is used only for records: not as a queue, and not for publish/subscribe.
+Redis is used for records, and not as a queue. Publish/subscribe only gives hints which record to read (`hints`).
 
 Required server settings: `maxmemory-policy noeviction`, and an append-only file if jobs must survive a crash of Redis.
 An `allkeys-*` policy silently deletes jobs, so it is refused. A `volatile-*` policy is accepted: live records have no
@@ -22,6 +22,7 @@ from ytmp3.core.job import Conversion, Lease, Metadata, State, Ticket, Track, co
 from ytmp3.jobstore import SHELF_SECONDS, Counts, Renewal, Submission, Submitted
 from ytmp3.jobstore.records import counts_of, outcome_of
 from ytmp3.jobstore.redis.due import ClockWatch, Due, LeftBehind, scored
+from ytmp3.jobstore.redis.hints import RedisHints
 from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply, pack
 from ytmp3.jobstore.redis.records import SHARDS, conversion_at, conversion_of, readable, root_of, ticket_of
 from ytmp3.jobstore.redis.scripts import Call, Scripts
@@ -59,6 +60,8 @@ class RedisJobStore:
         self._clock = clock
         self._link = RedisLink(settings, RedisTimeouts() if timeouts is None else timeouts)
         self._scripts = Scripts(self._link)
+        self.hints = RedisHints(self._link)
+        """See the Protocol."""
         self._monotonic = monotonic or clock or time.monotonic
         self._clock_watch = ClockWatch(self._monotonic, lease_seconds=policy.lease_seconds)
         self._left_behind = LeftBehind(self._read, self._monotonic, lease_seconds=policy.lease_seconds)
@@ -80,6 +83,7 @@ class RedisJobStore:
         await self._scripts.load(self._link.workers)
 
     async def close(self) -> None:
+        await self.hints.close()
         await self._link.close()
 
     async def ping(self) -> None:
@@ -127,6 +131,15 @@ class RedisJobStore:
 
     async def get(self, job_id: JobId) -> Ticket | None:
         return ticket_of(await self._handle("get", job_id, job_id))
+
+    async def get_many(self, job_ids: Sequence[JobId]) -> Mapping[JobId, Ticket]:
+        """See the Protocol. One script for each job, all sent in one write."""
+        if not job_ids:
+            return {}
+        calls = [self._call("get", root_of(job_id), (job_id,)) for job_id in job_ids]
+        replies = await self._scripts.run_all(calls, self._link.handlers)
+        tickets = zip(job_ids, map(ticket_of, replies), strict=True)
+        return {job_id: ticket for job_id, ticket in tickets if ticket is not None}
 
     async def claim(self, lease: Lease) -> Conversion:
         """See the Protocol. If the reply to an earlier claim with the same lease was lost, its result is returned."""

@@ -13,7 +13,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from ytmp3.jobstore.settings import Policy
 from ytmp3.jobstore.sqlite import queries
 from ytmp3.jobstore.sqlite.cache import TicketCache
 from ytmp3.jobstore.sqlite.file import BUSY_SECONDS, lock, open_for_reading, open_for_writing, translated
+from ytmp3.jobstore.sqlite.hints import NoHints
 from ytmp3.jobstore.sqlite.ledger import Ledger
 from ytmp3.jobstore.sqlite.writer import Writer
 
@@ -86,6 +87,8 @@ class SqliteJobStore:
         self._busy_seconds = busy_seconds
         self._state: tuple[_Opened, Writer] | None = None
         self._cache = TicketCache()
+        self.hints = NoHints()
+        """See the Protocol. No other instance uses the file."""
 
     @property
     def policy(self) -> Policy:
@@ -154,6 +157,11 @@ class SqliteJobStore:
             self._cache.put(ticket)
             return ticket
         return None
+
+    async def get_many(self, job_ids: Sequence[JobId]) -> Mapping[JobId, Ticket]:
+        """See the Protocol. The caller bounds the number of ids, because the queries run on the event loop's thread."""
+        tickets = [await self.get(job_id) for job_id in job_ids]
+        return {ticket.job.job_id: ticket for ticket in tickets if ticket is not None}
 
     async def claim(self, lease: Lease) -> Conversion:
         return await self._run(lambda ledger: ledger.claim(lease))

@@ -18,5 +18,6 @@ if conversion and redis.call('HSETNX', job, 'cancelled_at', seconds(now)) == 1 t
     redis.call('HINCRBY', conversion_at(id), 'token', 1)
     redis.call('HDEL', conversion_at(id), 'queue_position')
   end
+  changed(id, 'jobs')
 end
 return ticket_reply(job_id)

@@ -20,4 +20,5 @@ redis.call('HSET', conversion_at(id), 'state', STATE.RUNNING, 'stage', STAGE.EXT
 redis.call('HSETNX', conversion_at(id), 'started_at', seconds(now))
 redis.call('HDEL', conversion_at(id), 'queue_position')
 redis.call('ZADD', LIVE, seconds(now + lease), id)
+changed(id)
 return conversion_reply(id)

@@ -20,6 +20,7 @@ for i = 3, #ARGV, 7 do
     end
     redis.call('HSET', conversion_at(id), unpack(changes))
     redis.call('ZADD', LIVE, due, id)
+    changed(id)
   else
     lost[#lost + 1] = id
   end

@@ -90,6 +90,10 @@ local function ticket_reply(job_id)
   return {job, conversion}
 end
 
+-- Publishes a hint that a conversion has changed (hints.py); `what` is 'jobs' if a job has changed too, else ''. pcall,
+-- because a user who may not publish must not stop the script in the middle.
+local function changed(id, what) redis.pcall('PUBLISH', root .. ':w:' .. id, what or '') end
+
 -- Prevents further jobs from joining the conversion, if it is the current one of its key.
 local function retire(id, conversion)
   local current = current_of(conversion.key)
@@ -101,6 +105,7 @@ local function hold(id, token, instance, now, lease)
   local due = seconds(now + lease)
   redis.call('HSET', conversion_at(id), 'token', token, 'holder', instance, 'due_at', due, 'wait', lease)
   redis.call('ZADD', LIVE, due, id)
+  changed(id)
 end
 
 -- states._requeued: queues the conversion without a holder, due after `delay` seconds. Returns the new token.
@@ -111,6 +116,7 @@ local function requeue(id, conversion, now, delay)
     'token', token, 'due_at', seconds(now + delay), 'wait', delay)
   redis.call('HDEL', conversion_at(id), 'holder', 'queue_position')
   redis.call('ZADD', LIVE, seconds(now + delay), id)
+  changed(id)
   return token
 end
 
@@ -152,4 +158,5 @@ local function finalize(id, conversion, state, now, retention)
     retire(id, conversion)
     set_ttl(id, milliseconds(retention + TTL_MARGIN_SECONDS))
   end
+  changed(id)
 end
