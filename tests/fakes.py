@@ -9,15 +9,17 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from tests.virtual_time import real_time
 from ytmp3.converter import Converted, ToolCheck
+from ytmp3.core import webhook
 from ytmp3.core.errors import ConversionError, FailureCode, StoreDown
 from ytmp3.core.ids import ConversionId, JobId
 from ytmp3.core.job import Conversion, Lease, Metadata, Report, Stage, Ticket, Track
 from ytmp3.core.recipe import Recipe
 from ytmp3.jobstore import Counts, Hints, JobStore, Renewal, Submission, Submitted
+from ytmp3.jobstore.outbox import Outbox
 from ytmp3.jobstore.settings import Policy
 from ytmp3.storage import Delivery, Url
 
@@ -173,6 +175,32 @@ class Fault(StrEnum):
     """The instance dies after the call has taken effect: no later call arrives."""
 
 
+class CallStore(Protocol):
+    """How a FaultyStore reaches the store behind it."""
+
+    def __call__(self, name: str, operation: Callable[[], Awaitable[T]]) -> Awaitable[T]: ...
+
+
+class FaultyOutbox:
+    """The outbox of a FaultyStore: the faults of the store are set for its calls too."""
+
+    def __init__(self, call: CallStore, outbox: Outbox) -> None:
+        self._call = call
+        self._outbox = outbox
+
+    async def take(self, limit: int, *, lease_seconds: float) -> list[webhook.Delivery]:
+        return await self._call("take", lambda: self._outbox.take(limit, lease_seconds=lease_seconds))
+
+    async def settle(self, settlements: Sequence[webhook.Settlement]) -> None:
+        await self._call("settle", lambda: self._outbox.settle(settlements))
+
+    async def of(self, subject_id: str) -> list[webhook.Delivery]:
+        return await self._call("of", lambda: self._outbox.of(subject_id))
+
+    async def redeliver(self, delivery_id: webhook.DeliveryId) -> webhook.Delivery | None:
+        return await self._call("redeliver", lambda: self._outbox.redeliver(delivery_id))
+
+
 class FaultyStore:
     """A JobStore that passes every call on to a real one, unless a test has set a fault for it."""
 
@@ -188,6 +216,7 @@ class FaultyStore:
         self.held_replies: dict[str, asyncio.Event] = {}
         """The event that each call of these methods waits for after it has reached the store."""
         self.crashed = asyncio.Event()
+        self.outbox = FaultyOutbox(self._call, store.outbox)
 
     async def _call(self, name: str, operation: Callable[[], Awaitable[T]]) -> T:
         self.calls.append(name)

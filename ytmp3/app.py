@@ -28,6 +28,7 @@ from ytmp3.core.breaker import PAUSES
 from ytmp3.core.client import ApiKey
 from ytmp3.core.errors import Fault, StoreDown, StoreUnusable
 from ytmp3.core.ids import InstanceId
+from ytmp3.core.webhook import WebhookEvent
 from ytmp3.engine.assembly import Engine, Outside, assemble
 from ytmp3.engine.event_log import log_event
 from ytmp3.engine.events import Events
@@ -38,6 +39,7 @@ from ytmp3.engine.workers import Workers
 from ytmp3.http.addresses import Addresses
 from ytmp3.http.admission import Admission, RateLimits
 from ytmp3.http.api import EventHandlers, Handlers, JobHandlers, OperationHandlers, add_routes, link_end
+from ytmp3.http.deliveries import DeliveryHandlers
 from ytmp3.http.download import Sender
 from ytmp3.http.job_json import JobJson
 from ytmp3.http.keys import KeyFileError, Keys, parse_keys
@@ -46,6 +48,7 @@ from ytmp3.http.middleware import RequestMiddleware
 from ytmp3.http.settings import HttpSettings
 from ytmp3.http.stats import Stats, Tally, resident_bytes
 from ytmp3.http.streams import EventStreams
+from ytmp3.http.webhook_messages import JobMessages
 from ytmp3.jobstore import JobStore
 from ytmp3.jobstore.sqlite import SqliteJobStore
 from ytmp3.jobstore.sqlite.file import note_holder
@@ -55,6 +58,9 @@ from ytmp3.storage.files import Files
 from ytmp3.storage.local import LocalShelf
 from ytmp3.storage.scratch import Scratch
 from ytmp3.storage.secret_file import shared_secret
+from ytmp3.webhooks.endpoints import Endpoint, Endpoints, EndpointsFileError, read_endpoints_file
+from ytmp3.webhooks.sender import WebhookSender
+from ytmp3.webhooks.transport import HttpTransport
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +79,7 @@ class Service:
     streams: EventStreams
     keys: Keys
     store: JobStore
+    webhooks: WebhookSender
 
 
 OpenStore = Callable[[Config, InstanceId], Awaitable[JobStore]]
@@ -95,6 +102,7 @@ async def running(
         instance = InstanceId(secrets.token_hex(8))
         metrics, tally = Metrics(), Tally()
         keys = Keys(read_keys(config.api_keys_file))
+        endpoints = Endpoints(read_endpoints(config), config.webhooks.private_hosts)
         shelf = LocalShelf(config.data_dir / "tracks", accel_redirect_prefix=config.http.accel_redirect_prefix)
         scratch = Scratch(config.data_dir / "scratch", instance=instance)
         await _open_folders(config.data_dir, shelf, scratch)
@@ -119,9 +127,10 @@ async def running(
         app = _web_application(config.http, metrics, engine.health, admission)
         public_path = config.http.public_path
         addresses = Addresses(public_path=public_path, signer=signer)
+        webhooks = await _start_webhooks(stack, config, engine, store, endpoints, signer)
         stats = _stats(engine, store, tally)
         operations = OperationHandlers(health=engine.health, stats=stats, metrics=metrics, public_path=public_path)
-        add_routes(app.router, admission, _handlers(engine, keys, addresses, sender, streams, operations))
+        add_routes(app.router, admission, _handlers(engine, keys, endpoints, addresses, sender, streams, operations))
         yield Service(
             config=config,
             app=app,
@@ -133,6 +142,7 @@ async def running(
             streams=streams,
             keys=keys,
             store=store,
+            webhooks=webhooks,
         )
 
 
@@ -148,6 +158,18 @@ def read_keys(path: Path | None) -> tuple[ApiKey, ...] | None:
         return parse_keys(path.read_text(encoding="utf-8"))
     except (KeyFileError, OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"API_KEYS_FILE: {path}: {_reason(error)}"]) from error
+
+
+def read_endpoints(config: Config) -> tuple[Endpoint, ...]:
+    """Read WEBHOOKS_FILE. Called at the start, and again for each SIGHUP.
+
+    Raises:
+        ConfigError: the file cannot be read, or a line of it is wrong.
+    """
+    try:
+        return read_endpoints_file(config.webhooks)
+    except EndpointsFileError as error:
+        raise ConfigError([f"WEBHOOKS_FILE: {config.webhooks.file}: {error}"]) from error
 
 
 def note_address(config: Config, url: str) -> None:
@@ -211,6 +233,7 @@ def _streams(settings: HttpSettings, health: Health) -> EventStreams:
 def _handlers(
     engine: Engine,
     keys: Keys,
+    endpoints: Endpoints,
     addresses: Addresses,
     sender: Sender,
     streams: EventStreams,
@@ -219,11 +242,12 @@ def _handlers(
     json = JobJson(jobs=engine.jobs, keys=keys, addresses=addresses)
     return Handlers(
         jobs=JobHandlers(
-            intake=engine.intake, jobs=engine.jobs, sender=sender, keys=keys, addresses=addresses, json=json
+            intake=engine.intake, jobs=engine.jobs, sender=sender, keys=keys, endpoints=endpoints, json=json
         ),
         events=EventHandlers(
             jobs=engine.jobs, subscriptions=engine.subscriptions, streams=streams, keys=keys, json=json
         ),
+        deliveries=DeliveryHandlers(jobs=engine.jobs, keys=keys),
         operations=operations,
     )
 
@@ -262,6 +286,29 @@ def _web_application(settings: HttpSettings, metrics: Metrics, health: Health, a
     app = web.Application(middlewares=[middleware.handle], client_max_size=0)
     app.on_response_prepare.append(middleware.add_headers)
     return app
+
+
+async def _start_webhooks(
+    stack: AsyncExitStack,
+    config: Config,
+    engine: Engine,
+    store: JobStore,
+    endpoints: Endpoints,
+    signer: LinkSigner | None,
+) -> WebhookSender:
+    """Start the sender of webhook messages. The stack ends it."""
+    # Messages have whole addresses, because a receiver does not know where the service is.
+    messages = JobMessages(store, Addresses(public_path=config.http.public_url, signer=signer))
+    sender = WebhookSender(
+        outbox=store.outbox,
+        endpoints=endpoints,
+        messages={WebhookEvent.JOB_COMPLETED: messages, WebhookEvent.JOB_FAILED: messages},
+        transport=await stack.enter_async_context(HttpTransport(config.webhooks.private_hosts)),
+        events=engine.events,
+    )
+    sender.start()
+    stack.push_async_callback(sender.close)
+    return sender
 
 
 def _stats(engine: Engine, store: JobStore, tally: Tally) -> Stats:

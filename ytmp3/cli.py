@@ -1,4 +1,4 @@
-"""The command line: `serve`, `health`, `key`, `backup` and `restore`. The only module that prints or exits.
+"""The command line: `serve`, `health`, `key`, `webhook`, `backup` and `restore`. The only module that prints or exits.
 
 Each command imports the packages that only it needs. Importing the whole service takes most of a second, which `health`
 (run every few seconds in a container) and `key` (run by a person) avoid.
@@ -51,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             sys.exit(_backup(options.file))
         case "restore":
             sys.exit(_restore(options.file))
+        case "webhook":
+            sys.exit(_webhook_secret() if options.action == "secret" else _webhook_test(options.name, options.url))
         case _:
             sys.exit(_key(options.name))
 
@@ -92,7 +94,24 @@ def _parser() -> argparse.ArgumentParser:
         "stopped. FILE is checked first, and the store that it replaces is kept.",
     )
     restore.add_argument("file", metavar="FILE", type=Path)
+    _add_webhook(commands)
     return parser
+
+
+def _add_webhook(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    webhook = commands.add_parser("webhook", help="make the secret of a webhook endpoint, or send it a test message")
+    actions = webhook.add_subparsers(dest="action", required=True)
+    actions.add_parser(
+        "secret", help="make a secret", description="Print a new secret, for WEBHOOKS_FILE and the receiver."
+    )
+    test = actions.add_parser(
+        "test",
+        help="send a signed test message",
+        description="Send a signed message of type `test` to an endpoint of WEBHOOKS_FILE, as a real one is sent. "
+        "Exit code 0: the endpoint has accepted it.",
+    )
+    test.add_argument("name", metavar="NAME", help="the name of the endpoint in WEBHOOKS_FILE")
+    test.add_argument("url", metavar="URL", nargs="?", help="the address, if the line of the endpoint has `*` for it")
 
 
 def _settings() -> str:
@@ -189,6 +208,30 @@ def _key(name: str) -> Exit:
     print(f"The secret, shown only now: {secret}", file=sys.stderr)
     print(key_line(name, secret))
     return Exit.OK
+
+
+def _webhook_secret() -> Exit:
+    from ytmp3.webhooks.signature import NEW_SECRET_BYTES, new_secret  # noqa: PLC0415
+
+    print(new_secret(secrets.token_bytes(NEW_SECRET_BYTES)))
+    return Exit.OK
+
+
+def _webhook_test(name: str, url: str | None) -> Exit:
+    config = _config()
+    if config is None:
+        return Exit.BAD_CONFIGURATION
+    import asyncio  # noqa: PLC0415
+
+    from ytmp3.webhooks.trial import TrialRefused, try_endpoint  # noqa: PLC0415
+
+    try:
+        is_accepted, text = asyncio.run(try_endpoint(config.webhooks, name, url))
+    except TrialRefused as error:
+        print(f"ytmp3: {error}", file=sys.stderr)
+        return Exit.BAD_CONFIGURATION
+    print(text, file=sys.stdout if is_accepted else sys.stderr)
+    return Exit.OK if is_accepted else Exit.FAILED
 
 
 def _backup(target: Path) -> Exit:

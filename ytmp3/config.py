@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.core.errors import Ytmp3Error
@@ -19,6 +20,7 @@ from ytmp3.engine.settings import EngineSettings
 from ytmp3.http.settings import HttpSettings, RateLimitSettings
 from ytmp3.jobstore.settings import Policy, RedisSettings
 from ytmp3.variables import VARIABLES
+from ytmp3.webhooks.settings import PrivateHosts, WebhookSettings
 
 LIKENESS: Final = 0.8
 """Smallest similarity (the ratio of `difflib`) at which a name is reported as a misspelt setting. With this value,
@@ -57,6 +59,7 @@ class Config:
     """None: the embedded store, a SQLite file in `data_dir`."""
     tools: ToolSettings
     limits: ConversionLimits
+    webhooks: WebhookSettings
 
     @property
     def store_file(self) -> Path:
@@ -135,7 +138,8 @@ def _config(values: Mapping[str, Any]) -> Config:
             accel_redirect_prefix=values["ACCEL_REDIRECT_PREFIX"],
             cors_origins=values["CORS_ORIGINS"],
             access_log=values["ACCESS_LOG"] == "on",
-            public_path=values["PUBLIC_URL"],
+            public_url=values["PUBLIC_URL"],
+            public_path=urlsplit(values["PUBLIC_URL"]).path,
             download_link_seconds=values["DOWNLOAD_LINK_SECONDS"],
         ),
         engine=EngineSettings(
@@ -169,7 +173,13 @@ def _config(values: Mapping[str, Any]) -> Config:
             encode_seconds=values["ENCODE_SECONDS"],
             idle_seconds=values["IDLE_SECONDS"],
         ),
+        webhooks=_webhooks(values),
     )
+
+
+def _webhooks(values: Mapping[str, Any]) -> WebhookSettings:
+    names, networks = values["WEBHOOK_PRIVATE_HOSTS"]
+    return WebhookSettings(file=values["WEBHOOKS_FILE"], private_hosts=PrivateHosts(names=names, networks=networks))
 
 
 def _redis(values: Mapping[str, Any]) -> RedisSettings | None:

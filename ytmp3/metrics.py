@@ -21,6 +21,7 @@ from prometheus_client.utils import floatToGoString
 
 from ytmp3.core.errors import FAILURES, Fault, LeaseLost, StoreDown, StoreFull, StoreUnusable
 from ytmp3.core.job import Stage
+from ytmp3.core.webhook import DeliveryState, Reason
 from ytmp3.engine import events
 from ytmp3.jobstore import Outcome
 
@@ -148,7 +149,25 @@ class Metrics:
             "ytmp3_track_bytes_sent_total", "Bytes of tracks sent by this process.", registry=r
         )
 
+        self._add_webhooks(r)
         self._begin_at_zero()
+
+    def _add_webhooks(self, r: CollectorRegistry) -> None:
+        self.webhook_requests = Counter(
+            "ytmp3_webhook_requests_total",
+            "Requests to webhook endpoints, by the reason of the failure; empty: accepted.",
+            ["reason"],
+            registry=r,
+        )
+        self.webhook_seconds = Histogram(
+            "ytmp3_webhook_request_duration_seconds", "Time of requests to webhook endpoints.", registry=r
+        )
+        self.webhooks_ended = Counter(
+            "ytmp3_webhook_deliveries_total",
+            "Webhook deliveries that ended, by state (delivered, failed) and reason.",
+            ["state", "reason"],
+            registry=r,
+        )
 
     def _begin_at_zero(self) -> None:
         """Create every series with known labels. `rate()` and alerts would miss the first count of a new series."""
@@ -162,6 +181,10 @@ class Metrics:
                 self.retries.labels(code)
         for stage in Stage:
             self.stage_seconds.labels(stage)
+        for reason in ("", *Reason):
+            self.webhook_requests.labels(reason)
+            state = DeliveryState.FAILED if reason else DeliveryState.DELIVERED
+            self.webhooks_ended.labels(state, reason)
         for kind in (StoreDown, StoreFull, StoreUnusable, LeaseLost):
             self.store_errors.labels(kind.__name__)
 
@@ -193,6 +216,10 @@ class Metrics:
                 self.expired.inc()
             case events.StoreFailed(error=error):
                 self.store_errors.labels(type(error).__name__).inc()
+            case events.WebhookSent():
+                self._count_webhook(event)
+            case events.WebhookDropped(reason=reason):
+                self.webhooks_ended.labels(DeliveryState.FAILED, reason).inc()
             case events.LoopLagged(seconds=seconds):
                 self.loop_lag.observe(seconds)
             case (
@@ -206,6 +233,12 @@ class Metrics:
                 pass
             case _:
                 assert_never(event)
+
+    def _count_webhook(self, event: events.WebhookSent) -> None:
+        self.webhook_requests.labels(event.cause or "").inc()
+        self.webhook_seconds.observe(event.seconds)
+        if event.settlement.state is not DeliveryState.PENDING:
+            self.webhooks_ended.labels(event.settlement.state, event.settlement.reason or "").inc()
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Register a gauge whose value is read at each scrape."""

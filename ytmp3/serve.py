@@ -1,6 +1,6 @@
 """Runs the server process in three steps: start listening, run until a signal, drain.
 
-SIGTERM or SIGINT starts the drain; a second one ends the drain at once. SIGHUP reloads the keys file.
+SIGTERM or SIGINT starts the drain; a second one ends the drain at once. SIGHUP reloads the files of keys and webhooks.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from typing import Final
 
 from aiohttp import web
 
-from ytmp3.app import Service, note_address, read_keys, running
+from ytmp3.app import Service, note_address, read_endpoints, read_keys, running
 from ytmp3.config import Config, ConfigError
 from ytmp3.http.connections import Runner
 
@@ -91,7 +91,7 @@ class Signals:
         self.forced = asyncio.Event()
         """Set by the second one."""
         self.reload = asyncio.Event()
-        """Set by SIGHUP, and cleared when the keys file is reloaded."""
+        """Set by SIGHUP, and cleared when the files are reloaded."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
@@ -102,15 +102,16 @@ class Signals:
 
 
 async def run(service: Service, signals: Signals) -> None:
-    """Wait for the first SIGTERM or SIGINT. Until then, reload the keys file at each SIGHUP."""
+    """Wait for the first SIGTERM or SIGINT. Until then, reload the files of keys and webhooks at each SIGHUP."""
 
     async def reload() -> None:
         while True:
             await signals.reload.wait()
             signals.reload.clear()
             reload_keys(service)
+            reload_endpoints(service)
 
-    reloading = asyncio.create_task(reload(), name="reload-keys")
+    reloading = asyncio.create_task(reload(), name="reload-files")
     try:
         await signals.stopped.wait()
     finally:
@@ -147,6 +148,19 @@ def reload_keys(service: Service) -> None:
     if keys is not None:
         service.keys.replace(keys)
         log.info("keys reloaded", extra={"keys": len(keys)})
+
+
+def reload_endpoints(service: Service) -> None:
+    """Reload WEBHOOKS_FILE. If it cannot be used, the present endpoints stay."""
+    if service.config.webhooks.file is None:
+        return
+    try:
+        endpoints = read_endpoints(service.config)
+    except ConfigError as error:
+        log.error("webhooks not reloaded", extra={"error": str(error)})
+        return
+    service.webhooks.replace_endpoints(endpoints)
+    log.info("webhooks reloaded", extra={"endpoints": len(endpoints)})
 
 
 def _prepare_process() -> None:

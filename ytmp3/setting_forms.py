@@ -143,8 +143,8 @@ def prefix(text: str) -> str:
     return text
 
 
-def public_path(text: str) -> str:
-    """Return the path of a public URL, without the slash at its end; empty if it has none."""
+def public_url(text: str) -> str:
+    """Return a public URL without the slash at its end; empty for none."""
     if not text:
         return ""
     parts = urlsplit(text)
@@ -154,7 +154,20 @@ def public_path(text: str) -> str:
     path = parts.path.rstrip("/")
     if "?" in text or "#" in text or not re.fullmatch(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*", path, re.ASCII):
         raise ValueError
-    return path
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def private_hosts(text: str) -> tuple[frozenset[str], tuple[Network, ...]]:
+    """Return host names, and addresses or networks, that are separated by commas or white space."""
+    names, found = set(), []
+    for part in text.replace(",", " ").lower().split():
+        try:
+            found.append(ipaddress.ip_network(part, strict=False))
+        except ValueError:
+            if not re.fullmatch(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?", part, re.ASCII):
+                raise
+            names.add(part)
+    return frozenset(names), tuple(found)
 
 
 def redis_address(text: str) -> str:

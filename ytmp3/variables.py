@@ -21,9 +21,10 @@ from ytmp3.setting_forms import (
     one_of,
     origins,
     prefix,
+    private_hosts,
     program,
     proxy,
-    public_path,
+    public_url,
     redis_address,
 )
 
@@ -246,8 +247,9 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="PUBLIC_URL",
         default="",
         form="an http:// or https:// URL without a query, such as https://example.org/ytmp3",
-        meaning="Where clients reach the service. If it has a path, the addresses in answers begin with that path.",
-        parse=public_path,
+        meaning="Where clients reach the service. If it has a path, the addresses in answers begin with that path. "
+        "Webhook messages have whole addresses only if it is set.",
+        parse=public_url,
     ),
     Variable(
         name="API_KEYS_FILE",
@@ -255,6 +257,21 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         form="a readable file",
         meaning="API keys, one a line, made by `python -m ytmp3 key NAME`. Empty: requests need no key.",
         parse=file,
+    ),
+    Variable(
+        name="WEBHOOKS_FILE",
+        default="",
+        form="a readable file",
+        meaning="Webhook endpoints, one a line, which are told when a job has ended (docs/webhooks.md). Empty: none.",
+        parse=file,
+    ),
+    Variable(
+        name="WEBHOOK_PRIVATE_HOSTS",
+        default="",
+        form="host names, addresses or networks, separated by commas",
+        meaning="Hosts that webhooks may reach although their addresses are private, also with `http://`. "
+        "All other webhooks need `https://` and a public address.",
+        parse=private_hosts,
     ),
     Variable(
         name="DOWNLOAD_LINK_SECONDS",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ytmp3.converter.youtube.addresses import is_public
+from ytmp3.core.addresses import is_public
 
 PUBLIC = [
     "1.1.1.1", "8.8.8.8", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.255.255.255", "128.0.0.0",

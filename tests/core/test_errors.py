@@ -23,6 +23,7 @@ STATUS_OF_CODE = {
     "link_expired": 403,
     "not_found": 404,
     "job_unknown": 404,
+    "delivery_unknown": 404,
     "method_not_allowed": 405,
     "request_timeout": 408,
     "not_ready": 409,
@@ -34,6 +35,7 @@ STATUS_OF_CODE = {
     "expectation_failed": 417,
     "unsupported_url": 422,
     "not_a_video": 422,
+    "webhook_refused": 422,
     "headers_too_large": 431,
     "internal_error": 500,
     "rate_limited": 429,
@@ -44,6 +46,7 @@ STATUS_OF_CODE = {
     "draining": 503,
     "upstream_blocked": 503,
     "too_many_downloads": 503,
+    "too_many_streams": 503,
 }
 
 RETRYABLE = {

@@ -13,8 +13,17 @@ RULES = document(ROOT / "monitoring/prometheus/rules/ytmp3.yml")["groups"]
 ALERTS = {rule["alert"] for group in RULES for rule in group["rules"]}
 SUBCOMMANDS = re.compile(r"\b(?:exec(?: --index \d)?|logs(?: -{1,2}[\w-]+(?: \d+m?)?)*|top|ps|stop) (\w+)\b")
 """The subcommands of Compose that are followed by the name of a service."""
-OTHER_NAMES = {"DAC_READ_SEARCH", "REDISCLI_AUTH", "JOB_ID", "CONVERSION_ID", "LEASE_LOST", "HYPOTHESIS_PROFILE"}
-"""Names in capitals that are no settings: a capability, a variable of redis-cli, placeholders, a test's variable."""
+OTHER_NAMES = {
+    "DAC_READ_SEARCH",
+    "REDISCLI_AUTH",
+    "JOB_ID",
+    "CONVERSION_ID",
+    "LEASE_LOST",
+    "HYPOTHESIS_PROFILE",
+    "NODE_FUNCTION_ALLOW_BUILTIN",
+}
+"""Names in capitals that are no settings: a capability, a variable of redis-cli, placeholders, a test's variable,
+one of n8n."""
 PRODUCT_COMMANDS = (
     "up -d", "up -d --scale api=3", "logs -f api", "exec redis redis-cli ping",
 )  # fmt: skip

@@ -17,6 +17,7 @@ from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import ClientId, ConversionId, ConversionKey, InstanceId, JobId, VideoId
 from ytmp3.core.link import canonical_link
 from ytmp3.core.recipe import EXTENSIONS, Recipe, recipe_of
+from ytmp3.core.webhook import WebhookEvent, WebhookTarget
 
 _TRACK_FILE_NAME: Final = re.compile(
     rf"([0-9a-f]{{34}})-[0-9]+(?:-[0-9a-f]+)?\.(?:{'|'.join(sorted(EXTENSIONS))})", re.ASCII
@@ -198,6 +199,8 @@ class Job(Struct, frozen=True, kw_only=True):
     created_at: float
     cancelled_at: float | None = None
     """When the client cancelled the job; None if it did not. The conversion continues if other jobs still need it."""
+    webhooks: tuple[WebhookTarget, ...] = ()
+    """Who is told when the job has ended. Set at creation, from WEBHOOKS_FILE and the request."""
 
 
 class Ticket(Struct, frozen=True, kw_only=True):
@@ -226,6 +229,13 @@ _STATUS_OF_STATE: Final[dict[State, Status]] = {
     State.FAILED: Status.FAILED,
     State.CANCELLED: Status.CANCELLED,
 }
+
+EVENT_OF_STATE: Final[dict[State, WebhookEvent]] = {
+    State.DONE: WebhookEvent.JOB_COMPLETED,
+    State.FAILED: WebhookEvent.JOB_FAILED,
+}
+"""The event that the jobs of an ended conversion report. A cancelled conversion has no job that was not cancelled by
+its owner, so nothing is reported."""
 
 
 class Report(Struct, frozen=True, kw_only=True):

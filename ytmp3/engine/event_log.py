@@ -9,6 +9,7 @@ conversion, and not for attempts that are retried.
 import logging
 
 from ytmp3.core.job import Conversion
+from ytmp3.core.webhook import Delivery, DeliveryState
 from ytmp3.engine import events
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ def log_event(event: events.Event) -> None:
         case events.StoreFailed():
             # At debug level only: the same outage fails every call of every loop, and the watcher reports it once.
             log.debug("job store call failed", extra={"operation": event.operation, "error": str(event.error)})
+        case events.WebhookSent() | events.WebhookDropped():
+            _log_webhook(event)
         case _:
             _log_attempt(event)
 
@@ -76,6 +79,31 @@ def _log_attempt(event: events.Event) -> None:
             log.warning("lease lost: nothing was published", extra=_attempt(conversion) | {"token": conversion.token})
         case _:
             pass
+
+
+def _log_webhook(event: events.WebhookSent | events.WebhookDropped) -> None:
+    """Write the line of one request, or of a delivery that is given up. No line has an address or a secret."""
+    if isinstance(event, events.WebhookDropped):
+        log.warning("webhook given up", extra=_delivery(event.delivery) | {"reason": event.reason})
+        return
+    extra = _delivery(event.delivery) | {"status": event.settlement.status, "seconds": round(event.seconds, 3)}
+    match event.settlement.state:
+        case DeliveryState.DELIVERED:
+            log.info("webhook delivered", extra=extra)
+        case DeliveryState.PENDING:
+            retry = {"reason": event.cause, "delay_seconds": round(event.settlement.delay_seconds, 1)}
+            log.warning("webhook retry scheduled", extra=extra | retry)
+        case DeliveryState.FAILED:
+            log.warning("webhook given up", extra=extra | {"reason": event.settlement.reason, "cause": event.cause})
+
+
+def _delivery(delivery: Delivery) -> dict[str, object]:
+    return {
+        "delivery_id": delivery.delivery_id,
+        "event": delivery.event,
+        "endpoint": delivery.endpoint,
+        "attempt": delivery.attempts + 1,
+    }
 
 
 def _attempt(conversion: Conversion) -> dict[str, object]:

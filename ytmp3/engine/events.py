@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from ytmp3.core.errors import FailureCode, Fault, StoreError
 from ytmp3.core.job import Conversion, Report, Stage, Ticket
+from ytmp3.core.webhook import Delivery, Reason, Settlement
 from ytmp3.jobstore import Outcome
 
 log = logging.getLogger(__name__)
@@ -139,6 +140,24 @@ class StoreFailed(Struct, frozen=True, kw_only=True):
     error: StoreError
 
 
+class WebhookSent(Struct, frozen=True, kw_only=True):
+    """A request to a webhook endpoint has ended. `settlement` says what follows; it is stored next."""
+
+    delivery: Delivery
+    """The delivery as it was taken: `attempts` does not count this request yet."""
+    settlement: Settlement
+    cause: Reason | None
+    """Why this request failed; None if it succeeded."""
+    seconds: float
+
+
+class WebhookDropped(Struct, frozen=True, kw_only=True):
+    """A delivery has failed without a request."""
+
+    delivery: Delivery
+    reason: Reason
+
+
 class LoopLagged(Struct, frozen=True, kw_only=True):
     """A timer of the event loop fired this much too late. A measurement, emitted ten times a second."""
 
@@ -162,6 +181,8 @@ Event: TypeAlias = (
     | Adopted
     | TrackExpired
     | StoreFailed
+    | WebhookSent
+    | WebhookDropped
     | LoopLagged
 )
 Listener: TypeAlias = Callable[[Event], None]

@@ -19,6 +19,7 @@ from ytmp3.core.ids import VideoId, new_conversion_id, new_job_id
 from ytmp3.core.job import Ticket
 from ytmp3.core.link import parse_video_id
 from ytmp3.core.recipe import Recipe, conversion_key
+from ytmp3.core.webhook import WebhookTarget
 from ytmp3.engine import events
 from ytmp3.engine.capacity import Capacity
 from ytmp3.engine.events import Events
@@ -56,8 +57,10 @@ class Intake:
         self._events = events
         self._random_bytes = random_bytes
 
-    async def submit(self, link: str, recipe: Recipe, client: Client) -> Ticket:
-        """Create a job for a link. When this returns, the job is durable.
+    async def submit(
+        self, link: str, recipe: Recipe, client: Client, *, webhooks: tuple[WebhookTarget, ...] = ()
+    ) -> Ticket:
+        """Create a job for a link. When this returns, the job is durable. `webhooks` are told when it has ended.
 
         Called by `POST /extract`. If the file of a finished track has disappeared, the conversion is forgotten and the
         link is converted again.
@@ -70,15 +73,19 @@ class Intake:
         video_id = parse_video_id(link)
         if self._health.is_draining:
             raise Draining(retry_after_seconds=DRAIN_RETRY_SECONDS)
-        submitted = await self._submit(video_id, recipe, client)
+        submitted = await self._submit(video_id, recipe, client, webhooks)
         if submitted.outcome is Outcome.CACHED and not await self._is_whole(submitted.ticket):
             log.warning("a finished track is missing: converting again", extra={"video_id": video_id})
             await as_request_errors(self._store.forget(submitted.ticket.conversion.conversion_id))
-            submitted = await self._submit(video_id, recipe, client)
+            # The client never learns the id of this job, so no webhook must report it.
+            await as_request_errors(self._store.cancel(submitted.ticket.job.job_id))
+            submitted = await self._submit(video_id, recipe, client, webhooks)
         self._events.emit(events.Accepted(ticket=submitted.ticket, outcome=submitted.outcome))
         return submitted.ticket
 
-    async def _submit(self, video_id: VideoId, recipe: Recipe, client: Client) -> Submitted:
+    async def _submit(
+        self, video_id: VideoId, recipe: Recipe, client: Client, webhooks: tuple[WebhookTarget, ...]
+    ) -> Submitted:
         """Let the store add the job to a conversion or create one, and queue a new conversion."""
         key = conversion_key(video_id, recipe)
         submission = Submission(
@@ -87,6 +94,7 @@ class Intake:
             video_id=video_id,
             recipe=recipe,
             client=client.owner,
+            webhooks=webhooks,
         )
         with self._capacity.slot(client) as slot:
             submitted = await as_request_errors(self._store.submit(submission, may_create=slot.refusal is None))

@@ -10,19 +10,21 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from ytmp3 import __version__
+from ytmp3.core.client import Client
 from ytmp3.core.errors import JobUnknown
 from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Status, Ticket
+from ytmp3.core.webhook import WebhookTarget
 from ytmp3.engine.health import Health
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.jobs import Jobs
 from ytmp3.engine.subscriptions import Subscriptions
 from ytmp3.http import headers, openapi, routes
-from ytmp3.http.addresses import Addresses
 from ytmp3.http.admission import CLIENT, LINK_UNTIL, Admission
 from ytmp3.http.body import answer_expectation, parse_extract_request, read_json_body
+from ytmp3.http.deliveries import DeliveryHandlers
 from ytmp3.http.download import Sender, downloadable_track, expired, split_file_name
-from ytmp3.http.errors import LinkExpired, NotFound
+from ytmp3.http.errors import LinkExpired, NotFound, WebhookRefused
 from ytmp3.http.job_events import JobSource, wanted_jobs
 from ytmp3.http.job_json import JobJson
 from ytmp3.http.keys import Keys
@@ -32,6 +34,7 @@ from ytmp3.http.stats import Stats
 from ytmp3.http.streams import EventStreams
 from ytmp3.http.wire import CheckView, HealthView, LiveView
 from ytmp3.metrics import Metrics
+from ytmp3.webhooks.endpoints import Endpoints, UrlRefused
 
 UNREADY_RETRY_SECONDS: Final = 5
 """The Retry-After of an instance that is not ready, in seconds. The store and the disk are checked every second, and a
@@ -42,21 +45,31 @@ class JobHandlers:
     """The routes that create, show, cancel and download jobs."""
 
     def __init__(
-        self, *, intake: Intake, jobs: Jobs, sender: Sender, keys: Keys, addresses: Addresses, json: JobJson
+        self,
+        *,
+        intake: Intake,
+        jobs: Jobs,
+        sender: Sender,
+        keys: Keys,
+        endpoints: Endpoints,
+        json: JobJson,
     ) -> None:
         self._intake = intake
+        self._endpoints = endpoints
         self._jobs = jobs
         self._sender = sender
         self._keys = keys
-        self._addresses = addresses
         self._json = json
 
     async def extract(self, request: web.Request) -> web.Response:
         """POST /extract."""
         wanted = parse_extract_request(await read_json_body(request))
-        ticket = await self._intake.submit(wanted.url, wanted.recipe, request[CLIENT])
+        client = request[CLIENT]
+        targets = webhook_targets(self._endpoints, client, wanted.webhook)
+        ticket = await self._intake.submit(wanted.url, wanted.recipe, client, webhooks=targets)
         status = HTTPStatus.OK if ticket.status is Status.COMPLETED else HTTPStatus.ACCEPTED
-        return await self._job(ticket, status=status, more={hdrs.LOCATION: self._addresses.of_job(ticket.job.job_id)})
+        location = self._json.addresses.of_job(ticket.job.job_id)
+        return await self._job(ticket, status=status, more={hdrs.LOCATION: location})
 
     async def status(self, request: web.Request) -> web.Response:
         """GET /status/ID."""
@@ -126,6 +139,18 @@ class EventHandlers:
             return await self._streams.send(request, request[CLIENT].owner, source)
 
 
+def webhook_targets(endpoints: Endpoints, client: Client, url: str | None) -> tuple[WebhookTarget, ...]:
+    """Return who is told when a client's new job or batch has ended. `url` is the address that its request names.
+
+    Raises:
+        WebhookRefused: the client must not name an address, or not this one.
+    """
+    try:
+        return endpoints.targets(client.owner, url)
+    except UrlRefused as error:
+        raise WebhookRefused(f"Not accepted as `webhook`: {error}.") from None
+
+
 def link_end(request: web.Request, signer: LinkSigner | None) -> int | None:
     """Return when the signed link of a request ends, or None if the request has no valid signed link."""
     file_name = request.match_info.get("file_name")
@@ -181,18 +206,21 @@ class Handlers:
 
     jobs: JobHandlers
     events: EventHandlers
+    deliveries: DeliveryHandlers
     operations: OperationHandlers
 
 
 def add_routes(router: web.UrlDispatcher, admission: Admission, handlers: Handlers) -> None:
     """Bind every route to its handler. Routes that are not limited bypass `admission`."""
-    jobs, events, operations = handlers.jobs, handlers.events, handlers.operations
+    jobs, events, deliveries, operations = handlers.jobs, handlers.events, handlers.deliveries, handlers.operations
     bindings: tuple[tuple[Route, Handler], ...] = (
         (routes.EXTRACT, jobs.extract),
         (routes.STATUS, jobs.status),
         (routes.DOWNLOAD, jobs.download),
         (routes.CANCEL, jobs.cancel),
         (routes.EVENTS, events.events),
+        (routes.DELIVERIES, deliveries.deliveries),
+        (routes.REDELIVER, deliveries.redeliver),
         (routes.HEALTH, operations.health),
         (routes.LIVE, operations.live),
         (routes.METRICS, operations.metrics),

@@ -37,10 +37,21 @@ _HELP_OF_FIELD: Final[Mapping[str, str]] = MappingProxyType(
     {
         "url": "`url` must be text: a link to one YouTube video, such as https://youtu.be/dQw4w9WgXcQ.",
         "quality": f"`quality` must be one of {', '.join(Quality)}.",
+        "webhook": "`webhook` must be text: an https:// URL to which the finished job is sent.",
     }
 )
 _OTHER_NAMES: Final[Mapping[str, str]] = MappingProxyType(
-    {"link": "url", "uri": "url", "href": "url", "video": "url", "video_url": "url", "bitrate": "quality"}
+    {
+        "link": "url",
+        "uri": "url",
+        "href": "url",
+        "video": "url",
+        "video_url": "url",
+        "bitrate": "quality",
+        "callback": "webhook",
+        "callback_url": "webhook",
+        "webhook_url": "webhook",
+    }
 )
 """Names that other services use for our fields."""
 _SYNTAX_ERRORS: Final[Mapping[str, str]] = MappingProxyType(
@@ -139,11 +150,14 @@ def _lenient(fields: Mapping[str, object]) -> ExtractRequest:
         if name not in _FIELDS:
             raise _unknown_field(name)
     url, quality = fields.get("url"), parse_quality(fields.get("quality", DEFAULT_QUALITY))
+    webhook = fields.get("webhook")
     if not isinstance(url, str):
         raise InvalidField(_HELP_OF_FIELD["url"], field="url")
     if quality is None:
         raise InvalidField(_HELP_OF_FIELD["quality"], field="quality")
-    return ExtractRequest(url=url, quality=quality)
+    if webhook is not None and not isinstance(webhook, str):
+        raise InvalidField(_HELP_OF_FIELD["webhook"], field="webhook")
+    return ExtractRequest(url=url, quality=quality, webhook=webhook)
 
 
 def _unknown_field(name: str) -> InvalidField:

@@ -48,6 +48,19 @@ class NotFound(RequestError):
     detail = "There is nothing at this address. GET /openapi.json lists all addresses."
 
 
+class DeliveryUnknown(RequestError):
+    status = HTTPStatus.NOT_FOUND
+    code = "delivery_unknown"
+    detail = "This job has no webhook message with this number. GET /jobs/ID/deliveries lists them."
+
+
+class WebhookRefused(RequestError):
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    code = "webhook_refused"
+    field = "webhook"
+    detail = "`webhook` must be an https:// URL, and the operator must allow this client to name one."
+
+
 class MethodNotAllowed(RequestError):
     """The response names the allowed methods in `Allow`."""
 

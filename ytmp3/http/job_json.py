@@ -15,6 +15,8 @@ class JobJson:
     def __init__(self, *, jobs: Jobs, keys: Keys, addresses: Addresses) -> None:
         self._jobs = jobs
         self._keys = keys
+        self.addresses = addresses
+        """The addresses in the JSON."""
         self._signer = addresses.signer
         self._renderer = Renderer(addresses)
 

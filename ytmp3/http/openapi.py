@@ -8,6 +8,7 @@ import msgspec
 
 from ytmp3.core.ids import JOB_ID
 from ytmp3.core.recipe import MEDIA_TYPES
+from ytmp3.core.webhook import MAX_TARGETS
 from ytmp3.http.job_events import MAX_JOBS
 from ytmp3.http.routes import ROUTES, Body, Media, Route
 from ytmp3.http.wire import Problem
@@ -29,6 +30,13 @@ _REQUIRED: Final[Mapping[str, dict[str, Any]]] = {
     "jobs": {"type": "string", "pattern": f"^{JOB_ID.pattern}(,{JOB_ID.pattern}){{0,{MAX_JOBS - 1}}}$"},
 }
 """The forms of the query's required parameters."""
+
+_NUMBER: Final = {
+    "name": "number",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "integer", "minimum": 0, "maximum": MAX_TARGETS - 1},
+}
 
 
 def document(version: str, routes: Iterable[Route] = ROUTES, *, public_path: str = "") -> dict[str, Any]:
@@ -78,7 +86,8 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
         "summary": route.summary,
         "responses": {str(status): _response(status, body, method) for status, body in route.responses.items()},
     }
-    parameters = [_JOB_ID] if "{job_id}" in route.path else []
+    in_path = {"{job_id}": _JOB_ID, "{number}": _NUMBER}
+    parameters = [parameter for name, parameter in in_path.items() if name in route.path]
     parameters += [{"name": name, "in": "header", "schema": {"type": "string"}} for name in route.request_headers]
     parameters += [
         {"name": name, "in": "query", "required": name in _REQUIRED, "schema": _REQUIRED.get(name, {"type": "string"})}

@@ -11,7 +11,16 @@ from typing import Final
 
 from msgspec import Struct
 
-from ytmp3.http.wire import ExtractRequest, HealthView, JobView, LiveView, Problem, StatsView
+from ytmp3.http.wire import (
+    DeliveriesView,
+    DeliveryView,
+    ExtractRequest,
+    HealthView,
+    JobView,
+    LiveView,
+    Problem,
+    StatsView,
+)
 
 
 class Media(StrEnum):
@@ -108,6 +117,22 @@ EVENTS: Final = Route(
     request_parameters=("jobs",),
     responses=MappingProxyType({200: Media.EVENTS, 204: None} | _problems(400, 404, *_LIMITED, *_STORE)),
 )
+DELIVERIES: Final = Route(
+    operation="deliveries",
+    method="GET",
+    path="/jobs/{job_id}/deliveries",
+    pattern="/jobs/{job_id:[^/]+}/deliveries",
+    summary="List the webhook messages about a job, with the result of the last attempt of each.",
+    responses=MappingProxyType({200: DeliveriesView} | _problems(404, *_LIMITED, *_STORE)),
+)
+REDELIVER: Final = Route(
+    operation="redeliver",
+    method="POST",
+    path="/jobs/{job_id}/deliveries/{number}/redeliver",
+    pattern="/jobs/{job_id:[^/]+}/deliveries/{number:[^/]+}/redeliver",
+    summary="Send a webhook message about a job again, with the same id.",
+    responses=MappingProxyType({202: DeliveryView} | _problems(404, *_LIMITED, *_STORE)),
+)
 HEALTH: Final = Route(
     operation="health",
     method="GET",
@@ -152,4 +177,17 @@ OPENAPI: Final = Route(
     responses=MappingProxyType({200: Media.OPENAPI} | _problems(*_LIMITED)),
 )
 
-ROUTES: Final = (EXTRACT, STATUS, DOWNLOAD, CANCEL, EVENTS, HEALTH, LIVE, METRICS, STATS, OPENAPI)
+ROUTES: Final = (
+    EXTRACT,
+    STATUS,
+    DOWNLOAD,
+    CANCEL,
+    EVENTS,
+    DELIVERIES,
+    REDELIVER,
+    HEALTH,
+    LIVE,
+    METRICS,
+    STATS,
+    OPENAPI,
+)

@@ -36,5 +36,7 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     """Web origins whose pages may call the API from a browser."""
     download_link_seconds: int = 0
     """How long a signed link to a track lasts, where API keys are in use; 0: downloads need the key."""
+    public_url: str = ""
+    """Where clients reach the service, without a slash at its end (PUBLIC_URL); empty: unknown."""
     public_path: str = ""
     """The path below which a proxy serves the service, without a slash at its end; empty: the root of a host."""

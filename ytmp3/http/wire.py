@@ -15,6 +15,7 @@ from ytmp3.core.breaker import BreakerState
 from ytmp3.core.errors import FailureCode, Fault
 from ytmp3.core.job import Stage, Status
 from ytmp3.core.recipe import DEFAULT_QUALITY, Quality, Recipe
+from ytmp3.core.webhook import DeliveryState, Reason, WebhookEvent
 
 
 class ExtractRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -22,6 +23,7 @@ class ExtractRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
     url: str
     quality: Quality = DEFAULT_QUALITY
+    webhook: str | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -77,6 +79,36 @@ class JobView(Struct, frozen=True, kw_only=True):
     file: FileView | None
     status_url: str
     download_url: str | None
+
+
+class JobMessage(Struct, frozen=True, kw_only=True):
+    """The body of a webhook message about a job. `timestamp` is when the job's end was recorded."""
+
+    type: WebhookEvent
+    timestamp: datetime
+    data: JobView
+
+
+class DeliveryView(Struct, frozen=True, kw_only=True):
+    """One webhook message to one endpoint. `next_attempt_at` is null unless it is pending."""
+
+    webhook_id: str
+    number: int
+    event: WebhookEvent
+    endpoint: str
+    state: DeliveryState
+    attempts: int
+    created_at: datetime
+    attempted_at: datetime | None
+    next_attempt_at: datetime | None
+    status: int | None
+    reason: Reason | None
+
+
+class DeliveriesView(Struct, frozen=True, kw_only=True):
+    """The body of `GET /jobs/ID/deliveries`."""
+
+    deliveries: list[DeliveryView]
 
 
 class Problem(Struct, frozen=True, kw_only=True):

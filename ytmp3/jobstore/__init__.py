@@ -25,6 +25,8 @@ from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import ClientId, ConversionId, ConversionKey, JobId, VideoId
 from ytmp3.core.job import Conversion, Lease, Metadata, Stage, Ticket, Track
 from ytmp3.core.recipe import Recipe, conversion_key
+from ytmp3.core.webhook import WebhookTarget
+from ytmp3.jobstore.outbox import Outbox
 from ytmp3.jobstore.settings import Policy
 
 SHELF_SECONDS: Final = 60.0
@@ -42,6 +44,8 @@ class Submission(Struct, frozen=True, kw_only=True):
     recipe: Recipe
     client: ClientId
     """The owner of the job, and of the conversion if one is created."""
+    webhooks: tuple[WebhookTarget, ...] = ()
+    """Who is told when the job has ended."""
 
     @property
     def key(self) -> ConversionKey:
@@ -137,6 +141,10 @@ class JobStore(Protocol):
         Raises:
             StoreDown, StoreFull, StoreUnusable: it cannot.
         """
+
+    @property
+    def outbox(self) -> Outbox:
+        """The webhook messages that are owed. The store adds to them in the steps that end a conversion."""
 
     @property
     def is_shared(self) -> bool:

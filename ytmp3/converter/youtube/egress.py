@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from ytmp3.converter.youtube.addresses import is_public
+from ytmp3.core.addresses import is_public
 
 HOSTS: Final = frozenset(
     {"youtube.com", "youtube-nocookie.com", "youtubei.googleapis.com", "googlevideo.com", "ytimg.com", "ggpht.com"}

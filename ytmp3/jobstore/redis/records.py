@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from ytmp3.core.errors import StoreUnusable
 from ytmp3.core.ids import ConversionId
 from ytmp3.core.job import Conversion, Job, Metadata, Ticket, Track
+from ytmp3.core.webhook import WebhookTarget
 from ytmp3.jobstore.records import with_known_recipe
 from ytmp3.jobstore.redis.link import Reply
 
@@ -59,7 +60,7 @@ def ticket_of(reply: Reply) -> Ticket | None:
         return None
     with readable():
         job, conversion = reply
-        return Ticket(job=msgspec.convert(_fields(job), Job, strict=False), conversion=conversion_of(conversion))
+        return Ticket(job=_job_of(job), conversion=conversion_of(conversion))
 
 
 def conversion_of(reply: Reply) -> Conversion:
@@ -69,7 +70,7 @@ def conversion_of(reply: Reply) -> Conversion:
         StoreUnusable: the reply is malformed.
     """
     with readable():
-        fields = _fields(reply)
+        fields = fields_of(reply)
         flat = {name: value for name, value in fields.items() if name not in _JSON_FIELDS}
         metadata = msgspec.json.decode(fields["metadata"], type=Metadata) if "metadata" in fields else None
         track = msgspec.json.decode(fields["track"], type=Track) if "track" in fields else None
@@ -77,6 +78,13 @@ def conversion_of(reply: Reply) -> Conversion:
         return with_known_recipe(replace(conversion, metadata=metadata, track=track))
 
 
-def _fields(flat: Reply) -> dict[str, str]:
+def _job_of(reply: Reply) -> Job:
+    fields = fields_of(reply)
+    webhooks = msgspec.json.decode(fields.pop("webhooks", "[]"), type=tuple[WebhookTarget, ...])
+    return replace(msgspec.convert(fields, Job, strict=False), webhooks=webhooks)
+
+
+def fields_of(flat: Reply) -> dict[str, str]:
+    """Return the fields in a reply of HGETALL: a flat list of names and values."""
     names = iter(flat)
     return {name.decode(): value.decode() for name, value in zip(names, names, strict=True)}

@@ -1,8 +1,8 @@
 """The Lua scripts of `lua/`: read once, run by their digests, and sent again if the server no longer has them.
 
-Each file except `shared.lua` is one script. The text that is sent consists of the file's first line (with the script's
-flags), the constants that are generated here from the enumerations of `core/job`, `shared.lua`, and the rest of the
-file.
+Each file except those in SHARED is one script. The text that is sent consists of the file's first line (with the
+script's flags), the constants that are generated here from the enumerations of `core`, the shared files, and the rest
+of the file.
 """
 
 import hashlib
@@ -15,12 +15,14 @@ from typing import Final
 from redis.exceptions import NoScriptError
 
 from ytmp3.core.errors import FailureCode
-from ytmp3.core.job import Stage, State
+from ytmp3.core.job import EVENT_OF_STATE, Stage, State
+from ytmp3.core.webhook import MAX_TARGETS, DeliveryState
 from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply, pack
 
 FOLDER: Final = "lua"
 """The folder of the scripts, next to this module."""
-SHARED: Final = "shared.lua"
+SHARED: Final = ("shared.lua", "outbox.lua")
+"""The files that every script begins with, in this order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +47,11 @@ class Call:
 def read_scripts() -> Mapping[str, Script]:
     """Return every script by name."""
     folder = files(__package__) / FOLDER
-    shared = constants() + (folder / SHARED).read_text("utf-8")
+    shared = constants() + "\n".join((folder / name).read_text("utf-8") for name in SHARED)
     scripts = {}
     for file in folder.iterdir():
         name, _, extension = file.name.rpartition(".")
-        if extension != "lua" or file.name == SHARED:
+        if extension != "lua" or file.name in SHARED:
             continue
         flags, _, body = file.read_text("utf-8").partition("\n")
         text = f"{flags}\n{shared}\n{body}"
@@ -59,8 +61,17 @@ def read_scripts() -> Mapping[str, Script]:
 
 
 def constants() -> str:
-    """Return Lua source that defines the names of states and stages, and the failure code `poison`."""
-    return f"local STATE = {_table(State)}\nlocal STAGE = {_table(Stage)}\nlocal POISON = '{FailureCode.POISON}'\n"
+    """Return Lua source that defines the names of states, stages and events, and the failure code `poison`."""
+    events = ", ".join(f"{state.value} = '{event.value}'" for state, event in EVENT_OF_STATE.items())
+    lines = (
+        f"STATE = {_table(State)}",
+        f"STAGE = {_table(Stage)}",
+        f"POISON = '{FailureCode.POISON}'",
+        f"EVENT = {{{events}}}",
+        f"DELIVERY = {_table(DeliveryState)}",
+        f"MAX_TARGETS = {MAX_TARGETS}",
+    )
+    return "".join(f"local {line}\n" for line in lines)
 
 
 def _table(names: type[StrEnum]) -> str:

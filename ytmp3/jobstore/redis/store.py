@@ -24,6 +24,7 @@ from ytmp3.jobstore.records import counts_of, outcome_of
 from ytmp3.jobstore.redis.due import ClockWatch, Due, LeftBehind, scored
 from ytmp3.jobstore.redis.hints import RedisHints
 from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply, pack
+from ytmp3.jobstore.redis.outbox import RedisOutbox
 from ytmp3.jobstore.redis.records import SHARDS, conversion_at, conversion_of, readable, root_of, ticket_of
 from ytmp3.jobstore.redis.scripts import Call, Scripts
 from ytmp3.jobstore.redis.server import facts_of, unsuitable
@@ -72,6 +73,8 @@ class RedisJobStore:
         self._earliest_expiry = pack([("TIME",), *(("ZRANGE", f"{root}:ended", 0, 0, "WITHSCORES") for root in roots)])
         self._time = pack([("TIME",)])
         self._tallies = pack([("HMGET", root, *State) for root in roots])
+        self.outbox = RedisOutbox(shards_due=self._shards_due, run_on_shards=self._work_on_shards, run=self._handle)
+        """See the Protocol."""
 
     @property
     def policy(self) -> Policy:
@@ -125,6 +128,7 @@ class RedisJobStore:
             submission.video_id,
             submission.recipe.quality,
             submission.client,
+            msgspec.json.encode(submission.webhooks) if submission.webhooks else b"",
         )
         ticket = ticket_of(reply)
         return None if ticket is None else Submitted(ticket=ticket, outcome=outcome_of(ticket))

@@ -18,7 +18,7 @@ from typing import Final
 from urllib.parse import quote
 
 from ytmp3.core.errors import StoreDown, StoreError, StoreFull, StoreUnusable
-from ytmp3.jobstore.sqlite.queries import APPLICATION_ID, INSERT_TALLIES, SCHEMA, SCHEMA_VERSION, TABLES
+from ytmp3.jobstore.sqlite.queries import APPLICATION_ID, INSERT_TALLIES, MIGRATIONS, SCHEMA, SCHEMA_VERSION, TABLES
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def open_for_writing(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> sqlit
         connection = connect(path, "rw", busy_seconds)
         # This version can read the records of every older schema. From now on the file may have new records, which an
         # older program cannot read.
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        _migrate(connection)
         connection.execute("PRAGMA journal_mode = WAL")
         # FULL: a commit has reached the disk before it is acknowledged, so a power cut loses nothing.
         connection.execute("PRAGMA synchronous = FULL")
@@ -204,6 +204,15 @@ def check(path: Path, *, name: Path | None = None) -> None:
             raise StoreUnusable(f"{name}: damaged: {' '.join(str(verdict).split())}")
 
 
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Bring the file to the present schema, in one transaction: a crash leaves it at the old one."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == SCHEMA_VERSION:
+        return
+    steps = "".join(statements for to, statements in sorted(MIGRATIONS.items()) if to > version)
+    connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
+
+
 def _create(path: Path) -> None:
     if sibling(path, "-wal").exists():
         # SQLite would replay the old log into the new file.
@@ -213,8 +222,8 @@ def _create(path: Path) -> None:
         leftover.unlink(missing_ok=True)
     with contextlib.closing(connect(draft, "rwc")) as connection:
         connection.executescript(f"BEGIN; {SCHEMA}; {INSERT_TALLIES}; COMMIT")
+        _migrate(connection)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     draft.rename(path)
     sync(path.parent)
 

@@ -33,6 +33,8 @@ from ytmp3.jobstore.records import (
 )
 from ytmp3.jobstore.settings import Policy
 from ytmp3.jobstore.sqlite import queries
+from ytmp3.jobstore.sqlite.fences import check_running, is_held_with, was_retried
+from ytmp3.jobstore.sqlite.outbox import Deliveries
 
 PROBE_BYTES: Final = 64 * 1024
 """Size of the write probe, in bytes. A submission writes up to ten pages of 4 KiB to the log, so if the disk has space
@@ -66,6 +68,11 @@ class Ledger:
     clock: Callable[[], float]
     changed: set[JobId | ConversionId] = field(default_factory=set)
     """The ids that were written since the last call of `take_changed`. They are dropped from the cache."""
+
+    @property
+    def deliveries(self) -> Deliveries:
+        """The outbox, in the same transaction."""
+        return Deliveries(connection=self.connection, clock=self.clock)
 
     def take_changed(self) -> frozenset[JobId | ConversionId]:
         """Return the ids that were written since the last call."""
@@ -133,7 +140,7 @@ class Ledger:
         # A repeated call (same track, same token): the reply to the first one was lost.
         if conversion.state is State.DONE and conversion.token == lease.token and conversion.track == track:
             return conversion
-        _check_running(conversion, lease)
+        check_running(conversion, lease)
         now = self.clock()
         expires_at = self._expiry(conversion, now)
         return self._save(row, states.finished(conversion, track, metadata, now=now, expires_at=expires_at))
@@ -145,16 +152,16 @@ class Ledger:
         # A repeated call (same error, same token): the reply to the first one was lost.
         if conversion.state is State.FAILED and conversion.token == lease.token and conversion.error is code:
             return
-        _check_running(conversion, lease)
+        check_running(conversion, lease)
         now = self.clock()
         self._save(row, states.failed(conversion, code, now=now, expires_at=self._expiry(conversion, now)))
 
     def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float, costs_attempt: bool) -> None:
         """running -> queued, after an error. The conversion has no holder, and is due after the delay."""
         row = self._row(lease)
-        if _was_retried(row.conversion, lease, code):
+        if was_retried(row.conversion, lease, code):
             return
-        _check_running(row.conversion, lease)
+        check_running(row.conversion, lease)
         due_at = self.clock() + delay_seconds
         self._save(row, states.retried(row.conversion, code, due_at=due_at, costs_attempt=costs_attempt))
 
@@ -163,7 +170,7 @@ class Ledger:
         now = self.clock()
         for lease in leases:
             row = self._find(lease.conversion_id)
-            if row is not None and _is_held_with(row.conversion, lease):
+            if row is not None and is_held_with(row.conversion, lease):
                 self._save(row, states.released(row.conversion, due_at=now))
 
     def cancel(self, job_id: JobId) -> Ticket | None:
@@ -283,14 +290,17 @@ class Ledger:
             client=submission.client,
             deduplicated=deduplicated,
             created_at=now,
+            webhooks=submission.webhooks,
         )
         self.connection.execute(queries.INSERT_JOB, (job.job_id, serial, encode_job(job)))
+        if job.webhooks:
+            self.deliveries.hook(job.job_id, serial, conversion.state)
         self._count_jobs(conversion.state, 1)
         return Ticket(job=job, conversion=conversion)
 
     def _is_renewed(self, renewal: Renewal, until: float) -> bool:
         row = self._find(renewal.lease.conversion_id)
-        if row is None or not _is_held_with(row.conversion, renewal.lease):
+        if row is None or not is_held_with(row.conversion, renewal.lease):
             return False
         old = row.conversion
         renewed = replace(
@@ -308,7 +318,9 @@ class Ledger:
         """Delete up to `limit` jobs of a conversion. Returns the updated row, which the caller must store."""
         records = self.connection.execute(queries.DELETE_SOME_JOBS, (row.serial, limit)).fetchall()
         self.changed.update(job_id for job_id, _ in records)
-        active = sum(decode_job(record).cancelled_at is None for _, record in records)
+        jobs = [decode_job(record) for _, record in records]
+        self.deliveries.forget(job.job_id for job in jobs if job.webhooks)
+        active = sum(job.cancelled_at is None for job in jobs)
         self._count_jobs(row.conversion.state, -active)
         self._count_jobs(State.CANCELLED, active - len(records))
         return with_changes(row, active_jobs=row.active_jobs - active, jobs=row.jobs - len(records))
@@ -348,7 +360,7 @@ class Ledger:
         ]
 
     def _save(self, row: _Row, conversion: Conversion) -> Conversion:
-        """Replace the conversion of `row` by `conversion`. If the state changed, update the counts of active jobs."""
+        """Replace the conversion of `row`. If the state changed, update the counts of active jobs and the outbox."""
         self.changed.add(conversion.conversion_id)
         is_live = conversion.state in LIVE
         self.connection.execute(
@@ -366,30 +378,9 @@ class Ledger:
         if conversion.state is not row.conversion.state:
             self._count_jobs(row.conversion.state, -row.active_jobs)
             self._count_jobs(conversion.state, row.active_jobs)
+            self.deliveries.note_end(row.serial, conversion.state)
         return conversion
 
     def _count_jobs(self, state: State, change: int) -> None:
         if change:
             self.connection.execute(queries.ADD_TO_TALLY, (change, state.value))
-
-
-def _is_held_with(conversion: Conversion, lease: Lease) -> bool:
-    """Whether the lease is the present one: both its holder and its token (`core.job.Lease` says why both)."""
-    is_held = conversion.state in LIVE and conversion.holder is not None
-    return is_held and conversion.lease == lease
-
-
-def _check_running(conversion: Conversion, lease: Lease) -> None:
-    """Raise LeaseLost unless the lease is that of a running conversion."""
-    if conversion.state is not State.RUNNING or not _is_held_with(conversion, lease):
-        raise LeaseLost
-
-
-def _was_retried(conversion: Conversion, lease: Lease, code: FailureCode) -> bool:
-    """Return whether the same `retry` has been stored already, and no instance has adopted the conversion since."""
-    return (
-        conversion.state is State.QUEUED
-        and conversion.holder is None
-        and conversion.token == lease.token + 1
-        and conversion.error is code
-    )

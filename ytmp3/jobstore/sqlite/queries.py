@@ -12,11 +12,11 @@ from ytmp3.core.job import State
 APPLICATION_ID: Final = 0x79746D33
 """`ytm3` in ASCII: the application id in the header of the file (offset 68: sqlite.org/fileformat.html), by which our
 files are recognised."""
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 5
 """The version in the header of the file (`user_version`). It is raised by a change after which an older program cannot
 read the file or must not write to it. A new field in a record is no such change. In version 2, conversions no longer
 have the field `quality`: the recipe is the last part of the key. In version 3, a job may have failed with a code that
-older programs do not know."""
+older programs do not know. In version 5, ended conversions are reported by the outbox."""
 
 TABLES: Final = frozenset({"conversions", "jobs", "tallies"})
 
@@ -46,6 +46,27 @@ CREATE TABLE tallies (
     jobs INTEGER NOT NULL          -- how many jobs there are; kept by every change, so that counting costs nothing
 ) STRICT, WITHOUT ROWID;
 """
+MIGRATIONS: Final[dict[int, str]] = {
+    5: """
+CREATE TABLE hooked (
+    job_id TEXT PRIMARY KEY,       -- a job whose end is to be reported, until its deliveries are made
+    serial INTEGER NOT NULL        -- of its conversion
+) STRICT, WITHOUT ROWID;
+CREATE INDEX hooked_conversion ON hooked (serial);
+CREATE TABLE announced (
+    serial INTEGER PRIMARY KEY     -- of an ended conversion with rows in `hooked`
+) STRICT;
+CREATE TABLE deliveries (
+    delivery_id TEXT PRIMARY KEY,
+    subject_id TEXT NOT NULL,      -- the job or the batch
+    due_at REAL,                   -- NULL unless it is pending
+    record BLOB NOT NULL           -- JSON of core.webhook.Delivery
+) STRICT, WITHOUT ROWID;
+CREATE INDEX deliveries_subject ON deliveries (subject_id);
+CREATE INDEX deliveries_due ON deliveries (due_at) WHERE due_at IS NOT NULL;
+""",
+}
+"""The statements that bring a file of an older version to each version. A new file gets SCHEMA and then all of them."""
 _ZERO_TALLIES: Final = ", ".join(f"('{state}', 0)" for state in State)
 INSERT_TALLIES: Final = f"INSERT INTO tallies VALUES {_ZERO_TALLIES}"  # noqa: S608  all of it is constant
 
@@ -92,3 +113,24 @@ ADD_TO_TALLY: Final = "UPDATE tallies SET jobs = jobs + ? WHERE state = ?"
 WRITE_PROBE: Final = "INSERT OR REPLACE INTO jobs VALUES ('', 0, zeroblob(?))"
 """The probe has the empty id, which no job has."""
 REMOVE_PROBE: Final = "DELETE FROM jobs WHERE job_id = ''"
+
+HOOK_JOB: Final = "INSERT INTO hooked VALUES (?, ?)"
+UNHOOK_JOB: Final = "DELETE FROM hooked WHERE job_id = ?"
+ANNOUNCE_CONVERSION: Final = "INSERT OR IGNORE INTO announced SELECT serial FROM hooked WHERE serial = ? LIMIT 1"
+DELETE_ANNOUNCED: Final = """
+    DELETE FROM announced WHERE NOT EXISTS (SELECT 1 FROM hooked WHERE hooked.serial = announced.serial)
+"""
+SELECT_ANNOUNCED_JOBS: Final = "SELECT job_id FROM announced JOIN hooked USING (serial) LIMIT ?"
+SELECT_HOOKED_JOB: Final = """
+    SELECT jobs.record, conversions.record
+    FROM hooked JOIN jobs USING (job_id) JOIN conversions ON conversions.serial = hooked.serial
+    WHERE hooked.job_id = ?
+"""
+INSERT_DELIVERY: Final = "INSERT OR IGNORE INTO deliveries VALUES (?, ?, ?, ?)"
+UPDATE_DELIVERY: Final = "UPDATE deliveries SET due_at = ?, record = ? WHERE delivery_id = ?"
+DELETE_DELIVERIES: Final = "DELETE FROM deliveries WHERE subject_id = ?"
+SELECT_DELIVERY: Final = "SELECT record FROM deliveries WHERE delivery_id = ?"
+SELECT_DELIVERIES: Final = "SELECT record FROM deliveries WHERE subject_id = ?"
+SELECT_DUE_DELIVERIES: Final = """
+    SELECT record FROM deliveries WHERE due_at <= ? ORDER BY due_at LIMIT ?
+"""

@@ -30,6 +30,7 @@ from ytmp3.jobstore.sqlite.cache import TicketCache
 from ytmp3.jobstore.sqlite.file import BUSY_SECONDS, lock, open_for_reading, open_for_writing, translated
 from ytmp3.jobstore.sqlite.hints import NoHints
 from ytmp3.jobstore.sqlite.ledger import Ledger
+from ytmp3.jobstore.sqlite.outbox import Deliveries, SqliteOutbox
 from ytmp3.jobstore.sqlite.writer import Writer
 
 LOCK_WAIT_SECONDS: Final = 5.0
@@ -89,6 +90,8 @@ class SqliteJobStore:
         self._cache = TicketCache()
         self.hints = NoHints()
         """See the Protocol. No other instance uses the file."""
+        self.outbox = SqliteOutbox(self._run_on_deliveries)
+        """See the Protocol."""
 
     @property
     def policy(self) -> Policy:
@@ -233,6 +236,9 @@ class SqliteJobStore:
         """Run an operation of the ledger on the writer's thread. Returns its result when it is durable."""
         opened, writer = self._opened
         return await writer.run(lambda: operation(opened.ledger))
+
+    async def _run_on_deliveries(self, operation: Callable[[Deliveries], T]) -> T:
+        return await self._run(lambda ledger: operation(ledger.deliveries))
 
     def _read(self, query: str, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
         opened, _ = self._opened

@@ -12,7 +12,9 @@ local function remove_jobs(id, conversion)
   local job_ids = redis.call('SPOP', jobs_of(id), jobs_left)
   local cancelled = 0
   for _, job_id in ipairs(job_ids) do
-    cancelled = cancelled + redis.call('HEXISTS', job_at(job_id), 'cancelled_at')
+    local facts = redis.call('HMGET', job_at(job_id), 'cancelled_at', 'webhooks')
+    if facts[1] then cancelled = cancelled + 1 end
+    if facts[2] then forget_deliveries(job_id) end
     redis.call('DEL', job_at(job_id))
   end
   count_jobs(conversion.state, cancelled - #job_ids)
@@ -28,7 +30,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', ENDED, '-inf', seconds(now), 'LI
   if conversion then
     if remove_jobs(id, conversion) then return {1, file_names} end
     retire(id, conversion)
-    redis.call('DEL', conversion_at(id), jobs_of(id))
+    redis.call('DEL', conversion_at(id), jobs_of(id), hooked_of(id))
+    redis.call('ZREM', OUTBOX, id)
   end
   file_names[#file_names + 1] = conversion and conversion.file or false
   redis.call('ZREM', ENDED, id)

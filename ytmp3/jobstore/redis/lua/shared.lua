@@ -4,6 +4,7 @@
 -- uses
 -- are in one slot of a cluster.
 --   root            hash: the number of jobs by state        root:c:ID   hash: a conversion
+--   root:outbox, root:h:ID and root:d:ID are those of outbox.lua
 --   root:live       sorted set: conversions by due_at        root:r:ID   set: the ids of a conversion's jobs
 --   root:ended      sorted set: conversions by expires_at    root:j:ID   hash: a job
 --                                                            root:k:KEY  string: the current conversion of KEY
@@ -12,8 +13,8 @@
 --   wait    how long it was from the last write of due_at, by the clock of that moment, until due_at (due.py)
 --
 -- The transitions are those of core/states.py. The contract suite runs the same tests against these scripts and against
--- the functions there. scripts.py generates STATE, STAGE and POISON from the enumerations of core, and puts them before
--- this file.
+-- the functions there. scripts.py generates STATE, STAGE, POISON, EVENT, DELIVERY and MAX_TARGETS from the constants of
+-- core, and puts them before this file.
 --
 -- The server runs no other command during a script. A crash of the server loses all writes of a script or none, because
 -- its append-only file has them as one transaction. But an error in the middle of a script would leave the writes
@@ -39,6 +40,8 @@ local function job_at(id) return root .. ':j:' .. id end
 local function current_of(key) return root .. ':k:' .. key end
 local LIVE = root .. ':live'
 local ENDED = root .. ':ended'
+local OUTBOX = root .. ':outbox'
+local function hooked_of(id) return root .. ':h:' .. id end
 
 local function seconds(time) return string.format('%.6f', time) end
 
@@ -125,6 +128,7 @@ local function set_ttl(id, milliseconds)
   if redis.call('SCARD', jobs_of(id)) > MAX_JOBS_WITH_TTL then return end
   redis.call('PEXPIRE', conversion_at(id), milliseconds)
   redis.call('PEXPIRE', jobs_of(id), milliseconds)
+  redis.call('PEXPIRE', hooked_of(id), milliseconds)
   for _, job_id in ipairs(redis.call('SMEMBERS', jobs_of(id))) do
     redis.call('PEXPIRE', job_at(job_id), milliseconds)
   end
@@ -143,6 +147,11 @@ end
 -- states.retention_of: `retention` is the policy of the calling instance, for records of 0.2 that have none.
 local function retention_of(conversion, retention) return tonumber(conversion.retention_seconds) or retention end
 
+-- Notes in the outbox that a conversion has ended in `state`, if that is an event and a job of it has webhooks.
+local function note_end(id, state)
+  if EVENT[state] and redis.call('EXISTS', hooked_of(id)) == 1 then redis.call('ZADD', OUTBOX, 0, id) end
+end
+
 -- The common part of states.finished, failed and cancelled. The caller writes the other fields.
 local function finalize(id, conversion, state, now, retention)
   retention = retention_of(conversion, retention)
@@ -152,6 +161,7 @@ local function finalize(id, conversion, state, now, retention)
   redis.call('HDEL', conversion_at(id), 'holder')
   redis.call('ZREM', LIVE, id)
   redis.call('ZADD', ENDED, seconds(expires), id)
+  note_end(id, state)
   if state == STATE.DONE then
     set_ttl_of_done(id, conversion, retention)
   else

@@ -1,10 +1,12 @@
 #!lua
 -- Add a job to the current conversion of its key, or create both. A full server refuses this script only.
--- ARGV: clock, lease, retention, instance, may_create, job, conversion, key, video, quality, client
+-- ARGV: clock, lease, retention, instance, may_create, job, conversion, key, video, quality, client, webhooks (JSON, or
+-- '' for none)
 -- Returns {job, conversion}, or false if a conversion would have to be created and may_create is not '1'.
 
 local lease, retention, instance, may_create = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5] == '1'
 local job_id, new_id, key, video_id, quality, client = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+local webhooks = ARGV[12]
 local now = clock()
 
 -- A repeated call: the job exists, because the reply to the first call was lost.
@@ -35,6 +37,11 @@ redis.call('SADD', jobs_of(id), job_id)
 redis.call('HINCRBY', conversion_at(id), 'riders', 1)
 redis.call('HINCRBY', conversion_at(id), 'jobs', 1)
 count_jobs(is_joined and conversion.state or STATE.QUEUED, 1)
+if webhooks ~= '' then
+  redis.call('HSET', job_at(job_id), 'webhooks', webhooks)
+  redis.call('SADD', hooked_of(id), job_id)
+  note_end(id, is_joined and conversion.state or STATE.QUEUED)
+end
 
 -- states.joined
 local promised = is_joined and retention_of(conversion, retention)
@@ -48,7 +55,10 @@ if is_joined and conversion.state == STATE.DONE then
   if retention > promised then set_ttl_of_done(id, conversion, retention) end
   -- The job gets the time to live of its conversion. A conversion with very many jobs has none (set_ttl).
   local left = redis.call('PTTL', conversion_at(id))
-  if left > 0 then redis.call('PEXPIRE', job_at(job_id), left) end
+  if left > 0 then
+    redis.call('PEXPIRE', job_at(job_id), left)
+    redis.call('PEXPIRE', hooked_of(id), left)
+  end
 elseif is_joined then
   redis.call('HSET', conversion_at(id), 'joined_at', seconds(now))
 end

@@ -1,4 +1,4 @@
-"""Tells public Internet addresses, to which a download may connect, from all others. Pure.
+"""Tells public Internet addresses, to which downloads and webhooks may connect, from all others. Pure.
 
 Not built on `ipaddress.is_global`, whose result differs between Python versions and which accepts tunnel addresses,
 whose far end may be anywhere. Refused are all networks in the lists below, and all IPv6 addresses outside 2000::/3, the

@@ -1,0 +1,87 @@
+"""The `Outbox` on a Redis server. `lua/outbox.lua` has the layout of its records.
+
+A turn of the sender costs one round trip if nothing is due: the lowest score of each shard is read in one write. If
+something is due, it costs a second one, in which each of these shards runs one script.
+"""
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from ytmp3.core.webhook import Delivery, DeliveryId, Settlement
+from ytmp3.jobstore.outbox import JOBS_AT_ONCE
+from ytmp3.jobstore.redis.link import Argument, Reply, pack
+from ytmp3.jobstore.redis.records import SHARDS, fields_of, readable, root_of
+
+
+class RunOne(Protocol):
+    """Runs the script `script` on the shard of `some_id`."""
+
+    def __call__(self, script: str, some_id: str, *arguments: Argument) -> Awaitable[Reply]:
+        """Run it."""
+        ...
+
+
+class RedisOutbox:
+    """The deliveries of all shards."""
+
+    def __init__(
+        self,
+        *,
+        shards_due: Callable[[bytes], Awaitable[tuple[float, list[str]]]],
+        run_on_shards: Callable[[str, Mapping[str, Sequence[Argument]]], Awaitable[list[Reply]]],
+        run: RunOne,
+    ) -> None:
+        """Set up the outbox with functions of the store.
+
+        `shards_due` sends a poll, and returns the time and the shards whose lowest score is due. `run_on_shards` runs a
+        script for the sender, and `run` one that an HTTP request waits for.
+        """
+        self._shards_due = shards_due
+        self._run_on_shards = run_on_shards
+        self._run = run
+        polls = (("ZRANGE", f"{root_of(shard)}:outbox", 0, 0, "WITHSCORES") for shard in SHARDS)
+        self._earliest = pack([("TIME",), *polls])
+
+    async def take(self, limit: int, *, lease_seconds: float) -> list[Delivery]:
+        """See the Protocol. The limit is divided among the shards that have something due."""
+        _, due = await self._shards_due(self._earliest)
+        roots = due[:limit]
+        share = max(1, limit // max(1, len(roots)))
+        replies = await self._run_on_shards(
+            "take", {root: (repr(lease_seconds), share, JOBS_AT_ONCE) for root in roots}
+        )
+        return [_delivery_of(reply) for shard in replies for reply in shard]
+
+    async def settle(self, settlements: Sequence[Settlement]) -> None:
+        by_shard: dict[str, list[Argument]] = defaultdict(list)
+        for settlement in settlements:
+            by_shard[root_of(settlement.delivery_id)] += (
+                settlement.delivery_id,
+                settlement.token,
+                settlement.state,
+                repr(settlement.delay_seconds),
+                int(settlement.is_attempt),
+                "" if settlement.status is None else settlement.status,
+                settlement.reason or "",
+            )
+        await self._run_on_shards("settle", by_shard)
+
+    async def of(self, subject_id: str) -> list[Delivery]:
+        return [_delivery_of(reply) for reply in await self._run("deliveries", subject_id, subject_id)]
+
+    async def redeliver(self, delivery_id: DeliveryId) -> Delivery | None:
+        reply = await self._run("redeliver", delivery_id, delivery_id)
+        return None if reply is None else _delivery_of(reply)
+
+
+def _delivery_of(reply: Reply) -> Delivery:
+    """Return the delivery in a reply of HGETALL.
+
+    Raises:
+        StoreUnusable: the reply is malformed.
+    """
+    with readable():
+        return msgspec.convert(fields_of(reply), Delivery, strict=False)

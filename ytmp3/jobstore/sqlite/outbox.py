@@ -1,0 +1,162 @@
+"""The outbox in the store's file: which messages are owed, and the deliveries that are sent.
+
+The tables, which `queries` creates:
+
+* `hooked` has the jobs whose owner wants to be told of their end, until their deliveries are made.
+* `announced` has the ended conversions with rows in `hooked`. The step that ends a conversion adds one row here, so it
+  takes the same time for one job and for a hundred thousand.
+* `deliveries` has the messages. `due_at` is NULL once a delivery is delivered or has failed.
+
+The functions of `Deliveries` run on the writer's thread, in a transaction that the writer has begun; `ledger` calls
+those that belong to its own steps. `SqliteOutbox` is what the rest of the service uses.
+"""
+
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+
+from ytmp3.core import webhook
+from ytmp3.core.errors import StoreUnusable
+from ytmp3.core.ids import JobId
+from ytmp3.core.job import EVENT_OF_STATE, State
+from ytmp3.core.webhook import (
+    Delivery,
+    DeliveryId,
+    DeliveryState,
+    Settlement,
+    WebhookEvent,
+    WebhookTarget,
+    deliveries_of,
+)
+from ytmp3.jobstore.outbox import JOBS_AT_ONCE
+from ytmp3.jobstore.records import decode_conversion, decode_job
+from ytmp3.jobstore.sqlite import queries
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+_encode: Final = msgspec.json.Encoder().encode
+_decoder: Final = msgspec.json.Decoder(Delivery)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deliveries:
+    """The operations on the tables."""
+
+    connection: sqlite3.Connection
+    clock: Callable[[], float]
+
+    def hook(self, job_id: JobId, serial: int, state: State) -> None:
+        """Note that the owner of a new job wants to be told of its end. It may have ended, if its track exists."""
+        self.connection.execute(queries.HOOK_JOB, (job_id, serial))
+        self.note_end(serial, state)
+
+    def note_end(self, serial: int, state: State) -> None:
+        """Note that the conversion with this row has ended in `state`, if that is an event and a job wants it."""
+        if state in EVENT_OF_STATE:
+            self.connection.execute(queries.ANNOUNCE_CONVERSION, (serial,))
+
+    def announce(self, subject_id: str, event: WebhookEvent, targets: tuple[WebhookTarget, ...]) -> None:
+        """Make the deliveries of an event. For a step that ends something else than a conversion, such as a batch."""
+        for delivery in deliveries_of(subject_id, event, targets, now=self.clock()):
+            values = (delivery.delivery_id, subject_id, delivery.due_at, _encode(delivery))
+            self.connection.execute(queries.INSERT_DELIVERY, values)
+
+    def forget(self, subject_ids: Iterable[str]) -> None:
+        """Remove everything about these subjects."""
+        for subject_id in subject_ids:
+            self.connection.execute(queries.UNHOOK_JOB, (subject_id,))
+            self.connection.execute(queries.DELETE_DELIVERIES, (subject_id,))
+
+    def take(self, limit: int, *, lease_seconds: float) -> list[Delivery]:
+        """Make the deliveries of ended conversions, and lease those that are due."""
+        for (job_id,) in self._rows(queries.SELECT_ANNOUNCED_JOBS, (JOBS_AT_ONCE,)):
+            self._expand(job_id)
+        self.connection.execute(queries.DELETE_ANNOUNCED)
+        now = self.clock()
+        due = [_decode(record) for (record,) in self._rows(queries.SELECT_DUE_DELIVERIES, (now, limit))]
+        return [self._save(webhook.taken(delivery, until=now + lease_seconds)) for delivery in due]
+
+    def settle(self, settlements: Sequence[Settlement]) -> None:
+        """Store the results whose tokens are the present ones."""
+        now = self.clock()
+        for settlement in settlements:
+            delivery = self._find(settlement.delivery_id)
+            if delivery is not None and webhook.accepts(delivery, settlement):
+                self._save(webhook.settled(delivery, settlement, now=now))
+
+    def of(self, subject_id: str) -> list[Delivery]:
+        """Return the deliveries of a subject. If it is a job that has ended, make them first."""
+        self._expand(subject_id)
+        records = self._rows(queries.SELECT_DELIVERIES, (subject_id,))
+        return sorted((_decode(record) for (record,) in records), key=_number)
+
+    def redeliver(self, delivery_id: DeliveryId) -> Delivery | None:
+        """Make a delivery due at once."""
+        delivery = self._find(delivery_id)
+        return None if delivery is None else self._save(webhook.redelivered(delivery, now=self.clock()))
+
+    def _expand(self, job_id: str) -> None:
+        """Make the deliveries of a hooked job if its conversion has ended, and unhook it."""
+        for job_record, conversion_record in self._rows(queries.SELECT_HOOKED_JOB, (job_id,)):
+            job, event = decode_job(job_record), EVENT_OF_STATE.get(decode_conversion(conversion_record).state)
+            if event is None:
+                return
+            if job.cancelled_at is None:
+                self.announce(job_id, event, job.webhooks)
+            self.connection.execute(queries.UNHOOK_JOB, (job_id,))
+
+    def _find(self, delivery_id: DeliveryId) -> Delivery | None:
+        for (record,) in self._rows(queries.SELECT_DELIVERY, (delivery_id,)):
+            return _decode(record)
+        return None
+
+    def _save(self, delivery: Delivery) -> Delivery:
+        due_at = delivery.due_at if delivery.state is DeliveryState.PENDING else None
+        self.connection.execute(queries.UPDATE_DELIVERY, (due_at, _encode(delivery), delivery.delivery_id))
+        return delivery
+
+    def _rows(self, query: str, values: tuple[str | float, ...]) -> list[tuple[Any, ...]]:
+        return self.connection.execute(query, values).fetchall()
+
+
+def _number(delivery: Delivery) -> int:
+    return int(delivery.delivery_id.rpartition("-")[2])
+
+
+def _decode(record: bytes) -> Delivery:
+    try:
+        return _decoder.decode(record)
+    except msgspec.DecodeError as error:
+        raise StoreUnusable(f"a record of a delivery cannot be read: {error}") from None
+
+
+class Run(Protocol):
+    """Runs an operation on the writer's thread, and returns its result when it is durable."""
+
+    def __call__(self, operation: Callable[[Deliveries], T_co]) -> Awaitable[T_co]:
+        """Run it."""
+        ...
+
+
+class SqliteOutbox:
+    """The `Outbox` of the embedded store."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    async def take(self, limit: int, *, lease_seconds: float) -> list[Delivery]:
+        return await self._run(lambda deliveries: deliveries.take(limit, lease_seconds=lease_seconds))
+
+    async def settle(self, settlements: Sequence[Settlement]) -> None:
+        if settlements:
+            await self._run(lambda deliveries: deliveries.settle(settlements))
+
+    async def of(self, subject_id: str) -> list[Delivery]:
+        return await self._run(lambda deliveries: deliveries.of(subject_id))
+
+    async def redeliver(self, delivery_id: DeliveryId) -> Delivery | None:
+        return await self._run(lambda deliveries: deliveries.redeliver(delivery_id))

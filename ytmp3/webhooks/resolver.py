@@ -1,0 +1,50 @@
+"""Looks up host names in threads of its own.
+
+aiohttp's own resolver uses the default threads of the event loop, which conversions use for files. There are only a few
+of them, and a name server that does not reply holds one for up to half a minute.
+"""
+
+import asyncio
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+THREADS: Final = 16
+"""Look-ups at the same time: one for each request that the sender makes at once."""
+
+
+class ThreadResolver(AbstractResolver):
+    """Resolves names with `getaddrinfo`, as every other program of this machine does."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="webhook-names")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Return the addresses of a host. Raises OSError if there is none."""
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._threads, _look_up, host, port, family)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(target[0]),
+                port=port,
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, protocol, _, target in found
+        ]
+
+    async def close(self) -> None:
+        """End the threads as soon as their look-ups have ended."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _look_up(
+    host: str, port: int, family: int
+) -> list[tuple[socket.AddressFamily, int, int, str, tuple[str | int, ...]]]:
+    return socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)  # type: ignore[return-value]

@@ -1,0 +1,260 @@
+"""The sender: takes deliveries that are due, sends each to its endpoint, and stores the result.
+
+Every instance runs one. The outbox gives each delivery to one instance at a time, under a lease. If the instance dies
+between the request and the stored result, the lease runs out and the message is sent again, with the same id.
+
+A delivery ends as failed only if its endpoint or its job is gone, if all attempts have failed, or if the next attempt
+would come after the track has expired. Deliveries to an endpoint that does not work wait in the outbox (`pace`).
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from msgspec import Struct
+
+from ytmp3.core.errors import StoreError
+from ytmp3.core.ids import ClientId
+from ytmp3.core.webhook import Delivery, DeliveryState, Reason, Settlement, WebhookEvent, retry_delay_seconds
+from ytmp3.engine import events
+from ytmp3.engine.events import Events
+from ytmp3.engine.loops import Loops
+from ytmp3.jobstore.outbox import Outbox
+from ytmp3.webhooks.endpoints import FROM_REQUEST, Endpoint, Endpoints, UrlRefused, host_of
+from ytmp3.webhooks.pace import Pace, Paces
+from ytmp3.webhooks.signature import signed_headers
+from ytmp3.webhooks.transport import Reply, Transport
+
+log = logging.getLogger(__name__)
+
+MAX_REQUESTS: Final = 16
+"""Requests at the same time, to all endpoints together."""
+LEASE_SECONDS: Final = 60.0
+"""Length of a lease, in seconds: the longest request (15 s), and enough time to store its result during a short outage
+of the store."""
+POLL_SECONDS: Final = 1.0
+"""Interval, in seconds, at which the outbox is read: a message is sent at most this much after its job has ended."""
+BUSY_SECONDS: Final = 0.05
+"""The same while more is due than can be taken at once. It bounds the load on the store, to which conversions write."""
+SETTLE_PAUSE_SECONDS: Final = 1.0
+"""Pause, in seconds, before a result is stored again that the store did not take."""
+CLOSE_SECONDS: Final = 3.0
+"""Time, in seconds, that requests under way get when the instance stops."""
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """What a delivery sends."""
+
+    body: bytes
+    owner: ClientId
+    """The owner of the job: the endpoint must be theirs."""
+    expires_at: float | None
+    """When the track expires, by the store's clock: no attempt is made from then on."""
+
+
+Messages: TypeAlias = Callable[[Delivery], Awaitable[Message | None]]
+"""Makes the message of a delivery; None if there is nothing to report any more. Raises StoreError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """The sender's clocks and its source of jitter. Tests pass others."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    """Of the header `webhook-timestamp`, which receivers compare with their own clock."""
+    random: Callable[[], float] = random.random
+
+
+class WebhookSender:
+    """Runs the loop."""
+
+    def __init__(
+        self,
+        *,
+        outbox: Outbox,
+        endpoints: Endpoints,
+        messages: Mapping[WebhookEvent, Messages],
+        transport: Transport,
+        events: Events,
+        outside: Outside | None = None,
+    ) -> None:
+        self._outbox = outbox
+        self._endpoints = endpoints
+        self._messages = messages
+        self._transport = transport
+        self._events = events
+        self._outside = Outside() if outside is None else outside
+        self._paces = Paces()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._has_more = False
+        self._loops = Loops(events)
+
+    def start(self) -> None:
+        """Start the loop."""
+        self._loops.start({"webhooks": (self.turn, self._interval)})
+
+    async def close(self) -> None:
+        """End the loop. Requests that do not end in time are given up; their messages are sent again later."""
+        await self._loops.close()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def replace_endpoints(self, endpoints: Sequence[Endpoint]) -> None:
+        """Use other endpoints, and forget all pauses."""
+        self._endpoints.replace(endpoints)
+        self._paces.clear()
+
+    async def turn(self) -> None:
+        """Take what is due, as far as requests are free, and begin to send it."""
+        self._has_more = False
+        free = MAX_REQUESTS - len(self._tasks)
+        if not self._endpoints.are_configured:
+            return
+        if free == 0:
+            self._has_more = True
+            return
+        taken = await self._outbox.take(free, lease_seconds=LEASE_SECONDS)
+        refused = [settlement for delivery in taken if (settlement := self._begin(delivery)) is not None]
+        self._has_more = len(taken) == free
+        if refused:
+            await self._outbox.settle(refused)
+
+    def _interval(self) -> float:
+        return BUSY_SECONDS if self._has_more else POLL_SECONDS
+
+    def _begin(self, delivery: Delivery) -> Settlement | None:
+        """Start the task that sends a delivery, or return why it is not sent now."""
+        endpoint = self._endpoints.named(delivery.endpoint)
+        if endpoint is None or (endpoint.url == FROM_REQUEST) != (delivery.url is not None):
+            return self._given_up(delivery, Reason.ENDPOINT)
+        url = delivery.url or endpoint.url
+        try:
+            pace = self._paces.of(endpoint.name, host_of(url))
+        except UrlRefused:
+            return self._given_up(delivery, Reason.ENDPOINT)
+        if pace.is_disabled and delivery.url is None:
+            return self._given_up(delivery, Reason.GONE)
+        wait_seconds = pace.begin(self._outside.monotonic())
+        if wait_seconds > 0:
+            return Settlement(
+                delivery_id=delivery.delivery_id,
+                token=delivery.token,
+                state=DeliveryState.PENDING,
+                delay_seconds=wait_seconds,
+                is_attempt=False,
+                reason=delivery.reason,
+            )
+        task = asyncio.create_task(self._send(delivery, endpoint, url, pace), name=f"webhook {delivery.endpoint}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return None
+
+    async def _send(self, delivery: Delivery, endpoint: Endpoint, url: str, pace: Pace) -> None:
+        """Send one message and store the result."""
+        began_at = self._outside.monotonic()
+        reply: Reply | None = None
+        try:
+            make = self._messages.get(delivery.event)
+            message = None if make is None else await make(delivery)
+            refusal = self._refusal(delivery, endpoint, message)
+            if refusal is not None or message is None:
+                settlement = self._given_up(delivery, refusal or Reason.SUBJECT)
+            else:
+                timestamp = int(self._outside.wall())
+                headers = signed_headers(delivery.delivery_id, timestamp, message.body, endpoint.secrets)
+                reply = await self._transport.post(url, headers, message.body)
+                settlement = self._result(delivery, message, reply, self._outside.monotonic() - began_at)
+            await self._settle(settlement)
+        except StoreError as error:
+            # The lease runs out, and the delivery is due again.
+            self._events.emit(events.StoreFailed(operation="webhooks", error=error))
+        except Exception:
+            # The outermost frame of a task: a bug with one message must not go unnoticed.
+            log.exception("webhook failed", extra={"delivery_id": delivery.delivery_id})
+        finally:
+            now = self._outside.monotonic()
+            pace.end(
+                now,
+                is_failure=reply is not None and reply.reason is not None,
+                seconds=now - began_at,
+                pause_seconds=0.0 if reply is None else reply.retry_after_seconds or 0.0,
+            )
+            if reply is not None and reply.reason is Reason.GONE:
+                pace.is_disabled = True
+
+    def _refusal(self, delivery: Delivery, endpoint: Endpoint, message: Message | None) -> Reason | None:
+        """Return why a message must not be sent, or None."""
+        if message is None:
+            return Reason.SUBJECT
+        if not endpoint.belongs_to(message.owner):
+            return Reason.ENDPOINT
+        return Reason.EXPIRED if _is_after(_now_of(delivery), message.expires_at) else None
+
+    def _result(self, delivery: Delivery, message: Message, reply: Reply, seconds: float) -> Settlement:
+        """Decide what follows an attempt."""
+        state, reason, delay_seconds = DeliveryState.DELIVERED, reply.reason, 0.0
+        if reason is not None:
+            state = DeliveryState.FAILED
+            delay = retry_delay_seconds(
+                delivery.attempts + 1, self._outside.random(), retry_after_seconds=reply.retry_after_seconds
+            )
+            if reason is not Reason.GONE:
+                if delay is None:
+                    reason = Reason.EXHAUSTED
+                elif _is_after(_now_of(delivery) + delay, message.expires_at):
+                    reason = Reason.EXPIRED
+                else:
+                    state, delay_seconds = DeliveryState.PENDING, delay
+        settlement = Settlement(
+            delivery_id=delivery.delivery_id,
+            token=delivery.token,
+            state=state,
+            delay_seconds=delay_seconds,
+            status=reply.status,
+            reason=reason,
+        )
+        cause = reply.reason
+        self._events.emit(events.WebhookSent(delivery=delivery, settlement=settlement, cause=cause, seconds=seconds))
+        return settlement
+
+    def _given_up(self, delivery: Delivery, reason: Reason) -> Settlement:
+        """Return that a delivery has failed without a request."""
+        settlement = Settlement(
+            delivery_id=delivery.delivery_id,
+            token=delivery.token,
+            state=DeliveryState.FAILED,
+            is_attempt=False,
+            reason=reason,
+        )
+        self._events.emit(events.WebhookDropped(delivery=delivery, reason=reason))
+        return settlement
+
+    async def _settle(self, settlement: Settlement) -> None:
+        """Store a result. It is repeated until the lease has run out; then another instance sends the message again."""
+        give_up_at = self._outside.monotonic() + LEASE_SECONDS
+        while True:
+            try:
+                await self._outbox.settle([settlement])
+            except StoreError:
+                if self._outside.monotonic() >= give_up_at:
+                    raise
+                await asyncio.sleep(SETTLE_PAUSE_SECONDS)
+            else:
+                return
+
+
+def _now_of(taken: Delivery) -> float:
+    """Return when a delivery was taken, by the store's own clock, which may differ from this machine's."""
+    return taken.due_at - LEASE_SECONDS
+
+
+def _is_after(time_: float, end: float | None) -> bool:
+    return end is not None and time_ >= end
