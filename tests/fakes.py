@@ -15,10 +15,10 @@ from tests.virtual_time import real_time
 from ytmp3.converter import Converted, ToolCheck
 from ytmp3.core import webhook
 from ytmp3.core.errors import ConversionError, FailureCode, StoreDown
-from ytmp3.core.ids import ConversionId, JobId
+from ytmp3.core.ids import ClientId, ConversionId, JobId
 from ytmp3.core.job import Conversion, Lease, Metadata, Report, Stage, Ticket, Track
 from ytmp3.core.recipe import Recipe
-from ytmp3.jobstore import Counts, Hints, JobStore, Renewal, Submission, Submitted
+from ytmp3.jobstore import ClientRecords, Counts, Hints, JobStore, Place, Renewal, Reservation, Submission, Submitted
 from ytmp3.jobstore.outbox import Outbox
 from ytmp3.jobstore.settings import Policy
 from ytmp3.storage import Delivery, Url
@@ -260,6 +260,10 @@ class FaultyStore:
     def hints(self) -> Hints:
         return self._store.hints
 
+    @property
+    def clients(self) -> ClientRecords:
+        return FaultyClientRecords(self._store.clients, self._call)
+
     async def agrees_on_shelf(self, mark: str) -> bool:
         return await self._call("agrees_on_shelf", lambda: self._store.agrees_on_shelf(mark))
 
@@ -312,6 +316,36 @@ class FaultyStore:
 
     async def counts(self) -> Counts:
         return await self._call("counts", self._store.counts)
+
+
+class Call(Protocol):
+    """Makes a call to the store, with the fault that a test has set for it."""
+
+    def __call__(self, name: str, operation: Callable[[], Awaitable[T]]) -> Awaitable[T]: ...
+
+
+class FaultyClientRecords:
+    """The client records of a FaultyStore."""
+
+    def __init__(self, records: ClientRecords, call: Call) -> None:
+        self._records = records
+        self._call = call
+
+    async def reserve(
+        self, name: str, fingerprint: str, resource_id: str, *, instead_of: str | None = None
+    ) -> Reservation:
+        return await self._call(
+            "reserve", lambda: self._records.reserve(name, fingerprint, resource_id, instead_of=instead_of)
+        )
+
+    async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> list[Ticket]:
+        return await self._call("jobs_of", lambda: self._records.jobs_of(client, before=before, limit=limit))
+
+    async def set_feed(self, client: ClientId, digest: str | None) -> None:
+        await self._call("set_feed", lambda: self._records.set_feed(client, digest))
+
+    async def feed_owner(self, digest: str) -> ClientId | None:
+        return await self._call("feed_owner", lambda: self._records.feed_owner(digest))
 
 
 class RemoteShelf:

@@ -150,8 +150,8 @@ class RedisHarness:
         self._set_by += seconds
 
     def seconds_left(self, some_id: str) -> float:
-        """Return the time to live of the record or the entry with this id or key."""
-        (name,) = cast("list[bytes]", self._client.keys(f"ytmp3:*:[cjk]:{some_id}"))
+        """Return the time to live of the record, the entry or the reservation with this id, key or name."""
+        (name,) = cast("list[bytes]", self._client.keys(f"ytmp3:*:[cijk]:{some_id}"))
         return self._client.pttl(name) / 1000
 
     def seconds_until_shelf_is_free(self) -> float:

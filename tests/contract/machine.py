@@ -285,6 +285,8 @@ class StoreMachine(RuleBasedStateMachine):
                 conversion.token += 1
                 conversion_id = next(name for name, each in self.model.conversions.items() if each is conversion)
                 self.model.end(conversion_id, State.CANCELLED, self.now)
+            elif conversion.state is State.DONE and all(conversion.jobs.values()):
+                self.model.give_up(conversion, self.now)
         for _ in range(1 + repeat):
             ticket = self.runner.run(store.cancel(job.job_id))
             assert (None if ticket is None else ticket.status) == self.model.status(job.job_id)

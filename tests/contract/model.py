@@ -128,6 +128,11 @@ class Model:
         if state is not State.DONE:
             self.retire(conversion_id)
 
+    def give_up(self, conversion: ModelConversion, now: float) -> None:
+        assert conversion.expires_at is not None
+        conversion.expires_at = min(conversion.expires_at, now)
+        self.retire(next(name for name, each in self.conversions.items() if each is conversion))
+
     def requeue(self, conversion: ModelConversion, due_at: float) -> None:
         conversion.state = State.QUEUED
         conversion.holder = None

@@ -190,11 +190,33 @@ async def test_cancelling_again_changes_nothing(harness: Harness, store: JobStor
 async def test_cancelling_a_job_of_a_done_conversion_leaves_the_track_to_others(store: JobStore, ids: Ids) -> None:
     submission = ids.submission()
     await done(store, submission)
+    await submitted(store, ids.submission())
     ticket = await store.cancel(submission.job_id)
     assert ticket is not None
     assert (ticket.status, ticket.conversion.state) == (Status.CANCELLED, State.DONE)
     assert (await submitted(store, ids.submission())).outcome is Outcome.CACHED
-    assert await store.counts() == counts(completed=1, cancelled=1)
+    assert await store.counts() == counts(completed=2, cancelled=1)
+    assert await store.expire(10) == []
+
+
+async def test_a_done_conversion_expires_when_its_last_job_is_cancelled(
+    harness: Harness, store: JobStore, ids: Ids
+) -> None:
+    first, second = ids.submission(), ids.submission()
+    finished = await done(store, first)
+    await submitted(store, second)
+    harness.clock.advance(1.0)
+    for submission in (first, second):
+        ticket = await store.cancel(submission.job_id)
+    assert ticket is not None
+    assert (ticket.status, ticket.conversion.expires_at) == (Status.CANCELLED, harness.clock.now)
+    assert await store.cancel(second.job_id) == ticket
+    new = await created(store, ids.submission())
+    assert new.conversion_id != finished.conversion_id
+    assert finished.track is not None
+    assert await store.expire(10) == [finished.track.file_name]
+    assert await store.get(first.job_id) is None
+    assert await store.counts() == counts(pending=1)
 
 
 async def test_a_conversion_continues_for_the_last_job_that_is_not_cancelled(store: JobStore, ids: Ids) -> None:

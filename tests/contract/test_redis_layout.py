@@ -17,6 +17,7 @@ from tests.stand.ports import free_port
 from tests.stand.valkey import Valkey
 from tests.stand.waiting import until
 from ytmp3.core.errors import FailureCode, LeaseLost
+from ytmp3.core.ids import ClientId, shard_of
 from ytmp3.core.job import Status
 from ytmp3.jobstore import JobStore, Outcome, Renewal
 from ytmp3.jobstore.redis import RedisSettings
@@ -59,11 +60,20 @@ async def every_operation(store: JobStore, clock: Clock, ids: Ids) -> None:
     await created(store, ids.submission(8))
 
 
+async def every_record_of_a_client(store: JobStore, ids: Ids) -> None:
+    client = ClientId("key:someone")
+    await submitted(store, replace(ids.submission(9, client=client), is_listed=True))
+    await store.clients.reserve("ab" * 32, "11", "one")
+    await store.clients.set_feed(client, shard_of(client) + "cd" * 32)
+
+
 async def test_all_keys_of_a_script_are_in_one_slot(
     empty_valkey: Valkey, redis_harness: RedisHarness, ids: Ids
 ) -> None:
     with contextlib.closing(empty_valkey.client()) as client:
-        await every_operation(await redis_harness.open(), redis_harness.clock, ids)
+        store = await redis_harness.open()
+        await every_operation(store, redis_harness.clock, ids)
+        await every_record_of_a_client(store, ids)
         names = cast("list[bytes]", client.keys("*"))
         assert key_slot(b"123456789") == 12739, "the example of the specification"
     assert len(names) > 30
@@ -85,6 +95,7 @@ async def test_a_server_in_cluster_mode_accepts_every_script(
     store = make_store(server.address, clock=clock)
     await store.open()
     await every_operation(store, clock, ids)
+    await every_record_of_a_client(store, ids)
     clock.advance(2 * POLICY.retention_seconds)
     assert len(await store.expire(1000)) > 0
 

@@ -21,7 +21,6 @@ from ytmp3.core.errors import FailureCode, StoreUnusable
 from ytmp3.core.ids import InstanceId, JobId
 from ytmp3.core.states import LONGEST_DELAY_SECONDS
 from ytmp3.jobstore.sqlite import SqliteJobStore
-from ytmp3.jobstore.sqlite.queries import SCHEMA_VERSION
 from ytmp3.jobstore.sqlite.store import anchored_clock
 
 
@@ -170,22 +169,3 @@ async def test_an_unreadable_record_is_reported(path: Path, ids: Ids) -> None:
         with pytest.raises(StoreUnusable, match="cannot be read"):
             await store.get(submission.job_id)
         await created(store, ids.submission(2))
-
-
-async def test_a_file_of_schema_1_is_read_and_then_refused_by_older_programs(path: Path, ids: Ids) -> None:
-    submission = ids.submission()
-    async with opened(path) as store:
-        await created(store, submission)
-    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
-        (record,) = connection.execute("SELECT record FROM conversions").fetchone()
-        of_schema_1 = {**json.loads(record), "quality": "192k"}
-        connection.execute("UPDATE conversions SET record = ?", (json.dumps(of_schema_1).encode(),))
-        connection.execute("PRAGMA user_version = 1")
-    async with opened(path) as store:
-        ticket = await store.get(submission.job_id)
-        assert ticket is not None
-        assert ticket.conversion.recipe == submission.recipe
-        (adopted,) = await store.adopt(1)
-        assert adopted.recipe == submission.recipe
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)

@@ -327,3 +327,9 @@ def test_a_conversion_is_judged_by_its_own_retention_and_not_by_that_of_the_inst
     done = replace(conversion(state=State.DONE), completed_at=NOW, retention_seconds=7200)
     assert states.takes_jobs(done, now=NOW + 7199, retention_seconds=60)
     assert not is_stale(replace(conversion(), retention_seconds=7200), now=NOW + 7199, retention_seconds=60)
+
+
+def test_a_done_conversion_that_nobody_wants_expires_now_and_never_later() -> None:
+    done = replace(conversion(state=State.DONE), completed_at=NOW, expires_at=NOW + 7200)
+    assert states.given_up(done, now=NOW + 60).expires_at == NOW + 60
+    assert states.given_up(done, now=NOW + 9000).expires_at == NOW + 7200

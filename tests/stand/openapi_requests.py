@@ -35,7 +35,8 @@ async def answers_are_as_documented(
     `examples` random requests are made for each operation with parameters or a body. Returns how often these random
     requests got each status, by method.
     """
-    jobs = await asyncio.gather(*(service.submit(video) for video in ("kept_______", "cancelled__")))
+    # Both jobs share a conversion, so the cancelled one stays for as long as the other.
+    jobs = await asyncio.gather(*(service.submit("kept_______") for _ in range(2)))
     kept, cancelled = [(await service.ended(job["job_id"]))["job_id"] for job in jobs]
     await _limits(url, folder, kept, cancelled, unserved)
     return await asyncio.to_thread(_random, url, kept, cancelled, examples)

@@ -68,6 +68,12 @@ class NotAVideo(RequestError):
     detail = "This YouTube link names no single video but a channel, a playlist or the like. Send a video's own link."
 
 
+class IdempotencyKeyReused(RequestError):
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    code = "idempotency_key_reused"
+    detail = "This Idempotency-Key belongs to another request of this client. Use a new key for each request."
+
+
 class ClientQuota(RequestError):
     status = HTTPStatus.TOO_MANY_REQUESTS
     code = "client_quota"

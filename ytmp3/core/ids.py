@@ -29,8 +29,8 @@ def parse_job_id(text: str) -> JobId | None:
     return JobId(text) if JOB_ID.fullmatch(text) else None
 
 
-def shard_of(key: ConversionKey) -> str:
-    """Return the key's shard: two hex digits, evenly distributed over 256 shards."""
+def shard_of(key: ConversionKey | ClientId) -> str:
+    """Return the shard of a key, or of a client: two hex digits, evenly distributed over 256 shards."""
     return hashlib.sha256(key.encode()).hexdigest()[:2]
 
 

@@ -207,6 +207,11 @@ def cancelled(conversion: Conversion, *, now: float, expires_at: float) -> Conve
     )
 
 
+def given_up(conversion: Conversion, *, now: float) -> Conversion:
+    """Let a finished conversion expire now, because the last of its jobs was cancelled: nobody wants the track."""
+    return replace(conversion, expires_at=min(now, conversion.expires_at or now))
+
+
 def retried(conversion: Conversion, code: FailureCode, *, due_at: float, costs_attempt: bool = True) -> Conversion:
     """Go back to the queue after an error, to be adopted by any instance from `due_at` on."""
     attempts = conversion.attempts + costs_attempt

@@ -15,7 +15,7 @@ from typing import Final
 
 from ytmp3.core.client import Client
 from ytmp3.core.errors import ClientQuota, QueueFull, RequestError, StorageFull, UpstreamBlocked
-from ytmp3.core.ids import ClientId
+from ytmp3.core.ids import ClientId, ConversionId
 from ytmp3.core.job import Conversion
 from ytmp3.engine.estimates import Estimates
 from ytmp3.engine.health import Health
@@ -86,6 +86,10 @@ class Capacity:
         finally:
             self._arriving -= Counter((client.owner,))
             slot.give_up()
+
+    def holds(self, conversion_id: ConversionId) -> bool:
+        """Return whether a conversion waits or runs here already."""
+        return self._runs.holds(conversion_id) or self._queue.holds(conversion_id)
 
     def unfinished_of(self, client: ClientId) -> int:
         """Count the conversions that a client has waiting or running here."""

@@ -13,9 +13,11 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
+from msgspec.structs import replace
+
 from ytmp3.core.client import Client
 from ytmp3.core.errors import Draining, StoreUnavailable
-from ytmp3.core.ids import VideoId, new_conversion_id, new_job_id
+from ytmp3.core.ids import ConversionKey, JobId, new_conversion_id, new_job_id
 from ytmp3.core.job import Ticket
 from ytmp3.core.link import parse_video_id
 from ytmp3.core.recipe import Recipe, conversion_key
@@ -24,6 +26,7 @@ from ytmp3.engine import events
 from ytmp3.engine.capacity import Capacity
 from ytmp3.engine.events import Events
 from ytmp3.engine.health import Health
+from ytmp3.engine.idempotency import Idempotency, IdempotencyKeys
 from ytmp3.engine.jobs import STORE_RETRY_SECONDS, as_request_errors
 from ytmp3.jobstore import JobStore, Outcome, Submission, Submitted
 from ytmp3.storage import Shelf
@@ -56,53 +59,82 @@ class Intake:
         self._health = health
         self._events = events
         self._random_bytes = random_bytes
+        self._idempotency_keys = IdempotencyKeys(store)
 
     async def submit(
-        self, link: str, recipe: Recipe, client: Client, *, webhooks: tuple[WebhookTarget, ...] = ()
+        self,
+        link: str,
+        recipe: Recipe,
+        client: Client,
+        *,
+        webhooks: tuple[WebhookTarget, ...] = (),
+        idempotency: Idempotency | None = None,
     ) -> Ticket:
         """Create a job for a link. When this returns, the job is durable. `webhooks` are told when it has ended.
 
         Called by `POST /extract`. If the file of a finished track has disappeared, the conversion is forgotten and the
-        link is converted again.
+        link is converted again. A request that is repeated with the same idempotency key gets the job of the first one.
 
         Raises:
             UnsupportedUrl, NotAVideo: nothing was looked up or stored.
+            IdempotencyKeyReused: nothing was stored.
             Draining, QueueFull, ClientQuota, StorageFull, UpstreamBlocked: nothing was stored.
             StoreUnavailable: whether the job was stored is unknown. A repeated submission joins the same conversion.
         """
         video_id = parse_video_id(link)
         if self._health.is_draining:
             raise Draining(retry_after_seconds=DRAIN_RETRY_SECONDS)
-        submitted = await self._submit(video_id, recipe, client, webhooks)
+        key = conversion_key(video_id, recipe)
+        submission = Submission(
+            job_id=self._new_job_id(key),
+            conversion_id=new_conversion_id(key, self._random_bytes(ID_BYTES)),
+            video_id=video_id,
+            recipe=recipe,
+            client=client.owner,
+            is_listed=client.key is not None,
+            webhooks=webhooks,
+        )
+        if idempotency is not None:
+            first_id = await self._first_id(idempotency, submission)
+            ticket = None if first_id == submission.job_id else await as_request_errors(self._store.get(first_id))
+            if ticket is not None:
+                return ticket
+            # If the first request has not reached the store yet, this one creates its job, or finds it then.
+            submission = replace(submission, job_id=first_id)
+        submitted = await self._submit(submission, client)
         if submitted.outcome is Outcome.CACHED and not await self._is_whole(submitted.ticket):
             log.warning("a finished track is missing: converting again", extra={"video_id": video_id})
             await as_request_errors(self._store.forget(submitted.ticket.conversion.conversion_id))
             # The client never learns the id of this job, so no webhook must report it.
             await as_request_errors(self._store.cancel(submitted.ticket.job.job_id))
-            submitted = await self._submit(video_id, recipe, client, webhooks)
+            submitted = await self._submit(replace(submission, job_id=self._new_job_id(key)), client)
         self._events.emit(events.Accepted(ticket=submitted.ticket, outcome=submitted.outcome))
         return submitted.ticket
 
-    async def _submit(
-        self, video_id: VideoId, recipe: Recipe, client: Client, webhooks: tuple[WebhookTarget, ...]
-    ) -> Submitted:
+    def _new_job_id(self, key: ConversionKey) -> JobId:
+        return new_job_id(key, self._random_bytes(ID_BYTES))
+
+    async def _first_id(self, idempotency: Idempotency, submission: Submission) -> JobId:
+        """Return the job id of the first request with this idempotency key: that of `submission` if it is the first.
+
+        The key of the conversion is part of what is compared, because a job's id begins with its shard.
+        """
+
+        async def exists(job_id: str) -> bool:
+            return await as_request_errors(self._store.get(JobId(job_id))) is not None
+
+        whole = replace(idempotency, request=submission.key.encode() + b"\n" + idempotency.request)
+        return JobId(await self._idempotency_keys.resource_id(whole, submission.client, submission.job_id, exists))
+
+    async def _submit(self, submission: Submission, client: Client) -> Submitted:
         """Let the store add the job to a conversion or create one, and queue a new conversion."""
-        key = conversion_key(video_id, recipe)
-        submission = Submission(
-            job_id=new_job_id(key, self._random_bytes(ID_BYTES)),
-            conversion_id=new_conversion_id(key, self._random_bytes(ID_BYTES)),
-            video_id=video_id,
-            recipe=recipe,
-            client=client.owner,
-            webhooks=webhooks,
-        )
         with self._capacity.slot(client) as slot:
             submitted = await as_request_errors(self._store.submit(submission, may_create=slot.refusal is None))
             if submitted is None:
                 # There is no conversion to join, and no slot for a new one. `refusal` is set in this case: without it,
                 # the store would have created the conversion.
                 raise slot.refusal or StoreUnavailable(retry_after_seconds=STORE_RETRY_SECONDS)
-            if submitted.outcome is Outcome.CREATED:
+            if submitted.is_to_be_queued and not self._capacity.holds(submitted.ticket.conversion.conversion_id):
                 slot.fill(submitted.ticket.conversion)
         return submitted
 

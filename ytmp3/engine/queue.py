@@ -130,6 +130,10 @@ class FairQueue(asyncio.Queue[Conversion]):
                     return True
         return False
 
+    def holds(self, conversion_id: ConversionId) -> bool:
+        """Return whether a conversion waits here."""
+        return any(item.conversion_id == conversion_id for line in self._lines.values() for item in line)
+
     def in_order(self) -> Iterator[Conversion]:
         """Iterate over the waiting conversions in the order of service, as if no running conversion ended before."""
         running = self._running()

@@ -5,20 +5,33 @@ path
 is put in front of each address; the proxy removes it from requests.
 """
 
+from aiohttp import hdrs, web
+
 from ytmp3.http.links import LinkSigner
 
 
 class Addresses:
     """Makes the addresses.
 
-    `public_path` is the path of PUBLIC_URL, such as `/ytmp3`; empty at the root of a host. With `signer`, the address
+    `public_path` is the path of PUBLIC_URL, such as `/ytmp3`; empty at the root of a host. `public_origin` is the part
+    before it, such as `https://example.org`; empty if PUBLIC_URL is not set. With `signer`, the address
     of
     a track is a signed link that needs no API key; None: signed links are not enabled.
     """
 
-    def __init__(self, *, public_path: str = "", signer: LinkSigner | None = None) -> None:
+    def __init__(self, *, public_path: str = "", public_origin: str = "", signer: LinkSigner | None = None) -> None:
         self._public_path = public_path
+        self._public_origin = public_origin
         self.signer = signer
+
+    def absolute(self, request: web.Request, path: str) -> str:
+        """Return the whole address of a path, for other programs than the client of this request."""
+        origin = self._public_origin
+        if not origin:
+            # The address that the client has used.
+            scheme = "https" if request.headers.get("X-Forwarded-Proto") == "https" else request.scheme
+            origin = f"{scheme}://{request.headers.get(hdrs.HOST, '')}"
+        return f"{origin}{self._public_path}{path}"
 
     def of_job(self, job_id: str) -> str:
         """Return the address of the job's status."""

@@ -16,6 +16,7 @@ from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Status, Ticket
 from ytmp3.core.webhook import WebhookTarget
 from ytmp3.engine.health import Health
+from ytmp3.engine.idempotency import Idempotency
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.jobs import Jobs
 from ytmp3.engine.subscriptions import Subscriptions
@@ -25,6 +26,8 @@ from ytmp3.http.body import answer_expectation, parse_extract_request, read_json
 from ytmp3.http.deliveries import DeliveryHandlers
 from ytmp3.http.download import Sender, downloadable_track, expired, split_file_name
 from ytmp3.http.errors import LinkExpired, NotFound, WebhookRefused
+from ytmp3.http.idempotency_key import HEADER as IDEMPOTENCY_KEY
+from ytmp3.http.idempotency_key import parse_idempotency_key
 from ytmp3.http.job_events import JobSource, wanted_jobs
 from ytmp3.http.job_json import JobJson
 from ytmp3.http.keys import Keys
@@ -64,9 +67,11 @@ class JobHandlers:
     async def extract(self, request: web.Request) -> web.Response:
         """POST /extract."""
         wanted = parse_extract_request(await read_json_body(request))
+        key = parse_idempotency_key(request.headers.getall(IDEMPOTENCY_KEY, ()))
+        idempotency = None if key is None else Idempotency(key=key, request=msgspec.json.encode(wanted))
         client = request[CLIENT]
         targets = webhook_targets(self._endpoints, client, wanted.webhook)
-        ticket = await self._intake.submit(wanted.url, wanted.recipe, client, webhooks=targets)
+        ticket = await self._intake.submit(wanted.url, wanted.recipe, client, webhooks=targets, idempotency=idempotency)
         status = HTTPStatus.OK if ticket.status is Status.COMPLETED else HTTPStatus.ACCEPTED
         location = self._json.addresses.of_job(ticket.job.job_id)
         return await self._job(ticket, status=status, more={hdrs.LOCATION: location})

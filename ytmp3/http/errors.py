@@ -30,6 +30,12 @@ class InvalidField(RequestError):
         self.field = field
 
 
+class InvalidIdempotencyKey(RequestError):
+    status = HTTPStatus.BAD_REQUEST
+    code = "invalid_idempotency_key"
+    detail = "Idempotency-Key must be given once and have 1 to 255 visible ASCII characters, such as those of a UUID."
+
+
 class Unauthorized(RequestError):
     status = HTTPStatus.UNAUTHORIZED
     code = "unauthorized"
@@ -40,6 +46,18 @@ class LinkExpired(RequestError):
     status = HTTPStatus.FORBIDDEN
     code = "link_expired"
     detail = "This download link has ended. Read the job with its API key: `download_url` is a new link."
+
+
+class KeysNotInUse(RequestError):
+    status = HTTPStatus.FORBIDDEN
+    code = "keys_not_in_use"
+    detail = "This address is for the owner of an API key, and this service uses no API keys."
+
+
+class FeedUnknown(RequestError):
+    status = HTTPStatus.NOT_FOUND
+    code = "feed_unknown"
+    detail = "There is no feed at this address. Its owner may have replaced or deleted it."
 
 
 class NotFound(RequestError):

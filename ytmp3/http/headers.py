@@ -40,6 +40,7 @@ def extended(kind: Mapping[str, str], more: Mapping[str, str]) -> Mapping[str, s
 JSON: Final = _kind(content_type="application/json")
 PROBLEM: Final = _kind(content_type="application/problem+json")
 METRICS: Final = _kind(content_type="text/plain; version=0.0.4; charset=utf-8")
+FEED: Final = _kind(content_type="application/rss+xml; charset=utf-8")
 EMPTY: Final = _kind(content_type=None)
 """A response without a body: that of a CORS preflight, or of a stream that has ended."""
 EVENTS: Final = CIMultiDictProxy(CIMultiDict({**_kind(content_type="text/event-stream"), "X-Accel-Buffering": "no"}))

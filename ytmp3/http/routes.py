@@ -75,6 +75,7 @@ EXTRACT: Final = Route(
     pattern="/extract",
     summary="Create a job for a YouTube link.",
     request=ExtractRequest,
+    request_headers=("Idempotency-Key",),
     responses=MappingProxyType(
         {200: JobView, 202: JobView} | _problems(400, 408, 413, 415, 417, 422, *_LIMITED, *_STORE)
     ),

@@ -111,6 +111,19 @@ class DeliveriesView(Struct, frozen=True, kw_only=True):
     deliveries: list[DeliveryView]
 
 
+class JobsView(Struct, frozen=True, kw_only=True):
+    """A page of a client's jobs, the newest first. `next_cursor` leads to the next page; null: there is none."""
+
+    jobs: list[JobView]
+    next_cursor: str | None
+
+
+class FeedView(Struct, frozen=True, kw_only=True):
+    """The address of a client's feed. It contains the secret token, and is shown only once."""
+
+    feed_url: str
+
+
 class Problem(Struct, frozen=True, kw_only=True):
     """The body of every error response (RFC 9457). `code` is stable; `detail` is for people and may change.
 

@@ -44,6 +44,8 @@ class Submission(Struct, frozen=True, kw_only=True):
     recipe: Recipe
     client: ClientId
     """The owner of the job, and of the conversion if one is created."""
+    is_listed: bool = False
+    """Whether the client's list (`ClientRecords.jobs_of`) has the job: only an API key has a list."""
     webhooks: tuple[WebhookTarget, ...] = ()
     """Who is told when the job has ended."""
 
@@ -57,7 +59,7 @@ class Outcome(StrEnum):
     """The kind of conversion that `submit` has added a job to."""
 
     CREATED = "created"
-    """The job has a new conversion, which this instance holds: the caller must put it into its queue."""
+    """The job has a new conversion."""
     JOINED = "joined"
     """The job shares a conversion that is queued or running, at this instance or another."""
     CACHED = "cached"
@@ -69,6 +71,9 @@ class Submitted(Struct, frozen=True, kw_only=True):
 
     ticket: Ticket
     outcome: Outcome
+    is_to_be_queued: bool
+    """Whether this instance holds the job's own conversion, and nobody has claimed it: the caller puts it into its
+    queue, unless it is there. With a repeated submission, another instance may hold it, or it may have started."""
 
 
 class Renewal(Struct, frozen=True, kw_only=True):
@@ -89,6 +94,54 @@ class Counts(Struct, frozen=True, kw_only=True):
     completed: int
     failed: int
     cancelled: int
+
+
+class Place(Struct, frozen=True, kw_only=True):
+    """A place in a client's list of jobs: before this job, in the order of the list."""
+
+    created_at: float
+    job_id: JobId
+
+
+class Reservation(Struct, frozen=True, kw_only=True):
+    """An id that is reserved for the resource of a request with an idempotency key."""
+
+    resource_id: str
+    fingerprint: str
+    """Hash of the request that reserved it."""
+    age_seconds: float
+    """Time since it was reserved."""
+
+
+class ClientRecords(Protocol):
+    """What the store keeps for clients besides the records of their jobs. Any method may raise a StoreError."""
+
+    async def reserve(
+        self, name: str, fingerprint: str, resource_id: str, *, instead_of: str | None = None
+    ) -> Reservation:
+        """Reserve an id under a name, which is the same for all requests with one idempotency key.
+
+        `name` is a hash in hexadecimal digits, and so is `fingerprint`. With `instead_of`, a reservation of that id is
+        replaced. A reservation is kept for `Policy.longest_life_seconds`.
+
+        Returns:
+            The reservation of the name: this one, or an earlier one, which is unchanged.
+        """
+
+    async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> list[Ticket]:
+        """Return up to `limit` listed jobs of a client, the newest first, beginning after the place `before`.
+
+        A job is in the list from the end of its `submit`, but it may be missing if that was interrupted.
+        """
+
+    async def set_feed(self, client: ClientId, digest: str | None) -> None:
+        """Set the digest of a client's feed token, in place of the last one; None: it has no feed any more.
+
+        The digest begins with the client's shard (`core.ids.shard_of`).
+        """
+
+    async def feed_owner(self, digest: str) -> ClientId | None:
+        """Return the client whose feed token has this digest; None if there is none."""
 
 
 OnHint = Callable[[ConversionId | None, bool], None]
@@ -153,6 +206,10 @@ class JobStore(Protocol):
     @property
     def hints(self) -> Hints:
         """Tells this instance that another one may have changed a record."""
+
+    @property
+    def clients(self) -> ClientRecords:
+        """What is kept for clients besides their jobs."""
 
     async def agrees_on_shelf(self, mark: str) -> bool:
         """Tell the store the mark of this instance's shelf, and return whether the other instances have the same one.
@@ -233,6 +290,9 @@ class JobStore(Protocol):
 
     async def cancel(self, job_id: JobId) -> Ticket | None:
         """Cancel a job. If it was the last active job of a live conversion, cancel the conversion too.
+
+        If it was the last active job of a done conversion, that expires now and takes no more jobs: the next `expire`
+        removes the track.
 
         Returns:
             The ticket after the change, or None for an unknown id.

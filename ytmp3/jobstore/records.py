@@ -10,8 +10,9 @@ from typing import Final
 import msgspec
 
 from ytmp3.core.errors import StoreUnusable
+from ytmp3.core.ids import InstanceId
 from ytmp3.core.job import Conversion, Job, State, Ticket
-from ytmp3.jobstore import Counts, Outcome
+from ytmp3.jobstore import Counts, Outcome, Submitted
 
 Unknown = dict[str, msgspec.Raw]
 """The fields of a record that this version does not know, with their JSON."""
@@ -75,12 +76,19 @@ def decode_job(record: bytes) -> Job:
         raise StoreUnusable(f"a record of a job cannot be read: {error}") from None
 
 
-def outcome_of(ticket: Ticket) -> Outcome:
-    """Return the outcome of the submission that made this ticket.
+def submitted_of(ticket: Ticket, instance: InstanceId) -> Submitted:
+    """Return the result of the submission that made this ticket, for the instance that called `submit`.
 
-    The outcome is derived from the records alone. So a submission that is repeated after a lost reply gets the same
-    outcome, even if the conversion has ended in between.
+    It is derived from the records alone. So a submission that is repeated after a lost reply gets the same outcome,
+    even if the conversion has ended in between.
     """
+    outcome = _outcome_of(ticket)
+    conversion = ticket.conversion
+    is_held = conversion.holder == instance and conversion.state is State.QUEUED
+    return Submitted(ticket=ticket, outcome=outcome, is_to_be_queued=outcome is Outcome.CREATED and is_held)
+
+
+def _outcome_of(ticket: Ticket) -> Outcome:
     if not ticket.job.deduplicated:
         return Outcome.CREATED
     completed_at = ticket.conversion.completed_at

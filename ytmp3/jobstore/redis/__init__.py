@@ -4,6 +4,7 @@
       due       finds the conversions that may be adopted, also when the server's clock is changed
       records   converts hashes to values; the names of keys
       scripts   reads the Lua files, and runs them by their digests
+      clients   lists of jobs, idempotency keys and feeds
       hints     publish/subscribe: which records other instances have written
       server    recognises a Sentinel, and a node of a cluster
         lua/      the scripts; shared.lua describes the layout of the records

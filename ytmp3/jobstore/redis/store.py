@@ -20,7 +20,8 @@ from ytmp3.core.errors import FailureCode, LeaseLost, StoreFull, StoreUnusable
 from ytmp3.core.ids import ConversionId, InstanceId, JobId
 from ytmp3.core.job import Conversion, Lease, Metadata, State, Ticket, Track, conversion_id_of
 from ytmp3.jobstore import SHELF_SECONDS, Counts, Renewal, Submission, Submitted
-from ytmp3.jobstore.records import counts_of, outcome_of
+from ytmp3.jobstore.records import counts_of, submitted_of
+from ytmp3.jobstore.redis.clients import RedisClientRecords
 from ytmp3.jobstore.redis.due import ClockWatch, Due, LeftBehind, scored
 from ytmp3.jobstore.redis.hints import RedisHints
 from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply, pack
@@ -61,6 +62,8 @@ class RedisJobStore:
         self._clock = clock
         self._link = RedisLink(settings, RedisTimeouts() if timeouts is None else timeouts)
         self._scripts = Scripts(self._link)
+        self.clients = RedisClientRecords(policy, read=self._read_for_handler, run=self._handle, get_many=self.get_many)
+        """See the Protocol."""
         self.hints = RedisHints(self._link)
         """See the Protocol."""
         self._monotonic = monotonic or clock or time.monotonic
@@ -131,7 +134,9 @@ class RedisJobStore:
             msgspec.json.encode(submission.webhooks) if submission.webhooks else b"",
         )
         ticket = ticket_of(reply)
-        return None if ticket is None else Submitted(ticket=ticket, outcome=outcome_of(ticket))
+        if ticket is not None and submission.is_listed:
+            await self.clients.add(ticket.job)
+        return None if ticket is None else submitted_of(ticket, self._instance)
 
     async def get(self, job_id: JobId) -> Ticket | None:
         return ticket_of(await self._handle("get", job_id, job_id))
@@ -316,6 +321,11 @@ class RedisJobStore:
 
     async def _read(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
         replies = await self._link.exchange(pack(commands), len(commands), self._link.workers)
+        return self._without_errors(replies)
+
+    async def _read_for_handler(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
+        """Send commands that an HTTP request waits for."""
+        replies = await self._link.exchange(pack(commands), len(commands), self._link.handlers)
         return self._without_errors(replies)
 
     def _without_errors(self, replies: list[Reply]) -> list[Reply]:

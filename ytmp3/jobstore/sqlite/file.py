@@ -18,7 +18,8 @@ from typing import Final
 from urllib.parse import quote
 
 from ytmp3.core.errors import StoreDown, StoreError, StoreFull, StoreUnusable
-from ytmp3.jobstore.sqlite.queries import APPLICATION_ID, INSERT_TALLIES, MIGRATIONS, SCHEMA, SCHEMA_VERSION, TABLES
+from ytmp3.jobstore.sqlite.migrations import MIGRATIONS
+from ytmp3.jobstore.sqlite.queries import APPLICATION_ID, INSERT_TALLIES, SCHEMA, SCHEMA_VERSION, TABLES
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from ytmp3.jobstore.records import (
     decode_job,
     encode_conversion,
     encode_job,
-    outcome_of,
+    submitted_of,
     unknown_fields,
 )
 from ytmp3.jobstore.settings import Policy
@@ -103,7 +103,7 @@ class Ledger:
         ticket = self.ticket(submission.job_id) or self._attach(submission)
         if ticket is None and may_create:
             ticket = self._create(submission)
-        return None if ticket is None else Submitted(ticket=ticket, outcome=outcome_of(ticket))
+        return None if ticket is None else submitted_of(ticket, self.instance)
 
     def ticket(self, job_id: JobId) -> Ticket | None:
         """Read a job with its conversion inside the transaction."""
@@ -174,7 +174,7 @@ class Ledger:
                 self._save(row, states.released(row.conversion, due_at=now))
 
     def cancel(self, job_id: JobId) -> Ticket | None:
-        """Cancel the job, and its conversion if that has no other active job.
+        """Cancel the job, and its conversion if that has no other active job; a done one gives up its track.
 
         If a worker runs the conversion, its next renewal is refused, and it stops.
         """
@@ -193,6 +193,9 @@ class Ledger:
         conversion = row.conversion
         if conversion.state in LIVE and left.active_jobs == 0:
             conversion = states.cancelled(conversion, now=now, expires_at=self._expiry(conversion, now))
+        elif conversion.state is State.DONE and left.active_jobs == 0:
+            left = with_changes(left, is_current=False)
+            conversion = states.given_up(conversion, now=now)
         return Ticket(job=job, conversion=self._save(left, conversion))
 
     def adopt(self, limit: int) -> list[Conversion]:
@@ -292,7 +295,8 @@ class Ledger:
             created_at=now,
             webhooks=submission.webhooks,
         )
-        self.connection.execute(queries.INSERT_JOB, (job.job_id, serial, encode_job(job)))
+        listed = (job.client, now) if submission.is_listed else (None, None)
+        self.connection.execute(queries.INSERT_JOB, (job.job_id, serial, encode_job(job), *listed))
         if job.webhooks:
             self.deliveries.hook(job.job_id, serial, conversion.state)
         self._count_jobs(conversion.state, 1)

@@ -8,19 +8,21 @@ jobs, which are those that are not cancelled.
 from typing import Final
 
 from ytmp3.core.job import State
+from ytmp3.jobstore.sqlite.migrations import MIGRATIONS
 
 APPLICATION_ID: Final = 0x79746D33
 """`ytm3` in ASCII: the application id in the header of the file (offset 68: sqlite.org/fileformat.html), by which our
 files are recognised."""
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = max(MIGRATIONS)
 """The version in the header of the file (`user_version`). It is raised by a change after which an older program cannot
 read the file or must not write to it. A new field in a record is no such change. In version 2, conversions no longer
 have the field `quality`: the recipe is the last part of the key. In version 3, a job may have failed with a code that
-older programs do not know. In version 5, ended conversions are reported by the outbox."""
+older programs do not know. `migrations` has the later changes."""
 
 TABLES: Final = frozenset({"conversions", "jobs", "tallies"})
 
 SCHEMA: Final = """
+-- The tables of version 3; `migrations` changes and adds to them.
 CREATE TABLE conversions (
     serial INTEGER PRIMARY KEY,    -- grows in order of creation
     conversion_id TEXT NOT NULL UNIQUE,
@@ -46,27 +48,6 @@ CREATE TABLE tallies (
     jobs INTEGER NOT NULL          -- how many jobs there are; kept by every change, so that counting costs nothing
 ) STRICT, WITHOUT ROWID;
 """
-MIGRATIONS: Final[dict[int, str]] = {
-    5: """
-CREATE TABLE hooked (
-    job_id TEXT PRIMARY KEY,       -- a job whose end is to be reported, until its deliveries are made
-    serial INTEGER NOT NULL        -- of its conversion
-) STRICT, WITHOUT ROWID;
-CREATE INDEX hooked_conversion ON hooked (serial);
-CREATE TABLE announced (
-    serial INTEGER PRIMARY KEY     -- of an ended conversion with rows in `hooked`
-) STRICT;
-CREATE TABLE deliveries (
-    delivery_id TEXT PRIMARY KEY,
-    subject_id TEXT NOT NULL,      -- the job or the batch
-    due_at REAL,                   -- NULL unless it is pending
-    record BLOB NOT NULL           -- JSON of core.webhook.Delivery
-) STRICT, WITHOUT ROWID;
-CREATE INDEX deliveries_subject ON deliveries (subject_id);
-CREATE INDEX deliveries_due ON deliveries (due_at) WHERE due_at IS NOT NULL;
-""",
-}
-"""The statements that bring a file of an older version to each version. A new file gets SCHEMA and then all of them."""
 _ZERO_TALLIES: Final = ", ".join(f"('{state}', 0)" for state in State)
 INSERT_TALLIES: Final = f"INSERT INTO tallies VALUES {_ZERO_TALLIES}"  # noqa: S608  all of it is constant
 
@@ -103,14 +84,14 @@ UPDATE_CONVERSION: Final = """
 REPLACE_CURRENT: Final = "UPDATE conversions SET serving = 0 WHERE key = ? AND serving = 1"
 DELETE_CONVERSION: Final = "DELETE FROM conversions WHERE serial = ?"
 
-INSERT_JOB: Final = "INSERT INTO jobs VALUES (?, ?, ?)"
+INSERT_JOB: Final = "INSERT INTO jobs (job_id, serial, record, client, created_at) VALUES (?, ?, ?, ?, ?)"
 UPDATE_JOB: Final = "UPDATE jobs SET record = ? WHERE job_id = ?"
 DELETE_SOME_JOBS: Final = """
     DELETE FROM jobs WHERE job_id IN (SELECT job_id FROM jobs WHERE serial = ? LIMIT ?) RETURNING job_id, record
 """
 ADD_TO_TALLY: Final = "UPDATE tallies SET jobs = jobs + ? WHERE state = ?"
 
-WRITE_PROBE: Final = "INSERT OR REPLACE INTO jobs VALUES ('', 0, zeroblob(?))"
+WRITE_PROBE: Final = "INSERT OR REPLACE INTO jobs (job_id, serial, record) VALUES ('', 0, zeroblob(?))"
 """The probe has the empty id, which no job has."""
 REMOVE_PROBE: Final = "DELETE FROM jobs WHERE job_id = ''"
 
@@ -134,3 +115,16 @@ SELECT_DELIVERIES: Final = "SELECT record FROM deliveries WHERE subject_id = ?"
 SELECT_DUE_DELIVERIES: Final = """
     SELECT record FROM deliveries WHERE due_at <= ? ORDER BY due_at LIMIT ?
 """
+# These belong to `clients`.
+SELECT_JOBS_OF: Final = """
+    SELECT jobs.record, conversions.record FROM jobs JOIN conversions USING (serial)
+    WHERE jobs.client = ? AND (jobs.created_at, jobs.job_id) < (?, ?)
+    ORDER BY jobs.created_at DESC, jobs.job_id DESC LIMIT ?
+"""
+DELETE_RESERVATIONS: Final = "DELETE FROM reservations WHERE reserved_at < ?"
+DELETE_RESERVATION: Final = "DELETE FROM reservations WHERE name = ? AND resource_id = ?"
+INSERT_RESERVATION: Final = "INSERT OR IGNORE INTO reservations VALUES (?, ?, ?, ?)"
+SELECT_RESERVATION: Final = "SELECT resource_id, fingerprint, reserved_at FROM reservations WHERE name = ?"
+DELETE_FEED: Final = "DELETE FROM feeds WHERE client = ?"
+INSERT_FEED: Final = "INSERT INTO feeds VALUES (?, ?)"
+SELECT_FEED: Final = "SELECT client FROM feeds WHERE digest = ?"

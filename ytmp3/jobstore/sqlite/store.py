@@ -27,6 +27,7 @@ from ytmp3.jobstore.records import counts_of, decode_conversion, decode_job
 from ytmp3.jobstore.settings import Policy
 from ytmp3.jobstore.sqlite import queries
 from ytmp3.jobstore.sqlite.cache import TicketCache
+from ytmp3.jobstore.sqlite.clients import SqliteClientRecords
 from ytmp3.jobstore.sqlite.file import BUSY_SECONDS, lock, open_for_reading, open_for_writing, translated
 from ytmp3.jobstore.sqlite.hints import NoHints
 from ytmp3.jobstore.sqlite.ledger import Ledger
@@ -88,6 +89,8 @@ class SqliteJobStore:
         self._busy_seconds = busy_seconds
         self._state: tuple[_Opened, Writer] | None = None
         self._cache = TicketCache()
+        self.clients = SqliteClientRecords(self._run, self._read)
+        """See the Protocol."""
         self.hints = NoHints()
         """See the Protocol. No other instance uses the file."""
         self.outbox = SqliteOutbox(self._run_on_deliveries)
@@ -240,7 +243,7 @@ class SqliteJobStore:
     async def _run_on_deliveries(self, operation: Callable[[Deliveries], T]) -> T:
         return await self._run(lambda ledger: operation(ledger.deliveries))
 
-    def _read(self, query: str, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
+    def _read(self, query: str, values: tuple[str | float, ...]) -> list[tuple[Any, ...]]:
         opened, _ = self._opened
         with translated(self._path):
             # All rows are fetched at once, because an unfinished statement would keep SQLite from emptying the log.

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Cancel a job. If it was the last active job of a live conversion, cancel the conversion too (states.cancelled).
+-- Cancel a job. If it was the last active job of a live conversion, cancel the conversion too (states.cancelled); if
+-- it was that of a done one, let the conversion expire now (states.given_up).
 -- ARGV: clock, retention, job. Returns {job, conversion}, or false for an unknown job.
 
 local retention, job_id = tonumber(ARGV[2]), ARGV[3]
@@ -17,6 +18,11 @@ if conversion and redis.call('HSETNX', job, 'cancelled_at', seconds(now)) == 1 t
     -- The new token keeps a worker that is still running from writing.
     redis.call('HINCRBY', conversion_at(id), 'token', 1)
     redis.call('HDEL', conversion_at(id), 'queue_position')
+  elseif conversion.state == STATE.DONE and conversion.riders == 0 then
+    local expires = seconds(math.min(now, tonumber(conversion.expires_at)))
+    retire(id, conversion)
+    redis.call('HSET', conversion_at(id), 'expires_at', expires)
+    redis.call('ZADD', ENDED, expires, id)
   end
   changed(id, 'jobs')
 end

@@ -1,0 +1,68 @@
+"""Idempotency keys: a request that is repeated with the same key gets what the first one made, and makes nothing twice.
+
+The job store keeps, under a name that stands for a client and its key, the id that the first request drew for its
+resource, and a hash of that request. A repeated request uses the same id, and creating a resource with an id that
+exists changes nothing. So no response is stored, and requests at the same time, at whichever instances, make one
+resource.
+
+A key lives as long as its resource: once the job has expired, the key may be used for another request. The header and
+its rules follow draft-ietf-httpapi-idempotency-key-header-07, without its 409: a repeated request need not wait.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from msgspec import Struct
+
+from ytmp3.core.errors import IdempotencyKeyReused
+from ytmp3.core.ids import ClientId
+from ytmp3.engine.jobs import as_request_errors
+from ytmp3.jobstore import JobStore
+
+UNFINISHED_SECONDS: Final = 60.0
+"""How long, in seconds, an id may be reserved while its resource does not exist: the first request is still on its way
+to the store, or its instance crashed. It is far longer than any request takes."""
+
+
+class Idempotency(Struct, frozen=True, kw_only=True):
+    """What a request with an idempotency key is recognised by."""
+
+    key: str
+    """The key as the client chose it. Keys of different clients are different."""
+    request: bytes
+    """The request in a canonical form, such as its decoded body, encoded again."""
+
+
+class IdempotencyKeys:
+    """Finds the id of the resource that a request with a key makes, or has made."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+
+    async def resource_id(
+        self,
+        idempotency: Idempotency,
+        client: ClientId,
+        proposed: str,
+        exists: Callable[[str], Awaitable[bool]],
+    ) -> str:
+        """Return the id to use: `proposed` for a first request, that of the first request for a repeated one.
+
+        `exists` tells whether a resource with an id exists. If it does not, the caller creates it under the returned
+        id; another request may do the same at the same time.
+
+        Raises:
+            IdempotencyKeyReused: the key belongs to another request.
+            StorageFull, StoreUnavailable
+        """
+        name = hashlib.sha256(f"{client}\n{idempotency.key}".encode()).hexdigest()
+        fingerprint = hashlib.sha256(idempotency.request).hexdigest()
+        reserve = self._store.clients.reserve
+        reserved = await as_request_errors(reserve(name, fingerprint, proposed))
+        is_kept = reserved.age_seconds < UNFINISHED_SECONDS or await exists(reserved.resource_id)
+        if not is_kept:
+            reserved = await as_request_errors(reserve(name, fingerprint, proposed, instead_of=reserved.resource_id))
+        if reserved.fingerprint != fingerprint:
+            raise IdempotencyKeyReused
+        return reserved.resource_id

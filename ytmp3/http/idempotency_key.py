@@ -1,0 +1,28 @@
+"""Reads the header `Idempotency-Key`. Pure."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from ytmp3.http.errors import InvalidIdempotencyKey
+
+HEADER: Final = "Idempotency-Key"
+_BARE: Final = re.compile(r"[!-~]{1,255}", re.ASCII)
+_QUOTED: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"', re.ASCII)
+"""A string of structured fields (RFC 9651, section 3.3.3), which the draft prescribes. Most clients send it bare."""
+
+
+def parse_idempotency_key(values: Sequence[str]) -> str | None:
+    """Return the key of a request, or None if it has none. A quoted key and a bare one with the same text are equal.
+
+    Raises:
+        InvalidIdempotencyKey: it is empty, too long, given twice, or has other characters than visible ASCII.
+    """
+    if not values:
+        return None
+    value = values[0].strip(" \t")
+    quoted = _QUOTED.fullmatch(value)
+    key = value if quoted is None else re.sub(r"\\(.)", r"\1", quoted[1])
+    if len(values) > 1 or not _BARE.fullmatch(key):
+        raise InvalidIdempotencyKey
+    return key

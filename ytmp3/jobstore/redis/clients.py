@@ -1,0 +1,105 @@
+"""What Redis keeps for clients besides the records of their jobs (`jobstore.ClientRecords`).
+
+    root:o:CLIENT   sorted set: the listed jobs of a client, by the time of their creation
+    root:f:CLIENT   string: the digest of the client's feed token
+    root:t:DIGEST   string: the client whose feed token has this digest
+    root:i:NAME     hash: a reservation
+
+Here the root is that of the client, of the digest (which begins with the client's shard) or of the name. A job is in
+another hash slot than its client's list, so no script can write both: the list is written after the job. It may name
+jobs that are gone, and those are left out when it is read.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+from ytmp3.core.ids import ClientId, JobId, shard_of
+from ytmp3.core.job import Job, Ticket
+from ytmp3.jobstore import Place, Reservation
+from ytmp3.jobstore.redis.due import scored
+from ytmp3.jobstore.redis.link import Argument, Reply
+from ytmp3.jobstore.redis.records import readable, root_of
+from ytmp3.jobstore.settings import Policy
+
+MORE_THAN_ASKED: Final = 10
+"""How many more ids than jobs are read from a list, for those that are gone or lie before the place."""
+
+Read = Callable[[Sequence[Sequence[Argument]]], Awaitable[list[Reply]]]
+"""Sends commands in one write, and returns their replies."""
+GetMany = Callable[[Sequence[JobId]], Awaitable[Mapping[JobId, Ticket]]]
+
+
+class Run(Protocol):
+    """Runs a script on the shard that `some_id` begins with."""
+
+    def __call__(self, script: str, some_id: str, *arguments: Argument) -> Awaitable[Reply]:
+        """Return the reply."""
+
+
+class RedisClientRecords:
+    """See the Protocol. `read`, `run` and `get_many` reach the server with the timeouts of HTTP requests."""
+
+    def __init__(self, policy: Policy, *, read: Read, run: Run, get_many: GetMany) -> None:
+        self._life = policy.longest_life_seconds
+        self._read = read
+        self._run = run
+        self._get_many = get_many
+
+    async def reserve(
+        self, name: str, fingerprint: str, resource_id: str, *, instead_of: str | None = None
+    ) -> Reservation:
+        """See the Protocol."""
+        reply = await self._run("reserve", name, repr(self._life), name, resource_id, fingerprint, instead_of or "")
+        with readable():
+            resource, print_, age = reply
+            return Reservation(
+                resource_id=resource.decode(), fingerprint=print_.decode(), age_seconds=max(0.0, float(age))
+            )
+
+    async def add(self, job: Job) -> None:
+        """Add a job to the list of its client. Called after the job was stored."""
+        listed = _list_of(job.client)
+        await self._read(
+            [
+                ("ZADD", listed, f"{job.created_at:.6f}", job.job_id),
+                ("ZREMRANGEBYSCORE", listed, "-inf", f"({job.created_at - self._life:.6f}"),
+                ("PEXPIRE", listed, round(self._life * 1000)),
+            ]
+        )
+
+    async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> list[Ticket]:
+        """See the Protocol. Takes two round trips, or more where many jobs of the list are gone."""
+        found: list[Ticket] = []
+        offset = 0
+        at_once = limit + MORE_THAN_ASKED
+        last = "+inf" if before is None else repr(before.created_at)
+        while len(found) < limit:
+            query = ("ZRANGE", _list_of(client), last, "-inf", "BYSCORE", "REV", "LIMIT", offset, at_once, "WITHSCORES")
+            (reply,) = await self._read([query])
+            listed = [(float(score), JobId(member.decode())) for member, score in scored(reply)]
+            ids = [
+                job_id
+                for created_at, job_id in listed
+                if before is None or (created_at, job_id) < (before.created_at, before.job_id)
+            ]
+            tickets = await self._get_many(ids)
+            found += [tickets[job_id] for job_id in ids if job_id in tickets]
+            if gone := [job_id for job_id in ids if job_id not in tickets]:
+                await self._read([("ZREM", _list_of(client), *gone)])
+            if len(listed) < at_once:
+                break
+            offset += at_once - len(gone)
+        return found[:limit]
+
+    async def set_feed(self, client: ClientId, digest: str | None) -> None:
+        """See the Protocol."""
+        await self._run("set_feed", shard_of(client), client, digest or "")
+
+    async def feed_owner(self, digest: str) -> ClientId | None:
+        """See the Protocol."""
+        (reply,) = await self._read([("GET", f"{root_of(digest)}:t:{digest}")])
+        return None if reply is None else ClientId(reply.decode())
+
+
+def _list_of(client: ClientId) -> str:
+    return f"{root_of(shard_of(client))}:o:{client}"

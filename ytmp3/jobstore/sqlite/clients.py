@@ -1,0 +1,75 @@
+"""What the embedded store keeps for clients besides the records of their jobs (`jobstore.ClientRecords`).
+
+Writes run on the writer's thread, in the same groups as those of the ledger. Reads run on the event loop's thread.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+from ytmp3.core.ids import ClientId, JobId
+from ytmp3.core.job import Ticket
+from ytmp3.jobstore import Place, Reservation
+from ytmp3.jobstore.records import decode_conversion, decode_job
+from ytmp3.jobstore.sqlite import queries
+from ytmp3.jobstore.sqlite.ledger import Ledger
+
+T = TypeVar("T")
+
+Read = Callable[[str, tuple[str | float, ...]], list[tuple[Any, ...]]]
+"""Runs a query on the reading connection."""
+
+
+class Run(Protocol):
+    """Runs an operation on the writer's thread, and returns its result when it is durable."""
+
+    def __call__(self, operation: Callable[[Ledger], T]) -> Awaitable[T]:
+        """Return the result."""
+
+
+class SqliteClientRecords:
+    """See the Protocol."""
+
+    def __init__(self, run: Run, read: Read) -> None:
+        self._run = run
+        self._read = read
+
+    async def reserve(
+        self, name: str, fingerprint: str, resource_id: str, *, instead_of: str | None = None
+    ) -> Reservation:
+        """See the Protocol."""
+        return await self._run(lambda ledger: _reserve(ledger, name, fingerprint, resource_id, instead_of=instead_of))
+
+    async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> list[Ticket]:
+        """See the Protocol."""
+        created_at, job_id = (float("inf"), JobId("")) if before is None else (before.created_at, before.job_id)
+        return [
+            Ticket(job=decode_job(job), conversion=decode_conversion(conversion))
+            for job, conversion in self._read(queries.SELECT_JOBS_OF, (client, created_at, job_id, limit))
+        ]
+
+    async def set_feed(self, client: ClientId, digest: str | None) -> None:
+        """See the Protocol."""
+
+        def write(ledger: Ledger) -> None:
+            ledger.connection.execute(queries.DELETE_FEED, (client,))
+            if digest is not None:
+                ledger.connection.execute(queries.INSERT_FEED, (client, digest))
+
+        await self._run(write)
+
+    async def feed_owner(self, digest: str) -> ClientId | None:
+        """See the Protocol."""
+        rows = self._read(queries.SELECT_FEED, (digest,))
+        return ClientId(rows[0][0]) if rows else None
+
+
+def _reserve(ledger: Ledger, name: str, fingerprint: str, resource_id: str, *, instead_of: str | None) -> Reservation:
+    now = ledger.clock()
+    ledger.connection.execute(queries.DELETE_RESERVATIONS, (now - ledger.policy.longest_life_seconds,))
+    if instead_of is not None:
+        ledger.connection.execute(queries.DELETE_RESERVATION, (name, instead_of))
+    ledger.connection.execute(queries.INSERT_RESERVATION, (name, resource_id, fingerprint, now))
+    ((resource_id, fingerprint, reserved_at),) = ledger.connection.execute(
+        queries.SELECT_RESERVATION, (name,)
+    ).fetchall()
+    return Reservation(resource_id=resource_id, fingerprint=fingerprint, age_seconds=now - reserved_at)

@@ -1,0 +1,52 @@
+"""The changes of the schema, one for each version of the file after 3. A new file gets all of them, too.
+
+`file` makes those that an older file lacks in one transaction, when it is opened. There is no way back: an older
+program refuses the file (`queries.SCHEMA_VERSION`).
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+_OUTBOX: Final = """
+CREATE TABLE hooked (
+    job_id TEXT PRIMARY KEY,       -- a job whose end is to be reported, until its deliveries are made
+    serial INTEGER NOT NULL        -- of its conversion
+) STRICT, WITHOUT ROWID;
+CREATE INDEX hooked_conversion ON hooked (serial);
+CREATE TABLE announced (
+    serial INTEGER PRIMARY KEY     -- of an ended conversion with rows in `hooked`
+) STRICT;
+CREATE TABLE deliveries (
+    delivery_id TEXT PRIMARY KEY,
+    subject_id TEXT NOT NULL,      -- the job or the batch
+    due_at REAL,                   -- NULL unless it is pending
+    record BLOB NOT NULL           -- JSON of core.webhook.Delivery
+) STRICT, WITHOUT ROWID;
+CREATE INDEX deliveries_subject ON deliveries (subject_id);
+CREATE INDEX deliveries_due ON deliveries (due_at) WHERE due_at IS NOT NULL;
+"""
+"""Ended conversions are reported by the outbox."""
+_CLIENTS: Final = """
+ALTER TABLE jobs ADD COLUMN client TEXT;           -- its client, if the client's list has it
+ALTER TABLE jobs ADD COLUMN created_at REAL;       -- NULL where client is
+UPDATE jobs SET client = json_extract(CAST(record AS TEXT), '$.client'),
+                created_at = json_extract(CAST(record AS TEXT), '$.created_at')
+    WHERE json_extract(CAST(record AS TEXT), '$.client') LIKE 'key:%';
+CREATE INDEX jobs_client ON jobs (client, created_at, job_id) WHERE client IS NOT NULL;
+CREATE TABLE reservations (
+    name TEXT PRIMARY KEY,             -- hash of a client and its idempotency key
+    resource_id TEXT NOT NULL,         -- what the first request with the key makes
+    fingerprint TEXT NOT NULL,         -- hash of that request
+    reserved_at REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX reservations_age ON reservations (reserved_at);
+CREATE TABLE feeds (
+    client TEXT PRIMARY KEY,
+    digest TEXT NOT NULL UNIQUE        -- of its feed token
+) STRICT, WITHOUT ROWID;
+"""
+"""Lists of the jobs of an API key, idempotency keys, and feeds."""
+
+MIGRATIONS: Final[Mapping[int, str]] = MappingProxyType({5: _OUTBOX, 6: _CLIENTS})
+"""The statements that bring a file to each version from the one before."""
