@@ -354,11 +354,14 @@ class RemoteShelf:
     async def publish(self, source: Path, file_name: str) -> float:
         raise NotImplementedError
 
-    async def holds(self, file_name: str, size_bytes: int) -> bool:
+    async def holds(self, track: Track) -> bool:
         return True
 
-    async def deliver(self, file_name: str, size_bytes: int, *, may_redirect: bool) -> Delivery | None:
-        return Url(f"https://tracks.example/{file_name}")
+    async def deliver(self, track: Track, *, may_redirect: bool) -> Delivery | None:
+        return Url(f"https://tracks.example/{track.file_name}")
+
+    async def is_damaged(self, track: Track) -> bool:
+        raise NotImplementedError
 
     async def delete(self, file_name: str) -> None:
         raise NotImplementedError

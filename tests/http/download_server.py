@@ -1,5 +1,6 @@
 """Starts a server that has only the middleware and a `Sender`: for limits that are constants in the real service."""
 
+import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -51,7 +52,11 @@ async def download_server(
     content = content_of("dQw4w9WgXcQ", size_bytes)
     (folder / "track.mp3").write_bytes(content)
     track = Track(
-        file_name="track.mp3", size_bytes=len(content), duration_seconds=1.0, sha256="0" * 64, published_at=1.0e9
+        file_name="track.mp3",
+        size_bytes=len(content),
+        duration_seconds=1.0,
+        sha256=hashlib.sha256(content).hexdigest(),
+        published_at=1.0e9,
     )
     asked: list[int] = []
     sender = Sender(

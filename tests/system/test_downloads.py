@@ -1,6 +1,7 @@
 """Downloads through nginx from the real app, compared with a model: the bytes of the track, and slices of them."""
 
 import asyncio
+import hashlib
 import json
 import random
 import re
@@ -206,7 +207,11 @@ async def test_hostile_titles_drop_no_connection_behind_nginx(tmp_path: Path) ->
     content = content_of(VIDEO, 100)
     (tmp_path / "track.mp3").write_bytes(content)
     track = Track(
-        file_name="track.mp3", size_bytes=len(content), duration_seconds=1.0, sha256="0" * 64, published_at=1.0e9
+        file_name="track.mp3",
+        size_bytes=len(content),
+        duration_seconds=1.0,
+        sha256=hashlib.sha256(content).hexdigest(),
+        published_at=1.0e9,
     )
     sender = Sender(
         shelf=LocalShelf(tmp_path, accel_redirect_prefix=ACCEL_PREFIX),

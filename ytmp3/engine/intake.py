@@ -139,6 +139,6 @@ class Intake:
         return submitted
 
     async def _is_whole(self, ticket: Ticket) -> bool:
-        """Return whether the file of a finished conversion is in place, with the recorded size."""
+        """Return whether the file of a finished conversion is in place, with the content that was published."""
         track = ticket.conversion.track
-        return track is not None and await self._shelf.holds(track.file_name, track.size_bytes)
+        return track is not None and await self._shelf.holds(track)

@@ -171,7 +171,7 @@ class Sender:
         more[hdrs.CONTENT_DISPOSITION] = content_disposition(metadata.title, video_id, recipe.extension)
         # For HEAD, nginx would send a 206 for a Range, which RFC 9110, section 14.2 defines only for GET.
         may_redirect = is_get and _nginx_agrees(request.headers)
-        match await self._shelf.deliver(track.file_name, track.size_bytes, may_redirect=may_redirect):
+        match await self._shelf.deliver(track, may_redirect=may_redirect):
             case None:
                 raise expired()
             case InternalRedirect(path):

@@ -4,8 +4,9 @@
   The shelf decides how a track is sent: from an open file, by the reverse proxy, or from another URL.
 * `scratch` holds work in progress. It is always a local folder, because tools write into it through descriptors.
 
-A track file is never changed, and only one publisher ever writes its name (`core.job.track_file_name`). This package
-contains nothing about jobs or HTTP.
+A track file is never changed, and only one publisher ever writes its name (`core.job.track_file_name`). Its content is
+compared with its SHA-256 before an instance sends it first (`integrity`). This package contains nothing about jobs or
+HTTP.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
+
+from ytmp3.core.job import Track
 
 
 class Space(Struct, frozen=True, kw_only=True):
@@ -70,14 +73,17 @@ class Shelf(Protocol):
             OSError: nothing is on the shelf under this name.
         """
 
-    async def holds(self, file_name: str, size_bytes: int) -> bool:
-        """Return whether the track exists and has this size."""
+    async def holds(self, track: Track) -> bool:
+        """Return whether the track exists with the content that was published."""
 
-    async def deliver(self, file_name: str, size_bytes: int, *, may_redirect: bool) -> Delivery | None:
-        """Return how to send the track, or None if it does not exist or does not have this size.
+    async def deliver(self, track: Track, *, may_redirect: bool) -> Delivery | None:
+        """Return how to send the track, or None if it does not exist with the content that was published.
 
         `may_redirect` is false if the reverse proxy must not send it.
         """
+
+    async def is_damaged(self, track: Track) -> bool:
+        """Read the track, and return whether it exists and does not have the content that was published."""
 
     async def delete(self, file_name: str) -> None:
         """Remove a track. It is no error if it does not exist. A running transfer continues."""

@@ -9,10 +9,13 @@ import contextlib
 import os
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from ytmp3.core.job import Track
 from ytmp3.storage import InternalRedirect, OpenFile
+from ytmp3.storage.integrity import Integrity
 
 MARK_FILE_NAME: Final = ".shelf"
 """The file in the folder that holds its mark (see `Shelf.mark`)."""
@@ -21,16 +24,21 @@ MARK_FILE_NAME: Final = ".shelf"
 class LocalShelf:
     """The `Shelf` in a folder."""
 
-    def __init__(self, folder: Path, *, accel_redirect_prefix: str = "") -> None:
+    def __init__(
+        self, folder: Path, *, accel_redirect_prefix: str = "", on_damaged: Callable[[str], object] = lambda _: None
+    ) -> None:
         """`accel_redirect_prefix` is nginx's internal location for the folder (see `X-Accel-Redirect`).
 
-        If it is empty, this process sends every track itself.
+        If it is empty, this process sends every track itself. `on_damaged` is called with the name of each file whose
+        content has changed.
 
         Tracks tell who listens to what, so other users cannot read them. nginx reads them as a member of this process's
-        group, and so may the group, but only if there is an internal location.
+        group, and so may the group, but only if there is an internal location. Nobody may write them: they are removed,
+        but never changed.
         """
         self.folder = folder
-        self._folder_mode, self._file_mode = (0o750, 0o640) if accel_redirect_prefix else (0o700, 0o600)
+        self._integrity = Integrity(on_damaged)
+        self._folder_mode, self._file_mode = (0o750, 0o440) if accel_redirect_prefix else (0o700, 0o400)
         self._accel_redirect_prefix = accel_redirect_prefix
 
     async def open(self) -> None:
@@ -74,37 +82,56 @@ class LocalShelf:
             raise
         return published_at
 
-    async def holds(self, file_name: str, size_bytes: int) -> bool:
+    async def holds(self, track: Track) -> bool:
         """See the Protocol."""
-        return await asyncio.to_thread(self._holds, file_name, size_bytes)
-
-    def _holds(self, file_name: str, size_bytes: int) -> bool:
-        try:
-            return (self.folder / file_name).stat().st_size == size_bytes
-        except OSError:
+        descriptor = await self._open_intact(track)
+        if descriptor is None:
             return False
+        os.close(descriptor)
+        return True
 
-    async def deliver(
-        self, file_name: str, size_bytes: int, *, may_redirect: bool
-    ) -> OpenFile | InternalRedirect | None:
+    async def deliver(self, track: Track, *, may_redirect: bool) -> OpenFile | InternalRedirect | None:
         """See the Protocol."""
-        descriptor = await asyncio.to_thread(self._open_track, file_name, size_bytes)
+        descriptor = await self._open_intact(track)
         if descriptor is None:
             return None
         if self._accel_redirect_prefix and may_redirect:
             os.close(descriptor)
-            return InternalRedirect(self._accel_redirect_prefix + file_name)
+            return InternalRedirect(self._accel_redirect_prefix + track.file_name)
         return OpenFile(descriptor)
 
-    def _open_track(self, file_name: str, size_bytes: int) -> int | None:
+    async def is_damaged(self, track: Track) -> bool:
+        """See the Protocol."""
+        descriptor = await asyncio.to_thread(self._open_track, track)
+        if descriptor is None:
+            return False
         try:
-            descriptor = os.open(self.folder / file_name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            return not await self._integrity.matches(descriptor, track)
+        except OSError:
+            # A disk that does not answer has not changed the file.
+            return False
+
+    async def _open_intact(self, track: Track) -> int | None:
+        """Open the track's file if it has the content of the track; None if not."""
+        descriptor = await asyncio.to_thread(self._open_track, track)
+        if descriptor is None:
+            return None
+        try:
+            if await self._integrity.is_intact(descriptor, track):
+                return descriptor
+        except OSError:
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        return None
+
+    def _open_track(self, track: Track) -> int | None:
+        try:
+            return os.open(self.folder / track.file_name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
             return None
-        if os.fstat(descriptor).st_size != size_bytes:
-            os.close(descriptor)
-            return None
-        return descriptor
 
     async def delete(self, file_name: str) -> None:
         """See the Protocol."""
