@@ -21,8 +21,9 @@ from prometheus_client import ProcessCollector
 
 from ytmp3 import __version__
 from ytmp3.config import Config, ConfigError
-from ytmp3.converter import Converter
+from ytmp3.converter import Converter, SandboxIncompleteError
 from ytmp3.converter.pipeline import Pipeline
+from ytmp3.converter.sandbox.limits import Kernel
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.core.breaker import PAUSES
 from ytmp3.core.client import ApiKey
@@ -110,8 +111,8 @@ async def running(
         store = await (open_store or _open_store)(config, instance)
         stack.push_async_callback(store.close)
         converter = make_converter(config.tools, config.limits, await scratch.new_folder("tools"))
-        await converter.open()
         stack.push_async_callback(converter.close)
+        await _open_converter(converter)
         engine = assemble(
             config.engine,
             Outside(store=store, files=Files(shelf=shelf, scratch=scratch), converter=converter),
@@ -144,6 +145,11 @@ async def running(
             store=store,
             webhooks=webhooks,
         )
+
+
+def hide_process() -> None:
+    """Close `/proc/PID` of this process, with its environment and memory, to other processes of the same user."""
+    Kernel().hide_memory()
 
 
 def read_keys(path: Path | None) -> tuple[ApiKey, ...] | None:
@@ -186,6 +192,13 @@ async def _open_folders(data_dir: Path, shelf: LocalShelf, scratch: Scratch) -> 
         await scratch.open()
     except OSError as error:
         raise ConfigError([f"DATA_DIR: {error.filename or data_dir}: {_reason(error)}"]) from error
+
+
+async def _open_converter(converter: Converter) -> None:
+    try:
+        await converter.open()
+    except SandboxIncompleteError as error:
+        raise ConfigError([f"SANDBOX: required, but {error}"]) from error
 
 
 def _reason(error: Exception) -> str:

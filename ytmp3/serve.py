@@ -17,7 +17,7 @@ from typing import Final
 
 from aiohttp import web
 
-from ytmp3.app import Service, note_address, read_endpoints, read_keys, running
+from ytmp3.app import Service, hide_process, note_address, read_endpoints, read_keys, running
 from ytmp3.config import Config, ConfigError
 from ytmp3.http.connections import Runner
 
@@ -164,7 +164,13 @@ def reload_endpoints(service: Service) -> None:
 
 
 def _prepare_process() -> None:
-    """Set the thread switch interval, and raise the limit of open descriptors from the usual 1,024."""
+    """Set what concerns the whole process.
+
+    New files are for this user only (umask), and `/proc/PID` of this process, with its environment and memory, is
+    closed to other processes of the user. The limit of open descriptors is raised from the usual 1,024.
+    """
+    os.umask(0o077)
+    hide_process()
     sys.setswitchinterval(SWITCH_SECONDS)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):

@@ -153,6 +153,14 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         parse=program,
     ),
     Variable(
+        name="SANDBOX",
+        default="auto",
+        form="auto or required",
+        meaning="`required`: do not start where yt-dlp, deno and ffmpeg cannot be kept from the service's files and "
+        "processes. `auto`: start with what the kernel offers; `sandbox` in `/health` says what is missing.",
+        parse=one_of("auto", "required"),
+    ),
+    Variable(
         name="EXTRACT_CONCURRENCY",
         default="4",
         form="an integer from 1 to 1000",

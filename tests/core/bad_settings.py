@@ -16,6 +16,7 @@ BAD: Final[dict[str, list[str]]] = {
     "LOG_LEVEL": ["loud", "10"],
     "ACCESS_LOG": ["yes", "1"],
     "FFMPEG_PATH": ["/nonexistent/ffmpeg", __file__, "/"],
+    "SANDBOX": ["off", "1", "yes"],
     "EXTRACT_CONCURRENCY": ["0", "1001", "x"],
     "ENCODE_CONCURRENCY": ["0", "1001", "x"],
     "MAX_DURATION_SECONDS": ["0", "864001", "3h"],

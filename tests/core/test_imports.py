@@ -183,6 +183,7 @@ def test_only_the_command_line_prints_and_exits() -> None:
     # Only code that runs in a forked child may end its process or write to its stderr; the server process never does.
     assert {name for name in MODULES if "sys.stderr.write" in _calls(name)} <= {"converter.youtube.extractor"}
     assert {name for name in MODULES if "os._exit" in _calls(name)} == {
+        "converter.sandbox.confinement",
         "converter.sandbox.limits",
         "converter.sandbox.zygote",
     }

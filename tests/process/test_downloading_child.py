@@ -46,16 +46,27 @@ def test_reported_is_the_size_on_disk_and_not_the_count_of_yt_dlp(tmp_path: Path
     assert (events[0], sizes) == (SpoolOpened(name="spool-1"), [0, 100, 100])
 
 
-def test_a_thumbnail_is_decoded_after_the_network_is_left(tmp_path: Path) -> None:
+def test_a_thumbnail_is_decoded_after_everything_is_left(tmp_path: Path) -> None:
     picture = BytesIO()
     Image.new("RGB", (16, 9)).save(picture, "JPEG")
-    scratch, events = tmp_path / "scratch", list[Event]()
-    download = VideoDownload(Downloader(options(PRELOAD), None, None), extraction_in(scratch), events.append)
-    # Leaving the network makes the folder, so a cover that was made before would have no folder to be in.
-    download.make_cover((picture.getvalue(), False), leave_network=scratch.mkdir)
+    sizes, events = list[int](), list[Event]()
+    download = VideoDownload(Downloader(options(PRELOAD), None, None), extraction_in(tmp_path), events.append)
+    path = tmp_path / "cover"
+    download.make_cover((picture.getvalue(), False), leave_everything=lambda: sizes.append(path.stat().st_size))
+    assert sizes == [0], "the file is open before everything is left, and written afterwards"
     assert events == [CoverWritten(name="cover")]
-    with Image.open(scratch / "cover") as cover:
+    with Image.open(path) as cover:
         assert cover.size == (9, 9)
+
+
+def test_a_thumbnail_is_not_decoded_where_access_cannot_be_left(tmp_path: Path) -> None:
+    def fails() -> None:
+        raise OSError
+
+    events = list[Event]()
+    download = VideoDownload(Downloader(options(PRELOAD), None, None), extraction_in(tmp_path), events.append)
+    download.make_cover((b"\xff\xd8\xff", False), leave_everything=fails)
+    assert events == []
 
 
 def test_the_options_of_yt_dlp_are_fixed() -> None:

@@ -10,9 +10,14 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from ytmp3.core.errors import Ytmp3Error
 from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Metadata, Report, Stage
 from ytmp3.core.recipe import Recipe
+
+
+class SandboxIncompleteError(Ytmp3Error):
+    """This system cannot confine child processes, and the settings require it. The text says what is missing."""
 
 
 class Converted(Struct, frozen=True, kw_only=True):
@@ -42,7 +47,11 @@ class Converter(Protocol):
     """The interface that the engine uses. `pipeline.Pipeline` implements it."""
 
     async def open(self) -> None:
-        """Start the zygote. Called once, before the first conversion. Never raises: `check` reports what is missing."""
+        """Start the zygote. Called once, before the first conversion. `check` reports what is missing.
+
+        Raises:
+            SandboxIncompleteError: only if the settings require the sandbox.
+        """
 
     async def close(self) -> None:
         """End every process of this converter. Returns when none is left."""

@@ -13,7 +13,9 @@ from msgspec import json
 from ytmp3.converter import ToolCheck
 from ytmp3.converter.audio.ffmpeg import FILE, MEMORY_BYTES, encode_arguments
 from ytmp3.converter.audio.mp3 import Mp3Error, walk
-from ytmp3.converter.sandbox.protocol import ResourceLimits
+from ytmp3.converter.profiles import is_script, tool_profile
+from ytmp3.converter.sandbox.protocol import Protections, ResourceLimits
+from ytmp3.converter.sandbox.report import Report, report_of
 from ytmp3.converter.sandbox.short_run import Completed, ShortRun, run_briefly
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.solver.service import Solver
@@ -51,6 +53,7 @@ class Checker:
         self._spawner = spawner
         self._solver = solver
         self._ffmpeg = ffmpeg
+        self._ffmpeg_profile = None if is_script(ffmpeg) else tool_profile(ffmpeg)
         self._deno = deno
         self._folder = folder
 
@@ -66,20 +69,43 @@ class Checker:
             solver_check(versions),
             await self._check_deno(versions),
             self._solver.check(),
-            await self._check_ffmpeg(has_seccomp=ready.has_seccomp),
+            await self._check_ffmpeg(),
+            self._check_sandbox(ready.protections),
         ]
+
+    async def missing_protections(self) -> tuple[str, ...]:
+        """Return what a taken-over child process could do on this system. Raises ZygoteError."""
+        ready = await self._spawner.ready()
+        return self._report(ready.protections).missing
+
+    def _check_sandbox(self, protections: Protections) -> ToolCheck:
+        """Describe the sandbox. It is never a reason to be unready: SANDBOX=required refuses to start instead."""
+        return ToolCheck(name="sandbox", ok=True, version=None, detail=self._report(protections).text)
+
+    def _report(self, protections: Protections) -> Report:
+        return report_of(protections, ffmpeg_is_script=self._ffmpeg_profile is None)
 
     async def _check_deno(self, versions: Versions) -> ToolCheck:
         if self._deno is None:
             return ToolCheck(name="deno", ok=False, version=None, detail="not installed: pip install deno")
-        limits = ResourceLimits(file_bytes=2**20, cpu_seconds=int(CHECK_SECONDS), network=True)
+        limits = ResourceLimits(
+            file_bytes=2**20,
+            cpu_seconds=int(CHECK_SECONDS),
+            socket_pairs=True,
+            profile=tool_profile(self._deno),
+        )
         completed = await self._run([self._deno, *_DENO], _PUZZLE, [], limits)
         ok = completed.output.strip() == _SOLUTION
         detail = "solves a puzzle" if ok else _first_line(completed)
         return ToolCheck(name="deno", ok=ok, version=versions.deno, detail=detail)
 
-    async def _check_ffmpeg(self, *, has_seccomp: bool) -> ToolCheck:
-        limits = ResourceLimits(file_bytes=2**20, cpu_seconds=int(CHECK_SECONDS), memory_bytes=MEMORY_BYTES)
+    async def _check_ffmpeg(self) -> ToolCheck:
+        limits = ResourceLimits(
+            file_bytes=2**20,
+            cpu_seconds=int(CHECK_SECONDS),
+            memory_bytes=MEMORY_BYTES,
+            profile=self._ffmpeg_profile,
+        )
         about = await self._run([self._ffmpeg, "-version"], b"", [], limits)
         version = re.match(rb"ffmpeg version (\S+)", about.output)
         target = os.memfd_create("check", os.MFD_CLOEXEC)
@@ -89,12 +115,11 @@ class Checker:
             error = _encoding_error(os.pread(target, OUTPUT_BYTES, 0), completed)
         finally:
             os.close(target)
-        network = "" if has_seccomp else "; this kernel has no seccomp filters, so ffmpeg is not kept from the network"
         return ToolCheck(
             name="ffmpeg",
             ok=error is None,
             version=version[1].decode("ascii", "replace") if version else None,
-            detail=("encodes MP3 from and to descriptors" if error is None else error) + network,
+            detail="encodes MP3 from and to descriptors" if error is None else error,
         )
 
     async def _run(self, argv: list[str], source: bytes, descriptors: list[int], limits: ResourceLimits) -> Completed:

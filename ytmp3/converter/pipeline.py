@@ -21,7 +21,7 @@ from typing import Final
 
 from msgspec import Struct, structs
 
-from ytmp3.converter import Converted, ToolCheck
+from ytmp3.converter import Converted, SandboxIncompleteError, ToolCheck
 from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.audio.encoder import Encoder, EncoderRun
 from ytmp3.converter.audio.ffmpeg import SNIFF_BYTES, demuxer_of, demuxer_of_copies, is_streamable
@@ -30,13 +30,14 @@ from ytmp3.converter.audio.tag import id3v2_tag
 from ytmp3.converter.audio.verify import assemble, check_duration, read_cover
 from ytmp3.converter.causes import first_cause
 from ytmp3.converter.check import Checker
+from ytmp3.converter.profiles import profiles_of
 from ytmp3.converter.progress import Progress
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.converter.slots import EncodeSlot
 from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.spool import Spool, SpoolReplacedError
-from ytmp3.converter.tools import deno_path, ffmpeg_path, youtube_program
+from ytmp3.converter.tools import Tools, deno_path, ffmpeg_path, youtube_program
 from ytmp3.converter.youtube.events import Extracted, Extraction, Facts
 from ytmp3.converter.youtube.fetch import Fetch
 from ytmp3.converter.youtube.ladder import Ladder, Rung
@@ -77,17 +78,19 @@ class Pipeline:
         cores: Cores | None = None,
     ) -> None:
         self._limits = limits
+        self._requires_sandbox = settings.requires_sandbox
         ffmpeg, deno = ffmpeg_path(settings), deno_path()
         self._spawner = spawner or Spawner(youtube_program(settings, deno=deno))
         self._solver = Solver(self._spawner, deno=deno, folder=work_folder)
         self._checker = Checker(self._spawner, self._solver, ffmpeg=ffmpeg, deno=deno, folder=work_folder)
         has_choice = settings.cookies_file is None and "player_client" not in settings.extractor_args
-        self._tools = _Tools(
+        self._tools = Tools(
             spawner=self._spawner,
             solver=self._solver,
             ffmpeg=ffmpeg,
             cores=cores or Cores(os.sched_getaffinity(0), max_encoders=settings.encode_concurrency),
             cookies_file=settings.cookies_file,
+            profiles=profiles_of(settings, ffmpeg=ffmpeg, deno=deno),
             ladder=Ladder((Rung.LIGHT, Rung.DEFAULT) if has_choice else (Rung.DEFAULT,), time.monotonic),
         )
         self._signs: Counter[str] = Counter()
@@ -95,11 +98,14 @@ class Pipeline:
         self._encode_slots = asyncio.Semaphore(settings.encode_concurrency)
 
     async def open(self) -> None:
-        """Start the zygote. Never raises: `check` reports what is missing, and the next conversion tries again."""
+        """Start the zygote; see the Converter protocol. If it does not start, the next conversion tries again."""
         try:
-            await self._spawner.ready()
+            missing = await self._checker.missing_protections()
         except ZygoteError as error:
             logger.error("zygote did not start", extra={"reason": str(error)})
+            missing = (str(error),)
+        if missing and self._requires_sandbox:
+            raise SandboxIncompleteError("; ".join(missing))
 
     async def close(self) -> None:
         """End every process of this converter. Returns when none is left."""
@@ -159,15 +165,6 @@ class Pipeline:
         logger.info("trouble at YouTube", extra=fields)
 
 
-class _Tools(Struct, frozen=True, kw_only=True):
-    spawner: Spawner
-    solver: Solver
-    ffmpeg: str
-    cores: Cores
-    cookies_file: Path | None
-    ladder: Ladder
-
-
 class _Task(Struct, frozen=True, kw_only=True):
     video_id: VideoId
     recipe: Recipe
@@ -183,7 +180,7 @@ class _Conversion:
         self,
         *,
         slots: tuple[asyncio.Semaphore, asyncio.Semaphore],
-        tools: _Tools,
+        tools: Tools,
         limits: ConversionLimits,
         task: _Task,
         progress: Progress,
@@ -244,7 +241,8 @@ class _Conversion:
     async def _extract(self, solver: int) -> Metadata:
         async with self._extract_slots:
             with self._progress.timing(Stage.EXTRACTING):
-                await self._fetch.start(self._tools.spawner, await self._extraction(), solver)
+                extraction, profile = await self._extraction(), self._tools.profiles.youtube
+                await self._fetch.start(self._tools.spawner, extraction, profile, solver)
                 extracted = self._extracted = await self._fetch.extracted()
         logger.debug("format chosen", extra={"video_id": self._task.video_id, "format": extracted.format})
         return extracted.metadata
@@ -349,6 +347,7 @@ class _Conversion:
                 target=self._encoded_path,
                 announced_seconds=announced,
                 core=core,
+                profile=self._tools.profiles.ffmpeg,
             )
             yield Encoder(self._tools.spawner, run, self._limits, on_seconds)
 

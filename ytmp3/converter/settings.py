@@ -41,5 +41,7 @@ class ToolSettings:
     """IP version of the connections to YouTube: auto, 4 or 6."""
     egress_source_address: str | None = None
     """Address of this machine from which YouTube is asked."""
+    requires_sandbox: bool = False
+    """Whether the service must not start where child processes cannot be confined."""
     extractor_args: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Arguments of yt-dlp's YouTube extractor, such as `player_client`."""

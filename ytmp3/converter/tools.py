@@ -1,15 +1,31 @@
-"""Finds the programs that the converter uses. Called once, at the start."""
+"""The programs that the converter uses: what all conversions share, and where they are. Called once, at the start."""
 
 import sys
 import sysconfig
 from pathlib import Path
 
 import imageio_ffmpeg
-from msgspec import json
+from msgspec import Struct, json
 
-from ytmp3.converter.sandbox.spawner import ZygoteProgram
+from ytmp3.converter.audio.cores import Cores
+from ytmp3.converter.profiles import Profiles
+from ytmp3.converter.sandbox.spawner import Spawner, ZygoteProgram
 from ytmp3.converter.settings import ToolSettings
+from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.youtube.events import Preload
+from ytmp3.converter.youtube.ladder import Ladder
+
+
+class Tools(Struct, frozen=True, kw_only=True):
+    """What all conversions of an instance use."""
+
+    spawner: Spawner
+    solver: Solver
+    ffmpeg: str
+    cores: Cores
+    cookies_file: Path | None
+    profiles: Profiles
+    ladder: Ladder
 
 
 def ffmpeg_path(settings: ToolSettings) -> str:

@@ -18,7 +18,7 @@ from msgspec import Struct
 from ytmp3.converter.audio.ffmpeg import FILE, MEMORY_BYTES, STREAM, encode_arguments, encoded_seconds
 from ytmp3.converter.audio.messages import code_of_ffmpeg_message
 from ytmp3.converter.sandbox.pipes import DRAIN_SECONDS, Lines, Reader, Tail
-from ytmp3.converter.sandbox.protocol import NOT_STARTED_STATUS, ResourceLimits
+from ytmp3.converter.sandbox.protocol import NOT_STARTED_STATUS, Profile, ResourceLimits
 from ytmp3.converter.sandbox.spawner import Child, Spawner
 from ytmp3.converter.settings import ConversionLimits
 from ytmp3.converter.spool import PIPE_BYTES, Splicer, Spool
@@ -66,6 +66,8 @@ class EncoderRun(Struct, frozen=True, kw_only=True):
     announced_seconds: float | None
     core: int | None
     """The only CPU core to run on; None for all."""
+    profile: Profile | None
+    """What ffmpeg may reach; None if it is an operator's script."""
 
 
 class Encoder:
@@ -148,6 +150,7 @@ class Encoder:
                 memory_bytes=MEMORY_BYTES,
                 niceness=NICENESS,
                 core=run.core,
+                profile=run.profile,
             )
             argv = encode_arguments(
                 run.ffmpeg, source=kind, demuxer=run.demuxer, recipe=run.recipe, is_copied=run.is_copied

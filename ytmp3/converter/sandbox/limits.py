@@ -1,27 +1,23 @@
 """Limits that a forked child process applies to itself before anything else. It cannot remove them again.
 
 Each child gets its own process group (so that one signal reaches all descendants), a signal when its parent dies,
-limits
-on file size, CPU time, open files and memory, a low scheduling priority, a higher OOM score than the server, and, if it
-needs no network, a seccomp filter against sockets. This code runs between fork and exec. The process has only one
-thread, so running Python there is safe.
+limits on file size, CPU time, open files and memory, a low scheduling priority, and a higher OOM score than the server.
+`confinement` then decides what it can reach. This code runs between fork and exec. The process has only one thread, so
+running Python there is safe.
 
 RLIMIT_NPROC is not used: it counts all processes of the user, including the server's, and does not bind root.
 """
 
 import contextlib
 import ctypes
-import errno
 import os
-import platform
 import resource
 import signal
-import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from ytmp3.converter.sandbox.protocol import ResourceLimits
-from ytmp3.converter.sandbox.seccomp import network_filter
 
 OPEN_FILES: Final = 256
 """Most open descriptors of a child (RLIMIT_NOFILE). yt-dlp and ffmpeg need far fewer."""
@@ -40,10 +36,9 @@ SESSION_NICENESS: Final = b"10"
 """Niceness of the zygote's session, which contains all children, relative to the other sessions of the machine."""
 
 _PR_SET_PDEATHSIG: Final = 1
-_PR_SET_SECCOMP: Final = 22
+_PR_SET_DUMPABLE: Final = 4
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_SET_NO_NEW_PRIVS: Final = 38
-_SECCOMP_MODE_FILTER: Final = 2
 
 
 class Kernel:
@@ -55,12 +50,54 @@ class Kernel:
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
-        self._filter = network_filter(platform.machine())
-        self._filter_with_pairs = network_filter(platform.machine(), allows_pairs=True)
         self._oom_score = max(0, _read_number("/proc/self/oom_score_adj"))
-        self.has_seccomp = False
-        """Whether this kernel accepts the filter. The zygote sets it after a test in a fork. If true, a child that must
-        not have the network is never started without the filter."""
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.open_files = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard - 1)
+        """The limit of open descriptors of the children. The zygote's own limit is above it."""
+
+    def call(self, name: str, *arguments: object) -> int:
+        """Call a function of libc.
+
+        Raises:
+            OSError: it returned -1.
+        """
+        result = int(getattr(self._libc, name)(*arguments))
+        if result == -1:
+            number = ctypes.get_errno()
+            raise OSError(number, f"{name}: {os.strerror(number)}")
+        return result
+
+    def system_call(self, number: int, *arguments: object) -> int:
+        """Make a system call that libc has no function for. Raises OSError."""
+        words = (ctypes.c_long(each) if isinstance(each, int) else each for each in arguments)
+        return self.call("syscall", ctypes.c_long(number), *words)
+
+    def prctl(self, option: int, value: int, more: int = 0) -> None:
+        """Change an attribute of this process (prctl(2)). Raises OSError."""
+        if self._libc.prctl(option, value, more, 0, 0) == -1:
+            number = ctypes.get_errno()
+            raise OSError(number, f"prctl {option}: {os.strerror(number)}")
+
+    def forbid_new_privileges(self) -> None:
+        """Make set-user-ID programs run without their privileges, here and in all descendants. A filter needs it."""
+        self.prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+    def hide_memory(self) -> None:
+        """Close `/proc/PID` of this process (environment, memory, descriptors) to other processes of the same user.
+
+        Children inherit it, until they execute a program. root can still look; that is what Landlock and the filter are
+        for. It also disables core dumps.
+        """
+        self.prctl(_PR_SET_DUMPABLE, 0)
+
+    @contextlib.contextmanager
+    def with_own_proc_files(self) -> Iterator[None]:
+        """Make `/proc/self` writable for a moment: the files of a process that is hidden belong to root."""
+        self.prctl(_PR_SET_DUMPABLE, 1)
+        try:
+            yield
+        finally:
+            self.prctl(_PR_SET_DUMPABLE, 0)
 
     def lower_session_priority(self) -> None:
         """Lower the priority of this process's session (autogroup niceness, sched(7)). This process must lead it.
@@ -78,20 +115,19 @@ class Kernel:
 
     def become_subreaper(self) -> None:
         """Make this process the parent of descendants whose own parent has ended (PR_SET_CHILD_SUBREAPER)."""
-        self._prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        self.prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
-    def confine(self, limits: ResourceLimits, parent: int) -> None:
+    def limit(self, limits: ResourceLimits, parent: int) -> None:
         """Apply the limits to this process, which `parent` has just forked. Exits if the parent has died already.
 
         Raises:
             OSError: a limit could not be applied, so the child must not run.
         """
         os.setpgid(0, 0)
-        self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        self.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
         _limit(resource.RLIMIT_CORE, 0)
-        _limit(resource.RLIMIT_NOFILE, OPEN_FILES)
         _limit(resource.RLIMIT_FSIZE, limits.file_bytes)
         _limit(resource.RLIMIT_CPU, limits.cpu_seconds)
         if limits.memory_bytes:
@@ -107,38 +143,16 @@ class Kernel:
             # This fails if the core was removed from this process's cpuset. Then all remaining cores are used.
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(0, {limits.core})
-        self._raise_oom_score(CHILD_OOM_SCORE)
-        if not limits.network:
-            self.leave_network(allows_pairs=limits.socket_pairs)
-
-    def leave_network(self, *, allows_pairs: bool = False) -> None:
-        """Remove network access from this process permanently, if the kernel supports seccomp filters.
-
-        Called for every child that must not have the network, and by the youtube child before it decodes a picture.
-        `allows_pairs`: it may still make pairs of sockets that are connected to each other.
-
-        Raises:
-            OSError: the kernel supports filters, but did not accept this one.
-        """
-        if not self.install_network_filter(allows_pairs=allows_pairs) and self.has_seccomp:
-            raise OSError(errno.EPERM, "the network filter cannot be installed")
-
-    def install_network_filter(self, *, allows_pairs: bool = False) -> bool:
-        """Install the seccomp filter, which every descendant inherits. Returns whether the kernel accepted it."""
-        self._prctl(_PR_SET_NO_NEW_PRIVS, 1)
-        code = self._filter_with_pairs if allows_pairs else self._filter
-        if code is None:
-            return False
-        program = ctypes.create_string_buffer(code, len(code))
-        # struct sock_fprog: a count of 8-byte instructions, padding, a pointer.
-        header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(program)))
-        return self._prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header)) == 0
+        with self.with_own_proc_files():
+            self._raise_oom_score(CHILD_OOM_SCORE)
 
     def _raise_oom_score(self, by: int) -> None:
         _write("/proc/self/oom_score_adj", b"%d" % min(MAX_OOM_SCORE, self._oom_score + by))
 
-    def _prctl(self, option: int, value: int, more: int = 0) -> int:
-        return int(self._libc.prctl(option, value, more, 0, 0))
+
+def limit_open_files(number: int) -> None:
+    """Set the limit of open descriptors; those above it stay open."""
+    _limit(resource.RLIMIT_NOFILE, number)
 
 
 def _limit(what: int, value: int) -> None:

@@ -23,8 +23,45 @@ NOT_STARTED_STATUS: Final = 127
 """Exit status of a child whose program could not be executed, as in a shell."""
 
 
+class Profile(Struct, frozen=True, kw_only=True):
+    """What a child process may reach. Nothing else has a name for it, also if its program is taken over.
+
+    `confinement.Confinement` applies it with what the kernel offers. A path that does not exist grants nothing.
+    """
+
+    programs: tuple[str, ...] = ()
+    """Files that may be executed. Needed for the program of the child itself, and for its ELF interpreter."""
+    readable: tuple[str, ...] = ()
+    """Files, and folders with everything in them."""
+    writable: tuple[str, ...] = ()
+    """Folders in which it may create, change and remove files."""
+    devices: tuple[str, ...] = ()
+    """Device files that it may read and write."""
+    ports: tuple[int, ...] = ()
+    """TCP ports that it may connect to, if it has the network at all and the kernel can tell them apart."""
+    may_bind: bool = False
+    """Whether it may choose the source address of its connections."""
+    starts_programs: bool = False
+    """Whether it may start `programs` whenever it likes. If not, it can start neither programs nor processes."""
+
+
+class Protections(Struct, frozen=True, kw_only=True):
+    """What this kernel and this system offer for the sandbox. The zygote finds out at its start."""
+
+    landlock_abi: int = 0
+    """0: no Landlock."""
+    has_mount_namespaces: bool = False
+    """Whether files can be hidden by a mount namespace instead. Tried only without Landlock."""
+    has_seccomp: bool = False
+
+    @property
+    def hides_files(self) -> bool:
+        """Whether a child process reaches only the files of its profile."""
+        return self.landlock_abi > 0 or self.has_mount_namespaces
+
+
 class ResourceLimits(Struct, frozen=True, kw_only=True):
-    """The limits of a child process. `limits.Kernel.confine` applies them between fork and exec."""
+    """The limits of a child process, applied between fork and exec by `limits.Kernel` and `confinement.Confinement`."""
 
     file_bytes: int
     """Largest file that the child may write (RLIMIT_FSIZE)."""
@@ -41,6 +78,8 @@ class ResourceLimits(Struct, frozen=True, kw_only=True):
     """Whether the child may open sockets. If not, a seccomp filter prevents it, for its descendants too."""
     socket_pairs: bool = False
     """Whether it may make pairs of connected sockets although it has no network, as deno needs."""
+    profile: Profile | None = None
+    """What it may reach. None: all files and programs of the user, which only an operator's own script needs."""
 
 
 class Fork(Struct, frozen=True, kw_only=True, tag=True):
@@ -79,8 +118,8 @@ class Ready(Struct, frozen=True, kw_only=True, tag=True):
 
     preloaded: bytes
     """The value of `Preloaded.ready`."""
-    has_seccomp: bool
-    """Whether this kernel accepts the seccomp filter against network access."""
+    protections: Protections
+    """What every child process is confined with. A child that cannot be confined like this is not started."""
 
 
 class Started(Struct, frozen=True, kw_only=True, tag=True):

@@ -1,8 +1,8 @@
 """The zygote: one single-threaded process with everything preloaded, which forks every child process of an instance.
 
-It keeps a slow-to-import program in memory, so that starting it again is a fork, and it applies resource limits between
-fork and exec, so that the threaded server needs no preexec function. The caller of `serve` chooses what is preloaded;
-this module does not depend on it.
+It keeps a slow-to-import program in memory, so that starting it again is a fork, and it applies limits and profiles
+between fork and exec, so that the threaded server needs no preexec function. The caller of `serve` chooses what is
+preloaded; this module does not depend on it.
 
 Rules: the zygote never waits for a running child, because the server would wait too; it signals only process groups
 whose leader it has not reaped; and it ends all groups when the server closes its end of the socket.
@@ -15,6 +15,7 @@ executes no other programs, so ffmpeg would still need another way to get its li
 import contextlib
 import gc
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -25,7 +26,8 @@ from typing import Final, NoReturn, Protocol
 
 from msgspec import json
 
-from ytmp3.converter.sandbox.limits import Kernel
+from ytmp3.converter.sandbox.confinement import Confinement
+from ytmp3.converter.sandbox.limits import Kernel, limit_open_files
 from ytmp3.converter.sandbox.protocol import (
     EVENTS_DESCRIPTOR,
     MAX_PACKET_BYTES,
@@ -69,19 +71,21 @@ class Preloaded(Protocol):
     def ready(self) -> bytes:
         """Describe what is loaded, for the server. Called once, in the zygote."""
 
-    def run(self, task: bytes, events: int, leave_network: Callable[[], object]) -> int:
+    def run(self, task: bytes, events: int, leave_everything: Callable[[], object]) -> int:
         """Do one task in a forked child and return the exit status.
 
-        `events` is the descriptor for events to the server. `leave_network` removes the child's access to the network.
+        `events` is the descriptor for events to the server. `leave_everything` removes the child's access to files, the
+        network and programs; only open descriptors stay usable.
         """
 
 
 class Zygote:
     """Forks children on request, reaps them, and reports both to the server."""
 
-    def __init__(self, server: socket.socket, kernel: Kernel, preloaded: Preloaded) -> None:
+    def __init__(self, server: socket.socket, kernel: Kernel, confinement: Confinement, preloaded: Preloaded) -> None:
         self._server = server
         self._kernel = kernel
+        self._confinement = confinement
         self._preloaded = preloaded
         self._pid = os.getpid()
         self._selector = selectors.DefaultSelector()
@@ -169,21 +173,39 @@ class Zygote:
         try:
             # From here on, stderr is the pipe from which the server reads the child's errors.
             os.dup2(descriptors[2] if isinstance(request, Execute) else descriptors[0], 2)
-            self._kernel.confine(request.limits, self._pid)
+            self._kernel.limit(request.limits, self._pid)
             if isinstance(request, Execute):
-                _arrange(descriptors)
-                for number in _CHANGED_SIGNALS:
-                    signal.signal(number, signal.SIG_DFL)
-                os.chdir(request.folder)
-                os.execve(request.argv[0], request.argv, request.environment)  # noqa: S606  no shell is the point
+                self._execute(request, descriptors)
             log, events, *more = descriptors
             _arrange([os.open(os.devnull, os.O_RDONLY), log, log, events, *more])
-            status = self._preloaded.run(request.task, EVENTS_DESCRIPTOR, self._kernel.leave_network)
+            limit_open_files(self._kernel.open_files)
+            self._confinement.confine(request.limits, -1)
+            status = self._preloaded.run(request.task, EVENTS_DESCRIPTOR, self._confinement.leave_everything)
         except OSError as error:
             os.write(2, f"not started: {error.strerror}\n".encode())
         finally:
             # Not sys.exit, which would run the finalizers of the zygote's objects here.
             os._exit(status)
+
+    def _execute(self, request: Execute, descriptors: list[int]) -> NoReturn:
+        """Execute the program of a request. Raises OSError."""
+        for number in _CHANGED_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        if request.limits.profile is None:
+            _arrange(descriptors)
+            limit_open_files(self._kernel.open_files)
+            os.chdir(request.folder)
+            self._confinement.confine(request.limits, -1)
+            os.execve(request.argv[0], request.argv, request.environment)  # noqa: S606  no shell is the point
+        # The program is executed through a descriptor above the limit, so that the filter can allow exactly this one
+        # start (see `seccomp.Rules.program`).
+        program = self._kernel.open_files
+        os.dup2(os.open(request.argv[0], os.O_PATH | os.O_CLOEXEC), program, inheritable=False)
+        _arrange(descriptors, keep=program)
+        limit_open_files(self._kernel.open_files)
+        os.chdir(request.folder)
+        self._confinement.confine(request.limits, program)
+        os.execve(program, request.argv, request.environment)  # noqa: S606
 
     def _reap(self, child: int, pidfd: int) -> None:
         """Reap an ended child. Until then it is a zombie, so its group can be signalled: its pid is not reused yet."""
@@ -235,12 +257,15 @@ def _own_children() -> list[int]:
         return []  # kernel without CONFIG_PROC_CHILDREN: process groups are still ended
 
 
-def _arrange(descriptors: list[int]) -> None:
-    """Make `descriptors` this process's 0, 1, 2, ... and close all others."""
+def _arrange(descriptors: list[int], *, keep: int | None = None) -> None:
+    """Make `descriptors` this process's 0, 1, 2, ... and close all others but `keep`."""
     high = [os.dup2(descriptor, 64 + index, inheritable=False) for index, descriptor in enumerate(descriptors)]
     for index, descriptor in enumerate(high):
         os.dup2(descriptor, index)
-    os.closerange(len(high), os.sysconf("SC_OPEN_MAX"))
+    end = os.sysconf("SC_OPEN_MAX")
+    os.closerange(len(high), end if keep is None else keep)
+    if keep is not None:
+        os.closerange(keep + 1, end)
 
 
 def _own_socket() -> socket.socket:
@@ -269,21 +294,24 @@ def serve(preload: Callable[[bytes], Preloaded]) -> None:
     kernel.become_subreaper()
     kernel.lower_session_priority()
     kernel.raise_zygote_oom_score()
-    kernel.has_seccomp = _accepts_filter(kernel)
+    kernel.forbid_new_privileges()
+    kernel.hide_memory()
+    _raise_open_files(kernel.open_files)
+    confinement = Confinement(kernel)
+    protections = confinement.find_out()
     preloaded = preload(first_packet)
-    ready = Ready(preloaded=preloaded.ready(), has_seccomp=kernel.has_seccomp)
+    ready = Ready(preloaded=preloaded.ready(), protections=protections)
     # The memory in use now is shared copy-on-write with every child. gc.freeze keeps the garbage collector from writing
     # to it, because each write would copy a page.
     gc.collect()
     gc.freeze()
-    zygote = Zygote(server, kernel, preloaded)
+    zygote = Zygote(server, kernel, confinement, preloaded)
     server.send(json.encode(ready))
     zygote.serve()
 
 
-def _accepts_filter(kernel: Kernel) -> bool:
-    """Return whether the kernel accepts the network filter. A fork tries it, because it cannot be removed again."""
-    pid = os.fork()
-    if pid == 0:
-        os._exit(not kernel.install_network_filter())
-    return os.waitpid(pid, 0)[1] == 0
+def _raise_open_files(children: int) -> None:
+    """Raise the limit of open descriptors above that of the children, for the descriptor of a program."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft <= children:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (children + 1, hard))

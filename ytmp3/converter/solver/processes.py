@@ -13,6 +13,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
+from ytmp3.converter.profiles import tool_profile
 from ytmp3.converter.sandbox.pipes import Lines, Reader, Tail, resolve
 from ytmp3.converter.sandbox.protocol import ResourceLimits
 from ytmp3.converter.sandbox.short_run import ShortRun, run_briefly
@@ -74,6 +75,16 @@ class Deno(Struct, frozen=True, kw_only=True):
     folder: Path
     """Its working folder. It cannot read or write there."""
 
+    def limits(self, cpu_seconds: int) -> ResourceLimits:
+        """Return the limits of a process that runs a player script."""
+        return ResourceLimits(
+            file_bytes=2**20,
+            cpu_seconds=cpu_seconds,
+            data_bytes=DATA_BYTES,
+            socket_pairs=True,
+            profile=tool_profile(self.path),
+        )
+
     async def parse(self, script: str, requests: list[Challenges]) -> Parsed:
         """Parse a player script and solve the requests, in a process that ends.
 
@@ -88,7 +99,7 @@ class Deno(Struct, frozen=True, kw_only=True):
                 source=source,
                 descriptors=[],
                 folder=str(self.folder),
-                limits=_limits(PARSING_CPU_SECONDS),
+                limits=self.limits(PARSING_CPU_SECONDS),
                 seconds=PARSING_SECONDS,
                 max_output_bytes=MAX_PARSED_BYTES,
             )
@@ -156,7 +167,7 @@ class WarmProcess:
         self._readers = [Reader(stdout_ours, lines.add), Reader(stderr_ours, self._errors.add)]
         try:
             self._child = await deno.spawner.execute(
-                argv, _limits(WARM_CPU_SECONDS), [stdin, stdout, stderr], folder=str(deno.folder)
+                argv, deno.limits(WARM_CPU_SECONDS), [stdin, stdout, stderr], folder=str(deno.folder)
             )
         except ZygoteError as error:
             raise SolverError(str(error)) from error
@@ -254,10 +265,6 @@ def _checked(results: list[dict[str, str]], requests: list[Challenges]) -> list[
     if [set(result) for result in results] != [set(request.challenges) for request in requests]:
         raise SolverError("the answer is for other challenges")
     return results
-
-
-def _limits(cpu_seconds: int) -> ResourceLimits:
-    return ResourceLimits(file_bytes=2**20, cpu_seconds=cpu_seconds, data_bytes=DATA_BYTES, socket_pairs=True)
 
 
 def _heap(megabytes: int) -> str:

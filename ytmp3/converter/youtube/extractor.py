@@ -149,14 +149,18 @@ class VideoDownload:
         self._downloader.evidence.begin_again()
         return True
 
-    def make_cover(self, thumbnail: tuple[bytes, bool] | None, leave_network: Callable[[], object]) -> None:
-        """Make the cover from the thumbnail that `run` returned. Any error only means that there is no cover."""
+    def make_cover(self, thumbnail: tuple[bytes, bool] | None, leave_everything: Callable[[], object]) -> None:
+        """Make the cover from the thumbnail that `run` returned. Any error only means that there is no cover.
+
+        The file is opened first: once the picture is decoded, this process can open none any more.
+        """
         if thumbnail is None:
             return
         with contextlib.suppress(Exception):
-            leave_network()
             picture, letterboxed = thumbnail
-            (Path(self._task.scratch) / COVER_NAME).write_bytes(square_cover(picture, letterboxed=letterboxed))
+            with (Path(self._task.scratch) / COVER_NAME).open("wb") as file:
+                leave_everything()
+                file.write(square_cover(picture, letterboxed=letterboxed))
             self._emit(CoverWritten(name=COVER_NAME))
 
     def _extracted(self, video: dict[str, Any]) -> Extracted:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from ytmp3.converter.sandbox.pipes import DRAIN_SECONDS, Lines, Reader, Tail, resolve
-from ytmp3.converter.sandbox.protocol import ResourceLimits
+from ytmp3.converter.sandbox.protocol import Profile, ResourceLimits
 from ytmp3.converter.sandbox.spawner import Child, Spawner, ZygoteError
 from ytmp3.converter.settings import ConversionLimits
 from ytmp3.converter.spool import Spool
@@ -83,8 +83,12 @@ class Fetch:
         self.log = Tail()
         """The end of what the child wrote to its standard output and error."""
 
-    async def start(self, spawner: Spawner, extraction: Extraction, solver: int | None = None) -> None:
+    async def start(
+        self, spawner: Spawner, extraction: Extraction, profile: Profile, solver: int | None = None
+    ) -> None:
         """Fork the child. `solver`: a descriptor, the child's end of a connection to the solver; stays the caller's.
+
+        `profile` is what the child may reach besides its scratch folder.
 
         Raises:
             ZygoteError: it could not be forked.
@@ -95,6 +99,7 @@ class Fetch:
             cpu_seconds=int(2 * seconds) + 1,
             data_bytes=DATA_BYTES,
             network=True,
+            profile=msgspec.structs.replace(profile, writable=(extraction.scratch,)),
         )
         log_ours, log_theirs = os.pipe()
         events_ours, events_theirs = os.pipe()

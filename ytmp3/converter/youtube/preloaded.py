@@ -65,11 +65,11 @@ class PreloadedYoutube:
             )
         )
 
-    def run(self, task: bytes, events: int, leave_network: Callable[[], object]) -> int:
+    def run(self, task: bytes, events: int, leave_everything: Callable[[], object]) -> int:
         """Extract and download one video; return the exit status. The outcome is also an event.
 
-        `task` is an Extraction, as JSON. `leave_network` is called once all bytes have arrived, before a picture from
-        the network is decoded.
+        `task` is an Extraction, as JSON. `leave_everything` is called once all bytes have arrived, before a picture
+        from the network is decoded.
         """
 
         def emit(event: Event) -> None:
@@ -93,7 +93,7 @@ class PreloadedYoutube:
             emit(Failed(code=FailureCode.TOOL_MISSING.value, reason=shown(repr(error)), facts=Facts()))
             return 1
         try:
-            download.make_cover(download.run(), leave_network)
+            download.make_cover(download.run(), leave_everything)
         except Exception as error:  # noqa: BLE001  the outermost frame of the child: it reports and ends
             if not isinstance(error, YoutubeDLError | RefusedError):
                 traceback.print_exc()

@@ -1,0 +1,169 @@
+"""Applies the profile of a child process, between fork and exec: which files, programs, processes and hosts it reaches.
+
+Three layers, each of which is enough for a part of it:
+
+* Files, TCP ports, signals: Landlock, or without it a mount namespace that shows only the profile's files.
+* System calls: a seccomp filter, with a list for each kind of child.
+* Capabilities: all are dropped, for instances that run as root.
+
+What the kernel offers is found out once, in forks of the zygote (`Protections`). From then on, a child that cannot be
+confined like this is not started.
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+import platform
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from ytmp3.converter.sandbox import landlock
+from ytmp3.converter.sandbox.limits import Kernel
+from ytmp3.converter.sandbox.mounts import Mounts
+from ytmp3.converter.sandbox.protocol import Profile, Protections, ResourceLimits
+from ytmp3.converter.sandbox.seccomp import Rules, Sockets, Starts, filter_program
+
+NO_ACCESS: Final = Profile()
+"""Reaches nothing: the descriptors that are open already stay usable."""
+
+_PR_SET_SECCOMP: Final = 22
+_PR_CAPBSET_READ: Final = 23
+_PR_CAPBSET_DROP: Final = 24
+_SECCOMP_MODE_FILTER: Final = 2
+
+_CAPABILITIES: Final = 64
+"""One more than the highest possible number of a capability."""
+_DAC_OVERRIDE: Final = 1
+"""root keeps the capability to pass folders of other users: its scratch folder may be below one. Landlock and mount
+namespaces apply nevertheless."""
+_CAPABILITY_VERSION: Final = 0x20080522
+
+
+class Confinement:
+    """Made once in the zygote, and used in its children."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._mounts = Mounts(kernel.call)
+        self.protections = Protections()
+
+    def find_out(self) -> Protections:
+        """Find out what this kernel and this system offer. Each is tried in a fork, because it cannot be undone."""
+        abi = landlock.abi_of_kernel(self._kernel.system_call)
+        if abi and not _succeeds(lambda: landlock.restrict(self._kernel.system_call, abi, NO_ACCESS)):
+            abi = 0
+        rules = Rules(pid=0, sockets=Sockets.NONE)
+        self.protections = Protections(
+            landlock_abi=abi,
+            has_mount_namespaces=not abi and _succeeds(lambda: self._hide_files(NO_ACCESS)),
+            has_seccomp=_succeeds(lambda: self._install_filter(rules)),
+        )
+        return self.protections
+
+    def confine(self, limits: ResourceLimits, program: int) -> None:
+        """Confine this process. `program` is the descriptor of the program to execute next; negative: none.
+
+        Raises:
+            OSError: it is not confined, and must not go on.
+        """
+        profile = limits.profile
+        if profile is not None:
+            self._restrict_files(profile)
+            self._drop_capabilities()
+        sockets = Sockets.PAIRS if limits.socket_pairs else Sockets.NONE
+        starts = Starts.ONE if program >= 0 else Starts.NONE
+        self._filter(
+            Rules(
+                pid=os.getpid(),
+                sockets=Sockets.INTERNET if limits.network and profile else sockets,
+                starts=Starts.ANY if profile is None or profile.starts_programs else starts,
+                program=program,
+                may_change_attributes=profile is None,
+                may_kill=(profile is not None and profile.starts_programs) and self._keeps_signals_inside,
+            ),
+            is_needed=profile is not None or not limits.network,
+        )
+
+    def leave_everything(self) -> None:
+        """Give up all access but to open descriptors. The youtube child calls this before it decodes a picture.
+
+        Raises:
+            OSError: it is not confined, and must not go on.
+        """
+        if self.protections.landlock_abi:
+            landlock.restrict(self._kernel.system_call, self.protections.landlock_abi, NO_ACCESS)
+        self._filter(Rules(pid=os.getpid(), sockets=Sockets.NONE, starts=Starts.NONE, may_open=False), is_needed=True)
+
+    @property
+    def _keeps_signals_inside(self) -> bool:
+        return self.protections.landlock_abi >= landlock.SCOPES_ABI
+
+    def _restrict_files(self, profile: Profile) -> None:
+        if self.protections.landlock_abi:
+            landlock.restrict(self._kernel.system_call, self.protections.landlock_abi, profile)
+        elif self.protections.has_mount_namespaces:
+            self._hide_files(profile)
+
+    def _hide_files(self, profile: Profile) -> None:
+        with self._kernel.with_own_proc_files():
+            self._mounts.hide_files(profile)
+
+    def _drop_capabilities(self) -> None:
+        """Drop all capabilities, of this process and of every program that it executes."""
+        kept = 0
+        if os.geteuid() == 0:
+            kept = 1 << _DAC_OVERRIDE
+            for number in range(_CAPABILITIES):
+                if number != _DAC_OVERRIDE and self._has_in_bounding_set(number):
+                    # A root without the right to drop them gets them in no program either, because of no_new_privs.
+                    with contextlib.suppress(OSError):
+                        self._kernel.prctl(_PR_CAPBSET_DROP, number)
+        header = struct.pack("Ii", _CAPABILITY_VERSION, 0)
+        if kept:
+            # root may lack it already, in a container.
+            kept &= self._permitted(header)
+        # struct __user_cap_data_struct, twice: effective, permitted, inheritable; the low 32 bits, then the high ones.
+        self._kernel.call("capset", header, struct.pack("6I", kept, kept, 0, 0, 0, 0))
+
+    def _has_in_bounding_set(self, number: int) -> bool:
+        try:
+            return self._kernel.call("prctl", _PR_CAPBSET_READ, number, 0, 0, 0) == 1
+        except OSError:
+            return False
+
+    def _permitted(self, header: bytes) -> int:
+        found = bytearray(24)
+        buffer = (ctypes.c_char * 24).from_buffer(found)
+        self._kernel.call("capget", header, buffer)
+        return int(struct.unpack("6I", bytes(found))[1])
+
+    def _filter(self, rules: Rules, *, is_needed: bool) -> None:
+        if is_needed and self.protections.has_seccomp:
+            self._install_filter(rules)
+
+    def _install_filter(self, rules: Rules) -> None:
+        code = filter_program(platform.machine(), rules)
+        if code is None:
+            raise OSError(errno.ENOSYS, "no filter for this architecture")
+        program = ctypes.create_string_buffer(code, len(code))
+        # struct sock_fprog: a count of 8-byte instructions, padding, a pointer.
+        header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(program)))
+        try:
+            self._kernel.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header))
+        except OSError as error:
+            raise OSError(error.errno, "the system call filter cannot be installed") from error
+
+
+def _succeeds(act: Callable[[], object]) -> bool:
+    """Try something that cannot be undone in a fork."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            act()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitpid(pid, 0)[1] == 0
