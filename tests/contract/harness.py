@@ -201,8 +201,8 @@ def _scores(client: redis.Redis, names: list[bytes]) -> dict[ConversionId, float
 class Ids:
     """Makes submissions whose ids are the same in each run: a counter takes the place of random bytes."""
 
-    def __init__(self) -> None:
-        self._count = 0
+    def __init__(self, *, first: int = 0) -> None:
+        self._count = first
 
     def submission(self, video: int = 1, *, client: str = "addr:192.0.2.1") -> Submission:
         video_id = VideoId(f"video{video:06d}")

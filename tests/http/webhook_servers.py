@@ -30,7 +30,10 @@ class Receiver:
     port: int = 0
     messages: list[Received] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
-    """The statuses of the next responses; after that, 204."""
+    """The statuses of the next responses; after that, `status`."""
+    status: int = 204
+    location: str = ""
+    """The `Location` of redirects."""
 
     @property
     def url(self) -> str:
@@ -39,7 +42,8 @@ class Receiver:
     async def receive(self, request: web.Request) -> web.Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.messages.append(Received(path=request.path_qs, headers=headers, body=await request.read()))
-        return web.Response(status=self.statuses.pop(0) if self.statuses else 204)
+        status = self.statuses.pop(0) if self.statuses else self.status
+        return web.Response(status=status, headers={"Location": self.location} if 300 <= status < 400 else None)
 
 
 @contextlib.asynccontextmanager
