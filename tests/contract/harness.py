@@ -2,7 +2,7 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, cast
@@ -25,6 +25,7 @@ from ytmp3.core.job import Conversion, Lease, Metadata, Ticket, Track, track_fil
 from ytmp3.core.recipe import DEFAULT_RECIPE, conversion_key
 from ytmp3.jobstore import Counts, JobStore, Outcome, Submission, Submitted
 from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
+from ytmp3.jobstore.redis.records import conversion_at
 from ytmp3.jobstore.settings import Policy, RedisTimeouts
 from ytmp3.jobstore.sqlite import SqliteJobStore
 
@@ -156,6 +157,11 @@ class RedisHarness:
 
     def seconds_until_shelf_is_free(self) -> float:
         return self._client.pttl("ytmp3:{00}:shelf") / 1000
+
+    def write(self, conversion_id: ConversionId, fields: Mapping[str, str]) -> None:
+        """Change fields of a conversion's record, as another version would."""
+        for name, value in fields.items():
+            self._client.hset(conversion_at(conversion_id), name, value)
 
     def forget_shelf(self) -> None:
         """Do what the server does at the end of that time."""

@@ -22,6 +22,9 @@ from ytmp3.core.webhook import WebhookEvent, WebhookTarget
 _TRACK_FILE_NAME: Final = re.compile(
     rf"([0-9a-f]{{34}})-[0-9]+(?:-[0-9a-f]+)?\.(?:{'|'.join(sorted(EXTENSIONS))})", re.ASCII
 )
+"""The names of tracks. Up to version 0.2 the number was the token alone; the part behind it was never released."""
+_HOLDER_DIGITS: Final = 39
+"""Digits of the holder in the name of a track. An instance's id has 16 characters (128 bits), and 2 ** 128 has 39."""
 
 
 class State(StrEnum):
@@ -257,15 +260,18 @@ def track_file_name(lease: Lease, recipe: Recipe) -> str:
     The name contains token and holder, so an instance that has lost the lease can never overwrite or delete the file of
     another one, not even after the store went back in time (see `Lease`). No record names the file of such an instance,
     so the janitor's sweep removes it.
+
+    The holder is written as a decimal number. Version 0.2 takes names with any other character for files without a
+    record, and would delete the tracks of newer instances an hour after they were published.
     """
-    return f"{lease.conversion_id}-{lease.token}-{lease.holder}.{recipe.extension}"
+    holder = int.from_bytes(lease.holder.encode(), "big")
+    return f"{lease.conversion_id}-{lease.token}{holder:0{_HOLDER_DIGITS}d}.{recipe.extension}"
 
 
 def conversion_id_of(file_name: str) -> ConversionId | None:
     """Return the conversion whose track has this name (see `track_file_name`); None if no track has such a name.
 
-    The sweep of stray files passes every name in the folder, even names that are not valid UTF-8. Up to version 0.2 the
-    names had no holder.
+    The sweep of stray files passes every name in the folder, even names that are not valid UTF-8.
     """
     match = _TRACK_FILE_NAME.fullmatch(file_name)
     return None if match is None else ConversionId(match[1])

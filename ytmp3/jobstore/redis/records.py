@@ -7,13 +7,14 @@ are ignored.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 
-from ytmp3.core.errors import StoreUnusable
+from ytmp3.core.errors import FailureCode, StoreUnusable
 from ytmp3.core.ids import ConversionId
 from ytmp3.core.job import Conversion, Job, Metadata, Ticket, Track
 from ytmp3.core.webhook import WebhookTarget
@@ -25,6 +26,23 @@ SHARD_CHARACTERS: Final = 2
 SHARDS: Final = tuple(f"{shard:02x}" for shard in range(256))
 
 _JSON_FIELDS: Final = frozenset({"metadata", "track"})
+_CODES: Final = frozenset(FailureCode)
+ERRORS_OF_0_2: Final[Mapping[FailureCode, FailureCode]] = MappingProxyType(
+    {
+        FailureCode.EXTRACTOR_BROKEN: FailureCode.UPSTREAM_ERROR,
+        FailureCode.UPSTREAM_UNREACHABLE: FailureCode.UPSTREAM_TIMEOUT,
+        FailureCode.EGRESS_MISCONFIGURED: FailureCode.UPSTREAM_ERROR,
+        FailureCode.EXPIRED_WAITING: FailureCode.LOST,
+        FailureCode.STORAGE_FULL: FailureCode.LOST,
+    }
+)
+"""For each failure code that version 0.2 does not know: the one that it gave for the same failure. Instances of 0.2 may
+read the records during an upgrade, or after a rollback (`set_error` in lua/shared.lua)."""
+
+
+def error_in_0_2(code: FailureCode) -> FailureCode:
+    """Return the failure code that instances of version 0.2 read for this one."""
+    return ERRORS_OF_0_2.get(code, code)
 
 
 def root_of(some_id: str) -> str:
@@ -72,10 +90,24 @@ def conversion_of(reply: Reply) -> Conversion:
     with readable():
         fields = fields_of(reply)
         flat = {name: value for name, value in fields.items() if name not in _JSON_FIELDS}
+        if "error" in fields:
+            flat["error"] = _error_of(fields["error"], fields.get("code", ""))
         metadata = msgspec.json.decode(fields["metadata"], type=Metadata) if "metadata" in fields else None
         track = msgspec.json.decode(fields["track"], type=Track) if "track" in fields else None
         conversion = msgspec.convert(flat, Conversion, strict=False)
         return with_known_recipe(replace(conversion, metadata=metadata, track=track))
+
+
+def _error_of(error: str, code: str) -> str:
+    """Return the failure code of a record: the second part of the field `code`, if its first part is `error`.
+
+    A code that this version does not know comes from a newer one. It reads as `lost`, unless `error` is known: a record
+    that cannot be read would stop the adoption of all others.
+    """
+    old, _, present = code.partition("/")
+    if old == error and present in _CODES:
+        return present
+    return error if error in _CODES else FailureCode.LOST
 
 
 def _job_of(reply: Reply) -> Job:

@@ -26,7 +26,15 @@ from ytmp3.jobstore.redis.due import ClockWatch, Due, LeftBehind, scored
 from ytmp3.jobstore.redis.hints import RedisHints
 from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply, pack
 from ytmp3.jobstore.redis.outbox import RedisOutbox
-from ytmp3.jobstore.redis.records import SHARDS, conversion_at, conversion_of, readable, root_of, ticket_of
+from ytmp3.jobstore.redis.records import (
+    SHARDS,
+    conversion_at,
+    conversion_of,
+    error_in_0_2,
+    readable,
+    root_of,
+    ticket_of,
+)
 from ytmp3.jobstore.redis.scripts import Call, Scripts
 from ytmp3.jobstore.redis.server import facts_of, unsuitable
 from ytmp3.jobstore.settings import Policy, RedisSettings, RedisTimeouts
@@ -188,11 +196,13 @@ class RedisJobStore:
 
     async def fail(self, lease: Lease, code: FailureCode) -> None:
         retention = repr(self._policy.retention_seconds)
-        if not await self._work("fail", lease.conversion_id, retention, *_lease_arguments(lease), code):
+        arguments = (retention, *_lease_arguments(lease), error_in_0_2(code), code)
+        if not await self._work("fail", lease.conversion_id, *arguments):
             raise LeaseLost
 
     async def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float, costs_attempt: bool = True) -> None:
-        arguments = (repr(delay_seconds), *_lease_arguments(lease), code, str(int(costs_attempt)))
+        codes = (error_in_0_2(code), code)
+        arguments = (repr(delay_seconds), *_lease_arguments(lease), *codes, str(int(costs_attempt)))
         if not await self._work("retry", lease.conversion_id, *arguments):
             raise LeaseLost
 

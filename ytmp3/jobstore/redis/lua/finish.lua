@@ -16,5 +16,5 @@ if conversion.state ~= STATE.RUNNING or not is_held_with(conversion, token, hold
 finalize(id, conversion, STATE.DONE, now, retention)
 redis.call('HSET', conversion_at(id), 'stage', STAGE.DONE, 'progress', '1.0', 'track', track, 'file', file_name,
   'metadata', metadata)
-redis.call('HDEL', conversion_at(id), 'error')
+redis.call('HDEL', conversion_at(id), 'error', 'code')
 return conversion_reply(id)

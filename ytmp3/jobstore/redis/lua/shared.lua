@@ -8,8 +8,9 @@
 --   root:live       sorted set: conversions by due_at        root:r:ID   set: the ids of a conversion's jobs
 --   root:ended      sorted set: conversions by expires_at    root:j:ID   hash: a job
 --                                                            root:k:KEY  string: the current conversion of KEY
--- The hash of a conversion has the fields of core.job.Conversion, and four that only the scripts use:
+-- The hash of a conversion has the fields of core.job.Conversion, and some that only the scripts and records.py use:
 --   riders  its jobs that are not cancelled      jobs  all its jobs      file  the file name of its track
+--   code    `error`, a slash, and the failure code for which `error` stands (set_error)
 --   wait    how long it was from the last write of due_at, by the clock of that moment, until due_at (due.py)
 --
 -- The transitions are those of core/states.py. The contract suite runs the same tests against these scripts and against
@@ -132,6 +133,17 @@ local function set_ttl(id, milliseconds)
   for _, job_id in ipairs(redis.call('SMEMBERS', jobs_of(id))) do
     redis.call('PEXPIRE', job_at(job_id), milliseconds)
   end
+end
+
+-- Sets the error of the last attempt. Version 0.2 cannot read a record with a failure code that is newer than itself,
+-- and may use the same server during an upgrade or after a rollback. So `error` has a code that it knows, and `code` the
+-- present one (records.ERRORS_OF_0_2). `code` counts only while it begins with `error`, which 0.2 may change alone.
+local function set_error(id, known, code)
+  redis.call('HSET', conversion_at(id), 'error', known, 'code', known .. '/' .. code)
+end
+
+local function has_error(conversion, known, code)
+  return conversion.error == known and conversion.code == known .. '/' .. code
 end
 
 local function milliseconds(time) return string.format('%.0f', time * 1000) end
