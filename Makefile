@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run update-ytdlp setup test lint types core-coverage docs lock fuzz soak attack bench
+.PHONY: help run get update-ytdlp setup test lint types core-coverage docs lock fuzz soak attack bench
 .PHONY: capacity demo fake-youtube cluster ops-test image-test clean
 
 help: ## list the targets
@@ -18,6 +18,9 @@ help: ## list the targets
 
 run: .venv/.serves ## install what serving needs, and serve on http://127.0.0.1:8080
 	@$(BIN)/python -m ytmp3 serve
+
+get: .venv/.serves ## convert a link and save the track here: make get LINK=URL (docs/client.md)
+	@$(BIN)/python -m ytmp3 get $(if $(LINK),'$(LINK)') $(ARGS)
 
 update-ytdlp: .venv/.serves ## install the newest yt-dlp, with the solver it wants; then restart the service
 	@$(UPDATE) yt-dlp
@@ -32,6 +35,11 @@ setup: .venv/.develops ## install what the checks need
 CHECK_PYTHON := import sys; v = sys.version_info; v >= (3, 11) or sys.exit("ytmp3 needs Python 3.11 or later; \
 $(PYTHON) is " + ".".join(map(str, v[:3])) + ". Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)")
 CHECK_VENV := import pip, sys; assert sys.version_info >= (3, 11)
+# Checked before anything is installed: elsewhere pip would end with a list of versions that do not fit, or the service
+# would not start.
+CHECK_SYSTEM := import platform, sys; here = (platform.system(), platform.libc_ver()[0], platform.machine()); \
+here in [("Linux", "glibc", "x86_64"), ("Linux", "glibc", "aarch64")] or sys.exit("ytmp3 needs Linux with glibc on \
+x86-64 or arm64; this is %s. Elsewhere, use the container: see docs/install.md" % " ".join(filter(None, here)))
 NO_PYTHON := ytmp3 needs Python 3.11 or later, and there is no $(PYTHON). Name another one: make PYTHON=python3.12
 
 # An environment that an earlier failure left without pip, or that an older Python made, is replaced.
@@ -39,6 +47,7 @@ NO_PYTHON := ytmp3 needs Python 3.11 or later, and there is no $(PYTHON). Name a
 	@$(BIN)/python -c '$(CHECK_VENV)' 2>/dev/null || { \
 		command -v $(PYTHON) >/dev/null || { echo "$(NO_PYTHON)" >&2; exit 1; }; \
 		$(PYTHON) -c '$(CHECK_PYTHON)' || exit 1; \
+		$(PYTHON) -c '$(CHECK_SYSTEM)' || exit 1; \
 		rm -rf .venv; \
 		$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }; \
 	}

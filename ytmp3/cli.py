@@ -1,4 +1,6 @@
-"""The command line: `serve`, `health`, `key`, `webhook`, `backup` and `restore`. The only module that prints or exits.
+"""The command line: `serve`, `health`, `key`, `webhook`, `backup` and `restore`, and the commands of the client.
+
+Only this module and the client print, and exit.
 
 Each command imports the packages that only it needs. Importing the whole service takes most of a second, which `health`
 (run every few seconds in a container) and `key` (run by a person) avoid.
@@ -7,6 +9,7 @@ Each command imports the packages that only it needs. Importing the whole servic
 import argparse
 import logging
 import os
+import platform
 import secrets
 import shutil
 import signal
@@ -18,6 +21,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from ytmp3 import __version__
+from ytmp3.client.arguments import COMMANDS, add_commands
 from ytmp3.config import Config, ConfigError, load, misspelt
 from ytmp3.core.errors import Ytmp3Error
 from ytmp3.http.keys import KEY_BYTES, KEY_NAME, key_line, new_secret
@@ -42,6 +46,10 @@ class Exit(IntEnum):
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command that the arguments name, and exit with its code."""
     options = _parser().parse_args(arguments)
+    if options.command in COMMANDS:
+        from ytmp3.client.commands import run  # noqa: PLC0415
+
+        sys.exit(run(options))
     match options.command:
         case "serve":
             sys.exit(_serve())
@@ -68,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_settings(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_commands(commands)
     health = commands.add_parser(
         "health",
         help="exit with 0 if the instance on HOST and PORT is ready",
@@ -128,7 +137,7 @@ def _settings() -> str:
 
 
 def _serve() -> Exit:
-    if os.uname().sysname != "Linux":
+    if platform.system() != "Linux":
         print("ytmp3: serving needs Linux. On another system, use the container: see docs/install.md", file=sys.stderr)
         return Exit.FAILED
     # Until the service listens to it, SIGHUP would end the process. It asks for reading the keys again, and they are

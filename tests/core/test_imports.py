@@ -22,6 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"config"}),
     frozenset({"app", "greeting"}),
     frozenset({"serve"}),
+    frozenset({"client"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )
@@ -111,6 +112,13 @@ def test_a_module_imports_only_from_lower_layers_and_its_own_package(name: str) 
             assert layer_of(imported) < layer_of(name), f"{name} imports {imported}"
 
 
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if name.partition(".")[0] == "client"))
+def test_the_client_uses_only_the_standard_library_and_its_own_package(name: str) -> None:
+    assert {imported.partition(".")[0] for imported in own_imports_of(name)} <= {"client"}
+    roots = {imported.partition(".")[0] for imported in imports_of(name)}
+    assert roots - {"ytmp3"} <= sys.stdlib_module_names
+
+
 def test_no_modules_import_each_other_in_a_cycle() -> None:
     done: set[str] = set()
 
@@ -177,9 +185,9 @@ def _calls(name: str) -> set[str]:
     return {ast.unparse(node.func) for node in ast.walk(tree_of(name)) if isinstance(node, ast.Call)}
 
 
-def test_only_the_command_line_prints_and_exits() -> None:
+def test_only_the_command_line_and_the_client_print_and_exit() -> None:
     endings = {"print", "exit", "quit", "sys.exit", "sys.stdout.write", "input"}
-    assert {name for name in MODULES if endings & _calls(name)} == {"cli"}
+    assert {name for name in MODULES if endings & _calls(name)} == {"cli", "client.__main__", "client.commands"}
     # Only code that runs in a forked child may end its process or write to its stderr; the server process never does.
     assert {name for name in MODULES if "sys.stderr.write" in _calls(name)} <= {"converter.youtube.extractor"}
     assert {name for name in MODULES if "os._exit" in _calls(name)} == {

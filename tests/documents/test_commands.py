@@ -20,10 +20,13 @@ OTHER_NAMES = {
     "CONVERSION_ID",
     "LEASE_LOST",
     "HYPOTHESIS_PROFILE",
+    "YTMP3_API_KEY",
+    "YTMP3_SERVER",
     "NODE_FUNCTION_ALLOW_BUILTIN",
 }
 """Names in capitals that are no settings: a capability, a variable of redis-cli, placeholders, a test's variable,
-one of n8n."""
+those of the client, one
+of n8n."""
 PRODUCT_COMMANDS = (
     "up -d", "up -d --scale api=3", "logs -f api", "exec redis redis-cli ping",
 )  # fmt: skip

@@ -1,0 +1,178 @@
+"""The requests of the client, and the errors that they may end with."""
+
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+from urllib.parse import urljoin, urlsplit
+
+from ytmp3 import __version__
+
+Job: TypeAlias = dict[str, Any]
+"""A job, as the API shows it (docs/api.md, "Fields of a job")."""
+
+REQUEST_SECONDS: Final = 30.0
+"""Longest wait, in seconds, for an answer, or for the next bytes of one."""
+PATIENCE_SECONDS: Final = 300.0
+"""How long, in seconds, a request is repeated that the service answers with 429 or 503, or does not answer."""
+UNREACHABLE_PAUSE_SECONDS: Final = 2.0
+"""Pause, in seconds, before a request is repeated that got no answer."""
+MAX_ANSWER_BYTES: Final = 10**6
+"""Most bytes that are read of a JSON answer. A job has about 1 kB."""
+_TRANSIENT: Final = frozenset({429, 503})
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class Unreachable(Exception):
+    """No service answers at the address."""
+
+
+class Refused(Exception):
+    """The service answered with an error. The text is for the user; `code` is stable."""
+
+    def __init__(self, status: int, code: str, detail: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.retry_after_seconds = retry_after_seconds
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but sends the key to no other server."""
+
+    def redirect_request(self, req: urllib.request.Request, *arguments: Any, **more: Any) -> Any:
+        redirected = super().redirect_request(req, *arguments, **more)
+        if redirected is not None and urlsplit(redirected.full_url).netloc != urlsplit(req.full_url).netloc:
+            redirected.remove_header("X-api-key")
+        return redirected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """A service. `sleep` and `patience_seconds` are other ones in tests only."""
+
+    server: str
+    """The address of the service, with or without a path."""
+    key: str | None = None
+    sleep: Callable[[float], None] = time.sleep
+    patience_seconds: float = PATIENCE_SECONDS
+    opener: urllib.request.OpenerDirector = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the opener."""
+        # A proxy of the environment cannot reach a service on this machine.
+        proxies = [urllib.request.ProxyHandler({})] if urlsplit(self.server).hostname in _LOOPBACK else []
+        object.__setattr__(self, "opener", urllib.request.build_opener(_Redirects, *proxies))
+
+    def submit(self, link: str, fields: Mapping[str, str]) -> Job:
+        """Create a job for a link. A full queue or a rate limit is waited for.
+
+        Raises:
+            Unreachable, Refused
+        """
+        body = json.dumps({"url": link, **fields}).encode()
+        return self._repeated(lambda: self._json("POST", "/extract", body))
+
+    def status(self, job_id: str) -> Job:
+        """Read a job.
+
+        Raises:
+            Unreachable, Refused
+        """
+        return self._repeated(lambda: self._json("GET", f"/status/{job_id}"))
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job. Tried once, because the user waits for the end.
+
+        Raises:
+            Unreachable, Refused
+        """
+        return self._json("DELETE", f"/jobs/{job_id}")
+
+    def is_alive(self) -> bool:
+        """Return whether a service of this kind answers at the address."""
+        try:
+            return self._json("GET", "/health/live").get("status") == "ok"
+        except Unreachable:
+            return False
+        except Refused as error:
+            return error.status in _TRANSIENT
+
+    def open(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> http.client.HTTPResponse:
+        """Send a request, and return the response whose body is not read yet.
+
+        Raises:
+            Unreachable, Refused
+        """
+        address = self._address(path)
+        # `server` is an http(s) address: arguments.py has checked it.
+        request = urllib.request.Request(address, data=body, method=method, headers=dict(headers or {}))  # noqa: S310
+        request.add_header("User-Agent", f"ytmp3/{__version__}")
+        if self.key is not None:
+            request.add_header("X-API-Key", self.key)
+        try:
+            response: http.client.HTTPResponse = self.opener.open(request, timeout=REQUEST_SECONDS)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise _refused(error) from None
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            raise Unreachable(f"no answer from {self.server}: {reason}") from None
+        return response
+
+    def _address(self, path: str) -> str:
+        """Return the address of a path: as it is in answers, or below the address of the service."""
+        base = self.server.rstrip("/")
+        prefix = urlsplit(base).path
+        if prefix and (path == prefix or path.startswith(f"{prefix}/")):
+            # PUBLIC_URL is set: the paths in answers begin with its path already.
+            return urljoin(base, path)
+        return base + path
+
+    def _json(self, method: str, path: str, body: bytes | None = None) -> Job:
+        headers = {"Accept": "application/json"} | ({} if body is None else {"Content-Type": "application/json"})
+        with self.open(method, path, headers, body) as response:
+            return _decoded(response.read(MAX_ANSWER_BYTES), self.server)
+
+    def _repeated(self, request: Callable[[], Job]) -> Job:
+        """Make a request until it is answered with something else than 429 or 503, but not for ever."""
+        waited_seconds = 0.0
+        while True:
+            try:
+                return request()
+            except Refused as error:
+                pause_seconds = error.retry_after_seconds or UNREACHABLE_PAUSE_SECONDS
+                if error.status not in _TRANSIENT or waited_seconds + pause_seconds > self.patience_seconds:
+                    raise
+            except Unreachable:
+                pause_seconds = UNREACHABLE_PAUSE_SECONDS
+                if waited_seconds + pause_seconds > self.patience_seconds:
+                    raise
+            self.sleep(pause_seconds)
+            waited_seconds += pause_seconds
+
+
+def _decoded(body: bytes, server: str) -> Job:
+    try:
+        decoded: object = json.loads(body)
+    except ValueError:
+        decoded = None
+    if not isinstance(decoded, dict):
+        raise Unreachable(f"{server} is no ytmp3 service: it does not answer with JSON")
+    return decoded
+
+
+def _refused(error: urllib.error.HTTPError) -> Refused:
+    try:
+        problem = json.loads(error.read(MAX_ANSWER_BYTES))
+        code, detail = str(problem["code"]), str(problem["detail"])
+    except (ValueError, LookupError, TypeError, OSError):
+        code, detail = "unknown", f"the service answered with {error.code}"
+    after = error.headers.get("Retry-After", "")
+    return Refused(error.code, code, detail, float(after) if after.isdecimal() else None)

@@ -1,0 +1,80 @@
+"""The commands of the client and their options, for `ytmp3` and for the client alone."""
+
+import argparse
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+COMMANDS: Final = frozenset({"get", "status", "cancel"})
+
+_GET: Final = """\
+Convert links and save the tracks. Without --server (or YTMP3_SERVER), the service on this machine is used if there is
+one at 127.0.0.1:8080; otherwise one is started for this command alone. A command that was interrupted can be repeated:
+it continues where it stopped.
+"""
+_CODES: Final = """\
+exit codes: 0 all done, 1 some failed, 2 wrong usage, 3 no service, 130 interrupted with Ctrl-C
+environment: YTMP3_SERVER, YTMP3_API_KEY
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """Add the client's commands to the subparsers of a parser."""
+    get = _command(commands, "get", "convert links and save the tracks", _GET)
+    get.add_argument("links", metavar="LINK", nargs="*", help="a link to a video, or its id")
+    get.add_argument("-i", "--input", metavar="FILE", help="read links from FILE, one a line; - is standard input")
+    get.add_argument("-o", "--output", metavar="DIR", type=Path, default=Path(), help="where to save (here)")
+    get.add_argument("-q", "--quality", metavar="Q", help="192k (default), 128k, 320k, V0 ...: see docs/api.md")
+    get.add_argument("--private", action="store_true", help="start a service for this command, even if one runs here")
+    get.add_argument("--no-wait", action="store_true", help="submit the links, print the jobs' ids, and end")
+    status = _command(commands, "status", "show jobs", "Show jobs by their ids.")
+    status.add_argument("jobs", metavar="JOB", nargs="+")
+    cancel = _command(commands, "cancel", "cancel jobs", "Cancel jobs by their ids.")
+    cancel.add_argument("jobs", metavar="JOB", nargs="+")
+
+
+def _command(commands: Any, name: str, summary: str, description: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--server", metavar="URL", type=_server, help="the service, such as https://example.org/ytmp3")
+    parser.add_argument("--key-file", metavar="FILE", type=Path, help="a file with the API key (or YTMP3_API_KEY)")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON for each link or job")
+    return parser
+
+
+def server_of(given: str | None, environ: Mapping[str, str] = os.environ) -> str | None:
+    """Return the address of the service that the user names, or None.
+
+    Raises:
+        argparse.ArgumentTypeError: YTMP3_SERVER is no address.
+    """
+    named = environ.get("YTMP3_SERVER")
+    return given or (_server(named) if named else None)
+
+
+def key_of(path: Path | None, environ: Mapping[str, str] = os.environ) -> str | None:
+    """Return the API key: from the file, else from the environment. Never from an argument, which others could see.
+
+    Raises:
+        OSError: the file cannot be read.
+        argparse.ArgumentTypeError: the file has something else than one key.
+    """
+    text = environ.get("YTMP3_API_KEY", "") if path is None else path.read_text(encoding="utf-8", errors="replace")
+    words = text.split()
+    if len(words) > 1 or (path is not None and not words) or not all(word.isascii() for word in words):
+        raise argparse.ArgumentTypeError("the file or variable of the key must have one key, and nothing else")
+    return words[0] if words else None
+
+
+def _server(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise argparse.ArgumentTypeError(f"{text!r} is no address such as https://example.org/ytmp3")
+    return text.rstrip("/")

@@ -1,0 +1,173 @@
+"""Runs `ytmp3 get`, `status` and `cancel`, and turns their results into output and exit codes.
+
+Results go to standard output: the path of each track, or a line of JSON. Everything else goes to standard error.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+from typing import Final
+
+from ytmp3.client.api import Api, Job, Refused, Unreachable
+from ytmp3.client.arguments import key_of, server_of
+from ytmp3.client.private import NoService, PrivateService, private_service
+from ytmp3.client.progress import progress_for
+from ytmp3.client.work import Item, Work, title_of
+
+LOCAL_SERVER: Final = "http://127.0.0.1:8080"
+"""Where `make run` and `ytmp3 serve` listen by default."""
+
+
+class Exit(IntEnum):
+    """The exit codes of the client."""
+
+    OK = 0
+    SOME_FAILED = 1
+    USAGE = 2
+    NO_SERVICE = 3
+    INTERRUPTED = 130
+
+
+def run(options: argparse.Namespace) -> Exit:
+    """Run the command that the options name; return the exit code."""
+    try:
+        server, key = server_of(options.server), key_of(options.key_file)
+        match options.command:
+            case "get":
+                return _get(options, server, key)
+            case "status":
+                return _on_jobs(options, _impatient(server, key), is_cancelling=False)
+            case _:
+                return _on_jobs(options, _impatient(server, key), is_cancelling=True)
+    except (argparse.ArgumentTypeError, OSError) as error:
+        print(f"ytmp3: {error}", file=sys.stderr)
+        return Exit.USAGE
+    except (Unreachable, NoService) as error:
+        print(f"ytmp3: {error}", file=sys.stderr)
+        return Exit.NO_SERVICE
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+
+
+def _impatient(server: str | None, key: str | None) -> Api:
+    """Return a service that is asked once: the user sees the answer at once."""
+    return Api(server=server or LOCAL_SERVER, key=key, patience_seconds=0)
+
+
+def _get(options: argparse.Namespace, server: str | None, key: str | None) -> Exit:
+    links = [*options.links, *_links_in(options.input)]
+    if not links:
+        raise argparse.ArgumentTypeError("name at least one link, or a file with links (-i FILE)")
+    if options.private and options.server is not None:
+        raise argparse.ArgumentTypeError("--private and --server exclude each other")
+    options.output.mkdir(parents=True, exist_ok=True)
+    if options.private:
+        server = None
+    named = Api(server=server or LOCAL_SERVER, key=key)
+    if not options.private and named.is_alive():
+        return _convert(options, named, links, None)
+    if server is not None:
+        raise Unreachable(f"no ytmp3 service answers at {server}")
+    return _convert_alone(options, links)
+
+
+def _convert_alone(options: argparse.Namespace, links: list[str]) -> Exit:
+    """Convert with a service that is started for this command."""
+    if options.no_wait:
+        raise argparse.ArgumentTypeError("--no-wait needs a service that goes on running: name one with --server")
+    if not options.json:
+        print("starting a service for this command", file=sys.stderr)
+    with private_service() as service:
+        return _convert(options, Api(server=service.url), links, service)
+
+
+def _convert(options: argparse.Namespace, api: Api, links: list[str], service: PrivateService | None) -> Exit:
+    progress = progress_for(is_quiet=options.json)
+
+    def on_end(item: Item) -> None:
+        if options.json:
+            print(json.dumps(item.as_json(), ensure_ascii=False), flush=True)
+        elif item.path is not None:
+            progress.close()
+            print(item.path, flush=True)
+        else:
+            progress.say(f"{title_of(item.job) or item.link}: {item.error}")
+
+    fields = {} if options.quality is None else {"quality": options.quality}
+    work = Work(api=api, folder=options.output, fields=fields, progress=progress, on_end=on_end)
+    try:
+        if options.no_wait:
+            for link in links:
+                _print_submitted(work.submit(link), is_json=options.json)
+        else:
+            with _cancelling(work):
+                work.run(links)
+    except OSError as error:
+        progress.close()
+        print(f"ytmp3: a track cannot be saved: {error}", file=sys.stderr)
+        return Exit.SOME_FAILED
+    finally:
+        progress.close()
+    has_failed = any(item.error is not None for item in work.items)
+    if service is not None:
+        service.is_done = True
+    return Exit.SOME_FAILED if has_failed else Exit.OK
+
+
+@contextmanager
+def _cancelling(work: Work) -> Iterator[None]:
+    """Cancel the open jobs if the user presses Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        work.progress.close()
+        print("interrupted: cancelling the jobs", file=sys.stderr)
+        if left := work.cancel():
+            print(f"{len(left)} jobs could not be cancelled: they go on", file=sys.stderr)
+        raise
+
+
+def _print_submitted(item: Item, *, is_json: bool) -> None:
+    if item.job is None:
+        return  # on_end has printed why
+    print(json.dumps(item.job, ensure_ascii=False) if is_json else item.job["job_id"], flush=True)
+
+
+def _on_jobs(options: argparse.Namespace, api: Api, *, is_cancelling: bool) -> Exit:
+    code = Exit.OK
+    for job_id in options.jobs:
+        try:
+            job = api.cancel(job_id) if is_cancelling else api.status(job_id)
+        except Refused as error:
+            print(f"{job_id}: {error}", file=sys.stderr)
+            code = Exit.SOME_FAILED
+            continue
+        print(json.dumps(job, ensure_ascii=False) if options.json else _summary(job), flush=True)
+    return code
+
+
+def _summary(job: Job) -> str:
+    """Return a job in one line."""
+    parts = [job["job_id"], job["status"]]
+    if job["status"] in {"pending", "processing"}:
+        parts.append(f"{100 * job['progress']:.0f} % {job['stage']}, about {job['eta_seconds']} s left")
+    if job["error"] is not None:
+        parts.append(f"({job['error']['code']}: {job['error']['message']})")
+    return "  ".join([*parts, title_of(job) or job["url"]])
+
+
+def _links_in(name: str | None) -> list[str]:
+    """Return the links of a file: one a line, without empty lines and comments.
+
+    Raises:
+        OSError
+    """
+    if name is None:
+        return []
+    text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8-sig", errors="replace")
+    lines = (line.strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]

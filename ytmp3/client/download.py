@@ -1,0 +1,132 @@
+"""Downloads one track: resumed where an earlier attempt ended, and verified by its SHA-256.
+
+The bytes go into NAME.part, which gets its name when it is whole. What a killed client has left there is continued with
+`Range` and `If-Range`, so a service that has another track by then sends it from its beginning.
+"""
+
+import hashlib
+import http.client
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from ytmp3.client.api import Api, Job, Refused, Unreachable
+from ytmp3.client.names import numbered, track_name
+
+CHUNK_BYTES: Final = 1 << 18
+"""Most bytes that are read and written at once."""
+MAX_FAILURES: Final = 5
+"""Most connections in a row that may end without a single new byte."""
+PAUSE_SECONDS: Final = 1.0
+"""Pause, in seconds, after the first such failure. Each further one doubles it."""
+
+
+class DownloadFailed(Exception):
+    """The track could not be downloaded. The text says why; what has arrived is kept for the next attempt."""
+
+
+def download(
+    api: Api,
+    job: Job,
+    folder: Path,
+    on_bytes: Callable[[int], None],
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Path:
+    """Download the track of a completed job into `folder`, and return its path.
+
+    A file that is there already and has the same content is not downloaded again. `on_bytes` is called with the number
+    of bytes that are there.
+
+    Raises:
+        DownloadFailed, Unreachable, Refused
+        OSError: the file cannot be written.
+    """
+    size, sha256 = int(job["file"]["size_bytes"]), str(job["file"]["sha256"])
+    with api.open("HEAD", job["download_url"]) as response:
+        name = track_name(response.headers.get("Content-Disposition", ""), f"{job['video_id']}.mp3")
+    target, is_there = _place(folder, name, size, sha256)
+    if is_there:
+        on_bytes(size)
+        return target
+    part = target.with_name(f"{target.name}.part")
+    failures, is_resumed = 0, _size(part) > 0
+    while True:
+        before = _size(part)
+        if before < size:
+            try:
+                _continue(api, job, part, size, on_bytes)
+            except (Unreachable, OSError, http.client.HTTPException, Refused) as error:
+                if not _is_worth_repeating(error):
+                    raise
+                failures = 0 if _size(part) > before else failures + 1
+                if failures > MAX_FAILURES:
+                    raise DownloadFailed(f"the connection breaks again and again: {error}") from None
+                sleep(_pause_seconds(error, failures))
+                continue
+        if _sha256(part) == sha256:
+            part.replace(target)
+            return target
+        part.unlink()
+        if not is_resumed:
+            raise DownloadFailed("the track that arrived differs from its SHA-256")
+        # What an earlier attempt left was of another track with the same name.
+        is_resumed = False
+
+
+def _place(folder: Path, name: str, size: int, sha256: str) -> tuple[Path, bool]:
+    """Return where the track belongs, and whether it is there already."""
+    number = 1
+    while True:
+        target = folder / numbered(name, number)
+        if not target.exists():
+            return target, False
+        if target.is_file() and target.stat().st_size == size and _sha256(target) == sha256:
+            return target, True
+        number += 1
+
+
+def _continue(api: Api, job: Job, part: Path, size: int, on_bytes: Callable[[int], None]) -> None:
+    """Fetch what is missing, until the connection ends."""
+    have = _size(part)
+    headers = {"Range": f"bytes={have}-", "If-Range": f'"{job["file"]["sha256"]}"'} if have else {}
+    with api.open("GET", job["download_url"], headers) as response:
+        is_continued = response.status == 206
+        with part.open("ab" if is_continued else "wb") as file:
+            have = have if is_continued else 0
+            on_bytes(have)
+            while have < size and (chunk := response.read1(min(CHUNK_BYTES, size - have))):
+                file.write(chunk)
+                have += len(chunk)
+                on_bytes(have)
+    if have < size:
+        raise Unreachable("the connection ended early")
+
+
+def _is_worth_repeating(error: Exception) -> bool:
+    match error:
+        case Refused():
+            return error.status in {429, 503}
+        case Unreachable() | ConnectionError() | TimeoutError() | http.client.HTTPException():
+            return True
+        case _:
+            return False  # the disk is full, or the folder cannot be written
+
+
+def _pause_seconds(error: Exception, failures: int) -> float:
+    if isinstance(error, Refused) and error.retry_after_seconds is not None:
+        return error.retry_after_seconds
+    return PAUSE_SECONDS * float(2 ** max(0, failures - 1))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
