@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.fake_youtube import spawn
 from tests.stand.cluster import cluster
 from tests.stand.service_process import egress
+from ytmp3.greeting import example_command
 
 
 async def main() -> None:
@@ -19,13 +20,14 @@ async def main() -> None:
     parser.add_argument("--instances", type=int, default=3)
     parser.add_argument("--fake-youtube", action="store_true", help="convert offline, from tests/fake_youtube")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="ytmp3-cluster-"))
     with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ytmp3-cluster-")))
         settings = egress(stack.enter_context(spawn(folder / "youtube"))) if options.fake_youtube else {}
         async with cluster(folder, settings, instances=options.instances, is_limited=True) as running:
             print(f"nginx      {running.url}\nvalkey     {running.valkey.address}")
             for service in running.instances:
                 print(f"instance   {service.url}  pid {service.pid}  log {service.log_path}")
+            print(f"try        {example_command(running.url)}\nstop       Ctrl-C; {folder} is then removed", flush=True)
             stopped = asyncio.Event()
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, stopped.set)

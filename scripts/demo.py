@@ -23,8 +23,9 @@ from scripts.recording import COLUMNS, Terminal, draw
 from tests.fake_youtube import Kind, spawn, video_id, watch_url
 from tests.fake_youtube.fake import Weight
 
-DEADLINE_SECONDS: Final = 60.0
-"""For the start of the service, and for the conversion. Each takes 1 to 5 seconds on an idle machine."""
+DEADLINE_SECONDS: Final = 300.0
+"""For the start of the service, and for the conversion. Each takes 1 to 5 seconds on an idle machine, and far more on
+one that does other work."""
 POLL_SECONDS: Final = 0.1
 STEP: Final = 0.2
 """Progress is shown when the stage changes, or after another fifth of the work."""
@@ -47,7 +48,7 @@ def main() -> int:
     try:
         asyncio.run(show(terminal, folder, options.weight))
     except (DemoFailed, TimeoutError) as error:
-        print(f"The demonstration failed: {error or 'it took too long'}", file=sys.stderr)
+        print(f"The demonstration failed: {str(error) or 'it took too long'}", file=sys.stderr)
         return 1
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -49,6 +49,13 @@ def content_of(video_id: str, size_bytes: int = CONTENT_BYTES) -> bytes:
     return (seed * (size_bytes // len(seed) + 1))[:size_bytes]
 
 
+def failed_download(code: FailureCode) -> ConversionError:
+    """Return the error of an attempt that failed after it had downloaded for a tenth of a second."""
+    error = ConversionError(code, "as the test asked")
+    error.stage_seconds = {Stage.DOWNLOADING: 0.1}
+    return error
+
+
 class FakeConverter:
     """Makes a small track at once, unless a test has set something else for the video."""
 
@@ -86,7 +93,7 @@ class FakeConverter:
 
     def fail(self, video_id: str, *codes: FailureCode) -> None:
         """Let one attempt after the other fail with the next code; after that the video converts."""
-        self._errors[video_id].extend(ConversionError(code, "as the test asked") for code in codes)
+        self._errors[video_id].extend(failed_download(code) for code in codes)
 
     def raise_once(self, video_id: str, error: BaseException) -> None:
         """Let the next attempt raise an error that no converter should raise."""
@@ -146,7 +153,7 @@ class FakeConverter:
         if video_id in self.held:
             await self.held[video_id].wait()
         if code is not None:
-            raise ConversionError(code, "as the test asked")
+            raise failed_download(code)
         if self._errors[video_id]:
             raise self._errors[video_id].popleft()
         content = self.contents.get(video_id) or content_of(video_id, self.size_bytes)

@@ -20,10 +20,15 @@ def greeting(config: Config, url: str, *, free_bytes: int) -> str:
             f"ytmp3 {__version__} on {url}{reach}",
             f"  data   {_short(config.data_dir)}, {free_bytes // 10**9} GB free; jobs in {store}",
             f"  keys   {f'from {keys}' if keys else 'none: whoever reaches the port may convert'}",
-            f"  try    curl {url}/extract -H 'Content-Type: application/json' -d '{{\"url\": \"{EXAMPLE_LINK}\"}}'",
+            f"  try    {example_command(url)}",
             f"  stop   Ctrl-C: waits up to {config.drain_seconds:g} s for running conversions; again: at once",
         ]
     )
+
+
+def example_command(url: str) -> str:
+    """Return a command that converts the example's link with the service at `url`."""
+    return f"curl {url}/extract -H 'Content-Type: application/json' -d '{{\"url\": \"{EXAMPLE_LINK}\"}}'"
 
 
 def _is_loopback(host: str) -> bool:

@@ -15,7 +15,7 @@ from tests.core.link_tables import ACCEPTED, ID, NOT_VIDEOS, PASTED, REASONS, RE
 from tests.fuzz_factor import FUZZ_FACTOR
 from ytmp3.core.errors import NotAVideo, RequestError, UnsupportedUrl
 from ytmp3.core.ids import VideoId
-from ytmp3.core.link import MAX_LINK_CHARACTERS, canonical_link, parse_video_id
+from ytmp3.core.link import MAX_LINK_CHARACTERS, canonical_link, parse_link, parse_video_id
 from ytmp3.core.recipe import DEFAULT_RECIPE, conversion_key
 
 ID_CHARACTERS = string.ascii_letters + string.digits + "_-"
@@ -41,6 +41,25 @@ def test_every_spelling_of_a_video_has_one_key() -> None:
 @pytest.mark.parametrize("link", PASTED, ids=range(len(PASTED)))
 def test_a_link_as_people_paste_it_becomes_its_id(link: str) -> None:
     assert parse_video_id(link) == ID
+
+
+@pytest.mark.parametrize(
+    ("link", "has_playlist"),
+    [
+        (f"{WATCH}&list=PLrAXtmErZgOeiKm4sgNOknGvNjby9efdf&index=3", True),
+        (f"https://youtu.be/{ID}?list=OLAK5uy_kZ", True),
+        (f"https://consent.youtube.com/m?continue=https%3A%2F%2Fwww.youtube.com%2Fwatch%3Fv%3D{ID}%26list%3DPLx", True),
+        (f"{WATCH}&list=RD{ID}&start_radio=1", False),
+        (f"{WATCH}&list=WL", False),
+        (f"{WATCH}&list=", False),
+        (f"{WATCH}&playlist=PLx&x=list=PLx", False),
+        (WATCH, False),
+        (ID, False),
+    ],
+)
+def test_a_link_that_also_names_a_playlist_is_told_from_others(link: str, *, has_playlist: bool) -> None:
+    assert parse_link(link).video_id == ID
+    assert parse_link(link).has_playlist is has_playlist
 
 
 @pytest.mark.parametrize(("link", "words"), REASONS, ids=range(len(REASONS)))

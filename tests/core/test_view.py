@@ -44,6 +44,7 @@ NOTHING_YET = {
     "eta_seconds": None,
     "deduplicated": False,
     "url": "https://www.youtube.com/watch?v=dQw4w9WgXcQ",
+    "hint": None,
     "video_id": "dQw4w9WgXcQ",
     "quality": "192k",
     "metadata": None,
@@ -193,6 +194,13 @@ def test_the_cache_never_hides_a_change_of_a_job() -> None:
         assert rendered(renderer, ticket(DONE))["status"] == "completed"
         assert rendered(renderer, ticket(DONE, cancelled_at=NOW + 30))["status"] == "cancelled"
         assert rendered(renderer, ticket(replace(DONE, expires_at=NOW + 99_999)))["expires_at"].startswith("2023-11-16")
+
+
+def test_the_hint_is_only_in_the_response_that_asked_for_it() -> None:
+    renderer, of = Renderer(AT_THE_ROOT), ticket(conversion())
+    assert msgspec.json.decode(renderer.render(of, Live(), has_playlist=True))["hint"] == "playlist"
+    assert msgspec.json.decode(renderer.render(of, Live()))["hint"] is None
+    assert msgspec.json.decode(renderer.render(of, Live(), has_playlist=True))["hint"] == "playlist"
 
 
 def test_an_unchanged_job_is_not_rendered_again() -> None:

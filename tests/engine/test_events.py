@@ -60,6 +60,7 @@ async def test_the_beginning_and_the_end_of_each_attempt_are_one_line(
             of_attempt = line["conversion_id"], line["video_id"], line["client"]
             assert of_attempt == (job.conversion_id, VIDEO, SOMEONE.owner)
         assert set(attempts[-1]["stage_seconds"]) >= {"publishing"}
+        assert attempts[1]["stage_seconds"] == {"downloading": 0.1}
         assert attempts[-1]["seconds"] >= 0
 
 

@@ -45,10 +45,18 @@ class GuardedHandler:
     async def _respond(self, _: web.Request) -> web.StreamResponse:
         return web.Response()
 
+    async def send(self, peer: str) -> None:
+        """Send a request from this address.
+
+        Raises:
+            RateLimited
+        """
+        await self._handler(self._request.clone(remote=peer))
+
     async def ask(self, peer: str = "192.0.2.1") -> int:
         """Send a request from this address; return 0 if it is admitted, else the Retry-After."""
         try:
-            await self._handler(self._request.clone(remote=peer))
+            await self.send(peer)
         except RateLimited as refusal:
             return refusal.retry_after_seconds or 0
         return 0
@@ -111,6 +119,22 @@ async def test_a_refusal_by_the_limit_of_all_costs_the_client_no_token_of_its_ow
         assert await guarded.ask("198.51.100.1")
     guarded.now = 2.0
     assert [bool(await guarded.ask("198.51.100.1")) for _ in range(3)] == [False, False, True]
+
+
+async def test_a_refusal_says_whose_limit_is_reached_and_for_how_long() -> None:
+    guarded = GuardedHandler(client_rate_per_second=0.5, client_burst=2)
+    details: list[str] = []
+    seconds: list[int | None] = []
+    for peer in ["192.0.2.1"] * 3 + [f"198.51.100.{number}" for number in range(BURST)]:
+        try:
+            await guarded.send(peer)
+        except RateLimited as refusal:
+            details.append(refusal.public_detail)
+            seconds.append(refusal.retry_after_seconds)
+    assert details[0].startswith("This client sends more than 0.5 requests per second.")
+    assert details[-1].startswith("All clients send more than 100 requests per second.")
+    for detail, wait_seconds in zip(details, seconds, strict=True):
+        assert detail.endswith(f" Retry after {wait_seconds} s.")
 
 
 async def test_a_request_that_was_refused_alone_may_return_almost_at_once() -> None:

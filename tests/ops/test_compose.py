@@ -82,7 +82,7 @@ def test_every_container_is_restricted_in_the_same_way(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
-    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["security_opt"] == ["no-new-privileges:true", *(["label=disable"] if name == "logs" else [])]
     assert service["restart"] == "unless-stopped"
     assert service["mem_limit"]
     assert 0 < service["pids_limit"] <= 256
@@ -176,8 +176,9 @@ def test_nginx_and_the_service_agree_on_network_folder_and_ports() -> None:
     assert "listen 8443 ssl " in tls
     assert "/etc/nginx/tls/fullchain.pem" in tls
     for name in ("nginx", "tls"):
-        assert SERVICES[name]["entrypoint"][:3] == ["nginx", "-c", "/ytmp3/nginx.conf"]
-        assert "./nginx:/ytmp3:ro" in SERVICES[name]["volumes"]
+        assert SERVICES[name]["entrypoint"] == ["/bin/sh", "/ytmp3/start.sh", "/etc/resolv.conf", "/tmp/resolver.conf"]
+        assert SERVICES[name]["command"][:3] == ["nginx", "-c", "/ytmp3/nginx.conf"]
+        assert "./nginx:/ytmp3:ro,z" in SERVICES[name]["volumes"]
         assert SERVICES[name]["user"].endswith(":10001"), "nginx reads the tracks as a member of group 10001"
     assert (ROOT / "nginx/process.conf").read_text().count("pid /tmp/") == 1
 

@@ -1,6 +1,7 @@
 """The Makefile lists its targets, refuses an old Python, and replaces an environment that is not usable."""
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -33,12 +34,10 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def old_python(folder: Path) -> Path:
-    """A program that runs `python -c CODE` as Python 3.10.13 would."""
+def fake_python(folder: Path, patch: str) -> Path:
+    """A program that runs `python -c CODE` after this line of code, which makes it look like another Python."""
     program = folder / "python3.10"
-    program.write_text(
-        f"#!{sys.executable}\nimport sys\nsys.version_info = (3, 10, 13, 'final', 0)\nexec(sys.argv[2])\n"
-    )
+    program.write_text(f"#!{sys.executable}\nimport platform, sys\n{patch}\nexec(sys.argv[2])\n")
     program.chmod(0o755)
     return program
 
@@ -52,10 +51,28 @@ def test_make_alone_lists_every_target_with_its_purpose(folder: Path) -> None:
 
 
 def test_an_old_python_is_refused_with_the_version_that_is_needed(folder: Path) -> None:
-    python = old_python(folder)
+    python = fake_python(folder, "sys.version_info = (3, 10, 13, 'final', 0)")
     done = make(folder, f"PYTHON={python}", "run")
     assert done.returncode != 0
     assert f"ytmp3 needs Python 3.11 or later; {python} is 3.10.13. Name another one: make PYTHON=" in done.stderr
+    assert not (folder / ".venv").exists()
+
+
+@pytest.mark.parametrize(
+    ("patch", "system"),
+    [
+        ("platform.system, platform.libc_ver = lambda: 'Darwin', lambda: ('', '')", "Darwin {machine}"),
+        ("platform.libc_ver = lambda: ('', '')", "Linux {machine}"),
+        ("platform.machine = lambda: 'armv7l'", "Linux glibc armv7l"),
+    ],
+)
+def test_a_system_without_the_tools_is_refused_before_anything_is_installed(
+    folder: Path, patch: str, system: str
+) -> None:
+    done = make(folder, f"PYTHON={fake_python(folder, patch)}", "run")
+    assert done.returncode != 0
+    text = f"ytmp3 needs Linux with glibc on x86-64 or arm64; this is {system.format(machine=platform.machine())}."
+    assert f"{text} Elsewhere, use the container: see docs/install.md" in done.stderr
     assert not (folder / ".venv").exists()
 
 

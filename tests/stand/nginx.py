@@ -49,7 +49,7 @@ def write_configuration(folder: Path, *, port: int, upstreams: list[str], tracks
     (folder / "process.conf").write_text(f"{user}pid {folder}/nginx.pid;\ndaemon off;\n")
     servers = "".join(f"    server {upstream} max_fails=0;\n" for upstream in upstreams)
     production = (NGINX_FILES / "upstream.conf").read_text()
-    upstream = re.sub(r"    server .*\n", servers, re.sub(r"(?m)^resolver .*\n", "", production))
+    upstream = re.sub(r"    server .*\n", servers, re.sub(r"(?m)^include .*\n", "", production))
     (folder / "upstream.conf").write_text(_temporary_paths(folder) + upstream)
     (folder / "listen.conf").write_text(
         f'listen 127.0.0.1:{port};\nserver_name _;\nset $tracks_folder {tracks};\nset $hsts "";\n'

@@ -33,7 +33,7 @@ class Answer:
 
     @property
     def is_the_follow_ups(self) -> bool:
-        return self.body == b'{"status":"ok"}'
+        return self.body == b'{"status":"ok"}\n'
 
 
 def answers_in(data: bytes) -> tuple[list[Answer], bytes]:

@@ -10,6 +10,7 @@ from tests.fake_youtube.certificate import issue
 from tests.stand.nginx import NGINX_FILES, Nginx, nginx_binary, write_configuration
 from tests.stand.ports import free_port
 from tests.stand.raw_http import exchange
+from tests.system.behind_nginx import behind_nginx
 from tests.system.scripted_instances import RAW_SECONDS, nginx_site
 
 
@@ -145,6 +146,16 @@ async def test_nginx_never_redirects(tmp_path: Path, path: str) -> None:
         answer = await site.raw(f"GET {path} HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n".encode())
         assert re.match(rb"HTTP/1\.1 (200|404) ", answer)
         assert b"evil" not in answer
+
+
+async def test_the_answer_to_a_wrong_path_names_the_right_one_behind_nginx_too(tmp_path: Path) -> None:
+    async with behind_nginx(tmp_path) as site:
+        for method, path in (("GET", "/extract/"), ("GET", "/extract"), ("POST", "/status/x"), ("GET", "/jobs/x")):
+            async with site.service.client.request(method, site.url + path) as response:
+                problem = await response.json()
+            assert response.headers["Content-Type"] == "application/problem+json"
+            assert (response.status, problem["status"]) in {(404, 404), (405, 405)}
+            assert " Try " in problem["detail"], path
 
 
 async def test_headers_come_once_and_forged_proxy_headers_are_replaced(tmp_path: Path) -> None:

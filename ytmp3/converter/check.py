@@ -5,6 +5,7 @@ Nothing is cached. Each program is run as in a conversion, with similar resource
 
 import os
 import re
+import signal
 from pathlib import Path
 from typing import Final
 
@@ -96,7 +97,7 @@ class Checker:
         )
         completed = await self._run([self._deno, *_DENO], _PUZZLE, [], limits)
         ok = completed.output.strip() == _SOLUTION
-        detail = "solves a puzzle" if ok else _first_line(completed)
+        detail = "solves a puzzle" if ok else failure_of(completed)
         return ToolCheck(name="deno", ok=ok, version=versions.deno, detail=detail)
 
     async def _check_ffmpeg(self) -> ToolCheck:
@@ -158,7 +159,7 @@ def solver_check(versions: Versions) -> ToolCheck:
 def _encoding_error(encoded: bytes, completed: Completed) -> str | None:
     """Return the error of the check's MP3, or None if it is correct."""
     if completed.status != 0:
-        return _first_line(completed)
+        return failure_of(completed)
     try:
         walk(encoded)
     except Mp3Error as error:
@@ -166,7 +167,10 @@ def _encoding_error(encoded: bytes, completed: Completed) -> str | None:
     return None
 
 
-def _first_line(completed: Completed) -> str:
+def failure_of(completed: Completed) -> str:
+    """Return why a program failed, in one line."""
+    if completed.status == -signal.SIGILL:
+        return "ended with SIGILL: this processor lacks instructions that the program uses (see docs/install.md)"
     lines = completed.errors.strip().splitlines() or ["no error text"]
     return f"status {completed.status}: {lines[0][:DETAIL_CHARACTERS]}"
 

@@ -51,10 +51,8 @@ from ytmp3.core.recipe import Recipe
 
 COVER_GRACE_SECONDS: Final = 2.0
 """Longest wait, in seconds, for the cover after the encoding: it is optional, so the track must not wait long."""
-
 MORE_FORMATS: Final = 2
 """Most other formats of YouTube that are tried if one cannot be decoded."""
-
 LOGGED_CHARACTERS: Final = 4000
 """After a failure, this many characters from the end of yt-dlp's output are logged."""
 
@@ -139,6 +137,7 @@ class Pipeline:
             try:
                 return await self._run(conversion, video_id)
             except ConversionError as error:
+                error.stage_seconds = {stage.value: seconds for stage, seconds in progress.stage_seconds.items()}
                 _log_failure(video_id, error, conversion.tool_log)
                 if not conversion.may_try_another_format(error) or len(task.excluded_formats) == MORE_FORMATS:
                     raise

@@ -246,12 +246,14 @@ FAILURES: Final[Mapping[FailureCode, Failure]] = MappingProxyType(
 
 
 class ConversionError(Ytmp3Error):
-    """An attempt of a conversion failed. `code` is public; `reason` is for the log only."""
+    """An attempt of a conversion failed. `code` is public; `reason` and `stage_seconds` are for the log only."""
 
     def __init__(self, code: FailureCode, reason: str = "") -> None:
         super().__init__(f"{code}: {reason}" if reason else str(code))
         self.code = code
         self.reason = reason
+        self.stage_seconds: Mapping[str, float] = {}
+        """Seconds spent in each stage until the failure. The converter sets it; empty if it did not run."""
 
     @property
     def failure(self) -> Failure:

@@ -13,6 +13,8 @@ import re
 from typing import Final
 from urllib.parse import unquote
 
+from msgspec import Struct
+
 from ytmp3.core.errors import NotAVideo, UnsupportedUrl
 from ytmp3.core.ids import VideoId
 
@@ -55,6 +57,10 @@ _NOT_IDS: Final = frozenset({"videoseries", "live_stream"})
 _NOT_A_VIDEO: Final = re.compile(
     r"/(?:@[^/]+|playlist|channel|c|user|results|feed|hashtag|gaming|clip|post|shorts|live|browse|explore)?(?:/.*)?"
 )
+
+_NO_PLAYLISTS: Final = ("RD", "WL", "LL", "LM")
+"""Beginnings of `list` that name no list of interest: mixes, which YouTube continues without end, and a person's own
+lists ("watch later", "liked"), which only that person can open."""
 
 _WRAPPERS: Final = {
     "attribution_link": ("u",),
@@ -99,8 +105,21 @@ _WRONG_CHARACTERS: Final = (
 _PLAYLIST: Final = "This link names a playlist, which is not converted as a whole. Send the link of each video in it."
 
 
+class Link(Struct, frozen=True):
+    """What a link names."""
+
+    video_id: VideoId
+    has_playlist: bool = False
+    """Whether the link also names a playlist that the video was opened from."""
+
+
 def parse_video_id(link: str) -> VideoId:
-    """Return the 11-character video id that `link` names.
+    """Return the 11-character video id that `link` names; see `parse_link` for the errors."""
+    return parse_link(link).video_id
+
+
+def parse_link(link: str) -> Link:
+    """Return what `link` names.
 
     Raises:
         NotAVideo: a YouTube link to a channel, a playlist, a search or the like.
@@ -110,7 +129,7 @@ def parse_video_id(link: str) -> VideoId:
     if len(text) > MAX_LINK_CHARACTERS:
         raise UnsupportedUrl(_TOO_LONG)
     if _VIDEO_ID.fullmatch(text):
-        return VideoId(text)
+        return Link(VideoId(text))
     return _parse(text, wrappers=MAX_WRAPPERS)
 
 
@@ -119,7 +138,7 @@ def canonical_link(video_id: VideoId) -> str:
     return f"https://www.youtube.com/watch?v={video_id}"
 
 
-def _parse(text: str, *, wrappers: int) -> VideoId:
+def _parse(text: str, *, wrappers: int) -> Link:
     """Parse a link. At most `wrappers` nested redirecting links are unwrapped."""
     if _INNER_SPACE.search(text):
         raise UnsupportedUrl(_HOLDS_SPACE)
@@ -132,7 +151,7 @@ def _parse(text: str, *, wrappers: int) -> VideoId:
         return _parse(inner, wrappers=wrappers - 1)
     if host not in _WATCH_HOSTS:
         raise UnsupportedUrl(_OTHER_HOST)
-    return _from_youtube(host, path, query)
+    return Link(_from_youtube(host, path, query), _has_playlist(query))
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -201,6 +220,11 @@ def _from_youtube(host: str, path: str, query: str) -> VideoId:
     if path == "/" or (host not in _SHORT_HOSTS and _NOT_A_VIDEO.fullmatch(path)):
         raise NotAVideo
     raise UnsupportedUrl(_OTHER_PAGE)
+
+
+def _has_playlist(query: str) -> bool:
+    lists = {value for name, value in _parameters(query) if name == "list"}
+    return any(value and not value.startswith(_NO_PLAYLISTS) for value in lists)
 
 
 def _parameters(query: str) -> list[tuple[str, str]]:

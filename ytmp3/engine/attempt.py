@@ -229,7 +229,7 @@ class Attempts:
             if failure.retryable and not is_counted:
                 await self._writes.postpone(conversion, error, is_paused=is_paused)
             elif should_retry(error.code, conversion.attempts, self._max_retries):
-                await self._writes.retry(conversion, error.code, error.reason)
+                await self._writes.retry(conversion, error)
             else:
                 await self._writes.fail(conversion, error, seconds=run.seconds)
         except LeaseLost:

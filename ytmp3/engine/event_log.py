@@ -7,8 +7,9 @@ conversion, and not for attempts that are retried.
 """
 
 import logging
+from collections.abc import Mapping
 
-from ytmp3.core.job import Conversion
+from ytmp3.core.job import Conversion, Stage
 from ytmp3.core.webhook import Delivery, DeliveryState
 from ytmp3.engine import events
 
@@ -57,19 +58,23 @@ def _log_attempt(event: events.Event) -> None:
             log.info("conversion started", extra=_attempt(conversion))
         case events.Finished(conversion=conversion, seconds=seconds):
             extra = _attempt(conversion) | {
+                "title": None if conversion.metadata is None else conversion.metadata.title,
                 "seconds": round(seconds, 3),
-                "stage_seconds": {stage.value: round(of_stage, 3) for stage, of_stage in event.stage_seconds.items()},
+                "stage_seconds": _rounded(event.stage_seconds),
                 "size_bytes": None if conversion.track is None else conversion.track.size_bytes,
             }
             log.info("conversion done", extra=extra)
         case events.Failed(conversion=conversion, code=code, reason=reason, seconds=seconds):
             extra = _attempt(conversion) | {"code": code, "reason": reason}
+            extra["stage_seconds"] = _rounded(event.stage_seconds)
             log.warning("conversion failed", extra=extra | {"seconds": None if seconds is None else round(seconds, 3)})
         case events.Retried(conversion=conversion, code=code, reason=reason, delay_seconds=seconds):
             extra = _attempt(conversion) | {"code": code, "reason": reason}
+            extra["stage_seconds"] = _rounded(event.stage_seconds)
             log.warning("retry scheduled", extra=extra | {"delay_seconds": round(seconds, 1)})
         case events.Postponed(conversion=conversion, code=code, reason=reason, delay_seconds=seconds):
             extra = _attempt(conversion) | {"code": code, "reason": reason}
+            extra["stage_seconds"] = _rounded(event.stage_seconds)
             log.warning("queued again at no cost", extra=extra | {"delay_seconds": round(seconds, 1)})
         case events.Cancelled(conversion=conversion):
             log.info("conversion cancelled", extra=_attempt(conversion))
@@ -104,6 +109,11 @@ def _delivery(delivery: Delivery) -> dict[str, object]:
         "endpoint": delivery.endpoint,
         "attempt": delivery.attempts + 1,
     }
+
+
+def _rounded(stage_seconds: Mapping[Stage, float] | Mapping[str, float]) -> dict[str, float]:
+    """Return the seconds of each stage with milliseconds."""
+    return {str(stage): round(seconds, 3) for stage, seconds in stage_seconds.items()}
 
 
 def _attempt(conversion: Conversion) -> dict[str, object]:

@@ -56,6 +56,7 @@ class Retried(Struct, frozen=True, kw_only=True):
     code: FailureCode
     reason: str
     delay_seconds: float
+    stage_seconds: Mapping[str, float] = {}
 
 
 class Postponed(Struct, frozen=True, kw_only=True):
@@ -66,6 +67,7 @@ class Postponed(Struct, frozen=True, kw_only=True):
     reason: str
     delay_seconds: float
     """Time until the conversion is due. While new starts are paused, it does not start in this instance even then."""
+    stage_seconds: Mapping[str, float] = {}
 
 
 class UpstreamPaused(Struct, frozen=True, kw_only=True):
@@ -106,6 +108,7 @@ class Failed(Struct, frozen=True, kw_only=True):
     reason: str
     seconds: float | None
     """Time from the claim to the end; None if no attempt was made."""
+    stage_seconds: Mapping[str, float] = {}
 
 
 class Cancelled(Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from ytmp3.core.errors import ConversionError, FailureCode, LeaseLost, StoreError
+from ytmp3.core.errors import ConversionError, LeaseLost, StoreError
 from ytmp3.core.job import Conversion, Lease, Metadata, Track
 from ytmp3.core.states import (
     SHORTEST_FREE_DELAY_SECONDS,
@@ -102,20 +102,34 @@ class Writes:
         """
         await self._until_stored("fail", lambda: self._store.fail(conversion.lease, error.code))
         self._events.emit(
-            events.Failed(conversion=conversion, code=error.code, reason=error.reason, seconds=seconds),
+            events.Failed(
+                conversion=conversion,
+                code=error.code,
+                reason=error.reason,
+                seconds=seconds,
+                stage_seconds=error.stage_seconds,
+            ),
         )
 
-    async def retry(self, conversion: Conversion, code: FailureCode, reason: str) -> None:
+    async def retry(self, conversion: Conversion, error: ConversionError) -> None:
         """Queue the conversion again, without a holder and due after a random delay. The attempt counts.
 
         Raises:
             LeaseLost
         """
-        delay_seconds = retry_delay_seconds(code, conversion.attempts, self._random())
+        delay_seconds = retry_delay_seconds(error.code, conversion.attempts, self._random())
         await self._until_stored(
-            "retry", lambda: self._store.retry(conversion.lease, code, delay_seconds=delay_seconds)
+            "retry", lambda: self._store.retry(conversion.lease, error.code, delay_seconds=delay_seconds)
         )
-        self._events.emit(events.Retried(conversion=conversion, code=code, reason=reason, delay_seconds=delay_seconds))
+        self._events.emit(
+            events.Retried(
+                conversion=conversion,
+                code=error.code,
+                reason=error.reason,
+                delay_seconds=delay_seconds,
+                stage_seconds=error.stage_seconds,
+            )
+        )
 
     def waited_seconds(self, conversion: Conversion) -> float:
         """Return how long before its claim a claimed conversion was created, in seconds of the store's clock."""
@@ -144,7 +158,13 @@ class Writes:
             "retry", lambda: self._store.retry(lease, code, delay_seconds=delay_seconds, costs_attempt=False)
         )
         self._events.emit(
-            events.Postponed(conversion=conversion, code=code, reason=error.reason, delay_seconds=delay_seconds)
+            events.Postponed(
+                conversion=conversion,
+                code=code,
+                reason=error.reason,
+                delay_seconds=delay_seconds,
+                stage_seconds=error.stage_seconds,
+            )
         )
 
     async def release(self, leases: Sequence[Lease]) -> None:

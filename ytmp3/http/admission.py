@@ -95,7 +95,9 @@ class Admission:
         self._client_at = functools.lru_cache(maxsize=REMEMBERED_PEERS)(self._client)
         self._policy = f'"all";q={limits.all.burst};w={_window_seconds(limits.all)}'
         self._limit_all = limit_of_all_requests(
-            limits.all, clock, lambda: self._refuse(self._limits.all, ALL_KEY, self._clock())
+            limits.all,
+            clock,
+            lambda: self._refuse(self._limits.all, ALL_KEY, self._clock(), "All clients send"),
         )
 
     def guard(self, handler: Handler) -> Handler:
@@ -121,7 +123,7 @@ class Admission:
             request[_CLIENT_BUCKETS] = buckets
             now = self._clock()
             if not buckets.has_token(client.owner, now):
-                self._refuse(buckets, client.owner, now)
+                self._refuse(buckets, client.owner, now, "This client sends")
             return await admitted_and_charged(request)
 
         return guarded
@@ -177,9 +179,11 @@ class Admission:
     def _client(self, peer: str | None, forwarded: tuple[str, ...]) -> Client:
         return Client(owner=ClientId("addr:" + client_address(peer, forwarded, self._trusted)))
 
-    def _refuse(self, buckets: TokenBuckets, key: str, now: float) -> NoReturn:
-        wait_seconds = buckets.retry_seconds(key, now, chance=self._chance())
-        raise RateLimited(retry_after_seconds=max(1, math.ceil(wait_seconds)))
+    def _refuse(self, buckets: TokenBuckets, key: str, now: float, who: str) -> NoReturn:
+        """Refuse a request. `who`: the beginning of a sentence that says whose limit is reached."""
+        seconds = max(1, math.ceil(buckets.retry_seconds(key, now, chance=self._chance())))
+        detail = f"{who} more than {buckets.rate_per_second:g} requests per second. Retry after {seconds} s."
+        raise RateLimited(detail, retry_after_seconds=seconds)
 
 
 def _window_seconds(buckets: TokenBuckets) -> int:

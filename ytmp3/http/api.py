@@ -14,6 +14,7 @@ from ytmp3.core.client import Client
 from ytmp3.core.errors import JobUnknown
 from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Status, Ticket
+from ytmp3.core.link import parse_link
 from ytmp3.core.webhook import WebhookTarget
 from ytmp3.engine.health import Health
 from ytmp3.engine.idempotency import Idempotency
@@ -74,7 +75,8 @@ class JobHandlers:
         ticket = await self._intake.submit(wanted.url, wanted.recipe, client, webhooks=targets, idempotency=idempotency)
         status = HTTPStatus.OK if ticket.status is Status.COMPLETED else HTTPStatus.ACCEPTED
         location = self._json.addresses.of_job(ticket.job.job_id)
-        return await self._job(ticket, status=status, more={hdrs.LOCATION: location})
+        has_playlist = parse_link(wanted.url).has_playlist
+        return await self._job(ticket, status=status, more={hdrs.LOCATION: location}, has_playlist=has_playlist)
 
     async def status(self, request: web.Request) -> web.Response:
         """GET /status/ID."""
@@ -110,9 +112,14 @@ class JobHandlers:
         return ticket
 
     async def _job(
-        self, ticket: Ticket, *, status: HTTPStatus = HTTPStatus.OK, more: Mapping[str, str] | None = None
+        self,
+        ticket: Ticket,
+        *,
+        status: HTTPStatus = HTTPStatus.OK,
+        more: Mapping[str, str] | None = None,
+        has_playlist: bool = False,
     ) -> web.Response:
-        return _json(await self._json.of(ticket), status=status, more=more)
+        return _json(await self._json.of(ticket, has_playlist=has_playlist), status=status, more=more)
 
 
 def owner_in(request: web.Request, keys: Keys) -> ClientId | None:
@@ -198,7 +205,7 @@ class OperationHandlers:
     async def stats(self, _: web.Request) -> web.Response:
         """GET /stats."""
         # Indented, because it is read by people.
-        return _json(msgspec.json.format(msgspec.json.encode(await self._stats.collect()), indent=2) + b"\n")
+        return _json(msgspec.json.format(msgspec.json.encode(await self._stats.collect()), indent=2))
 
     async def openapi(self, _: web.Request) -> web.Response:
         """GET /openapi.json."""
@@ -240,4 +247,5 @@ def add_routes(router: web.UrlDispatcher, admission: Admission, handlers: Handle
 
 
 def _json(body: bytes, *, status: HTTPStatus = HTTPStatus.OK, more: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(body=body, status=status, headers=headers.extended(headers.JSON, more or {}))
+    # The newline at the end keeps a shell's prompt off the line of curl's output.
+    return web.Response(body=body + b"\n", status=status, headers=headers.extended(headers.JSON, more or {}))

@@ -154,7 +154,7 @@ class ExpectationFailed(RequestError):
 class RateLimited(RequestError):
     status = HTTPStatus.TOO_MANY_REQUESTS
     code = "rate_limited"
-    detail = "Too many requests. Retry after the seconds in Retry-After."
+    detail = "Too many requests, of this client or of all together. Retry after the seconds in Retry-After."
 
 
 class HeadersTooLarge(RequestError):

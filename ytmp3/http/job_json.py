@@ -20,14 +20,16 @@ class JobJson:
         self._signer = addresses.signer
         self._renderer = Renderer(addresses)
 
-    async def of(self, ticket: Ticket, live: Live | None = None) -> bytes:
+    async def of(self, ticket: Ticket, live: Live | None = None, *, has_playlist: bool = False) -> bytes:
         """Return a job's JSON. `live`: its live state, if the caller has it already.
+
+        `has_playlist`: this is the response to a submission whose link names a playlist besides the video.
 
         Raises:
             StoreUnavailable
         """
         live = self._jobs.live(ticket) if live is None else live
-        return self._renderer.render(ticket, live, await self._link_until(ticket))
+        return self._renderer.render(ticket, live, await self._link_until(ticket), has_playlist=has_playlist)
 
     async def of_each(self, tickets: Iterable[Ticket]) -> list[bytes]:
         """Return the JSON of several jobs.

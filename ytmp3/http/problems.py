@@ -67,7 +67,9 @@ def response_of(error: RequestError) -> web.Response:
         code=code,
         field=UNSET if error.field is None else error.field,
     )
-    return web.Response(body=_encode(problem), status=error.status, headers=headers.extended(headers.PROBLEM, more))
+    return web.Response(
+        body=_encode(problem) + b"\n", status=error.status, headers=headers.extended(headers.PROBLEM, more)
+    )
 
 
 def response_of_status(status: int) -> web.Response:

@@ -12,14 +12,24 @@ from ytmp3.core.errors import FAILURES
 from ytmp3.core.job import State, Status, Ticket
 from ytmp3.engine.jobs import Live
 from ytmp3.http.addresses import Addresses
-from ytmp3.http.wire import ErrorView, FileView, JobView, MetadataView
+from ytmp3.http.wire import ErrorView, FileView, Hint, JobView, MetadataView
 
 RENDERED_JOBS: Final = 2000
 """Most rendered jobs in the cache. With the tickets they were made from, they take about 4 MB."""
 
 
-def job_view(ticket: Ticket, live: Live, addresses: Addresses, link_until: int | None = None) -> JobView:
-    """Return the job as its owner sees it. `link_until`: when the signed link to its track ends, if it gets one."""
+def job_view(
+    ticket: Ticket,
+    live: Live,
+    addresses: Addresses,
+    link_until: int | None = None,
+    *,
+    has_playlist: bool = False,
+) -> JobView:
+    """Return the job as its owner sees it. `link_until`: when the signed link to its track ends, if it gets one.
+
+    `has_playlist`: the submitted link also names a playlist. Not stored, so only the response to the submission has it.
+    """
     job, conversion, status = ticket.job, ticket.conversion, ticket.status
     report = live.report if status is Status.PROCESSING else None
     metadata = conversion.metadata or (report.metadata if report else None)
@@ -34,6 +44,7 @@ def job_view(ticket: Ticket, live: Live, addresses: Addresses, link_until: int |
         eta_seconds=live.eta_seconds if is_open else None,
         deduplicated=job.deduplicated,
         url=ticket.url,
+        hint=Hint.PLAYLIST if has_playlist else None,
         video_id=conversion.video_id,
         quality=conversion.recipe.quality,
         metadata=None
@@ -70,8 +81,10 @@ class Renderer:
         self._encode = msgspec.json.Encoder().encode
         self._rendered: dict[str, tuple[Ticket, Live, int | None, bytes]] = {}
 
-    def render(self, ticket: Ticket, live: Live, link_until: int | None = None) -> bytes:
+    def render(self, ticket: Ticket, live: Live, link_until: int | None = None, *, has_playlist: bool = False) -> bytes:
         """Return the job's JSON."""
+        if has_playlist:
+            return self._encode(job_view(ticket, live, self._addresses, link_until, has_playlist=True))
         job_id = ticket.job.job_id
         last = self._rendered.get(job_id)
         if last is not None and last[0] == ticket and last[1] == live and last[2] == link_until:

@@ -7,6 +7,7 @@ client can read the responses of a newer server. Times are RFC 3339 in UTC. Noth
 """
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -29,6 +30,13 @@ class ExtractRequest(Struct, frozen=True, forbid_unknown_fields=True):
     def recipe(self) -> Recipe:
         """The requested output."""
         return Recipe(quality=self.quality)
+
+
+class Hint(StrEnum):
+    """What else the client may want to do with the submitted link."""
+
+    PLAYLIST = "playlist"
+    """It names a playlist too."""
 
 
 class MetadataView(Struct, frozen=True, kw_only=True):
@@ -67,6 +75,7 @@ class JobView(Struct, frozen=True, kw_only=True):
     eta_seconds: int | None
     deduplicated: bool
     url: str
+    hint: Hint | None
     video_id: str
     quality: Quality
     metadata: MetadataView | None

@@ -1,0 +1,65 @@
+"""nginx/start.sh starts nginx with the name servers of its container, which Docker and Podman set differently."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.ops.files import ROOT, compose
+from tests.stand.nginx import nginx_binary
+
+DOCKER, PODMAN = "nameserver 127.0.0.11\noptions ndots:0\n", "search dns.podman\nnameserver 10.89.0.1\n"
+
+
+def start(folder: Path, resolv_conf: str, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run start.sh with this resolv.conf; it writes resolver.conf into `folder`."""
+    (folder / "resolv.conf").write_text(resolv_conf)
+    script = ["/bin/sh", str(ROOT / "nginx/start.sh"), str(folder / "resolv.conf"), str(folder / "resolver.conf")]
+    return subprocess.run([*script, *command], capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("resolv_conf", "servers"),
+    [
+        (DOCKER, "127.0.0.11"),
+        (PODMAN, "10.89.0.1"),
+        ("# nameserver 192.0.2.9\nnameserver fd00::1\nnameserver fe80::1%eth0\n", "[fd00::1] [fe80::1]"),
+    ],
+)
+def test_the_name_servers_of_the_container_are_given_to_nginx(tmp_path: Path, resolv_conf: str, servers: str) -> None:
+    started = start(tmp_path, resolv_conf, "echo", "daemon off;")
+    assert (started.returncode, started.stdout) == (0, "daemon off;\n"), started.stderr
+    assert (tmp_path / "resolver.conf").read_text() == f"resolver {servers} valid=5s ipv6=off;\n"
+
+
+def test_a_container_without_a_name_server_is_refused(tmp_path: Path) -> None:
+    started = start(tmp_path, "search example.org\n", "echo", "started")
+    assert (started.returncode, started.stdout) == (1, "")
+    assert "names no name server" in started.stderr
+
+
+@pytest.mark.parametrize("resolv_conf", [DOCKER, PODMAN])
+def test_nginx_accepts_the_upstream_of_compose_with_these_name_servers(tmp_path: Path, resolv_conf: str) -> None:
+    upstream = (ROOT / "nginx/upstream.conf").read_text().replace("/tmp/", f"{tmp_path}/")
+    (tmp_path / "nginx.conf").write_text(f"pid {tmp_path}/pid;\nevents {{}}\nhttp {{\naccess_log off;\n{upstream}}}\n")
+    nginx = (
+        str(nginx_binary()),
+        "-p",
+        str(tmp_path),
+        "-c",
+        str(tmp_path / "nginx.conf"),
+        "-e",
+        f"{tmp_path}/log",
+        "-t",
+    )
+    tested = start(tmp_path, resolv_conf, *nginx)
+    assert tested.returncode == 0, tested.stderr
+
+
+def test_every_folder_of_this_machine_that_is_mounted_can_be_read_where_selinux_is_on() -> None:
+    mounts = [mount for service in compose()["services"].values() for mount in service["volumes"]]
+    folders = [mount for mount in mounts if isinstance(mount, str) and re.match(r"[./]", mount)]
+    assert len(folders) > 8
+    # Docker's own log files are read by a container without a label.
+    assert {mount.split(":")[0] for mount in folders if not mount.endswith(":ro,z")} == {"/var/lib/docker/containers"}
