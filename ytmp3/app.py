@@ -46,6 +46,8 @@ from ytmp3.http.job_json import JobJson
 from ytmp3.http.keys import KeyFileError, Keys, parse_keys
 from ytmp3.http.links import SECRET_BYTES, LinkSigner
 from ytmp3.http.middleware import RequestMiddleware
+from ytmp3.http.page.handlers import PageHandlers
+from ytmp3.http.page.sessions import Sessions, SessionSigner
 from ytmp3.http.settings import HttpSettings
 from ytmp3.http.stats import Stats, Tally, resident_bytes
 from ytmp3.http.streams import EventStreams
@@ -123,8 +125,9 @@ async def running(
         sender = _sender(config.http, shelf, metrics)
         streams = _streams(config.http, engine.health)
         _register_gauges(metrics, engine, converter, streams)
-        signer = await _link_signer(config)
-        admission = _admission(config.http, keys, signer)
+        secret = await _shared_secret(config)
+        signer, sessions = _link_signer(config.http, secret), _sessions(config.http, keys, secret)
+        admission = _admission(config.http, keys, signer, sessions)
         app = _web_application(config.http, metrics, engine.health, admission)
         public_path = config.http.public_path
         addresses = Addresses(public_path=public_path, signer=signer)
@@ -132,6 +135,8 @@ async def running(
         stats = _stats(engine, store, tally)
         operations = OperationHandlers(health=engine.health, stats=stats, metrics=metrics, public_path=public_path)
         add_routes(app.router, admission, _handlers(engine, keys, endpoints, addresses, sender, streams, operations))
+        if config.http.page:
+            _page(engine, keys, addresses, sessions, public_path).add_routes(app.router, admission)
         yield Service(
             config=config,
             app=app,
@@ -265,25 +270,45 @@ def _handlers(
     )
 
 
-async def _link_signer(config: Config) -> LinkSigner | None:
-    """Return the signer of download links, or None if they are not enabled. Instances share its secret in DATA_DIR."""
-    if config.http.download_link_seconds == 0 or config.api_keys_file is None:
+def _page(
+    engine: Engine, keys: Keys, addresses: Addresses, sessions: Sessions | None, public_path: str
+) -> PageHandlers:
+    return PageHandlers(
+        intake=engine.intake, jobs=engine.jobs, keys=keys, addresses=addresses, sessions=sessions, base=public_path
+    )
+
+
+async def _shared_secret(config: Config) -> bytes | None:
+    """Return the secret that signs links and sessions, which instances share in DATA_DIR; None if no keys are used."""
+    if config.api_keys_file is None or not (config.http.download_link_seconds or config.http.page):
         return None
     path = config.data_dir / "link-secret"
     try:
-        secret = await asyncio.to_thread(shared_secret, path, secrets.token_bytes(SECRET_BYTES))
+        return await asyncio.to_thread(shared_secret, path, secrets.token_bytes(SECRET_BYTES))
     except (OSError, ValueError) as error:
         raise ConfigError([f"DATA_DIR: {path}: {_reason(error)}"]) from error
-    return LinkSigner(secret, seconds=config.http.download_link_seconds)
 
 
-def _admission(settings: HttpSettings, keys: Keys, signer: LinkSigner | None) -> Admission:
+def _link_signer(settings: HttpSettings, secret: bytes | None) -> LinkSigner | None:
+    """Return the signer of download links, or None if they are not enabled."""
+    if secret is None or settings.download_link_seconds == 0:
+        return None
+    return LinkSigner(secret, seconds=settings.download_link_seconds)
+
+
+def _sessions(settings: HttpSettings, keys: Keys, secret: bytes | None) -> Sessions | None:
+    """Return the sessions of the page, or None if nobody signs in."""
+    return None if secret is None or not settings.page else Sessions(SessionSigner(secret), keys)
+
+
+def _admission(settings: HttpSettings, keys: Keys, signer: LinkSigner | None, sessions: Sessions | None) -> Admission:
     return Admission(
         keys=keys,
         limits=RateLimits(settings.rate_limits),
         trusted_proxies=settings.trusted_proxies,
         chance=random.random,
         link_end=lambda request: link_end(request, signer),
+        session_key=lambda request: None if sessions is None else sessions.key_of(request),
     )
 
 

@@ -141,6 +141,7 @@ def _config(values: Mapping[str, Any]) -> Config:
             public_url=values["PUBLIC_URL"],
             public_path=urlsplit(values["PUBLIC_URL"]).path,
             download_link_seconds=values["DOWNLOAD_LINK_SECONDS"],
+            page=values["PAGE"] == "on",
         ),
         engine=EngineSettings(
             workers=values["WORKER_POOL_SIZE"],

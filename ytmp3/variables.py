@@ -260,6 +260,13 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         parse=public_url,
     ),
     Variable(
+        name="PAGE",
+        default="on",
+        form="on or off",
+        meaning="Whether the web page is served at `/`. The API does not depend on it.",
+        parse=one_of("on", "off"),
+    ),
+    Variable(
         name="API_KEYS_FILE",
         default="",
         form="a readable file",

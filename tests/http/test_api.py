@@ -127,7 +127,7 @@ async def test_a_download_without_an_extension_is_the_track(service: RunningServ
         ("GET", "/jobs/x", "GET /status/ID or DELETE /jobs/ID"), ("GET", "/status", "GET /status/ID"),
         ("GET", "/status/x/", "GET /status/ID"), ("GET", "/download", "GET /download/ID.mp3"),
         ("GET", "/health/", "GET /health or GET /health/live"), ("DELETE", "/stats", "GET /stats"),
-        ("GET", "/nowhere", "GET /openapi.json lists all addresses"), ("GET", "/", "GET /openapi.json"),
+        ("GET", "/nowhere", "GET /openapi.json lists all addresses"),
     ],
 )  # fmt: skip
 async def test_the_response_to_a_wrong_path_or_method_names_similar_routes(
@@ -174,7 +174,7 @@ async def test_a_405_lists_the_methods_of_the_address(
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/extract/", "/EXTRACT", "/.git/config", "/.env", "/openapi.json~", "/debug", "//status/x"]
+    "path", ["/extract/", "/EXTRACT", "/.git/config", "/.env", "/openapi.json~", "/debug", "//status/x"]
 )
 async def test_an_address_without_a_route_is_not_found(service: RunningService, path: str) -> None:
     await expect_problem(service, "GET", path, 404, "not_found")

@@ -1,5 +1,6 @@
 """The service below a path of another site: the proxy of docs/install.md in front of the service or of our nginx."""
 
+import re
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tests.http.running_service import running_service
 from tests.stand.nginx import Nginx, running_nginx, write_configuration
 from tests.stand.ports import free_port
 from tests.system.behind_nginx import ACCEL_PREFIX
+from ytmp3.http.page.handlers import MAX_FORM_LINKS
 
 
 async def start_documented_proxy(stack: AsyncExitStack, folder: Path, upstream: str) -> Nginx:
@@ -47,3 +49,14 @@ async def test_every_address_in_a_response_can_be_followed(tmp_path: Path, proxi
             assert (response.status, len(await response.read())) == (200, job["file"]["size_bytes"])
         async with service.client.get(f"{site}/ytmp3/openapi.json") as response:
             assert (await response.json())["servers"] == [{"url": "/ytmp3"}]
+        async with service.client.get(f"{site}/ytmp3/") as response:
+            page = await response.text()
+        for path in set(re.findall(r'(?:src|href)="(/[^"]+)"', page)):
+            async with service.client.get(site + path) as response:
+                assert response.status == 200, path
+        async with service.client.post(
+            f"{site}/ytmp3/convert", data={"links": "dQw4w9WgXcQ " * MAX_FORM_LINKS}, allow_redirects=False
+        ) as response:
+            assert response.status == 303
+        async with service.client.get(site + response.headers["Location"]) as response:
+            assert (await response.text()).count(">Download</a></div></li>") == MAX_FORM_LINKS

@@ -141,10 +141,10 @@ SLOW_CLIENTS: Final = {
     "stops in the first line": (b"GET /heal", False),
     "drips the first line": (b"GET /", True),
     "drips a field": (b"GET /health HTTP/1.1\r\nHost: x\r\nA: ", True),
-    "drips a second request": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /", True),
+    "drips a second request": (b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\nGET /", True),
     "stops in the body": (POST_HEAD + b"Content-Length: 50\r\n\r\n{", False),
     "drips a body that was refused": (POST_HEAD + b"Content-Length: 5000\r\n\r\n{", True),
-    "drips a body to nowhere": (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{", True),
+    "drips a body to nowhere": (b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{", True),
 }
 """By name: the bytes that a client sends at once, and whether it sends one byte more every second."""
 ENDLESS: Final = {"drips a body": (POST_HEAD + b"Content-Length: 50\r\n\r\n{", True)}

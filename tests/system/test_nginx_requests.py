@@ -67,7 +67,6 @@ RAW = {
     "the folder, by dot segments": (b"GET /status/../protected-tracks/a.mp3 HTTP/1.1\r\nHost: x\r\n\r\n", 404),
     "the error page itself": (b"GET /_problem HTTP/1.1\r\nHost: x\r\n\r\n", 404),
     "a dot file": (b"GET /.git/config HTTP/1.1\r\nHost: x\r\n\r\n", 404),
-    "the root": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 404),
     "an absolute target": (b"GET http://evil.example/nowhere HTTP/1.1\r\nHost: x\r\n\r\n", 404),
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from ytmp3.core.buckets import TokenBuckets
-from ytmp3.core.client import Client, Network
+from ytmp3.core.client import ApiKey, Client, Network
 from ytmp3.core.ids import ClientId
 from ytmp3.http.errors import RateLimited, Unauthorized
 from ytmp3.http.identity import client_address, is_trusted, presented_secret
@@ -69,9 +69,9 @@ def _buckets(rate_per_second: float, burst: int) -> TokenBuckets | None:
 class Admission:
     """Identifies the client of each request and applies the rate limits.
 
-    `clock` is monotonic. `chance` returns a number in [0, 1), which spreads the retries of refused requests.
-    `clock` is monotonic; `chance` returns a number in [0, 1), which spreads the retries of refused requests. `link_end`
-    returns when the signed link of a request ends, or None if the request has no valid one.
+    `clock` is monotonic. `chance` returns a number in [0, 1), which spreads the retries of refused requests. `link_end`
+    returns when the signed link of a request ends, or None if the request has no valid one. `session_key` returns the
+    API key of a visitor of the web page who is signed in, or None.
     """
 
     def __init__(
@@ -83,9 +83,11 @@ class Admission:
         chance: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
         link_end: Callable[[web.Request], int | None] = lambda _: None,
+        session_key: Callable[[web.Request], ApiKey | None] = lambda _: None,
     ) -> None:
         self._keys = keys
         self._link_end = link_end
+        self._session_key = session_key
         self._limits = limits
         self._trusted = trusted_proxies
         self._chance = chance
@@ -144,7 +146,7 @@ class Admission:
         return policy, state
 
     def identify(self, request: web.Request) -> Client:
-        """Return the client that sent a request: the owner of its API key, or else its address.
+        """Return the client that sent a request: the owner of its API key or of its session, or else its address.
 
         Where keys are in use, a signed link may stand for one; its end is then in LINK_UNTIL, not yet compared with
         the time.
@@ -158,6 +160,8 @@ class Admission:
             key = find_key(
                 keys, presented_secret(headers.getall("X-API-Key", ()), headers.getall(hdrs.AUTHORIZATION, ()))
             )
+            if key is None:
+                key = self._session_key(request)
             if key is not None:
                 return Client(owner=owner_of(key), key=key)
             link_until = self._link_end(request)

@@ -91,7 +91,21 @@ async def read_json_body(
         RequestTimeout: the body did not arrive within `seconds`.
         InvalidJson: the transfer encoding is broken.
     """
-    if not _is_json(request.headers.getall(hdrs.CONTENT_TYPE, ())) or hdrs.CONTENT_ENCODING in request.headers:
+    if not _is_json(request.headers.getall(hdrs.CONTENT_TYPE, ())):
+        raise UnsupportedMediaType
+    return await read_body(request, max_bytes=max_bytes, seconds=seconds)
+
+
+async def read_body(request: web.Request, *, max_bytes: int, seconds: float = BODY_SECONDS) -> bytes:
+    """Read a body of any media type.
+
+    Raises:
+        UnsupportedMediaType: the body is compressed.
+        BodyTooLarge
+        RequestTimeout: the body did not arrive within `seconds`.
+        InvalidJson: the transfer encoding is broken.
+    """
+    if hdrs.CONTENT_ENCODING in request.headers:
         raise UnsupportedMediaType
     if (request.content_length or 0) > max_bytes:
         raise BodyTooLarge

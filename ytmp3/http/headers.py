@@ -24,9 +24,25 @@ _DATA_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
 """Content security policy of data, which must never run or embed anything (OWASP REST Security Cheat Sheet)."""
 
 
-def _kind(*, content_type: str | None, cache_control: str = "no-store") -> Mapping[str, str]:
+_PAGE_POLICY: Final = "; ".join(
+    (
+        "default-src 'none'",
+        *(f"{kind}-src 'self'" for kind in ("script", "style", "img", "connect", "media", "manifest")),
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+    )
+)
+"""Content security policy of the web page: only files of this service, no inline code, and no markup made from text."""
+
+
+def _kind(
+    *, content_type: str | None, cache_control: str = "no-store", policy: str = _DATA_POLICY
+) -> Mapping[str, str]:
     # A multidict, because aiohttp copies it whole: measurably cheaper for every status request than field by field.
-    fields = {**_ALWAYS, "Content-Security-Policy": _DATA_POLICY, hdrs.CACHE_CONTROL: cache_control}
+    fields = {**_ALWAYS, "Content-Security-Policy": policy, hdrs.CACHE_CONTROL: cache_control}
     if content_type is not None:
         fields[hdrs.CONTENT_TYPE] = content_type
     return CIMultiDictProxy(CIMultiDict(fields))
@@ -51,3 +67,13 @@ TRACK: Final = {
 """A finished track, whole or in part, by its media type. Clients may cache it but must revalidate it by its ETag."""
 TRACK_UNCHANGED: Final = _kind(content_type=None, cache_control="private, no-cache")
 """304, for a track that the client has already."""
+
+
+PAGE: Final = extended(
+    _kind(content_type="text/html; charset=utf-8", policy=_PAGE_POLICY),
+    # Without a referrer, browsers would send `Origin: null` with the page's own forms.
+    {"Referrer-Policy": "same-origin"},
+)
+MANIFEST: Final = _kind(content_type="application/manifest+json", cache_control="no-cache")
+PAGE_FILE: Final = _kind(content_type=None, cache_control="public, max-age=31536000, immutable")
+"""A file of the page, whose address changes with its content."""

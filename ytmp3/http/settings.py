@@ -40,3 +40,5 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     """Where clients reach the service, without a slash at its end (PUBLIC_URL); empty: unknown."""
     public_path: str = ""
     """The path below which a proxy serves the service, without a slash at its end; empty: the root of a host."""
+    page: bool = True
+    """Whether the web page is served at `/`."""

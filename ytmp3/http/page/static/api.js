@@ -1,0 +1,51 @@
+// Requests to the service, and the ids of this browser's jobs.
+
+export const base = document.documentElement.dataset.base;
+const STORED_IDS = "ytmp3.jobs";
+const MAX_STORED_IDS = 1000;
+
+// A request that the service refused. `message` is for people; `status` is 0 if no response arrived.
+export class Refusal extends Error {
+  constructor(message, status, code, retryAfterSeconds) {
+    super(message);
+    Object.assign(this, { status, code, retryAfterSeconds });
+  }
+}
+
+export async function call(method, path, body) {
+  const headers = body === undefined ? {} : { "Content-Type": "application/json" };
+  let response;
+  try {
+    response = await fetch(base + path, { method, headers, body: body && JSON.stringify(body), cache: "no-store" });
+  } catch {
+    throw new Refusal("The service cannot be reached. Check the connection, then try again.", 0, "unreachable", 5);
+  }
+  const answer = await response.json().catch(() => ({}));
+  if (response.ok) return answer;
+  const retryAfter = Number(response.headers.get("Retry-After")) || 5;
+  throw new Refusal(answer.detail || `The service answered ${response.status}.`, response.status, answer.code, retryAfter);
+}
+
+export function storedIds() {
+  try {
+    const ids = JSON.parse(localStorage.getItem(STORED_IDS));
+    return Array.isArray(ids) ? ids.filter((id) => /^[0-9a-f]+$/.test(id)).slice(0, MAX_STORED_IDS) : [];
+  } catch {
+    return []; // storage is switched off, or holds something else
+  }
+}
+
+export function storeIds(ids) {
+  try {
+    localStorage.setItem(STORED_IDS, JSON.stringify(ids.slice(0, MAX_STORED_IDS)));
+  } catch {
+    // Storage is full or switched off: the list then lasts until the page is closed.
+  }
+}
+
+// Returns the links in a text, each once. A text without a link is returned as one, so that the service says what is wrong.
+export function linksIn(text) {
+  const words = text.split(/\s+/).filter(Boolean);
+  const links = words.filter((word) => /:\/\/|youtu|^[\w-]{11}$/i.test(word));
+  return [...new Set(links.length ? links : words.length ? [text.trim()] : [])];
+}

@@ -1,0 +1,158 @@
+// The page: the form, the list of jobs, and what connects them.
+
+import { base, call, linksIn, storedIds, storeIds } from "./api.js";
+import { Follower } from "./follow.js";
+import { List } from "./list.js";
+
+const form = document.getElementById("convert");
+const links = document.getElementById("links");
+const quality = document.getElementById("quality");
+const notice = document.getElementById("notice");
+
+const MAX_TRIES = 20;
+const OFFLINE = "The connection to the service is lost. The list goes on by itself as soon as it is back.";
+
+let unread = []; // ids of stored jobs that the page has not asked for yet
+
+const list = new List({
+  cancel: (job) => attempt(async () => show(await call("DELETE", `/jobs/${job.job_id}`))),
+  again: (job) =>
+    attempt(async () => {
+      const next = await call("POST", "/extract", { url: job.url, quality: job.quality });
+      remove(job);
+      show(next).focus();
+    }),
+  remove,
+});
+
+const follower = new Follower({
+  show,
+  lose: (id) => {
+    list.remove(id);
+    remember();
+  },
+  connected: (isConnected) => {
+    if (!isConnected) say(OFFLINE);
+    else if (notice.textContent === OFFLINE) say("");
+  },
+});
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  attempt(convert);
+});
+links.addEventListener("keydown", (event) => {
+  // Enter sends, as in a field of one line. Shift+Enter makes a new line.
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    event.preventDefault();
+    form.requestSubmit();
+  }
+});
+window.addEventListener("offline", () => say(OFFLINE));
+
+restore();
+makeBookmarklet();
+
+// Sends every link of the form. Those that the service refuses stay in the form, with the reason.
+async function convert() {
+  say("");
+  const button = form.querySelector("button.primary");
+  const refused = [];
+  let first = null;
+  button.setAttribute("aria-busy", "true");
+  try {
+    for (const url of linksIn(links.value)) {
+      try {
+        const card = show(await patiently(() => call("POST", "/extract", { url, quality: quality.value })));
+        first ??= card;
+      } catch (refusal) {
+        refused.push([url, refusal.message]);
+      }
+    }
+  } finally {
+    button.removeAttribute("aria-busy");
+  }
+  links.value = refused.map(([url]) => url).join("\n");
+  if (refused.length) {
+    say(refused.map(([url, reason]) => (refused.length > 1 ? `${url}: ${reason}` : reason)).join("\n"));
+    links.focus();
+  } else first?.focus({ preventScroll: true });
+}
+
+function show(job) {
+  const isNew = !list.cards.has(job.job_id);
+  const card = list.show(job);
+  if (isNew) remember();
+  if (job.status === "pending" || job.status === "processing") {
+    if (!follower.ids.has(job.job_id)) follower.add(job.job_id);
+  } else follower.drop(job.job_id);
+  return card;
+}
+
+function remove(job) {
+  follower.drop(job.job_id);
+  list.remove(job.job_id);
+  remember();
+}
+
+// Shows the jobs of this browser again, and those that the form without scripts has put into the address.
+async function restore() {
+  if (form.hidden) return;
+  const given = (new URLSearchParams(location.search).get("jobs") ?? "").split(",").filter(Boolean);
+  if (given.length) history.replaceState(null, "", `${base}/`);
+  unread = [...new Set([...given, ...storedIds()])];
+  remember();
+  while (unread.length) {
+    const id = unread[0];
+    try {
+      const job = await patiently(() => call("GET", `/status/${encodeURIComponent(id)}`));
+      list.show(job, { atEnd: true });
+      show(job);
+    } catch (refusal) {
+      if (refusal.status !== 404) return void say(refusal.message);
+    }
+    unread.shift();
+  }
+  remember();
+}
+
+function remember() {
+  storeIds([...list.ids(), ...unread]);
+}
+
+// Repeats a request for as long as the service asks for a slower pace: fifty links are more than a burst may be.
+async function patiently(request) {
+  for (let tries = 0; ; tries += 1) {
+    try {
+      return await request();
+    } catch (refusal) {
+      if (refusal.code !== "rate_limited" || tries === MAX_TRIES) throw refusal;
+      await new Promise((resolve) => setTimeout(resolve, refusal.retryAfterSeconds * 1000));
+    }
+  }
+}
+
+// Runs what a button asks for, and shows the reason if the service refuses.
+async function attempt(act) {
+  try {
+    await act();
+  } catch (refusal) {
+    say(refusal.message);
+  }
+}
+
+function say(text) {
+  notice.textContent = text;
+  notice.hidden = !text;
+}
+
+function makeBookmarklet() {
+  const link = document.getElementById("bookmarklet");
+  const share = JSON.stringify(`${location.origin}${base}/share?url=`);
+  link.href = `javascript:location=${share}+encodeURIComponent(location)`;
+  link.hidden = false;
+  link.addEventListener("click", (event) => {
+    event.preventDefault();
+    say("Drag this link into the bookmarks bar. On a page of YouTube, it opens that video here.");
+  });
+}

@@ -1,0 +1,100 @@
+// Keeps jobs up to date: by one event stream for all of them, or by polling where a stream does not get through.
+
+import { base, call } from "./api.js";
+
+const STREAM_JOBS = 100; // most jobs of one stream; the service has the same limit
+const REOPEN_MS = 150; // several new jobs within this time cause one new stream
+const POLL_MS = 1000; // at least, between two rounds of polling
+const POLL_JOB_MS = 250; // per job: at most four requests a second, well below any limit
+const STREAM_RETRY_MS = 30_000; // polling is a fallback, so the stream is tried again after this time
+
+export class Follower {
+  // `show(job)` is called for each new state; `lose(id)` for a job that the service does not know any more;
+  // `connected(isConnected)` when the connection is lost or found again.
+  constructor({ show, lose, connected }) {
+    Object.assign(this, { show, lose, connected });
+    this.ids = new Set();
+    this.source = null;
+    this.timer = 0;
+    this.round = 0;
+  }
+
+  add(id) {
+    this.ids.add(id);
+    this.#later(REOPEN_MS);
+  }
+
+  drop(id) {
+    // The stream goes on: it says nothing more about a job that has ended.
+    if (this.ids.delete(id) && !this.ids.size) this.#stop();
+  }
+
+  #later(milliseconds) {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.#open(), milliseconds);
+  }
+
+  #stop() {
+    clearTimeout(this.timer);
+    this.source?.close();
+    this.source = null;
+    this.round += 1;
+  }
+
+  #open() {
+    this.#stop();
+    if (!this.ids.size) return;
+    if (this.ids.size > STREAM_JOBS) return void this.#poll(this.round);
+    const source = new EventSource(`${base}/events?jobs=${[...this.ids].join(",")}`);
+    this.source = source;
+    source.addEventListener("job", (event) => {
+      this.connected(true);
+      this.#receive(JSON.parse(event.data));
+    });
+    source.addEventListener("unknown", (event) => this.#lose(JSON.parse(event.data).job_id));
+    source.addEventListener("end", () => source.close());
+    source.onerror = () => {
+      // The browser reconnects by itself after a lost connection. A stream that was refused is closed.
+      if (source.readyState === EventSource.CLOSED && this.source === source) {
+        this.source = null;
+        this.#poll(this.round);
+        this.#later(STREAM_RETRY_MS);
+      }
+    };
+  }
+
+  async #poll(round) {
+    while (this.round === round && this.ids.size) {
+      for (const id of [...this.ids]) {
+        if (this.round !== round) return;
+        try {
+          const job = await call("GET", `/status/${id}`);
+          this.connected(true);
+          if (this.ids.has(id)) this.#receive(job);
+          await pause(POLL_JOB_MS);
+        } catch (refusal) {
+          if (refusal.status === 404) this.#lose(id);
+          else {
+            this.connected(refusal.status !== 0);
+            await pause(refusal.retryAfterSeconds * 1000);
+          }
+        }
+      }
+      await pause(POLL_MS);
+    }
+  }
+
+  #lose(id) {
+    this.drop(id);
+    this.lose(id);
+  }
+
+  #receive(job) {
+    if (job.status !== "pending" && job.status !== "processing") this.drop(job.job_id);
+    this.show(job);
+  }
+}
+
+function pause(milliseconds) {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
