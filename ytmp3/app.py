@@ -7,7 +7,6 @@ another converter.
 import asyncio
 import contextlib
 import logging
-import platform
 import random
 import secrets
 import time
@@ -17,17 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
-from prometheus_client import ProcessCollector
 
-from ytmp3 import __version__
 from ytmp3.config import Config, ConfigError
 from ytmp3.converter import Converter, SandboxIncompleteError
 from ytmp3.converter.pipeline import Pipeline
 from ytmp3.converter.sandbox.limits import Kernel
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
-from ytmp3.core.breaker import PAUSES
 from ytmp3.core.client import ApiKey
-from ytmp3.core.errors import Fault, StoreDown, StoreUnusable
+from ytmp3.core.errors import StoreDown, StoreUnusable
 from ytmp3.core.ids import InstanceId
 from ytmp3.core.webhook import WebhookEvent
 from ytmp3.engine.assembly import Engine, Outside, assemble
@@ -37,6 +33,7 @@ from ytmp3.engine.health import Health
 from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.runs import Runs
 from ytmp3.engine.workers import Workers
+from ytmp3.gauges import register_gauges, versions
 from ytmp3.http.addresses import Addresses
 from ytmp3.http.admission import Admission, RateLimits
 from ytmp3.http.api import EventHandlers, Handlers, JobHandlers, OperationHandlers, add_routes, link_end
@@ -49,14 +46,13 @@ from ytmp3.http.middleware import RequestMiddleware
 from ytmp3.http.page.handlers import PageHandlers
 from ytmp3.http.page.sessions import Sessions, SessionSigner
 from ytmp3.http.settings import HttpSettings
-from ytmp3.http.stats import Stats, Tally, resident_bytes
+from ytmp3.http.stats import Stats, Tally
 from ytmp3.http.streams import EventStreams
 from ytmp3.http.webhook_messages import JobMessages
 from ytmp3.jobstore import JobStore
 from ytmp3.jobstore.sqlite import SqliteJobStore
 from ytmp3.jobstore.sqlite.file import note_holder
 from ytmp3.metrics import Metrics
-from ytmp3.storage import Space
 from ytmp3.storage.files import Files
 from ytmp3.storage.local import LocalShelf
 from ytmp3.storage.scratch import Scratch
@@ -124,7 +120,7 @@ async def running(
         stack.push_async_callback(engine.close)
         sender = _sender(config.http, shelf, metrics)
         streams = _streams(config.http, engine.health)
-        _register_gauges(metrics, engine, converter, streams)
+        register_gauges(metrics, engine, converter, streams)
         secret = await _shared_secret(config)
         signer, sessions = _link_signer(config.http, secret), _sessions(config.http, keys, secret)
         admission = _admission(config.http, keys, signer, sessions)
@@ -360,60 +356,5 @@ def _stats(engine: Engine, store: JobStore, tally: Tally) -> Stats:
         settings=engine.settings,
         tally=tally,
         started_at=time.monotonic(),
-        versions=_versions(),
+        versions=versions(),
     )
-
-
-def _register_gauges(metrics: Metrics, engine: Engine, converter: Converter, streams: EventStreams) -> None:
-    """Register the gauges, which are read at each scrape."""
-    started_at = time.monotonic()
-    health, runs, queue, settings = engine.health, engine.runs, engine.queue, engine.settings
-    metrics.counts(
-        "ytmp3_youtube_signs",
-        "Signs of trouble at YouTube by kind, also in conversions that succeeded.",
-        "kind",
-        converter.signs,
-    )
-    metrics.counts(
-        "ytmp3_js_solutions",
-        "YouTube's JavaScript challenges, by how they were solved: warm, cold, or failed (not by the solver).",
-        "how",
-        converter.solutions,
-    )
-    ProcessCollector(registry=metrics.registry)
-    metrics.build(lambda: _versions() | health.tool_versions)
-
-    def of_disk(read: Callable[[Space], int]) -> Callable[[], int]:
-        return lambda: 0 if health.space is None else read(health.space)
-
-    gauges: dict[str, tuple[str, Callable[[], float]]] = {
-        "ytmp3_conversions_active": ("Conversions running in this instance.", lambda: runs.active),
-        "ytmp3_workers": ("Conversions that this instance can run at once.", lambda: settings.workers),
-        "ytmp3_queue_length": ("Conversions waiting in this instance.", queue.qsize),
-        "ytmp3_queue_capacity": ("Conversions that may wait in this instance.", lambda: settings.queue_capacity),
-        "ytmp3_event_streams": ("Event streams that are open in this instance.", lambda: streams.active),
-        "ytmp3_ready": ("1 if this instance would accept a new job.", lambda: health.is_ready),
-        "ytmp3_draining": ("1 while this instance shuts down.", lambda: health.is_draining),
-        "ytmp3_store_up": ("1 if the job store responds and can be used.", lambda: health.store.ok),
-        "ytmp3_upstream_blocked": ("1 while no conversion may ask YouTube.", lambda: engine.upstream.is_blocked),
-        "ytmp3_uptime_seconds": ("Time since this instance started.", lambda: time.monotonic() - started_at),
-        "ytmp3_memory_resident_bytes": ("Resident memory of the server process.", resident_bytes),
-        "ytmp3_storage_total_bytes": ("Size of the disk with the tracks.", of_disk(lambda disk: disk.total_bytes)),
-        "ytmp3_storage_free_bytes": ("Free space on that disk.", of_disk(lambda disk: disk.free_bytes)),
-        "ytmp3_storage_reserve_bytes": (
-            "New work is refused below this free space.",
-            of_disk(lambda disk: disk.reserve_bytes),
-        ),
-    }
-    for name, (text, read) in gauges.items():
-        metrics.gauge(name, text, read)
-
-    def is_paused_by(cause: Fault) -> Callable[[], bool]:
-        return lambda: engine.upstream.cause is cause
-
-    for cause in PAUSES:
-        metrics.upstream_paused.labels(cause).set_function(is_paused_by(cause))
-
-
-def _versions() -> dict[str, str]:
-    return {"ytmp3": __version__, "python": platform.python_version()}

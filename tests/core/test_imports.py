@@ -19,7 +19,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"engine"}),
     frozenset({"metrics", "webhooks"}),
     frozenset({"http"}),
-    frozenset({"config"}),
+    frozenset({"config", "gauges"}),
     frozenset({"app", "greeting"}),
     frozenset({"serve"}),
     frozenset({"client"}),

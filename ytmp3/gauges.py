@@ -1,0 +1,73 @@
+"""The gauges of an instance: values that Prometheus reads at each scrape, from the parts that `app` has built."""
+
+import platform
+import time
+from collections.abc import Callable
+
+from prometheus_client import ProcessCollector
+
+from ytmp3 import __version__
+from ytmp3.converter import Converter
+from ytmp3.core.breaker import PAUSES
+from ytmp3.core.errors import Fault
+from ytmp3.engine.assembly import Engine
+from ytmp3.http.stats import resident_bytes
+from ytmp3.http.streams import EventStreams
+from ytmp3.metrics import Metrics
+from ytmp3.storage import Space
+
+
+def register_gauges(metrics: Metrics, engine: Engine, converter: Converter, streams: EventStreams) -> None:
+    """Register the gauges, which are read at each scrape."""
+    started_at = time.monotonic()
+    health, runs, queue, settings = engine.health, engine.runs, engine.queue, engine.settings
+    metrics.counts(
+        "ytmp3_youtube_signs",
+        "Signs of trouble at YouTube by kind, also in conversions that succeeded.",
+        "kind",
+        converter.signs,
+    )
+    metrics.counts(
+        "ytmp3_js_solutions",
+        "YouTube's JavaScript challenges, by how they were solved: warm, cold, or failed (not by the solver).",
+        "how",
+        converter.solutions,
+    )
+    ProcessCollector(registry=metrics.registry)
+    metrics.build(lambda: versions() | health.tool_versions)
+
+    def of_disk(read: Callable[[Space], int]) -> Callable[[], int]:
+        return lambda: 0 if health.space is None else read(health.space)
+
+    gauges: dict[str, tuple[str, Callable[[], float]]] = {
+        "ytmp3_conversions_active": ("Conversions running in this instance.", lambda: runs.active),
+        "ytmp3_workers": ("Conversions that this instance can run at once.", lambda: settings.workers),
+        "ytmp3_queue_length": ("Conversions waiting in this instance.", queue.qsize),
+        "ytmp3_queue_capacity": ("Conversions that may wait in this instance.", lambda: settings.queue_capacity),
+        "ytmp3_event_streams": ("Event streams that are open in this instance.", lambda: streams.active),
+        "ytmp3_ready": ("1 if this instance would accept a new job.", lambda: health.is_ready),
+        "ytmp3_draining": ("1 while this instance shuts down.", lambda: health.is_draining),
+        "ytmp3_store_up": ("1 if the job store responds and can be used.", lambda: health.store.ok),
+        "ytmp3_upstream_blocked": ("1 while no conversion may ask YouTube.", lambda: engine.upstream.is_blocked),
+        "ytmp3_uptime_seconds": ("Time since this instance started.", lambda: time.monotonic() - started_at),
+        "ytmp3_memory_resident_bytes": ("Resident memory of the server process.", resident_bytes),
+        "ytmp3_storage_total_bytes": ("Size of the disk with the tracks.", of_disk(lambda disk: disk.total_bytes)),
+        "ytmp3_storage_free_bytes": ("Free space on that disk.", of_disk(lambda disk: disk.free_bytes)),
+        "ytmp3_storage_reserve_bytes": (
+            "New work is refused below this free space.",
+            of_disk(lambda disk: disk.reserve_bytes),
+        ),
+    }
+    for name, (text, read) in gauges.items():
+        metrics.gauge(name, text, read)
+
+    def is_paused_by(cause: Fault) -> Callable[[], bool]:
+        return lambda: engine.upstream.cause is cause
+
+    for cause in PAUSES:
+        metrics.upstream_paused.labels(cause).set_function(is_paused_by(cause))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this program and of Python."""
+    return {"ytmp3": __version__, "python": platform.python_version()}
