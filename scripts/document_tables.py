@@ -96,7 +96,7 @@ def routes() -> str:
     """The routes, with the statuses of their answers."""
     rows = (
         (
-            f"`{'GET, HEAD' if route.method == 'GET' else route.method} {route.path.replace('{job_id}', 'ID')}`",
+            f"`{'GET, HEAD' if route.method == 'GET' else route.method} {re.sub('{[a-z_]+}', 'ID', route.path)}`",
             route.summary,
             " ".join(map(str, sorted(route.responses))),
         )

@@ -5,12 +5,14 @@ The store is a real one behind a wrapper: only the calls to it fail.
 
 import asyncio
 import hashlib
+import zlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
+from tests.faulty_batches import Call, FaultyBatches
 from tests.virtual_time import real_time
 from ytmp3.converter import Converted, ToolCheck
 from ytmp3.core import webhook
@@ -164,6 +166,7 @@ class FakeConverter:
             size_bytes=len(content),
             duration_seconds=3.0,
             sha256=hashlib.sha256(content).hexdigest(),
+            crc32=zlib.crc32(content),
             metadata=metadata,
             stage_seconds={Stage.DOWNLOADING: 0.1},
         )
@@ -286,6 +289,10 @@ class FaultyStore:
     async def get_many(self, job_ids: Sequence[JobId]) -> Mapping[JobId, Ticket]:
         return await self._call("get_many", lambda: self._store.get_many(job_ids))
 
+    @property
+    def batches(self) -> FaultyBatches:
+        return FaultyBatches(self._store.batches, self._call)
+
     async def claim(self, lease: Lease) -> Conversion:
         return await self._call("claim", lambda: self._store.claim(lease))
 
@@ -325,12 +332,6 @@ class FaultyStore:
         return await self._call("counts", self._store.counts)
 
 
-class Call(Protocol):
-    """Makes a call to the store, with the fault that a test has set for it."""
-
-    def __call__(self, name: str, operation: Callable[[], Awaitable[T]]) -> Awaitable[T]: ...
-
-
 class FaultyClientRecords:
     """The client records of a FaultyStore."""
 
@@ -363,6 +364,12 @@ class RemoteShelf:
 
     async def holds(self, track: Track) -> bool:
         return True
+
+    async def has_all(self, tracks: Sequence[Track]) -> bool:
+        return True
+
+    async def crc32(self, file_name: str) -> int | None:
+        return None
 
     async def deliver(self, track: Track, *, may_redirect: bool) -> Delivery | None:
         return Url(f"https://tracks.example/{track.file_name}")

@@ -37,6 +37,8 @@ from ytmp3.gauges import register_gauges, versions
 from ytmp3.http.addresses import Addresses
 from ytmp3.http.admission import Admission, RateLimits
 from ytmp3.http.api import EventHandlers, Handlers, JobHandlers, OperationHandlers, add_routes, link_end
+from ytmp3.http.archive import Archives
+from ytmp3.http.batch_api import BatchHandlers
 from ytmp3.http.deliveries import DeliveryHandlers
 from ytmp3.http.download import Sender
 from ytmp3.http.job_json import JobJson
@@ -113,7 +115,12 @@ async def running(
         await _open_converter(converter)
         engine = assemble(
             config.engine,
-            Outside(store=store, files=Files(shelf=shelf, scratch=scratch), converter=converter),
+            Outside(
+                store=store,
+                files=Files(shelf=shelf, scratch=scratch),
+                converter=converter,
+                find_client=keys.client_of,
+            ),
             Events(log_event, metrics.on_event, tally.on_event),
         )
         engine.start()
@@ -262,6 +269,14 @@ def _handlers(
             jobs=engine.jobs, subscriptions=engine.subscriptions, streams=streams, keys=keys, json=json
         ),
         deliveries=DeliveryHandlers(jobs=engine.jobs, keys=keys),
+        batches=BatchHandlers(
+            batches=engine.batches,
+            jobs=engine.jobs,
+            archives=Archives(batches=engine.batches, sender=sender),
+            keys=keys,
+            addresses=addresses,
+            json=json,
+        ),
         operations=operations,
     )
 

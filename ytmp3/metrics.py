@@ -103,6 +103,9 @@ class Metrics:
         self.jobs = Counter(
             "ytmp3_jobs_total", "Jobs accepted, by outcome (created, joined, cached).", ["outcome"], registry=r
         )
+        self.batches = Counter(
+            "ytmp3_batches_total", "Batches accepted, cancelled, and ended here.", ["event"], registry=r
+        )
         self.conversions = Counter(
             "ytmp3_conversions_total",
             "Conversions ended here, by outcome (done, failed, cancelled) and error code.",
@@ -173,6 +176,8 @@ class Metrics:
         """Create every series with known labels. `rate()` and alerts would miss the first count of a new series."""
         for outcome in Outcome:
             self.jobs.labels(outcome)
+        for change in ("accepted", "cancelled", "ended"):
+            self.batches.labels(change)
         for ended in ("done", "cancelled"):
             self.conversions.labels(ended, "")
         for code, failure in FAILURES.items():
@@ -197,6 +202,12 @@ class Metrics:
         match event:
             case events.Accepted(outcome=outcome):
                 self.jobs.labels(outcome).inc()
+            case events.BatchAccepted():
+                self.batches.labels("accepted").inc()
+            case events.BatchCancelled():
+                self.batches.labels("cancelled").inc()
+            case events.BatchEnded():
+                self.batches.labels("ended").inc()
             case events.Finished(seconds=seconds, stage_seconds=stage_seconds):
                 self.conversions.labels("done", "").inc()
                 self.conversion_seconds.observe(seconds)
@@ -223,7 +234,8 @@ class Metrics:
             case events.LoopLagged(seconds=seconds):
                 self.loop_lag.observe(seconds)
             case (
-                events.JobCancelled()
+                events.BatchesAdopted()
+                | events.JobCancelled()
                 | events.Started()
                 | events.Progressed()
                 | events.Released()

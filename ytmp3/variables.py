@@ -317,6 +317,13 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         parse=integer_within(0, 1_000_000),
     ),
     Variable(
+        name="BATCH_MAX_ITEMS",
+        default="1000",
+        form="an integer from 1 to 10000",
+        meaning="Most links of one batch.",
+        parse=integer_within(1, 10_000),
+    ),
+    Variable(
         name="CLIENT_MAX_DOWNLOADS",
         default="0",
         form="an integer from 0 to 1000000",

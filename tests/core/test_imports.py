@@ -29,9 +29,11 @@ LAYERS: tuple[frozenset[str], ...] = (
 """The packages and top-level modules, lowest first: each imports only from layers below its own, and from itself."""
 
 PROTOCOLS = frozenset({"jobstore", "storage", "converter"})
-NOT_ADAPTERS = frozenset({"storage.files", "storage.scratch", "jobstore.sqlite.backup", "jobstore.outbox"})
+NOT_ADAPTERS = frozenset(
+    {"storage.files", "storage.scratch", "jobstore.sqlite.backup", "jobstore.outbox", "jobstore.batches"}
+)
 """Used whatever the adapter: work in progress is always in a local folder, and commands on the embedded store's file
-are for that file only. `jobstore.outbox` is a part of the Protocol."""
+are for that file only. `jobstore.outbox` and `jobstore.batches` are parts of the Protocol."""
 IMPURE = frozenset(
     {
         "asyncio", "concurrent", "contextvars", "datetime", "fcntl", "glob", "io", "logging", "multiprocessing", "os",

@@ -37,6 +37,7 @@ RETRYING = states.retried(RUNNING, FailureCode.UPSTREAM_TIMEOUT, due_at=NOW + 9)
 
 NOTHING_YET = {
     "job_id": "ab" + "1" * 32,
+    "batch_id": None,
     "status": "pending",
     "stage": "queued",
     "progress": 0.0,

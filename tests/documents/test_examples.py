@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession
 
 from tests.documents.pages import DOCS, README, Page
 from tests.fake_youtube import Kind, Spawned, spawn
 from tests.stand.service_process import ServiceProcess, egress, service_process
+from tests.stand.waiting import until
 
 ADDRESS = "http://127.0.0.1:8080"
 """Where the documents' service listens; the tests' one has a free port."""
@@ -42,6 +44,8 @@ def kinds(value: object) -> object:
     match value:
         case dict():
             return {name: kinds(member) for name, member in value.items()}
+        case list():
+            return [kinds(member) for member in value]
         case bool():
             return "true or false"
         case int() | float():
@@ -68,9 +72,10 @@ async def test_the_curl_lines_work_as_printed(page: Page, youtube: Spawned, tmp_
     downloads = tmp_path / "downloads"
     downloads.mkdir()
     async with service_process(tmp_path, **egress(youtube)) as service:
-        job_id = "JOB_ID"
+        job_id, batch_id = "JOB_ID", "BATCH_ID"
         for command, printed in commands(page):
-            status, body = await run(command.replace("JOB_ID", job_id), service, downloads)
+            command = command.replace("JOB_ID", job_id).replace("BATCH_ID", batch_id)  # noqa: PLW2901
+            status, body = await run(command, service, downloads)
             is_refusal = printed is not None and "code" in printed
             assert status == printed["status"] if is_refusal and printed else status in {200, 202}, (command, body)
             if is_refusal:
@@ -80,8 +85,21 @@ async def test_the_curl_lines_work_as_printed(page: Page, youtube: Spawned, tmp_
             if "/extract" in command and not is_refusal:
                 job_id = json.loads(body)["job_id"]
                 await service.until(job_id)
-    (file,) = downloads.iterdir()
-    assert file.read_bytes().startswith(b"ID3")
+            if "-X POST" in command and "/batches" in command:
+                batch_id = json.loads(body)["batch_id"]
+                await _ended(f"{service.url}/batches/{batch_id}")
+    beginnings = {file.read_bytes()[:3] for file in downloads.iterdir()}
+    assert beginnings == ({b"ID3", b"PK\x03"} if batch_id != "BATCH_ID" else {b"ID3"})
+
+
+async def _ended(batch_url: str) -> None:
+    """Wait until a batch has ended."""
+
+    async def has_ended() -> bool:
+        async with ClientSession() as client, client.get(batch_url) as response:
+            return (await response.json())["completed_at"] is not None
+
+    await until(has_ended, "the batch has ended")
 
 
 def test_each_document_starts_follows_and_downloads() -> None:

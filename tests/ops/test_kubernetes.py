@@ -8,7 +8,7 @@ import yaml
 
 from tests.ops.files import ROOT, Document, checked, document, documents, manifest, manifests, program
 from ytmp3.config import load
-from ytmp3.http.body import MAX_BODY_BYTES
+from ytmp3.http.body import MAX_BATCH_BODY_BYTES, MAX_BODY_BYTES
 from ytmp3.http.routes import ROUTES
 from ytmp3.variables import VARIABLES
 
@@ -188,9 +188,13 @@ def test_the_ingress_shows_every_route_but_metrics_and_stats() -> None:
 
 def test_every_proxy_in_front_accepts_as_large_a_body_as_the_service() -> None:
     annotations = manifest("Ingress", "ytmp3")["metadata"]["annotations"]
-    (of_nginx,) = re.findall(r"client_max_body_size (\w+);", (ROOT / "nginx" / "nginx.conf").read_text())
+    config = "".join((ROOT / "nginx" / name).read_text() for name in ("nginx.conf", "site.conf"))
+    assert re.findall(r"client_max_body_size (\w+);", config) == [
+        f"{MAX_BODY_BYTES // 1024}k",
+        f"{MAX_BATCH_BODY_BYTES // 1024}k",
+    ]
     names = ("nginx.ingress.kubernetes.io/proxy-body-size", "nginx.org/client-max-body-size")
-    assert {of_nginx, *(annotations[name] for name in names)} == {f"{MAX_BODY_BYTES // 1024}k"}
+    assert {annotations[name] for name in names} == {f"{MAX_BATCH_BODY_BYTES // 1024}k"}
 
 
 def _meets(selector: Document | None, of: Document) -> bool:

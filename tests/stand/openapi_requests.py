@@ -5,6 +5,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,17 @@ from tests.stand.waiting import PATIENCE_SECONDS
 Case = schemathesis.Case[Any]
 Operation = APIOperation[Any, Any, Any, Any]
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """Things that exist: a completed job, a cancelled one, and a batch."""
+
+    kept: str
+    cancelled: str
+    batch: str
+
+
 LINK = "https://youtu.be/dQw4w9WgXcQ"
 
 
@@ -38,16 +50,24 @@ async def answers_are_as_documented(
     # Both jobs share a conversion, so the cancelled one stays for as long as the other.
     jobs = await asyncio.gather(*(service.submit("kept_______") for _ in range(2)))
     kept, cancelled = [(await service.ended(job["job_id"]))["job_id"] for job in jobs]
-    await _limits(url, folder, kept, cancelled, unserved)
-    return await asyncio.to_thread(_random, url, kept, cancelled, examples)
+    batch = await _batch(service)
+    await _limits(url, folder, Ids(kept, cancelled, batch), unserved)
+    return await asyncio.to_thread(_random, url, Ids(kept, cancelled, batch), examples)
 
 
-async def _limits(url: str, folder: Path, kept: str, cancelled: str, unserved: Sequence[str]) -> None:
+async def _batch(service: RunningService) -> str:
+    """Create a batch, and return its id."""
+    async with service.client.post(f"{service.url}/batches", json={"urls": [LINK]}) as response:
+        assert response.status == 202
+        return str((await response.json())["batch_id"])
+
+
+async def _limits(url: str, folder: Path, ids: Ids, unserved: Sequence[str]) -> None:
     config = folder / "schemathesis.toml"
     config.write_text(
         f'hooks = "{openapi_check.__name__}"\n'
-        f'[parameters]\n"path.job_id" = "{kept}"\n'
-        f'[[operations]]\ninclude-method = "DELETE"\nparameters = {{ "path.job_id" = "{cancelled}" }}\n'
+        f'[parameters]\n"path.job_id" = "{ids.kept}"\n"path.batch_id" = "{ids.batch}"\n'
+        f'[[operations]]\ninclude-method = "DELETE"\nparameters = {{ "path.job_id" = "{ids.cancelled}" }}\n'
     )
     process = await asyncio.create_subprocess_exec(
         str(Path(sys.executable).with_name("st")),
@@ -67,7 +87,7 @@ async def _limits(url: str, folder: Path, kept: str, cancelled: str, unserved: S
     assert process.returncode == 0, output.decode()[-6000:]
 
 
-def _random(url: str, kept: str, cancelled: str, examples: int) -> Counter[tuple[str, int]]:
+def _random(url: str, ids: Ids, examples: int) -> Counter[tuple[str, int]]:
     """Make random requests in this process: the command takes five times as long for each."""
     answered: Counter[tuple[str, int]] = Counter()
 
@@ -75,11 +95,13 @@ def _random(url: str, kept: str, cancelled: str, examples: int) -> Counter[tuple
         """Put in what random data never contains: the id of an existing job, or a link."""
         match case.method:
             case "POST":
-                case.body = {"url": LINK}
+                case.body = {"url": LINK} if case.path == "/extract" else {"urls": [LINK]}
+            case _ if "batch_id" in case.path_parameters:
+                case.path_parameters["batch_id"] = ids.batch
             case "DELETE":
-                case.path_parameters["job_id"] = cancelled
+                case.path_parameters["job_id"] = ids.cancelled
             case _:
-                case.path_parameters["job_id"] = kept
+                case.path_parameters["job_id"] = ids.kept
         return case
 
     def about_another_version(case: Case) -> Case:

@@ -28,6 +28,7 @@ class Converted(Struct, frozen=True, kw_only=True):
     duration_seconds: float
     """Measured from the MP3's frames."""
     sha256: str
+    crc32: int
     metadata: Metadata
     stage_seconds: dict[Stage, float]
     """Wall time spent in each stage, without the time spent waiting for a slot. For metrics."""

@@ -377,7 +377,7 @@ class _Conversion:
         with self._progress.timing(Stage.PUBLISHING):
             tag = id3v2_tag(metadata, canonical_link(self._task.video_id), cover)
             target = self._task.scratch / f"track.{self._task.recipe.extension}"
-            stream, size, sha256 = await asyncio.to_thread(assemble, self._encoded_path, tag, target)
+            stream, size, sha256, crc32 = await asyncio.to_thread(assemble, self._encoded_path, tag, target)
         check_duration(stream, self._announced_seconds, self._limits)
         if size > self._limits.max_file_bytes:
             raise ConversionError(FailureCode.TOO_LARGE, f"the track has {size} bytes")
@@ -386,6 +386,7 @@ class _Conversion:
             size_bytes=size,
             duration_seconds=stream.duration_seconds,
             sha256=sha256,
+            crc32=crc32,
             metadata=metadata,
             stage_seconds=self._progress.stage_seconds,
         )

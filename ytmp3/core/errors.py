@@ -54,6 +54,42 @@ class JobUnknown(RequestError):
     detail = "There is no job with this id. Jobs are forgotten some time after their end."
 
 
+class BatchUnknown(RequestError):
+    """The one response for ids of batches that are malformed, never existed, have expired, or belong to others."""
+
+    status = HTTPStatus.NOT_FOUND
+    code = "batch_unknown"
+    detail = "There is no batch with this id. Batches are forgotten some time after their end."
+
+
+class NothingToConvert(RequestError):
+    """Every line of a batch is refused."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    code = "nothing_to_convert"
+    field = "urls"
+    detail = "No line of `urls` is a link to a YouTube video, such as https://youtu.be/dQw4w9WgXcQ. Nothing was stored."
+
+
+class TooManyItems(RequestError):
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    code = "too_many_items"
+    field = "urls"
+    detail = "`urls` has more links than a batch may have. Send them as several batches."
+
+
+class BatchQuota(RequestError):
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    code = "batch_quota"
+    detail = "This client already has as many unfinished batches as it may. Wait until one of them ends, or cancel one."
+
+
+class BatchesFull(RequestError):
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "batches_full"
+    detail = "This service already has as many unfinished batches as it can. Nothing was stored: send it again later."
+
+
 class UnsupportedUrl(RequestError):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     code = "unsupported_url"

@@ -9,6 +9,8 @@ from typing import Final, NewType
 
 JobId = NewType("JobId", str)
 """The id that `POST /extract` returns: 34 hex digits (see `JOB_ID`)."""
+BatchId = NewType("BatchId", str)
+"""The id that `POST /batches` returns. It has the form of a job id, and 136 random bits."""
 ConversionId = NewType("ConversionId", str)
 """The id of a conversion. It has the form of a job id, but is internal and never shown to clients."""
 ConversionKey = NewType("ConversionKey", str)
@@ -45,3 +47,22 @@ def new_job_id(key: ConversionKey, chance: bytes) -> JobId:
 def new_conversion_id(key: ConversionKey, chance: bytes) -> ConversionId:
     """Return the id of a new conversion of `key`. `chance` is 16 bytes from a CSPRNG."""
     return ConversionId(shard_of(key) + chance.hex())
+
+
+def parse_batch_id(text: str) -> BatchId | None:
+    """Return `text` as a batch id, or None if it does not have that form. `text` may be any text from a client."""
+    return BatchId(text) if JOB_ID.fullmatch(text) else None
+
+
+def new_batch_id(chance: bytes) -> BatchId:
+    """Return the id of a new batch. `chance` is 17 bytes from a CSPRNG, because the id may give access to the batch."""
+    return BatchId(chance.hex())
+
+
+def item_job_id(batch_id: BatchId, key: ConversionKey) -> JobId:
+    """Return the id of the job that a batch has for `key`.
+
+    The id is derived and not drawn. So an instance that continues a batch after a crash submits the same job again
+    instead of a second one, and equal links of a batch share one job. Who does not know the batch's id cannot guess it.
+    """
+    return JobId(shard_of(key) + hashlib.sha256(f"batch item\n{batch_id}\n{key}".encode()).hexdigest()[:32])

@@ -14,7 +14,7 @@ from typing import Final
 from msgspec import Struct
 
 from ytmp3.core.errors import FailureCode
-from ytmp3.core.ids import ClientId, ConversionId, ConversionKey, InstanceId, JobId, VideoId
+from ytmp3.core.ids import BatchId, ClientId, ConversionId, ConversionKey, InstanceId, JobId, VideoId
 from ytmp3.core.link import canonical_link
 from ytmp3.core.recipe import EXTENSIONS, Recipe, recipe_of
 from ytmp3.core.webhook import WebhookEvent, WebhookTarget
@@ -94,6 +94,9 @@ class Track(Struct, frozen=True, kw_only=True):
     """Hash of the whole file, tag included. It is the ETag of the download, so all instances send the same ETag."""
     published_at: float
     """The file's last modification, in seconds since 1970: the Last-Modified of the download."""
+    crc32: int | None = None
+    """The file's CRC-32, for the archives of batches. None in a record of 0.2 or older: then it is computed when it is
+    first needed."""
 
 
 class Lease(Struct, frozen=True, kw_only=True):
@@ -204,6 +207,8 @@ class Job(Struct, frozen=True, kw_only=True):
     """When the client cancelled the job; None if it did not. The conversion continues if other jobs still need it."""
     webhooks: tuple[WebhookTarget, ...] = ()
     """Who is told when the job has ended. Set at creation, from WEBHOOKS_FILE and the request."""
+    batch_id: BatchId | None = None
+    """The batch that the job is an item of; None for a job of `POST /extract`. Set at creation."""
 
 
 class Ticket(Struct, frozen=True, kw_only=True):

@@ -6,8 +6,9 @@ The path of a conversion through the parts:
                              ^           (while it runs: runs, leases)
     janitor ── adopts ───────┘
 
-`upstream` decides whether a conversion may start, `jobs` reads and cancels jobs, and `watcher` updates `health`. Most
-parts emit `events`. The app and the engine's tests both build the engine here; only the values of `Outside` differ.
+`feeder` submits the items of batches to `intake`. `upstream` decides whether a conversion may start, `jobs` reads and
+cancels jobs, and `watcher` updates `health`. Most parts emit `events`. The app and the engine's tests both build the
+engine here; only the values of `Outside` differ.
 """
 
 import random
@@ -16,11 +17,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ytmp3.converter import Converter
+from ytmp3.core.client import Client
 from ytmp3.engine.attempt import Attempts
+from ytmp3.engine.batches import Batches
 from ytmp3.engine.capacity import Capacity
 from ytmp3.engine.estimates import Estimates
 from ytmp3.engine.events import Events
 from ytmp3.engine.expiry import WaitingExpiry
+from ytmp3.engine.feeder import Feeder, FindClient
 from ytmp3.engine.health import Health
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.janitor import Janitor
@@ -50,6 +54,8 @@ class Outside:
     """Turns a video id into a verified track."""
     clock: Callable[[], float] = time.monotonic
     """A monotonic clock in seconds, with any origin. Times in records come from the store's clock instead."""
+    find_client: FindClient = lambda owner: Client(owner=owner)
+    """Returns the owner of a batch with the limits of its API key."""
     random: Callable[[], float] = random.random
     """Returns a number in [0, 1), uniformly distributed. It spreads retries; nothing secret depends on it."""
 
@@ -80,6 +86,9 @@ class Engine:
     """Reads and cancels jobs: for all other routes of a job."""
     subscriptions: Subscriptions
     """Follows jobs: for event streams."""
+    batches: Batches
+    """Creates, reads and cancels batches: for the routes of batches."""
+    feeder: Feeder
     keeper: LeaseKeeper
     workers: Workers
     janitor: Janitor
@@ -94,9 +103,11 @@ class Engine:
         self.janitor.start()
         self.expiry.start()
         self.subscriptions.start()
+        self.feeder.start()
 
     async def close(self) -> None:
         """End every task, and release all conversions. The keeper ends last: until then the leases are renewed."""
+        await self.feeder.close()
         await self.subscriptions.close()
         await self.expiry.close()
         await self.janitor.close()
@@ -127,6 +138,7 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
     capacity = Capacity(
         settings.client_max_jobs, queue=queue, runs=runs, upstream=upstream, health=health, estimates=estimates
     )
+    intake = Intake(store=store, shelf=files.shelf, capacity=capacity, health=health, events=events)
     jobs = Jobs(store=store, queue=queue, runs=runs, upstream=upstream, estimates=estimates, events=events, clock=clock)
     return Engine(
         settings=settings,
@@ -137,9 +149,21 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
         upstream=upstream,
         estimates=estimates,
         capacity=capacity,
-        intake=Intake(store=store, shelf=files.shelf, capacity=capacity, health=health, events=events),
-        jobs=jobs,
         subscriptions=Subscriptions(store=store, jobs=jobs, runs=runs, events=events, clock=clock),
+        intake=intake,
+        jobs=jobs,
+        batches=Batches(
+            settings, store=store, queue=queue, upstream=upstream, health=health, estimates=estimates, events=events
+        ),
+        feeder=Feeder(
+            outside.find_client,
+            store=store,
+            intake=intake,
+            jobs=jobs,
+            capacity=capacity,
+            events=events,
+            clock=clock,
+        ),
         keeper=LeaseKeeper(settings, store=store, queue=queue, runs=runs, events=events, clock=clock),
         workers=Workers(settings.workers, queue=queue, runs=runs, upstream=upstream, attempts=attempts, writes=writes),
         janitor=Janitor(

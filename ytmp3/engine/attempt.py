@@ -196,6 +196,7 @@ class Attempts:
             size_bytes=converted.size_bytes,
             duration_seconds=converted.duration_seconds,
             sha256=converted.sha256,
+            crc32=converted.crc32,
             published_at=published_at,
         )
         try:

@@ -26,6 +26,9 @@ from ytmp3.engine.upstream import Upstream
 STORAGE_RETRY_SECONDS: Final = 60
 """The `Retry-After`, in seconds, while the disk is full. Expired tracks are removed every 30 s, which may free
 space."""
+BATCH_SHARE: Final = 20
+"""Most unfinished conversions, in one instance, of one client that its batches add to. It is the default number of
+workers: a client that is alone keeps all of them busy, and the queue stays free for others."""
 
 
 class QueueSlot:
@@ -91,6 +94,25 @@ class Capacity:
         """Return whether a conversion waits or runs here already."""
         return self._runs.holds(conversion_id) or self._queue.holds(conversion_id)
 
+    def batch_room(self, client: Client) -> int:
+        """Return how many more items the batches of a client may open now.
+
+        Batches use at most half of the queue, so that single requests always find a slot. All batches of one client
+        together get BATCH_SHARE conversions at once, and no more than the client's quota. None opens while no
+        conversion can start.
+        """
+        if self._health.is_storage_low or self._upstream.is_blocked:
+            return 0
+        share = BATCH_SHARE
+        if max_jobs := self._max_jobs(client):
+            share = min(share, max_jobs)
+        unfinished = self.unfinished_of(client.owner) + self._arriving[client.owner]
+        return max(0, min(share - unfinished, self._queue.free_slots - self._queue.maxsize // 2))
+
+    def _max_jobs(self, client: Client) -> int:
+        """Return the client's quota of unfinished conversions; 0: it has none."""
+        return self._client_max_jobs if client.key is None or client.key.max_jobs is None else client.key.max_jobs
+
     def unfinished_of(self, client: ClientId) -> int:
         """Count the conversions that a client has waiting or running here."""
         return self._queue.clients()[client] + self._runs.by_client()[client]
@@ -99,7 +121,7 @@ class Capacity:
         """Return the refusal for a full disk or an exhausted quota, or None. The queue is not checked here."""
         if self._health.is_storage_low:
             return StorageFull(retry_after_seconds=STORAGE_RETRY_SECONDS)
-        max_jobs = self._client_max_jobs if client.key is None or client.key.max_jobs is None else client.key.max_jobs
+        max_jobs = self._max_jobs(client)
         unfinished = self.unfinished_of(client.owner) + self._arriving[client.owner]
         if max_jobs and unfinished >= max_jobs:
             return ClientQuota(retry_after_seconds=self._own_end_seconds(client.owner))

@@ -9,6 +9,7 @@ conversion, and not for attempts that are retried.
 import logging
 from collections.abc import Mapping
 
+from ytmp3.core.batch import Batch, counts_of
 from ytmp3.core.job import Conversion, Stage
 from ytmp3.core.webhook import Delivery, DeliveryState
 from ytmp3.engine import events
@@ -39,6 +40,8 @@ def log_event(event: events.Event) -> None:
             log.info("job cancelled", extra=extra)
         case events.Adopted(conversions=conversions):
             log.info("conversions adopted", extra={"conversions": len(conversions)})
+        case events.BatchAccepted() | events.BatchCancelled() | events.BatchEnded() | events.BatchesAdopted():
+            _log_batch(event)
         case events.UpstreamPaused(cause=cause, pause_seconds=seconds):
             log.error("new conversions are paused", extra={"cause": cause, "pause_seconds": round(seconds, 1)})
         case events.UpstreamResumed(cause=cause, open_seconds=seconds):
@@ -124,3 +127,23 @@ def _attempt(conversion: Conversion) -> dict[str, object]:
         "client": conversion.client,
         "attempt": conversion.attempts + 1,
     }
+
+
+def _log_batch(
+    event: events.BatchAccepted | events.BatchCancelled | events.BatchEnded | events.BatchesAdopted,
+) -> None:
+    match event:
+        case events.BatchAccepted(batch=batch):
+            log.info("batch accepted", extra=_batch(batch))
+        case events.BatchCancelled(batch=batch):
+            log.info("batch cancelled", extra=_batch(batch))
+        case events.BatchEnded(batch=batch):
+            log.info("batch ended", extra=_batch(batch))
+        case events.BatchesAdopted(batches=batches):
+            log.info("batches adopted", extra={"batches": len(batches)})
+
+
+def _batch(batch: Batch) -> dict[str, object]:
+    """Return the fields of a batch, with the number of its items by their state."""
+    counts = {mark.name.lower(): count for mark, count in counts_of(batch.marks).items()}
+    return {"batch_id": batch.batch_id, "client": batch.client, "items": len(batch.marks), "items_by_state": counts}

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from ytmp3.core.batch import Batch
 from ytmp3.core.errors import FailureCode, Fault, StoreError
 from ytmp3.core.job import Conversion, Report, Stage, Ticket
 from ytmp3.core.webhook import Delivery, Reason, Settlement
@@ -27,6 +28,30 @@ class Accepted(Struct, frozen=True, kw_only=True):
 
     ticket: Ticket
     outcome: Outcome
+
+
+class BatchAccepted(Struct, frozen=True, kw_only=True):
+    """A batch is durable. Its items have no jobs yet."""
+
+    batch: Batch
+
+
+class BatchCancelled(Struct, frozen=True, kw_only=True):
+    """A client cancelled a batch. Its holder cancels its jobs, and then ends it."""
+
+    batch: Batch
+
+
+class BatchEnded(Struct, frozen=True, kw_only=True):
+    """The last item of a batch has ended, and the store has recorded it. Emitted by the holder."""
+
+    batch: Batch
+
+
+class BatchesAdopted(Struct, frozen=True, kw_only=True):
+    """This instance feeds these batches now: they were released, or their holder stopped renewing its lease."""
+
+    batches: tuple[Batch, ...]
 
 
 class JobCancelled(Struct, frozen=True, kw_only=True):
@@ -169,6 +194,10 @@ class LoopLagged(Struct, frozen=True, kw_only=True):
 
 Event: TypeAlias = (
     Accepted
+    | BatchAccepted
+    | BatchCancelled
+    | BatchEnded
+    | BatchesAdopted
     | JobCancelled
     | Started
     | Progressed

@@ -15,9 +15,10 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from ytmp3.core.batch import Batch
 from ytmp3.core.client import Client
 from ytmp3.core.errors import Draining, StoreUnavailable
-from ytmp3.core.ids import ConversionKey, JobId, new_conversion_id, new_job_id
+from ytmp3.core.ids import ConversionKey, JobId, VideoId, new_conversion_id, new_job_id
 from ytmp3.core.job import Ticket
 from ytmp3.core.link import parse_video_id
 from ytmp3.core.recipe import Recipe, conversion_key
@@ -61,6 +62,11 @@ class Intake:
         self._random_bytes = random_bytes
         self._idempotency_keys = IdempotencyKeys(store)
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether this instance shuts down, so that it accepts nothing more."""
+        return self._health.is_draining
+
     async def submit(
         self,
         link: str,
@@ -85,15 +91,7 @@ class Intake:
         if self._health.is_draining:
             raise Draining(retry_after_seconds=DRAIN_RETRY_SECONDS)
         key = conversion_key(video_id, recipe)
-        submission = Submission(
-            job_id=self._new_job_id(key),
-            conversion_id=new_conversion_id(key, self._random_bytes(ID_BYTES)),
-            video_id=video_id,
-            recipe=recipe,
-            client=client.owner,
-            is_listed=client.key is not None,
-            webhooks=webhooks,
-        )
+        submission = self._new(video_id, recipe, client, webhooks)
         if idempotency is not None:
             first_id = await self._first_id(idempotency, submission)
             ticket = None if first_id == submission.job_id else await as_request_errors(self._store.get(first_id))
@@ -125,6 +123,37 @@ class Intake:
 
         whole = replace(idempotency, request=submission.key.encode() + b"\n" + idempotency.request)
         return JobId(await self._idempotency_keys.resource_id(whole, submission.client, submission.job_id, exists))
+
+    async def submit_item(self, batch: Batch, video_id: VideoId, client: Client) -> Ticket:
+        """Create the job of an item of a batch, or return it if it exists already. `client` is the batch's owner.
+
+        Raises:
+            Draining, QueueFull, ClientQuota, StorageFull, UpstreamBlocked: nothing was stored.
+            StoreUnavailable: whether the job was stored is unknown. A repeated call finds it.
+        """
+        if self._health.is_draining:
+            raise Draining(retry_after_seconds=DRAIN_RETRY_SECONDS)
+        submission = replace(
+            self._new(video_id, batch.recipe, client), job_id=batch.job_id(video_id), batch_id=batch.batch_id
+        )
+        submitted = await self._submit(submission, client)
+        self._events.emit(events.Accepted(ticket=submitted.ticket, outcome=submitted.outcome))
+        return submitted.ticket
+
+    def _new(
+        self, video_id: VideoId, recipe: Recipe, client: Client, webhooks: tuple[WebhookTarget, ...] = ()
+    ) -> Submission:
+        """Return a submission with new ids."""
+        key = conversion_key(video_id, recipe)
+        return Submission(
+            job_id=self._new_job_id(key),
+            conversion_id=new_conversion_id(key, self._random_bytes(ID_BYTES)),
+            video_id=video_id,
+            recipe=recipe,
+            client=client.owner,
+            is_listed=client.key is not None,
+            webhooks=webhooks,
+        )
 
     async def _submit(self, submission: Submission, client: Client) -> Submitted:
         """Let the store add the job to a conversion or create one, and queue a new conversion."""

@@ -41,6 +41,8 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     """Further attempts after a retryable error (MAX_JOB_RETRIES)."""
     client_max_jobs: int
     """Unfinished conversions that one client may have in this instance; 0: no limit (CLIENT_MAX_JOBS)."""
+    batch_max_items: int = 1000
+    """Most items of one batch (BATCH_MAX_ITEMS)."""
     progress_seconds: float = PROGRESS_SECONDS
     store_pause_seconds: float = STORE_PAUSE_SECONDS
     upstream_poll_seconds: float = UPSTREAM_POLL_SECONDS

@@ -1,4 +1,4 @@
-"""The addresses in responses: of a job and of its track. Pure.
+"""The addresses in responses: of a job, of its track, and of a batch. Pure.
 
 All addresses are paths, because the client already knows the host. If a proxy serves the service below a path, that
 path
@@ -36,6 +36,22 @@ class Addresses:
     def of_job(self, job_id: str) -> str:
         """Return the address of the job's status."""
         return f"{self._public_path}/status/{job_id}"
+
+    def of_batch(self, batch_id: str) -> str:
+        """Return the address of a batch."""
+        return f"{self._public_path}/batches/{batch_id}"
+
+    def of_items(self, batch_id: str, start: int = 0) -> str:
+        """Return the address of the page of a batch's items that begins with the index `start`."""
+        page = f"{self.of_batch(batch_id)}/items"
+        return f"{page}?cursor={start}" if start else page
+
+    def of_archive(self, batch_id: str, revision: str, link_until: int | None = None) -> str:
+        """Return the address of a batch's archive. With `link_until`, it is a signed link that is valid until then."""
+        path = f"{self.of_batch(batch_id)}/archive.zip?revision={revision}"
+        if self.signer is None or link_until is None:
+            return path
+        return f"{path}&{self.signer.query(batch_id, link_until)}"
 
     def of_track(self, job_id: str, extension: str, link_until: int | None = None) -> str:
         """Return the address of the job's track. With `link_until`, it is a signed link that is valid until then."""

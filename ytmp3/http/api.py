@@ -23,6 +23,7 @@ from ytmp3.engine.jobs import Jobs
 from ytmp3.engine.subscriptions import Subscriptions
 from ytmp3.http import headers, openapi, routes
 from ytmp3.http.admission import CLIENT, LINK_UNTIL, Admission
+from ytmp3.http.batch_api import BatchHandlers
 from ytmp3.http.body import answer_expectation, parse_extract_request, read_json_body
 from ytmp3.http.deliveries import DeliveryHandlers
 from ytmp3.http.download import Sender, downloadable_track, expired, split_file_name
@@ -165,12 +166,12 @@ def webhook_targets(endpoints: Endpoints, client: Client, url: str | None) -> tu
 
 def link_end(request: web.Request, signer: LinkSigner | None) -> int | None:
     """Return when the signed link of a request ends, or None if the request has no valid signed link."""
-    file_name = request.match_info.get("file_name")
-    if signer is None or file_name is None:
+    parts = request.match_info
+    linked_id = parts.get("archive_of") or split_file_name(parts.get("file_name", ""))[0]
+    if signer is None or not linked_id:
         return None
-    job_id, _ = split_file_name(file_name)
     query = request.query
-    return signer.verified_end(job_id, query.getall("until", ()), query.getall("signature", ()))
+    return signer.verified_end(linked_id, query.getall("until", ()), query.getall("signature", ()))
 
 
 class OperationHandlers:
@@ -219,12 +220,14 @@ class Handlers:
     jobs: JobHandlers
     events: EventHandlers
     deliveries: DeliveryHandlers
+    batches: BatchHandlers
     operations: OperationHandlers
 
 
 def add_routes(router: web.UrlDispatcher, admission: Admission, handlers: Handlers) -> None:
     """Bind every route to its handler. Routes that are not limited bypass `admission`."""
-    jobs, events, deliveries, operations = handlers.jobs, handlers.events, handlers.deliveries, handlers.operations
+    jobs, events, batches = handlers.jobs, handlers.events, handlers.batches
+    deliveries, operations = handlers.deliveries, handlers.operations
     bindings: tuple[tuple[Route, Handler], ...] = (
         (routes.EXTRACT, jobs.extract),
         (routes.STATUS, jobs.status),
@@ -233,6 +236,11 @@ def add_routes(router: web.UrlDispatcher, admission: Admission, handlers: Handle
         (routes.EVENTS, events.events),
         (routes.DELIVERIES, deliveries.deliveries),
         (routes.REDELIVER, deliveries.redeliver),
+        (routes.CREATE_BATCH, batches.create),
+        (routes.BATCH, batches.read),
+        (routes.ITEMS, batches.items),
+        (routes.CANCEL_BATCH, batches.cancel),
+        (routes.ARCHIVE, batches.archive),
         (routes.HEALTH, operations.health),
         (routes.LIVE, operations.live),
         (routes.METRICS, operations.metrics),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from aiohttp import HttpVersion11, hdrs, web
@@ -20,22 +20,30 @@ from ytmp3.http.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
-from ytmp3.http.wire import ExtractRequest
+from ytmp3.http.wire import BatchRequest, ExtractRequest
 
 MAX_BODY_BYTES: Final = 4096
 """Largest body, in bytes. A link has at most 2,048 characters, and the rest of a request is short."""
 BODY_SECONDS: Final = 5.0
 """Longest time, in seconds, for a body to arrive. 4 kB need a fraction of a second on any connection."""
 
+MAX_BATCH_BODY_BYTES: Final = 256 * 1024
+"""Largest body of a batch, in bytes: 1,000 links of 250 characters. Links copied from a playlist have about 100."""
+MAX_BATCH_SECONDS: Final = 20.0
+"""Longest time, in seconds, for the body of a batch to arrive: 13 kB/s for the largest one."""
+
 MAX_GUESSED_CHARACTERS: Final = 20
 """Number of characters of an unknown field's name that are compared with the known names. Comparing long names would be
 slow."""
 
-_decode: Final = msgspec.json.Decoder(ExtractRequest).decode
-_FIELDS: Final = tuple(field.name for field in msgspec.structs.fields(ExtractRequest))
+Wanted = TypeVar("Wanted", ExtractRequest, BatchRequest)
+_DECODERS: Final[Mapping[type, msgspec.json.Decoder[Any]]] = MappingProxyType(
+    {kind: msgspec.json.Decoder(kind) for kind in (ExtractRequest, BatchRequest)}
+)
 _HELP_OF_FIELD: Final[Mapping[str, str]] = MappingProxyType(
     {
         "url": "`url` must be text: a link to one YouTube video, such as https://youtu.be/dQw4w9WgXcQ.",
+        "urls": "`urls` must be a list of texts, each a link to one YouTube video, with one link at least.",
         "quality": f"`quality` must be one of {', '.join(Quality)}.",
         "webhook": "`webhook` must be text: an https:// URL to which the finished job is sent.",
     }
@@ -47,13 +55,25 @@ _OTHER_NAMES: Final[Mapping[str, str]] = MappingProxyType(
         "href": "url",
         "video": "url",
         "video_url": "url",
-        "bitrate": "quality",
         "callback": "webhook",
         "callback_url": "webhook",
         "webhook_url": "webhook",
+        "links": "urls",
+        "videos": "urls",
+        "items": "urls",
+        "bitrate": "quality",
     }
 )
 """Names that other services use for our fields."""
+_EXAMPLES: Final[Mapping[str, object]] = MappingProxyType(
+    {
+        "url": "https://youtu.be/dQw4w9WgXcQ",
+        "urls": ["https://youtu.be/dQw4w9WgXcQ"],
+        "quality": DEFAULT_QUALITY,
+        "webhook": None,
+    }
+)
+"""A valid value of each field."""
 _SYNTAX_ERRORS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "Expecting property name": "a name in double quotes is expected",
@@ -125,7 +145,17 @@ async def read_body(request: web.Request, *, max_bytes: int, seconds: float = BO
 
 
 def parse_extract_request(body: bytes) -> ExtractRequest:
-    """Decode the body of `POST /extract` strictly, except that a quality may be spelled in several ways.
+    """Decode the body of `POST /extract`; see `_parse`."""
+    return _parse(body, ExtractRequest)
+
+
+def parse_batch_request(body: bytes) -> BatchRequest:
+    """Decode the body of `POST /batches`; see `_parse`."""
+    return _parse(body, BatchRequest)
+
+
+def _parse(body: bytes, kind: type[Wanted]) -> Wanted:
+    """Decode a body strictly, except that a quality may be spelled in several ways.
 
     Raises:
         InvalidJson: the text says at which character the body is not valid JSON.
@@ -134,7 +164,7 @@ def parse_extract_request(body: bytes) -> ExtractRequest:
     if not body.lstrip(b" \t\r\n").startswith(b"{"):
         raise InvalidJson
     try:
-        decoded = _decode(body)
+        decoded: Wanted | None = _DECODERS[kind].decode(body)
     except msgspec.ValidationError:
         decoded = None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -146,7 +176,7 @@ def parse_extract_request(body: bytes) -> ExtractRequest:
     names = [name for name, _ in pairs]
     if len(names) != len(set(names)):
         raise InvalidField("A field is given twice.")
-    return _lenient(dict(pairs)) if decoded is None else decoded
+    return _lenient(dict(pairs), kind) if decoded is None else decoded
 
 
 def _pairs(body: bytes) -> list[tuple[str, object]]:
@@ -158,29 +188,31 @@ def _pairs(body: bytes) -> list[tuple[str, object]]:
     return pairs
 
 
-def _lenient(fields: Mapping[str, object]) -> ExtractRequest:
+def _lenient(fields: Mapping[str, object], kind: type[Wanted]) -> Wanted:
     """Parse fields that the decoder has refused: accept other spellings of a quality, or raise for the wrong field."""
+    known = tuple(field.name for field in msgspec.structs.fields(kind))
     for name in fields:
-        if name not in _FIELDS:
-            raise _unknown_field(name)
-    url, quality = fields.get("url"), parse_quality(fields.get("quality", DEFAULT_QUALITY))
-    webhook = fields.get("webhook")
-    if not isinstance(url, str):
-        raise InvalidField(_HELP_OF_FIELD["url"], field="url")
-    if quality is None:
-        raise InvalidField(_HELP_OF_FIELD["quality"], field="quality")
-    if webhook is not None and not isinstance(webhook, str):
-        raise InvalidField(_HELP_OF_FIELD["webhook"], field="webhook")
-    return ExtractRequest(url=url, quality=quality, webhook=webhook)
+        if name not in known:
+            raise _unknown_field(name, known)
+    quality = parse_quality(fields.get("quality", DEFAULT_QUALITY))
+    for field in known:
+        value = quality if field == "quality" else fields.get(field)
+        try:
+            msgspec.convert({**{other: _EXAMPLES[other] for other in known}, field: value}, kind)
+        except msgspec.ValidationError:
+            raise InvalidField(_HELP_OF_FIELD[field], field=field) from None
+    return msgspec.convert({**fields, "quality": quality}, kind)
 
 
-def _unknown_field(name: str) -> InvalidField:
+def _unknown_field(name: str, known: tuple[str, ...]) -> InvalidField:
     """Return the error for an unknown field. The text names the field that was probably meant, not the unknown one."""
     name = name[:MAX_GUESSED_CHARACTERS].strip().lower()
-    close = difflib.get_close_matches(name, (*_FIELDS, *_OTHER_NAMES), n=1)
+    close = difflib.get_close_matches(name, (*known, *_OTHER_NAMES), n=1)
     meant = _OTHER_NAMES.get(close[0], close[0]) if close else None
+    if meant not in known:
+        meant = None
     question = f" Did you mean `{meant}`?" if meant else ""
-    accepted = ", ".join(f"`{field}`" for field in _FIELDS)
+    accepted = ", ".join(f"`{field}`" for field in known)
     return InvalidField(f"The body has an unknown field.{question} The fields are: {accepted}.", field=meant)
 
 

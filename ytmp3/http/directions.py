@@ -3,11 +3,12 @@
 The text is made from the table of routes and never from the request.
 """
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from ytmp3.http.routes import CANCEL, DOWNLOAD, EXTRACT, ROUTES, STATUS, Route
+from ytmp3.http.routes import BATCH, CANCEL, CREATE_BATCH, DOWNLOAD, EXTRACT, ROUTES, STATUS, Route
 
 _JOB: Final = (STATUS, CANCEL, DOWNLOAD)
 _MEANT: Final[Mapping[str, tuple[Route, ...]]] = MappingProxyType(
@@ -23,6 +24,9 @@ _MEANT: Final[Mapping[str, tuple[Route, ...]]] = MappingProxyType(
         "jobs": _JOB,
         "download": (DOWNLOAD,),
         "downloads": (DOWNLOAD,),
+        "batches": (CREATE_BATCH, BATCH),
+        "batch": (CREATE_BATCH, BATCH),
+        "playlist": (CREATE_BATCH,),
     }
 )
 """The routes to suggest, by the first segment of the requested path."""
@@ -38,5 +42,5 @@ def directions(path: str) -> str | None:
 
 def _spelled(route: Route) -> str:
     """Return a route as a person would write it."""
-    spelled = f"{route.method} {route.path.replace('{job_id}', 'ID')}"
+    spelled = f"{route.method} {re.sub(r'{[a-z_]+}', 'ID', route.path)}"
     return spelled if route.request is None else f"{spelled} with a JSON body"

@@ -121,7 +121,7 @@ class Sender:
         max_transfers: int = MAX_TRANSFERS,
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
-        self._shelf = shelf
+        self.shelf = shelf
         self._client_max_downloads = client_max_downloads
         self._count_bytes = count_bytes
         self._max_transfers = max_transfers
@@ -171,7 +171,7 @@ class Sender:
         more[hdrs.CONTENT_DISPOSITION] = content_disposition(metadata.title, video_id, recipe.extension)
         # For HEAD, nginx would send a 206 for a Range, which RFC 9110, section 14.2 defines only for GET.
         may_redirect = is_get and _nginx_agrees(request.headers)
-        match await self._shelf.deliver(track, may_redirect=may_redirect):
+        match await self.shelf.deliver(track, may_redirect=may_redirect):
             case None:
                 raise expired()
             case InternalRedirect(path):
@@ -182,14 +182,14 @@ class Sender:
                 return web.Response(status=HTTPStatus.TEMPORARY_REDIRECT, headers=headers.extended(kind, more))
             case OpenFile(descriptor):
                 try:
-                    with self._transfer_of(client) if is_get else contextlib.nullcontext():
+                    with self.transfer_of(client) if is_get else contextlib.nullcontext():
                         fields = headers.extended(kind, more)
                         return await self._respond(request, descriptor, decision, fields, track.size_bytes)
                 finally:
                     os.close(descriptor)
 
     @contextlib.contextmanager
-    def _transfer_of(self, client: ClientId) -> Iterator[None]:
+    def transfer_of(self, client: ClientId) -> Iterator[None]:
         """Count a transfer while the block runs.
 
         Raises:
@@ -223,11 +223,16 @@ class Sender:
         response.content_length = last + 1 - first
         await response.prepare(request)
         if request.method == hdrs.METH_GET:
-            await self._send_bytes(request, file, first, last + 1 - first)
+            await self.send_bytes(request, file, first, last + 1 - first)
         await response.write_eof()
         return response
 
-    async def _send_bytes(self, request: web.Request, file: int, offset: int, count: int) -> None:
+    async def send_bytes(self, request: web.Request, file: int, offset: int, count: int) -> None:
+        """Send `count` bytes of an open file, by `sendfile`, after the response's headers.
+
+        Raises:
+            ConnectionResetError: the client went away or stalled, or the file is too short. The connection is aborted.
+        """
         loop = asyncio.get_running_loop()
         with open(file, "rb", buffering=0, closefd=False) as source:  # noqa: ASYNC230  wraps an open descriptor
             while count > 0:

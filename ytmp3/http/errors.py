@@ -36,6 +36,13 @@ class InvalidIdempotencyKey(RequestError):
     detail = "Idempotency-Key must be given once and have 1 to 255 visible ASCII characters, such as those of a UUID."
 
 
+class InvalidCursor(RequestError):
+    status = HTTPStatus.BAD_REQUEST
+    code = "invalid_cursor"
+    field = "cursor"
+    detail = "`cursor` must come from `next_url` of the page before. Without it, the first page is returned."
+
+
 class Unauthorized(RequestError):
     status = HTTPStatus.UNAUTHORIZED
     code = "unauthorized"
@@ -124,7 +131,7 @@ class PreconditionFailed(RequestError):
 class BodyTooLarge(RequestError):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     code = "body_too_large"
-    detail = "The body is larger than this address accepts (4096 bytes)."
+    detail = "The body is larger than this address accepts: 4 KiB, or 256 KiB for /batches."
 
 
 class UnsupportedMediaType(RequestError):

@@ -37,6 +37,11 @@ def content_disposition(title: str, video_id: VideoId, extension: str) -> str:
     )
 
 
+def archive_name(number: int, digits: int, title: str, video_id: VideoId, extension: str) -> str:
+    """Return the name of a track in an archive: its number, so that names are unique and in order, and its title."""
+    return f"{number:0{digits}d} {_file_name(title) or _finished(video_id)}.{extension}"
+
+
 def _file_name(title: str) -> str:
     """Return the name in Unicode; empty if nothing of the title can be part of a name."""
     # Category C: control, format (bidirectional and zero-width too), surrogate, private and unassigned characters.

@@ -65,6 +65,8 @@ TRACK: Final = {
     media_type: _kind(content_type=media_type, cache_control="private, no-cache") for media_type in MEDIA_TYPES
 }
 """A finished track, whole or in part, by its media type. Clients may cache it but must revalidate it by its ETag."""
+ARCHIVE: Final = _kind(content_type="application/zip", cache_control="private, no-cache")
+"""The archive of a batch, whole or in part."""
 TRACK_UNCHANGED: Final = _kind(content_type=None, cache_control="private, no-cache")
 """304, for a track that the client has already."""
 

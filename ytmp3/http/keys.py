@@ -10,7 +10,7 @@ import string
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from ytmp3.core.client import ApiKey
+from ytmp3.core.client import ApiKey, Client
 from ytmp3.core.errors import Ytmp3Error
 from ytmp3.core.ids import ClientId
 
@@ -141,6 +141,10 @@ class Keys:
     def are_required(self) -> bool:
         """Whether every request must present a key."""
         return self.keys is not None
+
+    def client_of(self, owner: ClientId) -> Client:
+        """Return an owner with the limits of its key, if it has one now."""
+        return Client(owner=owner, key=next((key for key in self.keys or () if owner_of(key) == owner), None))
 
     def has_owner(self, client: ClientId) -> bool:
         """Tell whether this client has a key, now."""

@@ -16,21 +16,15 @@ from ytmp3.http.wire import Problem
 VERSION: Final = "3.1.0"
 _CONTENT_OF_MEDIA: Final[Mapping[Media, dict[str, Any]]] = {
     Media.TRACK: {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in MEDIA_TYPES},
+    Media.ARCHIVE: {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
     Media.TEXT: {"text/plain": {"schema": {"type": "string"}}},
     Media.EVENTS: {"text/event-stream": {"schema": {"type": "string"}}},
     Media.OPENAPI: {"application/json": {"schema": {"type": "object"}}},
-}
-_JOB_ID: Final = {
-    "name": "job_id",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "string", "pattern": f"^{JOB_ID.pattern}$"},
 }
 _REQUIRED: Final[Mapping[str, dict[str, Any]]] = {
     "jobs": {"type": "string", "pattern": f"^{JOB_ID.pattern}(,{JOB_ID.pattern}){{0,{MAX_JOBS - 1}}}$"},
 }
 """The forms of the query's required parameters."""
-
 _NUMBER: Final = {
     "name": "number",
     "in": "path",
@@ -86,7 +80,7 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
         "summary": route.summary,
         "responses": {str(status): _response(status, body, method) for status, body in route.responses.items()},
     }
-    in_path = {"{job_id}": _JOB_ID, "{number}": _NUMBER}
+    in_path = {"{job_id}": _id("job_id"), "{batch_id}": _id("batch_id"), "{number}": _NUMBER}
     parameters = [parameter for name, parameter in in_path.items() if name in route.path]
     parameters += [{"name": name, "in": "header", "schema": {"type": "string"}} for name in route.request_headers]
     parameters += [
@@ -98,6 +92,16 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
     if route.request is not None:
         operation["requestBody"] = {"required": True, "content": _content(route.request)}
     return operation
+
+
+def _id(name: str) -> dict[str, Any]:
+    """Return the parameter of a path that is an id. All ids have the same form."""
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "pattern": f"^{JOB_ID.pattern}$"},
+    }
 
 
 def _response(status: int, body: Body, method: str) -> dict[str, Any]:

@@ -12,10 +12,13 @@ from typing import Final
 from msgspec import Struct
 
 from ytmp3.http.wire import (
+    BatchRequest,
+    BatchView,
     DeliveriesView,
     DeliveryView,
     ExtractRequest,
     HealthView,
+    ItemsView,
     JobView,
     LiveView,
     Problem,
@@ -27,6 +30,7 @@ class Media(StrEnum):
     """Response bodies that are not a type of `wire`. `openapi` maps each to its media type."""
 
     TRACK = "track"
+    ARCHIVE = "archive"
     TEXT = "text"
     EVENTS = "events"
     OPENAPI = "openapi"
@@ -44,7 +48,7 @@ class Route(Struct, frozen=True, kw_only=True):
     method: str
     """A route for GET also serves HEAD."""
     path: str
-    """The path in the OpenAPI document, with `{job_id}` for the job's id."""
+    """The path in the OpenAPI document, with `{job_id}` or `{batch_id}` for an id."""
     pattern: str
     """The path as a pattern of aiohttp's router. A variable part accepts any text, so that a malformed id gets the same
     response as an unknown one. The variable part includes the extension for the same reason: the handler checks it."""
@@ -134,6 +138,53 @@ REDELIVER: Final = Route(
     summary="Send a webhook message about a job again, with the same id.",
     responses=MappingProxyType({202: DeliveryView} | _problems(404, *_LIMITED, *_STORE)),
 )
+CREATE_BATCH: Final = Route(
+    operation="create_batch",
+    method="POST",
+    path="/batches",
+    pattern="/batches",
+    summary="Create a batch of many links. Its items become jobs, a few at a time.",
+    request=BatchRequest,
+    responses=MappingProxyType({202: BatchView} | _problems(400, 408, 413, 415, 417, 422, *_LIMITED, *_STORE)),
+)
+BATCH: Final = Route(
+    operation="batch",
+    method="GET",
+    path="/batches/{batch_id}",
+    pattern="/batches/{batch_id:[^/]+}",
+    summary="Read a batch: how many of its items have which status, and when it will probably end.",
+    responses=MappingProxyType({200: BatchView} | _problems(404, *_LIMITED, *_STORE)),
+)
+ITEMS: Final = Route(
+    operation="batch_items",
+    method="GET",
+    path="/batches/{batch_id}/items",
+    pattern="/batches/{batch_id:[^/]+}/items",
+    summary="Read the items of a batch with their jobs, a page at a time and in the order of the request.",
+    request_parameters=("cursor",),
+    responses=MappingProxyType({200: ItemsView} | _problems(400, 404, *_LIMITED, *_STORE)),
+)
+CANCEL_BATCH: Final = Route(
+    operation="cancel_batch",
+    method="DELETE",
+    path="/batches/{batch_id}",
+    pattern="/batches/{batch_id:[^/]+}",
+    summary="Cancel a batch: the jobs of its items that have not ended. Finished tracks stay.",
+    responses=MappingProxyType({200: BatchView} | _problems(404, *_LIMITED, *_STORE)),
+)
+ARCHIVE: Final = Route(
+    operation="archive",
+    method="GET",
+    path="/batches/{batch_id}/archive.zip",
+    pattern="/batches/{archive_of:[^/]+}/archive.zip",
+    summary="Download the tracks of an ended batch as one ZIP archive, whole or in part.",
+    request_headers=("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"),
+    request_parameters=("revision", "until", "signature"),
+    responses=MappingProxyType(
+        {200: Media.ARCHIVE, 206: Media.ARCHIVE, 304: None}
+        | _problems(403, 404, 409, 410, 412, 416, *_LIMITED, *_STORE)
+    ),
+)
 HEALTH: Final = Route(
     operation="health",
     method="GET",
@@ -186,6 +237,11 @@ ROUTES: Final = (
     EVENTS,
     DELIVERIES,
     REDELIVER,
+    CREATE_BATCH,
+    BATCH,
+    ITEMS,
+    CANCEL_BATCH,
+    ARCHIVE,
     HEALTH,
     LIVE,
     METRICS,

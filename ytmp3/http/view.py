@@ -37,6 +37,7 @@ def job_view(
     is_open = status in {Status.PENDING, Status.PROCESSING}
     return JobView(
         job_id=job.job_id,
+        batch_id=job.batch_id,
         status=status,
         stage=report.stage if report else conversion.stage,
         progress=round(report.progress if report else conversion.progress, 4),
@@ -57,10 +58,10 @@ def job_view(
         ),
         attempt=_attempt(ticket),
         error=_error(ticket),
-        created_at=_moment(job.created_at),
-        started_at=None if conversion.started_at is None else _moment(conversion.started_at),
-        completed_at=_optional_moment(conversion.completed_at if job.cancelled_at is None else job.cancelled_at),
-        expires_at=_optional_moment(conversion.expires_at),
+        created_at=moment(job.created_at),
+        started_at=None if conversion.started_at is None else moment(conversion.started_at),
+        completed_at=optional_moment(conversion.completed_at if job.cancelled_at is None else job.cancelled_at),
+        expires_at=optional_moment(conversion.expires_at),
         file=None
         if track is None
         else FileView(size_bytes=track.size_bytes, duration_seconds=track.duration_seconds, sha256=track.sha256),
@@ -113,9 +114,11 @@ def _error(ticket: Ticket) -> ErrorView | None:
     return ErrorView(code=code, message=failure.message, retryable=failure.retryable)
 
 
-def _optional_moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else _moment(seconds)
+def optional_moment(seconds: float | None) -> datetime | None:
+    """Return a time of the store, if there is one."""
+    return None if seconds is None else moment(seconds)
 
 
-def _moment(seconds: float) -> datetime:
+def moment(seconds: float) -> datetime:
+    """Return a time of the store in UTC, with milliseconds."""
     return datetime.fromtimestamp(round(seconds, 3), UTC)

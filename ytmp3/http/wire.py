@@ -12,6 +12,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from ytmp3.core.batch import BatchStatus, ItemStatus
 from ytmp3.core.breaker import BreakerState
 from ytmp3.core.errors import FailureCode, Fault
 from ytmp3.core.job import Stage, Status
@@ -37,6 +38,18 @@ class Hint(StrEnum):
 
     PLAYLIST = "playlist"
     """It names a playlist too."""
+
+
+class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /batches`: links to videos, one recipe for all. Lines that are no links are reported later."""
+
+    urls: Annotated[tuple[str, ...], Meta(min_length=1)]
+    quality: Quality = DEFAULT_QUALITY
+
+    @property
+    def recipe(self) -> Recipe:
+        """The requested output."""
+        return Recipe(quality=self.quality)
 
 
 class MetadataView(Struct, frozen=True, kw_only=True):
@@ -65,9 +78,10 @@ class FileView(Struct, frozen=True, kw_only=True):
 
 
 class JobView(Struct, frozen=True, kw_only=True):
-    """A job."""
+    """A job. `batch_id` is set if the job is an item of a batch."""
 
     job_id: str
+    batch_id: str | None
     status: Status
     stage: Stage
     progress: float
@@ -131,6 +145,68 @@ class FeedView(Struct, frozen=True, kw_only=True):
     """The address of a client's feed. It contains the secret token, and is shown only once."""
 
     feed_url: str
+
+
+class BatchCountsView(Struct, frozen=True, kw_only=True):
+    """The items of a batch by status; together they are `total`.
+
+    `waiting` items get their jobs later. `refused` lines are not links to a video. A `duplicate` has the job of an
+    earlier item.
+    """
+
+    total: int
+    waiting: int
+    pending: int
+    processing: int
+    completed: int
+    failed: int
+    cancelled: int
+    refused: int
+    duplicate: int
+
+
+class BatchView(Struct, frozen=True, kw_only=True):
+    """A batch. It is `completed` once every item has ended, whether or not some have failed.
+
+    `archive_url` is set once it has ended, if it has a track.
+    """
+
+    batch_id: str
+    status: BatchStatus
+    counts: BatchCountsView
+    eta_seconds: int | None
+    quality: Quality
+    created_at: datetime
+    completed_at: datetime | None
+    expires_at: datetime | None
+    status_url: str
+    items_url: str
+    archive_url: str | None
+
+
+class ItemErrorView(Struct, frozen=True, kw_only=True):
+    """Why an item has no job."""
+
+    code: str
+    message: str
+
+
+class ItemView(Struct, frozen=True, kw_only=True):
+    """An item of a batch. `index` is the place of its link in `urls`, from 0. The link itself is not repeated."""
+
+    index: int
+    status: ItemStatus
+    video_id: str | None
+    duplicate_of: int | None
+    error: ItemErrorView | None
+    job: JobView | None
+
+
+class ItemsView(Struct, frozen=True, kw_only=True):
+    """Some items of a batch, in the order of the request. `next_url` is the next page; null for the last one."""
+
+    items: tuple[ItemView, ...]
+    next_url: str | None
 
 
 class Problem(Struct, frozen=True, kw_only=True):

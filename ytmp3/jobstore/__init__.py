@@ -22,10 +22,11 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 from ytmp3.core.errors import FailureCode
-from ytmp3.core.ids import ClientId, ConversionId, ConversionKey, JobId, VideoId
+from ytmp3.core.ids import BatchId, ClientId, ConversionId, ConversionKey, JobId, VideoId
 from ytmp3.core.job import Conversion, Lease, Metadata, Stage, Ticket, Track
 from ytmp3.core.recipe import Recipe, conversion_key
 from ytmp3.core.webhook import WebhookTarget
+from ytmp3.jobstore.batches import BatchStore
 from ytmp3.jobstore.outbox import Outbox
 from ytmp3.jobstore.settings import Policy
 
@@ -48,6 +49,8 @@ class Submission(Struct, frozen=True, kw_only=True):
     """Whether the client's list (`ClientRecords.jobs_of`) has the job: only an API key has a list."""
     webhooks: tuple[WebhookTarget, ...] = ()
     """Who is told when the job has ended."""
+    batch_id: BatchId | None = None
+    """The batch that the job is an item of, if it is one."""
 
     @property
     def key(self) -> ConversionKey:
@@ -176,6 +179,10 @@ class JobStore(Protocol):
     def policy(self) -> Policy:
         """The lengths of leases and of retention that this store applies. Callers read them here, and keep no copy."""
 
+    @property
+    def batches(self) -> BatchStore:
+        """The records of batches."""
+
     async def open(self) -> None:
         """Connect, and check that the store can be used.
 
@@ -239,7 +246,7 @@ class JobStore(Protocol):
         """Return a job with its conversion, or None for an unknown id. Does not wait for writers."""
 
     async def get_many(self, job_ids: Sequence[JobId]) -> Mapping[JobId, Ticket]:
-        """Return several jobs in one round trip. Unknown ids are missing in the result.
+        """Return several jobs in few round trips. Unknown ids are missing in the result.
 
         The records are not read at the same moment, so two of them may belong to different moments.
         """

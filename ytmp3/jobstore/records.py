@@ -4,11 +4,12 @@ Pure, like the core: no I/O, no clock. Fields of a conversion that this version 
 them) are kept when the record is rewritten.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
+from ytmp3.core.batch import Batch, Item
 from ytmp3.core.errors import StoreUnusable
 from ytmp3.core.ids import InstanceId
 from ytmp3.core.job import Conversion, Job, State, Ticket
@@ -21,6 +22,8 @@ _KNOWN: Final = frozenset(Conversion.__struct_fields__)
 _encoder: Final = msgspec.json.Encoder()
 _conversion_decoder: Final = msgspec.json.Decoder(Conversion)
 _job_decoder: Final = msgspec.json.Decoder(Job)
+_batch_decoder: Final = msgspec.json.Decoder(Batch)
+_items_decoder: Final = msgspec.json.Decoder(tuple[Item, ...])
 _fields_decoder: Final = msgspec.json.Decoder(Unknown)
 
 
@@ -74,6 +77,50 @@ def decode_job(record: bytes) -> Job:
         return _job_decoder.decode(record)
     except msgspec.DecodeError as error:
         raise StoreUnusable(f"a record of a job cannot be read: {error}") from None
+
+
+def encode_batch(batch: Batch) -> bytes:
+    """Return the record's JSON."""
+    return _encoder.encode(batch)
+
+
+def decode_batch(record: bytes) -> Batch:
+    """Return the batch of a record.
+
+    Raises:
+        StoreUnusable: the record cannot be read.
+    """
+    try:
+        return with_known_batch_recipe(_batch_decoder.decode(record))
+    except (msgspec.DecodeError, ValueError) as error:
+        raise StoreUnusable(f"a record of a batch cannot be read: {error}") from None
+
+
+def with_known_batch_recipe(batch: Batch) -> Batch:
+    """Return the batch if its recipe is known. Both adapters call this for each record that they read.
+
+    Raises:
+        ValueError: this version does not know the recipe.
+    """
+    _ = batch.recipe
+    return batch
+
+
+def encode_items(items: Sequence[Item]) -> bytes:
+    """Return the JSON of the items of a batch."""
+    return _encoder.encode(items)
+
+
+def decode_items(record: bytes) -> tuple[Item, ...]:
+    """Return the items of a record.
+
+    Raises:
+        StoreUnusable: the record cannot be read.
+    """
+    try:
+        return _items_decoder.decode(record)
+    except msgspec.DecodeError as error:
+        raise StoreUnusable(f"the items of a batch cannot be read: {error}") from None
 
 
 def submitted_of(ticket: Ticket, instance: InstanceId) -> Submitted:

@@ -9,6 +9,7 @@ compared with its SHA-256 before an instance sends it first (`integrity`). This 
 HTTP.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -75,6 +76,12 @@ class Shelf(Protocol):
 
     async def holds(self, track: Track) -> bool:
         """Return whether the track exists with the content that was published."""
+
+    async def has_all(self, tracks: Sequence[Track]) -> bool:
+        """Return whether every track exists with its size. Their contents are not read: `deliver` does that."""
+
+    async def crc32(self, file_name: str) -> int | None:
+        """Compute the CRC-32 of a track from its bytes; None if it does not exist."""
 
     async def deliver(self, track: Track, *, may_redirect: bool) -> Delivery | None:
         """Return how to send the track, or None if it does not exist with the content that was published.

@@ -9,7 +9,8 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,8 @@ from ytmp3.storage.integrity import Integrity
 
 MARK_FILE_NAME: Final = ".shelf"
 """The file in the folder that holds its mark (see `Shelf.mark`)."""
+CRC_BYTES: Final = 2**20
+"""Number of bytes that are read at once to compute a CRC-32."""
 
 
 class LocalShelf:
@@ -89,6 +92,31 @@ class LocalShelf:
             return False
         os.close(descriptor)
         return True
+
+    async def has_all(self, tracks: Sequence[Track]) -> bool:
+        """See the Protocol."""
+        return await asyncio.to_thread(lambda: all(map(self._has, tracks)))
+
+    def _has(self, track: Track) -> bool:
+        try:
+            return (self.folder / track.file_name).stat().st_size == track.size_bytes
+        except OSError:
+            return False
+
+    async def crc32(self, file_name: str) -> int | None:
+        """See the Protocol."""
+        return await asyncio.to_thread(self._crc32, self.folder / file_name)
+
+    def _crc32(self, path: Path) -> int | None:
+        crc32, buffer = 0, bytearray(CRC_BYTES)
+        view = memoryview(buffer)
+        try:
+            with path.open("rb", buffering=0) as file:
+                while count := file.readinto(buffer):
+                    crc32 = zlib.crc32(view[:count], crc32)
+        except OSError:
+            return None
+        return crc32
 
     async def deliver(self, track: Track, *, may_redirect: bool) -> OpenFile | InternalRedirect | None:
         """See the Protocol."""

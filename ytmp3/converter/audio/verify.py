@@ -7,6 +7,7 @@ thread.
 import contextlib
 import hashlib
 import os
+import zlib
 from pathlib import Path
 from typing import Final
 
@@ -40,12 +41,11 @@ def check_duration(stream: Stream, announced: float | None, limits: ConversionLi
         raise ConversionError(FailureCode.OUTPUT_TRUNCATED, f"{seconds:.1f} s of {announced:.1f} s")
 
 
-def assemble(encoded: Path, tag: bytes, target: Path) -> tuple[Stream, int, str]:
+def assemble(encoded: Path, tag: bytes, target: Path) -> tuple[Stream, int, str, int]:
     """Verify every frame of `encoded`, then write the tag and the frames to `target`.
 
-    Returns the stream, the size of `target` in bytes, and its SHA-256 in hex. After an error, an incomplete `target`
-    may
-    exist; the caller removes the scratch folder.
+    Returns the stream, the size of `target` in bytes, its SHA-256 in hex, and its CRC-32. After an error, an incomplete
+    `target` may exist; the caller removes the scratch folder.
 
     Raises:
         ConversionError: the encoder's output is not one clean MP3 stream.
@@ -57,16 +57,17 @@ def assemble(encoded: Path, tag: bytes, target: Path) -> tuple[Stream, int, str]
         raise ConversionError(FailureCode.OUTPUT_TRUNCATED, f"the encoder's output: {error}") from error
     except Mp3Error as error:
         raise ConversionError(FailureCode.MEDIA_INVALID, f"the encoder's output: {error}") from error
-    digest = hashlib.sha256(tag)
+    digest, crc32 = hashlib.sha256(tag), zlib.crc32(tag)
     buffer = bytearray(COPY_BYTES)
     view = memoryview(buffer)
     with encoded.open("rb", buffering=0) as source, target.open("wb", buffering=0) as sink:
         sink.write(tag)
         while count := source.readinto(buffer):
             digest.update(view[:count])
+            crc32 = zlib.crc32(view[:count], crc32)
             sink.write(view[:count])
         size = sink.tell()
-    return stream, size, digest.hexdigest()
+    return stream, size, digest.hexdigest(), crc32
 
 
 def read_cover(path: Path) -> bytes | None:

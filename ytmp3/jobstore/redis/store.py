@@ -21,6 +21,7 @@ from ytmp3.core.ids import ConversionId, InstanceId, JobId
 from ytmp3.core.job import Conversion, Lease, Metadata, State, Ticket, Track, conversion_id_of
 from ytmp3.jobstore import SHELF_SECONDS, Counts, Renewal, Submission, Submitted
 from ytmp3.jobstore.records import counts_of, submitted_of
+from ytmp3.jobstore.redis.batches import JOBS_AT_ONCE, RedisBatches
 from ytmp3.jobstore.redis.clients import RedisClientRecords
 from ytmp3.jobstore.redis.due import ClockWatch, Due, LeftBehind, scored
 from ytmp3.jobstore.redis.hints import RedisHints
@@ -74,6 +75,7 @@ class RedisJobStore:
         """See the Protocol."""
         self.hints = RedisHints(self._link)
         """See the Protocol."""
+        self.batches = RedisBatches(policy, instance, scripts=self._scripts, link=self._link, call=self._call)
         self._monotonic = monotonic or clock or time.monotonic
         self._clock_watch = ClockWatch(self._monotonic, lease_seconds=policy.lease_seconds)
         self._left_behind = LeftBehind(self._read, self._monotonic, lease_seconds=policy.lease_seconds)
@@ -140,6 +142,7 @@ class RedisJobStore:
             submission.recipe.quality,
             submission.client,
             msgspec.json.encode(submission.webhooks) if submission.webhooks else b"",
+            submission.batch_id or "",
         )
         ticket = ticket_of(reply)
         if ticket is not None and submission.is_listed:
@@ -150,13 +153,13 @@ class RedisJobStore:
         return ticket_of(await self._handle("get", job_id, job_id))
 
     async def get_many(self, job_ids: Sequence[JobId]) -> Mapping[JobId, Ticket]:
-        """See the Protocol. One script for each job, all sent in one write."""
-        if not job_ids:
-            return {}
-        calls = [self._call("get", root_of(job_id), (job_id,)) for job_id in job_ids]
-        replies = await self._scripts.run_all(calls, self._link.handlers)
-        tickets = zip(job_ids, map(ticket_of, replies), strict=True)
-        return {job_id: ticket for job_id, ticket in tickets if ticket is not None}
+        """See the Protocol. One script for each job. JOBS_AT_ONCE of them are sent in one write."""
+        found: dict[JobId, Ticket] = {}
+        for start in range(0, len(job_ids), JOBS_AT_ONCE):
+            calls = [self._call("get", root_of(some), (some,)) for some in job_ids[start : start + JOBS_AT_ONCE]]
+            tickets = map(ticket_of, await self._scripts.run_all(calls, self._link.handlers))
+            found.update((ticket.job.job_id, ticket) for ticket in tickets if ticket is not None)
+        return found
 
     async def claim(self, lease: Lease) -> Conversion:
         """See the Protocol. If the reply to an earlier claim with the same lease was lost, its result is returned."""

@@ -48,5 +48,21 @@ CREATE TABLE feeds (
 """
 """Lists of the jobs of an API key, idempotency keys, and feeds."""
 
-MIGRATIONS: Final[Mapping[int, str]] = MappingProxyType({5: _OUTBOX, 6: _CLIENTS})
+_BATCHES: Final = """
+CREATE TABLE batches (
+    batch_id TEXT PRIMARY KEY,
+    client TEXT NOT NULL,
+    due_at REAL,                   -- NULL once it has ended
+    expires_at REAL,               -- NULL until then
+    record BLOB NOT NULL           -- JSON of core.batch.Batch
+) STRICT, WITHOUT ROWID;
+CREATE INDEX batches_due ON batches (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX batches_client ON batches (client) WHERE due_at IS NOT NULL;
+CREATE INDEX batches_expiry ON batches (expires_at) WHERE expires_at IS NOT NULL;
+CREATE TABLE batch_items (
+    batch_id TEXT PRIMARY KEY,
+    record BLOB NOT NULL           -- JSON of a list of core.batch.Item, which is never changed
+) STRICT;
+"""
+MIGRATIONS: Final[Mapping[int, str]] = MappingProxyType({5: _OUTBOX, 6: _CLIENTS, 7: _BATCHES})
 """The statements that bring a file to each version from the one before."""

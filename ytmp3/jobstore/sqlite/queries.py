@@ -81,6 +81,7 @@ INSERT_CONVERSION: Final = """
 UPDATE_CONVERSION: Final = """
     UPDATE conversions SET serving = ?, riders = ?, jobs = ?, due_at = ?, expires_at = ?, record = ? WHERE serial = ?
 """
+UPDATE_EXPIRY: Final = "UPDATE conversions SET expires_at = ?, record = ? WHERE conversion_id = ?"
 REPLACE_CURRENT: Final = "UPDATE conversions SET serving = 0 WHERE key = ? AND serving = 1"
 DELETE_CONVERSION: Final = "DELETE FROM conversions WHERE serial = ?"
 
@@ -128,3 +129,17 @@ SELECT_RESERVATION: Final = "SELECT resource_id, fingerprint, reserved_at FROM r
 DELETE_FEED: Final = "DELETE FROM feeds WHERE client = ?"
 INSERT_FEED: Final = "INSERT INTO feeds VALUES (?, ?)"
 SELECT_FEED: Final = "SELECT client FROM feeds WHERE digest = ?"
+INSERT_BATCH: Final = "INSERT INTO batches VALUES (?, ?, ?, NULL, ?)"
+INSERT_BATCH_ITEMS: Final = "INSERT INTO batch_items VALUES (?, ?)"
+UPDATE_BATCH: Final = "UPDATE batches SET due_at = ?, expires_at = ?, record = ? WHERE batch_id = ?"
+SELECT_BATCH: Final = "SELECT record FROM batches WHERE batch_id = ?"
+SELECT_BATCH_ITEMS: Final = "SELECT record FROM batch_items WHERE batch_id = ?"
+SELECT_HELD_BATCHES: Final = "SELECT record FROM batches WHERE due_at IS NOT NULL"
+SELECT_DUE_BATCHES: Final = "SELECT record FROM batches WHERE due_at <= ? ORDER BY due_at LIMIT ?"
+COUNT_BATCHES: Final = "SELECT count(*) FROM batches WHERE due_at IS NOT NULL"
+COUNT_BATCHES_OF_CLIENT: Final = "SELECT count(*) FROM batches WHERE client = ? AND due_at IS NOT NULL"
+DELETE_EXPIRED_BATCHES: Final = """
+    DELETE FROM batches WHERE batch_id IN
+    (SELECT batch_id FROM batches WHERE expires_at <= ? ORDER BY expires_at LIMIT ?) RETURNING batch_id
+"""
+DELETE_BATCH_ITEMS: Final = "DELETE FROM batch_items WHERE batch_id = ?"

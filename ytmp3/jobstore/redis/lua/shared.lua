@@ -8,6 +8,9 @@
 --   root:live       sorted set: conversions by due_at        root:r:ID   set: the ids of a conversion's jobs
 --   root:ended      sorted set: conversions by expires_at    root:j:ID   hash: a job
 --                                                            root:k:KEY  string: the current conversion of KEY
+-- All batches have one root of their own, because they are few. Its sorted sets are of batches, and it also has:
+--   root:b:ID       hash: a batch, with the fields of core.batch.Batch       root:i:ID   string: its items as JSON
+--   root:of         hash: the number of unfinished batches by client
 -- The hash of a conversion has the fields of core.job.Conversion, and some that only the scripts and records.py use:
 --   riders  its jobs that are not cancelled      jobs  all its jobs      file  the file name of its track
 --   code    `error`, a slash, and the failure code for which `error` stands (set_error)
@@ -39,6 +42,9 @@ local function conversion_at(id) return root .. ':c:' .. id end
 local function jobs_of(id) return root .. ':r:' .. id end
 local function job_at(id) return root .. ':j:' .. id end
 local function current_of(key) return root .. ':k:' .. key end
+local function batch_at(id) return root .. ':b:' .. id end
+local function items_at(id) return root .. ':i:' .. id end
+local BATCHES_OF = root .. ':of'
 local LIVE = root .. ':live'
 local ENDED = root .. ':ended'
 local OUTBOX = root .. ':outbox'
@@ -181,4 +187,12 @@ local function finalize(id, conversion, state, now, retention)
     set_ttl(id, milliseconds(retention + TTL_MARGIN_SECONDS))
   end
   changed(id)
+end
+
+-- Gives a batch to `instance` for the length of a lease, under a new token.
+local function hold_batch(id, instance, now, lease)
+  local due = seconds(now + lease)
+  redis.call('HINCRBY', batch_at(id), 'token', 1)
+  redis.call('HSET', batch_at(id), 'holder', instance, 'due_at', due)
+  redis.call('ZADD', LIVE, due, id)
 end

@@ -1,7 +1,7 @@
 #!lua
 -- Add a job to the current conversion of its key, or create both. A full server refuses this script only.
 -- ARGV: clock, lease, retention, instance, may_create, job, conversion, key, video, quality, client, webhooks (JSON, or
--- '' for none)
+-- '' for none), batch ('' if none)
 -- Returns {job, conversion}, or false if a conversion would have to be created and may_create is not '1'.
 
 local lease, retention, instance, may_create = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5] == '1'
@@ -33,6 +33,7 @@ end
 
 redis.call('HSET', job_at(job_id), 'job_id', job_id, 'conversion_id', id, 'client', client,
   'deduplicated', is_joined and 1 or 0, 'created_at', seconds(now))
+if ARGV[13] ~= '' then redis.call('HSET', job_at(job_id), 'batch_id', ARGV[13]) end
 redis.call('SADD', jobs_of(id), job_id)
 redis.call('HINCRBY', conversion_at(id), 'riders', 1)
 redis.call('HINCRBY', conversion_at(id), 'jobs', 1)

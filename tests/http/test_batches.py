@@ -1,0 +1,151 @@
+"""The routes of batches: many links as one resource."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.http.responses import expect_problem
+from tests.http.running_service import POLL_SECONDS, RunningService, running_service
+from tests.stand.waiting import until
+from ytmp3.http.batch_api import PAGE_ITEMS
+
+
+def video(number: int) -> str:
+    return f"video{number:06d}"
+
+
+async def created(service: RunningService, urls: list[str], **fields: str) -> dict[str, Any]:
+    async with service.client.post(f"{service.url}/batches", json={"urls": urls} | fields) as response:
+        batch: dict[str, Any] = await response.json()
+        assert response.status == 202, batch
+        assert response.headers["Location"] == batch["status_url"]
+        return batch
+
+
+async def get(service: RunningService, path: str) -> dict[str, Any]:
+    async with service.client.get(service.url + path) as response:
+        assert response.status == 200, await response.text()
+        found: dict[str, Any] = await response.json()
+        return found
+
+
+async def ended(service: RunningService, batch: dict[str, Any]) -> dict[str, Any]:
+    last: dict[str, Any] = {}
+
+    async def has_ended() -> bool:
+        last.update(await get(service, batch["status_url"]))
+        return last["completed_at"] is not None
+
+    await until(has_ended, "the batch has ended", poll_seconds=POLL_SECONDS)
+    return last
+
+
+async def test_a_batch_reports_each_line_and_its_job(tmp_path: Path) -> None:
+    async with running_service(tmp_path / "data") as service:
+        batch = await created(
+            service, [video(1), "https://example.org/", f"https://youtu.be/{video(2)}", video(1)], quality="v0"
+        )
+        assert (batch["status"], batch["quality"]) == ("running", "V0")
+        assert batch["counts"]["total"] == 4
+        assert batch["eta_seconds"] > 0
+        now = await ended(service, batch)
+        assert now["status"] == "completed"
+        assert now["expires_at"] is not None
+        assert now["eta_seconds"] is None
+        counts = now["counts"]
+        assert (counts["completed"], counts["refused"], counts["duplicate"], counts["total"]) == (2, 1, 1, 4)
+        page = await get(service, batch["items_url"])
+        assert page["next_url"] is None
+        items = page["items"]
+        assert [item["index"] for item in items] == [0, 1, 2, 3]
+        assert [item["status"] for item in items] == ["completed", "refused", "completed", "duplicate"]
+        assert items[1]["error"]["code"] == "unsupported_url"
+        assert (items[1]["job"], items[1]["video_id"]) == (None, None)
+        assert items[3]["duplicate_of"] == 0
+        assert items[3]["job"]["job_id"] == items[0]["job"]["job_id"]
+        job = await get(service, items[0]["job"]["status_url"])
+        assert (job["batch_id"], job["quality"]) == (batch["batch_id"], "V0")
+        assert (await service.completed(video(1)))["batch_id"] is None
+
+
+async def test_items_come_in_pages_in_a_stable_order(tmp_path: Path) -> None:
+    async with running_service(tmp_path / "data") as service:
+        count = 2 * PAGE_ITEMS + 3
+        batch = await created(service, [video(number) for number in range(count)])
+        seen: list[int] = []
+        url: str | None = batch["items_url"]
+        while url is not None:
+            page = await get(service, url)
+            seen += [item["index"] for item in page["items"]]
+            url = page["next_url"]
+        assert seen == list(range(count))
+        assert (await get(service, f"{batch['items_url']}?cursor=99999"))["items"] == []
+        for cursor in ("-1", "x", "1.0", "1e3", "", "9999999", "1&cursor=2", "%00"):
+            await expect_problem(service, "GET", f"{batch['items_url']}?cursor={cursor}", 400, "invalid_cursor")
+
+
+async def test_a_batch_is_cancelled(tmp_path: Path) -> None:
+    async with running_service(tmp_path / "data") as service:
+        for number in range(30):
+            service.converter.hold(video(number))
+        batch = await created(service, [video(number) for number in range(30)])
+        await until(lambda: len(service.converter.running) > 0, "a conversion runs", poll_seconds=POLL_SECONDS)
+        async with service.client.delete(service.url + batch["status_url"]) as response:
+            assert response.status == 200
+            cancelled = await response.json()
+        assert cancelled["status"] == "cancelled"
+        assert cancelled["counts"]["waiting"] == 0
+        now = await ended(service, batch)
+        assert now["counts"]["cancelled"] == 30
+        await until(lambda: not service.converter.running, "no conversion runs", poll_seconds=POLL_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "field"),
+    [
+        ({}, "invalid_field", "urls"),
+        ({"urls": []}, "invalid_field", "urls"),
+        ({"urls": "https://youtu.be/video000001"}, "invalid_field", "urls"),
+        ({"urls": [1]}, "invalid_field", "urls"),
+        ({"urls": [["video000001"]]}, "invalid_field", "urls"),
+        ({"urls": {"a": "b"}}, "invalid_field", "urls"),
+        ({"urls": None}, "invalid_field", "urls"),
+        ({"urls": ["video000001"], "quality": "loud"}, "invalid_field", "quality"),
+        ({"links": ["video000001"]}, "invalid_field", "urls"),
+        ({"urls": ["video000001"], "priority": 1}, "invalid_field", None),
+    ],
+)
+async def test_a_malformed_batch_is_refused(tmp_path: Path, body: dict[str, Any], code: str, field: str | None) -> None:
+    async with (
+        running_service(tmp_path / "data") as service,
+        service.client.post(f"{service.url}/batches", json=body) as response,
+    ):
+        problem = await response.json()
+        assert (response.status, problem["code"], problem.get("field")) == (400, code, field)
+
+
+async def test_lists_that_are_too_long_or_without_a_video_are_refused(tmp_path: Path) -> None:
+    async with running_service(tmp_path / "data", BATCH_MAX_ITEMS="3") as service:
+        four = {"urls": [video(number) for number in range(4)]}
+        await expect_problem(service, "POST", "/batches", 422, "too_many_items", json=four)
+        none = {"urls": ["https://example.org", "x"]}
+        await expect_problem(service, "POST", "/batches", 422, "nothing_to_convert", json=none)
+        large = {"urls": ["x" * 300_000]}
+        await expect_problem(service, "POST", "/batches", 413, "body_too_large", json=large)
+        for method, path in (("GET", ""), ("GET", "/items"), ("DELETE", "")):
+            for batch_id in ("0" * 34, "x", "%00", "..%2f", "0" * 33 + "G"):
+                await expect_problem(service, method, f"/batches/{batch_id}{path}", 404, "batch_unknown")
+
+
+async def test_a_thousand_links_are_accepted_in_one_request(tmp_path: Path) -> None:
+    async with running_service(tmp_path / "data") as service:
+        links = [f"https://www.youtube.com/watch?v={video(n)}&list=PL{'x' * 32}&index={n}" for n in range(1000)]
+        batch = await created(service, links)
+        assert batch["counts"]["total"] == 1000
+        assert batch["counts"]["refused"] == 0
+        await until(lambda: bool(service.converter.converted), "the first is converted", poll_seconds=POLL_SECONDS)
+        assert service.parts.queue.qsize() <= 20
+        async with service.client.delete(service.url + batch["status_url"]) as response:
+            assert response.status == 200
+        await ended(service, batch)

@@ -1,0 +1,236 @@
+"""Batches: many links, or a playlist, as one resource. Its items become ordinary jobs, a few at a time. Pure.
+
+A batch has a fixed list of items and one mutable text, `Batch.marks`, with one character for each item. All numbers and
+the position of the producer follow from that text, so they can never contradict each other.
+
+The order of writes makes a batch safe against crashes. The instance that holds the batch first marks an item as open,
+and then submits its job, under an id that follows from the batch and the video (`ids.item_job_id`). An instance that
+continues the batch submits the jobs of open items again: the store returns the jobs that exist already. So no item is
+lost, and none gets a second job.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Final
+
+from msgspec import Struct
+
+from ytmp3.core.errors import RequestError
+from ytmp3.core.ids import BatchId, ClientId, ConversionKey, InstanceId, JobId, VideoId, item_job_id
+from ytmp3.core.job import Status
+from ytmp3.core.link import parse_video_id
+from ytmp3.core.recipe import Recipe, conversion_key, parse_recipe
+
+LONGEST_SECONDS: Final = 7 * 86_400.0
+"""Age, in seconds, at which the items of a batch that still wait are given up: so no batch waits without end, even if
+YouTube refuses this server for days. 1,000 items at 240 videos an hour take four hours."""
+MEASURED_ITEMS: Final = 20
+"""Number of ended items from which on the batch's own pace is used to estimate its end. Fewer say little: the first
+items of a batch often share finished tracks, which end at once."""
+
+
+class Mark(StrEnum):
+    """The state of one item, as one character of `Batch.marks`."""
+
+    WAITING = "w"
+    """The item has no job yet."""
+    OPEN = "o"
+    """The item has a job that has not ended, or is about to get one."""
+    COMPLETED = "c"
+    FAILED = "f"
+    CANCELLED = "x"
+    """The job was cancelled, or the batch was cancelled before the item got a job."""
+    REFUSED = "r"
+    """The line is not a link to a video, or the video of a playlist is private or deleted: it never gets a job."""
+    DUPLICATE = "d"
+    """An earlier item has the same video. Both share the job of the earlier one."""
+    LATE = "l"
+    """The item was given up after LONGEST_SECONDS."""
+
+
+class ItemStatus(StrEnum):
+    """The status of an item as clients see it. The first five are those of a job."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    WAITING = "waiting"
+    REFUSED = "refused"
+    DUPLICATE = "duplicate"
+
+
+class BatchStatus(StrEnum):
+    """The status of a batch as clients see it."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    """Every item has ended. Some may have failed: that is normal."""
+    CANCELLED = "cancelled"
+
+
+class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of a batch. It is never changed."""
+
+    video_id: VideoId | None = None
+    """The video; None if the line is refused."""
+    code: str | None = None
+    """Why the line is refused: the code of an error of `POST /extract`."""
+    message: str | None = None
+    """The text for the client that belongs to `code`. It repeats no part of the line."""
+
+
+class BatchLease(Struct, frozen=True, kw_only=True):
+    """The right to feed a batch. The store refuses a write whose token or holder is not the present one."""
+
+    batch_id: BatchId
+    token: int
+    holder: InstanceId
+
+
+class Batch(Struct, frozen=True, kw_only=True):
+    """The stored record of a batch, without its items. All times are the store's clock."""
+
+    batch_id: BatchId
+    client: ClientId
+    """The owner of the batch, and of the jobs of its items."""
+    recipe_spelling: str
+    """The recipe of all items (`Recipe.spelling`)."""
+    marks: str
+    """One `Mark` for each item. Only the holder changes it."""
+    token: int = 0
+    """Grows with every change of the holder (see `BatchLease`)."""
+    holder: InstanceId | None = None
+    """The instance that feeds the batch; None once it has been released or has ended."""
+    due_at: float
+    """When any instance may adopt the batch: the end of the lease. Has no meaning once the batch has ended."""
+    created_at: float
+    cancelled_at: float | None = None
+    """When the client cancelled the batch. The holder then cancels what is open, and ends it."""
+    completed_at: float | None = None
+    """When the last item ended. Set by the holder's last write."""
+    retention_seconds: float
+    """How long the batch is kept after its end."""
+    expires_at: float | None = None
+    """When the store removes the batch. None while it has not ended."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of all items."""
+        return parse_recipe(self.recipe_spelling)
+
+    @property
+    def status(self) -> BatchStatus:
+        """The status for clients."""
+        if self.cancelled_at is not None:
+            return BatchStatus.CANCELLED
+        return BatchStatus.RUNNING if self.completed_at is None else BatchStatus.COMPLETED
+
+    @property
+    def lease(self) -> BatchLease:
+        """The lease of the present holder."""
+        return BatchLease(batch_id=self.batch_id, token=self.token, holder=self.holder or InstanceId(""))
+
+    def key(self, video_id: VideoId) -> ConversionKey:
+        """Return the key of an item's conversion."""
+        return conversion_key(video_id, self.recipe)
+
+    def job_id(self, video_id: VideoId) -> JobId:
+        """Return the id of the job of an item."""
+        return item_job_id(self.batch_id, self.key(video_id))
+
+
+_END_OF_STATUS: Final = {Status.COMPLETED: Mark.COMPLETED, Status.FAILED: Mark.FAILED, Status.CANCELLED: Mark.CANCELLED}
+_UNFINISHED: Final = (Mark.WAITING, Mark.OPEN)
+
+
+def items_of(links: Iterable[str]) -> tuple[Item, ...]:
+    """Parse the lines of a batch. A line that is not a link to a video becomes a refused item, with the reason."""
+    return tuple(_item_of(link) for link in links)
+
+
+def _item_of(link: str) -> Item:
+    try:
+        return Item(video_id=parse_video_id(link))
+    except RequestError as error:
+        # The texts are written for the field `url` of one request.
+        message = error.public_detail.replace("`url`", "the link")
+        return Item(code=error.code, message=message[:1].upper() + message[1:])
+
+
+def first_marks(items: Sequence[Item]) -> str:
+    """Return the marks of a new batch."""
+    seen: set[VideoId] = set()
+    marks = []
+    for item in items:
+        if item.video_id is None:
+            marks.append(Mark.REFUSED)
+        elif item.video_id in seen:
+            marks.append(Mark.DUPLICATE)
+        else:
+            seen.add(item.video_id)
+            marks.append(Mark.WAITING)
+    return "".join(marks)
+
+
+def first_with(items: Sequence[Item], video_id: VideoId) -> int:
+    """Return the index of the first item with this video, which has the job of all of them."""
+    return next(index for index, item in enumerate(items) if item.video_id == video_id)
+
+
+def indexes_of(marks: str, mark: Mark) -> list[int]:
+    """Return the indexes of the items with a mark, in order."""
+    return [index for index, each in enumerate(marks) if each == mark]
+
+
+def end_of(status: Status) -> Mark | None:
+    """Return the mark of an item whose job has this status; None if the job has not ended."""
+    return _END_OF_STATUS.get(status)
+
+
+def marked(marks: str, changes: Mapping[int, Mark]) -> str:
+    """Return the marks with some of them replaced."""
+    changed = list(marks)
+    for index, mark in changes.items():
+        changed[index] = mark.value
+    return "".join(changed)
+
+
+def opened(marks: str, number: int) -> str:
+    """Return the marks with the next `number` waiting items opened, or as many as there are."""
+    return marks.replace(Mark.WAITING, Mark.OPEN, max(0, number))
+
+
+def given_up(marks: str, mark: Mark) -> str:
+    """Return the marks with `mark` in place of every waiting item."""
+    return marks.replace(Mark.WAITING, mark)
+
+
+def is_ended(marks: str) -> bool:
+    """Return whether every item has ended."""
+    return not any(mark in marks for mark in _UNFINISHED)
+
+
+def counts_of(marks: str) -> Counter[Mark]:
+    """Count the items by mark."""
+    return Counter(map(Mark, marks))
+
+
+def unfinished(marks: str) -> int:
+    """Count the items that have not ended."""
+    return sum(marks.count(mark) for mark in _UNFINISHED)
+
+
+def eta_seconds(marks: str, *, elapsed_seconds: float, estimate: float) -> float:
+    """Return the estimated time until the last item ends.
+
+    `elapsed_seconds` is the age of the batch. `estimate` is that of the engine, for a batch that has no pace of its own
+    yet.
+    """
+    counts = counts_of(marks)
+    ended = counts[Mark.COMPLETED] + counts[Mark.FAILED]
+    if ended < MEASURED_ITEMS or elapsed_seconds <= 0:
+        return estimate
+    return unfinished(marks) * elapsed_seconds / ended

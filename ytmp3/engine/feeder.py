@@ -1,0 +1,277 @@
+"""Feeds batches: keeps a few jobs of each batch unfinished, and submits the next item when one ends.
+
+One instance feeds a batch, under a lease in the store (`core.batch`). If it dies, its lease runs out and another one
+adopts the batch. In each turn, for each batch:
+
+1. Read the batch: the client may have cancelled it, or another instance may hold it.
+2. Read the jobs of the open items, and mark those that have ended.
+3. Open further items, as many as the client's share and the queue allow (`Capacity.batch_room`).
+4. Write the marks. This also renews the lease. Only then:
+5. Submit the jobs of open items that have none: new ones, those that a crash prevented, and those that were refused
+   before because the queue was full. A repeated submission finds the job of the first one.
+
+The rule: no job exists whose item is not marked as open before. So an instance that continues a batch, or cancels one,
+misses no job.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from ytmp3.core.batch import (
+    LONGEST_SECONDS,
+    Batch,
+    Item,
+    Mark,
+    end_of,
+    given_up,
+    indexes_of,
+    is_ended,
+    marked,
+    opened,
+)
+from ytmp3.core.client import Client
+from ytmp3.core.errors import JobUnknown, LeaseLost, RequestError, StoreError
+from ytmp3.core.ids import BatchId, ClientId, VideoId
+from ytmp3.core.job import Ticket
+from ytmp3.engine import events
+from ytmp3.engine.capacity import Capacity
+from ytmp3.engine.events import Events
+from ytmp3.engine.intake import Intake
+from ytmp3.engine.jobs import Jobs
+from ytmp3.engine.leases import RENEWALS_PER_LEASE
+from ytmp3.engine.loops import Loops
+from ytmp3.jobstore import JobStore
+
+log = logging.getLogger(__name__)
+
+FEED_SECONDS: Final = 0.5
+"""Interval of the turns, in seconds: how long a new batch waits for its first job, and how long a worker may be idle
+because the next item is not submitted yet."""
+OPEN_ITEMS: Final = 20
+"""Most open items of one batch: the default number of workers."""
+ROUNDS: Final = 5
+"""Most rounds of one batch in one turn. Items whose track is finished already end at once, and then the next ones are
+submitted in the same turn: at most ROUNDS x OPEN_ITEMS, so that a batch of finished tracks delays no other batch."""
+ADOPT_BATCH: Final = 20
+"""Most batches adopted in one turn, so that several instances share those of an instance that has died."""
+KEEPS_PER_RETENTION: Final = 4
+"""How often, within a retention, the expiry of a running batch's finished tracks is moved. Its first tracks would
+otherwise expire before a long batch has ended."""
+MAX_HELD: Final = 500
+"""An instance that feeds this many batches adopts no more. A turn reads each of them."""
+EXPIRE_SECONDS: Final = 60.0
+"""Interval, in seconds, of the removal of batches whose retention is over."""
+EXPIRE_BATCH: Final = 100
+"""Most batches removed in one call to the store."""
+
+FindClient = Callable[[ClientId], Client]
+"""Returns the client with its limits, by the owner of a batch."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Held:
+    """A batch that this instance feeds."""
+
+    batch: Batch
+    saved_at: float
+    """When the lease was last extended, on the engine's clock."""
+    kept_at: float
+    """When its finished tracks were last kept, on the engine's clock."""
+    items: tuple[Item, ...] | None = None
+    """The items; None before the first turn."""
+    submitted: list[VideoId] = field(default_factory=list)
+    """The videos that were submitted after the last write."""
+
+
+class Feeder:
+    """Feeds the batches that this instance holds. `clock` is monotonic."""
+
+    def __init__(
+        self,
+        find_client: FindClient,
+        *,
+        store: JobStore,
+        intake: Intake,
+        jobs: Jobs,
+        capacity: Capacity,
+        events: Events,
+        clock: Callable[[], float],
+    ) -> None:
+        self._find_client = find_client
+        self._store = store
+        self._intake = intake
+        self._jobs = jobs
+        self._capacity = capacity
+        self._events = events
+        self._clock = clock
+        self._held: dict[BatchId, _Held] = {}
+        self._loops = Loops(events)
+
+    def start(self) -> None:
+        """Start the loops."""
+        self._loops.start({"feed-batches": (self.feed, FEED_SECONDS), "expire-batches": (self.expire, EXPIRE_SECONDS)})
+
+    async def close(self) -> None:
+        """End the loops, and give all batches back."""
+        await self._loops.close()
+        await self._release()
+
+    @property
+    def held(self) -> int:
+        """The number of batches that this instance feeds."""
+        return len(self._held)
+
+    async def feed(self) -> None:
+        """Do one turn: adopt batches that are due, and feed all that this instance holds."""
+        if self._intake.is_draining:
+            await self._release()
+            return
+        if len(self._held) < MAX_HELD:
+            adopted = await self._store.batches.adopt(ADOPT_BATCH)
+            for batch in adopted:
+                self._held[batch.batch_id] = _Held(batch=batch, saved_at=self._clock(), kept_at=self._clock())
+            if adopted:
+                self._events.emit(events.BatchesAdopted(batches=tuple(adopted)))
+        for held in list(self._held.values()):
+            try:
+                await self._advance(held)
+            except LeaseLost:
+                await self._drop(held)
+            except RequestError as error:
+                # Only StoreUnavailable is possible here: the next turn repeats what was not done.
+                log.debug("batch not fed", extra={"batch_id": held.batch.batch_id, "code": error.code})
+
+    async def expire(self) -> int:
+        """Remove ended batches after their retention. Returns their number."""
+        removed = 0
+        while count := await self._store.batches.expire(EXPIRE_BATCH):
+            removed += count
+        return removed
+
+    async def _advance(self, held: _Held) -> None:
+        """Feed one batch.
+
+        Raises:
+            LeaseLost: another instance holds it.
+        """
+        stored = await self._store.batches.get(held.batch.batch_id)
+        if stored is None or stored.lease != held.batch.lease:
+            raise LeaseLost
+        held.batch = stored
+        if held.items is None:
+            held.items = await self._store.batches.items(stored.batch_id)
+        for _ in range(ROUNDS):
+            tickets = await self._open_tickets(held.batch, held.items)
+            marks = await self._next_marks(held.batch, held.items, tickets)
+            await self._keep(held, held.items, marks)
+            await self._save(held, marks)
+            if held.batch.completed_at is not None:
+                del self._held[held.batch.batch_id]
+                self._events.emit(events.BatchEnded(batch=held.batch))
+                return
+            if not await self._submit(held, held.items, tickets):
+                return
+
+    async def _open_tickets(self, batch: Batch, items: tuple[Item, ...]) -> dict[int, Ticket | None]:
+        """Return the jobs of the open items by index; None for an item without one."""
+        indexes = indexes_of(batch.marks, Mark.OPEN)
+        job_ids = [batch.job_id(_video(items, index)) for index in indexes]
+        found = await self._store.get_many(job_ids)
+        return {index: found.get(job_id) for index, job_id in zip(indexes, job_ids, strict=True)}
+
+    async def _next_marks(self, batch: Batch, items: tuple[Item, ...], tickets: dict[int, Ticket | None]) -> str:
+        """Return the marks after the ends of jobs and the opening of further items, or after the cancellation."""
+        ends = {index: end for index, ticket in tickets.items() if ticket and (end := end_of(ticket.status))}
+        if batch.cancelled_at is not None:
+            for index in tickets.keys() - ends.keys():
+                ends[index] = await self._cancel(batch, _video(items, index))
+            return given_up(marked(batch.marks, ends), Mark.CANCELLED)
+        marks = marked(batch.marks, ends)
+        written_at = batch.due_at - self._store.policy.lease_seconds
+        if written_at - batch.created_at > LONGEST_SECONDS:
+            marks = given_up(marks, Mark.LATE)
+        room = min(OPEN_ITEMS - marks.count(Mark.OPEN), self._capacity.batch_room(self._find_client(batch.client)))
+        return opened(marks, room)
+
+    async def _cancel(self, batch: Batch, video_id: VideoId) -> Mark:
+        """Cancel the job of an open item. Returns the item's end."""
+        try:
+            ticket = await self._jobs.cancel(batch.job_id(video_id), None)
+        except JobUnknown:
+            return Mark.CANCELLED
+        return end_of(ticket.status) or Mark.CANCELLED
+
+    async def _keep(self, held: _Held, items: tuple[Item, ...], marks: str) -> None:
+        """Keep the finished tracks of a batch until its archive expires: first from time to time, and at its end."""
+        retention_seconds = held.batch.retention_seconds
+        is_due = self._clock() - held.kept_at >= retention_seconds / KEEPS_PER_RETENTION
+        if is_due or is_ended(marks):
+            completed = indexes_of(marks, Mark.COMPLETED)
+            job_ids = [held.batch.job_id(_video(items, index)) for index in completed]
+            await self._store.batches.keep(job_ids, retention_seconds)
+            held.kept_at = self._clock()
+
+    async def _save(self, held: _Held, marks: str) -> None:
+        """Write the marks if they have changed, and renew the lease after each third of its length.
+
+        Raises:
+            LeaseLost
+        """
+        now = self._clock()
+        is_due = now - held.saved_at >= self._store.policy.lease_seconds / RENEWALS_PER_LEASE
+        if marks == held.batch.marks and not is_due:
+            return
+        ended = is_ended(marks)
+        held.batch = await self._store.batches.save(held.batch.lease, marks, is_ended=ended)
+        held.saved_at = now
+        held.submitted.clear()
+
+    async def _submit(self, held: _Held, items: tuple[Item, ...], tickets: dict[int, Ticket | None]) -> bool:
+        """Submit the jobs of open items that have none. Returns whether one of them has ended already."""
+        indexes = [index for index in indexes_of(held.batch.marks, Mark.OPEN) if tickets.get(index) is None]
+        if not indexes:
+            return False
+        client = self._find_client(held.batch.client)
+        videos = [_video(items, index) for index in indexes]
+        held.submitted += videos
+        submitted = await asyncio.gather(*(self._try_to_submit(held.batch, video_id, client) for video_id in videos))
+        return any(ticket is not None and end_of(ticket.status) is not None for ticket in submitted)
+
+    async def _try_to_submit(self, batch: Batch, video_id: VideoId, client: Client) -> Ticket | None:
+        """Submit one job. Returns None if it is refused: it stays open, and is submitted again in the next turn."""
+        try:
+            return await self._intake.submit_item(batch, video_id, client)
+        except RequestError as error:
+            log.debug("item of a batch not submitted", extra={"batch_id": batch.batch_id, "code": error.code})
+            return None
+
+    async def _drop(self, held: _Held) -> None:
+        """Stop feeding a batch that another instance holds.
+
+        If this instance was frozen, it may have submitted jobs after the new holder had cancelled the batch. These are
+        cancelled here.
+        """
+        del self._held[held.batch.batch_id]
+        stored = await self._store.batches.get(held.batch.batch_id)
+        if stored is not None and stored.cancelled_at is not None:
+            for video_id in held.submitted:
+                await self._cancel(stored, video_id)
+
+    async def _release(self) -> None:
+        leases = [held.batch.lease for held in self._held.values()]
+        self._held.clear()
+        try:
+            await self._store.batches.release(leases)
+        except StoreError as error:
+            # This is tried only once, so that a stopping instance does not wait for the store: the leases run out.
+            self._events.emit(events.StoreFailed(operation="release-batches", error=error))
+
+
+def _video(items: tuple[Item, ...], index: int) -> VideoId:
+    """Return the video of an item that is waiting or open: those always have one."""
+    video_id = items[index].video_id
+    assert video_id is not None
+    return video_id

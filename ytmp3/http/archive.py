@@ -1,0 +1,272 @@
+"""Sends the tracks of an ended batch as one ZIP archive that can be resumed at any byte.
+
+The archive is never stored. Its layout follows from the tracks' recorded sizes and CRC-32s (`core.zip_layout`), so its
+length and its ETag are known before a track is read, and every instance sends the same bytes. The bytes of the tracks
+go from the files to the socket by `sendfile`.
+
+While an archive is sent, its tracks are pinned: their expiry is moved in the job store, so that no instance deletes
+them. All of them are checked before the first byte of the response, because a promised length cannot be taken back.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import zlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from ytmp3.core.batch import Batch, Mark
+from ytmp3.core.errors import RequestError
+from ytmp3.core.ids import ClientId, JobId
+from ytmp3.core.job import Ticket, Track
+from ytmp3.core.zip_layout import Bytes, Entry, Layout, Moment
+from ytmp3.engine.batches import Batches
+from ytmp3.http import headers
+from ytmp3.http.download import STALL_SECONDS, Sender, expired, preconditions_of
+from ytmp3.http.errors import NotReady, PreconditionFailed, RangeNotSatisfiable, TrackGone
+from ytmp3.http.file_names import archive_name
+from ytmp3.http.preconditions import Failed, NotModified, Part, Representation, Unsatisfiable, evaluate
+from ytmp3.storage import OpenFile
+
+PIN_SECONDS: Final = 900.0
+"""For how long tracks are pinned at once, in seconds. A crash of this instance leaves them pinned for so long."""
+PINS_PER_PERIOD: Final = 3
+"""How often a transfer renews its pins within PIN_SECONDS: two renewals may fail before a track can expire."""
+REMEMBERED_CHECKSUMS: Final = 10_000
+"""Most CRC-32s of old tracks in memory: about 1.5 MB."""
+PLAYLIST_NAME: Final = "playlist.m3u8"
+"""The last file of each archive: a playlist of its tracks, in order."""
+REVISION_CHARACTERS: Final = 16
+"""Length of the revision in the address of an archive: 64 bits of a hash."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Archive:
+    layout: Layout
+    tracks: Sequence[Track]
+    """The track of each entry but the last."""
+    playlist: bytes
+    """The content of the last entry."""
+    representation: Representation
+
+
+def revision_of(batch: Batch) -> str:
+    """Return the text that names the list of completed items. It never changes once the batch has ended."""
+    return hashlib.sha256(f"{batch.batch_id} {batch.marks}".encode()).hexdigest()[:REVISION_CHARACTERS]
+
+
+class Archives:
+    """Sends archives. `pin_seconds` is for tests."""
+
+    def __init__(self, *, batches: Batches, sender: Sender, pin_seconds: float = PIN_SECONDS) -> None:
+        self._batches = batches
+        self._shelf = sender.shelf
+        self._sender = sender
+        self._pin_seconds = pin_seconds
+        self._checksums: dict[str, int] = {}
+        """The CRC-32s of tracks whose records have none, by file name."""
+
+    async def send(
+        self, request: web.Request, batch_id: str, owner: ClientId | None, revision: str | None, client: ClientId
+    ) -> web.StreamResponse:
+        """Respond to GET or HEAD. `client` is the one whose transfers are counted; `revision` is that of the address.
+
+        Raises:
+            BatchUnknown, StoreUnavailable, PreconditionFailed, RangeNotSatisfiable
+            NotReady: the batch has not ended.
+            TrackGone: it has no tracks, some of them have expired, or the address is of another list of tracks.
+            TooManyDownloads, ClientQuota
+        """
+        state, tickets = await self._batches.finished(batch_id, owner)
+        batch = state.batch
+        if batch.completed_at is None:
+            raise NotReady(
+                "The batch has not ended yet. Retry-After estimates when it will.",
+                retry_after_seconds=state.eta_seconds,
+            )
+        _check_complete(batch, tickets, revision)
+        archive = await self._archive(batch, tickets)
+        representation = archive.representation
+        decision = evaluate(representation, preconditions_of(request), is_get=request.method == hdrs.METH_GET)
+        fields = _fields(batch, representation)
+        match decision:
+            case Failed():
+                raise PreconditionFailed
+            case Unsatisfiable():
+                raise RangeNotSatisfiable(representation.size_bytes)
+            case NotModified():
+                kind = headers.extended(headers.TRACK_UNCHANGED, fields)
+                return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=kind)
+            case Part(first, last):
+                fields[hdrs.CONTENT_RANGE] = f"bytes {first}-{last}/{representation.size_bytes}"
+                status = HTTPStatus.PARTIAL_CONTENT
+            case _:
+                first, last, status = 0, representation.size_bytes - 1, HTTPStatus.OK
+        response = web.StreamResponse(status=status, headers=headers.extended(headers.ARCHIVE, fields))
+        response.content_length = last + 1 - first
+        if request.method != hdrs.METH_GET:
+            await response.prepare(request)
+            await response.write_eof()
+            return response
+        with self._sender.transfer_of(client):
+            async with self._pinned(tickets):
+                await self._check_files(archive, first, last)
+                await response.prepare(request)
+                await self._send_parts(request, response, archive, first, last)
+                await response.write_eof()
+        return response
+
+    async def _archive(self, batch: Batch, tickets: Sequence[Ticket]) -> _Archive:
+        entries, tracks, lines = [], [], ["#EXTM3U"]
+        digits = len(str(len(tickets)))
+        for number, ticket in enumerate(tickets, start=1):
+            conversion = ticket.conversion
+            track, metadata = conversion.track, conversion.metadata
+            if track is None or metadata is None:
+                raise expired()
+            name = archive_name(number, digits, metadata.title, conversion.video_id, conversion.recipe.extension)
+            title = " ".join(metadata.title.split())
+            lines += [f"#EXTINF:{round(track.duration_seconds)},{title}", name]
+            crc32 = await self._crc32_of(track)
+            moment = _moment(track.published_at)
+            entries.append(Entry(name=name, size_bytes=track.size_bytes, crc32=crc32, modified_at=moment))
+            tracks.append(track)
+        playlist = "".join(f"{line}\n" for line in lines).encode()
+        ended_at = batch.completed_at or 0.0
+        entries.append(
+            Entry(
+                name=PLAYLIST_NAME, size_bytes=len(playlist), crc32=zlib.crc32(playlist), modified_at=_moment(ended_at)
+            )
+        )
+        layout = Layout(entries)
+        digest = hashlib.sha256(playlist)
+        for header in layout.headers():
+            digest.update(header)
+        for track in tracks:
+            digest.update(bytes.fromhex(track.sha256))
+        representation = Representation(
+            etag=f'"{digest.hexdigest()}"', modified_at=int(ended_at), size_bytes=layout.size_bytes
+        )
+        return _Archive(layout=layout, tracks=tracks, playlist=playlist, representation=representation)
+
+    async def _crc32_of(self, track: Track) -> int:
+        """Return the CRC-32 of a track; that of one from version 0.2 is computed from its file at the first time.
+
+        Raises:
+            TrackGone: the file is missing.
+        """
+        if track.crc32 is not None:
+            return track.crc32
+        known = self._checksums.get(track.file_name)
+        if known is not None:
+            return known
+        computed = await self._shelf.crc32(track.file_name)
+        if computed is None:
+            raise expired()
+        if len(self._checksums) >= REMEMBERED_CHECKSUMS:
+            del self._checksums[next(iter(self._checksums))]
+        self._checksums[track.file_name] = computed
+        return computed
+
+    async def _check_files(self, archive: _Archive, first: int, last: int) -> None:
+        """Check that every file which this response needs is in place.
+
+        Raises:
+            TrackGone
+        """
+        needed = {part.entry for part in archive.layout.parts(first, last) if not isinstance(part, Bytes)}
+        tracks = [archive.tracks[entry] for entry in needed if entry < len(archive.tracks)]
+        if not await self._shelf.has_all(tracks):
+            raise expired()
+
+    @contextlib.asynccontextmanager
+    async def _pinned(self, tickets: Sequence[Ticket]) -> AsyncIterator[None]:
+        """Keep the tracks from expiring while the block runs.
+
+        Raises:
+            TrackGone: one of them has expired already.
+            StoreUnavailable
+        """
+        job_ids = [ticket.job.job_id for ticket in tickets]
+        if not await self._batches.pin(job_ids, self._pin_seconds):
+            raise expired()
+        renewal = asyncio.create_task(self._keep_pinned(job_ids), name="archive-pins")
+        try:
+            yield
+        finally:
+            renewal.cancel()
+            await asyncio.wait([renewal])
+
+    async def _keep_pinned(self, job_ids: Sequence[JobId]) -> None:
+        while True:
+            await asyncio.sleep(self._pin_seconds / PINS_PER_PERIOD)
+            # While the store is down, no instance can expire a track either.
+            with contextlib.suppress(RequestError):
+                await self._batches.pin(job_ids, self._pin_seconds)
+
+    async def _send_parts(
+        self, request: web.Request, response: web.StreamResponse, archive: _Archive, first: int, last: int
+    ) -> None:
+        for part in archive.layout.parts(first, last):
+            if isinstance(part, Bytes):
+                await _write(request, response, part.content)
+            elif part.entry == len(archive.tracks):
+                await _write(request, response, archive.playlist[part.offset : part.offset + part.count])
+            else:
+                await self._send_track(request, archive.tracks[part.entry], part.offset, part.count)
+
+    async def _send_track(self, request: web.Request, track: Track, offset: int, count: int) -> None:
+        delivery = await self._shelf.deliver(track, may_redirect=False)
+        if not isinstance(delivery, OpenFile):
+            # The file was removed against the pin, or its bytes have changed. The client sees a cut connection.
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError("a track of the archive is missing")
+        try:
+            await self._sender.send_bytes(request, delivery.descriptor, offset, count)
+        finally:
+            os.close(delivery.descriptor)
+
+
+def _check_complete(batch: Batch, tickets: Sequence[Ticket], revision: str | None) -> None:
+    """Raise TrackGone unless all tracks of the ended batch are there, and the address is that of their list."""
+    if revision is not None and revision != revision_of(batch):
+        raise TrackGone("archive_changed", "This address is of another list of tracks. Read the batch: `archive_url`.")
+    completed = batch.marks.count(Mark.COMPLETED)
+    if completed == 0:
+        raise TrackGone("no_tracks", "No item of this batch was completed, so there is nothing to download.")
+    if len(tickets) < completed:
+        raise expired()
+
+
+def _moment(seconds: float) -> Moment:
+    """Return a time as headers of an archive have it."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second
+
+
+def _fields(batch: Batch, representation: Representation) -> dict[str, str]:
+    return {
+        hdrs.ETAG: representation.etag,
+        hdrs.LAST_MODIFIED: format_datetime(datetime.fromtimestamp(representation.modified_at, UTC), usegmt=True),
+        hdrs.ACCEPT_RANGES: "bytes",
+        hdrs.CONTENT_DISPOSITION: f'attachment; filename="ytmp3-{batch.batch_id[:8]}.zip"',
+    }
+
+
+async def _write(request: web.Request, response: web.StreamResponse, content: bytes) -> None:
+    """Write some bytes of the archive itself. A client that reads nothing for STALL_SECONDS is disconnected."""
+    try:
+        async with asyncio.timeout(STALL_SECONDS):
+            await response.write(content)
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the reader stalled") from None

@@ -1,0 +1,111 @@
+"""The handlers of the routes of batches."""
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+from aiohttp import hdrs, web
+
+from ytmp3.core.batch import Batch
+from ytmp3.core.errors import BatchUnknown
+from ytmp3.core.ids import ClientId
+from ytmp3.engine.batches import Batches, BatchState
+from ytmp3.engine.jobs import Jobs
+from ytmp3.http import headers
+from ytmp3.http.addresses import Addresses
+from ytmp3.http.admission import CLIENT, LINK_UNTIL
+from ytmp3.http.archive import Archives
+from ytmp3.http.batch_view import batch_view, items_json
+from ytmp3.http.body import MAX_BATCH_BODY_BYTES, MAX_BATCH_SECONDS, parse_batch_request, read_json_body
+from ytmp3.http.errors import InvalidCursor, LinkExpired
+from ytmp3.http.job_json import JobJson
+from ytmp3.http.keys import Keys
+
+PAGE_ITEMS: Final = 100
+"""Items on one page: about 100 kB of JSON, which takes 5 ms to read and render."""
+_CURSOR: Final = re.compile(r"[0-9]{1,6}", re.ASCII)
+
+
+class BatchHandlers:
+    """The routes that create, show and cancel batches."""
+
+    def __init__(
+        self, *, batches: Batches, jobs: Jobs, archives: Archives, keys: Keys, addresses: Addresses, json: JobJson
+    ) -> None:
+        self._json = json
+        self._archives = archives
+        self._batches = batches
+        self._jobs = jobs
+        self._keys = keys
+        self._addresses = addresses
+
+    async def create(self, request: web.Request) -> web.Response:
+        """POST /batches."""
+        body = await read_json_body(request, max_bytes=MAX_BATCH_BODY_BYTES, seconds=MAX_BATCH_SECONDS)
+        wanted = parse_batch_request(body)
+        state = await self._batches.create(wanted.urls, wanted.recipe, request[CLIENT])
+        location = self._addresses.of_batch(state.batch.batch_id)
+        return await self._batch(state, status=HTTPStatus.ACCEPTED, more={hdrs.LOCATION: location})
+
+    async def read(self, request: web.Request) -> web.Response:
+        """GET /batches/ID."""
+        return await self._batch(await self._batches.read(request.match_info["batch_id"], self._owner(request)))
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """DELETE /batches/ID."""
+        return await self._batch(await self._batches.cancel(request.match_info["batch_id"], self._owner(request)))
+
+    async def items(self, request: web.Request) -> web.Response:
+        """GET /batches/ID/items."""
+        batch_id = request.match_info["batch_id"]
+        start = _start(request.query.getall("cursor", ()))
+        page = await self._batches.items(batch_id, self._owner(request), start=start, limit=PAGE_ITEMS)
+        jobs = {
+            item.index: msgspec.Raw(await self._json.of(item.ticket)) for item in page.items if item.ticket is not None
+        }
+        return web.Response(body=items_json(batch_id, page, jobs, self._addresses), headers=headers.JSON)
+
+    async def archive(self, request: web.Request) -> web.StreamResponse:
+        """GET and HEAD /batches/ID/archive.zip."""
+        batch_id, owner = request.match_info["archive_of"], self._owner(request)
+        link_until = request.get(LINK_UNTIL)
+        if link_until is not None:
+            if link_until <= await self._jobs.now():
+                raise LinkExpired
+            owner = (await self._batches.read(batch_id, None)).batch.client
+            if not self._keys.has_owner(owner):
+                # The owner's key was removed, so its links are no longer valid.
+                raise BatchUnknown
+        return await self._archives.send(request, batch_id, owner, request.query.get("revision"), request[CLIENT].owner)
+
+    async def _link_until(self, batch: Batch) -> int | None:
+        """Return when the signed link to a batch's archive ends, or None if it gets no signed link."""
+        signer = self._addresses.signer
+        if signer is None or not self._keys.are_required or batch.completed_at is None:
+            return None
+        return signer.end(await self._jobs.now(), batch.expires_at)
+
+    def _owner(self, request: web.Request) -> ClientId | None:
+        """Return the client that must own the batch, or None if no API keys are in use: then the id gives access."""
+        return request[CLIENT].owner if self._keys.are_required else None
+
+    async def _batch(
+        self, state: BatchState, *, status: HTTPStatus = HTTPStatus.OK, more: Mapping[str, str] | None = None
+    ) -> web.Response:
+        body = msgspec.json.encode(batch_view(state, self._addresses, await self._link_until(state.batch)))
+        return web.Response(body=body, status=status, headers=headers.extended(headers.JSON, more or {}))
+
+
+def _start(cursors: tuple[str, ...] | list[str]) -> int:
+    """Return the index that a page begins with.
+
+    Raises:
+        InvalidCursor
+    """
+    if not cursors:
+        return 0
+    if len(cursors) > 1 or not _CURSOR.fullmatch(cursors[0]):
+        raise InvalidCursor
+    return int(cursors[0])

@@ -1,0 +1,128 @@
+"""The batches of the shared store: `BatchStore` by scripts on one hash slot.
+
+All batches have one root, and not one for each shard: there are few of them, and adopting needs one script instead of a
+query of every shard.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from ytmp3.core.batch import Batch, BatchLease, Item
+from ytmp3.core.errors import LeaseLost
+from ytmp3.core.ids import BatchId, InstanceId, JobId
+from ytmp3.jobstore.batches import MAX_UNFINISHED, MAX_UNFINISHED_OF_CLIENT, NewBatch, Refusal
+from ytmp3.jobstore.records import decode_items, encode_items, with_known_batch_recipe
+from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply
+from ytmp3.jobstore.redis.records import fields_of, readable, root_of
+from ytmp3.jobstore.redis.scripts import Call, Scripts
+from ytmp3.jobstore.settings import Policy
+
+ROOT: Final = "ytmp3:{batches}"
+"""The prefix of all keys of batches."""
+JOBS_AT_ONCE: Final = 100
+"""Most jobs that are read, or whose tracks are kept, in one round trip. The server takes about 3 ms for them."""
+_REFUSALS: Final = {1: Refusal.CLIENT_FULL, 2: Refusal.FULL}
+"""The refusals in the reply of `lua/batch_create.lua`."""
+
+MakeCall = Callable[[str, str, Iterable[Argument]], Call]
+"""Makes a call of a script from its name, its root and its arguments; the store adds its clock."""
+
+
+class RedisBatches:
+    """See the Protocol `BatchStore`."""
+
+    def __init__(
+        self, policy: Policy, instance: InstanceId, *, scripts: Scripts, link: RedisLink, call: MakeCall
+    ) -> None:
+        self._policy = policy
+        self._instance = instance
+        self._scripts = scripts
+        self._link = link
+        self._call = call
+
+    async def create(self, new: NewBatch) -> Batch | Refusal:
+        reply = await self._run(
+            self._link.handlers,
+            "batch_create",
+            repr(self._policy.retention_seconds),
+            MAX_UNFINISHED_OF_CLIENT,
+            MAX_UNFINISHED,
+            new.batch_id,
+            new.client,
+            new.recipe.spelling,
+            new.marks,
+            encode_items(new.items),
+        )
+        return _REFUSALS[reply] if isinstance(reply, int) else _batch_of(reply)
+
+    async def get(self, batch_id: BatchId) -> Batch | None:
+        reply = await self._run(self._link.handlers, "batch_get", batch_id)
+        return _batch_of(reply) if reply else None
+
+    async def items(self, batch_id: BatchId) -> tuple[Item, ...]:
+        reply = await self._run(self._link.handlers, "batch_items", batch_id)
+        return () if reply is None else decode_items(reply)
+
+    async def cancel(self, batch_id: BatchId) -> Batch | None:
+        reply = await self._run(self._link.handlers, "batch_cancel", batch_id)
+        return _batch_of(reply) if reply else None
+
+    async def adopt(self, limit: int) -> list[Batch]:
+        lease_seconds = repr(self._policy.lease_seconds)
+        reply = await self._run(self._link.workers, "batch_adopt", lease_seconds, self._instance, limit)
+        with readable():
+            return [_batch_of(each) for each in reply]
+
+    async def save(self, lease: BatchLease, marks: str, *, is_ended: bool = False) -> Batch:
+        lease_seconds = repr(self._policy.lease_seconds)
+        arguments = (lease_seconds, *_lease_arguments(lease), marks, int(is_ended))
+        reply = await self._run(self._link.workers, "batch_save", *arguments)
+        if reply is None:
+            raise LeaseLost
+        return _batch_of(reply)
+
+    async def release(self, leases: Sequence[BatchLease]) -> None:
+        if leases:
+            arguments = [argument for lease in leases for argument in _lease_arguments(lease)]
+            await self._run(self._link.workers, "batch_release", *arguments)
+
+    async def keep(self, job_ids: Sequence[JobId], seconds: float) -> frozenset[JobId]:
+        """See the Protocol. One script for each shard, and one round trip for each JOBS_AT_ONCE."""
+        kept: set[JobId] = set()
+        for start in range(0, len(job_ids), JOBS_AT_ONCE):
+            by_shard: dict[str, list[JobId]] = defaultdict(list)
+            for job_id in job_ids[start : start + JOBS_AT_ONCE]:
+                by_shard[root_of(job_id)].append(job_id)
+            common = (repr(self._policy.retention_seconds), repr(seconds))
+            calls = [self._call("keep", root, (*common, *some)) for root, some in by_shard.items()]
+            replies = await self._scripts.run_all(calls, self._link.workers)
+            for some, reply in zip(by_shard.values(), replies, strict=True):
+                with readable():
+                    kept.update(job_id for job_id, is_kept in zip(some, reply, strict=True) if is_kept)
+        return frozenset(kept)
+
+    async def expire(self, limit: int) -> int:
+        return int(await self._run(self._link.workers, "batch_expire", limit))
+
+    async def unfinished(self) -> int:
+        return int(await self._run(self._link.handlers, "batch_count"))
+
+    async def _run(self, share: PoolShare, script: str, *arguments: Argument) -> Reply:
+        return await self._scripts.run(self._call(script, ROOT, arguments), share)
+
+
+def _lease_arguments(lease: BatchLease) -> tuple[Argument, Argument, Argument]:
+    return lease.batch_id, lease.token, lease.holder
+
+
+def _batch_of(reply: Reply) -> Batch:
+    """Return the batch in a reply of HGETALL.
+
+    Raises:
+        StoreUnusable: the reply is malformed.
+    """
+    with readable():
+        return with_known_batch_recipe(msgspec.convert(fields_of(reply), Batch, strict=False))

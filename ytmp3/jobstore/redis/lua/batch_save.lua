@@ -1,0 +1,28 @@
+#!lua flags=allow-oom
+-- Replace the marks of a batch and extend its lease, or end it.
+-- ARGV: clock, lease, batch, token, holder, marks, 1 if it ends. Returns the batch; false if the lease is lost.
+
+local lease, id, token, holder, marks, is_ended = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7] == '1'
+local now = clock()
+local batch = batch_at(id)
+local stored = redis.call('HMGET', batch, 'token', 'holder', 'completed_at', 'marks', 'client', 'retention_seconds')
+if stored[1] ~= token then return false end
+-- A repeated call: the reply to the first one was lost.
+if stored[3] and is_ended and stored[4] == marks then return redis.call('HGETALL', batch) end
+if stored[2] ~= holder then return false end
+
+if is_ended then
+  local expires = now + tonumber(stored[6])
+  redis.call('HSET', batch, 'marks', marks, 'completed_at', seconds(now), 'expires_at', seconds(expires))
+  redis.call('HDEL', batch, 'holder')
+  redis.call('ZREM', LIVE, id)
+  redis.call('ZADD', ENDED, seconds(expires), id)
+  if redis.call('HINCRBY', BATCHES_OF, stored[5], -1) <= 0 then redis.call('HDEL', BATCHES_OF, stored[5]) end
+  local ttl = milliseconds(tonumber(stored[6]) + TTL_MARGIN_SECONDS)
+  redis.call('PEXPIRE', batch, ttl)
+  redis.call('PEXPIRE', items_at(id), ttl)
+else
+  redis.call('HSET', batch, 'marks', marks, 'due_at', seconds(now + lease))
+  redis.call('ZADD', LIVE, seconds(now + lease), id)
+end
+return redis.call('HGETALL', batch)
