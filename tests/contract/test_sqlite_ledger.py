@@ -11,6 +11,7 @@ from tests.contract.sqlite_stores import opened, store_at
 from tests.fakes import Clock
 from ytmp3.core.errors import FailureCode, StoreDown
 from ytmp3.core.ids import InstanceId, JobId
+from ytmp3.core.webhook import LONGEST_DELAY_SECONDS, WebhookTarget
 from ytmp3.jobstore.sqlite.file import open_for_writing
 from ytmp3.jobstore.sqlite.ledger import Ledger
 
@@ -72,3 +73,22 @@ def test_one_step_of_expiry_removes_a_bounded_number_of_jobs_and_counts_them(pat
             ((jobs,),) = connection.execute("SELECT count(*) FROM jobs").fetchall()
             ((counted,),) = connection.execute("SELECT sum(jobs) FROM tallies").fetchall()
             assert (jobs, counted) == (left, left)
+
+
+async def test_a_webhook_waits_no_longer_than_its_schedule_after_the_system_clock_was_set_back(
+    path: Path, ids: Ids
+) -> None:
+    clock = Clock()
+    submission = replace(ids.submission(), webhooks=(WebhookTarget(endpoint="shop"),))
+    async with opened(path, clock) as store:
+        await done(store, submission)
+    clock.advance(-365 * 86_400)
+    async with opened(path, clock) as store:
+        (waiting,) = await store.outbox.of(submission.job_id)
+        redelivered = await store.outbox.redeliver(waiting.delivery_id)
+        assert redelivered is not None
+    clock.advance(-365 * 86_400)
+    async with opened(path, clock) as store:
+        assert await store.outbox.take(1, lease_seconds=60.0) == []
+        clock.advance(LONGEST_DELAY_SECONDS)
+        assert len(await store.outbox.take(1, lease_seconds=60.0)) == 1

@@ -1,6 +1,11 @@
 """WEBHOOKS_FILE: what a line may say, which URLs are accepted, and which endpoints a client's job has."""
 
+import contextlib
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from yarl import URL
 
 from ytmp3.core.ids import ClientId
 from ytmp3.core.webhook import MAX_TARGETS, WebhookEvent
@@ -10,6 +15,7 @@ from ytmp3.webhooks.endpoints import (
     EndpointsFileError,
     UrlRefused,
     checked_url,
+    host_of,
     parse_endpoints,
 )
 from ytmp3.webhooks.settings import PrivateHosts
@@ -104,6 +110,17 @@ def test_a_public_https_url_is_accepted(url: str) -> None:
 def test_a_url_that_is_not_plain_https_is_refused(url: str) -> None:
     with pytest.raises(UrlRefused):
         checked_url(url, NONE)
+
+
+@given(
+    authority=st.text(alphabet="a1.-_:@[]%/\\?#&;, \t\u3002\uff0e\u00df\u0131", max_size=20),
+    rest=st.text(alphabet="a1.-_:@[]%/\\?#&;", max_size=10),
+)
+def test_the_http_library_sees_the_same_host_in_every_accepted_url(authority: str, rest: str) -> None:
+    url = f"https://{authority}{rest}"
+    with contextlib.suppress(UrlRefused):
+        checked_url(url, NONE)
+        assert URL(url).host == host_of(url)
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,8 @@ hours, after which the track is gone. Standard Webhooks 1.0.0 recommends such a 
 JITTER: Final = 0.2
 """Largest part of a wait that is added to it at random, so that messages to an endpoint that was down for a while do
 not all arrive in the same second."""
+LONGEST_DELAY_SECONDS: Final = max(RETRY_SECONDS) * (1.0 + JITTER)
+"""Longest wait before an attempt, in seconds."""
 MAX_RETRY_AFTER_SECONDS: Final = 3600.0
 """Upper bound, in seconds, of an endpoint's `Retry-After`. A longer wait would skip attempts of the schedule."""
 

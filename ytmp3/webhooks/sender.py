@@ -31,8 +31,11 @@ from ytmp3.webhooks.transport import Reply, Transport
 
 log = logging.getLogger(__name__)
 
-MAX_REQUESTS: Final = 16
-"""Requests at the same time, to all endpoints together."""
+MAX_REQUESTS: Final = 64
+"""Requests at the same time, to all endpoints together: 16 endpoints that do not answer cannot hold up the others."""
+TAKE_AT_ONCE: Final = 100
+"""Most deliveries taken in one turn. It is more than the number of requests that can begin, because many may belong to
+an endpoint that is paused; and few enough that the store's other operations wait for some milliseconds only."""
 LEASE_SECONDS: Final = 60.0
 """Length of a lease, in seconds: the longest request (15 s), and enough time to store its result during a short outage
 of the store."""
@@ -113,17 +116,17 @@ class WebhookSender:
         self._paces.clear()
 
     async def turn(self) -> None:
-        """Take what is due, as far as requests are free, and begin to send it."""
+        """Take what is due, and begin to send it. What cannot be sent now goes back, with a later time."""
         self._has_more = False
-        free = MAX_REQUESTS - len(self._tasks)
         if not self._endpoints.are_configured:
             return
-        if free == 0:
+        if len(self._tasks) >= MAX_REQUESTS:
             self._has_more = True
             return
-        taken = await self._outbox.take(free, lease_seconds=LEASE_SECONDS)
+        taken = await self._outbox.take(TAKE_AT_ONCE, lease_seconds=LEASE_SECONDS)
         refused = [settlement for delivery in taken if (settlement := self._begin(delivery)) is not None]
-        self._has_more = len(taken) == free
+        # A store with shards may return somewhat fewer than the limit.
+        self._has_more = len(taken) > TAKE_AT_ONCE // 2
         if refused:
             await self._outbox.settle(refused)
 
@@ -142,16 +145,11 @@ class WebhookSender:
             return self._given_up(delivery, Reason.ENDPOINT)
         if pace.is_disabled and delivery.url is None:
             return self._given_up(delivery, Reason.GONE)
+        if len(self._tasks) >= MAX_REQUESTS:
+            return _postponed(delivery, POLL_SECONDS)
         wait_seconds = pace.begin(self._outside.monotonic())
         if wait_seconds > 0:
-            return Settlement(
-                delivery_id=delivery.delivery_id,
-                token=delivery.token,
-                state=DeliveryState.PENDING,
-                delay_seconds=wait_seconds,
-                is_attempt=False,
-                reason=delivery.reason,
-            )
+            return _postponed(delivery, wait_seconds)
         task = asyncio.create_task(self._send(delivery, endpoint, url, pace), name=f"webhook {delivery.endpoint}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -249,6 +247,18 @@ class WebhookSender:
                 await asyncio.sleep(SETTLE_PAUSE_SECONDS)
             else:
                 return
+
+
+def _postponed(delivery: Delivery, seconds: float) -> Settlement:
+    """Return that a delivery waits, which counts no attempt."""
+    return Settlement(
+        delivery_id=delivery.delivery_id,
+        token=delivery.token,
+        state=DeliveryState.PENDING,
+        delay_seconds=seconds,
+        is_attempt=False,
+        reason=delivery.reason,
+    )
 
 
 def _now_of(taken: Delivery) -> float:

@@ -85,6 +85,7 @@ class Ledger:
 
         The lock on the file was free, so that process has ended, and its leases need not run out first.
         """
+        self.deliveries.recover()
         now = self.clock()
         for row in self._rows(queries.SELECT_LIVE, ()):
             # A retry keeps its due time. But if the system clock was set back since, that time may be far in the

@@ -71,6 +71,11 @@ class Deliveries:
             self.connection.execute(queries.UNHOOK_JOB, (subject_id,))
             self.connection.execute(queries.DELETE_DELIVERIES, (subject_id,))
 
+    def recover(self) -> None:
+        """Make no delivery wait longer than its schedule allows, in case the system clock was set back meanwhile."""
+        latest = self.clock() + webhook.LONGEST_DELAY_SECONDS
+        self.connection.execute(queries.LIMIT_DUE_DELIVERIES, (latest, latest))
+
     def take(self, limit: int, *, lease_seconds: float) -> list[Delivery]:
         """Make the deliveries of ended conversions, and lease those that are due."""
         for (job_id,) in self._rows(queries.SELECT_ANNOUNCED_JOBS, (JOBS_AT_ONCE,)):

@@ -113,6 +113,7 @@ UPDATE_DELIVERY: Final = "UPDATE deliveries SET due_at = ?, record = ? WHERE del
 DELETE_DELIVERIES: Final = "DELETE FROM deliveries WHERE subject_id = ?"
 SELECT_DELIVERY: Final = "SELECT record FROM deliveries WHERE delivery_id = ?"
 SELECT_DELIVERIES: Final = "SELECT record FROM deliveries WHERE subject_id = ?"
+LIMIT_DUE_DELIVERIES: Final = "UPDATE deliveries SET due_at = ? WHERE due_at > ?"
 SELECT_DUE_DELIVERIES: Final = """
     SELECT record FROM deliveries WHERE due_at <= ? ORDER BY due_at LIMIT ?
 """

@@ -14,7 +14,7 @@ local function remove_jobs(id, conversion)
   for _, job_id in ipairs(job_ids) do
     local facts = redis.call('HMGET', job_at(job_id), 'cancelled_at', 'webhooks')
     if facts[1] then cancelled = cancelled + 1 end
-    if facts[2] then forget_deliveries(job_id) end
+    if facts[2] then forget_deliveries(job_id, facts[2]) end
     redis.call('DEL', job_at(job_id))
   end
   count_jobs(conversion.state, cancelled - #job_ids)

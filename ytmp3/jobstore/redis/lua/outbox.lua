@@ -34,9 +34,9 @@ local function announce_job(job_id, state, now)
   if facts[1] and not facts[2] then announce(job_id, EVENT[state], facts[1], now, redis.call('PTTL', job)) end
 end
 
--- Removes the deliveries of a subject.
-local function forget_deliveries(subject_id)
-  for number = 0, MAX_TARGETS - 1 do
+-- Removes the deliveries of a subject. `targets` is the JSON of its webhooks.
+local function forget_deliveries(subject_id, targets)
+  for number = 0, #cjson.decode(targets) - 1 do
     local id = subject_id .. '-' .. number
     if redis.call('DEL', delivery_at(id)) == 1 then redis.call('ZREM', OUTBOX, id) end
   end
