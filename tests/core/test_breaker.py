@@ -291,3 +291,29 @@ def test_the_breaker_never_stays_open_for_longer_than_an_hour_and_a_trial(steps:
                 breaker.failed(last - back, str(last), Fault(fault), now)
         assert 0.0 <= breaker.wait_seconds(now) <= ADDRESS.longest
         assert not breaker.is_open(now + ADDRESS.longest + WINDOW_SECONDS)
+
+
+@pytest.mark.parametrize("fault", [Fault.YOUTUBE, Fault.ADDRESS])
+def test_the_attempts_that_an_outage_has_cost_are_given_back_once(fault: Fault) -> None:
+    run = Run()
+    run.passes(0.0)
+    run.fails(fault, 0.0, times=ENDS_TO_OPEN - 1 if fault is Fault.YOUTUBE else REFUSALS_TO_OPEN)
+    assert run.breaker.cause is fault
+    failed = [f"video {number}" for number in range(2, run._video + 1)]
+    # The last one has opened the breaker, and so was not counted.
+    assert [run.breaker.takes_refund(video) for video in failed] == [True] * (len(failed) - 1) + [False]
+    assert not any(run.breaker.takes_refund(video) for video in ["video 1", *failed])
+
+
+def test_an_attempt_is_not_given_back_to_a_video_that_has_been_served_since() -> None:
+    run = opened(Fault.YOUTUBE)
+    run.breaker.passed(run.breaker.started(PAUSES[Fault.YOUTUBE].first), "video 1", PAUSES[Fault.YOUTUBE].first)
+    assert run.breaker.cause is None
+    assert not run.breaker.takes_refund("video 1")
+    assert run.breaker.takes_refund("video 2")
+
+
+@pytest.mark.parametrize("fault", [Fault.NETWORK, Fault.RELEASE])
+def test_failures_that_were_not_counted_are_not_given_back(fault: Fault) -> None:
+    run = opened(fault)
+    assert not any(run.breaker.takes_refund(f"video {number}") for number in range(ENDS_TO_OPEN + 1))

@@ -61,6 +61,25 @@ async def test_an_outage_of_minutes_fails_no_job(tmp_path: Path, code: FailureCo
         assert now.parts.upstream.cause is None
 
 
+@pytest.mark.parametrize("code", [FailureCode.UPSTREAM_ERROR, FailureCode.BOT_CHECK])
+async def test_an_attempt_that_was_counted_before_the_outage_was_recognised_is_given_back(
+    tmp_path: Path, code: FailureCode
+) -> None:
+    async with engine(tmp_path, workers=20, queue_capacity=200, max_retries=1) as now:
+        jobs = await outage(now, code, 40)
+        await settled()
+        assert now.parts.upstream.is_blocked
+        counted = [job for job in jobs if (await now.conversion(job)).attempts]
+        assert counted
+        now.converter.failing.clear()
+        # The next failure of these is their own. Without the refund it would be the last one that they may have.
+        for job in counted[:3]:
+            now.converter.fail((await now.conversion(job)).video_id, code)
+        await pass_time(now, 900)
+        assert {(await now.ticket(job)).status for job in jobs} == {Status.COMPLETED}
+        assert {(await now.conversion(job)).attempts for job in jobs} == {0, 1}
+
+
 @pytest.mark.parametrize("code", NO_ATTEMPT)
 async def test_a_fault_that_is_not_the_videos_costs_no_attempt(tmp_path: Path, code: FailureCode) -> None:
     async with engine(tmp_path, max_retries=0) as now:

@@ -16,6 +16,9 @@ The rules, by cause (`core.errors.Fault`):
 The last rule counts each video once, by its newest outcome, so one video that is retried many times cannot open the
 breaker. Each start of a conversion has a number. By it, the breaker tells the outcome of the trial from the outcomes of
 conversions that had started before the breaker opened; it ignores those, because they are out of date.
+
+When the breaker opens, some conversions have lost an attempt already, because one failure alone could have been that of
+its video. The breaker gives these attempts back: `takes_refund`.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -77,6 +80,8 @@ PAUSES: Final[Mapping[Fault, Pauses]] = MappingProxyType(
 """The causes that open the breaker, with their pauses. Other faults do not affect other conversions."""
 _SHARED: Final = frozenset({Fault.RELEASE, Fault.YOUTUBE, Fault.ADDRESS})
 _UNREACHED: Final = frozenset({Fault.NETWORK, Fault.SETTINGS})
+_COUNTED: Final = frozenset({Fault.YOUTUBE, Fault.ADDRESS})
+"""Faults that cost a conversion an attempt while the breaker is closed (`states.costs_an_attempt`)."""
 
 
 class BreakerState(StrEnum):
@@ -101,6 +106,8 @@ class Breaker:
         """While closed: the number of latest conversions in a row that did not reach YouTube."""
         self._ends: OrderedDict[str, tuple[float, Fault | None]] = OrderedDict()
         """While closed: the newest end of each of the latest videos, with its fault (None: no shared fault)."""
+        self._refunds: set[str] = set()
+        """The videos that lost an attempt before the breaker opened last, and have not got it back."""
         self._cause: Fault | None = None
         """Why the breaker is open or half open; None while it is closed."""
         self._open_until = 0.0
@@ -149,6 +156,7 @@ class Breaker:
 
     def passed(self, start: int, subject: str, now: float) -> None:
         """Record that YouTube served a conversion, even if it failed for another reason. `subject`: its video id."""
+        self._refunds.discard(subject)
         if self._cause is None:
             self._unreached = 0
             self._refusals.append((now, False))
@@ -166,11 +174,19 @@ class Breaker:
                 self._remember(subject, now, fault)
             cause = self._cause_to_open(fault, now)
             if cause is not None:
+                blamed = {video for video, (_, blame) in self._ends.items() if blame in _COUNTED}
+                self._refunds = blamed - {subject}  # the end of this one is not counted any more
                 self._opened_at = now
                 self._open(cause, PAUSES[cause].first, now)
         elif self._is_trial(start):
             pauses = PAUSES[fault]
             self._open(fault, min(pauses.longest, max(pauses.first, 2 * self._pause_seconds)), now)
+
+    def takes_refund(self, subject: str) -> bool:
+        """Return whether this failure of a video is free, because an earlier one was counted wrongly. Only once."""
+        is_due = subject in self._refunds
+        self._refunds.discard(subject)
+        return is_due
 
     def ended(self, start: int) -> None:
         """Record the end of a conversion. If it was a trial without an outcome (cancelled), another trial may start."""

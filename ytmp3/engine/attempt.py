@@ -226,7 +226,9 @@ class Attempts:
         is_paused = self._upstream.is_blocked
         try:
             waited_seconds = self._writes.waited_seconds(conversion)
-            is_counted = costs_an_attempt(failure.fault, is_paused=is_paused, waited_seconds=waited_seconds)
+            is_counted = costs_an_attempt(
+                failure.fault, is_paused=is_paused, waited_seconds=waited_seconds
+            ) and not self._upstream.takes_refund(conversion.video_id)
             if failure.retryable and not is_counted:
                 await self._writes.postpone(conversion, error, is_paused=is_paused)
             elif should_retry(error.code, conversion.attempts, self._max_retries):

@@ -109,6 +109,10 @@ class Upstream:
         if fault in PAUSES:
             self._record(lambda: self._breaker.failed(start, video_id, fault, self._clock()))
 
+    def takes_refund(self, video_id: VideoId) -> bool:
+        """Return whether this failure is free, because an earlier one of the video was counted wrongly. Only once."""
+        return self._breaker.takes_refund(video_id)
+
     def ended(self, start: int) -> None:
         """Record the end of the conversion. If it was a trial without an outcome, another trial may start."""
         self._breaker.ended(start)
