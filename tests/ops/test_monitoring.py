@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.ops.files import ROOT, Document, compose, document
+from ytmp3.converter.youtube.signs import Sign
 from ytmp3.core.breaker import PAUSES
 from ytmp3.core.errors import FAILURES, FailureCode, Fault
 from ytmp3.core.job import Stage
@@ -27,6 +28,8 @@ DASHBOARD: Document = json.loads((FOLDER / "grafana/dashboards/ytmp3.json").read
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 PROMETHEUS_OWN = {"up": {"job", "instance"}, "ALERTS": {"alertname", "alertstate"}}
 SCRAPED = {"job", "instance"}
+OF_THE_CONVERTER = {"ytmp3_youtube_signs": {"kind"}, "ytmp3_js_solutions": {"how"}}
+"""Labels of the counters that the converter keeps: `app` registers them."""
 NOT_SHOWN = {
     "ytmp3_build_info", "ytmp3_memory_resident_bytes", "process_virtual_memory_bytes",
 }  # fmt: skip
@@ -72,11 +75,15 @@ def label_names() -> dict[str, set[str]]:
     """Return the labels of every metric of the service, by its name without suffix."""
     metrics = Metrics()
     of_requests = {family.name: set(family._labelnames) for family in metrics.requests.collect()}
-    return of_requests | {
-        re.sub(r"_(total|info)$", "", metric._name): set(metric._labelnames)
-        for metric in vars(metrics).values()
-        if hasattr(metric, "_labelnames")
-    }
+    return (
+        of_requests
+        | OF_THE_CONVERTER
+        | {
+            re.sub(r"_(total|info)$", "", metric._name): set(metric._labelnames)
+            for metric in vars(metrics).values()
+            if hasattr(metric, "_labelnames")
+        }
+    )
 
 
 def expressions() -> Iterator[tuple[str, str]]:
@@ -121,6 +128,7 @@ def test_an_expression_selects_labels_and_values_that_exist(name: str) -> None:
         "outcome": {"done", "failed", "cancelled"},
         "stage": set(Stage),
         "cause": set(PAUSES),
+        "kind": set(Sign),
         "job": {"ytmp3"},
     }
     for selector in selectors(EXPRESSIONS[name]):
