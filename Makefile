@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run get update-ytdlp setup test lint types core-coverage docs lock fuzz soak attack bench
-.PHONY: capacity demo fake-youtube cluster ops-test image-test clean
+.PHONY: ytdlp-releases capacity demo fake-youtube cluster ops-test image-test clean
 
 help: ## list the targets
 	@echo "usage: make TARGET [PYTHON=python3.12] [ARGS=...]"
@@ -121,6 +121,9 @@ attack: .venv/.develops ## play taken-over tools, hostile clients and failing pa
 
 bench: .venv/.develops ## measure against ffmpeg and yt-dlp; QUICK=1 takes two minutes
 	$(BIN)/python -m scripts.bench $(if $(QUICK),--quick) $(ARGS)
+
+ytdlp-releases: .venv/.develops ## test with each yt-dlp of the last three months (about 20 minutes); ARGS="VERSION ..."
+	$(BIN)/python -m scripts.ytdlp_releases $(ARGS)
 
 capacity: .venv/.develops ## measure what this machine can do; ARGS="--per-hour 500 --minutes 4"
 	$(BIN)/python -m scripts.bench.capacity $(ARGS)
