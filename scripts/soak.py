@@ -13,9 +13,13 @@ from pathlib import Path
 
 from scripts.out_of_memory import NoMemoryGroupError, starve
 from tests.fake_youtube import Kind, Pace, Spawned, spawn
-from tests.stand import failures
+from tests.stand import failures, youtube_troubles
 from tests.stand.cluster import Cluster, cluster
 from tests.stand.service_process import egress
+
+OUTAGE_SECONDS = 60.0
+MANY_JOBS = 200
+"""From so many conversions on, those that were under way when a client began to fail no longer decide the average."""
 
 Round = Callable[[Cluster, int], Awaitable[dict[str, float]]]
 
@@ -27,6 +31,25 @@ async def over_clusters(name: str, times: int, youtube: Spawned, folder: Path, o
         async with cluster(folder / f"{name}-{number}", settings | egress(youtube)) as running:
             figures = await one(running, 1 + 300 * (number % 30))
         print(f"{name} {number + 1}/{times}: {figures} in {time.monotonic() - started_at:.0f} s", flush=True)
+
+
+async def in_youtube_troubles(youtube: Spawned, folder: Path, *, jobs: int) -> None:
+    """Convert while some player clients fail, over an outage, and while the media of running downloads are refused."""
+    for number, trouble in enumerate(youtube_troubles.TROUBLES):
+        figures = await youtube_troubles.convert_in_trouble(
+            youtube, folder / f"trouble-{number}", jobs=jobs, first_number=5000 + jobs * number, trouble=trouble
+        )
+        print(f"{trouble}: {jobs} jobs: {figures}", flush=True)
+        assert jobs < MANY_JOBS or figures["extractions"] <= youtube_troubles.MOST_EXTRACTIONS
+    figures = await youtube_troubles.convert_over_an_outage(
+        youtube, folder / "outage", jobs=jobs, first_number=5000 + 3 * jobs, seconds=OUTAGE_SECONDS
+    )
+    print(f"everything at YouTube fails for {OUTAGE_SECONDS:.0f} s: {jobs} jobs: {figures}", flush=True)
+    for has_solver in (True, False):
+        figures = await youtube_troubles.refuse_all_at_once(
+            youtube, folder / f"refused-{has_solver}", downloads=20, extract_concurrency=4, has_solver=has_solver
+        )
+        print(f"20 running downloads refused, {'with' if has_solver else 'without'} solver: {figures}", flush=True)
 
 
 async def main() -> None:
@@ -53,6 +76,7 @@ async def main() -> None:
             print(f"out of memory: {await starve(youtube, folder / 'starved')}", flush=True)
         except NoMemoryGroupError as error:
             print(f"out of memory: NOT RUN: {error}", flush=True)
+        await in_youtube_troubles(youtube, folder, jobs=min(200, 20 * times))
         await over_clusters(
             "kill-one", times, youtube, folder, lambda c, n: failures.kill_one(c, jobs=200, first_number=n)
         )

@@ -51,8 +51,11 @@ def main() -> int:
     if options.list:
         print("\n".join(versions))
         return 0
-    with tempfile.TemporaryDirectory(prefix="ytmp3-releases-") as folder:
-        failed = [version for version in versions if not passes(version, Path(folder, version), options.tests)]
+    failed = []
+    for version in versions:
+        with tempfile.TemporaryDirectory(prefix="ytmp3-release-") as folder:
+            if not passes(version, Path(folder), options.tests):
+                failed.append(version)
     print(f"{len(versions) - len(failed)} of {len(versions)} releases pass")
     return 1 if failed else 0
 

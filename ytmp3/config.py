@@ -163,6 +163,7 @@ def _config(values: Mapping[str, Any]) -> Config:
             egress_family=values["EGRESS_FAMILY"],
             egress_source_address=values["EGRESS_SOURCE_ADDRESS"] or None,
             cookies_file=values["COOKIES_FILE"],
+            clients=values["YOUTUBE_CLIENTS"],
             extractor_args=values["YTDLP_EXTRACTOR_ARGS"],
             requires_sandbox=values["SANDBOX"] == "required",
             extract_concurrency=values["EXTRACT_CONCURRENCY"],

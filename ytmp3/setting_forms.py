@@ -131,6 +131,22 @@ def extractor_arguments(text: str) -> dict[str, tuple[str, ...]]:
     return arguments
 
 
+_CLIENT_GROUPS: Final = re.compile(r"[a-z_]+(\+[a-z_]+)*(,[a-z_]+(\+[a-z_]+)*)*", re.ASCII)
+
+
+def player_clients(text: str) -> tuple[tuple[str, ...], ...]:
+    """Return groups of yt-dlp's player clients: `visionos,tv+web,default`. No client may be named twice."""
+    if not text:
+        return ()
+    if not _CLIENT_GROUPS.fullmatch(text):
+        raise ValueError
+    groups = tuple(tuple(group.split("+")) for group in text.split(","))
+    names = [name for group in groups for name in group]
+    if len(names) != len(set(names)):
+        raise ValueError
+    return groups
+
+
 def address(text: str) -> str:
     """Return a numeric IP address in its usual form; empty for none."""
     return str(ipaddress.ip_address(text)) if text else ""

@@ -20,6 +20,7 @@ from ytmp3.setting_forms import (
     number_within,
     one_of,
     origins,
+    player_clients,
     prefix,
     private_hosts,
     program,
@@ -372,6 +373,14 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         form="a readable PEM file",
         meaning="A certificate authority to trust besides the system's, for a proxy that decrypts TLS.",
         parse=file,
+    ),
+    Variable(
+        name="YOUTUBE_CLIENTS",
+        default="",
+        form="groups of yt-dlp's player clients, separated by commas, with + between the clients of a group",
+        meaning="Order in which YouTube is asked: if no client of a group can serve a video, the next group is asked. "
+        "Empty: `visionos,default`, or `default` (yt-dlp's own choice) with `COOKIES_FILE`.",
+        parse=player_clients,
     ),
     Variable(
         name="YTDLP_EXTRACTOR_ARGS",

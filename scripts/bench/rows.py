@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from scripts.bench.challenges import challenges
-from scripts.bench.conversions import clips, one_clip, songs, start
+from scripts.bench.conversions import clips, javascript_clips, javascript_songs, one_clip, songs, start
 from scripts.bench.growth import growth
 from scripts.bench.requests import downloads, posts_at_rest, redis_commands, status_peak, under_load
 from scripts.bench.services import Bench, Row
@@ -19,5 +19,7 @@ ROWS: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
     "growth": growth,
     "clips": clips,
     "songs": songs,
+    "javascript_clips": javascript_clips,
+    "javascript_songs": javascript_songs,
     "challenges": challenges,
 }

@@ -74,6 +74,7 @@ BAD: Final[dict[str, list[str]]] = {
     "EGRESS_FAMILY": ["5", "ipv4", "4,6"],
     "EGRESS_SOURCE_ADDRESS": ["localhost", "192.0.2.0/24", "1.2.3"],
     "COOKIES_FILE": ["/nonexistent/cookies", "/"],
+    "YOUTUBE_CLIENTS": ["web,", "web+", "web, tv", "-web", "tv+web,tv", "WEB", "web:1"],
     "YTDLP_EXTRACTOR_ARGS": [
         "player_client=web",
         "youtube",

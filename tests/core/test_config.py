@@ -64,6 +64,7 @@ PLACES = {
     "EGRESS_FAMILY": "tools.egress_family",
     "EGRESS_SOURCE_ADDRESS": "tools.egress_source_address",
     "COOKIES_FILE": "tools.cookies_file",
+    "YOUTUBE_CLIENTS": "tools.clients",
     "YTDLP_EXTRACTOR_ARGS": "tools.extractor_args",
 }
 """Where each variable's value is in the Config."""
@@ -119,6 +120,7 @@ DEFAULTS: dict[str, object] = {
     "EGRESS_FAMILY": "auto",
     "EGRESS_SOURCE_ADDRESS": None,
     "COOKIES_FILE": None,
+    "YOUTUBE_CLIENTS": (),
     "YTDLP_EXTRACTOR_ARGS": {},
 }
 
@@ -192,6 +194,7 @@ GOOD: list[tuple[str, str, object]] = [
     ("EGRESS_FAMILY", "6", "6"),
     ("EGRESS_SOURCE_ADDRESS", "2001:DB8::1", "2001:db8::1"),
     ("COOKIES_FILE", __file__, Path(__file__)),
+    ("YOUTUBE_CLIENTS", "visionos,tv+web,default", (("visionos",), ("tv", "web"), ("default",))),
     ("YTDLP_EXTRACTOR_ARGS", "youtube:player_client=visionos", {"player_client": ("visionos",)}),
     (
         "YTDLP_EXTRACTOR_ARGS",

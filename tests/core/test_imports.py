@@ -191,7 +191,10 @@ def test_only_the_command_line_and_the_client_print_and_exit() -> None:
     endings = {"print", "exit", "quit", "sys.exit", "sys.stdout.write", "input"}
     assert {name for name in MODULES if endings & _calls(name)} == {"cli", "client.__main__", "client.commands"}
     # Only code that runs in a forked child may end its process or write to its stderr; the server process never does.
-    assert {name for name in MODULES if "sys.stderr.write" in _calls(name)} <= {"converter.youtube.extractor"}
+    assert {name for name in MODULES if "sys.stderr.write" in _calls(name)} == {
+        "converter.youtube.download",
+        "converter.youtube.extractor",
+    }
     assert {name for name in MODULES if "os._exit" in _calls(name)} == {
         "converter.sandbox.confinement",
         "converter.sandbox.limits",

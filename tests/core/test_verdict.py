@@ -234,6 +234,11 @@ def test_a_failed_request_has_a_sign(sign: Sign, text: str) -> None:
         ),
         (Sign.CHALLENGE_FAILED, "[youtube] x: n challenge solving failed: Some formats may be missing. Ensure you"),
         (Sign.CHALLENGE_FAILED, "[youtube] x: Signature solving failed: Some formats may be missing. Ensure you"),
+        (
+            Sign.CHALLENGE_FAILED,
+            "[youtube] x: n challenge solving failed: Ensure you have a challenge solver script installed.",
+        ),
+        (Sign.CHALLENGE_FAILED, '[youtube] [jsc] JS Challenge Provider "deno" returned an invalid response: no'),
         (Sign.CHALLENGE_FAILED, "[youtube] [jsc:deno] Error solving 2 challenge requests"),
         (Sign.ONLY_IMAGES, "Only images are available for download. use --list-formats to see them"),
         (Sign.NO_JS_RUNTIME, "[youtube] No supported JavaScript runtime could be found."),

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from ytmp3.converter.youtube.download import VideoDownload
 from ytmp3.converter.youtube.downloader import Downloader, StartedOverError, options
 from ytmp3.converter.youtube.events import CoverWritten, Event, Extraction, Preload, SpoolGrown, SpoolOpened
-from ytmp3.converter.youtube.extractor import VideoDownload
 from ytmp3.core.ids import VideoId
 
 PRELOAD = Preload(egress_proxy=None, egress_ca_file=None, deno_path=None)

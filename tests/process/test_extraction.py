@@ -1,17 +1,29 @@
 """The youtube child checks yt-dlp's result: the right video, formats with sound, and the fault of a failure."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from yt_dlp.networking.exceptions import TransportError
+from yt_dlp.networking import Response
+from yt_dlp.networking.exceptions import HTTPError, TransportError
 from yt_dlp.utils import YoutubeDLError
 
+from ytmp3.converter.youtube.download import VideoDownload
 from ytmp3.converter.youtube.downloader import Downloader, options
 from ytmp3.converter.youtube.egress import refusal_of
-from ytmp3.converter.youtube.events import Event, Extraction, Preload
-from ytmp3.converter.youtube.evidence import Formats
-from ytmp3.converter.youtube.extractor import RefusedError, VideoDownload
+from ytmp3.converter.youtube.events import (
+    Downloaded,
+    Event,
+    Extracted,
+    Extraction,
+    ExtractionWanted,
+    Preload,
+    SpoolOpened,
+)
+from ytmp3.converter.youtube.evidence import Formats, client_of_link
+from ytmp3.converter.youtube.extractor import RefusedError
+from ytmp3.converter.youtube.patches import clients_named
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import VideoId
 
@@ -48,6 +60,16 @@ def code_of(answer: dict[str, Any] | Exception, scratch: Path, *warnings: str) -
     with pytest.raises((RefusedError, YoutubeDLError)) as failure:
         download.run()
     return download.failure(failure.value).code
+
+
+SECONDS = {"251": 30.0, "140": 10.0}
+"""Length of each format's own track."""
+
+
+def sound(format_id: str, url: str, seconds: float) -> dict[str, Any]:
+    """Return a format as yt-dlp lists it."""
+    size = {"filesize": 5 if format_id == "251" else 6, "tbr": 128.0, "filesize_approx": int(seconds * 128_000 / 8)}
+    return {"format_id": format_id, "protocol": "https", "acodec": "opus", "vcodec": "none", "url": url, **size}
 
 
 def answer(**fields: Any) -> dict[str, Any]:
@@ -115,3 +137,63 @@ def test_a_network_that_hides_videos_is_reported_as_a_sign(tmp_path: Path) -> No
 )
 def test_a_redirect_away_from_youtube_is_named_by_its_host(url: str, text: str) -> None:
     assert text in refusal_of(url)
+
+
+def test_the_length_of_the_track_follows_a_change_of_the_format_in_mid_download(tmp_path: Path) -> None:
+    """Verification compares with the length of the format that was downloaded, not of the one that was refused."""
+    links = {"251": "https://rr1.googlevideo.com/videoplayback?c=TVHTML5", "140": "https://rr1.googlevideo.com/x?c=WEB"}
+    answers = [answer(formats=[sound(format_id, links[format_id], seconds)]) for format_id, seconds in SECONDS.items()]
+    events = list[Event]()
+    order = list[str]()
+
+    class RefusedOnceDownloader(Downloader):
+        """The link of the first client is refused after some bytes."""
+
+        def extract_info(self, *_: Any, **__: Any) -> dict[str, Any]:
+            order.append(f"extraction by {','.join(self.params['extractor_args']['youtube'].get('player_client', []))}")
+            return answers.pop(0)
+
+        def dl(self, name: str, info: dict[str, Any]) -> tuple[bool, bool]:
+            Path(name).write_bytes(b"sound")
+            if info["format_id"] == "251":
+                raise HTTPError(Response(BytesIO(), info["url"], {}, status=403))
+            return True, True
+
+        def urlopen(self, request: Any) -> Response:
+            raise TransportError("no thumbnail")
+
+    task = Extraction(
+        video_id=ASKED, scratch=str(tmp_path), cookies_file=None, max_duration_seconds=60, max_file_bytes=1000
+    )
+    downloader = RefusedOnceDownloader(options(PRELOAD), None, None)
+    permitted = lambda: order.append("permit")  # noqa: E731
+    VideoDownload(downloader, task, events.append, wait_for_permit=permitted).run()
+    extracted = {event.format_id: event.track_seconds for event in events if isinstance(event, Extracted)}
+    assert extracted == pytest.approx(SECONDS)
+    others = ",".join(["default", *(f"-{name}" for name in sorted(clients_named("TVHTML5")))])
+    assert order == ["extraction by ", "permit", f"extraction by {others}"]
+    kinds = [type(event) for event in events]
+    assert kinds == [Extracted, SpoolOpened, ExtractionWanted, Extracted, SpoolOpened, Downloaded]
+    assert [event.name for event in events if isinstance(event, SpoolOpened)] == ["spool-1", "spool-2"]
+    assert events[-1] == Downloaded(size_bytes=5, client="WEB", refused_clients=("TVHTML5",))
+
+
+def test_the_client_of_a_link_is_found_in_its_query_or_path() -> None:
+    for url, client in (
+        ("https://rr1.googlevideo.com/videoplayback?itag=251&c=TVHTML5&n=x", "TVHTML5"),
+        (
+            "https://manifest.googlevideo.com/api/manifest/hls_playlist/itag/234/c/VISIONOS/n/x",
+            "VISIONOS",
+        ),
+        ("https://rr1.googlevideo.com/videoplayback?itag=251", ""),
+        ("https://rr1.googlevideo.com/videoplayback?c=" + 50 * "X", ""),
+        ("https://rr1.googlevideo.com/videoplayback?c=a b", ""),
+        (None, ""),
+    ):
+        assert client_of_link(url) == client
+
+
+def test_yt_dlp_has_several_names_for_a_client_of_youtube() -> None:
+    assert {"tv", "tv_downgraded"} <= set(clients_named("TVHTML5"))
+    assert clients_named("VISIONOS") == ("visionos",)
+    assert clients_named("NETSCAPE") == ()

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from ytmp3.core.job import Report, Stage
 from ytmp3.core.recipe import Quality, Recipe
 
 MIB = 2**20
+_TOOLS = [each.name for each in fields(ToolSettings)]
 FFMPEG: str = imageio_ffmpeg.get_ffmpeg_exe()
 
 
@@ -130,7 +131,9 @@ async def running_pipeline(
     has_solver: bool = True,
     **changed: Any,
 ) -> AsyncIterator[RunningPipeline]:
-    """Open a pipeline, and close it at the end. `changed` are limits. Without the solver, yt-dlp itself starts deno.
+    """Open a pipeline, and close it at the end. Without the solver, yt-dlp itself starts deno.
+
+    `changed`: fields of ToolSettings, and limits.
 
     `zygote`: the text of a Python program to start as the zygote, and its arguments. It behaves as on another machine,
     and ends by calling `ytmp3.converter.youtube.__main__.main()`.
@@ -143,6 +146,7 @@ async def running_pipeline(
         extract_concurrency=4,
         encode_concurrency=3,
     )
+    settings = replace(settings, **{name: changed.pop(name) for name in _TOOLS if name in changed})
     program = youtube_program(settings, deno=deno_path())
     if zygote:
         program = msgspec.structs.replace(program, arguments=("-c", *zygote))

@@ -37,10 +37,10 @@ from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.converter.slots import EncodeSlot
 from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.spool import Spool, SpoolReplacedError
-from ytmp3.converter.tools import Tools, deno_path, ffmpeg_path, youtube_program
-from ytmp3.converter.youtube.events import Extracted, Extraction, Facts
+from ytmp3.converter.tools import Tools, deno_path, ffmpeg_path, rungs, youtube_program
+from ytmp3.converter.youtube.events import Extraction, Facts
 from ytmp3.converter.youtube.fetch import Fetch
-from ytmp3.converter.youtube.ladder import Ladder, Rung
+from ytmp3.converter.youtube.ladder import Ladder
 from ytmp3.converter.youtube.metadata import without_queries
 from ytmp3.converter.youtube.signs import Sign
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
@@ -81,7 +81,6 @@ class Pipeline:
         self._spawner = spawner or Spawner(youtube_program(settings, deno=deno))
         self._solver = Solver(self._spawner, deno=deno, folder=work_folder)
         self._checker = Checker(self._spawner, self._solver, ffmpeg=ffmpeg, deno=deno, folder=work_folder)
-        has_choice = settings.cookies_file is None and "player_client" not in settings.extractor_args
         self._tools = Tools(
             spawner=self._spawner,
             solver=self._solver,
@@ -89,7 +88,7 @@ class Pipeline:
             cores=cores or Cores(os.sched_getaffinity(0), max_encoders=settings.encode_concurrency),
             cookies_file=settings.cookies_file,
             profiles=profiles_of(settings, ffmpeg=ffmpeg, deno=deno),
-            ladder=Ladder((Rung.LIGHT, Rung.DEFAULT) if has_choice else (Rung.DEFAULT,), time.monotonic),
+            ladder=Ladder(rungs(settings), time.monotonic),
         )
         self._signs: Counter[str] = Counter()
         self._extract_slots = asyncio.Semaphore(settings.extract_concurrency)
@@ -160,7 +159,8 @@ class Pipeline:
         if facts is None or not signs:
             return
         self._signs.update(signs)
-        fields = {"video_id": video_id, "signs": signs, "formats": structs.asdict(facts.formats)}
+        fields = {"video_id": video_id, "client": facts.client[:40], "signs": signs}
+        fields["formats"] = structs.asdict(facts.formats)
         logger.info("trouble at YouTube", extra=fields)
 
 
@@ -189,8 +189,7 @@ class _Conversion:
         self._limits = limits
         self._task = task
         self._progress = progress
-        self._fetch = Fetch(task.scratch, limits)
-        self._extracted: Extracted | None = None
+        self._fetch = Fetch(task.scratch, limits, self._extract_slots)
         self._encoded_path = task.scratch / f"encoded.{task.recipe.extension}"
 
     @property
@@ -205,18 +204,15 @@ class _Conversion:
 
     def may_try_another_format(self, error: ConversionError) -> bool:
         """Whether YouTube offers another format in place of the one that could not be decoded."""
-        return (
-            error.code in {FailureCode.MEDIA_INVALID, FailureCode.NO_AUDIO}
-            and self._extracted is not None
-            and self._extracted.has_other_formats
-        )
+        is_format_at_fault = error.code in {FailureCode.MEDIA_INVALID, FailureCode.NO_AUDIO}
+        return is_format_at_fault and self._fetch.chosen is not None and self._fetch.chosen.has_other_formats
 
     def without_its_format(self) -> _Task:
         """Return the task of the next try: in a folder of its own, without this one's format. Blocking."""
-        assert self._extracted is not None
+        assert self._fetch.chosen is not None
         if self._fetch.spool is not None:
             self._fetch.spool.path.unlink(missing_ok=True)
-        excluded = (*self._task.excluded_formats, self._extracted.format_id)
+        excluded = (*self._task.excluded_formats, self._fetch.chosen.format_id)
         scratch = self._task.scratch / f"without-{len(excluded)}"
         scratch.mkdir()
         return structs.replace(self._task, scratch=scratch, excluded_formats=excluded)
@@ -224,8 +220,8 @@ class _Conversion:
     @property
     def _announced_seconds(self) -> float | None:
         """How long the sound should be: the track's own duration, or else the video's."""
-        assert self._extracted is not None
-        return self._extracted.track_seconds or self._extracted.metadata.duration_seconds
+        assert self._fetch.chosen is not None
+        return self._fetch.chosen.track_seconds or self._fetch.chosen.metadata.duration_seconds
 
     async def run(self) -> Converted:
         async with self._tools.solver.connection() as solver:
@@ -242,7 +238,7 @@ class _Conversion:
             with self._progress.timing(Stage.EXTRACTING):
                 extraction, profile = await self._extraction(), self._tools.profiles.youtube
                 await self._fetch.start(self._tools.spawner, extraction, profile, solver)
-                extracted = self._extracted = await self._fetch.extracted()
+                extracted = await self._fetch.extracted()
         logger.debug("format chosen", extra={"video_id": self._task.video_id, "format": extracted.format})
         return extracted.metadata
 
@@ -252,6 +248,7 @@ class _Conversion:
             # yt-dlp writes its cookies back at the end. It gets a copy, so that conversions do not overwrite each
             # other's.
             cookies = Path(await asyncio.to_thread(shutil.copyfile, cookies, self._task.scratch / "cookies"))
+        rungs_to_ask, left_out = self._tools.ladder.way()
         return Extraction(
             video_id=self._task.video_id,
             scratch=str(self._task.scratch),
@@ -259,7 +256,8 @@ class _Conversion:
             max_duration_seconds=self._limits.max_duration_seconds,
             max_file_bytes=self._limits.max_file_bytes,
             excluded_formats=self._task.excluded_formats,
-            rungs=self._tools.ladder.rungs(),
+            rungs=rungs_to_ask,
+            left_out=left_out,
         )
 
     async def _download_and_encode(self) -> bytes | None:
@@ -283,8 +281,8 @@ class _Conversion:
     async def _download(self) -> None:
         with self._progress.timing(Stage.DOWNLOADING):
             await self._fetch.watch()
-        if self._fetch.rungs is not None:
-            self._tools.ladder.ended(*self._fetch.rungs)
+        if (served := self._fetch.served) is not None:
+            self._tools.ladder.ended(served.rung, served.failed_rungs, served.client, served.refused_clients)
 
     async def _encode(self) -> None:
         while True:

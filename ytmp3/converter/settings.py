@@ -45,3 +45,5 @@ class ToolSettings:
     """Whether the service must not start where child processes cannot be confined."""
     extractor_args: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Arguments of yt-dlp's YouTube extractor, such as `player_client`."""
+    clients: tuple[tuple[str, ...], ...] = ()
+    """Groups of yt-dlp's player clients, which are asked one group after the other; empty: the usual ones."""

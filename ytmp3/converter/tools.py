@@ -13,7 +13,7 @@ from ytmp3.converter.sandbox.spawner import Spawner, ZygoteProgram
 from ytmp3.converter.settings import ToolSettings
 from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.youtube.events import Preload
-from ytmp3.converter.youtube.ladder import Ladder
+from ytmp3.converter.youtube.ladder import DEFAULT, LIGHT, Ladder, Rung
 
 
 class Tools(Struct, frozen=True, kw_only=True):
@@ -60,3 +60,17 @@ def youtube_program(settings: ToolSettings, *, deno: str | None) -> ZygoteProgra
         environment={"YTDLP_NO_PLUGINS": "1"},
         preload=json.encode(preload),
     )
+
+
+def rungs(settings: ToolSettings) -> tuple[Rung, ...]:
+    """Return the groups of player clients to ask, in order.
+
+    A choice of clients in the extractor's arguments wins. With cookies, yt-dlp chooses: the clients that need no
+    JavaScript take no cookies.
+    """
+    chosen = settings.extractor_args.get("player_client")
+    if chosen:
+        return (Rung(clients=tuple(chosen)),)
+    if settings.clients:
+        return tuple(Rung(clients=group) for group in settings.clients)
+    return (DEFAULT,) if settings.cookies_file is not None else (LIGHT, DEFAULT)

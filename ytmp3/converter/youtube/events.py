@@ -9,14 +9,21 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from ytmp3.converter.sandbox.protocol import FIRST_MORE_DESCRIPTOR
 from ytmp3.converter.youtube.evidence import Formats
-from ytmp3.converter.youtube.ladder import Rung
+from ytmp3.converter.youtube.ladder import DEFAULT, Rung
 from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Metadata
 
 MAX_LINE_BYTES: Final = 32 * 1024
 """Longest line of an event. The text fields are cut so that every event fits; a longer line is not one and is
 dropped."""
+
+PERMITS_DESCRIPTOR: Final = FIRST_MORE_DESCRIPTOR
+"""The child's descriptor from which it reads its permits (`permits`)."""
+
+SOLVER_DESCRIPTOR: Final = FIRST_MORE_DESCRIPTOR + 1
+"""The child's connection to the solver, if there is one."""
 
 
 class Preload(Struct, frozen=True, kw_only=True):
@@ -55,25 +62,29 @@ class Extraction(Struct, frozen=True, kw_only=True):
     excluded_formats: tuple[str, ...] = ()
     """Formats that could not be decoded in an earlier try of this conversion."""
     solver_seconds: float | None = None
-    """Longest wait for the solver, to which the child's descriptor 4 is a connection; None if there is none."""
-    rungs: tuple[Rung, ...] = (Rung.DEFAULT,)
-    """The ways to ask, the first one first. One alone: as the options say."""
+    """Longest wait for the solver, in seconds; None: there is no connection to it."""
+    rungs: tuple[Rung, ...] = (DEFAULT,)
+    """The ways to ask, the first one first."""
+    left_out: tuple[str, ...] = ()
+    """Player clients that are not to be asked, by YouTube's names, such as TVHTML5."""
 
 
 class Facts(Struct, frozen=True, kw_only=True):
     """What an extraction met, for logs and metrics, also of one that succeeded."""
 
-    rung: Rung = Rung.DEFAULT
+    rung: Rung = DEFAULT
     """By which way YouTube was asked last."""
     failed_rungs: tuple[Rung, ...] = ()
     """The ways that failed before it."""
+    client: str = ""
+    """The player client whose link was chosen, by YouTube's name; empty: none, or the link does not say."""
     formats: Formats = Formats()
     signs: dict[str, int] = {}
     """How often each sign was seen. The keys are values of `Sign`."""
 
 
 class Extracted(Struct, frozen=True, kw_only=True, tag=True):
-    """The extraction is over, and the video passed all checks."""
+    """An extraction is over, and the video passed all checks. A later one of a child gives back its permit."""
 
     metadata: Metadata
     facts: Facts
@@ -84,6 +95,10 @@ class Extracted(Struct, frozen=True, kw_only=True, tag=True):
     """Announced duration of the chosen format's own track, which may be shorter than the video."""
     format: str = ""
     """YouTube's format that will be downloaded, in words for the log."""
+
+
+class ExtractionWanted(Struct, frozen=True, kw_only=True, tag=True):
+    """The media were refused: the child waits for a permit to extract again."""
 
 
 class Waiting(Struct, frozen=True, kw_only=True, tag=True):
@@ -110,10 +125,14 @@ class Downloaded(Struct, frozen=True, kw_only=True, tag=True):
     """The spool is complete."""
 
     size_bytes: int
-    rung: Rung = Rung.DEFAULT
+    rung: Rung = DEFAULT
     """By which way YouTube was asked last."""
     failed_rungs: tuple[Rung, ...] = ()
     """The ways that failed before it, in the extraction or in the download."""
+    client: str = ""
+    """The player client whose link was downloaded, by YouTube's name; empty if the link does not say."""
+    refused_clients: tuple[str, ...] = ()
+    """The clients whose links were refused before."""
 
 
 class CoverWritten(Struct, frozen=True, kw_only=True, tag=True):
@@ -132,7 +151,7 @@ class Failed(Struct, frozen=True, kw_only=True, tag=True):
     facts: Facts
 
 
-Event = Extracted | Waiting | SpoolOpened | SpoolGrown | Downloaded | CoverWritten | Failed
+Event = Extracted | ExtractionWanted | Waiting | SpoolOpened | SpoolGrown | Downloaded | CoverWritten | Failed
 
 
 decode_event = msgspec.json.Decoder(Event).decode

@@ -3,10 +3,11 @@
 Filled by the downloader (requests, warnings) and by the extractor (formats). `verdict` judges by it.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from msgspec import Struct
 
@@ -14,6 +15,9 @@ from ytmp3.converter.youtube.signs import WITHOUT_REPLY, Sign
 
 STORYBOARD_PROTOCOL: Final = "mhtml"
 """Protocol under which yt-dlp lists storyboards."""
+
+_CLIENT: Final = re.compile(r"[A-Z0-9_]{1,40}", re.ASCII)
+"""YouTube's name of a player client, such as TVHTML5."""
 
 
 class Formats(Struct, frozen=True, kw_only=True):
@@ -108,6 +112,18 @@ class Evidence:
         self.signs.clear()
         self.player_replies.clear()
         self.last = None
+
+
+def client_of_link(url: object) -> str:
+    """Return YouTube's name of the player client that a media link was made for; empty if the link does not say.
+
+    A media link has it in its query (`c=TVHTML5`), and the address of a manifest in its path (`/c/TVHTML5/`).
+    """
+    if not isinstance(url, str):
+        return ""
+    parts = urlsplit(url)
+    names = parse_qs(parts.query).get("c") or [parts.path.partition("/c/")[2].partition("/")[0]]
+    return names[0] if _CLIENT.fullmatch(names[0]) else ""
 
 
 def _is_player(url: str) -> bool:

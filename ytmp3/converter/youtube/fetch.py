@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from ytmp3.converter.youtube.events import (
     Downloaded,
     Extracted,
     Extraction,
+    ExtractionWanted,
     Facts,
     Failed,
     SpoolGrown,
@@ -31,7 +33,7 @@ from ytmp3.converter.youtube.events import (
     Waiting,
     decode_event,
 )
-from ytmp3.converter.youtube.ladder import Rung
+from ytmp3.converter.youtube.permits import Permits
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
 
 WATCH_SECONDS: Final = 1.0
@@ -59,12 +61,16 @@ LONGEST_WAIT_SECONDS: Final = 300.0
 
 
 class Fetch:
-    """Extraction and download of one video. Needs a running event loop."""
+    """Extraction and download of one video. Needs a running event loop.
 
-    def __init__(self, scratch: Path, limits: ConversionLimits) -> None:
+    Its caller holds a slot of `extract_slots` during the first extraction. Later ones take their slots here.
+    """
+
+    def __init__(self, scratch: Path, limits: ConversionLimits, extract_slots: asyncio.Semaphore) -> None:
         loop = asyncio.get_running_loop()
         self._scratch = scratch
         self._limits = limits
+        self._permits = Permits(extract_slots)
         self._child: Child | None = None
         self._readers: list[Reader] = []
         self._error: ConversionError | None = None
@@ -75,7 +81,9 @@ class Fetch:
         self._downloaded: asyncio.Future[None] = loop.create_future()
         self.facts: Facts | None = None
         """What the child reported last about the extraction; None: nothing."""
-        self.rungs: tuple[Rung, tuple[Rung, ...]] | None = None
+        self.chosen: Extracted | None = None
+        """The result of the latest extraction; None: no extraction has succeeded yet."""
+        self.served: Downloaded | None = None
         """Of a complete download: by which way YouTube was asked, and which had failed before."""
         self.spool: Spool | None = None
         self.cover: asyncio.Future[CoverWritten | None] = loop.create_future()
@@ -109,7 +117,8 @@ class Fetch:
         events.ended.add_done_callback(lambda _: resolve(self.cover, None))
         self._readers = [Reader(log_ours, self.log.add), events]
         try:
-            more = () if solver is None else (solver,)
+            permits = self._permits.open()
+            more = (permits,) if solver is None else (permits, solver)
             if solver is not None:
                 seconds = SOLVER_SHARE * self._limits.extract_seconds
                 extraction = msgspec.structs.replace(extraction, solver_seconds=seconds)
@@ -146,11 +155,13 @@ class Fetch:
         Raises:
             ConversionError: it failed, or exceeded a limit.
         """
-        watch = _Watch(self._limits)
+        watch = Watch(self._limits, time.monotonic)
         while not self._downloaded.done():
             pause = min(WATCH_SECONDS, self._limits.idle_seconds / 4)
             await _first_of(self._downloaded, self._started_child.ended, seconds=pause)
-            watch.check(_size_on_disk(self.spool), waits_until=self._waits_until)
+            if self._permits.used_seconds > self._limits.extract_seconds:
+                raise ConversionError(FailureCode.UPSTREAM_TIMEOUT, "extraction in mid-download")
+            watch.check(_size_on_disk(self.spool), waits_until=self._waits_until, is_extracting=self._permits.is_wanted)
             if self._started_child.ended.done() and not self._downloaded.done():
                 await self._last_events()
                 if not self._downloaded.done():
@@ -162,6 +173,7 @@ class Fetch:
             await self._child.end()
         for reader in self._readers:
             reader.close()
+        await self._permits.close()  # after the readers: a late event cannot ask for another permit
 
     @property
     def _started_child(self) -> Child:
@@ -190,8 +202,13 @@ class Fetch:
             return
         match event:
             case Extracted():
-                self.facts = event.facts
+                self.facts, self.chosen = event.facts, event
+                self._permits.give_back()
                 resolve(self._extracted, event)
+            case ExtractionWanted() if self._extracted.done():
+                self._permits.want()
+            case ExtractionWanted():
+                pass  # The first extraction has its slot already.
             case Waiting():
                 self._waits_until = time.monotonic() + min(event.seconds, LONGEST_WAIT_SECONDS)
             case CoverWritten():
@@ -211,7 +228,7 @@ class Fetch:
                 self.spool.grow(event.size_bytes, event.total_bytes)
             case Downloaded() if self.spool:
                 self.spool.complete(event.size_bytes)
-                self.rungs = (event.rung, event.failed_rungs)
+                self.served = event
                 resolve(self._downloaded, None)
 
     def _open_spool(self, path: Path) -> None:
@@ -223,20 +240,26 @@ class Fetch:
         self._spool_opened.set()
 
 
-class _Watch:
-    """The time and size limits of one download."""
+class Watch:
+    """The time and size limits of one download. `clock` is in seconds."""
 
-    def __init__(self, limits: ConversionLimits) -> None:
+    def __init__(self, limits: ConversionLimits, clock: Callable[[], float]) -> None:
         self._limits = limits
-        self._begun_at = self._window_at = time.monotonic()
+        self._clock = clock
+        self._begun_at = self._window_at = self._checked_at = clock()
         self._window_bytes = 0
 
-    def check(self, size_bytes: int, *, waits_until: float = 0.0) -> None:
+    def check(self, size_bytes: int, *, waits_until: float = 0.0, is_extracting: bool = False) -> None:
         """Raise ConversionError if a limit is exceeded now, with this size of the spool.
 
-        The idle clock begins at `waits_until` at the earliest.
+        The idle clock begins at `waits_until` at the earliest. Both clocks stop while the child extracts again or
+        waits for that.
         """
-        now = time.monotonic()
+        now = self._clock()
+        if is_extracting:
+            self._begun_at += now - self._checked_at
+            self._window_at = now
+        self._checked_at = now
         self._window_at = max(self._window_at, waits_until)
         if size_bytes > self._limits.max_file_bytes:
             raise ConversionError(FailureCode.TOO_LARGE, f"{size_bytes} bytes on disk")

@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 import yt_dlp.networking._urllib
 from msgspec import Struct
 from yt_dlp import YoutubeDL
+from yt_dlp.extractor.youtube._base import INNERTUBE_CLIENTS
 from yt_dlp.globals import supported_js_runtimes
 from yt_dlp.networking._helper import create_connection, make_ssl_context
 from yt_dlp.networking._urllib import UrllibRH
@@ -56,9 +57,12 @@ PLACES: Final = (
     Place("yt_dlp", "YoutubeDL.report_warning", ("self", "message", "only_once")),
     Place("yt_dlp", "YoutubeDL.write_debug", ("self", "message", "only_once")),
     Place("yt_dlp", "YoutubeDL.to_stderr", ("self", "message", "only_once")),
+    # Public in name only: it is in no documentation.
+    Place("yt_dlp", "YoutubeDL.process_ie_result", ("self", "ie_result", "download", "extra_info")),
     # Private, and called or read.
     Place("yt_dlp", "YoutubeDL.dl", ("self", "name", "info", "subtitle", "test")),
     Place("yt_dlp.globals", "supported_js_runtimes"),
+    Place("yt_dlp.extractor.youtube._base", "INNERTUBE_CLIENTS"),
     Place(
         "yt_dlp.networking._helper",
         "make_ssl_context",
@@ -135,6 +139,15 @@ def use_js_runtime(downloader: YoutubeDL, runtime: Any) -> None:
 def forget_solutions(downloader: YoutubeDL) -> None:
     """Make the next extraction of this process solve its challenges again, instead of reusing a wrong solution."""
     downloader.get_info_extractor("Youtube")._player_cache.clear()  # noqa: SLF001  yt-dlp has no public way
+
+
+def clients_named(name: str) -> tuple[str, ...]:
+    """Return yt-dlp's names of the player clients that YouTube knows so: `tv` and others for TVHTML5."""
+    return tuple(
+        client
+        for client, settings in INNERTUBE_CLIENTS.items()
+        if settings["INNERTUBE_CONTEXT"]["client"]["clientName"] == name
+    )
 
 
 def installed_ejs_version() -> str | None:

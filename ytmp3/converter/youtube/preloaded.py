@@ -18,12 +18,14 @@ import yt_dlp.version
 from msgspec import json
 from yt_dlp.utils import YoutubeDLError
 
-from ytmp3.converter.sandbox.protocol import FIRST_MORE_DESCRIPTOR
 from ytmp3.converter.youtube import patches, solver_provider
 from ytmp3.converter.youtube.connecting import Route
 from ytmp3.converter.youtube.cover import rehearse_cover
+from ytmp3.converter.youtube.download import VideoDownload
 from ytmp3.converter.youtube.downloader import Downloader, options
 from ytmp3.converter.youtube.events import (
+    PERMITS_DESCRIPTOR,
+    SOLVER_DESCRIPTOR,
     Event,
     Facts,
     Failed,
@@ -31,7 +33,8 @@ from ytmp3.converter.youtube.events import (
     Versions,
     decode_extraction,
 )
-from ytmp3.converter.youtube.extractor import RefusedError, VideoDownload, shown
+from ytmp3.converter.youtube.extractor import RefusedError, shown
+from ytmp3.converter.youtube.permits import wait_for_permit
 from ytmp3.converter.youtube.rehearsal import VIDEO_ID, RehearsalDownloader
 from ytmp3.converter.youtube.solver_client import SolverClient
 from ytmp3.core.errors import FailureCode
@@ -86,8 +89,14 @@ class PreloadedYoutube:
             route = Route(self._preload.egress_family, self._preload.egress_source_address)
             patches.race_addresses(route)
             if extraction.solver_seconds is not None:
-                self._downloader.solver = SolverClient(FIRST_MORE_DESCRIPTOR, extraction.solver_seconds)
-            download = VideoDownload(self._downloader, extraction, emit, before_extraction=route.forget)
+                self._downloader.solver = SolverClient(SOLVER_DESCRIPTOR, extraction.solver_seconds)
+            download = VideoDownload(
+                self._downloader,
+                extraction,
+                emit,
+                before_extraction=route.forget,
+                wait_for_permit=lambda: wait_for_permit(PERMITS_DESCRIPTOR),
+            )
         except Exception as error:  # noqa: BLE001  the outermost frame of the child: it reports and ends
             traceback.print_exc()
             emit(Failed(code=FailureCode.TOOL_MISSING.value, reason=shown(repr(error)), facts=Facts()))

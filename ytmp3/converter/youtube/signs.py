@@ -23,6 +23,8 @@ class Sign(StrEnum):
     """The challenge solver's script is missing or of the wrong version (yt-dlp: "remote component")."""
     PO_TOKEN = "po_token"  # noqa: S105  not a password
     """Formats were skipped because they need a proof-of-origin token."""
+    SOLUTION_REFUSED = "solution_refused"
+    """YouTube refuses a link that contains the solution of a challenge, also a fresh one: the solution may be wrong."""
     DRM = "drm"
     BOT_CHECK = "bot_check"
     RATE_LIMITED = "rate_limited"
@@ -93,8 +95,15 @@ _WARNINGS: Final = tuple(
         (Sign.COOKIES, r"cookies are no longer valid|failed to parse user PREF cookie|does not support cookies"),
         (Sign.SABR_ONLY, r"missing a URL|SABR"),
         (Sign.NO_JS_RUNTIME, r"no supported javascript runtime"),
+        # Before the missing solver: yt-dlp advises to install one in each of these warnings.
+        (
+            Sign.CHALLENGE_FAILED,
+            (
+                r"(?:challenge|signature) solving failed|error solving|unable to find .*function"
+                r"|challenge provider .* returned"
+            ),
+        ),
         (Sign.NO_SOLVER, r"remote component|challenge solver (?:\w+ )?script"),
-        (Sign.CHALLENGE_FAILED, r"(?:challenge|signature) solving failed|error solving|unable to find .*function"),
         (Sign.ONLY_IMAGES, r"only images are available"),
         (Sign.PO_TOKEN, r"\bPO[ _]Token\b"),
         (Sign.DRM, r"\bDRM\b"),

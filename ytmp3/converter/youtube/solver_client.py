@@ -60,7 +60,7 @@ class SolverClient:
 
         Returns whether it does.
         """
-        if not (self._generations and _is_solved(url)):
+        if not (self._generations and is_solved(url)):
             return False
         generations, self._generations = self._generations, {}
         try:
@@ -100,7 +100,7 @@ class SolverClient:
         return line
 
 
-def _is_solved(url: str) -> bool:
+def is_solved(url: str) -> bool:
     """Whether a link to media contains a solution, in its query or (a manifest's) in its path."""
     parts = urlsplit(url)
     is_media = (parts.hostname or "").endswith(".googlevideo.com")

@@ -1,0 +1,80 @@
+"""Permits for the extractions of one youtube child, so that all children together make only so many at once.
+
+The server holds one slot of the semaphore of extractions while it lets a child extract. The first extraction needs no
+message, because the child is forked with the slot held. Before any later one (the media were refused in mid-download),
+the child sends the event `ExtractionWanted` and reads one byte from its pipe, which the server writes once it has a
+slot. Without this, a wave of refused downloads would make all of them extract at the same moment, each perhaps with a
+JavaScript runtime of its own.
+"""
+
+import asyncio
+import os
+import time
+from typing import Final
+
+_PERMIT: Final = b"."
+
+
+class Permits:
+    """The server's side: one for each child. Needs a running event loop. Its owner must call `close`."""
+
+    def __init__(self, slots: asyncio.Semaphore) -> None:
+        self._slots = slots
+        self._task: asyncio.Task[None] | None = None
+        self._returned = asyncio.Event()
+        self._granted_at: float | None = None
+        self._pipe: tuple[int, int] | None = None
+
+    def open(self) -> int:
+        """Make the pipe. Returns the descriptor that the child gets a copy of; it stays this object's. Call once."""
+        self._pipe = os.pipe()
+        return self._pipe[0]
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the child waits for a permit, or has one."""
+        return self._task is not None
+
+    @property
+    def used_seconds(self) -> float:
+        """For how long the child has had its permit; 0 without one."""
+        return 0.0 if self._granted_at is None else time.monotonic() - self._granted_at
+
+    def want(self) -> None:
+        """Give the child a permit as soon as there is a free slot. Does nothing if it waits for one or has one."""
+        if self._task is None:
+            self._returned = asyncio.Event()
+            self._task = asyncio.create_task(self._hold_slot(self._returned), name="extraction permit")
+
+    def give_back(self) -> None:
+        """End the permit. Does nothing without one, or while the child still waits for one."""
+        if self._granted_at is not None:
+            self._granted_at = None
+            self._task = None
+            self._returned.set()
+
+    async def close(self) -> None:
+        """Give back whatever the child has, and close the pipe. Called when the child has ended."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        for descriptor in self._pipe or ():
+            os.close(descriptor)
+        self._pipe = None
+
+    async def _hold_slot(self, returned: asyncio.Event) -> None:
+        async with self._slots:
+            self._granted_at = time.monotonic()
+            if self._pipe is not None:
+                os.write(self._pipe[1], _PERMIT)
+            await returned.wait()
+
+
+def wait_for_permit(descriptor: int) -> None:
+    """Wait until the server allows an extraction. Called in the child, after `ExtractionWanted`.
+
+    Raises:
+        ConnectionError: the server gives no more permits.
+    """
+    if os.read(descriptor, 1) != _PERMIT:
+        raise ConnectionError("no permit for an extraction")
