@@ -328,6 +328,9 @@ class FaultyStore:
     async def known_files(self, file_names: Sequence[str]) -> frozenset[str]:
         return await self._call("known_files", lambda: self._store.known_files(file_names))
 
+    async def tracks(self, file_names: Sequence[str]) -> Mapping[str, Track]:
+        return await self._call("tracks", lambda: self._store.tracks(file_names))
+
     async def counts(self) -> Counts:
         return await self._call("counts", self._store.counts)
 

@@ -42,7 +42,8 @@ from ytmp3.http.batch_api import BatchHandlers
 from ytmp3.http.deliveries import DeliveryHandlers
 from ytmp3.http.download import Sender
 from ytmp3.http.job_json import JobJson
-from ytmp3.http.keys import KeyFileError, Keys, parse_keys
+from ytmp3.http.keys import KeyFileError, Keys
+from ytmp3.http.keys_file import read_keys_file
 from ytmp3.http.links import SECRET_BYTES, LinkSigner
 from ytmp3.http.middleware import RequestMiddleware
 from ytmp3.http.page.handlers import PageHandlers
@@ -104,7 +105,11 @@ async def running(
         metrics, tally = Metrics(), Tally()
         keys = Keys(read_keys(config.api_keys_file))
         endpoints = Endpoints(read_endpoints(config), config.webhooks.private_hosts)
-        shelf = LocalShelf(config.data_dir / "tracks", accel_redirect_prefix=config.http.accel_redirect_prefix)
+        shelf = LocalShelf(
+            config.data_dir / "tracks",
+            accel_redirect_prefix=config.http.accel_redirect_prefix,
+            on_damaged=metrics.on_damaged_track,
+        )
         scratch = Scratch(config.data_dir / "scratch", instance=instance)
         await _open_folders(config.data_dir, shelf, scratch)
         stack.push_async_callback(scratch.close)
@@ -164,14 +169,14 @@ def read_keys(path: Path | None) -> tuple[ApiKey, ...] | None:
     """Read API_KEYS_FILE; None if there is none. Called at the start, and again for each SIGHUP.
 
     Raises:
-        ConfigError: the file cannot be read, or a line of it is wrong.
+        ConfigError: the file cannot be read, a line of it is wrong, or every user may write it.
     """
     if path is None:
         return None
     try:
-        return parse_keys(path.read_text(encoding="utf-8"))
-    except (KeyFileError, OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"API_KEYS_FILE: {path}: {_reason(error)}"]) from error
+        return read_keys_file(path)
+    except KeyFileError as error:
+        raise ConfigError([f"API_KEYS_FILE: {path}: {error}"]) from error
 
 
 def read_endpoints(config: Config) -> tuple[Endpoint, ...]:

@@ -142,6 +142,9 @@ class Metrics:
             "ytmp3_leases_lost_total", "Running conversions stopped because the lease was gone.", registry=r
         )
         self.expired = Counter("ytmp3_tracks_expired_total", "Tracks removed at their expiry.", registry=r)
+        self.damaged = Counter(
+            "ytmp3_tracks_damaged_total", "Tracks whose file had changed when it was checked.", registry=r
+        )
         self.store_errors = Counter(
             "ytmp3_store_errors_total", "Job store calls that failed, by kind.", ["kind"], registry=r
         )
@@ -245,6 +248,10 @@ class Metrics:
                 pass
             case _:
                 assert_never(event)
+
+    def on_damaged_track(self, _: str) -> None:
+        """Count a track whose file has changed: a listener of the shelf. The file's name is in the log."""
+        self.damaged.inc()
 
     def _count_webhook(self, event: events.WebhookSent) -> None:
         self.webhook_requests.labels(event.cause or "").inc()

@@ -1,7 +1,8 @@
-"""Runs a taken-over tool in one of the four cells, as a program: `python -m tests.attack.cell CELL [options]`.
+"""Runs a taken-over tool, as a program: `python -m tests.attack.cell PLACE [options]`.
 
 A process of its own, because it may give up its privileges and Landlock first. It stands for the server: it starts a
-real zygote, with secrets of its own around it, and prints what the tool achieved (see `taken_over.attack`) as JSON.
+real zygote, with secrets of its own around it, and prints what the tool achieved in each place (see
+`taken_over.attack`) as JSON.
 """
 
 import argparse
@@ -30,9 +31,10 @@ from ytmp3.converter.audio.ffmpeg import MEMORY_BYTES
 from ytmp3.converter.pipeline import Pipeline
 from ytmp3.converter.profiles import tool_profile
 from ytmp3.converter.sandbox.limits import Kernel
-from ytmp3.converter.sandbox.protocol import ResourceLimits
+from ytmp3.converter.sandbox.protocol import Ready, ResourceLimits
+from ytmp3.converter.sandbox.report import report_of
 from ytmp3.converter.sandbox.short_run import ShortRun, run_briefly
-from ytmp3.converter.sandbox.spawner import Spawner
+from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.converter.solver.processes import Deno
 from ytmp3.converter.tools import youtube_program
@@ -45,26 +47,28 @@ CELLS: Final = ("ffmpeg", "deno", "youtube", "picture")
 PROXY_PORT: Final = 9
 """The only port that the youtube child may connect to in this test."""
 
-# A zygote whose children are taken over: while they extract, or while they decode the picture.
+# A zygote whose children are taken over: while they extract, or while they decode the picture, as the video's id says.
 ZYGOTE: Final = """
 import json, os, sys
 from tests.attack.taken_over import attack
 from ytmp3.converter.youtube import preloaded
 from ytmp3.converter.youtube.__main__ import main
-cell, targets = sys.argv[1], json.loads(sys.argv[2])
+targets = {name: json.loads(text) for name, text in zip(("youtube", "picture"), sys.argv[1:])}
 class TakenOver:
     def __init__(self, downloader, extraction, emit, before_extraction):
+        self.cell = extraction.video_id.rstrip("_")
         self.result = open(extraction.scratch + "/result", "w")
-        targets["link"], targets["output"] = extraction.scratch + "/link", self.result.fileno()
+        self.targets = targets[self.cell] | {"zygote": os.getppid(), "output": self.result.fileno()}
+        self.targets["link"] = extraction.scratch + "/link"
     def run(self):
-        if cell == "youtube":
+        if self.cell == "youtube":
             self.write()
     def make_cover(self, thumbnail, leave_everything):
-        if cell == "picture":
+        if self.cell == "picture":
             leave_everything()
             self.write()
     def write(self):
-        self.result.write(json.dumps(attack(targets)))
+        self.result.write(json.dumps(attack(self.targets)))
         self.result.flush()
 preloaded.VideoDownload = TakenOver
 main()
@@ -97,7 +101,7 @@ def become_ordinary() -> None:
     os.setuid(ORDINARY_USER)
 
 
-def data_folder(folder: Path) -> Path:
+def data_folder(folder: Path) -> None:
     """Make what a taken-over tool looks for."""
     data = folder / "data"
     for name in ("tracks", "scratch/other"):
@@ -107,7 +111,6 @@ def data_folder(folder: Path) -> Path:
     for name in ("other", "first", "second"):
         (data / f"tracks/{name}.mp3").write_text("a track")
     (folder / "outside").write_text("a secret")
-    return data
 
 
 @contextlib.contextmanager
@@ -137,7 +140,7 @@ def targets_of(cell: str, folder: Path, found: dict[str, Any], *, has_port_rules
         "data": str(folder / "data"),
         "outside": str(folder / "outside"),
         "new": str(folder / "new"),
-        "link": str(folder / "data/scratch/own/link"),
+        "link": str(folder / "link"),
         "output": 3,
         "program": os.path.realpath(sys.executable) if cell in {"ffmpeg", "deno"} else msgspec.__file__,
         "has_network": has_network,
@@ -151,7 +154,7 @@ def unconfined(targets: dict[str, Any], output: Path) -> dict[str, Any]:
         try:
             targets |= {"zygote": zygote.pid, "output": file.fileno()}
             argv = [sys.executable, "-I", taken_over.__file__, json.dumps(targets)]
-            done = subprocess.run(argv, capture_output=True, check=True, timeout=60, pass_fds=(file.fileno(),))
+            done = subprocess.run(argv, capture_output=True, check=True, timeout=600, pass_fds=(file.fileno(),))
         finally:
             zygote.kill()
     return dict(json.loads(done.stdout))
@@ -170,23 +173,37 @@ async def neighbour(targets: dict[str, Any], folder: Path) -> dict[str, Any]:
     try:
         assert service.stdout is not None
         assert b"http://" in await service.stdout.readline()
-        (zygote,) = descendants(service.pid)
+        (zygote,) = (pid for pid in descendants(service.pid) if _parent_of(pid) == service.pid)
         argv = [
             sys.executable,
             "-I",
             taken_over.__file__,
             json.dumps(targets | {"server": service.pid, "zygote": zygote}),
         ]
-        done = await asyncio.to_thread(subprocess.run, argv, capture_output=True, check=True, timeout=60)
+        done = await asyncio.to_thread(subprocess.run, argv, capture_output=True, check=True, timeout=600)
     finally:
         service.kill()
         await service.wait()
     return dict(json.loads(done.stdout))
 
 
+def _parent_of(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+async def until_ready(spawner: Spawner) -> Ready:
+    """Start the zygote. On a machine that is busy with other work, one start may take too long."""
+    for _ in range(10):
+        with contextlib.suppress(ZygoteError):
+            return await spawner.ready()
+    return await spawner.ready()
+
+
 async def as_program(cell: str, spawner: Spawner, targets: dict[str, Any], scratch: Path) -> dict[str, Any]:
     """Run the tool in the place of ffmpeg or deno: with its limits and its profile."""
-    await spawner.ready()
     targets["zygote"] = spawner.zygote_pid
     if cell == "deno":
         limits = Deno(spawner=spawner, path=sys.executable, folder=scratch).limits(60)
@@ -205,7 +222,7 @@ async def as_program(cell: str, spawner: Spawner, targets: dict[str, Any], scrat
         descriptors=[output],
         folder=str(scratch),
         limits=msgspec.structs.replace(limits, profile=profile),
-        seconds=120,
+        seconds=600,
         max_output_bytes=2**20,
     )
     completed = await run_briefly(spawner, run)
@@ -213,9 +230,8 @@ async def as_program(cell: str, spawner: Spawner, targets: dict[str, Any], scrat
     return dict(json.loads(completed.output))
 
 
-async def run(cell: str, *, has_port_rules: bool) -> dict[str, Any]:
-    """Run the tool in this cell, with a real pipeline. Returns what it achieved, and the check `sandbox`."""
-    folder = Path(tempfile.mkdtemp(prefix="ytmp3-attack-"))
+async def in_cells(folder: Path, targets: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Run the tool in all four places, with a real zygote and pipeline. `sandbox` is the text in `/health`."""
     settings = ToolSettings(
         ffmpeg_path=None,
         egress_proxy=f"http://127.0.0.1:{PROXY_PORT}",
@@ -224,41 +240,51 @@ async def run(cell: str, *, has_port_rules: bool) -> dict[str, Any]:
         extract_concurrency=1,
         encode_concurrency=1,
     )
+    program = youtube_program(settings, deno=None)
+    texts = [json.dumps(targets[cell]) for cell in ("youtube", "picture")]
+    spawner = Spawner(msgspec.structs.replace(program, arguments=("-c", ZYGOTE, *texts)))
+    limits = ConversionLimits(max_duration_seconds=100, max_file_bytes=2**20, extract_seconds=600)
+    pipeline = Pipeline(settings, limits, folder, spawner=spawner)
     try:
-        scratch = data_folder(folder) / "scratch/own"
-        scratch.mkdir()
+        ready = await until_ready(spawner)
+        found: dict[str, Any] = {"sandbox": report_of(ready.protections, ffmpeg_is_script=False).text}
+        for cell in CELLS:
+            scratch = folder / "data/scratch" / cell
+            scratch.mkdir()
+            if cell in {"ffmpeg", "deno"}:
+                found[cell] = await as_program(cell, spawner, targets[cell], scratch)
+            else:
+                with contextlib.suppress(ConversionError):
+                    await pipeline.convert(VideoId(cell.ljust(11, "_")), DEFAULT_RECIPE, scratch, lambda _: None)
+                found[cell] = json.loads((scratch / "result").read_text())
+        return found
+    finally:
+        await pipeline.close()
+
+
+async def run(place: str, *, has_port_rules: bool) -> dict[str, Any]:
+    """Run the tool in this place. Returns what it achieved, by the name of the place."""
+    folder = Path(tempfile.mkdtemp(prefix="ytmp3-attack-"))
+    try:
+        data_folder(folder)
         with listeners(folder) as found:
-            targets = targets_of(cell, folder, found, has_port_rules=has_port_rules)
-            if cell == "none":
-                return {"results": unconfined(targets, folder / "output"), "sandbox": ""}
-            if cell == "neighbour":
-                return {"results": await neighbour(targets, folder), "sandbox": ""}
+            targets = {
+                cell: targets_of(cell, folder, found, has_port_rules=has_port_rules) for cell in (*CELLS, "none")
+            }
+            if place == "none":
+                return {place: unconfined(targets["none"], folder / "output")}
+            if place == "neighbour":
+                return {place: await neighbour(targets["none"], folder)}
             # The server does so at its start.
             Kernel().hide_memory()
-            program = youtube_program(settings, deno=None)
-            if cell in {"youtube", "picture"}:
-                # The zygote is the parent of the tool.
-                text = ZYGOTE.replace("json.loads(sys.argv[2])", 'json.loads(sys.argv[2]) | {"zygote": os.getpid()}')
-                program = msgspec.structs.replace(program, arguments=("-c", text, cell, json.dumps(targets)))
-            spawner = Spawner(program)
-            limits = ConversionLimits(max_duration_seconds=100, max_file_bytes=2**20)
-            pipeline = Pipeline(settings, limits, folder, spawner=spawner)
-            try:
-                sandbox = next(check.detail for check in await pipeline.check() if check.name == "sandbox")
-                if cell in {"ffmpeg", "deno"}:
-                    return {"results": await as_program(cell, spawner, targets, scratch), "sandbox": sandbox}
-                with contextlib.suppress(ConversionError):
-                    await pipeline.convert(VideoId("aaaaaaaaaaa"), DEFAULT_RECIPE, scratch, lambda _: None)
-                return {"results": json.loads((scratch / "result").read_text()), "sandbox": sandbox}
-            finally:
-                await pipeline.close()
+            return await in_cells(folder, targets)
     finally:
         shutil.rmtree(folder)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("cell", choices=(*CELLS, "none", "neighbour"))
+    parser.add_argument("place", choices=("cells", "none", "neighbour"))
     parser.add_argument("--ordinary", action="store_true", help="give up root first")
     parser.add_argument("--no-landlock", action="store_true", help="behave as on a kernel without Landlock")
     options = parser.parse_args()
@@ -267,7 +293,7 @@ def main() -> None:
         become_ordinary()
     if options.no_landlock:
         without_landlock()
-    print(json.dumps(asyncio.run(run(options.cell, has_port_rules=not options.no_landlock))))
+    print(json.dumps(asyncio.run(run(options.place, has_port_rules=not options.no_landlock))))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A taken-over tool reaches nothing: in the place of ffmpeg, deno, the youtube child and its picture decoder."""
 
-import asyncio
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -16,7 +16,7 @@ from tests.attack.cell import CELLS, ORDINARY_USER
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = pytest.mark.attack
+pytestmark = [pytest.mark.attack, pytest.mark.xdist_group("cells")]
 
 LOOKS = (  # beginnings of the names of attempts
     "read the environment of",
@@ -67,16 +67,12 @@ def python_for(user: str) -> str:
     raise AssertionError(f"an ordinary user can run no {version}: run the tests as an ordinary user, too")
 
 
-async def results_of(cell: str, user: str, *options: str) -> dict[str, Any]:
-    """Run the attacks in a process of their own."""
-    if user == "ordinary user":
-        options = (*options, "--ordinary")
-    process = await asyncio.create_subprocess_exec(
-        python_for(user),
-        "-m",
-        "tests.attack.cell",
-        cell,
-        *options,
+@functools.cache
+def results_of(place: str, user: str, *, has_landlock: bool = True) -> dict[str, Any]:
+    """Run the attacks in a process of their own, once for all tests that look at them."""
+    options = ([] if has_landlock else ["--no-landlock"]) + (["--ordinary"] if user == "ordinary user" else [])
+    done = subprocess.run(
+        [python_for(user), "-m", "tests.attack.cell", place, *options],
         cwd=ROOT,
         env={
             "PATH": os.environ["PATH"],
@@ -84,20 +80,19 @@ async def results_of(cell: str, user: str, *options: str) -> dict[str, Any]:
             "PYTHONDONTWRITEBYTECODE": "1",
             "A_SECRET": "hunter2",
         },
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        capture_output=True,
+        check=False,
     )
-    out, errors = await process.communicate()
-    assert process.returncode == 0, errors.decode()
-    return dict(json.loads(out))
+    assert done.returncode == 0, done.stderr.decode()
+    return dict(json.loads(done.stdout))
 
 
 @pytest.mark.parametrize("landlock", ["Landlock", "no Landlock"])
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize("cell", CELLS)
-async def test_a_taken_over_tool_is_refused_everything(cell: str, user: str, landlock: str) -> None:
-    found = await results_of(cell, user, *([] if landlock == "Landlock" else ["--no-landlock"]))
-    results: dict[str, str] = found["results"]
+def test_a_taken_over_tool_is_refused_everything(cell: str, user: str, landlock: str) -> None:
+    found = results_of("cells", user, has_landlock=landlock == "Landlock")
+    results: dict[str, str] = found[cell]
     assert len(results) > 80
     assert {name: result for name, result in results.items() if not result.startswith("refused: ")} == {}
     assert "MISSING" not in found["sandbox"], "this system cannot hide files: see the text"
@@ -105,9 +100,9 @@ async def test_a_taken_over_tool_is_refused_everything(cell: str, user: str, lan
 
 
 @pytest.mark.parametrize("user", USERS)
-async def test_the_attacks_succeed_where_nothing_prevents_them(user: str) -> None:
+def test_the_attacks_succeed_where_nothing_prevents_them(user: str) -> None:
     """Otherwise the refusals above would prove nothing."""
-    results: dict[str, str] = (await results_of("none", user))["results"]
+    results: dict[str, str] = results_of("none", user)["none"]
     refused = {name for name, result in results.items() if not result.startswith("DONE: ")}
     allowed = set(UNUSABLE_HERE) | {name for name in results if "process_vm_readv" in name}
     if user != "root":
@@ -118,9 +113,9 @@ async def test_the_attacks_succeed_where_nothing_prevents_them(user: str) -> Non
     assert refused <= allowed, {name: results[name] for name in refused - allowed}
 
 
-async def test_a_program_of_the_same_user_cannot_look_into_server_and_zygote() -> None:
-    """Not even one that is outside of the sandbox: both have given it up (PR_SET_DUMPABLE)."""
-    results: dict[str, str] = (await results_of("neighbour", "ordinary user"))["results"]
+def test_a_program_of_the_same_user_cannot_look_into_server_and_zygote() -> None:
+    """Not even one that is outside of the sandbox: both hide their memory (PR_SET_DUMPABLE)."""
+    results: dict[str, str] = results_of("neighbour", "ordinary user")["neighbour"]
     looks = {name: result for name, result in results.items() if name.startswith(LOOKS)}
     assert len(looks) >= 2 * len(LOOKS)
     assert {name: result for name, result in looks.items() if not result.startswith("refused: ")} == {}

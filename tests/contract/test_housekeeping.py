@@ -90,6 +90,8 @@ async def test_known_files_are_those_of_done_conversions(store: JobStore, ids: I
     asked = [name, stranger, track_of(live.lease).file_name, "notes.txt", "", "ü.mp3", "\udcff.mp3"]
     assert await store.known_files(asked) == {name}
     assert await store.known_files([]) == frozenset()
+    assert await store.tracks(asked) == {name: finished.track}
+    assert await store.tracks([]) == {}
 
 
 async def test_counts_follow_every_job(store: JobStore, ids: Ids) -> None:

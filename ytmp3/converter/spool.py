@@ -19,6 +19,15 @@ SPLICE_BYTES: Final = 2**20
 """Most bytes that one call of splice moves: the capacity of the pipe."""
 
 
+def open_spool(path: Path) -> int:
+    """Open a file that the youtube child has written. Symbolic links are not followed: the child is not trusted.
+
+    Raises:
+        OSError: it cannot be opened, or is a link.
+    """
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
 class SpoolReplacedError(Exception):
     """The download started over in another spool, so the bytes that were read of this spool are useless."""
 
@@ -94,7 +103,7 @@ class Spool:
         Raises:
             OSError: the spool cannot be read.
         """
-        with self.path.open("rb") as file:
+        with open(open_spool(self.path), "rb") as file:
             return file.read(size_bytes)
 
 
@@ -116,7 +125,7 @@ class Splicer:
             OSError: the spool cannot be read.
         """
         try:
-            source = os.open(self._spool.path, os.O_RDONLY | os.O_CLOEXEC)
+            source = open_spool(self._spool.path)
             try:
                 await self._splice(source)
             except BrokenPipeError:

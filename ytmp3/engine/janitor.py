@@ -12,6 +12,7 @@ from ytmp3.engine.events import Events
 from ytmp3.engine.health import Health
 from ytmp3.engine.loops import Loops
 from ytmp3.engine.queue import FairQueue
+from ytmp3.engine.scrubber import SCRUB_SECONDS, Scrubber
 from ytmp3.engine.settings import EngineSettings
 from ytmp3.engine.upstream import Upstream
 from ytmp3.jobstore import JobStore
@@ -57,6 +58,7 @@ class Janitor:
         self._health = health
         self._events = events
         self._stray_file_seconds = settings.stray_file_seconds
+        self._scrubber = Scrubber(store, files.shelf)
         self._loops = Loops(events)
 
     def start(self) -> None:
@@ -67,6 +69,7 @@ class Janitor:
                 "expire": (self.expire, EXPIRE_SECONDS),
                 "scratch": (self._scratch.sweep, SCRATCH_SECONDS),
                 "sweep": (self.sweep, SWEEP_SECONDS),
+                "scrub": (self._scrubber.scrub, SCRUB_SECONDS),
             }
         )
 

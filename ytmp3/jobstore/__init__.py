@@ -333,5 +333,8 @@ class JobStore(Protocol):
     async def known_files(self, file_names: Sequence[str]) -> frozenset[str]:
         """Return the given names that are tracks of recorded done conversions. The sweep deletes the others."""
 
+    async def tracks(self, file_names: Sequence[str]) -> Mapping[str, Track]:
+        """Return the tracks of recorded done conversions that have these file names, by name."""
+
     async def counts(self) -> Counts:
         """Count the jobs by status."""

@@ -21,7 +21,7 @@ from ytmp3.converter.sandbox.pipes import DRAIN_SECONDS, Lines, Reader, Tail
 from ytmp3.converter.sandbox.protocol import NOT_STARTED_STATUS, Profile, ResourceLimits
 from ytmp3.converter.sandbox.spawner import Child, Spawner
 from ytmp3.converter.settings import ConversionLimits
-from ytmp3.converter.spool import PIPE_BYTES, Splicer, Spool
+from ytmp3.converter.spool import PIPE_BYTES, Splicer, Spool, open_spool
 from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.core.recipe import Recipe
 
@@ -105,7 +105,7 @@ class Encoder:
 
     async def encode_file(self, spool: Spool) -> None:
         """Encode a spool that is complete. Raises as `encode_stream` does."""
-        source = os.open(spool.path, os.O_RDONLY | os.O_CLOEXEC)
+        source = open_spool(spool.path)
         await self._encode(FILE, source, None)
 
     async def _encode(self, kind: str, source: int, splicing: asyncio.Task[None] | None) -> None:

@@ -281,6 +281,14 @@ class RedisJobStore:
             known.update(name for (name, _), reply in zip(asked, replies, strict=True) if reply == name.encode())
         return frozenset(known)
 
+    async def tracks(self, file_names: Sequence[str]) -> Mapping[str, Track]:
+        """See the Protocol. Only done conversions have a track."""
+        ids = [some_id for name in file_names if (some_id := conversion_id_of(name)) is not None]
+        replies = await self._read([("HGET", conversion_at(some_id), "track") for some_id in ids])
+        with readable():
+            found = [msgspec.json.decode(reply, type=Track) for reply in replies if reply is not None]
+        return {track.file_name: track for track in found if track.file_name in file_names}
+
     async def counts(self) -> Counts:
         """See the Protocol. The shards are not read atomically, so a job that changes its status may be missed."""
         replies = await self._link.exchange(self._tallies, len(SHARDS), self._link.handlers)

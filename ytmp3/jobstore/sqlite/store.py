@@ -234,9 +234,13 @@ class SqliteJobStore:
         """Read on the event loop's thread. Other tasks may run between batches."""
         known: set[str] = set()
         for start in range(0, len(file_names), FILES_AT_ONCE):
-            known.update(name for name in file_names[start : start + FILES_AT_ONCE] if self._is_known(name))
+            known.update(name for name in file_names[start : start + FILES_AT_ONCE] if self._track_named(name))
             await asyncio.sleep(0)
         return frozenset(known)
+
+    async def tracks(self, file_names: Sequence[str]) -> Mapping[str, Track]:
+        found = {name: self._track_named(name) for name in file_names}
+        return {name: track for name, track in found.items() if track is not None}
 
     async def counts(self) -> Counts:
         """Read the five counters, which every change updates. So the cost does not grow with the number of jobs."""
@@ -262,20 +266,21 @@ class SqliteJobStore:
             # All rows are fetched at once, because an unfinished statement would keep SQLite from emptying the log.
             return opened.reader.execute(query, values).fetchall()
 
-    def _is_known(self, file_name: str) -> bool:
-        """Return whether the file is the track of a done conversion.
+    def _track_named(self, file_name: str) -> Track | None:
+        """Return the track of a done conversion that has this file name.
 
         There may be other files of the same conversion, from attempts that lost their lease after publishing. These are
         not known.
         """
         conversion_id = conversion_id_of(file_name)
         if conversion_id is None:
-            return False
+            return None
         for (record,) in self._read(queries.SELECT_CONVERSION_RECORD, (conversion_id,)):
             conversion = decode_conversion(record)
             track = conversion.track
-            return conversion.state is State.DONE and track is not None and track.file_name == file_name
-        return False
+            if conversion.state is State.DONE and track is not None and track.file_name == file_name:
+                return track
+        return None
 
     def _open(self) -> _Opened:
         """Open everything, or raise and leave nothing open or locked. Runs in a thread, because it may block."""
