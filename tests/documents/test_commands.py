@@ -24,6 +24,9 @@ OTHER_NAMES = {
     "YTMP3_API_KEY",
     "YTMP3_SERVER",
     "NODE_FUNCTION_ALLOW_BUILTIN",
+    "CONFIG_SECURITY_LANDLOCK",
+    "CONFIG_SECCOMP_FILTER",
+    "PR_SET_DUMPABLE",
 }
 """Names in capitals that are no settings: a capability, a variable of redis-cli, placeholders, a test's variable,
 those of the client, one

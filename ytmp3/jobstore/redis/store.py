@@ -18,18 +18,18 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from ytmp3.core.errors import FailureCode, LeaseLost, StoreFull, StoreUnusable
 from ytmp3.core.ids import ConversionId, InstanceId, JobId
-from ytmp3.core.job import Conversion, Lease, Metadata, State, Ticket, Track, conversion_id_of
+from ytmp3.core.job import Conversion, Lease, Metadata, State, Ticket, Track
 from ytmp3.jobstore import SHELF_SECONDS, Counts, Renewal, Submission, Submitted
 from ytmp3.jobstore.records import counts_of, submitted_of
 from ytmp3.jobstore.redis.batches import JOBS_AT_ONCE, RedisBatches
 from ytmp3.jobstore.redis.clients import RedisClientRecords
 from ytmp3.jobstore.redis.due import ClockWatch, Due, LeftBehind, scored
+from ytmp3.jobstore.redis.files import known_files, tracks
 from ytmp3.jobstore.redis.hints import RedisHints
 from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply, pack
 from ytmp3.jobstore.redis.outbox import RedisOutbox
 from ytmp3.jobstore.redis.records import (
     SHARDS,
-    conversion_at,
     conversion_of,
     error_in_0_2,
     readable,
@@ -40,8 +40,6 @@ from ytmp3.jobstore.redis.scripts import Call, Scripts
 from ytmp3.jobstore.redis.server import facts_of, unsuitable
 from ytmp3.jobstore.settings import Policy, RedisSettings, RedisTimeouts
 
-FILES_AT_ONCE: Final = 500
-"""Most files that `known_files` looks up in one round trip."""
 _EVICTS_LIVE_RECORDS: Final = "allkeys-"
 
 
@@ -272,22 +270,10 @@ class RedisJobStore:
         return removed
 
     async def known_files(self, file_names: Sequence[str]) -> frozenset[str]:
-        """See the Protocol. Only the field `file` is read, because only done conversions have it."""
-        known: set[str] = set()
-        for start in range(0, len(file_names), FILES_AT_ONCE):
-            batch = [(name, conversion_id_of(name)) for name in file_names[start : start + FILES_AT_ONCE]]
-            asked = [(name, conversion_id) for name, conversion_id in batch if conversion_id is not None]
-            replies = await self._read([("HGET", conversion_at(some_id), "file") for _, some_id in asked])
-            known.update(name for (name, _), reply in zip(asked, replies, strict=True) if reply == name.encode())
-        return frozenset(known)
+        return await known_files(self._read, file_names)
 
     async def tracks(self, file_names: Sequence[str]) -> Mapping[str, Track]:
-        """See the Protocol. Only done conversions have a track."""
-        ids = [some_id for name in file_names if (some_id := conversion_id_of(name)) is not None]
-        replies = await self._read([("HGET", conversion_at(some_id), "track") for some_id in ids])
-        with readable():
-            found = [msgspec.json.decode(reply, type=Track) for reply in replies if reply is not None]
-        return {track.file_name: track for track in found if track.file_name in file_names}
+        return await tracks(self._read, file_names)
 
     async def counts(self) -> Counts:
         """See the Protocol. The shards are not read atomically, so a job that changes its status may be missed."""
