@@ -105,11 +105,7 @@ async def running(
         metrics, tally = Metrics(), Tally()
         keys = Keys(read_keys(config.api_keys_file))
         endpoints = Endpoints(read_endpoints(config), config.webhooks.private_hosts)
-        shelf = LocalShelf(
-            config.data_dir / "tracks",
-            accel_redirect_prefix=config.http.accel_redirect_prefix,
-            on_damaged=metrics.on_damaged_track,
-        )
+        shelf = _shelf(config, metrics)
         scratch = Scratch(config.data_dir / "scratch", instance=instance)
         await _open_folders(config.data_dir, shelf, scratch)
         stack.push_async_callback(scratch.close)
@@ -196,6 +192,14 @@ def note_address(config: Config, url: str) -> None:
     if config.redis is None:
         with contextlib.suppress(OSError):
             note_holder(config.store_file, url)
+
+
+def _shelf(config: Config, metrics: Metrics) -> LocalShelf:
+    return LocalShelf(
+        config.data_dir / "tracks",
+        accel_redirect_prefix=config.http.accel_redirect_prefix,
+        on_damaged=metrics.on_damaged_track,
+    )
 
 
 async def _open_folders(data_dir: Path, shelf: LocalShelf, scratch: Scratch) -> None:

@@ -138,13 +138,9 @@ class Metrics:
             registry=r,
         )
         """The gauge is read at each scrape: `app` sets a function for each cause."""
-        self.leases_lost = Counter(
-            "ytmp3_leases_lost_total", "Running conversions stopped because the lease was gone.", registry=r
-        )
+        self.leases_lost = Counter("ytmp3_leases_lost_total", "Conversions stopped after a lost lease.", registry=r)
         self.expired = Counter("ytmp3_tracks_expired_total", "Tracks removed at their expiry.", registry=r)
-        self.damaged = Counter(
-            "ytmp3_tracks_damaged_total", "Tracks whose file had changed when it was checked.", registry=r
-        )
+        self.damaged = Counter("ytmp3_tracks_damaged_total", "Tracks whose file had changed.", registry=r)
         self.store_errors = Counter(
             "ytmp3_store_errors_total", "Job store calls that failed, by kind.", ["kind"], registry=r
         )
