@@ -169,15 +169,19 @@ def _config(values: Mapping[str, Any]) -> Config:
             extract_concurrency=values["EXTRACT_CONCURRENCY"],
             encode_concurrency=values["ENCODE_CONCURRENCY"],
         ),
-        limits=ConversionLimits(
-            max_duration_seconds=values["MAX_DURATION_SECONDS"],
-            max_file_bytes=values["MAX_FILE_MB"] * 1_000_000,
-            extract_seconds=values["EXTRACT_SECONDS"],
-            download_seconds=values["DOWNLOAD_SECONDS"],
-            encode_seconds=values["ENCODE_SECONDS"],
-            idle_seconds=values["IDLE_SECONDS"],
-        ),
+        limits=_limits(values),
         webhooks=_webhooks(values),
+    )
+
+
+def _limits(values: Mapping[str, Any]) -> ConversionLimits:
+    return ConversionLimits(
+        max_duration_seconds=values["MAX_DURATION_SECONDS"],
+        max_file_bytes=values["MAX_FILE_MB"] * 1_000_000,
+        extract_seconds=values["EXTRACT_SECONDS"],
+        download_seconds=values["DOWNLOAD_SECONDS"],
+        encode_seconds=values["ENCODE_SECONDS"],
+        idle_seconds=values["IDLE_SECONDS"],
     )
 
 

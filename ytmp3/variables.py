@@ -157,8 +157,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="SANDBOX",
         default="auto",
         form="auto or required",
-        meaning="`required`: do not start where yt-dlp, deno and ffmpeg cannot be kept from the service's files and "
-        "processes. `auto`: start with what the kernel offers; `sandbox` in `/health` says what is missing.",
+        meaning="`required`: do not start where the sandbox is incomplete (`/health` says what is missing).",
         parse=one_of("auto", "required"),
     ),
     Variable(

@@ -17,6 +17,7 @@ BAD: Final[dict[str, list[str]]] = {
     "ACCESS_LOG": ["yes", "1"],
     "FFMPEG_PATH": ["/nonexistent/ffmpeg", __file__, "/"],
     "SANDBOX": ["off", "1", "yes"],
+    "PAGE": ["yes", "1"],
     "EXTRACT_CONCURRENCY": ["0", "1001", "x"],
     "ENCODE_CONCURRENCY": ["0", "1001", "x"],
     "MAX_DURATION_SECONDS": ["0", "864001", "3h"],
