@@ -81,6 +81,7 @@ class Sender:
         media: Media,
         bytes_per_second: int,
         allowance: Callable[[int], int],
+        is_hurried: Callable[[], bool],
         on_sent: Callable[[int], None],
     ) -> None:
         self._request = request
@@ -88,6 +89,7 @@ class Sender:
         self._media = media
         self._bytes_per_second = bytes_per_second
         self._allowance = allowance
+        self._is_hurried = is_hurried
         self._on_sent = on_sent
 
     async def send(self, body: memoryview) -> web.StreamResponse:
@@ -143,7 +145,7 @@ class Sender:
                 at += len(part)
             if len(part) < len(piece):
                 return False
-            if is_slow:
+            if is_slow and not self._is_hurried():
                 await asyncio.sleep(1 / DRIPS_PER_SECOND)
         return True
 

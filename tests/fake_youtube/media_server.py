@@ -95,6 +95,7 @@ class MediaServer:
             media=media,
             bytes_per_second=self._pace.slow_bytes_per_second,
             allowance=allowance,
+            is_hurried=lambda: self._switchboard.current.hurried,
             on_sent=sent,
         )
         return await sender.send(body)

@@ -38,6 +38,8 @@ class Switches(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     api: Outage = "no"
     media: Outage = "no"
     limit: Limit | None = None
+    # Whether the kind `slow` is sent without pauses from now on, running responses included.
+    hurried: bool = False
 
     def __post_init__(self) -> None:
         for name in (*self.refused_clients, *self.sabr_clients, *self.refused_media):

@@ -32,9 +32,9 @@ main()
 
 @pytest.fixture(scope="module")
 def dripping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spawned]:
-    """Clips whose download takes about three seconds, so that both child processes run for as long."""
+    """Clips whose download would take minutes: both child processes run until a test has killed one, or hurries."""
     with spawn(
-        tmp_path_factory.mktemp("dripping"), prepare=(Kind.CLIP,), pace=Pace(slow_bytes_per_second=150_000)
+        tmp_path_factory.mktemp("dripping"), prepare=(Kind.CLIP,), pace=Pace(slow_bytes_per_second=20_000)
     ) as it:
         yield it
 
@@ -112,6 +112,7 @@ async def test_every_job_is_completed_although_children_and_the_zygote_are_kille
                 await asyncio.sleep(0.01)
             os.kill(zygote, signal.SIGKILL)
             await killing
+        dripping.switch(hurried=True)
         ends = [await service.until(job_id, seconds=60 + 5 * RUNS) for job_id in jobs]
         assert Counter(killer.killed.values()) == {"downloader": RUNS // 2, "encoder": RUNS // 2}
         over.set()
