@@ -39,6 +39,7 @@ from ytmp3.http.admission import Admission, RateLimits
 from ytmp3.http.api import EventHandlers, Handlers, JobHandlers, OperationHandlers, add_routes, link_end
 from ytmp3.http.archive import Archives
 from ytmp3.http.batch_api import BatchHandlers
+from ytmp3.http.client_handlers import ClientHandlers
 from ytmp3.http.deliveries import DeliveryHandlers
 from ytmp3.http.download import Sender
 from ytmp3.http.job_json import JobJson
@@ -134,7 +135,7 @@ async def running(
         admission = _admission(config.http, keys, signer, sessions)
         app = _web_application(config.http, metrics, engine.health, admission)
         public_path = config.http.public_path
-        addresses = Addresses(public_path=public_path, signer=signer)
+        addresses = Addresses(public_path=public_path, public_url=config.http.public_url, signer=signer)
         webhooks = await _start_webhooks(stack, config, engine, store, endpoints, signer)
         stats = _stats(engine, store, tally)
         operations = OperationHandlers(health=engine.health, stats=stats, metrics=metrics, public_path=public_path)
@@ -276,6 +277,9 @@ def _handlers(
         ),
         events=EventHandlers(
             jobs=engine.jobs, subscriptions=engine.subscriptions, streams=streams, keys=keys, json=json
+        ),
+        clients=ClientHandlers(
+            jobs=engine.jobs, feeds=engine.feeds, sender=sender, keys=keys, addresses=addresses, json=json
         ),
         deliveries=DeliveryHandlers(jobs=engine.jobs, keys=keys),
         batches=BatchHandlers(

@@ -25,6 +25,7 @@ from ytmp3.engine.estimates import Estimates
 from ytmp3.engine.events import Events
 from ytmp3.engine.expiry import WaitingExpiry
 from ytmp3.engine.feeder import Feeder, FindClient
+from ytmp3.engine.feeds import Feeds
 from ytmp3.engine.health import Health
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.janitor import Janitor
@@ -84,6 +85,8 @@ class Engine:
     """Accepts submissions: for `POST /extract`."""
     jobs: Jobs
     """Reads and cancels jobs: for all other routes of a job."""
+    feeds: Feeds
+    """Feeds of finished tracks, for podcast apps."""
     subscriptions: Subscriptions
     """Follows jobs: for event streams."""
     batches: Batches
@@ -149,6 +152,7 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
         upstream=upstream,
         estimates=estimates,
         capacity=capacity,
+        feeds=Feeds(store.clients, jobs),
         subscriptions=Subscriptions(store=store, jobs=jobs, runs=runs, events=events, clock=clock),
         intake=intake,
         jobs=jobs,

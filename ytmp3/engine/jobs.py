@@ -21,7 +21,7 @@ from ytmp3.engine.events import Events
 from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.runs import Runs, Stop
 from ytmp3.engine.upstream import Upstream
-from ytmp3.jobstore import JobStore
+from ytmp3.jobstore import JobStore, Place
 
 T = TypeVar("T")
 
@@ -90,6 +90,14 @@ class Jobs:
         found = await as_request_errors(self._store.get_many(job_ids))
         tickets = (found.get(job_id) for job_id in job_ids)
         return [ticket for ticket in tickets if ticket is not None and (client is None or ticket.job.client == client)]
+
+    async def listed(self, client: ClientId, *, before: Place | None, limit: int) -> list[Ticket]:
+        """Return up to `limit` jobs of an API key's owner, the newest first, beginning after the place `before`.
+
+        Raises:
+            StoreUnavailable
+        """
+        return await as_request_errors(self._store.clients.jobs_of(client, before=before, limit=limit))
 
     async def cancel(self, job_id: str, client: ClientId | None) -> Ticket:
         """Cancel a job. Its conversion stops when no other job shares it.

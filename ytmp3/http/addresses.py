@@ -13,25 +13,23 @@ from ytmp3.http.links import LinkSigner
 class Addresses:
     """Makes the addresses.
 
-    `public_path` is the path of PUBLIC_URL, such as `/ytmp3`; empty at the root of a host. `public_origin` is the part
-    before it, such as `https://example.org`; empty if PUBLIC_URL is not set. With `signer`, the address
-    of
-    a track is a signed link that needs no API key; None: signed links are not enabled.
+    `public_url` is PUBLIC_URL, such as `https://example.org/ytmp3`, and `public_path` its path. They are empty if it is
+    not set; the path also at the root of a host. With `signer`, the address of a track is a signed link that needs no
+    API key; None: signed links are not enabled.
     """
 
-    def __init__(self, *, public_path: str = "", public_origin: str = "", signer: LinkSigner | None = None) -> None:
+    def __init__(self, *, public_path: str = "", public_url: str = "", signer: LinkSigner | None = None) -> None:
         self._public_path = public_path
-        self._public_origin = public_origin
+        self._public_url = public_url
         self.signer = signer
 
     def absolute(self, request: web.Request, path: str) -> str:
         """Return the whole address of a path, for other programs than the client of this request."""
-        origin = self._public_origin
-        if not origin:
-            # The address that the client has used.
-            scheme = "https" if request.headers.get("X-Forwarded-Proto") == "https" else request.scheme
-            origin = f"{scheme}://{request.headers.get(hdrs.HOST, '')}"
-        return f"{origin}{self._public_path}{path}"
+        if self._public_url:
+            return f"{self._public_url}{path}"
+        # The address that the client has used.
+        scheme = "https" if request.headers.get("X-Forwarded-Proto") == "https" else request.scheme
+        return f"{scheme}://{request.headers.get(hdrs.HOST, '')}{path}"
 
     def of_job(self, job_id: str) -> str:
         """Return the address of the job's status."""

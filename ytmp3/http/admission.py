@@ -102,8 +102,10 @@ class Admission:
             lambda: self._refuse(self._limits.all, ALL_KEY, self._clock(), "All clients send"),
         )
 
-    def guard(self, handler: Handler) -> Handler:
+    def guard(self, handler: Handler, *, needs_key: bool = True) -> Handler:
         """Wrap a handler with identification and limits. Called once for each route, when the service starts.
+
+        `needs_key`: whether requests without an API key are refused, where keys are in use.
 
         A request takes a token from both its client's bucket and the bucket of all requests, or from neither. If a
         request that one limit refuses took a token of the other, its Retry-After would be wrong. For the same reason
@@ -118,7 +120,7 @@ class Admission:
         admitted_and_charged: Handler = self._limit_all(charged)
 
         async def guarded(request: web.Request) -> web.StreamResponse:
-            client = request[CLIENT] = self.identify(request)
+            client = request[CLIENT] = self.identify(request, needs_key=needs_key)
             buckets = self._limits.of(client)
             if buckets is None:
                 return await admitted(request)
@@ -145,7 +147,7 @@ class Admission:
             state += f', "client";r={remaining};t={wait_seconds}'
         return policy, state
 
-    def identify(self, request: web.Request) -> Client:
+    def identify(self, request: web.Request, *, needs_key: bool = True) -> Client:
         """Return the client that sent a request: the owner of its API key or of its session, or else its address.
 
         Where keys are in use, a signed link may stand for one; its end is then in LINK_UNTIL, not yet compared with
@@ -165,9 +167,10 @@ class Admission:
             if key is not None:
                 return Client(owner=owner_of(key), key=key)
             link_until = self._link_end(request)
-            if link_until is None:
+            if link_until is not None:
+                request[LINK_UNTIL] = link_until
+            elif needs_key:
                 raise Unauthorized
-            request[LINK_UNTIL] = link_until
         peer = request.remote
         direct, is_proxy = self._peer_at(peer)
         if not is_proxy:

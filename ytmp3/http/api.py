@@ -25,6 +25,7 @@ from ytmp3.http import headers, openapi, routes
 from ytmp3.http.admission import CLIENT, LINK_UNTIL, Admission
 from ytmp3.http.batch_api import BatchHandlers
 from ytmp3.http.body import answer_expectation, parse_extract_request, read_json_body
+from ytmp3.http.client_handlers import ClientHandlers
 from ytmp3.http.deliveries import DeliveryHandlers
 from ytmp3.http.download import Sender, downloadable_track, expired, split_file_name
 from ytmp3.http.errors import LinkExpired, NotFound, WebhookRefused
@@ -221,12 +222,13 @@ class Handlers:
     events: EventHandlers
     deliveries: DeliveryHandlers
     batches: BatchHandlers
+    clients: ClientHandlers
     operations: OperationHandlers
 
 
 def add_routes(router: web.UrlDispatcher, admission: Admission, handlers: Handlers) -> None:
     """Bind every route to its handler. Routes that are not limited bypass `admission`."""
-    jobs, events, batches = handlers.jobs, handlers.events, handlers.batches
+    jobs, events, batches, clients = handlers.jobs, handlers.events, handlers.batches, handlers.clients
     deliveries, operations = handlers.deliveries, handlers.operations
     bindings: tuple[tuple[Route, Handler], ...] = (
         (routes.EXTRACT, jobs.extract),
@@ -241,6 +243,11 @@ def add_routes(router: web.UrlDispatcher, admission: Admission, handlers: Handle
         (routes.ITEMS, batches.items),
         (routes.CANCEL_BATCH, batches.cancel),
         (routes.ARCHIVE, batches.archive),
+        (routes.JOBS, clients.jobs),
+        (routes.MAKE_FEED, clients.make_feed),
+        (routes.DELETE_FEED, clients.delete_feed),
+        (routes.FEED, clients.feed),
+        (routes.FEED_TRACK, clients.feed_track),
         (routes.HEALTH, operations.health),
         (routes.LIVE, operations.live),
         (routes.METRICS, operations.metrics),
@@ -248,7 +255,7 @@ def add_routes(router: web.UrlDispatcher, admission: Admission, handlers: Handle
         (routes.OPENAPI, operations.openapi),
     )
     for route, handler in bindings:
-        guarded = admission.guard(handler) if route.is_limited else handler
+        guarded = admission.guard(handler, needs_key=route.needs_key) if route.is_limited else handler
         methods = (hdrs.METH_GET, hdrs.METH_HEAD) if route.method == hdrs.METH_GET else (route.method,)
         for method in methods:
             router.add_route(method, route.pattern, guarded, expect_handler=answer_expectation)

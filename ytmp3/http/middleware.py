@@ -99,11 +99,15 @@ class RequestMiddleware:
         return response
 
     def _log_access(self, request: web.Request, response: web.StreamResponse, seconds: float) -> None:
-        """Write the line of a request. It has the path without the query, because that may hold a signature."""
+        """Write the line of a request. It has the path without the query, because that may hold a signature.
+
+        The path of a feed has a secret token, so only its pattern is shown.
+        """
         client = request.get(CLIENT)
+        path, resource = request.rel_url.raw_path, request.match_info.route.resource
         extra = {
             "method": request.method,
-            "path": request.rel_url.raw_path,
+            "path": resource.canonical if path.startswith("/feed/") and resource is not None else path,
             "status": response.status,
             "client": request.remote if client is None else client.owner,
             "seconds": round(seconds, 4),

@@ -9,6 +9,7 @@ import msgspec
 from ytmp3.core.ids import JOB_ID
 from ytmp3.core.recipe import MEDIA_TYPES
 from ytmp3.core.webhook import MAX_TARGETS
+from ytmp3.http.client_handlers import MAX_LIMIT
 from ytmp3.http.job_events import MAX_JOBS
 from ytmp3.http.routes import ROUTES, Body, Media, Route
 from ytmp3.http.wire import Problem
@@ -18,13 +19,24 @@ _CONTENT_OF_MEDIA: Final[Mapping[Media, dict[str, Any]]] = {
     Media.TRACK: {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in MEDIA_TYPES},
     Media.ARCHIVE: {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
     Media.TEXT: {"text/plain": {"schema": {"type": "string"}}},
+    Media.FEED: {"application/rss+xml": {"schema": {"type": "string"}}},
     Media.EVENTS: {"text/event-stream": {"schema": {"type": "string"}}},
     Media.OPENAPI: {"application/json": {"schema": {"type": "object"}}},
 }
+_TOKEN: Final = {
+    "name": "token",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": "^[0-9a-f]{50}$"},
+}
+_OPTIONAL: Final[Mapping[str, dict[str, Any]]] = {"limit": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT}}
+"""The forms of the query's optional parameters that are not any text."""
 _REQUIRED: Final[Mapping[str, dict[str, Any]]] = {
     "jobs": {"type": "string", "pattern": f"^{JOB_ID.pattern}(,{JOB_ID.pattern}){{0,{MAX_JOBS - 1}}}$"},
 }
 """The forms of the query's required parameters."""
+_FORMS: Final = {**_OPTIONAL, **_REQUIRED}
+
 _NUMBER: Final = {
     "name": "number",
     "in": "path",
@@ -80,11 +92,16 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
         "summary": route.summary,
         "responses": {str(status): _response(status, body, method) for status, body in route.responses.items()},
     }
-    in_path = {"{job_id}": _id("job_id"), "{batch_id}": _id("batch_id"), "{number}": _NUMBER}
+    in_path = {
+        "{token}": _TOKEN,
+        "{job_id}": _id("job_id"),
+        "{batch_id}": _id("batch_id"),
+        "{number}": _NUMBER,
+    }
     parameters = [parameter for name, parameter in in_path.items() if name in route.path]
     parameters += [{"name": name, "in": "header", "schema": {"type": "string"}} for name in route.request_headers]
     parameters += [
-        {"name": name, "in": "query", "required": name in _REQUIRED, "schema": _REQUIRED.get(name, {"type": "string"})}
+        {"name": name, "in": "query", "required": name in _REQUIRED, "schema": _FORMS.get(name, {"type": "string"})}
         for name in route.request_parameters
     ]
     if parameters:

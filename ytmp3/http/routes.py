@@ -17,8 +17,10 @@ from ytmp3.http.wire import (
     DeliveriesView,
     DeliveryView,
     ExtractRequest,
+    FeedView,
     HealthView,
     ItemsView,
+    JobsView,
     JobView,
     LiveView,
     Problem,
@@ -32,6 +34,7 @@ class Media(StrEnum):
     TRACK = "track"
     ARCHIVE = "archive"
     TEXT = "text"
+    FEED = "feed"
     EVENTS = "events"
     OPENAPI = "openapi"
 
@@ -63,6 +66,8 @@ class Route(Struct, frozen=True, kw_only=True):
     """Parameters of the query. `openapi` has the form of those that are required; the others are optional."""
     is_limited: bool = True
     """Whether requests need an API key (where keys are in use) and count against the rate limits."""
+    needs_key: bool = True
+    """Whether requests need an API key where keys are in use. Without one, the client is known by its address."""
 
 
 def _problems(*statuses: int) -> dict[int, Body]:
@@ -185,6 +190,52 @@ ARCHIVE: Final = Route(
         | _problems(403, 404, 409, 410, 412, 416, *_LIMITED, *_STORE)
     ),
 )
+JOBS: Final = Route(
+    operation="jobs",
+    method="GET",
+    path="/jobs",
+    pattern="/jobs",
+    summary="List the jobs of the API key's owner, the newest first.",
+    request_parameters=("cursor", "limit"),
+    responses=MappingProxyType({200: JobsView} | _problems(400, 403, *_LIMITED, *_STORE)),
+)
+MAKE_FEED: Final = Route(
+    operation="make_feed",
+    method="POST",
+    path="/feed",
+    pattern="/feed",
+    summary="Make a podcast feed of the API key's owner, in place of the last one.",
+    responses=MappingProxyType({201: FeedView} | _problems(403, *_LIMITED, *_STORE)),
+)
+DELETE_FEED: Final = Route(
+    operation="delete_feed",
+    method="DELETE",
+    path="/feed",
+    pattern="/feed",
+    summary="Delete the feed of the API key's owner.",
+    responses=MappingProxyType({204: None} | _problems(403, *_LIMITED, *_STORE)),
+)
+FEED: Final = Route(
+    operation="feed",
+    method="GET",
+    path="/feed/{token}.xml",
+    pattern="/feed/{file_name:[^/]+}",
+    summary="The feed: RSS with the 100 newest tracks. Its token takes the place of the API key.",
+    responses=MappingProxyType({200: Media.FEED} | _problems(404, 429, 500, *_STORE)),
+    needs_key=False,
+)
+FEED_TRACK: Final = Route(
+    operation="feed_track",
+    method="GET",
+    path="/feed/{token}/{job_id}.mp3",
+    pattern="/feed/{token:[^/]+}/{file_name:[^/]+}",
+    summary="Download a track of the feed, whole or in part.",
+    request_headers=DOWNLOAD.request_headers,
+    responses=MappingProxyType(
+        {200: Media.TRACK, 206: Media.TRACK, 304: None} | _problems(404, 409, 410, 412, 416, 429, 500, *_STORE)
+    ),
+    needs_key=False,
+)
 HEALTH: Final = Route(
     operation="health",
     method="GET",
@@ -242,6 +293,11 @@ ROUTES: Final = (
     ITEMS,
     CANCEL_BATCH,
     ARCHIVE,
+    JOBS,
+    MAKE_FEED,
+    DELETE_FEED,
+    FEED,
+    FEED_TRACK,
     HEALTH,
     LIVE,
     METRICS,
