@@ -70,6 +70,8 @@ class FakeConverter:
         """Tracks that are not `content_of` their video."""
         self.held: dict[str, asyncio.Event] = {}
         """Videos that convert only once their event is set."""
+        self.seconds: dict[str, float] = {}
+        """How long videos take, in seconds; 0 for others."""
         self.failing: dict[str, FailureCode] = {}
         """Videos of which every attempt fails, with the code."""
         self.tools = [ToolCheck(name="ffmpeg", ok=True, version="0", detail="a fake")]
@@ -124,7 +126,7 @@ class FakeConverter:
         return {}
 
     async def convert(
-        self, video_id: str, recipe: Recipe, scratch: Path, on_progress: Callable[[Report], None]
+        self, video_id: str, recipe: Recipe, client: ClientId, scratch: Path, on_progress: Callable[[Report], None]
     ) -> Converted:
         """Make the track, or fail, as the test has set."""
         self.started[video_id] += 1
@@ -151,7 +153,7 @@ class FakeConverter:
         on_progress(Report(stage=Stage.DOWNLOADING, progress=0.4, metadata=metadata))
         path = scratch / "track.mp3"
         path.write_bytes(b"not complete yet")
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.seconds.get(video_id, 0.0))
         if video_id in self.held:
             await self.held[video_id].wait()
         if code is not None:
@@ -280,8 +282,10 @@ class FaultyStore:
     async def now(self) -> float:
         return await self._call("now", self._store.now)
 
-    async def submit(self, submission: Submission, *, may_create: bool) -> Submitted | None:
-        return await self._call("submit", lambda: self._store.submit(submission, may_create=may_create))
+    async def submit(self, submission: Submission, *, may_create: bool, may_join: bool = True) -> Submitted | None:
+        return await self._call(
+            "submit", lambda: self._store.submit(submission, may_create=may_create, may_join=may_join)
+        )
 
     async def get(self, job_id: JobId) -> Ticket | None:
         return await self._call("get", lambda: self._store.get(job_id))

@@ -32,7 +32,7 @@ from ytmp3.engine.events import Events
 from ytmp3.engine.health import Health
 from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.runs import Runs
-from ytmp3.engine.workers import Workers
+from ytmp3.engine.workers import Workers, places_of
 from ytmp3.gauges import register_gauges, versions
 from ytmp3.http.addresses import Addresses
 from ytmp3.http.admission import Admission, RateLimits
@@ -40,6 +40,7 @@ from ytmp3.http.api import EventHandlers, Handlers, JobHandlers, OperationHandle
 from ytmp3.http.archive import Archives
 from ytmp3.http.batch_api import BatchHandlers
 from ytmp3.http.client_handlers import ClientHandlers
+from ytmp3.http.connection_limit import ConnectionLimit, limit_of_process
 from ytmp3.http.deliveries import DeliveryHandlers
 from ytmp3.http.download import Sender
 from ytmp3.http.job_json import JobJson
@@ -83,6 +84,7 @@ class Service:
     keys: Keys
     store: JobStore
     webhooks: WebhookSender
+    connections: ConnectionLimit
 
 
 OpenStore = Callable[[Config, InstanceId], Awaitable[JobStore]]
@@ -154,6 +156,7 @@ async def running(
             keys=keys,
             store=store,
             webhooks=webhooks,
+            connections=limit_of_process(config.http.trusted_proxies, places_of(config.engine.workers), metrics),
         )
 
 
@@ -344,6 +347,7 @@ def _web_application(settings: HttpSettings, metrics: Metrics, health: Health, a
         access_level=logging.INFO if settings.access_log else logging.DEBUG,
         is_draining=lambda: health.is_draining,
         rate_limit_fields=admission.rate_limit_fields,
+        charge_unknown=admission.charge_unknown,
     )
     app = web.Application(middlewares=[middleware.handle], client_max_size=0)
     app.on_response_prepare.append(middleware.add_headers)

@@ -148,6 +148,7 @@ def _config(values: Mapping[str, Any]) -> Config:
             queue_capacity=values["JOB_QUEUE_CAPACITY"],
             max_retries=values["MAX_JOB_RETRIES"],
             client_max_jobs=values["CLIENT_MAX_JOBS"],
+            client_max_kept_jobs=values["CLIENT_MAX_KEPT_JOBS"],
             batch_max_items=values["BATCH_MAX_ITEMS"],
         ),
         store=Policy(

@@ -19,15 +19,13 @@ from aiohttp import web
 
 from ytmp3.app import Service, hide_process, note_address, read_endpoints, read_keys, running
 from ytmp3.config import Config, ConfigError
+from ytmp3.http.connection_limit import ACCEPTED_AT_ONCE, MAX_DESCRIPTORS
 from ytmp3.http.connections import Runner
 
 log = logging.getLogger(__name__)
 
 BACKLOG: Final = 1024
 """Most connections that the kernel accepts while the event loop is busy; further ones are refused."""
-MAX_DESCRIPTORS: Final = 65_536
-"""The limit of open descriptors that this process sets for itself (RLIMIT_NOFILE), if the hard limit allows it. Each
-connection needs one, so this allows far more connections than one process can serve."""
 SWITCH_SECONDS: Final = 0.0005
 """Longest time, in seconds, that a thread (verifying an MP3, writing a record) may keep the interpreter lock while the
 event loop waits for it. Python's default of 5 ms is the time of five requests, and may be lost at every system call."""
@@ -49,7 +47,7 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
     signals = Signals()
     _prepare_process()
     async with running(config) as service:
-        runner = Runner(service.app, shutdown_seconds=SHUTDOWN_SECONDS)
+        runner = Runner(service.app, shutdown_seconds=SHUTDOWN_SECONDS, limit=service.connections)
         try:
             url = await start(runner, config)
             note_address(config, url)
@@ -69,11 +67,13 @@ async def start(runner: Runner, config: Config) -> str:
     """
     await runner.setup()
     try:
-        await web.TCPSite(runner, config.host, config.port, backlog=BACKLOG).start()
+        # asyncio uses this number twice: for the backlog, and for the connections that it accepts at once.
+        await web.TCPSite(runner, config.host, config.port, backlog=ACCEPTED_AT_ONCE).start()
     except OSError as error:
         # A positive errno is one of the system. Then asyncio's own text would repeat the address.
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise ConfigError([f"HOST, PORT: cannot listen on {config.host}:{config.port}: {reason}"]) from error
+    runner.set_backlog(BACKLOG)
     # What exists now lives as long as the process. If the garbage collector examined it again in each full collection,
     # all requests would wait for 20 to 30 ms.
     gc.collect()

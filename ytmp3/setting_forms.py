@@ -1,4 +1,6 @@
-"""Parsers for the values of settings. Each takes the text of an environment variable. Pure, except for file checks.
+"""The form of a setting, and parsers for values. Each parser takes the text of an environment variable.
+
+Pure, except for file checks.
 
 Every parser raises ValueError if the text is not valid. The caller adds the variable's name and the expected form.
 """
@@ -7,11 +9,26 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from ytmp3.core.client import Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variable:
+    """One environment variable."""
+
+    name: str
+    default: str
+    """The value of an unset or empty variable, as text."""
+    form: str
+    """The expected form. It completes the sentence "NAME: expected ..."."""
+    meaning: str
+    parse: Callable[[str], object]
+    """A function that parses the stripped text. It raises ValueError if the text does not have the expected form."""
 
 
 def integer_within(low: int, high: int) -> Callable[[str], int]:

@@ -5,11 +5,10 @@
 """
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from ytmp3.setting_forms import (
+    Variable,
     address,
     any_text,
     extractor_arguments,
@@ -28,21 +27,6 @@ from ytmp3.setting_forms import (
     public_url,
     redis_address,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Variable:
-    """One environment variable."""
-
-    name: str
-    default: str
-    """The value of an unset or empty variable, as text."""
-    form: str
-    """The expected form. It completes the sentence "NAME: expected ..."."""
-    meaning: str
-    parse: Callable[[str], object]
-    """A function that parses the stripped text. It raises ValueError if the text does not have the expected form."""
-
 
 _SECONDS_IN_A_DAY: Final = 86_400
 
@@ -66,7 +50,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="WORKER_POOL_SIZE",
         default="20",
         form="an integer from 1 to 1000",
-        meaning="Conversions that run at once in this instance.",
+        meaning="Conversions that run at once in this instance, and half as many spare ones.",
         parse=integer_within(1, 1000),
     ),
     Variable(
@@ -164,14 +148,14 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="EXTRACT_CONCURRENCY",
         default="4",
         form="an integer from 1 to 1000",
-        meaning="Extractions at once. Each runs yt-dlp and its JS runtime, and may need about 200 MB.",
+        meaning="Extractions at once, and half as many spare ones. Each runs yt-dlp, and may need about 200 MB.",
         parse=integer_within(1, 1000),
     ),
     Variable(
         name="ENCODE_CONCURRENCY",
         default=str(os.cpu_count() or 1),
         form="an integer from 1 to 1000",
-        meaning="Encoders (ffmpeg) at once. Default: the number of cores.",
+        meaning="Encoders (ffmpeg) at once, and as many spare ones. Default: the number of cores.",
         parse=integer_within(1, 1000),
     ),
     Variable(
@@ -313,8 +297,16 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="CLIENT_MAX_JOBS",
         default="0",
         form="an integer from 0 to 1000000",
-        meaning="Unfinished conversions that one client may have in this instance. 0: no limit for each client.",
+        meaning="Unfinished jobs of one client in this instance, also those that share a conversion. 0: no limit.",
         parse=integer_within(0, 1_000_000),
+    ),
+    Variable(
+        name="CLIENT_MAX_KEPT_JOBS",
+        default="100000",
+        form="an integer from 0 to 1000000000",
+        meaning="Jobs that one client may make at this instance in `JOB_EXPIRATION_HOURS`, also of finished tracks. "
+        "Each takes about 350 bytes of the job store. 0: no limit for each client.",
+        parse=integer_within(0, 1_000_000_000),
     ),
     Variable(
         name="BATCH_MAX_ITEMS",
@@ -327,7 +319,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="CLIENT_MAX_DOWNLOADS",
         default="0",
         form="an integer from 0 to 1000000",
-        meaning="Downloads that this instance itself sends to one client at once. 0: no limit for each client.",
+        meaning="Downloads that this instance itself sends to one client at once. 0: as many of 200 as stay free.",
         parse=integer_within(0, 1_000_000),
     ),
     Variable(

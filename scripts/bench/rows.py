@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from scripts.bench.challenges import challenges
 from scripts.bench.conversions import clips, javascript_clips, javascript_songs, one_clip, songs, start
+from scripts.bench.fairness import fairness
 from scripts.bench.growth import growth
 from scripts.bench.requests import downloads, posts_at_rest, redis_commands, status_peak, under_load
 from scripts.bench.services import Bench, Row
@@ -22,4 +23,5 @@ ROWS: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
     "javascript_clips": javascript_clips,
     "javascript_songs": javascript_songs,
     "challenges": challenges,
+    "fairness": fairness,
 }

@@ -39,7 +39,7 @@ from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.converter.solver.processes import Deno
 from ytmp3.converter.tools import youtube_program
 from ytmp3.core.errors import ConversionError
-from ytmp3.core.ids import VideoId
+from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.recipe import DEFAULT_RECIPE
 
 ORDINARY_USER: Final = 10001
@@ -255,7 +255,8 @@ async def in_cells(folder: Path, targets: dict[str, dict[str, Any]]) -> dict[str
                 found[cell] = await as_program(cell, spawner, targets[cell], scratch)
             else:
                 with contextlib.suppress(ConversionError):
-                    await pipeline.convert(VideoId(cell.ljust(11, "_")), DEFAULT_RECIPE, scratch, lambda _: None)
+                    video_id, client = VideoId(cell.ljust(11, "_")), ClientId("a")
+                    await pipeline.convert(video_id, DEFAULT_RECIPE, client, scratch, lambda _: None)
                 found[cell] = json.loads((scratch / "result").read_text())
         return found
     finally:

@@ -32,8 +32,11 @@ from ytmp3.jobstore.sqlite import SqliteJobStore
 UNKNOWN_LEASE: Final = Lease(conversion_id=ConversionId("0" * 34), token=9, holder=InstanceId("a"))
 """A lease of a conversion that does not exist."""
 POLICY: Final = Policy(lease_seconds=30.0, retention_seconds=3600.0, crash_limit=3)
-POLICIES: Final = {"a": POLICY, "b": replace(POLICY, retention_seconds=900.0)}
-"""Two instances on one store whose JOB_EXPIRATION_HOURS differ."""
+POLICIES: Final = {
+    "a": replace(POLICY, jobs_of_conversion=4),
+    "b": replace(POLICY, jobs_of_conversion=4, retention_seconds=900.0),
+}
+"""Two instances on one store whose JOB_EXPIRATION_HOURS differ. So few jobs of a conversion that some reach it."""
 PATIENT: Final = RedisTimeouts(handler_seconds=60.0, worker_seconds=60.0, connect_seconds=60.0, pool_seconds=60.0)
 """For tests of what the store does, not of how soon: no busy machine reaches them."""
 METADATA: Final = Metadata(title="Song ünïcode", uploader=None, duration_seconds=212.5, thumbnail_url=None)

@@ -62,15 +62,20 @@ class StoreMachine(RuleBasedStateMachine):
         self.runner.run(self.harness.close())
         self.runner.close()
 
-    @rule(target=jobs, video=st.integers(1, VIDEOS), instance=st.sampled_from(INSTANCES), may_create=st.booleans())
-    def submit(self, video: int, instance: str, *, may_create: bool) -> Submission:
-        return self.submit_as(instance, video, may_create=may_create)
+    @rule(
+        target=jobs,
+        video=st.integers(1, VIDEOS),
+        instance=st.sampled_from(INSTANCES),
+        may=st.sampled_from([(True, True), (True, True), (False, True), (False, False)]),
+    )
+    def submit(self, video: int, instance: str, may: tuple[bool, bool]) -> Submission:
+        return self.submit_as(instance, video, *may)
 
-    def submit_as(self, instance: str, video: int, *, may_create: bool) -> Submission:
+    def submit_as(self, instance: str, video: int, may_create: bool = True, may_join: bool = True) -> Submission:
         name, store = self.store(instance)
         submission = self.ids.submission(video)
-        expected = self.model.submit(submission, name, self.now, may_create=may_create)
-        result = self.runner.run(store.submit(submission, may_create=may_create))
+        expected = self.model.submit(submission, name, self.now, may_create=may_create, may_join=may_join)
+        result = self.runner.run(store.submit(submission, may_create=may_create, may_join=may_join))
         assert (None if result is None else result.outcome) == expected
         if result is not None:
             self.acknowledged.append(submission.job_id)
@@ -105,7 +110,7 @@ class StoreMachine(RuleBasedStateMachine):
         """Start with conversions in several states: programs that start with none seldom reach the later ones."""
         submissions = []
         for video, state in enumerate(plan):
-            submission = self.submit_as(INSTANCES[video % 2], 1 + video % VIDEOS, may_create=True)
+            submission = self.submit_as(INSTANCES[video % 2], 1 + video % VIDEOS)
             submissions.append(submission)
             if submission.conversion_id not in self.model.conversions:
                 continue

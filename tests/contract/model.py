@@ -68,10 +68,14 @@ class Model:
     def conversion_of(self, job_id: JobId) -> ModelConversion | None:
         return next((each for each in self.conversions.values() if job_id in each.jobs), None)
 
-    def submit(self, submission: Submission, instance: str, now: float, *, may_create: bool) -> Outcome | None:
+    def submit(
+        self, submission: Submission, instance: str, now: float, *, may_create: bool, may_join: bool
+    ) -> Outcome | None:
         retention_seconds = POLICIES[instance].retention_seconds
         serving = self.current.get(submission.key)
         served = None if serving is None else self.conversions.get(serving)
+        if served is not None and len(served.jobs) >= POLICIES[instance].jobs_of_conversion:
+            served = None
         if served is not None and served.state is State.DONE:
             assert served.completed_at is not None
             assert served.expires_at is not None
@@ -82,6 +86,8 @@ class Model:
                 return Outcome.CACHED
             served = None
         if served is not None:
+            if not may_join:
+                return None
             served.jobs[submission.job_id] = False
             served.joined_at = now
             served.retention_seconds = max(served.retention_seconds, retention_seconds)

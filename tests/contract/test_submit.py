@@ -171,3 +171,48 @@ async def test_fifty_submissions_at_once_make_one_conversion(store: JobStore, id
 
 async def test_an_unknown_job_is_none(store: JobStore, ids: Ids) -> None:
     assert await store.get(ids.submission().job_id) is None
+
+
+async def test_a_job_that_may_not_join_leaves_no_trace_on_a_live_conversion(store: JobStore, ids: Ids) -> None:
+    first = await created(store, ids.submission())
+    submission = ids.submission()
+    assert await store.submit(submission, may_create=True, may_join=False) is None
+    assert await store.get(submission.job_id) is None
+    assert await store.counts() == counts(pending=1)
+    await store.claim(first.lease)
+    assert await store.submit(submission, may_create=False, may_join=False) is None
+
+
+async def test_a_job_that_may_not_join_may_share_a_finished_track(store: JobStore, ids: Ids) -> None:
+    await done(store, ids.submission())
+    result = await store.submit(ids.submission(), may_create=False, may_join=False)
+    assert result is not None
+    assert result.outcome is Outcome.CACHED
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING, State.DONE])
+async def test_a_conversion_with_the_most_jobs_takes_no_more_and_the_next_job_creates_another(
+    harness: Harness, ids: Ids, state: State
+) -> None:
+    store = await harness.open(policy=replace(POLICY, jobs_of_conversion=3))
+    submissions = [ids.submission() for _ in range(3)]
+    first = await created(store, submissions[0])
+    if state is not State.QUEUED:
+        first = await store.claim(first.lease)
+    if state is State.DONE:
+        first = await store.finish(first.lease, track_of(first.lease), METADATA)
+    for submission in submissions[1:]:
+        assert (await submitted(store, submission)).ticket.conversion.conversion_id == first.conversion_id
+    # A cancelled job is still kept, so it counts, too.
+    await store.cancel(submissions[2].job_id)
+    assert await store.submit(ids.submission(), may_create=False) is None
+    second = await created(store, ids.submission())
+    assert second.conversion_id != first.conversion_id
+    assert (await submitted(store, ids.submission())).ticket.conversion.conversion_id == second.conversion_id
+    # The first one goes on, and its end changes nothing for the second.
+    if state is State.QUEUED:
+        first = await store.claim(first.lease)
+    if state is not State.DONE:
+        await store.finish(first.lease, track_of(first.lease), METADATA)
+    assert (await ticket_of(store, submissions[1].job_id)).status is Status.COMPLETED
+    assert (await submitted(store, ids.submission())).ticket.conversion.conversion_id == second.conversion_id

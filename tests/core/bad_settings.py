@@ -59,6 +59,7 @@ BAD: Final[dict[str, list[str]]] = {
     "CLIENT_REQUESTS_PER_SECOND": ["-1", "nan", "x"],
     "CLIENT_BURST_SIZE": ["-1", "1.5", "x"],
     "CLIENT_MAX_JOBS": ["-1", "x"],
+    "CLIENT_MAX_KEPT_JOBS": ["-1", "1000000001"],
     "BATCH_MAX_ITEMS": ["0", "10001", "x"],
     "CLIENT_MAX_DOWNLOADS": ["-1", "x", "1000001"],
     "MAX_STREAMS": ["-1", "x", "1000001"],

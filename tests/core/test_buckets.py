@@ -234,3 +234,15 @@ def test_the_last_state_is_that_of_the_last_use() -> None:
     assert buckets.last_state("a", 9.0) == (0, 1)
     assert buckets.has_token("a", 9.0)
     assert buckets.last_state("a", 9.0) == (2, 0)
+
+
+def test_a_token_that_is_put_back_can_be_taken_again_and_a_full_bucket_gains_none() -> None:
+    buckets = TokenBuckets(rate_per_second=1.0, burst=2)
+    assert buckets.take("a", 0.0)
+    assert buckets.take("a", 0.0)
+    buckets.put_back("a", 0.0)
+    assert buckets.take("a", 0.0)
+    assert not buckets.take("a", 0.0)
+    for _ in range(5):
+        buckets.put_back("a", 0.0)
+    assert [buckets.take("a", 0.0) for _ in range(3)] == [True, True, False]

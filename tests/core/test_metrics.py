@@ -1,9 +1,11 @@
 """Request metrics: exposed in the same format as the library's own counters and histograms."""
 
+import itertools
+
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.exposition import generate_latest
 
-from ytmp3.metrics import REQUEST_SECONDS, Metrics, RequestMetrics
+from ytmp3.metrics import EXPOSITION_SECONDS, REQUEST_SECONDS, Metrics, RequestMetrics
 
 
 def test_request_metrics_are_exposed_as_the_librarys_counter_and_histogram_would_be() -> None:
@@ -35,7 +37,8 @@ def lines(registry: CollectorRegistry) -> list[str]:
 
 
 def test_counts_that_are_kept_elsewhere_are_read_at_each_scrape() -> None:
-    metrics, counts = Metrics(), {"sabr_only": 2}
+    times = itertools.count(0.0, EXPOSITION_SECONDS)
+    metrics, counts = Metrics(clock=lambda: next(times)), {"sabr_only": 2}
     metrics.counts("ytmp3_things", "Things.", "kind", lambda: counts)
     assert 'ytmp3_things_total{kind="sabr_only"} 2.0' in metrics.exposition().decode()
     counts["drm"] = 1

@@ -185,6 +185,7 @@ class Changed(TypedDict, total=False):
     queue_capacity: int
     max_retries: int
     client_max_jobs: int
+    client_max_kept_jobs: int
     progress_seconds: float
     stray_file_seconds: float
 

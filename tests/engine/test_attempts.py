@@ -209,7 +209,7 @@ async def test_a_claim_is_repeated_until_the_store_replies(tmp_path: Path, error
         job = await now.submit(VIDEO)
         await asyncio.sleep(5)
         assert now.store.calls.count("claim") > 5
-        assert now.parts.capacity.unfinished_of(job.client) == 1
+        assert now.parts.clients.unfinished_of(job.client) == 1
         now.store.broken.clear()
         assert (await now.ended(job)).status is Status.COMPLETED
         assert seconds() < LEASE_SECONDS, "no lease had to run out"

@@ -11,6 +11,7 @@ class Media(StrEnum):
     SHORT = auto()
     CLIP = auto()
     SONG = auto()
+    MIX = auto()
     TEN = auto()
     SIXTY = auto()
     M4A_SHORT = auto()

@@ -19,6 +19,7 @@ class Kind(StrEnum):
     SHORT = "short"
     CLIP = "clip"
     SONG = "song"
+    MIX = "mix"
     M4A = "m4a"
     M4A_CLIP = "m4aclip"
     M4A_SONG = "m4asong"

@@ -8,14 +8,17 @@ from pathlib import Path
 
 
 @asynccontextmanager
-async def deaf_clients(host: str, port: int, count: int) -> AsyncIterator[list[socket.socket]]:
-    """Connect `count` sockets with the smallest receive buffers; close them at the end."""
+async def deaf_clients(
+    host: str, port: int, count: int, source: str = "127.0.0.1"
+) -> AsyncIterator[list[socket.socket]]:
+    """Connect `count` sockets with the smallest receive buffers, from the address `source`; close them at the end."""
     clients = []
     try:
         for _ in range(count):
             client = socket.socket()
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.setblocking(False)
+            client.bind((source, 0))
             clients.append(client)
             await asyncio.get_running_loop().sock_connect(client, (host, port))
         yield clients

@@ -14,6 +14,7 @@ from tests.fakes import content_of
 from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Metadata, Track
 from ytmp3.core.recipe import DEFAULT_RECIPE
+from ytmp3.http.connection_limit import MAX_DESCRIPTORS, ConnectionLimit
 from ytmp3.http.connections import Runner
 from ytmp3.http.download import MAX_TRANSFERS, STALL_SECONDS, Sender
 from ytmp3.http.middleware import RequestMiddleware
@@ -71,13 +72,14 @@ async def download_server(
         asked.append(int(request.match_info["number"]))
         title = title_of(asked[-1])
         metadata = Metadata(title=title, uploader=None, duration_seconds=1.0, thumbnail_url=None)
-        return await sender.send(request, track, metadata, VIDEO_ID, DEFAULT_RECIPE, CLIENT)
+        client = ClientId(f"addr:{request.remote}")
+        return await sender.send(request, track, metadata, VIDEO_ID, DEFAULT_RECIPE, client)
 
     middleware = RequestMiddleware(Metrics(), cors_origins=frozenset(), is_draining=lambda: False)
     app = web.Application(middlewares=[middleware.handle])
     app.on_response_prepare.append(middleware.add_headers)
     app.router.add_get("/{number}", download)
-    runner = Runner(app, shutdown_seconds=1.0)
+    runner = Runner(app, shutdown_seconds=1.0, limit=ConnectionLimit(MAX_DESCRIPTORS))
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()

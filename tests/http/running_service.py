@@ -105,7 +105,7 @@ async def running_service(
     unlimited = {"REQUESTS_PER_SECOND": "100000", "BURST_SIZE": "100000"}
     config = load({"DATA_DIR": str(data_dir), "DRAIN_SECONDS": "1"} | unlimited | settings)
     async with running(config, lambda *_: converter, open_store) as parts:
-        runner = Runner(parts.app, shutdown_seconds=1.0, timeouts=timeouts)
+        runner = Runner(parts.app, shutdown_seconds=1.0, limit=parts.connections, timeouts=timeouts)
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", 0, backlog=BACKLOG).start()

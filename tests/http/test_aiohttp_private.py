@@ -26,6 +26,7 @@ async def _respond(_: web.BaseRequest) -> web.StreamResponse:
 async def test_every_listed_attribute_exists() -> None:
     server = Server(_respond)
     owners = {RequestHandler: RequestHandler(server, loop=server._loop), Server: server, web.AppRunner: web.AppRunner}
+    owners[web.BaseSite] = web.BaseSite
     for owner, name, _ in AIOHTTP_PRIVATE:
         assert hasattr(owners[owner], name), f"{owner.__name__}.{name} has moved"
 
@@ -41,7 +42,7 @@ async def test_the_listed_attributes_hold_what_the_list_says() -> None:
 
 def test_no_other_private_attribute_of_aiohttp_is_used() -> None:
     tree = ast.parse(inspect.getsource(connections))
-    own = {"_timeouts", "_stall_seconds", "_has_peer_closed_its_side"}
+    own = {"_timeouts", "_stall_seconds", "_has_peer_closed_its_side", "_limit", "_peer", "_is_admitted"}
     used = {
         node.attr
         for node in ast.walk(tree)
@@ -51,6 +52,8 @@ def test_no_other_private_attribute_of_aiohttp_is_used() -> None:
     assert used - own - {"_replace"} == {name for _, name, _ in AIOHTTP_PRIVATE}
 
 
-@pytest.mark.parametrize("name", ["eof_received", "connection_made", "handle_error", "finish_response"])
+@pytest.mark.parametrize(
+    "name", ["eof_received", "connection_made", "connection_lost", "handle_error", "finish_response"]
+)
 def test_every_overridden_method_exists_in_aiohttp(name: str) -> None:
     assert name in vars(RequestHandler), f"RequestHandler.{name} has moved"

@@ -43,8 +43,13 @@ async def test_a_download_beyond_the_limit_of_the_process_is_refused_until_a_tra
         download_server(tmp_path, size_bytes=LONG_TRACK_BYTES, max_transfers=3, stall_seconds=NEVER_SECONDS) as server,
         ClientSession(timeout=ClientTimeout(PATIENCE_SECONDS)) as client,
     ):
-        async with deaf_clients(server.host, server.port, 3) as deaf:
+        async with (
+            deaf_clients(server.host, server.port, 2) as deaf,
+            deaf_clients(server.host, server.port, 1, "127.0.0.2") as another,
+        ):
             await ask_for(deaf, "/1")
+            await until(lambda: server.sender.active == 2, "two transfers are under way")
+            await ask_for(another, "/1")
             await until(lambda: server.sender.active == 3, "three transfers are under way")
             async with client.get(f"{server.url}/1") as response:
                 assert (response.status, (await response.json())["code"]) == (503, "too_many_downloads")

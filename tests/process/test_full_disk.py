@@ -15,7 +15,7 @@ from tests.stand.service_process import egress, service_process
 from tests.stand.waiting import until
 from ytmp3.converter.audio.mp3 import walk_file
 from ytmp3.core.errors import ConversionError, FailureCode
-from ytmp3.core.ids import VideoId
+from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.recipe import Quality, Recipe
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a file system of its own")
@@ -58,7 +58,11 @@ async def test_a_conversion_on_a_300_kb_disk_fails_alone_and_passes_when_there_i
 
             async def on_small(number: int) -> int:
                 converted = await own.pipeline.convert(
-                    VideoId(video_id(Kind.CLIP, number)), Recipe(quality=Quality.K128), small_scratch, lambda _: None
+                    VideoId(video_id(Kind.CLIP, number)),
+                    Recipe(quality=Quality.K128),
+                    ClientId("addr:192.0.2.1"),
+                    small_scratch,
+                    lambda _: None,
                 )
                 return converted.size_bytes
 

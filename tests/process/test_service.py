@@ -22,7 +22,10 @@ WAITING_CODES = {
     code for code, failure in FAILURES.items() if failure.fault in {Fault.RELEASE, Fault.NETWORK, Fault.SETTINGS}
 }
 """Failures that cost no attempt: such a job waits until the end of its lifetime."""
-SLOW_KINDS = {Kind.STALLED, Kind.HANGS, Kind.THUMBNAIL_HANGS, Kind.SONG, Kind.M4A_SONG, Kind.ENDLESS, Kind.CHALLENGE}
+SLOW_KINDS = {
+    *(Kind.STALLED, Kind.HANGS, Kind.THUMBNAIL_HANGS, Kind.ENDLESS, Kind.CHALLENGE),
+    *(Kind.SONG, Kind.M4A_SONG, Kind.MIX),
+}
 """Kinds that take a minute or more by their nature: tests/process/test_converter has them with short limits."""
 REFUSING_CODES = {"bot_check", "rate_limited_upstream"}
 """With these codes YouTube refuses the service's address: the circuit breaker counts them."""

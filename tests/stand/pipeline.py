@@ -20,7 +20,7 @@ from ytmp3.converter.sandbox.spawner import Spawner
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.tools import deno_path, youtube_program
-from ytmp3.core.ids import VideoId
+from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.job import Report, Stage
 from ytmp3.core.recipe import Quality, Recipe
 
@@ -58,7 +58,8 @@ class RunningPipeline:
         self.count += 1
         scratch = self.folder / f"scratch-{self.count}"
         scratch.mkdir()
-        return await self.pipeline.convert(VideoId(video_id), Recipe(quality=quality), scratch, self._report)
+        recipe, client = Recipe(quality=quality), ClientId("addr:192.0.2.1")
+        return await self.pipeline.convert(VideoId(video_id), recipe, client, scratch, self._report)
 
     def _report(self, report: Report) -> None:
         self.reports.append(report)

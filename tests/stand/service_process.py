@@ -39,6 +39,8 @@ class ServiceProcess:
 
     settings: Mapping[str, str]
     log_path: Path
+    prefix: tuple[str, ...] = ()
+    """The beginning of the command: a program that runs the rest of it."""
     process: asyncio.subprocess.Process | None = None
     url: str = ""
     client: ClientSession = field(
@@ -63,6 +65,7 @@ class ServiceProcess:
         environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         with self.log_path.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
+                *self.prefix,
                 sys.executable,
                 "-m",
                 "ytmp3",
@@ -166,7 +169,9 @@ class ServiceProcess:
 
 
 @asynccontextmanager
-async def service_process(folder: Path, **settings: str) -> AsyncIterator[ServiceProcess]:
+async def service_process(
+    folder: Path, prefix: tuple[str, ...] = (), /, **settings: str
+) -> AsyncIterator[ServiceProcess]:
     """Serve from `folder`, and end the process whatever the test did.
 
     Unless `settings` say otherwise, rate limits and the timeouts of a conversion are out of reach, also on a busy
@@ -180,7 +185,7 @@ async def service_process(folder: Path, **settings: str) -> AsyncIterator[Servic
         "IDLE_SECONDS": "600",
         "LOG_FORMAT": "json",
     }
-    service = ServiceProcess({"DATA_DIR": str(folder / "data")} | plenty | settings, folder / "service.log")
+    service = ServiceProcess({"DATA_DIR": str(folder / "data")} | plenty | settings, folder / "service.log", prefix)
     with showing_logs(service.log_path):
         try:
             yield await service.start()

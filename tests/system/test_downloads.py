@@ -26,6 +26,7 @@ from tests.system.behind_nginx import ACCEL_PREFIX, BehindNginx, behind_nginx
 from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.job import Metadata, Track
 from ytmp3.core.recipe import DEFAULT_RECIPE
+from ytmp3.http.connection_limit import MAX_DESCRIPTORS, ConnectionLimit
 from ytmp3.http.connections import Runner
 from ytmp3.http.download import Sender
 from ytmp3.http.middleware import RequestMiddleware
@@ -233,7 +234,7 @@ async def test_hostile_titles_drop_no_connection_behind_nginx(tmp_path: Path) ->
             app = web.Application(middlewares=[middleware.handle])
             app.on_response_prepare.append(middleware.add_headers)
             app.router.add_get("/download/{n}", download)
-            runner = Runner(app, shutdown_seconds=1.0)
+            runner = Runner(app, shutdown_seconds=1.0, limit=ConnectionLimit(MAX_DESCRIPTORS))
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -11,7 +11,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from ytmp3.core.errors import Ytmp3Error
-from ytmp3.core.ids import VideoId
+from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.job import Metadata, Report, Stage
 from ytmp3.core.recipe import Recipe
 
@@ -74,9 +74,11 @@ class Converter(Protocol):
         """
 
     async def convert(
-        self, video_id: VideoId, recipe: Recipe, scratch: Path, on_progress: Callable[[Report], None]
+        self, video_id: VideoId, recipe: Recipe, client: ClientId, scratch: Path, on_progress: Callable[[Report], None]
     ) -> Converted:
         """Convert one video. `scratch` is an empty folder, which the caller removes whatever happens.
+
+        `client` is the client whose job created the conversion: extractions and encoders are shared between clients.
 
         Cancelling the task first ends its child processes (TERM to their groups, KILL after 5 s).
 

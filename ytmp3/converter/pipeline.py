@@ -1,6 +1,6 @@
 """The steps of one conversion: extract, download while encoding, verify, tag. Other modules do the work of each step.
 
-Rules: an extraction and an encoding each wait for a slot, in order of arrival; a conversion that waits for an encoding
+Rules: an extraction and an encoding each wait for a slot, which clients share; a conversion that waits for an encoding
 slot holds only a file and the process that downloads it; no child process outlives the coroutine that started it; the
 exit code 0 of an encoder is not enough, so every MP3 frame is parsed before the result counts as a track.
 
@@ -10,6 +10,7 @@ in the zygote. scripts/bench/RESULTS.md compares a conversion with ffmpeg alone.
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import shutil
@@ -34,7 +35,7 @@ from ytmp3.converter.profiles import profiles_of
 from ytmp3.converter.progress import Progress
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
-from ytmp3.converter.slots import EncodeSlot
+from ytmp3.converter.slots import FairSlots, Slot
 from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.spool import Spool, SpoolReplacedError
 from ytmp3.converter.tools import Tools, deno_path, ffmpeg_path, rungs, youtube_program
@@ -44,7 +45,7 @@ from ytmp3.converter.youtube.ladder import Ladder
 from ytmp3.converter.youtube.metadata import without_queries
 from ytmp3.converter.youtube.signs import Sign
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
-from ytmp3.core.ids import VideoId
+from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.job import Metadata, Report, Stage
 from ytmp3.core.link import canonical_link
 from ytmp3.core.recipe import Recipe
@@ -91,8 +92,9 @@ class Pipeline:
             ladder=Ladder(rungs(settings), time.monotonic),
         )
         self._signs: Counter[str] = Counter()
-        self._extract_slots = asyncio.Semaphore(settings.extract_concurrency)
-        self._encode_slots = asyncio.Semaphore(settings.encode_concurrency)
+        extractions, encoders = settings.extract_concurrency, settings.encode_concurrency
+        # An extraction may need 200 MB, an encoder 30 MB: so there are fewer spare slots for extractions.
+        self._slots = FairSlots(extractions, spare=(extractions + 1) // 2), FairSlots(encoders, spare=encoders)
 
     async def open(self) -> None:
         """Start the zygote; see the Converter protocol. If it does not start, the next conversion tries again."""
@@ -122,15 +124,15 @@ class Pipeline:
         return self._signs
 
     async def convert(
-        self, video_id: VideoId, recipe: Recipe, scratch: Path, on_progress: Callable[[Report], None]
+        self, video_id: VideoId, recipe: Recipe, client: ClientId, scratch: Path, on_progress: Callable[[Report], None]
     ) -> Converted:
         """Convert one video; see the Converter protocol.
 
         Raises:
             ConversionError: its code is the reason, such as a private video or a missing program.
         """
-        slots, progress = (self._extract_slots, self._encode_slots), Progress(on_progress)
-        task = _Task(video_id=video_id, recipe=recipe, scratch=scratch)
+        slots, progress = self._slots, Progress(on_progress)
+        task = _Task(video_id=video_id, recipe=recipe, client=client, scratch=scratch)
         while True:
             conversion = _Conversion(slots=slots, tools=self._tools, limits=self._limits, task=task, progress=progress)
             try:
@@ -167,6 +169,7 @@ class Pipeline:
 class _Task(Struct, frozen=True, kw_only=True):
     video_id: VideoId
     recipe: Recipe
+    client: ClientId
     scratch: Path
     excluded_formats: tuple[str, ...] = ()
     """Formats of YouTube that could not be decoded in an earlier try."""
@@ -178,18 +181,19 @@ class _Conversion:
     def __init__(
         self,
         *,
-        slots: tuple[asyncio.Semaphore, asyncio.Semaphore],
+        slots: tuple[FairSlots, FairSlots],
         tools: Tools,
         limits: ConversionLimits,
         task: _Task,
         progress: Progress,
     ) -> None:
-        self._extract_slots, self._encode_slots = slots
+        extract_slots, self._encode_slots = slots
+        self._take_slot = functools.partial(extract_slots.slot, task.client)
         self._tools = tools
         self._limits = limits
         self._task = task
         self._progress = progress
-        self._fetch = Fetch(task.scratch, limits, self._extract_slots)
+        self._fetch = Fetch(task.scratch, limits, self._take_slot)
         self._encoded_path = task.scratch / f"encoded.{task.recipe.extension}"
 
     @property
@@ -234,7 +238,7 @@ class _Conversion:
         return await self._verify_and_tag(metadata, cover)
 
     async def _extract(self, solver: int) -> Metadata:
-        async with self._extract_slots:
+        async with self._take_slot():
             with self._progress.timing(Stage.EXTRACTING):
                 extraction, profile = await self._extraction(), self._tools.profiles.youtube
                 await self._fetch.start(self._tools.spawner, extraction, profile, solver)
@@ -301,7 +305,7 @@ class _Conversion:
         # bit rate. That can be checked only when the download is complete.
         may_copy = demuxer == demuxer_of_copies(self._task.recipe)
         may_overlap = not may_copy and is_streamable(demuxer, head) and not spool.is_complete
-        if may_overlap and not self._encode_slots.locked():
+        if may_overlap and self._encode_slots.has_free(self._task.client):
             async with self._encode_slot() as slot:
                 if await self._encode_growing(spool, demuxer, slot):
                     return
@@ -311,7 +315,7 @@ class _Conversion:
             with self._encoder(spool, demuxer, is_copied=is_copied) as encoder:
                 await encoder.encode_file(spool)
 
-    async def _encode_growing(self, spool: Spool, demuxer: str, slot: EncodeSlot) -> bool:
+    async def _encode_growing(self, spool: Spool, demuxer: str, slot: Slot) -> bool:
         """Encode while the spool grows. Returns False if ffmpeg cannot read this file as a stream.
 
         In that case ffmpeg may still be able to read the complete file. The slot is given back as soon as the encoder
@@ -349,14 +353,10 @@ class _Conversion:
             yield Encoder(self._tools.spawner, run, self._limits, on_seconds)
 
     @contextlib.asynccontextmanager
-    async def _encode_slot(self) -> AsyncIterator[EncodeSlot]:
-        slot = EncodeSlot(self._encode_slots)
-        await slot.acquire()
-        try:
+    async def _encode_slot(self) -> AsyncIterator[Slot]:
+        async with self._encode_slots.slot(self._task.client, self._announced_seconds or 0.0) as slot:
             with self._progress.timing(Stage.CONVERTING):
                 yield slot
-        finally:
-            slot.release()
 
     async def _is_as_wanted(self, spool: Spool) -> bool:
         """Whether the complete download already is one clean MP3 stream of the wanted bit rate."""

@@ -58,6 +58,11 @@ class TokenBuckets:
         bucket.tokens -= 1.0
         return True
 
+    def put_back(self, key: str, now: float) -> None:
+        """Put back a token that was taken for nothing."""
+        bucket = self._filled(key, now)
+        bucket.tokens = min(float(self.burst), bucket.tokens + 1.0)
+
     def has_token(self, key: str, now: float) -> bool:
         """Return whether `take` would succeed."""
         return self._filled(key, now).tokens >= 1.0

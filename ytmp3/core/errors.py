@@ -113,7 +113,7 @@ class IdempotencyKeyReused(RequestError):
 class ClientQuota(RequestError):
     status = HTTPStatus.TOO_MANY_REQUESTS
     code = "client_quota"
-    detail = "This client already has as many unfinished conversions as it may. Wait until one of them ends."
+    detail = "This client already has as many unfinished jobs as it may. Wait until one of them ends."
 
 
 class QueueFull(RequestError):

@@ -21,6 +21,7 @@ from ytmp3.core.client import Client
 from ytmp3.engine.attempt import Attempts
 from ytmp3.engine.batches import Batches
 from ytmp3.engine.capacity import Capacity
+from ytmp3.engine.client_jobs import ClientJobs
 from ytmp3.engine.estimates import Estimates
 from ytmp3.engine.events import Events
 from ytmp3.engine.expiry import WaitingExpiry
@@ -37,7 +38,7 @@ from ytmp3.engine.settings import EngineSettings
 from ytmp3.engine.subscriptions import Subscriptions
 from ytmp3.engine.upstream import Upstream
 from ytmp3.engine.watcher import Watcher
-from ytmp3.engine.workers import Workers
+from ytmp3.engine.workers import Workers, places_of
 from ytmp3.engine.writes import Writes
 from ytmp3.jobstore import JobStore
 from ytmp3.storage.files import Files
@@ -79,6 +80,8 @@ class Engine:
     """Decides whether conversions may start."""
     estimates: Estimates
     """Estimates of durations, for clients."""
+    clients: ClientJobs
+    """Counts the jobs of each client."""
     capacity: Capacity
     """Decides whether a conversion may be created."""
     intake: Intake
@@ -124,7 +127,8 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
     store, files, converter, clock = outside.store, outside.files, outside.converter, outside.clock
     health = Health()
     runs = Runs(events, clock=clock)
-    queue = FairQueue(settings.queue_capacity, runs.by_client)
+    places = places_of(settings.workers)
+    queue = FairQueue(settings.queue_capacity, runs.by_client, places)
     upstream = Upstream(settings, health=health, events=events, clock=clock)
     estimates = Estimates(workers=settings.workers, clock=clock, random=outside.random)
     events.listen(estimates.on_event)
@@ -138,9 +142,11 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
         upstream=upstream,
         events=events,
     )
-    capacity = Capacity(
-        settings.client_max_jobs, queue=queue, runs=runs, upstream=upstream, health=health, estimates=estimates
+    clients = ClientJobs(
+        settings, retention_seconds=store.policy.retention_seconds, queue=queue, runs=runs, clock=clock
     )
+    events.listen(clients.joined.on_event)
+    capacity = Capacity(clients, queue=queue, runs=runs, upstream=upstream, health=health, estimates=estimates)
     intake = Intake(store=store, shelf=files.shelf, capacity=capacity, health=health, events=events)
     jobs = Jobs(store=store, queue=queue, runs=runs, upstream=upstream, estimates=estimates, events=events, clock=clock)
     return Engine(
@@ -151,6 +157,7 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
         runs=runs,
         upstream=upstream,
         estimates=estimates,
+        clients=clients,
         capacity=capacity,
         feeds=Feeds(store.clients, jobs),
         subscriptions=Subscriptions(store=store, jobs=jobs, runs=runs, events=events, clock=clock),
@@ -169,7 +176,7 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
             clock=clock,
         ),
         keeper=LeaseKeeper(settings, store=store, queue=queue, runs=runs, events=events, clock=clock),
-        workers=Workers(settings.workers, queue=queue, runs=runs, upstream=upstream, attempts=attempts, writes=writes),
+        workers=Workers(places, queue=queue, runs=runs, upstream=upstream, attempts=attempts, writes=writes),
         janitor=Janitor(
             settings, store=store, files=files, queue=queue, upstream=upstream, health=health, events=events
         ),

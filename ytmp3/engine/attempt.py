@@ -167,7 +167,7 @@ class Attempts:
             run.on_progress(report)
 
         run.task = asyncio.create_task(
-            self._converter.convert(conversion.video_id, conversion.recipe, scratch, on_progress),
+            self._converter.convert(conversion.video_id, conversion.recipe, conversion.client, scratch, on_progress),
             name=f"convert-{conversion.conversion_id}",
         )
         if run.stop_reason is not None:

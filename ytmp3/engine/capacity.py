@@ -1,13 +1,15 @@
 """Decides whether a new conversion may be created in this instance now; a refusal says why and when to retry.
 
-Only new conversions are refused. A job that joins a conversion, or finds a finished track, needs no queue slot. It is
-always accepted, even if the disk is full or the client's quota is used up.
+A job that joins a conversion, or finds a finished track, needs no queue slot. It is accepted even if the queue or the
+disk is full. A client whose quota of unfinished jobs is used up may join no unfinished conversion either, and one that
+has too many jobs in the store gets no job at all.
 
 A queue slot is reserved before the call to the store, and the call says whether there is one. In the opposite order,
 the store could create a conversion for which the queue has no slot. The cost: a submission that joins a conversion
 holds a slot for some milliseconds without need.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,11 +19,13 @@ from ytmp3.core.client import Client
 from ytmp3.core.errors import ClientQuota, QueueFull, RequestError, StorageFull, UpstreamBlocked
 from ytmp3.core.ids import ClientId, ConversionId
 from ytmp3.core.job import Conversion
+from ytmp3.engine.client_jobs import ClientJobs
 from ytmp3.engine.estimates import Estimates
 from ytmp3.engine.health import Health
 from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.runs import Runs
 from ytmp3.engine.upstream import Upstream
+from ytmp3.jobstore import Submitted
 
 STORAGE_RETRY_SECONDS: Final = 60
 """The `Retry-After`, in seconds, while the disk is full. Expired tracks are removed every 30 s, which may free
@@ -29,6 +33,7 @@ space."""
 BATCH_SHARE: Final = 20
 """Most unfinished conversions, in one instance, of one client that its batches add to. It is the default number of
 workers: a client that is alone keeps all of them busy, and the queue stays free for others."""
+TOO_MANY_KEPT: Final = "This client has as many jobs as the job store keeps for one client, ended ones included."
 
 
 class QueueSlot:
@@ -37,7 +42,11 @@ class QueueSlot:
     def __init__(self, queue: FairQueue, refusal: RequestError | None) -> None:
         self._queue = queue
         self.refusal = refusal
+        self.may_join = not isinstance(refusal, ClientQuota)
+        """Whether the submission may join an unfinished conversion all the same."""
         self._is_reserved = refusal is None
+        self.submitted: Submitted | None = None
+        """What the store has accepted: set by the caller. None before, and after a failure."""
 
     def fill(self, conversion: Conversion) -> None:
         """Put the new conversion into the queue."""
@@ -52,11 +61,11 @@ class QueueSlot:
 
 
 class Capacity:
-    """Checks the disk, the client's quota and the queue, in this order."""
+    """Checks the client's jobs, the disk and the queue, in this order."""
 
     def __init__(
         self,
-        client_max_jobs: int,
+        clients: ClientJobs,
         *,
         queue: FairQueue,
         runs: Runs,
@@ -64,7 +73,7 @@ class Capacity:
         health: Health,
         estimates: Estimates,
     ) -> None:
-        self._client_max_jobs = client_max_jobs
+        self._clients = clients
         self._queue = queue
         self._runs = runs
         self._upstream = upstream
@@ -78,7 +87,13 @@ class Capacity:
 
     @contextmanager
     def slot(self, client: Client) -> Iterator[QueueSlot]:
-        """Reserve a queue slot for the duration of a submission. It is freed at the end unless it was filled."""
+        """Reserve a queue slot for the duration of a submission. It is freed at the end unless it was filled.
+
+        Raises:
+            ClientQuota: the client has too many jobs in the store.
+        """
+        if wait_seconds := math.ceil(self._clients.begin(client.owner)):
+            raise ClientQuota(TOO_MANY_KEPT, retry_after_seconds=self._estimates.spread_seconds(wait_seconds))
         refusal = self._refusal(client)
         if refusal is None and not self._queue.reserve():
             refusal = self._full()
@@ -88,6 +103,7 @@ class Capacity:
             yield slot
         finally:
             self._arriving -= Counter((client.owner,))
+            self._clients.end(client, slot.submitted)
             slot.give_up()
 
     def holds(self, conversion_id: ConversionId) -> bool:
@@ -104,35 +120,28 @@ class Capacity:
         if self._health.is_storage_low or self._upstream.is_blocked:
             return 0
         share = BATCH_SHARE
-        if max_jobs := self._max_jobs(client):
+        if max_jobs := self._clients.max_jobs(client):
             share = min(share, max_jobs)
-        unfinished = self.unfinished_of(client.owner) + self._arriving[client.owner]
+        unfinished = self._clients.unfinished_of(client.owner) + self._arriving[client.owner]
         return max(0, min(share - unfinished, self._queue.free_slots - self._queue.maxsize // 2))
 
-    def _max_jobs(self, client: Client) -> int:
-        """Return the client's quota of unfinished conversions; 0: it has none."""
-        return self._client_max_jobs if client.key is None or client.key.max_jobs is None else client.key.max_jobs
-
-    def unfinished_of(self, client: ClientId) -> int:
-        """Count the conversions that a client has waiting or running here."""
-        return self._queue.clients()[client] + self._runs.by_client()[client]
-
     def _refusal(self, client: Client) -> RequestError | None:
-        """Return the refusal for a full disk or an exhausted quota, or None. The queue is not checked here."""
+        """Return the refusal for an exhausted quota or a full disk, or None. The queue is not checked here."""
+        max_jobs, arriving = self._clients.max_jobs(client), self._arriving[client.owner]
+        if max_jobs and self._clients.unfinished_of(client.owner) + arriving >= max_jobs:
+            return ClientQuota(retry_after_seconds=self._own_end_seconds(client.owner))
         if self._health.is_storage_low:
             return StorageFull(retry_after_seconds=STORAGE_RETRY_SECONDS)
-        max_jobs = self._max_jobs(client)
-        unfinished = self.unfinished_of(client.owner) + self._arriving[client.owner]
-        if max_jobs and unfinished >= max_jobs:
-            return ClientQuota(retry_after_seconds=self._own_end_seconds(client.owner))
         return None
 
     def _own_end_seconds(self, client: ClientId) -> int:
         """Return the seconds until one of the client's conversions is likely to end, which frees its quota.
 
+        If the client has none, but has joined others, that is the time of a running conversion.
+
         The result is randomised, so that the refused requests of one client do not all return at the same moment.
         """
-        is_running = self.unfinished_of(client) > self._queue.clients()[client]
+        is_running = self._clients.conversions_of(client) > self._queue.length_of(client)
         places = (place for place, waiting in enumerate(self._queue.in_order(), start=1) if waiting.client == client)
         position = None if is_running else next(places, None)
         return self._estimates.spread_seconds(self._estimates.eta_seconds(position=position, progress=0.0))

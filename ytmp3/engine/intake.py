@@ -158,11 +158,13 @@ class Intake:
     async def _submit(self, submission: Submission, client: Client) -> Submitted:
         """Let the store add the job to a conversion or create one, and queue a new conversion."""
         with self._capacity.slot(client) as slot:
-            submitted = await as_request_errors(self._store.submit(submission, may_create=slot.refusal is None))
+            call = self._store.submit(submission, may_create=slot.refusal is None, may_join=slot.may_join)
+            submitted = await as_request_errors(call)
             if submitted is None:
-                # There is no conversion to join, and no slot for a new one. `refusal` is set in this case: without it,
-                # the store would have created the conversion.
+                # There is no conversion that this job may join, and no slot for a new one. `refusal` is set in this
+                # case: without it, the store would have created the conversion.
                 raise slot.refusal or StoreUnavailable(retry_after_seconds=STORE_RETRY_SECONDS)
+            slot.submitted = submitted
             if submitted.is_to_be_queued and not self._capacity.holds(submitted.ticket.conversion.conversion_id):
                 slot.fill(submitted.ticket.conversion)
         return submitted

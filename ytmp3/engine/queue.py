@@ -1,7 +1,8 @@
 """The bounded queue of conversions waiting in this instance: an asyncio.Queue that is fair to clients.
 
 The client with the fewest running conversions is served next. Clients with equally many take turns. So a client that is
-alone can use all workers, and while several clients wait, none gets more than its share.
+alone can use all workers, and while several clients wait, none gets more than its share. The workers that a client got
+while it was alone are not taken from it; clients that arrive then are served by spare workers (`core.sharing.Places`).
 
 A slot is reserved before a conversion is stored. So a full queue refuses a submission before anything is stored. The
 queue may be lost in a crash: the job store has all of its conversions, under this instance's leases.
@@ -15,6 +16,7 @@ from typing import Final
 
 from ytmp3.core.ids import ClientId, ConversionId
 from ytmp3.core.job import Conversion
+from ytmp3.core.sharing import Places
 
 POSITIONS_SECONDS: Final = 0.25
 """How long the computed positions are reused, in seconds.
@@ -26,14 +28,17 @@ Numbering 1,000 waiting conversions takes 0.2 ms, which is too much for every st
 class FairQueue(asyncio.Queue[Conversion]):
     """A queue that is first in, first out for each client; the clients take turns."""
 
-    def __init__(self, capacity: int, running: Callable[[], Counter[ClientId]]) -> None:
-        """`running` returns the number of running conversions of each client."""
+    def __init__(self, capacity: int, running: Callable[[], Counter[ClientId]], places: Places | None = None) -> None:
+        """`running` returns the number of running conversions of each client.
+
+        `places` are the workers; None: the next conversion may always be taken.
+        """
         super().__init__(capacity)
         self._running = running
+        self._places = places
 
     # asyncio.Queue stores its items only through the methods `_init`, `_put`, `_get` and `qsize`, so they are
-    # overridden
-    # here. `empty` is overridden because the inherited method reads an attribute that this class does not have.
+    # overridden here. `empty` decides whether `get` waits, so it is overridden too.
 
     def _init(self, maxsize: int) -> None:
         self._lines: OrderedDict[ClientId, deque[Conversion]] = OrderedDict()
@@ -54,15 +59,20 @@ class FairQueue(asyncio.Queue[Conversion]):
         return self._length
 
     def empty(self) -> bool:
-        """Return whether no conversion waits."""
-        return self._length == 0
+        """Return whether no conversion may be taken now: none waits, or no worker is free for the clients that wait."""
+        if self._length == 0:
+            return True
+        if self._places is None:
+            return False
+        running = self._running()
+        return not self._places.may_take(self._next_client(running), running, self._lines)
 
     def _put(self, item: Conversion) -> None:
         self._lines.setdefault(item.client, deque()).append(item)
         self._length += 1
 
     def _get(self) -> Conversion:
-        client = self._next_client()
+        client = self._next_client(self._running())
         line = self._lines[client]
         item = line.popleft()
         self._length -= 1
@@ -70,12 +80,20 @@ class FairQueue(asyncio.Queue[Conversion]):
             self._lines.move_to_end(client)
         else:
             del self._lines[client]
+        if self._length:
+            # When a client leaves, the parts of the others grow, so more conversions may start than workers have become
+            # free. Each worker that takes one lets the next idle worker look.
+            self._let_next_look()
         return item
 
-    def _next_client(self) -> ClientId:
+    def _let_next_look(self) -> None:
+        """Let the next waiting `get` call `empty` again."""
+        # A private method and attribute of asyncio.Queue, which all versions of Python have.
+        self._wakeup_next(self._getters)  # type: ignore[attr-defined]
+
+    def _next_client(self, running: Counter[ClientId]) -> ClientId:
         if len(self._lines) == 1:
             return next(iter(self._lines))
-        running = self._running()
         # `min` returns the first of equals: the client whose turn it is.
         return min(self._lines, key=running.__getitem__)
 
@@ -127,6 +145,7 @@ class FairQueue(asyncio.Queue[Conversion]):
                     self._length -= 1
                     if not line:
                         del self._lines[client]
+                        self._let_next_look()
                     return True
         return False
 
@@ -158,6 +177,10 @@ class FairQueue(asyncio.Queue[Conversion]):
             self._positions = {item.conversion_id: place for place, item in enumerate(self.in_order(), start=1)}
             self._numbered_at = now
         return self._positions
+
+    def length_of(self, client: ClientId) -> int:
+        """Return the number of waiting conversions of a client."""
+        return len(self._lines.get(client, ()))
 
     def clients(self) -> Counter[ClientId]:
         """Count the waiting conversions of each client."""

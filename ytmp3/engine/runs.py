@@ -97,6 +97,8 @@ class Runs:
         self._runs: dict[ConversionId, Run] = {}
         """Claimed conversions. A run is removed when the end of the attempt is recorded and its scratch folder is
         removed."""
+        self._by_client: Counter[ClientId] = Counter()
+        """The number of conversions in both, by client. Clients without one are not in it."""
         self._busy_workers = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -121,9 +123,11 @@ class Runs:
         return conversion_id in self._claiming or conversion_id in self._runs
 
     def by_client(self) -> Counter[ClientId]:
-        """Count the running conversions of each client, including those that are being claimed."""
-        conversions = [*self._claiming.values(), *(run.conversion for run in self._runs.values())]
-        return Counter(conversion.client for conversion in conversions)
+        """Return the number of running conversions of each client, including those that are being claimed.
+
+        The queue reads it several times for each conversion, so this is no copy: the caller must not change it.
+        """
+        return self._by_client
 
     async def idle(self) -> None:
         """Return when no worker is busy."""
@@ -146,7 +150,8 @@ class Runs:
         """Count a conversion as being claimed: it has left the queue and is not running yet."""
         self._claiming[conversion.conversion_id] = conversion
         try:
-            yield
+            with self._counted(conversion.client):
+                yield
         finally:
             del self._claiming[conversion.conversion_id]
 
@@ -156,6 +161,17 @@ class Runs:
         run = self._runs[conversion.conversion_id] = Run(conversion, start, events=self._events, clock=self._clock)
         self._events.emit(events.Started(conversion=conversion))
         try:
-            yield run
+            with self._counted(conversion.client):
+                yield run
         finally:
             del self._runs[conversion.conversion_id]
+
+    @contextmanager
+    def _counted(self, client: ClientId) -> Iterator[None]:
+        """Count a running conversion of a client while the block runs."""
+        self._by_client[client] += 1
+        try:
+            yield
+        finally:
+            # Subtracting counters also drops a client whose count reaches zero.
+            self._by_client -= Counter((client,))

@@ -40,7 +40,10 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     max_retries: int
     """Further attempts after a retryable error (MAX_JOB_RETRIES)."""
     client_max_jobs: int
-    """Unfinished conversions that one client may have in this instance; 0: no limit (CLIENT_MAX_JOBS)."""
+    """Unfinished conversions and joined jobs that one client may have in this instance; 0: no limit
+    (CLIENT_MAX_JOBS)."""
+    client_max_kept_jobs: int = 0
+    """Jobs that one client may make in one retention at this instance; 0: no limit (CLIENT_MAX_KEPT_JOBS)."""
     batch_max_items: int = 1000
     """Most items of one batch (BATCH_MAX_ITEMS)."""
     progress_seconds: float = PROGRESS_SECONDS

@@ -1,7 +1,9 @@
 """The workers: a fixed number of coroutines, each of which processes one conversion at a time.
 
 A worker waits until a conversion may start, takes the next one from the queue and makes an attempt at it. `attempt` has
-the steps of an attempt; `runs` has the conversions that workers are processing.
+the steps of an attempt; `runs` has the conversions that workers are processing. Some more coroutines are spare workers:
+while one client uses more than its part of the workers, they serve the clients that use less. All are alike. The queue
+decides when the next conversion may be taken.
 
 An instance ends in two steps. `drain` stops claiming, lets running conversions end for some time, and releases the
 rest, so that other instances can adopt them at once. `close` ends the tasks in any state and releases their
@@ -16,6 +18,7 @@ from typing import Final
 
 from ytmp3 import logs
 from ytmp3.core.job import Conversion
+from ytmp3.core.sharing import Places
 from ytmp3.engine.attempt import Attempts
 from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.runs import Runs, Stop
@@ -29,15 +32,24 @@ STOP_SECONDS: Final = 8.0
 
 Their processes have ended at most 5 s after SIGTERM, and then the release has to reach the store.
 """
+SPARE_SHARE: Final = 2
+"""There is one spare worker for so many workers. Half as many spare workers as workers let several clients begin at
+once beside one that uses all workers with long videos. A spare worker that waits costs nothing, and one that runs needs
+10 MB: extractions and encoders, which need more, have limits of their own (`converter.slots`)."""
+
+
+def places_of(workers: int) -> Places:
+    """Return the places for running conversions with WORKER_POOL_SIZE workers."""
+    return Places(count=workers, spare=workers // SPARE_SHARE)
 
 
 class Workers:
     """Starts the workers, drains them, and ends them."""
 
     def __init__(
-        self, count: int, *, queue: FairQueue, runs: Runs, upstream: Upstream, attempts: Attempts, writes: Writes
+        self, places: Places, *, queue: FairQueue, runs: Runs, upstream: Upstream, attempts: Attempts, writes: Writes
     ) -> None:
-        self._count = count
+        self._count = places.count + places.spare
         self._queue = queue
         self._runs = runs
         self._upstream = upstream

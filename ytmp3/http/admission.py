@@ -36,10 +36,14 @@ REMEMBERED_PEERS this bounds the cache to about 3 MB, whatever clients send."""
 
 
 class RateLimits:
-    """The bucket of all requests together, and one bucket for each client."""
+    """The bucket of all requests together, one bucket for each client, and one for each address without a client."""
 
     def __init__(self, settings: RateLimitSettings) -> None:
         self.all = TokenBuckets(rate_per_second=settings.requests_per_second, burst=settings.burst_size)
+        self.unknown = TokenBuckets(
+            rate_per_second=settings.unknown_requests_per_second, burst=settings.unknown_burst_size
+        )
+        """By address: requests with a wrong API key, and those that no route takes."""
         self._default = _buckets(settings.client_requests_per_second, settings.client_burst_size)
         self._by_size: dict[tuple[float, int], TokenBuckets] = {}
 
@@ -155,6 +159,7 @@ class Admission:
 
         Raises:
             Unauthorized: keys are in use, and the request presents none or a wrong one.
+            RateLimited: the same, but its address has made too many such requests.
         """
         keys = self._keys.keys
         if keys is not None:
@@ -170,7 +175,25 @@ class Admission:
             if link_until is not None:
                 request[LINK_UNTIL] = link_until
             elif needs_key:
+                self.charge_unknown(request)
                 raise Unauthorized
+        return self._client_by_address(request)
+
+    def charge_unknown(self, request: web.Request) -> None:
+        """Take a token for a request of no client: with a wrong API key, or one that no route takes.
+
+        Such requests take no token of the bucket of all requests, so that they cannot keep the clients out.
+
+        Raises:
+            RateLimited: the address of the request has made too many of them.
+        """
+        address, now = self._client_by_address(request).owner, self._clock()
+        if not self._limits.unknown.take(address, now):
+            self._refuse(
+                self._limits.unknown, address, now, "This address sends, without a valid API key or for nothing,"
+            )
+
+    def _client_by_address(self, request: web.Request) -> Client:
         peer = request.remote
         direct, is_proxy = self._peer_at(peer)
         if not is_proxy:

@@ -6,6 +6,7 @@ For this it uses some attributes of aiohttp that are not public. AIOHTTP_PRIVATE
 """
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -17,6 +18,7 @@ from aiohttp.web_server import Server
 from msgspec import Struct
 
 from ytmp3.http import problems
+from ytmp3.http.connection_limit import ConnectionLimit
 
 MAX_FIELD_BYTES: Final = 8190
 """Longest request line and longest header field, in bytes. This is aiohttp's default."""
@@ -28,6 +30,7 @@ AIOHTTP_PRIVATE: Final = (
     (RequestHandler, "_messages", "the parsed requests that wait for their turn on the connection"),
     (Server, "_loop", "the event loop, an argument of RequestHandler"),
     (Server, "_kwargs", "the settings of the server, which are arguments of RequestHandler"),
+    (web.BaseSite, "_server", "the server of asyncio, which has the listening sockets"),
     (web.AppRunner, "_make_server", "makes the Server of an application; overridden below"),
 )
 """The private attributes of aiohttp that this module uses. A test fails if aiohttp changes one of them."""
@@ -55,11 +58,24 @@ TIMEOUTS: Final = Timeouts()
 class ProblemProtocol(RequestHandler):
     """One connection. `stall_seconds` bounds how long sent bytes may stay unacknowledged."""
 
-    __slots__ = ("_has_peer_closed_its_side", "_stall_seconds", "last_body", "on_departure")
+    __slots__ = (
+        "_has_peer_closed_its_side",
+        "_is_admitted",
+        "_limit",
+        "_peer",
+        "_stall_seconds",
+        "last_body",
+        "on_departure",
+    )
 
-    def __init__(self, *arguments: Any, stall_seconds: float, **settings: Any) -> None:
+    def __init__(self, *arguments: Any, stall_seconds: float, limit: ConnectionLimit, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self._stall_seconds = stall_seconds
+        self._limit = limit
+        self._peer: str | None = None
+        """The address of the peer, without its port."""
+        self._is_admitted = False
+        """Whether `limit` counts the connection."""
         self._has_peer_closed_its_side = False
         self.last_body: StreamReader | None = None
         """The body of the current request, or of the last one."""
@@ -67,7 +83,14 @@ class ProblemProtocol(RequestHandler):
         """Called when the client leaves, or closes its side: set by a response without an end, an event stream."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Set the timeout for unacknowledged bytes on a new connection."""
+        """Close a new connection if there are too many; otherwise set its timeout for unacknowledged bytes."""
+        peer = transport.get_extra_info("peername")
+        self._peer = peer[0] if isinstance(peer, tuple) else None
+        self._is_admitted = self._limit.admit(self._peer)
+        if not self._is_admitted:
+            assert isinstance(transport, asyncio.Transport)
+            transport.abort()
+            return
         connection = transport.get_extra_info("socket")
         if hasattr(socket, "TCP_USER_TIMEOUT") and connection is not None:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._stall_seconds * 1000))
@@ -88,7 +111,10 @@ class ProblemProtocol(RequestHandler):
         return self._has_peer_closed_its_side
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Tell a response without an end that its client has gone."""
+        """Count the end of the connection, and tell a response without an end that its client has gone."""
+        if not self._is_admitted:
+            return
+        self._limit.closed(self._peer)
         super().connection_lost(exc)
         if self.on_departure is not None:
             self.on_departure()
@@ -133,12 +159,31 @@ class ProblemServer(Server):
 class Runner(web.AppRunner):
     """An AppRunner whose connections are ProblemProtocols.
 
-    `shutdown_seconds`: how long open requests may go on once the listening socket is closed.
+    `shutdown_seconds`: how long open requests may go on once the listening socket is closed. `limit` bounds the number
+    of connections.
     """
 
-    def __init__(self, app: web.Application, *, shutdown_seconds: float, timeouts: Timeouts = TIMEOUTS) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        shutdown_seconds: float,
+        limit: ConnectionLimit,
+        timeouts: Timeouts = TIMEOUTS,
+    ) -> None:
         super().__init__(app, shutdown_timeout=shutdown_seconds, access_log=None)
+        self._limit = limit
         self._timeouts = timeouts
+
+    def set_backlog(self, connections: int) -> None:
+        """Set how many connections the kernel accepts for the listening sockets while the event loop is busy."""
+        for site in self.sites:
+            server = site._server  # noqa: SLF001  aiohttp has no public name for it
+            assert isinstance(server, asyncio.Server)
+            for listener in server.sockets:
+                # A second descriptor of the same socket: asyncio's object for it has no `listen`.
+                with socket.socket(fileno=os.dup(listener.fileno())) as same:
+                    same.listen(connections)
 
     async def _make_server(self) -> Server:
         server = await super()._make_server()
@@ -159,6 +204,7 @@ class Runner(web.AppRunner):
             server.request_handler,
             request_factory=make_and_remember,
             stall_seconds=self._timeouts.stall_seconds,
+            limit=self._limit,
             keepalive_timeout=self._timeouts.keepalive_seconds,
             lingering_time=self._timeouts.lingering_seconds,
             max_line_size=MAX_FIELD_BYTES,

@@ -20,6 +20,7 @@ from ytmp3.core.errors import FAILURES, ClientQuota
 from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.job import Metadata, Status, Ticket, Track
 from ytmp3.core.recipe import Recipe
+from ytmp3.core.sharing import may_take_more
 from ytmp3.http import headers
 from ytmp3.http.errors import NotReady, PreconditionFailed, RangeNotSatisfiable, TooManyDownloads, TrackGone
 from ytmp3.http.file_names import content_disposition
@@ -108,8 +109,9 @@ def preconditions_of(request: web.Request) -> Preconditions:
 class Sender:
     """Sends tracks, and bounds the number of transfers.
 
-    `shelf` decides how a track is sent. `client_max_downloads` is the most transfers of one client at once; 0: no limit
-    for each client. `count_bytes` is called with the number of bytes of each piece that this process has sent.
+    `shelf` decides how a track is sent. Clients share the `max_transfers` places as `may_take_more` says;
+    `client_max_downloads` is a further limit on the transfers of one client at once; 0: no further limit. `count_bytes`
+    is called with the number of bytes of each piece that this process has sent.
     """
 
     def __init__(
@@ -200,8 +202,14 @@ class Sender:
                 "This client already downloads as many tracks at once as it may.",
                 retry_after_seconds=BUSY_RETRY_SECONDS,
             )
-        if self.active >= self._max_transfers:
+        active = self.active
+        if active >= self._max_transfers:
             raise TooManyDownloads(retry_after_seconds=BUSY_RETRY_SECONDS)
+        if not may_take_more(self.transfers[client], active, self._max_transfers):
+            raise ClientQuota(
+                "This client already downloads as many tracks at once as it leaves places free for others.",
+                retry_after_seconds=BUSY_RETRY_SECONDS,
+            )
         self.transfers[client] += 1
         try:
             yield

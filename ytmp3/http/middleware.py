@@ -43,8 +43,9 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
 class RequestMiddleware:
     """Surrounds every handler: install `handle` as the outermost middleware, `add_headers` on `on_response_prepare`.
 
-    `rate_limit_fields` returns the RateLimit header values for a request, or None if it has none. Each request is
-    logged at `access_level`.
+    `rate_limit_fields` returns the RateLimit header values for a request, or None if it has none. `charge_unknown` is
+    called for a request that no route takes, and raises if its address has made too many. Each request is logged at
+    `access_level`.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class RequestMiddleware:
         cors_origins: frozenset[str],
         is_draining: Callable[[], bool],
         rate_limit_fields: Callable[[web.Request], RateLimitFields | None] = lambda _: None,
+        charge_unknown: Callable[[web.Request], None] = lambda _: None,
         access_level: int = logging.DEBUG,
     ) -> None:
         self._metrics = metrics
@@ -61,6 +63,7 @@ class RequestMiddleware:
             metrics.rejections.labels(code)
         self._access_level = access_level
         self._rate_limit_fields = rate_limit_fields
+        self._charge_unknown = charge_unknown
         self._cors_origins = cors_origins
         self._is_draining = is_draining
         # Ids only have to be unique in the log: a random prefix and a count avoid a system call for each request.
@@ -85,7 +88,7 @@ class RequestMiddleware:
         except ConnectionError:
             raise  # the client went away: no response can reach it
         except Exception as error:  # noqa: BLE001  the outermost frame of a request
-            response = self._error_response(error, request)
+            response = self._error_response(self._charged(error, request), request)
         seconds = time.perf_counter() - started_at
         route = request.match_info.route.resource
         self._metrics.requests.record(
@@ -134,6 +137,15 @@ class RequestMiddleware:
             # Makes a load balancer open its next connection to another instance.
             response.force_close()
             fields[hdrs.CONNECTION] = "close"
+
+    def _charged(self, error: Exception, request: web.Request) -> Exception:
+        """Return the error, or the refusal of a request that no route takes, if its address has made too many."""
+        if isinstance(error, BadRequest | web.HTTPNotFound | web.HTTPMethodNotAllowed):
+            try:
+                self._charge_unknown(request)
+            except RequestError as refusal:
+                return refusal
+        return error
 
     def _error_response(self, error: Exception, request: web.Request) -> web.Response:
         match error:

@@ -1,8 +1,16 @@
 """The settings of the HTTP layer. Imports only light modules, because the command `ytmp3 health` loads this one too."""
 
+from typing import Final
+
 from msgspec import Struct
 
 from ytmp3.core.client import Network
+
+UNKNOWN_REQUESTS_PER_SECOND: Final = 5.0
+"""Requests per second of one address that no client may make: with a wrong API key or none, or for an unknown address.
+A client whose key has just been replaced, or that probes for what is there, needs a few; who guesses needs many."""
+UNKNOWN_BURST: Final = 50
+"""Such requests of one address that are answered at once."""
 
 
 class RateLimitSettings(Struct, frozen=True, kw_only=True):
@@ -14,6 +22,8 @@ class RateLimitSettings(Struct, frozen=True, kw_only=True):
     """0: no limit for each client; only the limit for all requests together applies."""
     client_burst_size: int = 0
     """0: twice `client_requests_per_second`."""
+    unknown_requests_per_second: float = UNKNOWN_REQUESTS_PER_SECOND
+    unknown_burst_size: int = UNKNOWN_BURST
 
 
 class HttpSettings(Struct, frozen=True, kw_only=True):
@@ -23,7 +33,7 @@ class HttpSettings(Struct, frozen=True, kw_only=True):
     trusted_proxies: tuple[Network, ...] = ()
     """Networks of reverse proxies. Only from them, `X-Forwarded-For` is used to find the client's address."""
     client_max_downloads: int = 0
-    """Most tracks that this process sends to one client at once; 0: no limit for each client."""
+    """Most tracks that this process sends to one client at once; 0: as many as it leaves free for others."""
     max_streams: int = 0
     """Most event streams that this process has open at once; 0: no limit."""
     client_max_streams: int = 0

@@ -228,15 +228,17 @@ class JobStore(Protocol):
     async def now(self) -> float:
         """Return the time of the store's clock, in seconds since 1970. All times in records are of this clock."""
 
-    async def submit(self, submission: Submission, *, may_create: bool) -> Submitted | None:
+    async def submit(self, submission: Submission, *, may_create: bool, may_join: bool = True) -> Submitted | None:
         """Add a job to the current conversion of its key, or create both.
 
         The current conversion of a key is the live one, or the finished one while its age (from `completed_at`) is
         below the retention. A job that joins a finished conversion moves its `expires_at` to a full retention from now.
-        A failed, cancelled or forgotten conversion is never current.
+        A failed, cancelled or forgotten conversion is never current, nor is one that has `Policy.jobs_of_conversion`
+        jobs.
 
         Returns:
-            None, with nothing stored, if a conversion would have to be created and `may_create` is false.
+            None, with nothing stored, if a conversion would have to be created and `may_create` is false, or if the job
+            would share an unfinished conversion and `may_join` is false.
 
         Raises:
             StoreFull: nothing was stored.

@@ -16,6 +16,9 @@ class Policy(Struct, frozen=True, kw_only=True):
     crash_limit: int
     """Number of crashes, each with the conversion running, after which it fails with `poison`
     (`states.CRASH_LIMIT`)."""
+    jobs_of_conversion: int = 10_000
+    """Most jobs of one conversion; the next job of its key creates a new conversion. They take about 3.5 MB in the
+    store. They are so many that one conversion more costs next to nothing for each of them."""
     jobs_at_once: int = 2000
     """Most jobs that one step of `expire` removes. A step delays all other calls: by 12 ms in SQLite and 20 ms in
     Valkey

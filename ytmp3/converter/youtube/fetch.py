@@ -33,7 +33,7 @@ from ytmp3.converter.youtube.events import (
     Waiting,
     decode_event,
 )
-from ytmp3.converter.youtube.permits import Permits
+from ytmp3.converter.youtube.permits import Permits, TakeSlot
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
 
 WATCH_SECONDS: Final = 1.0
@@ -63,14 +63,14 @@ LONGEST_WAIT_SECONDS: Final = 300.0
 class Fetch:
     """Extraction and download of one video. Needs a running event loop.
 
-    Its caller holds a slot of `extract_slots` during the first extraction. Later ones take their slots here.
+    Its caller holds a slot of the extractions during the first extraction. Later ones take theirs with `take_slot`.
     """
 
-    def __init__(self, scratch: Path, limits: ConversionLimits, extract_slots: asyncio.Semaphore) -> None:
+    def __init__(self, scratch: Path, limits: ConversionLimits, take_slot: TakeSlot) -> None:
         loop = asyncio.get_running_loop()
         self._scratch = scratch
         self._limits = limits
-        self._permits = Permits(extract_slots)
+        self._permits = Permits(take_slot)
         self._child: Child | None = None
         self._readers: list[Reader] = []
         self._error: ConversionError | None = None

@@ -1,6 +1,6 @@
 """Permits for the extractions of one youtube child, so that all children together make only so many at once.
 
-The server holds one slot of the semaphore of extractions while it lets a child extract. The first extraction needs no
+The server holds one slot of the extractions while it lets a child extract. The first extraction needs no
 message, because the child is forked with the slot held. Before any later one (the media were refused in mid-download),
 the child sends the event `ExtractionWanted` and reads one byte from its pipe, which the server writes once it has a
 slot. Without this, a wave of refused downloads would make all of them extract at the same moment, each perhaps with a
@@ -10,16 +10,21 @@ JavaScript runtime of its own.
 import asyncio
 import os
 import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 _PERMIT: Final = b"."
+
+TakeSlot = Callable[[], AbstractAsyncContextManager[object]]
+"""Returns a context that waits for a slot of the extractions, and holds it until its end."""
 
 
 class Permits:
     """The server's side: one for each child. Needs a running event loop. Its owner must call `close`."""
 
-    def __init__(self, slots: asyncio.Semaphore) -> None:
-        self._slots = slots
+    def __init__(self, slot: TakeSlot) -> None:
+        self._slot = slot
         self._task: asyncio.Task[None] | None = None
         self._returned = asyncio.Event()
         self._granted_at: float | None = None
@@ -63,7 +68,7 @@ class Permits:
         self._pipe = None
 
     async def _hold_slot(self, returned: asyncio.Event) -> None:
-        async with self._slots:
+        async with self._slot():
             self._granted_at = time.monotonic()
             if self._pipe is not None:
                 os.write(self._pipe[1], _PERMIT)

@@ -113,10 +113,9 @@ class RedisJobStore:
         key = f"{root_of(SHARDS[0])}:shelf"
         milliseconds = round(SHELF_SECONDS * 1000)
         _, present = await self._read([("SET", key, mark, "NX", "PX", milliseconds), ("GET", key)])
-        if present != mark.encode():
-            return False
-        await self._read([("PEXPIRE", key, milliseconds)])
-        return True
+        if is_same := bool(present == mark.encode()):
+            await self._read([("PEXPIRE", key, milliseconds)])
+        return is_same
 
     async def now(self) -> float:
         if self._clock is not None:
@@ -124,7 +123,7 @@ class RedisJobStore:
         (time,) = self._without_errors(await self._link.exchange(self._time, 1, self._link.handlers))
         return _seconds(time)
 
-    async def submit(self, submission: Submission, *, may_create: bool) -> Submitted | None:
+    async def submit(self, submission: Submission, *, may_create: bool, may_join: bool = True) -> Submitted | None:
         """See the Protocol. All ids of a submission have the shard of its key, so one script can access all records."""
         reply = await self._handle(
             "submit",
@@ -132,7 +131,8 @@ class RedisJobStore:
             repr(self._policy.lease_seconds),
             repr(self._policy.retention_seconds),
             self._instance,
-            int(may_create),
+            *(int(may_create), int(may_join)),
+            self._policy.jobs_of_conversion,
             submission.job_id,
             submission.conversion_id,
             submission.key,

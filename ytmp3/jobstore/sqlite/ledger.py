@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from ytmp3.core import states
 from ytmp3.core.errors import FailureCode, LeaseLost
-from ytmp3.core.ids import ConversionId, InstanceId, JobId
+from ytmp3.core.ids import ConversionId, ConversionKey, InstanceId, JobId
 from ytmp3.core.job import Conversion, Job, Lease, Metadata, State, Ticket, Track
 from ytmp3.core.states import LIVE, Transition
 from ytmp3.jobstore import Renewal, Submission, Submitted
@@ -89,21 +89,23 @@ class Ledger:
         now = self.clock()
         for row in self._rows(queries.SELECT_LIVE, ()):
             # A retry keeps its due time. But if the system clock was set back since, that time may be far in the
-            # future.
-            # So it is limited to the longest delay of a retry.
+            # future. So it is limited to the longest delay of a retry.
             latest = now if row.conversion.holder is not None else now + states.LONGEST_DELAY_SECONDS
             if row.conversion.holder is not None or row.conversion.due_at > latest:
                 self._save(row, replace(row.conversion, due_at=latest))
 
-    def submit(self, submission: Submission, *, may_create: bool) -> Submitted | None:
+    def submit(self, submission: Submission, *, may_create: bool, may_join: bool = True) -> Submitted | None:
         """Return the ticket of an earlier call, or add the job to a conversion, or create a conversion for it.
 
-        This instance holds a new conversion from the start. If the process dies before it has queued the conversion,
-        the next process makes it due (`recover`).
+        This instance holds a new conversion from the start. If it dies, the next process makes it due (`recover`).
         """
-        ticket = self.ticket(submission.job_id) or self._attach(submission)
-        if ticket is None and may_create:
-            ticket = self._create(submission)
+        ticket = self.ticket(submission.job_id)
+        if ticket is None:
+            row = self._current(submission.key)
+            if row is not None and (may_join or row.conversion.state is State.DONE):
+                ticket = self._attach(submission, row)
+            elif row is None and may_create:
+                ticket = self._create(submission)
         return None if ticket is None else submitted_of(ticket, self.instance)
 
     def ticket(self, job_id: JobId) -> Ticket | None:
@@ -129,7 +131,7 @@ class Ledger:
     def renew(self, renewals: Sequence[Renewal]) -> frozenset[ConversionId]:
         """Extend leases and record progress. Returns the ids of the conversions whose lease is lost.
 
-        These include unknown and ended conversions, because the holder must stop its work in these cases too.
+        These include unknown and ended conversions, because the holder must stop its work then, too.
         """
         until = self.clock() + self.policy.lease_seconds
         return frozenset(renewal.lease.conversion_id for renewal in renewals if not self._is_renewed(renewal, until))
@@ -218,8 +220,7 @@ class Ledger:
 
     def forget(self, conversion_id: ConversionId) -> None:
         """Prevent further jobs from joining a done conversion."""
-        row = self._find(conversion_id)
-        if row is not None and row.conversion.state is State.DONE:
+        if (row := self._find(conversion_id)) is not None and row.conversion.state is State.DONE:
             self._save(with_changes(row, is_current=False), row.conversion)
 
     def expire(self, limit: int) -> tuple[list[str | None], bool]:
@@ -252,21 +253,25 @@ class Ledger:
         """Undo `write_probe`."""
         self.connection.execute(queries.REMOVE_PROBE)
 
-    def _attach(self, submission: Submission) -> Ticket | None:
-        now = self.clock()
-        for row in self._rows(queries.SELECT_CURRENT, (submission.key,)):
-            conversion = row.conversion
-            if not states.takes_jobs(conversion, now=now, retention_seconds=self.policy.retention_seconds):
-                break
-            conversion = states.joined(conversion, now=now, retention_seconds=self.policy.retention_seconds)
-            joined = with_changes(row, active_jobs=row.active_jobs + 1, jobs=row.jobs + 1)
-            conversion = self._save(joined, conversion)
-            return self._add_job(submission, row.serial, conversion, deduplicated=True, now=now)
+    def _current(self, key: ConversionKey) -> _Row | None:
+        """Return the conversion that takes a further job with this key, or None."""
+        now, retention_seconds = self.clock(), self.policy.retention_seconds
+        for row in self._rows(queries.SELECT_CURRENT, (key,)):
+            takes_jobs = states.takes_jobs(row.conversion, now=now, retention_seconds=retention_seconds)
+            if takes_jobs and row.jobs < self.policy.jobs_of_conversion:
+                return row
         return None
+
+    def _attach(self, submission: Submission, row: _Row) -> Ticket:
+        now = self.clock()
+        conversion = states.joined(row.conversion, now=now, retention_seconds=self.policy.retention_seconds)
+        joined = with_changes(row, active_jobs=row.active_jobs + 1, jobs=row.jobs + 1)
+        conversion = self._save(joined, conversion)
+        return self._add_job(submission, row.serial, conversion, deduplicated=True, now=now)
 
     def _create(self, submission: Submission) -> Ticket:
         now = self.clock()
-        # A done conversion that takes no more jobs may still be current. A unique index allows only one for each key.
+        # A conversion that takes no more jobs may still be current. A unique index allows only one for each key.
         self.connection.execute(queries.REPLACE_CURRENT, (submission.key,))
         conversion = states.created(
             conversion_id=submission.conversion_id,

@@ -155,8 +155,8 @@ class SqliteJobStore:
         opened, _ = self._opened
         return opened.ledger.clock()
 
-    async def submit(self, submission: Submission, *, may_create: bool) -> Submitted | None:
-        return await self._run(lambda ledger: ledger.submit(submission, may_create=may_create))
+    async def submit(self, submission: Submission, *, may_create: bool, may_join: bool = True) -> Submitted | None:
+        return await self._run(lambda ledger: ledger.submit(submission, may_create=may_create, may_join=may_join))
 
     async def get(self, job_id: JobId) -> Ticket | None:
         """Read on the event loop's thread: from the cache, or with one query that takes some microseconds.

@@ -1,12 +1,14 @@
 #!lua
 -- Add a job to the current conversion of its key, or create both. A full server refuses this script only.
--- ARGV: clock, lease, retention, instance, may_create, job, conversion, key, video, quality, client, webhooks (JSON, or
--- '' for none), batch ('' if none)
--- Returns {job, conversion}, or false if a conversion would have to be created and may_create is not '1'.
+-- ARGV: clock, lease, retention, instance, may_create, may_join, the most jobs of a conversion, job, conversion, key,
+-- video, quality, client, webhooks (JSON, or '' for none), batch ('' if none)
+-- Returns {job, conversion}, or false if a conversion would have to be created and may_create is not '1', or if the job
+-- would share an unfinished conversion and may_join is not '1'.
 
 local lease, retention, instance, may_create = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5] == '1'
-local job_id, new_id, key, video_id, quality, client = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
-local webhooks = ARGV[12]
+local may_join, most_jobs = ARGV[6] == '1', tonumber(ARGV[7])
+local job_id, new_id, key, video_id, quality, client = ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13]
+local webhooks, batch = ARGV[14], ARGV[15]
 local now = clock()
 
 -- A repeated call: the job exists, because the reply to the first call was lost.
@@ -15,10 +17,11 @@ if repeated then return repeated end
 
 local id = redis.call('GET', current_of(key))
 local conversion = id and load(id)
--- states.takes_jobs
-local is_joined = conversion and (is_live(conversion)
+-- states.takes_jobs, and the bound on the jobs of one conversion
+local is_joined = conversion and (tonumber(conversion.jobs) or 0) < most_jobs and (is_live(conversion)
   or (conversion.state == STATE.DONE and tonumber(conversion.completed_at) + retention_of(conversion, retention) > now))
 
+if is_joined and is_live(conversion) and not may_join then return false end
 if not is_joined then
   if not may_create then return false end
   id = new_id
@@ -33,7 +36,7 @@ end
 
 redis.call('HSET', job_at(job_id), 'job_id', job_id, 'conversion_id', id, 'client', client,
   'deduplicated', is_joined and 1 or 0, 'created_at', seconds(now))
-if ARGV[13] ~= '' then redis.call('HSET', job_at(job_id), 'batch_id', ARGV[13]) end
+if batch ~= '' then redis.call('HSET', job_at(job_id), 'batch_id', batch) end
 redis.call('SADD', jobs_of(id), job_id)
 redis.call('HINCRBY', conversion_at(id), 'riders', 1)
 redis.call('HINCRBY', conversion_at(id), 'jobs', 1)

@@ -1,0 +1,151 @@
+"""Counts the jobs of each client, so that one client can neither use this instance alone nor fill the job store.
+
+Two counts. The *joined* jobs are those that share an unfinished conversion of another job; they count against
+CLIENT_MAX_JOBS like the conversions that a client's own jobs have created. The *kept* jobs are all jobs in the store,
+also those of finished tracks: each is a record, which is kept for the retention. They count against
+CLIENT_MAX_KEPT_JOBS.
+
+Both counts are of this instance, and start at zero with it. They bound what a client can do, and are no account of it.
+"""
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct
+
+from ytmp3.core.buckets import TokenBuckets
+from ytmp3.core.client import Client
+from ytmp3.core.ids import ClientId, ConversionId, JobId
+from ytmp3.core.job import Ticket
+from ytmp3.engine import events
+from ytmp3.engine.queue import FairQueue
+from ytmp3.engine.runs import Runs
+from ytmp3.engine.settings import EngineSettings
+from ytmp3.jobstore import Outcome, Submitted
+
+ELSEWHERE_SECONDS: Final = 120.0
+"""How long, in seconds, a job counts that has joined a conversion of another instance: this instance does not see the
+end of it. Most conversions take less."""
+
+
+class _Joined(Struct, frozen=True):
+    conversion_id: ConversionId
+    at: float
+
+
+class JoinedJobs:
+    """The jobs that have joined an unfinished conversion, by client."""
+
+    def __init__(self, *, queue: FairQueue, runs: Runs, clock: Callable[[], float]) -> None:
+        self._queue = queue
+        self._runs = runs
+        self._clock = clock
+        self._by_client: OrderedDict[ClientId, dict[JobId, _Joined]] = OrderedDict()
+        """No dict is empty. The client that was looked at longest ago is first."""
+        self._by_conversion: defaultdict[ConversionId, set[tuple[ClientId, JobId]]] = defaultdict(set)
+        """The same jobs by conversion. No set is empty."""
+
+    def add(self, ticket: Ticket) -> None:
+        """Count a job that has joined an unfinished conversion."""
+        client, job_id, conversion_id = ticket.job.client, ticket.job.job_id, ticket.conversion.conversion_id
+        self._by_client.setdefault(client, {})[job_id] = _Joined(conversion_id, self._clock())
+        self._by_conversion[conversion_id].add((client, job_id))
+        # Every new job makes one client's count true. So the clients that never come back are forgotten, too.
+        oldest = next(iter(self._by_client))
+        if self.count(oldest):
+            self._by_client.move_to_end(oldest)
+
+    def count(self, client: ClientId) -> int:
+        """Return the number of jobs of a client that have joined conversions which are unfinished, as far as known."""
+        for job_id, joined in list(self._by_client.get(client, {}).items()):
+            if not self._may_be_unfinished(joined):
+                self._remove(client, job_id, joined.conversion_id)
+        return len(self._by_client.get(client, ()))
+
+    def on_event(self, event: events.Event) -> None:
+        """Forget the jobs whose conversion has ended, and cancelled jobs. This is a listener."""
+        match event:
+            case events.Finished() | events.Failed() | events.Cancelled():
+                conversion_id = event.conversion.conversion_id
+                for client, job_id in list(self._by_conversion.get(conversion_id, ())):
+                    self._remove(client, job_id, conversion_id)
+            case events.JobCancelled(ticket=ticket):
+                self._remove(ticket.job.client, ticket.job.job_id, ticket.conversion.conversion_id)
+            case _:
+                pass
+
+    def _may_be_unfinished(self, joined: _Joined) -> bool:
+        now = self._clock()
+        return (
+            now - joined.at < ELSEWHERE_SECONDS
+            or self._runs.holds(joined.conversion_id)
+            or joined.conversion_id in self._queue.positions(now)
+        )
+
+    def _remove(self, client: ClientId, job_id: JobId, conversion_id: ConversionId) -> None:
+        jobs, sharing = self._by_client.get(client, {}), self._by_conversion.get(conversion_id, set())
+        if jobs.pop(job_id, None) is not None and not jobs:
+            del self._by_client[client]
+        sharing.discard((client, job_id))
+        if not sharing:
+            self._by_conversion.pop(conversion_id, None)
+
+
+class ClientJobs:
+    """What each client has at this instance, and the limits on it. `retention_seconds` is that of the job store.
+
+    The kept jobs are bounded by token buckets that hold half of the limit, and gain the other half in one retention. So
+    in any retention, the time after which the store forgets a job, no client makes more jobs than the limit.
+    """
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        *,
+        retention_seconds: float,
+        queue: FairQueue,
+        runs: Runs,
+        clock: Callable[[], float],
+    ) -> None:
+        self._max_jobs = settings.client_max_jobs
+        self._queue = queue
+        self._runs = runs
+        self._clock = clock
+        self.joined = JoinedJobs(queue=queue, runs=runs, clock=clock)
+        most = settings.client_max_kept_jobs
+        self._kept = (
+            TokenBuckets(rate_per_second=most / 2 / retention_seconds, burst=max(1, most // 2)) if most else None
+        )
+
+    def max_jobs(self, client: Client) -> int:
+        """Return how many unfinished jobs a client may have; 0: any number."""
+        of_key = None if client.key is None else client.key.max_jobs
+        return self._max_jobs if of_key is None else of_key
+
+    def conversions_of(self, client: ClientId) -> int:
+        """Count the conversions that a client has waiting or running here."""
+        return self._queue.length_of(client) + self._runs.by_client()[client]
+
+    def unfinished_of(self, client: ClientId) -> int:
+        """Count the same, and the client's jobs that have joined other conversions."""
+        return self.conversions_of(client) + self.joined.count(client)
+
+    def begin(self, client: ClientId) -> float:
+        """Count a job that is about to be stored. `end` must follow.
+
+        Returns:
+            0; or, if the client may not have another job in the store, the seconds until it may. Then nothing is
+            counted, and no `end` follows.
+        """
+        if self._kept is None or self._kept.take(client, self._clock()):
+            return 0.0
+        return self._kept.state(client, self._clock()).wait_seconds
+
+    def end(self, client: Client, submitted: Submitted | None) -> None:
+        """Record what has become of a submission; None: no job was stored."""
+        if submitted is None:
+            if self._kept is not None:
+                self._kept.put_back(client.owner, self._clock())
+        elif submitted.outcome is Outcome.JOINED and self.max_jobs(client):
+            self.joined.add(submitted.ticket)
