@@ -1,7 +1,6 @@
-// Requests to the service, and the ids of this browser's jobs.
+// Requests to the service, and the ids that this browser keeps.
 
 export const base = document.documentElement.dataset.base;
-const STORED_IDS = "ytmp3.jobs";
 const MAX_STORED_IDS = 1000;
 
 // A request that the service refused. `message` is for people; `status` is 0 if no response arrived.
@@ -23,21 +22,27 @@ export async function call(method, path, body) {
   const answer = await response.json().catch(() => ({}));
   if (response.ok) return answer;
   const retryAfter = Number(response.headers.get("Retry-After")) || 5;
-  throw new Refusal(answer.detail || `The service answered ${response.status}.`, response.status, answer.code, retryAfter);
+  const detail = answer.detail?.replace(/^`(url|urls)` /, "The link "); // the API's texts name its fields
+  throw new Refusal(detail || `The service answered ${response.status}.`, response.status, answer.code, retryAfter);
 }
 
-export function storedIds() {
+export function pause(milliseconds) {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
+// Returns the ids that this browser keeps under a key.
+export function stored(key) {
   try {
-    const ids = JSON.parse(localStorage.getItem(STORED_IDS));
+    const ids = JSON.parse(localStorage.getItem(key));
     return Array.isArray(ids) ? ids.filter((id) => /^[0-9a-f]+$/.test(id)).slice(0, MAX_STORED_IDS) : [];
   } catch {
     return []; // storage is switched off, or holds something else
   }
 }
 
-export function storeIds(ids) {
+export function store(key, ids) {
   try {
-    localStorage.setItem(STORED_IDS, JSON.stringify(ids.slice(0, MAX_STORED_IDS)));
+    localStorage.setItem(key, JSON.stringify(ids.slice(0, MAX_STORED_IDS)));
   } catch {
     // Storage is full or switched off: the list then lasts until the page is closed.
   }

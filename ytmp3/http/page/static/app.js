@@ -1,6 +1,7 @@
 // The page: the form, the list of jobs, and what connects them.
 
-import { base, call, linksIn, storedIds, storeIds } from "./api.js";
+import { base, call, linksIn, pause, store, stored } from "./api.js";
+import { Batches } from "./batches.js";
 import { Follower } from "./follow.js";
 import { List } from "./list.js";
 
@@ -9,6 +10,8 @@ const links = document.getElementById("links");
 const quality = document.getElementById("quality");
 const notice = document.getElementById("notice");
 
+const KEY = "ytmp3.jobs";
+const MANY_LINKS = 6; // from this number on, links become one batch, whose tracks can be downloaded as one archive
 const MAX_TRIES = 20;
 const OFFLINE = "The connection to the service is lost. The list goes on by itself as soon as it is back.";
 
@@ -24,6 +27,8 @@ const list = new List({
     }),
   remove,
 });
+
+const batches = new Batches(say);
 
 const follower = new Follower({
   show,
@@ -56,12 +61,18 @@ makeBookmarklet();
 // Sends every link of the form. Those that the service refuses stay in the form, with the reason.
 async function convert() {
   say("");
+  const urls = linksIn(links.value);
   const button = form.querySelector("button.primary");
   const refused = [];
   let first = null;
   button.setAttribute("aria-busy", "true");
   try {
-    for (const url of linksIn(links.value)) {
+    if (urls.length >= MANY_LINKS) {
+      const card = await patiently(() => batches.create(urls, quality.value));
+      links.value = "";
+      return void card.focus({ preventScroll: true });
+    }
+    for (const url of urls) {
       try {
         const card = show(await patiently(() => call("POST", "/extract", { url, quality: quality.value })));
         first ??= card;
@@ -98,9 +109,10 @@ function remove(job) {
 // Shows the jobs of this browser again, and those that the form without scripts has put into the address.
 async function restore() {
   if (form.hidden) return;
+  batches.restore();
   const given = (new URLSearchParams(location.search).get("jobs") ?? "").split(",").filter(Boolean);
   if (given.length) history.replaceState(null, "", `${base}/`);
-  unread = [...new Set([...given, ...storedIds()])];
+  unread = [...new Set([...given, ...stored(KEY)])];
   remember();
   while (unread.length) {
     const id = unread[0];
@@ -117,7 +129,7 @@ async function restore() {
 }
 
 function remember() {
-  storeIds([...list.ids(), ...unread]);
+  store(KEY, [...list.ids(), ...unread]);
 }
 
 // Repeats a request for as long as the service asks for a slower pace: fifty links are more than a burst may be.
@@ -127,7 +139,7 @@ async function patiently(request) {
       return await request();
     } catch (refusal) {
       if (refusal.code !== "rate_limited" || tries === MAX_TRIES) throw refusal;
-      await new Promise((resolve) => setTimeout(resolve, refusal.retryAfterSeconds * 1000));
+      await pause(refusal.retryAfterSeconds * 1000);
     }
   }
 }

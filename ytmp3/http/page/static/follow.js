@@ -1,6 +1,6 @@
 // Keeps jobs up to date: by one event stream for all of them, or by polling where a stream does not get through.
 
-import { base, call } from "./api.js";
+import { base, call, pause } from "./api.js";
 
 const STREAM_JOBS = 100; // most jobs of one stream; the service has the same limit
 const REOPEN_MS = 150; // several new jobs within this time cause one new stream
@@ -93,8 +93,4 @@ export class Follower {
     if (job.status !== "pending" && job.status !== "processing") this.drop(job.job_id);
     this.show(job);
   }
-}
-
-function pause(milliseconds) {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }

@@ -22,10 +22,10 @@ export function detailOf(job) {
 export function stateOf(job) {
   switch (job.status) {
     case "pending":
-      if (job.error) return `${job.error.message} Trying again${wait(job)}.`;
-      return `Waiting${job.queue_position ? `, number ${job.queue_position} in the queue` : ""}${wait(job)}`;
+      if (job.error) return `${job.error.message} Trying again${remaining(job.eta_seconds)}.`;
+      return `Waiting${job.queue_position ? `, number ${job.queue_position} in the queue` : ""}${remaining(job.eta_seconds)}`;
     case "processing":
-      return `${STAGES[job.stage] ?? "Working"}, ${Math.floor(job.progress * 100)} %${wait(job)}`;
+      return `${STAGES[job.stage] ?? "Working"}, ${Math.floor(job.progress * 100)} %${remaining(job.eta_seconds)}`;
     case "completed":
       return `Ready${job.expires_at ? `, kept until ${until(job.expires_at)}` : ""}`;
     case "failed":
@@ -41,8 +41,7 @@ export function spokenOf(job) {
   return `${titleOf(job)}: ${stage}`;
 }
 
-function wait(job) {
-  const seconds = job.eta_seconds;
+export function remaining(seconds) {
   if (seconds == null) return "";
   if (seconds < 60) return `, about ${Math.max(1, seconds)} s left`;
   return `, about ${Math.round(seconds / 60)} min left`;

@@ -1,0 +1,146 @@
+// Batches: many links as one card, with the archive of all tracks at the end.
+
+import { call, pause, stored, store } from "./api.js";
+import { detailOf, remaining, stateOf, titleOf } from "./words.js";
+
+const KEY = "ytmp3.batches";
+const POLL_MS = 2000;
+
+export class Batches {
+  // `say(text)` shows why the service refused something.
+  constructor(say) {
+    this.say = say;
+    this.element = document.getElementById("batches");
+    this.template = document.getElementById("batch");
+    this.cards = new Map();
+    this.unread = stored(KEY); // ids of stored batches that the page has not asked for yet
+  }
+
+  async restore() {
+    while (this.unread.length) {
+      try {
+        this.show(await call("GET", `/batches/${this.unread[0]}`), { atEnd: true });
+      } catch (refusal) {
+        if (refusal.status !== 404) return void this.say(refusal.message);
+      }
+      this.unread.shift();
+    }
+    this.#remember();
+  }
+
+  // Creates a batch of links; returns its card.
+  async create(urls, quality) {
+    return this.show(await call("POST", "/batches", { urls, quality }));
+  }
+
+  show(batch, { atEnd = false } = {}) {
+    let card = this.cards.get(batch.batch_id);
+    if (!card) {
+      card = this.#card(batch);
+      this.cards.set(batch.batch_id, card);
+      if (atEnd) this.element.append(card.element);
+      else this.element.prepend(card.element);
+      this.#remember();
+      this.#follow(batch.batch_id);
+    }
+    card.batch = batch;
+    this.#fill(card);
+    return card.element;
+  }
+
+  async #follow(id) {
+    while (this.cards.get(id)?.batch.status === "running") {
+      await pause(POLL_MS);
+      if (!this.cards.has(id)) return;
+      try {
+        this.show(await call("GET", `/batches/${id}`));
+        await this.#fillItems(this.cards.get(id));
+      } catch (refusal) {
+        if (refusal.status === 404) return this.#remove(id);
+        await pause(refusal.retryAfterSeconds * 1000);
+      }
+    }
+  }
+
+  #card(batch) {
+    const element = this.template.content.firstElementChild.cloneNode(true);
+    const find = (name) => element.querySelector(`.${name}`);
+    const card = { element, batch, find };
+    find("cancel").addEventListener("click", () => this.#attempt(async () => {
+      this.show(await call("DELETE", `/batches/${batch.batch_id}`));
+    }));
+    find("remove").addEventListener("click", () => this.#remove(batch.batch_id));
+    find("tracks").addEventListener("toggle", () => this.#attempt(() => this.#fillItems(card)));
+    element.id = `batch-${batch.batch_id}`;
+    return card;
+  }
+
+  #fill({ element, batch, find }) {
+    const { counts } = batch;
+    const isOpen = batch.status === "running";
+    const ready = counts.completed + counts.duplicate;
+    const lost = counts.failed + counts.refused + counts.cancelled;
+    find("title").textContent = batch.title ?? `${counts.total} links`;
+    find("detail").textContent = batch.quality;
+    const bar = element.querySelector("progress");
+    bar.hidden = !isOpen;
+    bar.max = Math.max(1, counts.total);
+    bar.value = ready + lost;
+    bar.setAttribute("aria-label", `Progress of ${counts.total} links`);
+    const parts = [`${ready} of ${counts.total} ready`];
+    if (lost) parts.push(`${lost} without a track`);
+    find("state").textContent = parts.join(", ") + (isOpen ? remaining(batch.eta_seconds) : "");
+    const download = find("download");
+    download.hidden = !batch.archive_url;
+    if (batch.archive_url) download.href = batch.archive_url;
+    find("cancel").hidden = !isOpen;
+    find("remove").hidden = isOpen;
+  }
+
+  // Shows the items, if the visitor has opened their list.
+  async #fillItems({ batch, find }) {
+    if (!find("tracks").open) return;
+    const lines = [];
+    for (let path = batch.items_url.slice(batch.items_url.indexOf("/batches/")); path; ) {
+      const page = await call("GET", path);
+      lines.push(...page.items.map(line));
+      path = page.next_url && page.next_url.slice(page.next_url.indexOf("/batches/"));
+    }
+    find("items").replaceChildren(...lines);
+  }
+
+  #remove(id) {
+    this.cards.get(id)?.element.remove();
+    this.cards.delete(id);
+    this.#remember();
+    document.getElementById("links").focus();
+  }
+
+  #remember() {
+    store(KEY, [...new Set([...this.cards.keys(), ...this.unread])]);
+  }
+
+  async #attempt(act) {
+    try {
+      await act();
+    } catch (refusal) {
+      this.say(refusal.message);
+    }
+  }
+}
+
+function line(item) {
+  const element = document.createElement("li");
+  const { job } = item;
+  if (!job) element.append(`Link ${item.index + 1}: ${item.error?.message ?? "Waiting"}`);
+  else if (item.duplicate_of != null) element.append(`${titleOf(job)}: the same video as link ${item.duplicate_of + 1}`);
+  else element.append(`${titleOf(job)}: ${job.file ? detailOf(job) : stateOf(job)}`);
+  if (job?.download_url) {
+    const link = document.createElement("a");
+    link.href = job.download_url;
+    link.textContent = "Download";
+    link.setAttribute("aria-label", `Download: ${titleOf(job)}`);
+    element.append(" ", link);
+  }
+  return element;
+}
