@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fuzz_factor import FUZZ_FACTOR
 from ytmp3.core.buckets import MAX_KEYS, TokenBuckets
 
 TOLERANCE = 1e-6
@@ -43,12 +44,12 @@ def true_times(rng: random.Random, events: int) -> Iterable[float]:
         yield now
 
 
-def test_no_window_admits_more_than_burst_and_rate_in_a_million_events() -> None:
+def test_no_window_admits_more_than_burst_and_rate_in_random_events() -> None:
     for seed, (rate, burst) in enumerate([(100.0, 200), (0.5, 1), (7.3, 10), (1000.0, 5)]):
         rng = random.Random(seed)
         buckets = TokenBuckets(rate_per_second=rate, burst=burst)
         meter = Meter(rate, burst)
-        for now in true_times(rng, 250_000):
+        for now in true_times(rng, 50_000 * FUZZ_FACTOR):
             if buckets.take("k", now):
                 meter.admit(now)
         assert meter.admitted > burst
@@ -141,7 +142,7 @@ def test_the_number_of_buckets_is_bounded_however_many_keys_come() -> None:
     assert len(buckets) <= 500
 
 
-def test_a_million_addresses_cost_less_than_50_megabytes() -> None:
+def test_any_number_of_addresses_costs_less_than_50_megabytes() -> None:
     """With the largest buckets: those of IPv6 networks that were refused once."""
     buckets = TokenBuckets(rate_per_second=20.0, burst=1)
 
@@ -160,7 +161,7 @@ def test_a_million_addresses_cost_less_than_50_megabytes() -> None:
     assert len(buckets) == MAX_KEYS
     assert most < 50_000_000, most
     # Tracing takes ten times as long; there is no room for more anyway.
-    for number in range(MAX_KEYS + 1000, 1_000_000):
+    for number in range(MAX_KEYS + 1000, 200_000 * FUZZ_FACTOR):
         buckets.take(f"addr:{number}", number / 1e6)
     assert len(buckets) == MAX_KEYS
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.values import VIDEO_ID
+from tests.fuzz_factor import FUZZ_FACTOR
 from ytmp3.core.ids import VideoId
 from ytmp3.http.file_names import MAX_NAME_BYTES, content_disposition
 
@@ -112,7 +113,7 @@ def test_a_fallback_that_grows_when_taken_apart_is_cut_too() -> None:
     check_header("\ufdfa" * 48)
 
 
-def test_10_000_hostile_titles_make_headers_that_read_back() -> None:
+def test_hostile_titles_make_headers_that_read_back() -> None:
     rng = random.Random(6266)
     alphabets = (
         [chr(n) for n in range(0x100)],
@@ -120,7 +121,7 @@ def test_10_000_hostile_titles_make_headers_that_read_back() -> None:
         [*BIDI, "\u200b", "\ufeff", "\u2028", "\u0301", "\ud800", "\udfff", "\ue000", "a", ".", " "],
         [chr(n) for n in range(0x3300, 0x3400)] + ["ﬃ", "ﷺ", "½", "…", "Ⅷ"],
     )
-    for _ in range(10_000):
+    for _ in range(2_000 * FUZZ_FACTOR):
         characters = rng.choice(alphabets)
         length = rng.choice((1, 3, 10, 40, 200))
         title = "".join(

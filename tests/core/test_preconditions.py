@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fuzz_factor import FUZZ_FACTOR
 from ytmp3.http.preconditions import (
     Decision,
     Failed,
@@ -253,7 +254,7 @@ def decided(content: bytes, ranges: list[str], if_range: str | None) -> tuple[in
             return 200, content
 
 
-def test_100_000_random_requests_are_decided_as_by_slices_of_a_byte_string() -> None:
+def test_random_requests_are_decided_as_by_slices_of_a_byte_string() -> None:
     rng = random.Random(9110)
     seen: set[int] = set()
 
@@ -277,7 +278,7 @@ def test_100_000_random_requests_are_decided_as_by_slices_of_a_byte_string() -> 
         )
 
     validators = (None, None, ETAG, ETAG, OTHER, "W/" + ETAG, MODIFIED_DATE, http_date(MODIFIED - 1), "x", "")
-    for _ in range(100_000):
+    for _ in range(20_000 * FUZZ_FACTOR):
         size = rng.choice((1, 2, 10, 100))
         content = rng.randbytes(size)
         unit = rng.choice(("bytes=", "bytes=", "bytes=", "bytes=", "BYTES=", "items=", "bytes", ""))

@@ -7,11 +7,16 @@ import asyncio
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
 from tests.stand import failures
 from tests.stand.cluster import cluster
 from tests.stand.links import spellings
 from tests.stand.service_process import egress
+
+# Each of these tests fills a machine, so they run one after the other.
+pytestmark = pytest.mark.xdist_group("cluster")
 
 SHORT_LEASE = {"LEASE_SECONDS": "6", "DRAIN_SECONDS": "10"}
 """A test waits for the end of a lease. On a busy machine a shorter one could end before its holder renews it."""
