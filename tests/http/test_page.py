@@ -135,7 +135,7 @@ async def test_links_after_a_refused_one_stay_in_the_form_and_those_before_it_ar
     page = await expect_page(response)
     assert "https://evil.example/&lt;script&gt;\nhttps://youtu.be/bbbbbbbbbbb</textarea>" in page
     assert "is not a link to YouTube" in page
-    assert page.count('<h3>') == 1
+    assert page.count("<h3>") == 1
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,11 @@ REMEMBERED_PEERS: Final = 4096
 REMEMBERED_CHARACTERS: Final = 256
 """Longest `X-Forwarded-For`, in characters, that is cached. A longer one is parsed at each request. Together with
 REMEMBERED_PEERS this bounds the cache to about 3 MB, whatever clients send."""
+UNKNOWN_RATE: Final = 0.05
+"""The part of REQUESTS_PER_SECOND that one address has for requests of no client: with a wrong API key, or for nothing.
+A client whose key has just been replaced needs a few; who guesses keys needs many. By default it is 5 per second."""
+UNKNOWN_BURST: Final = 0.25
+"""The part of BURST_SIZE that such requests of one address may use at once. By default it is 50."""
 
 
 class RateLimits:
@@ -41,7 +46,8 @@ class RateLimits:
     def __init__(self, settings: RateLimitSettings) -> None:
         self.all = TokenBuckets(rate_per_second=settings.requests_per_second, burst=settings.burst_size)
         self.unknown = TokenBuckets(
-            rate_per_second=settings.unknown_requests_per_second, burst=settings.unknown_burst_size
+            rate_per_second=settings.requests_per_second * UNKNOWN_RATE,
+            burst=max(1, round(settings.burst_size * UNKNOWN_BURST)),
         )
         """By address: requests with a wrong API key, and those that no route takes."""
         self._default = _buckets(settings.client_requests_per_second, settings.client_burst_size)

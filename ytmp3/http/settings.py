@@ -1,16 +1,8 @@
 """The settings of the HTTP layer. Imports only light modules, because the command `ytmp3 health` loads this one too."""
 
-from typing import Final
-
 from msgspec import Struct
 
 from ytmp3.core.client import Network
-
-UNKNOWN_REQUESTS_PER_SECOND: Final = 5.0
-"""Requests per second of one address that no client may make: with a wrong API key or none, or for an unknown address.
-A client whose key has just been replaced, or that probes for what is there, needs a few; who guesses needs many."""
-UNKNOWN_BURST: Final = 50
-"""Such requests of one address that are answered at once."""
 
 
 class RateLimitSettings(Struct, frozen=True, kw_only=True):
@@ -22,8 +14,6 @@ class RateLimitSettings(Struct, frozen=True, kw_only=True):
     """0: no limit for each client; only the limit for all requests together applies."""
     client_burst_size: int = 0
     """0: twice `client_requests_per_second`."""
-    unknown_requests_per_second: float = UNKNOWN_REQUESTS_PER_SECOND
-    unknown_burst_size: int = UNKNOWN_BURST
 
 
 class HttpSettings(Struct, frozen=True, kw_only=True):
