@@ -305,6 +305,16 @@ def test_the_attempts_that_an_outage_has_cost_are_given_back_once(fault: Fault) 
     assert not any(run.breaker.takes_refund(video) for video in ["video 1", *failed])
 
 
+def test_a_video_that_failed_several_times_gets_all_of_these_attempts_back() -> None:
+    run = Run()
+    for _ in range(3):
+        run.breaker.failed(run.breaker.started(0.0), "often", Fault.YOUTUBE, 0.0)
+    run.breaker.failed(run.breaker.started(0.0), "often", Fault.RELEASE, 0.0)
+    run.fails(Fault.RELEASE, 0.0, times=ENDS_TO_OPEN - 1)
+    assert run.breaker.cause is Fault.RELEASE
+    assert [run.breaker.takes_refund("often") for _ in range(4)] == [True, True, True, False]
+
+
 def test_an_attempt_is_not_given_back_to_a_video_that_has_been_served_since() -> None:
     run = opened(Fault.YOUTUBE)
     run.breaker.passed(run.breaker.started(PAUSES[Fault.YOUTUBE].first), "video 1", PAUSES[Fault.YOUTUBE].first)

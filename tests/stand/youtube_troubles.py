@@ -51,7 +51,8 @@ async def convert_over_an_outage(
 ) -> dict[str, float]:
     """Convert videos while everything at YouTube fails for some time: all are completed, and no attempt is lost.
 
-    With MAX_JOB_RETRIES=1, a conversion that failed in the outage and is not given its attempt back has no other one.
+    With MAX_JOB_RETRIES=1, a conversion that failed before the outage was recognised has no other attempt, unless it is
+    given back.
     """
     async with service_process(folder, MAX_JOB_RETRIES="1", **egress(youtube)) as service:
         first = asyncio.create_task(convert(service, jobs=jobs, first_number=first_number))
@@ -61,7 +62,7 @@ async def convert_over_an_outage(
         await asyncio.sleep(seconds)
         await asyncio.to_thread(youtube.reset)
         ended = await first
-        counted = len(service.events("queued again"))
+        counted = len(service.events("retry scheduled"))
         free = len(service.events("queued again at no cost"))
     return figures_of(ended) | {"counted": counted, "free": free, "seconds": round(time.monotonic() - begun_at)}
 

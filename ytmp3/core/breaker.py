@@ -95,6 +95,16 @@ class BreakerState(StrEnum):
     """Only the trial may start, or it is running."""
 
 
+class _End(Struct, frozen=True, kw_only=True):
+    """The newest end of a conversion of one video."""
+
+    at: float
+    fault: Fault | None
+    """None: no shared fault."""
+    counted: int
+    """How many of its latest ends, without a success in between, have cost the conversion an attempt."""
+
+
 class Breaker:
     """Records the outcomes of conversions, and decides whether the next one may start."""
 
@@ -104,10 +114,10 @@ class Breaker:
         refusal."""
         self._unreached = 0
         """While closed: the number of latest conversions in a row that did not reach YouTube."""
-        self._ends: OrderedDict[str, tuple[float, Fault | None]] = OrderedDict()
-        """While closed: the newest end of each of the latest videos, with its fault (None: no shared fault)."""
-        self._refunds: set[str] = set()
-        """The videos that lost an attempt before the breaker opened last, and have not got it back."""
+        self._ends: OrderedDict[str, _End] = OrderedDict()
+        """While closed: the newest end of each of the latest videos."""
+        self._refunds: dict[str, int] = {}
+        """How many attempts each video lost before the breaker opened last, and has not got back."""
         self._cause: Fault | None = None
         """Why the breaker is open or half open; None while it is closed."""
         self._open_until = 0.0
@@ -156,7 +166,7 @@ class Breaker:
 
     def passed(self, start: int, subject: str, now: float) -> None:
         """Record that YouTube served a conversion, even if it failed for another reason. `subject`: its video id."""
-        self._refunds.discard(subject)
+        self._refunds.pop(subject, None)
         if self._cause is None:
             self._unreached = 0
             self._refusals.append((now, False))
@@ -174,8 +184,9 @@ class Breaker:
                 self._remember(subject, now, fault)
             cause = self._cause_to_open(fault, now)
             if cause is not None:
-                blamed = {video for video, (_, blame) in self._ends.items() if blame in _COUNTED}
-                self._refunds = blamed - {subject}  # the end of this one is not counted any more
+                self._refunds = {video: end.counted for video, end in self._ends.items() if end.counted}
+                if fault in _COUNTED:
+                    self._refunds[subject] -= 1  # this failure is not counted any more
                 self._opened_at = now
                 self._open(cause, PAUSES[cause].first, now)
         elif self._is_trial(start):
@@ -183,10 +194,11 @@ class Breaker:
             self._open(fault, min(pauses.longest, max(pauses.first, 2 * self._pause_seconds)), now)
 
     def takes_refund(self, subject: str) -> bool:
-        """Return whether this failure of a video is free, because an earlier one was counted wrongly. Only once."""
-        is_due = subject in self._refunds
-        self._refunds.discard(subject)
-        return is_due
+        """Return whether this failure of a video is free, because an earlier one was counted wrongly."""
+        due = self._refunds.get(subject, 0)
+        if due:
+            self._refunds[subject] = due - 1
+        return due > 0
 
     def ended(self, start: int) -> None:
         """Record the end of a conversion. If it was a trial without an outcome (cancelled), another trial may start."""
@@ -200,14 +212,15 @@ class Breaker:
         refusals = sum(recent)
         if refusals >= REFUSALS_TO_OPEN and refusals >= SHARE_TO_OPEN * len(recent):
             return Fault.ADDRESS
-        ends = [blamed for at, blamed in self._ends.values() if now - at <= ENDS_SECONDS]
+        ends = [end.fault for end in self._ends.values() if now - end.at <= ENDS_SECONDS]
         blames = Counter(blamed for blamed in ends if blamed is not None)
         if len(ends) >= ENDS_TO_OPEN and blames.total() > BLAMED_TO_OPEN * len(ends):
             return max(blames, key=blames.__getitem__)
         return None
 
     def _remember(self, subject: str, now: float, fault: Fault | None) -> None:
-        self._ends[subject] = (now, fault)
+        counted = self._ends[subject].counted if subject in self._ends and fault is not None else 0
+        self._ends[subject] = _End(at=now, fault=fault, counted=counted + (fault in _COUNTED))
         self._ends.move_to_end(subject)
         if len(self._ends) > REMEMBERED_ENDS:
             self._ends.popitem(last=False)

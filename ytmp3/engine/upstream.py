@@ -110,7 +110,7 @@ class Upstream:
             self._record(lambda: self._breaker.failed(start, video_id, fault, self._clock()))
 
     def takes_refund(self, video_id: VideoId) -> bool:
-        """Return whether this failure is free, because an earlier one of the video was counted wrongly. Only once."""
+        """Return whether this failure is free, because an earlier one of the video was counted wrongly."""
         return self._breaker.takes_refund(video_id)
 
     def ended(self, start: int) -> None:
