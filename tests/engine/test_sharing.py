@@ -7,6 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+import pytest
+
 from tests.engine.rig import Rig, engine, video
 from tests.fakes import FakeConverter
 from tests.virtual_time import seconds, settled
@@ -17,6 +19,8 @@ from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Job, Report, Status
 from ytmp3.core.recipe import Recipe
 from ytmp3.engine import events
+
+pytestmark = pytest.mark.attack
 
 GREEDY: Final = Client(owner=ClientId("key:greedy"))
 VIDEOS: Final = 900

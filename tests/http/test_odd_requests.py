@@ -109,6 +109,7 @@ async def test_no_request_adds_a_metric_series_or_puts_a_path_id_or_address_into
     assert "192.0.2." not in text
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("protocol", ["h2c", "TLS/1.0"])
 async def test_a_request_for_another_protocol_does_not_leave_the_next_one_without_an_answer(
     service: RunningService, protocol: str
