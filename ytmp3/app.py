@@ -53,7 +53,8 @@ from ytmp3.http.page.sessions import Sessions, SessionSigner
 from ytmp3.http.settings import HttpSettings
 from ytmp3.http.stats import Stats, Tally
 from ytmp3.http.streams import EventStreams
-from ytmp3.http.webhook_messages import JobMessages
+from ytmp3.http.webhook_messages import BatchMessages, JobMessages
+from ytmp3.http.webhook_targets import WebhookTargets
 from ytmp3.jobstore import JobStore
 from ytmp3.jobstore.sqlite import SqliteJobStore
 from ytmp3.jobstore.sqlite.file import note_holder
@@ -143,7 +144,7 @@ async def running(
         operations = OperationHandlers(health=engine.health, stats=stats, metrics=metrics, public_path=public_path)
         add_routes(app.router, admission, _handlers(engine, keys, endpoints, addresses, sender, streams, operations))
         if config.http.page:
-            _page(engine, keys, addresses, sessions, public_path).add_routes(app.router, admission)
+            _page(engine, keys, endpoints, addresses, sessions, public_path).add_routes(app.router, admission)
         yield Service(
             config=config,
             app=app,
@@ -273,10 +274,10 @@ def _handlers(
     streams: EventStreams,
     operations: OperationHandlers,
 ) -> Handlers:
-    json = JobJson(jobs=engine.jobs, keys=keys, addresses=addresses)
+    json, webhooks = JobJson(jobs=engine.jobs, keys=keys, addresses=addresses), WebhookTargets(endpoints)
     return Handlers(
         jobs=JobHandlers(
-            intake=engine.intake, jobs=engine.jobs, sender=sender, keys=keys, endpoints=endpoints, json=json
+            intake=engine.intake, jobs=engine.jobs, sender=sender, keys=keys, webhooks=webhooks, json=json
         ),
         events=EventHandlers(
             jobs=engine.jobs, subscriptions=engine.subscriptions, streams=streams, keys=keys, json=json
@@ -290,7 +291,7 @@ def _handlers(
             jobs=engine.jobs,
             archives=Archives(batches=engine.batches, sender=sender),
             keys=keys,
-            addresses=addresses,
+            webhooks=webhooks,
             json=json,
         ),
         operations=operations,
@@ -298,10 +299,21 @@ def _handlers(
 
 
 def _page(
-    engine: Engine, keys: Keys, addresses: Addresses, sessions: Sessions | None, public_path: str
+    engine: Engine,
+    keys: Keys,
+    endpoints: Endpoints,
+    addresses: Addresses,
+    sessions: Sessions | None,
+    public_path: str,
 ) -> PageHandlers:
     return PageHandlers(
-        intake=engine.intake, jobs=engine.jobs, keys=keys, addresses=addresses, sessions=sessions, base=public_path
+        intake=engine.intake,
+        jobs=engine.jobs,
+        webhooks=WebhookTargets(endpoints),
+        keys=keys,
+        addresses=addresses,
+        sessions=sessions,
+        base=public_path,
     )
 
 
@@ -364,11 +376,16 @@ async def _start_webhooks(
 ) -> WebhookSender:
     """Start the sender of webhook messages. The stack ends it."""
     # Messages have whole addresses, because a receiver does not know where the service is.
-    messages = JobMessages(store, Addresses(public_path=config.http.public_url, signer=signer))
+    addresses = Addresses(public_path=config.http.public_url, signer=signer)
+    of_job, of_batch = JobMessages(store, addresses), BatchMessages(engine.batches, store, addresses)
     sender = WebhookSender(
         outbox=store.outbox,
         endpoints=endpoints,
-        messages={WebhookEvent.JOB_COMPLETED: messages, WebhookEvent.JOB_FAILED: messages},
+        messages={
+            WebhookEvent.JOB_COMPLETED: of_job,
+            WebhookEvent.JOB_FAILED: of_job,
+            WebhookEvent.BATCH_COMPLETED: of_batch,
+        },
         transport=await stack.enter_async_context(HttpTransport(config.webhooks.private_hosts)),
         events=engine.events,
     )

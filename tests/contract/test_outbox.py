@@ -20,7 +20,10 @@ from tests.contract.harness import (
     ticket_of,
     track_of,
 )
+from ytmp3.core.batch import Batch, Item, first_marks
 from ytmp3.core.errors import FailureCode
+from ytmp3.core.ids import ClientId, VideoId, new_batch_id
+from ytmp3.core.recipe import DEFAULT_RECIPE
 from ytmp3.core.webhook import (
     MAX_TARGETS,
     Delivery,
@@ -30,9 +33,11 @@ from ytmp3.core.webhook import (
     Settlement,
     WebhookEvent,
     WebhookTarget,
+    batch_subject,
     settled,
 )
 from ytmp3.jobstore import JobStore, Submission
+from ytmp3.jobstore.batches import NewBatch
 from ytmp3.jobstore.outbox import JOBS_AT_ONCE
 
 LEASE_SECONDS: Final = 60.0
@@ -280,3 +285,48 @@ async def test_deliveries_survive_a_restart(harness: Harness, store: JobStore, i
     harness.clock.advance(LEASE_SECONDS)
     again = await take(store)
     assert {delivery.delivery_id for delivery in again} == {taken.delivery_id, f"{unreported.job_id}-0"}
+
+
+async def ended_batch(store: JobStore, number: int, *, cancel: bool = False) -> str:
+    """End a batch with two targets. Returns its id as a subject."""
+    items = (Item(video_id=VideoId("video000001")),)
+    batch_id = new_batch_id(number.to_bytes(17, "big"))
+    new = NewBatch(
+        batch_id=batch_id,
+        client=ClientId("key:alice"),
+        recipe=DEFAULT_RECIPE,
+        marks=first_marks(items),
+        items=items,
+        webhooks=(SHOP, OTHER, FAILURES),
+    )
+    assert isinstance(await store.batches.create(new), Batch)
+    (batch,) = await store.batches.adopt(10)
+    assert batch.webhooks == (SHOP, OTHER, FAILURES)
+    if cancel:
+        await store.batches.cancel(batch_id)
+    for _ in range(2):
+        ended = await store.batches.save(batch.lease, "c", is_ended=True)
+    assert ended.webhooks == new.webhooks
+    return batch_subject(batch_id)
+
+
+async def test_an_ended_batch_is_reported_once_and_a_cancelled_one_is_not(
+    harness: Harness, store: JobStore, ids: Ids
+) -> None:
+    subject_id = await ended_batch(store, 1)
+    assert await store.outbox.of(await ended_batch(store, 2, cancel=True)) == []
+    await done(store, hooked(ids))
+    taken = await take(store)
+    assert {(delivery.delivery_id, delivery.url, delivery.event) for delivery in taken} >= {
+        (f"{subject_id}-0", None, WebhookEvent.BATCH_COMPLETED),
+        (f"{subject_id}-1", OTHER.url, WebhookEvent.BATCH_COMPLETED),
+    }
+    assert len(taken) == 3
+    await store.outbox.settle([result(delivery) for delivery in taken])
+    assert [delivery.state for delivery in await store.outbox.of(subject_id)] == [DeliveryState.DELIVERED] * 2
+    again = await store.outbox.redeliver(DeliveryId(f"{subject_id}-1"))
+    assert again is not None
+    assert [delivery.delivery_id for delivery in await take(store)] == [f"{subject_id}-1"]
+    harness.clock.advance(POLICY.retention_seconds + 1)
+    assert await store.batches.expire(10) == 2
+    assert await store.outbox.of(subject_id) == []

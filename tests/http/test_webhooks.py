@@ -98,6 +98,32 @@ async def test_a_failed_job_and_a_job_whose_track_exists_are_reported(tmp_path: 
         assert (await arrived(endpoint, 3))[2]["data"]["job_id"] == cached["job_id"]
 
 
+async def test_an_ended_batch_is_sent_and_its_items_are_not(tmp_path: Path) -> None:
+    file = "asked * * {secret}\nhome * {url} {secret}\n"
+    async with receiver() as endpoint:
+        chosen = settings(tmp_path, file.format(url=endpoint.url, secret=SECRET))
+        async with running_service(tmp_path / "data", **chosen) as service:
+            body = {"urls": [VIDEO, "video000002", "no link"], "webhook": endpoint.url + "?batch"}
+            async with service.client.post(f"{service.url}/batches", json=body) as response:
+                assert response.status == 202, await response.text()
+                batch = await response.json()
+            messages = await arrived(endpoint, 2)
+            async with service.client.get(f"{service.url}/batches/{batch['batch_id']}") as response:
+                batch = await response.json()
+            await expect_problem(
+                service, "POST", "/batches", 422, "webhook_refused", json=body | {"webhook": "http://10.0.0.1/"}
+            )
+            assert {message.path for message in endpoint.messages} == {"/hook", "/hook?batch"}
+            for message, raw in zip(messages, endpoint.messages, strict=True):
+                assert message["type"] == "batch.completed"
+                assert message["data"]["counts"] == batch["counts"]
+                assert message["data"]["archive_url"].startswith("https://music.example/ytmp3/batches/")
+                assert verified(raw.headers, raw.body, SECRET_BYTES)
+            await service.completed("video000003")
+            await arrived(endpoint, 3)
+            assert endpoint.messages[2].headers["webhook-id"].startswith(batch["batch_id"]) is False
+
+
 async def test_a_request_may_name_a_webhook_only_where_the_operator_allows_it(tmp_path: Path) -> None:
     async with receiver() as endpoint:
         (tmp_path / "keys").write_text(f"{key_line('alice', ALICE)}\n{key_line('bob', BOB)}\n")

@@ -21,6 +21,7 @@ from ytmp3.core.ids import BatchId, ClientId, ConversionKey, InstanceId, JobId, 
 from ytmp3.core.job import Status
 from ytmp3.core.link import parse_video_id
 from ytmp3.core.recipe import Recipe, conversion_key, parse_recipe
+from ytmp3.core.webhook import WebhookTarget
 
 LONGEST_SECONDS: Final = 7 * 86_400.0
 """Age, in seconds, at which the items of a batch that still wait are given up: so no batch waits without end, even if
@@ -115,6 +116,8 @@ class Batch(Struct, frozen=True, kw_only=True):
     """How long the batch is kept after its end."""
     expires_at: float | None = None
     """When the store removes the batch. None while it has not ended."""
+    webhooks: tuple[WebhookTarget, ...] = ()
+    """Who is told when every item has ended. Set at creation. The jobs of its items have no webhooks of their own."""
 
     @property
     def recipe(self) -> Recipe:

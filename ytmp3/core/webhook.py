@@ -14,6 +14,8 @@ from typing import Final, NewType
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ytmp3.core.ids import BatchId
+
 DeliveryId = NewType("DeliveryId", str)
 """The `webhook-id` of a message: the subject's id, a dash, and the number of the target (see `delivery_id`)."""
 
@@ -26,6 +28,8 @@ class WebhookEvent(StrEnum):
     BATCH_COMPLETED = "batch.completed"
 
 
+BATCH_PREFIX: Final = "batch-"
+"""The beginning of a subject's id, if the subject is a batch."""
 MAX_TARGETS: Final = 10
 """Most targets of one subject. It bounds the work of the steps that make or remove a subject's deliveries."""
 
@@ -84,7 +88,7 @@ class Delivery(Struct, frozen=True, kw_only=True):
 
     delivery_id: DeliveryId
     subject_id: str
-    """The id of the job or the batch."""
+    """The id of the job, or `batch_subject`."""
     event: WebhookEvent
     endpoint: str
     """See `WebhookTarget`."""
@@ -120,6 +124,11 @@ class Settlement(Struct, frozen=True, kw_only=True):
     """Whether a request was made, or tried. Otherwise the delivery was only postponed or dropped."""
     status: int | None = None
     reason: Reason | None = None
+
+
+def batch_subject(batch_id: BatchId) -> str:
+    """Return the id of a batch as a subject. It differs from every job's id, which has the same form as a batch's."""
+    return f"{BATCH_PREFIX}{batch_id}"
 
 
 def delivery_id(subject_id: str, number: int) -> DeliveryId:

@@ -42,6 +42,7 @@ from ytmp3.core.errors import (
 from ytmp3.core.ids import ClientId, JobId, VideoId, new_batch_id, parse_batch_id
 from ytmp3.core.job import Status, Ticket
 from ytmp3.core.recipe import Recipe
+from ytmp3.core.webhook import WebhookTarget
 from ytmp3.engine import events
 from ytmp3.engine.estimates import Estimates
 from ytmp3.engine.events import Events
@@ -137,8 +138,10 @@ class Batches:
         self._estimates = estimates
         self._events = events
 
-    async def create(self, links: Sequence[str], recipe: Recipe, client: Client) -> BatchState:
-        """Create a batch of links. When this returns, it is durable.
+    async def create(
+        self, links: Sequence[str], recipe: Recipe, client: Client, *, webhooks: tuple[WebhookTarget, ...] = ()
+    ) -> BatchState:
+        """Create a batch of links. When this returns, it is durable. `webhooks` are told when it has ended.
 
         Raises:
             TooManyItems, NothingToConvert, Draining, BatchQuota, BatchesFull, StorageFull: nothing was stored.
@@ -158,6 +161,7 @@ class Batches:
             recipe=recipe,
             marks=marks,
             items=items,
+            webhooks=webhooks,
         )
         created = await as_request_errors(self._store.batches.create(new))
         if created is Refusal.CLIENT_FULL:

@@ -10,12 +10,10 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from ytmp3 import __version__
-from ytmp3.core.client import Client
 from ytmp3.core.errors import JobUnknown
 from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Status, Ticket
 from ytmp3.core.link import parse_link
-from ytmp3.core.webhook import WebhookTarget
 from ytmp3.engine.health import Health
 from ytmp3.engine.idempotency import Idempotency
 from ytmp3.engine.intake import Intake
@@ -28,7 +26,7 @@ from ytmp3.http.body import answer_expectation, parse_extract_request, read_json
 from ytmp3.http.client_handlers import ClientHandlers
 from ytmp3.http.deliveries import DeliveryHandlers
 from ytmp3.http.download import Sender, downloadable_track, expired, split_file_name
-from ytmp3.http.errors import LinkExpired, NotFound, WebhookRefused
+from ytmp3.http.errors import LinkExpired, NotFound
 from ytmp3.http.idempotency_key import HEADER as IDEMPOTENCY_KEY
 from ytmp3.http.idempotency_key import parse_idempotency_key
 from ytmp3.http.job_events import JobSource, wanted_jobs
@@ -38,9 +36,9 @@ from ytmp3.http.links import LinkSigner
 from ytmp3.http.routes import Route
 from ytmp3.http.stats import Stats
 from ytmp3.http.streams import EventStreams
+from ytmp3.http.webhook_targets import WebhookTargets
 from ytmp3.http.wire import CheckView, HealthView, LiveView
 from ytmp3.metrics import Metrics
-from ytmp3.webhooks.endpoints import Endpoints, UrlRefused
 
 UNREADY_RETRY_SECONDS: Final = 5
 """The Retry-After of an instance that is not ready, in seconds. The store and the disk are checked every second, and a
@@ -57,11 +55,11 @@ class JobHandlers:
         jobs: Jobs,
         sender: Sender,
         keys: Keys,
-        endpoints: Endpoints,
+        webhooks: WebhookTargets,
         json: JobJson,
     ) -> None:
         self._intake = intake
-        self._endpoints = endpoints
+        self._webhooks = webhooks
         self._jobs = jobs
         self._sender = sender
         self._keys = keys
@@ -73,7 +71,7 @@ class JobHandlers:
         key = parse_idempotency_key(request.headers.getall(IDEMPOTENCY_KEY, ()))
         idempotency = None if key is None else Idempotency(key=key, request=msgspec.json.encode(wanted))
         client = request[CLIENT]
-        targets = webhook_targets(self._endpoints, client, wanted.webhook)
+        targets = self._webhooks.of(client, wanted.webhook)
         ticket = await self._intake.submit(wanted.url, wanted.recipe, client, webhooks=targets, idempotency=idempotency)
         status = HTTPStatus.OK if ticket.status is Status.COMPLETED else HTTPStatus.ACCEPTED
         location = self._json.addresses.of_job(ticket.job.job_id)
@@ -151,18 +149,6 @@ class EventHandlers:
         with self._subscriptions.open(tickets) as subscription:
             source = JobSource(subscription, self._json, sorted(unknown))
             return await self._streams.send(request, request[CLIENT].owner, source)
-
-
-def webhook_targets(endpoints: Endpoints, client: Client, url: str | None) -> tuple[WebhookTarget, ...]:
-    """Return who is told when a client's new job or batch has ended. `url` is the address that its request names.
-
-    Raises:
-        WebhookRefused: the client must not name an address, or not this one.
-    """
-    try:
-        return endpoints.targets(client.owner, url)
-    except UrlRefused as error:
-        raise WebhookRefused(f"Not accepted as `webhook`: {error}.") from None
 
 
 def link_end(request: web.Request, signer: LinkSigner | None) -> int | None:

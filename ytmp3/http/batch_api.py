@@ -14,7 +14,6 @@ from ytmp3.core.ids import ClientId
 from ytmp3.engine.batches import Batches, BatchState
 from ytmp3.engine.jobs import Jobs
 from ytmp3.http import headers
-from ytmp3.http.addresses import Addresses
 from ytmp3.http.admission import CLIENT, LINK_UNTIL
 from ytmp3.http.archive import Archives
 from ytmp3.http.batch_view import batch_view, items_json
@@ -22,6 +21,7 @@ from ytmp3.http.body import MAX_BATCH_BODY_BYTES, MAX_BATCH_SECONDS, parse_batch
 from ytmp3.http.errors import InvalidCursor, LinkExpired
 from ytmp3.http.job_json import JobJson
 from ytmp3.http.keys import Keys
+from ytmp3.http.webhook_targets import WebhookTargets
 
 PAGE_ITEMS: Final = 100
 """Items on one page: about 100 kB of JSON, which takes 5 ms to read and render."""
@@ -32,20 +32,23 @@ class BatchHandlers:
     """The routes that create, show and cancel batches."""
 
     def __init__(
-        self, *, batches: Batches, jobs: Jobs, archives: Archives, keys: Keys, addresses: Addresses, json: JobJson
+        self, *, batches: Batches, jobs: Jobs, archives: Archives, keys: Keys, webhooks: WebhookTargets, json: JobJson
     ) -> None:
         self._json = json
         self._archives = archives
         self._batches = batches
         self._jobs = jobs
         self._keys = keys
-        self._addresses = addresses
+        self._webhooks = webhooks
+        self._addresses = json.addresses
 
     async def create(self, request: web.Request) -> web.Response:
         """POST /batches."""
         body = await read_json_body(request, max_bytes=MAX_BATCH_BODY_BYTES, seconds=MAX_BATCH_SECONDS)
         wanted = parse_batch_request(body)
-        state = await self._batches.create(wanted.urls, wanted.recipe, request[CLIENT])
+        client = request[CLIENT]
+        targets = self._webhooks.of(client, wanted.webhook)
+        state = await self._batches.create(wanted.urls, wanted.recipe, client, webhooks=targets)
         location = self._addresses.of_batch(state.batch.batch_id)
         return await self._batch(state, status=HTTPStatus.ACCEPTED, more={hdrs.LOCATION: location})
 

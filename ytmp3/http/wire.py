@@ -45,6 +45,7 @@ class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
     urls: Annotated[tuple[str, ...], Meta(min_length=1)]
     quality: Quality = DEFAULT_QUALITY
+    webhook: str | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -182,6 +183,14 @@ class BatchView(Struct, frozen=True, kw_only=True):
     status_url: str
     items_url: str
     archive_url: str | None
+
+
+class BatchMessage(Struct, frozen=True, kw_only=True):
+    """The body of a webhook message about a batch."""
+
+    type: WebhookEvent
+    timestamp: datetime
+    data: BatchView
 
 
 class ItemErrorView(Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from msgspec import Struct
 from ytmp3.core.batch import Batch, BatchLease, Item
 from ytmp3.core.ids import BatchId, ClientId, JobId
 from ytmp3.core.recipe import Recipe
+from ytmp3.core.webhook import WebhookTarget
 
 MAX_UNFINISHED_OF_CLIENT: Final = 20
 """Most unfinished batches of one client. With 1,000 items each, they keep a client's share busy for days."""
@@ -29,6 +30,7 @@ class NewBatch(Struct, frozen=True, kw_only=True):
     recipe: Recipe
     marks: str
     items: Sequence[Item]
+    webhooks: tuple[WebhookTarget, ...] = ()
 
 
 class Refusal(StrEnum):
@@ -64,6 +66,8 @@ class BatchStore(Protocol):
 
     async def save(self, lease: BatchLease, marks: str, *, is_ended: bool = False) -> Batch:
         """Replace the marks and extend the lease, or end the batch. Works in a full store too.
+
+        The step that ends a batch also records the webhook messages about it, unless its client has cancelled it.
 
         Raises:
             LeaseLost: another instance holds the batch.

@@ -26,6 +26,7 @@ from ytmp3.http.page.files import PageFiles
 from ytmp3.http.page.markup import Markup, Shown
 from ytmp3.http.page.sessions import Sessions, is_from_own_page
 from ytmp3.http.view import job_view
+from ytmp3.http.webhook_targets import WebhookTargets
 from ytmp3.http.wire import JobView
 
 MAX_FORM_BYTES: Final = 32_768
@@ -47,12 +48,14 @@ class PageHandlers:
         *,
         intake: Intake,
         jobs: Jobs,
+        webhooks: WebhookTargets,
         keys: Keys,
         addresses: Addresses,
         sessions: Sessions | None,
         base: str,
     ) -> None:
         self._intake = intake
+        self._webhooks = webhooks
         self._jobs = jobs
         self._keys = keys
         self._addresses = addresses
@@ -100,10 +103,11 @@ class PageHandlers:
             return self._refuse(request, InvalidField(f"Enter 1 to {MAX_FORM_LINKS} links, one a line."), links=text)
         if quality is None:
             return self._refuse(request, InvalidField("Choose one of the qualities."), links=text)
-        ids: list[str] = []
+        client, ids = request[CLIENT], list[str]()
         for position, link in enumerate(links):
             try:
-                ticket = await self._intake.submit(link, Recipe(quality=quality), request[CLIENT])
+                recipe, webhooks = Recipe(quality=quality), self._webhooks.of(client)
+                ticket = await self._intake.submit(link, recipe, client, webhooks=webhooks)
             except RequestError as error:
                 # The links before this one are jobs already; the others stay in the form.
                 rest = "\n".join(links[position:])

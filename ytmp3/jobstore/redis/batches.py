@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from ytmp3.core.batch import Batch, BatchLease, Item
 from ytmp3.core.errors import LeaseLost
@@ -16,12 +17,10 @@ from ytmp3.core.ids import BatchId, InstanceId, JobId
 from ytmp3.jobstore.batches import MAX_UNFINISHED, MAX_UNFINISHED_OF_CLIENT, NewBatch, Refusal
 from ytmp3.jobstore.records import decode_items, encode_items, with_known_batch_recipe
 from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply
-from ytmp3.jobstore.redis.records import fields_of, readable, root_of
+from ytmp3.jobstore.redis.records import BATCHES_ROOT, fields_of, readable, root_of, targets_of
 from ytmp3.jobstore.redis.scripts import Call, Scripts
 from ytmp3.jobstore.settings import Policy
 
-ROOT: Final = "ytmp3:{batches}"
-"""The prefix of all keys of batches."""
 JOBS_AT_ONCE: Final = 100
 """Most jobs that are read, or whose tracks are kept, in one round trip. The server takes about 3 ms for them."""
 _REFUSALS: Final = {1: Refusal.CLIENT_FULL, 2: Refusal.FULL}
@@ -55,6 +54,7 @@ class RedisBatches:
             new.recipe.spelling,
             new.marks,
             encode_items(new.items),
+            msgspec.json.encode(new.webhooks) if new.webhooks else b"",
         )
         return _REFUSALS[reply] if isinstance(reply, int) else _batch_of(reply)
 
@@ -111,7 +111,7 @@ class RedisBatches:
         return int(await self._run(self._link.handlers, "batch_count"))
 
     async def _run(self, share: PoolShare, script: str, *arguments: Argument) -> Reply:
-        return await self._scripts.run(self._call(script, ROOT, arguments), share)
+        return await self._scripts.run(self._call(script, BATCHES_ROOT, arguments), share)
 
 
 def _lease_arguments(lease: BatchLease) -> tuple[Argument, Argument, Argument]:
@@ -125,4 +125,6 @@ def _batch_of(reply: Reply) -> Batch:
         StoreUnusable: the reply is malformed.
     """
     with readable():
-        return with_known_batch_recipe(msgspec.convert(fields_of(reply), Batch, strict=False))
+        fields = fields_of(reply)
+        webhooks = targets_of(fields)
+        return with_known_batch_recipe(replace(msgspec.convert(fields, Batch, strict=False), webhooks=webhooks))

@@ -13,7 +13,7 @@ import msgspec
 from ytmp3.core.webhook import Delivery, DeliveryId, Settlement
 from ytmp3.jobstore.outbox import JOBS_AT_ONCE
 from ytmp3.jobstore.redis.link import Argument, Reply, pack
-from ytmp3.jobstore.redis.records import SHARDS, fields_of, readable, root_of
+from ytmp3.jobstore.redis.records import BATCHES_ROOT, SHARDS, fields_of, readable, root_of
 
 
 class RunOne(Protocol):
@@ -30,7 +30,7 @@ class RedisOutbox:
     def __init__(
         self,
         *,
-        shards_due: Callable[[bytes], Awaitable[tuple[float, list[str]]]],
+        shards_due: Callable[[bytes, Sequence[str]], Awaitable[tuple[float, list[str]]]],
         run_on_shards: Callable[[str, Mapping[str, Sequence[Argument]]], Awaitable[list[Reply]]],
         run: RunOne,
     ) -> None:
@@ -42,12 +42,12 @@ class RedisOutbox:
         self._shards_due = shards_due
         self._run_on_shards = run_on_shards
         self._run = run
-        polls = (("ZRANGE", f"{root_of(shard)}:outbox", 0, 0, "WITHSCORES") for shard in SHARDS)
-        self._earliest = pack([("TIME",), *polls])
+        self._roots = (*map(root_of, SHARDS), BATCHES_ROOT)
+        self._earliest = pack([("TIME",), *(("ZRANGE", f"{root}:outbox", 0, 0, "WITHSCORES") for root in self._roots)])
 
     async def take(self, limit: int, *, lease_seconds: float) -> list[Delivery]:
         """See the Protocol. The limit is divided among the shards that have something due."""
-        _, due = await self._shards_due(self._earliest)
+        _, due = await self._shards_due(self._earliest, self._roots)
         roots = due[:limit]
         share = max(1, limit // max(1, len(roots)))
         replies = await self._run_on_shards(

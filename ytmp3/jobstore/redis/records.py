@@ -17,12 +17,14 @@ from msgspec.structs import replace
 from ytmp3.core.errors import FailureCode, StoreUnusable
 from ytmp3.core.ids import ConversionId
 from ytmp3.core.job import Conversion, Job, Metadata, Ticket, Track
-from ytmp3.core.webhook import WebhookTarget
+from ytmp3.core.webhook import BATCH_PREFIX, WebhookTarget
 from ytmp3.jobstore.records import with_known_recipe
 from ytmp3.jobstore.redis.link import Reply
 
 SHARD_CHARACTERS: Final = 2
 """Number of characters of the shard at the beginning of each id (`core.ids.shard_of`)."""
+BATCHES_ROOT: Final = "ytmp3:{batches}"
+"""The prefix of all keys of batches, and of the webhook messages about them."""
 SHARDS: Final = tuple(f"{shard:02x}" for shard in range(256))
 
 _JSON_FIELDS: Final = frozenset({"metadata", "track"})
@@ -51,7 +53,13 @@ def root_of(some_id: str) -> str:
     The braces make the shard a hash tag: Redis Cluster keeps all keys with the same tag on the same node, so one script
     may use any of them (the section "Hash tags" of the Redis Cluster specification).
     """
+    if some_id.startswith(BATCH_PREFIX):
+        return BATCHES_ROOT
     return f"ytmp3:{{{some_id[:SHARD_CHARACTERS]}}}"
+
+
+ROOTS: Final = tuple(map(root_of, SHARDS))
+"""The prefixes of all shards."""
 
 
 def conversion_at(conversion_id: ConversionId) -> str:
@@ -112,8 +120,13 @@ def _error_of(error: str, code: str) -> str:
 
 def _job_of(reply: Reply) -> Job:
     fields = fields_of(reply)
-    webhooks = msgspec.json.decode(fields.pop("webhooks", "[]"), type=tuple[WebhookTarget, ...])
+    webhooks = targets_of(fields)
     return replace(msgspec.convert(fields, Job, strict=False), webhooks=webhooks)
+
+
+def targets_of(fields: dict[str, str]) -> tuple[WebhookTarget, ...]:
+    """Take the webhooks, which are JSON, out of the fields of a job or a batch."""
+    return msgspec.json.decode(fields.pop("webhooks", "[]"), type=tuple[WebhookTarget, ...])
 
 
 def fields_of(flat: Reply) -> dict[str, str]:

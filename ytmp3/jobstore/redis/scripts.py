@@ -16,7 +16,7 @@ from redis.exceptions import NoScriptError
 
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.job import EVENT_OF_STATE, Stage, State
-from ytmp3.core.webhook import MAX_TARGETS, DeliveryState
+from ytmp3.core.webhook import BATCH_PREFIX, MAX_TARGETS, DeliveryState, WebhookEvent
 from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply, pack
 
 FOLDER: Final = "lua"
@@ -69,6 +69,8 @@ def constants() -> str:
         f"POISON = '{FailureCode.POISON}'",
         f"EVENT = {{{events}}}",
         f"DELIVERY = {_table(DeliveryState)}",
+        f"BATCH_COMPLETED = '{WebhookEvent.BATCH_COMPLETED}'",
+        f"BATCH_PREFIX = '{BATCH_PREFIX}'",
         f"MAX_TARGETS = {MAX_TARGETS}",
     )
     return "".join(f"local {line}\n" for line in lines)

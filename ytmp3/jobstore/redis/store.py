@@ -29,6 +29,7 @@ from ytmp3.jobstore.redis.hints import RedisHints
 from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply, pack
 from ytmp3.jobstore.redis.outbox import RedisOutbox
 from ytmp3.jobstore.redis.records import (
+    ROOTS,
     SHARDS,
     conversion_of,
     error_in_0_2,
@@ -79,11 +80,10 @@ class RedisJobStore:
         self._left_behind = LeftBehind(self._read, self._monotonic, lease_seconds=policy.lease_seconds)
         # These commands are sent every second, so they are encoded once. The replies are the server's time, and the
         # lowest score of each shard.
-        roots = [root_of(shard) for shard in SHARDS]
-        self._earliest_due = pack([("TIME",), *(("ZRANGE", f"{root}:live", 0, 0, "WITHSCORES") for root in roots)])
-        self._earliest_expiry = pack([("TIME",), *(("ZRANGE", f"{root}:ended", 0, 0, "WITHSCORES") for root in roots)])
+        self._earliest_due = pack([("TIME",), *(("ZRANGE", f"{root}:live", 0, 0, "WITHSCORES") for root in ROOTS)])
+        self._earliest_expiry = pack([("TIME",), *(("ZRANGE", f"{root}:ended", 0, 0, "WITHSCORES") for root in ROOTS)])
         self._time = pack([("TIME",)])
-        self._tallies = pack([("HMGET", root, *State) for root in roots])
+        self._tallies = pack([("HMGET", root, *State) for root in ROOTS])
         self.outbox = RedisOutbox(shards_due=self._shards_due, run_on_shards=self._work_on_shards, run=self._handle)
         """See the Protocol."""
 
@@ -303,12 +303,12 @@ class RedisJobStore:
         clock_of_tests = "" if self._clock is None else repr(self._clock())
         return Call(script=script, root=root, arguments=(clock_of_tests, *arguments))
 
-    async def _shards_due(self, poll: bytes) -> tuple[float, list[str]]:
+    async def _shards_due(self, poll: bytes, roots: Sequence[str] = ROOTS) -> tuple[float, list[str]]:
         """Return the time, and the shards whose lowest score is due, ordered by that score."""
-        replies = await self._link.exchange(poll, len(SHARDS) + 1, self._link.workers)
+        replies = await self._link.exchange(poll, len(roots) + 1, self._link.workers)
         time, *lowest = self._without_errors(replies)
         now = self._clock() if self._clock is not None else _seconds(time)
-        scores = ((float(pair[1]), root_of(shard)) for shard, pair in zip(SHARDS, lowest, strict=True) if pair)
+        scores = ((float(pair[1]), root) for root, pair in zip(roots, lowest, strict=True) if pair)
         return now, [root for score, root in sorted(scores) if score <= now]
 
     async def _conversions_due(self, now: float, roots: Sequence[str], limit: int) -> dict[str, list[Due]]:

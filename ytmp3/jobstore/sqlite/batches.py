@@ -14,6 +14,7 @@ from ytmp3.core.batch import Batch, BatchLease, Item
 from ytmp3.core.errors import LeaseLost
 from ytmp3.core.ids import BatchId, JobId
 from ytmp3.core.job import Status
+from ytmp3.core.webhook import WebhookEvent, batch_subject
 from ytmp3.jobstore.batches import MAX_UNFINISHED, MAX_UNFINISHED_OF_CLIENT, NewBatch, Refusal
 from ytmp3.jobstore.records import (
     decode_batch,
@@ -122,6 +123,7 @@ class _Batches:
             due_at=now,
             created_at=now,
             retention_seconds=policy.retention_seconds,
+            webhooks=new.webhooks,
         )
         connection = self.ledger.connection
         connection.execute(queries.INSERT_BATCH, (batch.batch_id, batch.client, batch.due_at, encode_batch(batch)))
@@ -160,6 +162,9 @@ class _Batches:
         now = self.ledger.clock()
         if is_ended:
             expires_at = now + batch.retention_seconds
+            if batch.cancelled_at is None:
+                subject_id = batch_subject(batch.batch_id)
+                self.ledger.deliveries.announce(subject_id, WebhookEvent.BATCH_COMPLETED, batch.webhooks)
             return self.store(replace(batch, marks=marks, holder=None, completed_at=now, expires_at=expires_at))
         return self.store(replace(batch, marks=marks, due_at=now + self.ledger.policy.lease_seconds))
 
@@ -177,6 +182,7 @@ class _Batches:
         connection = self.ledger.connection
         removed = connection.execute(queries.DELETE_EXPIRED_BATCHES, (self.ledger.clock(), limit)).fetchall()
         connection.executemany(queries.DELETE_BATCH_ITEMS, removed)
+        self.ledger.deliveries.forget(batch_subject(batch_id) for (batch_id,) in removed)
         return len(removed)
 
     def rows(self, query: str, values: tuple[str | float, ...]) -> list[Batch]:

@@ -5,7 +5,8 @@
 local lease, id, token, holder, marks, is_ended = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7] == '1'
 local now = clock()
 local batch = batch_at(id)
-local stored = redis.call('HMGET', batch, 'token', 'holder', 'completed_at', 'marks', 'client', 'retention_seconds')
+local stored = redis.call('HMGET', batch, 'token', 'holder', 'completed_at', 'marks', 'client', 'retention_seconds',
+  'webhooks', 'cancelled_at')
 if stored[1] ~= token then return false end
 -- A repeated call: the reply to the first one was lost.
 if stored[3] and is_ended and stored[4] == marks then return redis.call('HGETALL', batch) end
@@ -21,6 +22,7 @@ if is_ended then
   local ttl = milliseconds(tonumber(stored[6]) + TTL_MARGIN_SECONDS)
   redis.call('PEXPIRE', batch, ttl)
   redis.call('PEXPIRE', items_at(id), ttl)
+  if stored[7] and not stored[8] then announce(BATCH_PREFIX .. id, BATCH_COMPLETED, stored[7], now, tonumber(ttl)) end
 else
   redis.call('HSET', batch, 'marks', marks, 'due_at', seconds(now + lease))
   redis.call('ZADD', LIVE, seconds(now + lease), id)
