@@ -40,7 +40,7 @@ from ytmp3.http.addresses import Addresses
 from ytmp3.http.webhook_messages import JobMessages
 from ytmp3.jobstore import JobStore, Submission
 from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
-from ytmp3.jobstore.settings import Policy
+from ytmp3.jobstore.settings import Policy, RedisTimeouts
 from ytmp3.jobstore.sqlite import SqliteJobStore
 from ytmp3.webhooks.endpoints import Endpoints, parse_endpoints
 from ytmp3.webhooks.sender import WebhookSender
@@ -178,7 +178,9 @@ async def run_failing(folder: Path, deliveries: int, seconds: float) -> None:
     server.start()
     try:
         print("Valkey", flush=True)
-        shared = RedisJobStore(RedisSettings(address=server.address), POLICY, InstanceId("a"))
+        # On a machine that measures or tests something else meanwhile, a reply may take longer than it usually does.
+        timeouts = RedisTimeouts(handler_seconds=5.0, worker_seconds=10.0)
+        shared = RedisJobStore(RedisSettings(address=server.address), POLICY, InstanceId("a"), timeouts=timeouts)
         await shared.open()
         try:
             await failing(shared, deliveries, seconds)

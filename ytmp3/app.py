@@ -36,25 +36,19 @@ from ytmp3.engine.workers import Workers, places_of
 from ytmp3.gauges import register_gauges, versions
 from ytmp3.http.addresses import Addresses
 from ytmp3.http.admission import Admission, RateLimits
-from ytmp3.http.api import EventHandlers, Handlers, JobHandlers, OperationHandlers, add_routes, link_end
-from ytmp3.http.archive import Archives
-from ytmp3.http.batch_api import BatchHandlers
-from ytmp3.http.client_handlers import ClientHandlers
+from ytmp3.http.api import OperationHandlers, add_routes, link_end
+from ytmp3.http.assembly import handlers, page
 from ytmp3.http.connection_limit import ConnectionLimit, limit_of_process
-from ytmp3.http.deliveries import DeliveryHandlers
 from ytmp3.http.download import Sender
-from ytmp3.http.job_json import JobJson
 from ytmp3.http.keys import KeyFileError, Keys
 from ytmp3.http.keys_file import read_keys_file
 from ytmp3.http.links import SECRET_BYTES, LinkSigner
 from ytmp3.http.middleware import RequestMiddleware
-from ytmp3.http.page.handlers import PageHandlers
 from ytmp3.http.page.sessions import Sessions, SessionSigner
 from ytmp3.http.settings import HttpSettings
 from ytmp3.http.stats import Stats, Tally
 from ytmp3.http.streams import EventStreams
 from ytmp3.http.webhook_messages import BatchMessages, JobMessages
-from ytmp3.http.webhook_targets import WebhookTargets
 from ytmp3.jobstore import JobStore
 from ytmp3.jobstore.sqlite import SqliteJobStore
 from ytmp3.jobstore.sqlite.file import note_holder
@@ -142,9 +136,9 @@ async def running(
         webhooks = await _start_webhooks(stack, config, engine, store, endpoints, signer)
         stats = _stats(engine, store, tally)
         operations = OperationHandlers(health=engine.health, stats=stats, metrics=metrics, public_path=public_path)
-        add_routes(app.router, admission, _handlers(engine, keys, endpoints, addresses, sender, streams, operations))
+        add_routes(app.router, admission, handlers(engine, keys, endpoints, addresses, sender, streams, operations))
         if config.http.page:
-            _page(engine, keys, endpoints, addresses, sessions, public_path).add_routes(app.router, admission)
+            page(engine, keys, endpoints, addresses, sessions, public_path).add_routes(app.router, admission)
         yield Service(
             config=config,
             app=app,
@@ -262,58 +256,6 @@ def _streams(settings: HttpSettings, health: Health) -> EventStreams:
         max_streams=settings.max_streams,
         client_max_streams=settings.client_max_streams,
         is_draining=lambda: health.is_draining,
-    )
-
-
-def _handlers(
-    engine: Engine,
-    keys: Keys,
-    endpoints: Endpoints,
-    addresses: Addresses,
-    sender: Sender,
-    streams: EventStreams,
-    operations: OperationHandlers,
-) -> Handlers:
-    json, webhooks = JobJson(jobs=engine.jobs, keys=keys, addresses=addresses), WebhookTargets(endpoints)
-    return Handlers(
-        jobs=JobHandlers(
-            intake=engine.intake, jobs=engine.jobs, sender=sender, keys=keys, webhooks=webhooks, json=json
-        ),
-        events=EventHandlers(
-            jobs=engine.jobs, subscriptions=engine.subscriptions, streams=streams, keys=keys, json=json
-        ),
-        clients=ClientHandlers(
-            jobs=engine.jobs, feeds=engine.feeds, sender=sender, keys=keys, addresses=addresses, json=json
-        ),
-        deliveries=DeliveryHandlers(jobs=engine.jobs, keys=keys),
-        batches=BatchHandlers(
-            batches=engine.batches,
-            jobs=engine.jobs,
-            archives=Archives(batches=engine.batches, sender=sender),
-            keys=keys,
-            webhooks=webhooks,
-            json=json,
-        ),
-        operations=operations,
-    )
-
-
-def _page(
-    engine: Engine,
-    keys: Keys,
-    endpoints: Endpoints,
-    addresses: Addresses,
-    sessions: Sessions | None,
-    public_path: str,
-) -> PageHandlers:
-    return PageHandlers(
-        intake=engine.intake,
-        jobs=engine.jobs,
-        webhooks=WebhookTargets(endpoints),
-        keys=keys,
-        addresses=addresses,
-        sessions=sessions,
-        base=public_path,
     )
 
 

@@ -19,7 +19,8 @@ from typing import Final, Protocol
 from ytmp3.core.webhook import Delivery, DeliveryId, Settlement
 
 JOBS_AT_ONCE: Final = 100
-"""Most jobs of ended conversions whose deliveries one `take` makes in each shard. It bounds the time of the step."""
+"""Most jobs of ended conversions whose deliveries one `take` makes. It bounds the time of the step. With shards, each
+of them may make one more."""
 
 
 class Outbox(Protocol):

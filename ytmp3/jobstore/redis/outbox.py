@@ -49,10 +49,10 @@ class RedisOutbox:
         """See the Protocol. The limit is divided among the shards that have something due."""
         _, due = await self._shards_due(self._earliest, self._roots)
         roots = due[:limit]
-        share = max(1, limit // max(1, len(roots)))
-        replies = await self._run_on_shards(
-            "take", {root: (repr(lease_seconds), share, JOBS_AT_ONCE) for root in roots}
-        )
+        # All scripts are sent in one write, and the server processes nothing else meanwhile. So both limits are for all
+        # shards together.
+        share, jobs = (max(1, most // max(1, len(roots))) for most in (limit, JOBS_AT_ONCE))
+        replies = await self._run_on_shards("take", {root: (repr(lease_seconds), share, jobs) for root in roots})
         return [_delivery_of(reply) for shard in replies for reply in shard]
 
     async def settle(self, settlements: Sequence[Settlement]) -> None:

@@ -1,0 +1,71 @@
+"""Builds the handlers of all routes from the parts of the engine."""
+
+from ytmp3.engine.assembly import Engine
+from ytmp3.http.addresses import Addresses
+from ytmp3.http.api import EventHandlers, Handlers, JobHandlers, OperationHandlers
+from ytmp3.http.archive import Archives
+from ytmp3.http.batch_api import BatchHandlers
+from ytmp3.http.client_handlers import ClientHandlers
+from ytmp3.http.deliveries import DeliveryHandlers
+from ytmp3.http.download import Sender
+from ytmp3.http.job_json import JobJson
+from ytmp3.http.keys import Keys
+from ytmp3.http.page.handlers import PageHandlers
+from ytmp3.http.page.sessions import Sessions
+from ytmp3.http.streams import EventStreams
+from ytmp3.http.webhook_targets import WebhookTargets
+from ytmp3.webhooks.endpoints import Endpoints
+
+
+def handlers(
+    engine: Engine,
+    keys: Keys,
+    endpoints: Endpoints,
+    addresses: Addresses,
+    sender: Sender,
+    streams: EventStreams,
+    operations: OperationHandlers,
+) -> Handlers:
+    """Return the handlers of the API."""
+    json, webhooks = JobJson(jobs=engine.jobs, keys=keys, addresses=addresses), WebhookTargets(endpoints)
+    return Handlers(
+        jobs=JobHandlers(
+            intake=engine.intake, jobs=engine.jobs, sender=sender, keys=keys, webhooks=webhooks, json=json
+        ),
+        events=EventHandlers(
+            jobs=engine.jobs, subscriptions=engine.subscriptions, streams=streams, keys=keys, json=json
+        ),
+        clients=ClientHandlers(
+            jobs=engine.jobs, feeds=engine.feeds, sender=sender, keys=keys, addresses=addresses, json=json
+        ),
+        deliveries=DeliveryHandlers(jobs=engine.jobs, keys=keys),
+        batches=BatchHandlers(
+            batches=engine.batches,
+            jobs=engine.jobs,
+            archives=Archives(batches=engine.batches, sender=sender),
+            keys=keys,
+            webhooks=webhooks,
+            json=json,
+        ),
+        operations=operations,
+    )
+
+
+def page(
+    engine: Engine,
+    keys: Keys,
+    endpoints: Endpoints,
+    addresses: Addresses,
+    sessions: Sessions | None,
+    public_path: str,
+) -> PageHandlers:
+    """Return the handlers of the web page, which a proxy serves below `public_path`."""
+    return PageHandlers(
+        intake=engine.intake,
+        jobs=engine.jobs,
+        webhooks=WebhookTargets(endpoints),
+        keys=keys,
+        addresses=addresses,
+        sessions=sessions,
+        base=public_path,
+    )
