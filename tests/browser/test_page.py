@@ -1,0 +1,184 @@
+"""The page as people use it: links in, progress, playing, downloading, errors, reloading, and no script at all."""
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, expect
+
+from tests.browser.conftest import PATIENCE_MS, Visit, new_visit
+from tests.http.running_service import TITLE, RunningService, running_service
+from ytmp3.core.errors import FailureCode, QueueFull
+from ytmp3.http.keys import key_line, new_secret
+
+expect.set_options(timeout=PATIENCE_MS)
+VIDEO: Final = "dQw4w9WgXcQ"
+LINK: Final = f"https://youtu.be/{VIDEO}"
+KEY: Final = new_secret(b"k" * 24)
+
+
+def video(number: int) -> str:
+    return f"video{number:06d}"
+
+
+def link(number: int) -> str:
+    return f"https://youtu.be/{video(number)}"
+
+
+async def test_a_link_becomes_a_file_that_is_downloaded_under_its_title(
+    visit: Visit, service: RunningService, tmp_path: Path
+) -> None:
+    released = service.converter.hold(VIDEO)
+    await visit.open()
+    await visit.page.fill("#links", LINK)
+    await visit.page.keyboard.press("Enter")
+    await expect(visit.page.locator(".job.processing progress")).to_be_visible()
+    await expect(visit.page.locator(".job .cancel")).to_be_visible()
+    released.set()
+    await expect(visit.page.locator(".job.completed .title")).to_have_text(TITLE)
+    async with visit.page.expect_download() as started:
+        await visit.page.click(".job .download")
+    download = await started.value
+    await download.save_as(tmp_path / "track.mp3")
+    (track,) = (path for path in (service.data_dir / "tracks").iterdir() if path.suffix == ".mp3")
+    content = (tmp_path / "track.mp3").read_bytes()
+    assert hashlib.sha256(content).digest() == hashlib.sha256(track.read_bytes()).digest()
+    assert download.suggested_filename.startswith("Rock")
+    assert visit.complaints == []
+
+
+async def test_the_list_survives_a_reload_in_the_middle_of_a_conversion(visit: Visit, service: RunningService) -> None:
+    released = service.converter.hold(VIDEO)
+    await visit.open()
+    await visit.convert(LINK, link(1))
+    await expect(visit.page.locator(".job.completed")).to_have_count(1)
+    await visit.page.reload()
+    await expect(visit.page.locator(".job")).to_have_count(2)
+    released.set()
+    await expect(visit.page.locator(".job.completed")).to_have_count(2)
+    await visit.page.click("#clear")
+    await expect(visit.page.locator("#jobs-section")).to_be_hidden()
+    await visit.page.reload()
+    await expect(visit.page.locator("#links")).to_be_visible()
+    await expect(visit.page.locator(".job")).to_have_count(0)
+
+
+async def test_a_refused_link_stays_in_the_form_with_the_reason(visit: Visit, service: RunningService) -> None:
+    await visit.open()
+    await visit.convert("https://evil.example/<img src=x onerror=alert(1)>", LINK)
+    await expect(visit.page.locator(".job.completed")).to_have_count(1)
+    await expect(visit.page.locator("#notice")).to_contain_text("is not a link to YouTube")
+    await expect(visit.page.locator("#links")).to_have_value("https://evil.example/<img")
+    await expect(visit.page.locator("#links")).to_be_focused()
+
+
+async def test_a_failure_is_explained_and_can_be_tried_again(visit: Visit, service: RunningService) -> None:
+    service.converter.fail(VIDEO, *[FailureCode.UPSTREAM_TIMEOUT] * 4)
+    service.converter.fail(video(1), FailureCode.PRIVATE)
+    await visit.open()
+    await visit.convert(link(1))
+    await expect(visit.page.locator(".job.failed .state")).to_have_text("The video is private.")
+    await expect(visit.page.locator(".job .again")).to_be_hidden()
+    await visit.page.click(".job .remove")
+    await expect(visit.page.locator(".job")).to_have_count(0)
+
+
+async def test_a_conversion_can_be_cancelled_and_started_again(visit: Visit, service: RunningService) -> None:
+    service.converter.hold(VIDEO)
+    await visit.open()
+    await visit.convert(LINK)
+    await visit.page.click(".job.processing .cancel")
+    await expect(visit.page.locator(".job.cancelled .state")).to_have_text("Cancelled")
+    await visit.page.click(".job .again")
+    await expect(visit.page.locator(".job.processing")).to_have_count(1)
+    await expect(visit.page.locator(".job")).to_have_count(1)
+
+
+async def test_many_links_become_one_batch_with_one_archive(visit: Visit, service: RunningService) -> None:
+    await visit.open()
+    await visit.convert(*(link(number) for number in range(50)), "https://evil.example/youtube")
+    await expect(visit.page.locator(".batch .state")).to_contain_text("50 of 51 ready, 1 without a track")
+    await visit.page.click(".batch summary")
+    await expect(visit.page.locator(".batch .items li")).to_have_count(51)
+    async with visit.page.expect_download() as started:
+        await visit.page.click(".batch .download")
+    assert (await started.value).suggested_filename.endswith(".zip")
+    await visit.page.reload()
+    await expect(visit.page.locator(".batch")).to_have_count(1)
+
+
+async def test_a_full_queue_is_said_and_the_link_is_kept(visit: Visit, service: RunningService) -> None:
+    await visit.open()
+    service.store.broken["submit"] = QueueFull(retry_after_seconds=1)
+    await visit.convert(LINK)
+    await expect(visit.page.locator("#notice")).to_contain_text("queue of conversions is full")
+    await expect(visit.page.locator("#links")).to_have_value(LINK)
+
+
+async def test_the_page_goes_on_after_the_connection_was_lost(visit: Visit, service: RunningService) -> None:
+    released = service.converter.hold(VIDEO)
+    await visit.open()
+    await visit.convert(LINK)
+    await expect(visit.page.locator(".job.processing")).to_have_count(1)
+    await visit.page.context.set_offline(True)
+    await expect(visit.page.locator("#notice")).to_contain_text("connection to the service is lost")
+    released.set()
+    await visit.page.context.set_offline(False)
+    await expect(visit.page.locator(".job.completed")).to_have_count(1)
+
+
+async def test_without_scripts_the_form_leads_to_the_file(browser: Browser, service: RunningService) -> None:
+    visit = await new_visit(browser, service, java_script_enabled=False)
+    released = service.converter.hold(VIDEO)
+    await visit.open()
+    await visit.convert(LINK)
+    await expect(visit.page.locator(".job .state")).to_contain_text("Converting")
+    released.set()
+    await expect(visit.page.locator(".job a.button")).to_be_visible()  # the page loads itself again
+
+
+async def test_a_visitor_signs_in_with_a_key_that_no_script_can_read(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(key_line("alice", KEY) + "\n")
+    (tmp_path / "keys").chmod(0o600)
+    async with running_service(tmp_path / "data", API_KEYS_FILE=str(tmp_path / "keys")) as service:
+        visit = await new_visit(browser, service)
+        await visit.open()
+        await visit.page.fill("#key", "ytmp3_wrong")
+        await visit.page.click("#sign-in button")
+        await expect(visit.page.locator("#notice")).to_contain_text("no valid key")
+        await visit.page.fill("#key", KEY)
+        await visit.page.click("#sign-in button")
+        await expect(visit.page.locator(".sign-out")).to_contain_text("Signed in as alice")
+        assert await visit.page.evaluate("document.cookie") == ""
+        await visit.convert(LINK)
+        await expect(visit.page.locator(".job.completed")).to_have_count(1)
+        await visit.page.click(".sign-out button")
+        await expect(visit.page.locator("#sign-in")).to_be_visible()
+        await expect(visit.page.locator(".job")).to_have_count(0)
+
+
+async def test_a_shared_link_is_in_the_form_and_starts_nothing(visit: Visit, service: RunningService) -> None:
+    await visit.open(f"/share?text=Listen%20to%20this%20https%3A%2F%2Fyoutu.be%2F{VIDEO}")
+    await expect(visit.page.locator("#links")).to_have_value(LINK)
+    await expect(visit.page.locator(".job")).to_have_count(0)
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1000), ("dark", 360)])
+async def test_the_page_has_no_barrier_that_axe_knows(
+    browser: Browser, service: RunningService, scheme: str, width: int
+) -> None:
+    options = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}, "bypass_csp": True}
+    visit = await new_visit(browser, service, **options)
+    service.converter.hold(VIDEO)
+    service.converter.fail(video(1), FailureCode.PRIVATE)
+    await visit.open()
+    await visit.convert(LINK, link(1), link(2), "https://evil.example/")
+    for status in ("processing", "failed", "completed"):
+        await expect(visit.page.locator(f".job.{status}")).to_have_count(1)
+    await visit.page.click("summary")
+    results = await Axe().run(visit.page)
+    assert results.violations_count == 0, results.generate_report()
+    wide = await visit.page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= width, "nothing may stick out of a narrow window"
