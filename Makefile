@@ -9,8 +9,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run get update-ytdlp setup test static lint types core-coverage docs lock fuzz soak attack bench
-.PHONY: ytdlp-releases capacity demo fake-youtube cluster ops-test image-test clean
+.PHONY: help run get update-ytdlp setup test static lint types core-coverage browser-test chromium docs lock fuzz soak
+.PHONY: attack bench ytdlp-releases capacity demo fake-youtube cluster ops-test image-test clean
 
 help: ## list the targets
 	@echo "usage: make TARGET [PYTHON=python3.12] [ARGS=...]"
@@ -98,11 +98,27 @@ core-coverage: .venv/.develops ## tests/core, with every branch of the core cove
 # The parts that use one core each run side by side. Then most tests run in parallel: three at a time on two cores,
 # because many of them wait for a timeout. Those behind nginx follow; tests of whole clusters run one at a time.
 test: .venv/.develops ## everything that CI runs (about 6 minutes)
-	@$(MAKE) --no-print-directory -j 2 --output-sync=target static core-coverage
-	@$(RAISE_DESCRIPTORS); $(BIN)/pytest -q -n 3 tests --ignore=tests/core --ignore=tests/system
+	@$(MAKE) --no-print-directory -j 3 --output-sync=target static core-coverage chromium
+	@$(RAISE_DESCRIPTORS); $(BIN)/pytest -q -n 3 tests --ignore=tests/core --ignore=tests/system --ignore=tests/browser
 	@$(RAISE_DESCRIPTORS); $(BIN)/pytest -q -n 2 tests/system
+	@if $(HAS_CHROMIUM); then $(BIN)/pytest -q -n 2 tests/browser; \
+		else echo "NOT TESTED: the page in a browser. $(NO_CHROMIUM)" >&2; fi
 
 static: lint types ## ruff and mypy
+
+# A browser is no Python package. Debian's is installed where that is allowed, which is said.
+HAS_CHROMIUM := command -v chromium >/dev/null
+NO_CHROMIUM := It needs Chromium, which apt installs: apt-get install chromium
+
+chromium: ## install Debian's Chromium, where that is allowed
+	@$(HAS_CHROMIUM) || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+		echo "Installing Chromium from Debian's packages, to test the page" >&2 && apt-get -qq update >/dev/null && \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium >/dev/null 2>&1; \
+	} || true
+
+browser-test: .venv/.develops chromium ## test the page in Chromium
+	@$(HAS_CHROMIUM) || { echo "$(NO_CHROMIUM)" >&2; exit 1; }
+	$(BIN)/pytest -q -n 2 tests/browser
 
 docs: .venv/.develops ## write the tables in the documents and .env.example from the code
 	$(BIN)/python -m scripts.document_tables

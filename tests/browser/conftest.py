@@ -55,7 +55,7 @@ async def new_visit(browser: Browser, service: RunningService, **options: object
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    found = shutil.which("chromium")
     assert found is not None, "no Chromium: apt-get install chromium"
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=found, args=list(ARGUMENTS))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from axe_playwright_python.async_playwright import Axe
+from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Browser, expect
 
 from tests.browser.conftest import PATIENCE_MS, Visit, new_visit
