@@ -159,7 +159,7 @@ image-test: .venv/.develops ## build the container image's file system without D
 demo: .venv/.develops ## convert one link offline, against a fake YouTube; RECORD=FILE.svg draws it
 	$(BIN)/python -m scripts.demo $(if $(RECORD),--record "$(RECORD)") $(ARGS)
 
-fake-youtube: .venv/.develops ## a YouTube of your own, offline; ARGS="--folder DIR"
+fake-youtube: .venv/.develops ## a YouTube of your own, offline; it prints how to use it
 	$(BIN)/python -m tests.fake_youtube $(ARGS)
 
 cluster: .venv/.develops ## nginx, Valkey and three instances on this machine; FAKE=1 with a fake YouTube

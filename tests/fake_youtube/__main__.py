@@ -1,6 +1,7 @@
 """Runs the fake YouTube as a process of its own until SIGTERM or SIGINT.
 
-Prints one line of JSON when it is ready (and writes it to --ready-file): proxy, ca, control, pid.
+Prints one line of JSON when it is ready (and writes it to --ready-file): proxy, ca, control, pid. A second line, on
+standard error, has the command that starts a service which uses it.
 """
 
 import argparse
@@ -9,6 +10,8 @@ import json
 import logging
 import os
 import signal
+import sys
+import tempfile
 from pathlib import Path
 
 from .fake import FakeYouTube
@@ -39,12 +42,14 @@ async def _serve(arguments: argparse.Namespace) -> None:
             draft.write_text(line + "\n")
             draft.replace(arguments.ready_file)
         print(line, flush=True)
+        command = f"EGRESS_PROXY={youtube.proxy_url} EGRESS_CA_FILE={youtube.ca_file} make run"
+        print(f"In another terminal: {command}", file=sys.stderr, flush=True)
         await stop.wait()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.fake_youtube", description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="gets the certificates")
+    parser.add_argument("--folder", type=Path, help="gets the certificates; a temporary folder if it is not named")
     parser.add_argument("--ready-file", type=Path, help="gets the line when all is ready")
     parser.add_argument("--cache", type=Path, help="keeps the media between runs")
     parser.add_argument("--prepare", type=Kind, nargs="*", default=[], metavar="KIND", help="kinds to make at start")
@@ -54,10 +59,12 @@ def main() -> None:
         "--weight", choices=("light", "real"), default="light", help="real: answers as heavy as YouTube's, by client"
     )
     arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
     # asyncio would log an error for each client that goes away in the middle of an answer.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
-    asyncio.run(_serve(arguments))
+    with tempfile.TemporaryDirectory(prefix="fake-youtube-") as temporary:
+        arguments.folder = (arguments.folder or Path(temporary)).absolute()
+        arguments.folder.mkdir(parents=True, exist_ok=True)
+        asyncio.run(_serve(arguments))
 
 
 if __name__ == "__main__":
