@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run get update-ytdlp setup test static lint types core-coverage browser-test chromium docs lock fuzz soak
-.PHONY: attack bench ytdlp-releases capacity demo fake-youtube cluster ops-test image-test clean
+.PHONY: screenshots attack bench ytdlp-releases capacity demo fake-youtube cluster ops-test image-test clean
 
 help: ## list the targets
 	@echo "usage: make TARGET [PYTHON=python3.12] [ARGS=...]"
@@ -155,6 +155,9 @@ image-test: .venv/.develops ## build the container image's file system without D
 	$(BIN)/python -m scripts.image_test
 
 # --- To look at -----------------------------------------------------------------------------------
+
+screenshots: .venv/.develops chromium ## make the pictures of the page in docs/ again
+	SCREENSHOTS=docs/screenshots $(BIN)/pytest -q tests/browser/test_screenshots.py
 
 demo: .venv/.develops ## convert one link offline, against a fake YouTube; RECORD=FILE.svg draws it
 	$(BIN)/python -m scripts.demo $(if $(RECORD),--record "$(RECORD)") $(ARGS)

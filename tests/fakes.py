@@ -64,6 +64,8 @@ class FakeConverter:
     def __init__(self) -> None:
         self.title: str | None = None
         """The title of every video; None for one that names the video."""
+        self.metadata: dict[str, Metadata] = {}
+        """Metadata of videos that have their own. Their tracks have the announced duration."""
         self.size_bytes = CONTENT_BYTES
         """The size of every track."""
         self.contents: dict[str, bytes] = {}
@@ -149,7 +151,8 @@ class FakeConverter:
             # YouTube is not reached, so nothing is known of the video.
             raise ConversionError(code, "as the test asked")
         title = f"Title of {video_id}" if self.title is None else self.title
-        metadata = Metadata(title=title, uploader="Someone", duration_seconds=3.0, thumbnail_url=None)
+        usual = Metadata(title=title, uploader="Someone", duration_seconds=3.0, thumbnail_url=None)
+        metadata = self.metadata.get(video_id, usual)
         on_progress(Report(stage=Stage.DOWNLOADING, progress=0.4, metadata=metadata))
         path = scratch / "track.mp3"
         path.write_bytes(b"not complete yet")
@@ -166,7 +169,7 @@ class FakeConverter:
         return Converted(
             path=path,
             size_bytes=len(content),
-            duration_seconds=3.0,
+            duration_seconds=metadata.duration_seconds or 3.0,
             sha256=hashlib.sha256(content).hexdigest(),
             crc32=zlib.crc32(content),
             metadata=metadata,
