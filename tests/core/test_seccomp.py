@@ -5,9 +5,10 @@ import struct
 from typing import Final
 
 import pytest
+from msgspec import structs
 
 from ytmp3.converter.sandbox import system_calls
-from ytmp3.converter.sandbox.seccomp import Rules, Sockets, Starts, filter_program
+from ytmp3.converter.sandbox.seccomp import Rules, Sockets, Starts, filter_of, filter_program
 
 PID: Final = 1234
 PROGRAM: Final = 256
@@ -127,6 +128,14 @@ def test_calls_of_other_architectures_and_newer_kernels_are_not_made(machine: st
     assert verdict(program, architecture, 0x40000001, ()) == REFUSED, "x32"
     assert verdict(program, architecture, system_calls.FIRST_UNKNOWN, ()) == UNKNOWN
     assert verdict(program, architecture, 0 if machine == "x86_64" else 63, ()) == ALLOWED, "read"
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("rules", ALL.values(), ids=ALL)
+def test_a_cached_filter_is_the_one_for_the_process(machine: str, rules: Rules) -> None:
+    for pid in (1, PID, 2**22):
+        mine = structs.replace(rules, pid=pid)
+        assert filter_of(machine, mine) == filter_program(machine, mine)
 
 
 def test_an_architecture_without_a_table_has_no_filter() -> None:

@@ -70,8 +70,11 @@ async def test_the_kernel_confirms_every_limit_of_running_children(youtube: Spaw
         assert downloader["Max data size"] == str(DATA_BYTES)
         assert encoder["Max cpu time"] == str(int(2 * usual.encode_seconds) + 1)
         assert int(downloader["Max cpu time"]) <= 2 * (usual.extract_seconds + usual.download_seconds) + 1
-        status = status_of(children["encoder"])
-        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")  # 2: a filter
+        for pid in children.values():
+            status = status_of(pid)
+            assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")  # 2: a filter
+            # root keeps one capability, CAP_DAC_OVERRIDE.
+            assert int(status["CapEff"], 16) & ~2 == int(status["CapPrm"], 16) & ~2 == 0
         conversion.cancel()
         await asyncio.wait([conversion])
         await own.until_no_child_is_left()

@@ -67,9 +67,9 @@ async def test_a_conversion_succeeds_although_the_ipv6_addresses_are_dead(youtub
     async with await asyncio.start_server(tunnel, "127.0.0.1", 0) as server:
         with silent_address() as dead:
             live = list(server.sockets[0].getsockname())
-            async with running_pipeline(
-                youtube, tmp_path, has_proxy=False, zygote=(HALF_DEAD, json.dumps([dead, dead, dead, live, live]))
-            ) as own:
+            zygote = (HALF_DEAD, json.dumps([dead, dead, dead, live, live]))
+            ports = tuple(int(str(address[1])) for address in (live, dead))
+            async with running_pipeline(youtube, tmp_path, has_proxy=False, zygote=zygote, ports=ports) as own:
                 await own.convert(video_id(Kind.SHORT, 51))
 
 

@@ -54,13 +54,14 @@ async def test_a_redirect_into_the_private_network_is_not_followed(
     assert not [host for host in youtube.refused if "169.254" in host or "127.0.0.1" in host]
 
 
-# A zygote for which a hostile name server resolves every name to these addresses. The names are written to a file.
+# A zygote for which a hostile name server resolves every name to these addresses. The names are written to a file
+# in the working folder, the only one that the child may write to.
 REBOUND = """
 import json, socket, sys
 from ytmp3.converter.youtube.__main__ import main
-addresses, port, asked = json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+addresses, port = json.loads(sys.argv[1]), int(sys.argv[2])
 def resolve(host, *arguments, **options):
-    with open(asked, "a") as file:
+    with open("asked", "a") as file:
         file.write(host + chr(10))
     return [
         (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (each, port, 0, 0)) if ":" in each
@@ -86,14 +87,13 @@ async def test_a_host_of_youtube_at_a_private_address_is_not_connected_to(
     trap = await asyncio.start_server(count, "::", 0, family=socket.AF_INET6)
     async with trap:
         port = trap.sockets[0].getsockname()[1]
-        asked = tmp_path / "asked"
         async with running_pipeline(
-            youtube, tmp_path, has_proxy=False, zygote=(REBOUND, json.dumps(addresses), str(port), str(asked))
+            youtube, tmp_path, has_proxy=False, zygote=(REBOUND, json.dumps(addresses), str(port))
         ) as own:
             with pytest.raises(ConversionError, match="no public address") as failure:
                 await own.convert(video_id(Kind.SHORT))
         assert failure.value.code is FailureCode.UPSTREAM_UNREACHABLE
-        assert "www.youtube.com" in asked.read_text()
+        assert "www.youtube.com" in (tmp_path / "scratch-1" / "asked").read_text()
         assert connections == 0
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,11 +11,14 @@ import pytest
 
 from tests.fake_youtube import Kind, Spawned, video_id
 from tests.stand.pipeline import FFMPEG, fake_encoder, running_pipeline
+from ytmp3.converter import SandboxIncompleteError
 from ytmp3.converter.sandbox.limits import SESSION_NICENESS
 from ytmp3.converter.sandbox.protocol import ResourceLimits
 from ytmp3.converter.sandbox.short_run import ShortRun, run_briefly
 from ytmp3.converter.sandbox.spawner import child_environment
 from ytmp3.core.errors import ConversionError, FailureCode
+
+ROOT = Path(__file__).resolve().parents[2]
 
 PROBE = """
 import ctypes, json, os, platform, resource, socket, subprocess, sys
@@ -156,3 +160,30 @@ async def test_a_kernel_without_filters_converts_and_the_health_check_says_so(yo
         (result,) = [check for check in await own.pipeline.check() if check.name == "sandbox"]
         assert result.ok
         assert "MISSING: this kernel has no seccomp filters, so ffmpeg and deno are not kept from" in result.detail
+
+
+async def test_a_required_sandbox_refuses_to_start_where_something_is_missing(youtube: Spawned, tmp_path: Path) -> None:
+    script = fake_encoder(tmp_path, "exit 0")
+    with pytest.raises(SandboxIncompleteError, match="FFMPEG_PATH is a script"):
+        async with running_pipeline(youtube, tmp_path, ffmpeg=script, requires_sandbox=True):
+            pass
+    with pytest.raises(SandboxIncompleteError, match="no seccomp filters"):
+        async with running_pipeline(youtube, tmp_path, zygote=(UNKNOWN_ARCHITECTURE,), requires_sandbox=True):
+            pass
+    async with running_pipeline(youtube, tmp_path, requires_sandbox=True) as own:
+        assert (await own.convert(video_id(Kind.SHORT))).size_bytes
+
+
+def test_a_service_with_an_incomplete_sandbox_names_the_setting_and_ends(tmp_path: Path) -> None:
+    settings = {"SANDBOX": "required", "FFMPEG_PATH": str(fake_encoder(tmp_path, "exit 0")), "PORT": "0"}
+    command = [sys.executable, "-m", "ytmp3", "serve"]
+    done = subprocess.run(
+        command,
+        env={"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path / "data")} | settings,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "ytmp3: SANDBOX: required, but FFMPEG_PATH is a script" in done.stderr

@@ -134,7 +134,7 @@ async def running_pipeline(
 ) -> AsyncIterator[RunningPipeline]:
     """Open a pipeline, and close it at the end. Without the solver, yt-dlp itself starts deno.
 
-    `changed`: fields of ToolSettings, and limits.
+    `changed`: fields of ToolSettings, limits, and `ports`, to which the downloading child may connect.
 
     `zygote`: the text of a Python program to start as the zygote, and its arguments. It behaves as on another machine,
     and ends by calling `ytmp3.converter.youtube.__main__.main()`.
@@ -147,16 +147,21 @@ async def running_pipeline(
         extract_concurrency=4,
         encode_concurrency=3,
     )
+    ports = tuple(changed.pop("ports", ()))
     settings = replace(settings, **{name: changed.pop(name) for name in _TOOLS if name in changed})
     program = youtube_program(settings, deno=deno_path())
     if zygote:
         program = msgspec.structs.replace(program, arguments=("-c", *zygote))
     spawner = Spawner(program)
     pipeline = Pipeline(settings, limits(**changed), folder, spawner=spawner, cores=cores)
+    if ports:
+        profiles = pipeline._tools.profiles
+        profiles = msgspec.structs.replace(profiles, youtube=msgspec.structs.replace(profiles.youtube, ports=ports))
+        pipeline._tools = msgspec.structs.replace(pipeline._tools, profiles=profiles)
     if not has_solver:
         pipeline._solver._deno = None
-    await pipeline.open()
     try:
+        await pipeline.open()
         yield RunningPipeline(pipeline, spawner, folder)
     finally:
         await pipeline.close()

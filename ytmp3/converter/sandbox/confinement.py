@@ -23,7 +23,7 @@ from ytmp3.converter.sandbox import landlock
 from ytmp3.converter.sandbox.limits import Kernel
 from ytmp3.converter.sandbox.mounts import Mounts
 from ytmp3.converter.sandbox.protocol import Profile, Protections, ResourceLimits
-from ytmp3.converter.sandbox.seccomp import Rules, Sockets, Starts, filter_program
+from ytmp3.converter.sandbox.seccomp import Rules, Sockets, Starts, filter_of
 
 NO_ACCESS: Final = Profile()
 """Reaches nothing: the descriptors that are open already stay usable."""
@@ -47,6 +47,7 @@ class Confinement:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._mounts = Mounts(kernel.call)
+        self._machine = platform.machine()
         self.protections = Protections()
 
     def find_out(self) -> Protections:
@@ -62,6 +63,17 @@ class Confinement:
         )
         return self.protections
 
+    def prepare(self) -> None:
+        """Build the filters of all kinds of children, so that the children need not. Called before any fork."""
+        tool, child = Profile(), Profile(starts_programs=True)
+        for limits in (
+            ResourceLimits(file_bytes=0, cpu_seconds=0, profile=tool),
+            ResourceLimits(file_bytes=0, cpu_seconds=0, profile=tool, socket_pairs=True),
+            ResourceLimits(file_bytes=0, cpu_seconds=0, profile=child, network=True),
+        ):
+            filter_of(self._machine, self._rules(limits, self._kernel.open_files))
+        filter_of(self._machine, _rules_without_access())
+
     def confine(self, limits: ResourceLimits, program: int) -> None:
         """Confine this process. `program` is the descriptor of the program to execute next; negative: none.
 
@@ -72,18 +84,20 @@ class Confinement:
         if profile is not None:
             self._restrict_files(profile)
             self._drop_capabilities()
+        self._filter(self._rules(limits, program), is_needed=profile is not None or not limits.network)
+
+    def _rules(self, limits: ResourceLimits, program: int) -> Rules:
+        profile = limits.profile
         sockets = Sockets.PAIRS if limits.socket_pairs else Sockets.NONE
+        starts_any = profile is None or profile.starts_programs
         starts = Starts.ONE if program >= 0 else Starts.NONE
-        self._filter(
-            Rules(
-                pid=os.getpid(),
-                sockets=Sockets.INTERNET if limits.network and profile else sockets,
-                starts=Starts.ANY if profile is None or profile.starts_programs else starts,
-                program=program,
-                may_change_attributes=profile is None,
-                may_kill=(profile is not None and profile.starts_programs) and self._keeps_signals_inside,
-            ),
-            is_needed=profile is not None or not limits.network,
+        return Rules(
+            pid=os.getpid(),
+            sockets=Sockets.INTERNET if limits.network and profile else sockets,
+            starts=Starts.ANY if starts_any else starts,
+            program=-1 if starts_any else program,
+            may_change_attributes=profile is None,
+            may_kill=(profile is not None and profile.starts_programs) and self._keeps_signals_inside,
         )
 
     def leave_everything(self) -> None:
@@ -144,7 +158,7 @@ class Confinement:
             self._install_filter(rules)
 
     def _install_filter(self, rules: Rules) -> None:
-        code = filter_program(platform.machine(), rules)
+        code = filter_of(self._machine, rules)
         if code is None:
             raise OSError(errno.ENOSYS, "no filter for this architecture")
         program = ctypes.create_string_buffer(code, len(code))
@@ -154,6 +168,10 @@ class Confinement:
             self._kernel.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header))
         except OSError as error:
             raise OSError(error.errno, "the system call filter cannot be installed") from error
+
+
+def _rules_without_access() -> Rules:
+    return Rules(pid=os.getpid(), sockets=Sockets.NONE, starts=Starts.NONE, may_open=False)
 
 
 def _succeeds(act: Callable[[], object]) -> bool:

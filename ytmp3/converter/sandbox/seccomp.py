@@ -8,12 +8,13 @@ Constants are from linux/seccomp.h, linux/bpf_common.h, linux/sched.h, asm-gener
 """
 
 import errno
+import functools
 import socket
 import struct
 from enum import Enum, auto
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ytmp3.converter.sandbox import system_calls
 from ytmp3.converter.sandbox.system_calls import FIRST_UNKNOWN
@@ -48,6 +49,9 @@ _OWNER_REQUESTS: Final = (0x8901, 0x8902, 0x5412, 0x541C)
 _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 """IP, and netlink, by which getaddrinfo asks for the addresses of this machine. No Unix sockets: they lead to other
 programs of this machine, and Landlock does not restrict those with a path."""
+
+_ANY_PID: Final = 0x6D79_6964
+"""Stands for the process id in a cached program. It is above every real one (2^22), and no other operand is like it."""
 
 _MOST_DISTANT_JUMP: Final = 255
 """A jump of BPF has 8 bits."""
@@ -92,6 +96,20 @@ class Rules(Struct, frozen=True, kw_only=True):
     """Whether it may change modes, owners and times, and make links. Only for an operator's own script."""
     may_kill: bool = False
     """Whether signals are left to Landlock, which keeps them inside the sandbox."""
+
+
+def filter_of(machine: str, rules: Rules) -> bytes | None:
+    """Return the BPF program as `filter_program` does, from a cached one in which only the process id is replaced.
+
+    The zygote's children share what was cached before the fork, so building a program does not cost each of them.
+    """
+    cached = _cached_program(machine, structs.replace(rules, pid=_ANY_PID))
+    return None if cached is None else cached.replace(_ANY_PID.to_bytes(4, "little"), rules.pid.to_bytes(4, "little"))
+
+
+@functools.cache
+def _cached_program(machine: str, rules: Rules) -> bytes | None:
+    return filter_program(machine, rules)
 
 
 def filter_program(machine: str, rules: Rules) -> bytes | None:

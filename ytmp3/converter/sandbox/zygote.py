@@ -299,6 +299,7 @@ def serve(preload: Callable[[bytes], Preloaded]) -> None:
     _raise_open_files(kernel.open_files)
     confinement = Confinement(kernel)
     protections = confinement.find_out()
+    confinement.prepare()
     preloaded = preload(first_packet)
     ready = Ready(preloaded=preloaded.ready(), protections=protections)
     # The memory in use now is shared copy-on-write with every child. gc.freeze keeps the garbage collector from writing
