@@ -1,7 +1,8 @@
 """The parts of the documents that are made from the code: settings, states, error codes, routes, measured figures.
 
 `make docs` rewrites, in README.md and docs/, everything between a line `<!-- NAME: generated -->` and the next
-`<!-- end -->`, and the settings in .env.example. A test fails while a file is out of date.
+`<!-- end -->`, the settings in .env.example, and the API reference of the web page. A test fails while a file is out of
+date.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from scripts import env_example
+from scripts import env_example, reference_page
 from ytmp3.core.errors import FAILURES, RequestError
 from ytmp3.core.job import State
 from ytmp3.core.states import TRANSITIONS
@@ -31,6 +32,7 @@ def files() -> Iterator[tuple[Path, Callable[[str], str]]]:
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         yield path, lambda text: refreshed(text, PARTS)
     yield env_example.FILE, env_example.refreshed
+    yield reference_page.FILE, lambda _: reference_page.page()
 
 
 def refreshed(text: str, parts: Mapping[str, Callable[[], str]]) -> str:

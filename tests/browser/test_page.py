@@ -182,3 +182,20 @@ async def test_the_page_has_no_barrier_that_axe_knows(
     assert results.violations_count == 0, results.generate_report()
     wide = await visit.page.evaluate("document.documentElement.scrollWidth")
     assert wide <= width, "nothing may stick out of a narrow window"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_the_reference_leads_to_each_of_its_parts_and_has_no_barrier(
+    browser: Browser, service: RunningService, scheme: str
+) -> None:
+    options = {"color_scheme": scheme, "viewport": {"width": 360, "height": 800}, "bypass_csp": True}
+    visit = await new_visit(browser, service, **options)
+    await visit.open("/docs")
+    for address in set(await visit.page.eval_on_selector_all("main a", "all => all.map(a => a.getAttribute('href'))")):
+        if address.startswith("#"):
+            await expect(visit.page.locator(address)).to_have_count(1)
+    await expect(visit.page.get_by_text("/batches/ID/archive.zip").first).to_be_attached()
+    results = await Axe().run(visit.page)
+    assert results.violations_count == 0, results.generate_report()
+    assert await visit.page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert visit.complaints == []

@@ -74,6 +74,7 @@ class PageHandlers:
             (hdrs.METH_POST, "/convert", convert),
             (hdrs.METH_POST, "/sign-in", self._as_page(self.sign_in)),
             (hdrs.METH_POST, "/sign-out", self._as_page(self.sign_out)),
+            (hdrs.METH_GET, "/docs", self.reference),
             (hdrs.METH_GET, "/manifest.webmanifest", self.manifest),
             (hdrs.METH_GET, "/page/{folder:[^/]+}/{name:[^/]+}", self.file),
         )
@@ -135,6 +136,10 @@ class PageHandlers:
         if self._sessions is not None:
             self._sessions.end(response, self._home)
         return response
+
+    async def reference(self, _: web.Request) -> web.StreamResponse:
+        """GET /docs: the API reference, which needs no scripts."""
+        return web.Response(body=self._markup.reference.encode(), headers=headers.PAGE)
 
     async def manifest(self, _: web.Request) -> web.StreamResponse:
         """GET /manifest.webmanifest: what a browser needs to install the page as an app."""

@@ -45,7 +45,10 @@ class Shown(Struct, frozen=True, kw_only=True):
 
 
 class Markup:
-    """Renders the page and its manifest. `base` is the public path of the service, empty at the root of a host."""
+    """Renders the page, its manifest, and the API reference.
+
+    `base` is the public path of the service, empty at the root of a host.
+    """
 
     def __init__(self, files: PageFiles, *, base: str) -> None:
         folder = f"{base}/page/{files.folder}"
@@ -56,6 +59,7 @@ class Markup:
             "app": f"{folder}/app.js",
         }
         self._index = Template(files.templates["index.html"])
+        self.reference = Template(files.templates["docs.html"]).substitute(self._constants)
         self.manifest = Template(files.templates["manifest.webmanifest"]).substitute(self._constants)
 
     def page(self, shown: Shown) -> str:
