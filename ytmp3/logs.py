@@ -100,8 +100,7 @@ def clean(text: str, *, keep_end: bool = False) -> str:
     """Return `text` as one line of at most MAX_TEXT_CHARACTERS, without the secrets in URLs.
 
     Control characters, and characters that change the direction of text, are escaped. With `keep_end`, the end of a
-    long
-    text is kept and not the beginning, because a traceback ends with the exception.
+    long text is kept and not the beginning, because a traceback ends with the exception.
     """
     text = _LINK.sub(_without_secrets, text)
     text = _UNSAFE.sub(lambda match: _escaped(match[0]), text)

@@ -28,9 +28,8 @@ OTHER_NAMES = {
     "CONFIG_SECCOMP_FILTER",
     "PR_SET_DUMPABLE",
 }
-"""Names in capitals that are no settings: a capability, a variable of redis-cli, placeholders, a test's variable,
-those of the client, one
-of n8n."""
+"""Names in capitals that are no settings: a capability, a variable of redis-cli, placeholders, a test's variable, those
+of the client, one of n8n."""
 PRODUCT_COMMANDS = (
     "up -d", "up -d --scale api=3", "logs -f api", "exec redis redis-cli ping",
 )  # fmt: skip

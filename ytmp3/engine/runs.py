@@ -1,8 +1,7 @@
 """The runs: the conversions that this instance's workers are processing, from the claim until the end of the attempt.
 
 The table of runs is shared. Attempts add and remove runs, the lease keeper renews their leases, the queue counts them
-by
-client, and `jobs` reads their live progress and stops cancelled ones.
+by client, and `jobs` reads their live progress and stops cancelled ones.
 """
 
 import asyncio

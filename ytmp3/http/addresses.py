@@ -1,8 +1,7 @@
 """The addresses in responses: of a job, of its track, and of a batch. Pure.
 
 All addresses are paths, because the client already knows the host. If a proxy serves the service below a path, that
-path
-is put in front of each address; the proxy removes it from requests.
+path is put in front of each address; the proxy removes it from requests.
 """
 
 from aiohttp import hdrs, web

@@ -170,8 +170,7 @@ def _parse(body: bytes, kind: type[Wanted]) -> Wanted:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidJson(_syntax_error(body)) from None
     # If a name occurs twice, the decoder takes the last value; a proxy's parser may take the first. Bodies are small,
-    # so
-    # parsing one a second time is cheap.
+    # so parsing one a second time is cheap.
     pairs = _pairs(body)
     names = [name for name, _ in pairs]
     if len(names) != len(set(names)):

@@ -41,8 +41,7 @@ class Timeouts(Struct, frozen=True, kw_only=True):
 
     keepalive_seconds: float = 10.0
     """Longest time that an idle connection is kept. It also bounds the time for a request's head, so a client that
-    sends
-    single bytes cannot hold a connection longer. nginx in front must close its idle connections sooner than this.
+    sends single bytes cannot hold a connection longer. nginx in front must close its idle connections sooner than this.
     Otherwise it may send a request on a connection that is just being closed."""
     lingering_seconds: float = 2.0
     """How long the rest of a refused request's body is read, so that the client can read the response first."""

@@ -2,8 +2,7 @@
 
 The server encodes responses and decodes requests with these types, and a client can use the same types. In a response
 every field is present; a field that does not apply is null. Decoding a response ignores unknown fields, so that an
-older
-client can read the responses of a newer server. Times are RFC 3339 in UTC. Nothing here computes a value.
+older client can read the responses of a newer server. Times are RFC 3339 in UTC. Nothing here computes a value.
 """
 
 from datetime import datetime

@@ -21,8 +21,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     store. They are so many that one conversion more costs next to nothing for each of them."""
     jobs_at_once: int = 2000
     """Most jobs that one step of `expire` removes. A step delays all other calls: by 12 ms in SQLite and 20 ms in
-    Valkey
-    on 2 cores. Removing a conversion with 100,000 jobs in a single step took 260 and 410 ms."""
+    Valkey on 2 cores. Removing a conversion with 100,000 jobs in a single step took 260 and 410 ms."""
 
     @property
     def longest_life_seconds(self) -> float:

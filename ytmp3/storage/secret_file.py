@@ -10,8 +10,7 @@ def shared_secret(path: Path, candidate: bytes) -> bytes:
 
     If several instances start at once, all get the same secret: the file is written under another name first, and then
     linked to `path` if that does not exist. This step is atomic on network file systems too. Only the service's user
-    can
-    read the file.
+    can read the file.
 
     Raises:
         OSError: the file cannot be read or created.

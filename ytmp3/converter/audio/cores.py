@@ -4,8 +4,7 @@ The five threads of an encoder pass pieces of 20 ms of audio to each other. With
 core. On one core, the receiver runs only when the sender's queue is full. This saves 11 % of the CPU time (2.19 s
 instead of 2.47 s for a song; ffmpeg with its default options needs 2.65 s). Therefore encoders are bound to one core
 each while as many run as there are cores, or as may run at once. If fewer run, a new encoder may use all cores, and
-ends
-sooner.
+ends sooner.
 """
 
 import contextlib

@@ -25,8 +25,7 @@ the first 100 bytes."""
 
 MEMORY_BYTES: Final = 2 * 2**30
 """Address space that ffmpeg may use, in bytes (RLIMIT_AS). A song needs 0.4 GiB, of which 30 MB are in memory; a
-hostile
-file could make ffmpeg allocate more."""
+hostile file could make ffmpeg allocate more."""
 
 _AUDIO_CODECS: Final = "aac,opus,vorbis,mp3,mp3float,flac,alac,pcm_s16le,pcm_s24le,pcm_f32le"
 

@@ -25,9 +25,8 @@ OPEN_FILES: Final = 256
 CHILD_OOM_SCORE: Final = 500
 ZYGOTE_OOM_SCORE: Final = 250
 """These are added to the server's oom_score_adj (unit: a thousandth of the machine's memory). So the kernel's OOM
-killer
-kills a child before the zygote, and the zygote before the server. They are relative, because Kubernetes sets up to 980
-for a container whose pod requests little memory."""
+killer kills a child before the zygote, and the zygote before the server. They are relative, because Kubernetes sets up
+to 980 for a container whose pod requests little memory."""
 
 MAX_OOM_SCORE: Final = 1000
 """The kernel's upper bound of oom_score_adj."""

@@ -17,8 +17,7 @@ TAIL_BYTES: Final = 64 * 1024
 
 DRAIN_SECONDS: Final = 0.5
 """How long the rest of the output is read, in seconds, after a child has ended. This is bounded, because a descendant
-of
-the child may keep the writing end open forever."""
+of the child may keep the writing end open forever."""
 
 T = TypeVar("T")
 

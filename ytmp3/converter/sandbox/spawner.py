@@ -49,8 +49,7 @@ START_SECONDS: Final = 20.0
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 5.0
 """Pause, in seconds, before a new zygote replaces a dead one. It doubles, up to the longest pause, with each zygote
-that
-lived for less than the longest pause."""
+that lived for less than the longest pause."""
 
 PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 """The PATH of the zygote and of every child."""

@@ -39,8 +39,7 @@ used this much is started again."""
 
 PARSING_SECONDS: Final = 60.0
 """Longest time, in seconds, for parsing a script, and for loading a parsed one, also on a busy machine. Conversions
-that
-wait for it time out earlier and start their own deno; later conversions use the result."""
+that wait for it time out earlier and start their own deno; later conversions use the result."""
 
 ANSWER_SECONDS: Final = 15.0
 """Longest time, in seconds, for a reply of a warm process, also on a busy machine."""

@@ -1,9 +1,8 @@
 """Converts Redis hashes to values. The scripts write the hashes (see lua/shared.lua); only this module reads them.
 
 A conversion is one hash. It has a field for each field of `core.job.Conversion` that is not None (`metadata` and
-`track`
-as JSON), and some fields that only the scripts use. Fields that this version does not know (a newer version wrote them)
-are ignored.
+`track` as JSON), and some fields that only the scripts use. Fields that this version does not know (a newer version
+wrote them) are ignored.
 """
 
 import contextlib

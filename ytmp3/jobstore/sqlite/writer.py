@@ -5,9 +5,8 @@ nothing, because operations do all checks before their first write. So the other
 savepoints. After any other error the whole group is rolled back, and each operation runs again in its own transaction.
 
 There is one exception: if another program holds a lock on the file, the operations are not run again one by one,
-because
-all would fail. After one group has waited for the full timeout, the following groups wait only STILL_BUSY_SECONDS. All
-of them fail with StoreDown until the lock is released.
+because all would fail. After one group has waited for the full timeout, the following groups wait only
+STILL_BUSY_SECONDS. All of them fail with StoreDown until the lock is released.
 
 After a crash the log contains only whole transactions. An operation without a result is stored completely or not at
 all.
