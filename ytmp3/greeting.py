@@ -1,4 +1,4 @@
-"""The text on the terminal when the service has started: address, data folder, keys, an example, how to stop. Pure."""
+"""The text on the terminal at the start: address, page, data folder, keys, an example, how to stop. Pure."""
 
 import ipaddress
 from pathlib import Path
@@ -18,6 +18,7 @@ def greeting(config: Config, url: str, *, free_bytes: int) -> str:
     return "\n".join(
         [
             f"ytmp3 {__version__} on {url}{reach}",
+            *([f"  page   {url}/"] if config.http.page else []),
             f"  data   {_short(config.data_dir)}, {free_bytes // 10**9} GB free; jobs in {store}",
             f"  keys   {f'from {keys}' if keys else 'none: whoever reaches the port may convert'}",
             f"  try    {example_command(url)}",

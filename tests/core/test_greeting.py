@@ -14,10 +14,15 @@ URL = "http://127.0.0.1:8080"
 def test_the_greeting_has_the_address_the_data_folder_the_keys_and_how_to_stop() -> None:
     lines = greeting(load({"DATA_DIR": "/srv/ytmp3"}), URL, free_bytes=76_500_000_000).splitlines()
     assert lines[0] == f"ytmp3 {__version__} on {URL}   (this machine only; HOST=0.0.0.0 opens it)"
-    assert lines[1].split() == ["data", "/srv/ytmp3,", "76", "GB", "free;", "jobs", "in", "SQLite"]
-    assert lines[2].split()[:2] == ["keys", "none:"]
-    assert f"curl {URL}/extract" in lines[3]
-    assert "Ctrl-C" in lines[4]
+    assert lines[1].split() == ["page", f"{URL}/"]
+    assert lines[2].split() == ["data", "/srv/ytmp3,", "76", "GB", "free;", "jobs", "in", "SQLite"]
+    assert lines[3].split()[:2] == ["keys", "none:"]
+    assert f"curl {URL}/extract" in lines[4]
+    assert "Ctrl-C" in lines[5]
+
+
+def test_a_page_that_is_off_is_not_named() -> None:
+    assert "page" not in greeting(load({"PAGE": "off"}), URL, free_bytes=0)
 
 
 @pytest.mark.parametrize(("host", "is_local"), [("::1", True), ("localhost", True), ("0.0.0.0", False), ("web", False)])

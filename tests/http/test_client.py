@@ -132,6 +132,14 @@ async def test_a_key_is_taken_from_a_file_or_the_environment(
         monkeypatch.setenv("YTMP3_API_KEY", secret)
         monkeypatch.setenv("YTMP3_SERVER", service.url)
         assert await ytmp3("get", OTHER, "-o", str(tmp_path / "music")) == 0
+        capsys.readouterr()
+        assert await ytmp3("jobs", "--json") == 0
+        listed = [json.loads(line)["video_id"] for line in capsys.readouterr().out.splitlines()]
+        assert listed == [OTHER, VIDEO]
+        assert await ytmp3("jobs", "-n", "1") == 0
+        assert capsys.readouterr().out.count("\n") == 1
+        monkeypatch.delenv("YTMP3_API_KEY")
+        assert await ytmp3("jobs") == 1
 
 
 async def saved(service: RunningService, folder: Path, **more: Any) -> tuple[Path, list[int]]:

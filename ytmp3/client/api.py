@@ -5,10 +5,10 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 from ytmp3 import __version__
 
@@ -23,6 +23,8 @@ UNREACHABLE_PAUSE_SECONDS: Final = 2.0
 """Pause, in seconds, before a request is repeated that got no answer."""
 MAX_ANSWER_BYTES: Final = 10**6
 """Most bytes that are read of a JSON answer. A job has about 1 kB."""
+JOBS_AT_ONCE: Final = 50
+"""Most jobs in one answer to `jobs`, so that it stays below MAX_ANSWER_BYTES."""
 _TRANSIENT: Final = frozenset({429, 503})
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -84,6 +86,19 @@ class Api:
             Unreachable, Refused
         """
         return self._repeated(lambda: self._json("GET", f"/status/{job_id}"))
+
+    def jobs(self, number: int) -> Iterator[Job]:
+        """Yield the newest jobs of the key's owner, at most `number`.
+
+        Raises:
+            Unreachable, Refused
+        """
+        cursor: str | None = ""
+        while cursor is not None and number > 0:
+            query = urlencode({"limit": min(number, JOBS_AT_ONCE)} | ({"cursor": cursor} if cursor else {}))
+            page = self._json("GET", f"/jobs?{query}")
+            yield from page["jobs"][:number]
+            number, cursor = number - len(page["jobs"]), page["next_cursor"]
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job. Tried once, because the user waits for the end.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-COMMANDS: Final = frozenset({"get", "status", "cancel"})
+COMMANDS: Final = frozenset({"get", "status", "jobs", "cancel"})
 
 _GET: Final = """\
 Convert links and save the tracks. Without --server (or YTMP3_SERVER), the service on this machine is used if there is
@@ -31,6 +31,8 @@ def add_commands(commands: Any) -> None:
     get.add_argument("--no-wait", action="store_true", help="submit the links, print the jobs' ids, and end")
     status = _command(commands, "status", "show jobs", "Show jobs by their ids.")
     status.add_argument("jobs", metavar="JOB", nargs="+")
+    jobs = _command(commands, "jobs", "list the jobs of your API key", "List the jobs of your API key, newest first.")
+    jobs.add_argument("-n", "--number", metavar="N", type=int, default=20, help="at most so many (20)")
     cancel = _command(commands, "cancel", "cancel jobs", "Cancel jobs by their ids.")
     cancel.add_argument("jobs", metavar="JOB", nargs="+")
 

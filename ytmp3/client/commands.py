@@ -1,4 +1,4 @@
-"""Runs `ytmp3 get`, `status` and `cancel`, and turns their results into output and exit codes.
+"""Runs `ytmp3 get`, `status`, `jobs` and `cancel`, and turns their results into output and exit codes.
 
 Results go to standard output: the path of each track, or a line of JSON. Everything else goes to standard error.
 """
@@ -35,14 +35,7 @@ class Exit(IntEnum):
 def run(options: argparse.Namespace) -> Exit:
     """Run the command that the options name; return the exit code."""
     try:
-        server, key = server_of(options.server), key_of(options.key_file)
-        match options.command:
-            case "get":
-                return _get(options, server, key)
-            case "status":
-                return _on_jobs(options, _impatient(server, key), is_cancelling=False)
-            case _:
-                return _on_jobs(options, _impatient(server, key), is_cancelling=True)
+        return _run(options, server_of(options.server), key_of(options.key_file))
     except (argparse.ArgumentTypeError, OSError) as error:
         print(f"ytmp3: {error}", file=sys.stderr)
         return Exit.USAGE
@@ -51,6 +44,18 @@ def run(options: argparse.Namespace) -> Exit:
         return Exit.NO_SERVICE
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
+
+
+def _run(options: argparse.Namespace, server: str | None, key: str | None) -> Exit:
+    match options.command:
+        case "get":
+            return _get(options, server, key)
+        case "status":
+            return _on_jobs(options, _impatient(server, key), is_cancelling=False)
+        case "jobs":
+            return _list_jobs(options, _impatient(server, key))
+        case _:
+            return _on_jobs(options, _impatient(server, key), is_cancelling=True)
 
 
 def _impatient(server: str | None, key: str | None) -> Api:
@@ -135,6 +140,16 @@ def _print_submitted(item: Item, *, is_json: bool) -> None:
     if item.job is None:
         return  # on_end has printed why
     print(json.dumps(item.job, ensure_ascii=False) if is_json else item.job["job_id"], flush=True)
+
+
+def _list_jobs(options: argparse.Namespace, api: Api) -> Exit:
+    try:
+        for job in api.jobs(options.number):
+            print(json.dumps(job, ensure_ascii=False) if options.json else _summary(job), flush=True)
+    except Refused as error:
+        print(f"ytmp3: {error}", file=sys.stderr)
+        return Exit.SOME_FAILED
+    return Exit.OK
 
 
 def _on_jobs(options: argparse.Namespace, api: Api, *, is_cancelling: bool) -> Exit:
