@@ -180,6 +180,16 @@ class Batches:
         batch = await self._known(batch_id, owner)
         return self._state(batch, await self._open_tickets(batch))
 
+    async def followed(self, batch_id: str, owner: ClientId | None) -> tuple[BatchState, list[Ticket]]:
+        """Return a batch, and the jobs of its open items.
+
+        Raises:
+            BatchUnknown, StoreUnavailable
+        """
+        batch = await self._known(batch_id, owner)
+        tickets = await self._open_tickets(batch)
+        return self._state(batch, tickets), list(tickets.values())
+
     async def cancel(self, batch_id: str, owner: ClientId | None) -> BatchState:
         """Cancel a batch that has not ended. Items that wait get no jobs, and those that are open are cancelled.
 

@@ -22,6 +22,7 @@ from ytmp3.engine.subscriptions import Subscriptions
 from ytmp3.http import headers, openapi, routes
 from ytmp3.http.admission import CLIENT, LINK_UNTIL, Admission
 from ytmp3.http.batch_api import BatchHandlers
+from ytmp3.http.batch_events import BatchEventHandlers
 from ytmp3.http.body import answer_expectation, parse_extract_request, read_json_body
 from ytmp3.http.client_handlers import ClientHandlers
 from ytmp3.http.deliveries import DeliveryHandlers
@@ -208,6 +209,7 @@ class Handlers:
     events: EventHandlers
     deliveries: DeliveryHandlers
     batches: BatchHandlers
+    batch_events: BatchEventHandlers
     clients: ClientHandlers
     operations: OperationHandlers
 
@@ -228,6 +230,7 @@ def add_routes(router: web.UrlDispatcher, admission: Admission, handlers: Handle
         (routes.BATCH, batches.read),
         (routes.ITEMS, batches.items),
         (routes.CANCEL_BATCH, batches.cancel),
+        (routes.BATCH_EVENTS, handlers.batch_events.events),
         (routes.ARCHIVE, batches.archive),
         (routes.JOBS, clients.jobs),
         (routes.MAKE_FEED, clients.make_feed),

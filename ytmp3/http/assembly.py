@@ -5,6 +5,8 @@ from ytmp3.http.addresses import Addresses
 from ytmp3.http.api import EventHandlers, Handlers, JobHandlers, OperationHandlers
 from ytmp3.http.archive import Archives
 from ytmp3.http.batch_api import BatchHandlers
+from ytmp3.http.batch_events import BatchEventHandlers
+from ytmp3.http.batch_json import BatchJson
 from ytmp3.http.client_handlers import ClientHandlers
 from ytmp3.http.deliveries import DeliveryHandlers
 from ytmp3.http.download import Sender
@@ -46,6 +48,14 @@ def handlers(
             keys=keys,
             webhooks=webhooks,
             json=json,
+        ),
+        batch_events=BatchEventHandlers(
+            batches=engine.batches,
+            subscriptions=engine.subscriptions,
+            streams=streams,
+            keys=keys,
+            json=json,
+            batch_json=BatchJson(jobs=engine.jobs, keys=keys, addresses=addresses),
         ),
         operations=operations,
     )

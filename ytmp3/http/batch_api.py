@@ -8,7 +8,6 @@ from typing import Final
 import msgspec
 from aiohttp import hdrs, web
 
-from ytmp3.core.batch import Batch
 from ytmp3.core.errors import BatchUnknown
 from ytmp3.core.ids import ClientId
 from ytmp3.engine.batches import Batches, BatchState
@@ -16,7 +15,8 @@ from ytmp3.engine.jobs import Jobs
 from ytmp3.http import headers
 from ytmp3.http.admission import CLIENT, LINK_UNTIL
 from ytmp3.http.archive import Archives
-from ytmp3.http.batch_view import batch_view, items_json
+from ytmp3.http.batch_json import BatchJson
+from ytmp3.http.batch_view import items_json
 from ytmp3.http.body import MAX_BATCH_BODY_BYTES, MAX_BATCH_SECONDS, parse_batch_request, read_json_body
 from ytmp3.http.errors import InvalidCursor, LinkExpired
 from ytmp3.http.job_json import JobJson
@@ -35,6 +35,7 @@ class BatchHandlers:
         self, *, batches: Batches, jobs: Jobs, archives: Archives, keys: Keys, webhooks: WebhookTargets, json: JobJson
     ) -> None:
         self._json = json
+        self._batch_json = BatchJson(jobs=jobs, keys=keys, addresses=json.addresses)
         self._archives = archives
         self._batches = batches
         self._jobs = jobs
@@ -83,13 +84,6 @@ class BatchHandlers:
                 raise BatchUnknown
         return await self._archives.send(request, batch_id, owner, request.query.get("revision"), request[CLIENT].owner)
 
-    async def _link_until(self, batch: Batch) -> int | None:
-        """Return when the signed link to a batch's archive ends, or None if it gets no signed link."""
-        signer = self._addresses.signer
-        if signer is None or not self._keys.are_required or batch.completed_at is None:
-            return None
-        return signer.end(await self._jobs.now(), batch.expires_at)
-
     def _owner(self, request: web.Request) -> ClientId | None:
         """Return the client that must own the batch, or None if no API keys are in use: then the id gives access."""
         return request[CLIENT].owner if self._keys.are_required else None
@@ -97,7 +91,7 @@ class BatchHandlers:
     async def _batch(
         self, state: BatchState, *, status: HTTPStatus = HTTPStatus.OK, more: Mapping[str, str] | None = None
     ) -> web.Response:
-        body = msgspec.json.encode(batch_view(state, self._addresses, await self._link_until(state.batch)))
+        body = await self._batch_json.of(state)
         return web.Response(body=body, status=status, headers=headers.extended(headers.JSON, more or {}))
 
 

@@ -53,13 +53,25 @@ class JobSource:
         """The hash of what was shown last, by job."""
         self._open: set[JobId] = set()
         """The jobs that had not ended when they were shown last."""
-        self._revision = 0
+        self._hash = 0
         """The exclusive or of `_shown`, so that a message about one job of a hundred needs one hash."""
+
+    @property
+    def hash(self) -> int:
+        """A hash of all that was shown."""
+        return self._hash
 
     @property
     def revision(self) -> str:
         """See `Source`."""
-        return f"{self._revision:016x}"
+        return f"{self._hash:016x}"
+
+    def take_ended(self) -> list[JobId]:
+        """Return the jobs that were shown after their end, and leave them out of the hash from now on."""
+        ended = [job_id for job_id in self._shown if job_id not in self._open]
+        for job_id in ended:
+            self._hash ^= self._shown.pop(job_id)
+        return ended
 
     @property
     def has_ended(self) -> bool:
@@ -89,7 +101,7 @@ class JobSource:
         if shown == last:
             return None
         self._shown[job_id] = shown
-        self._revision ^= shown ^ last
+        self._hash ^= shown ^ last
         if ticket is not None and ticket.status in _OPEN:
             self._open.add(job_id)
         else:

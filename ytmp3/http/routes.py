@@ -177,6 +177,15 @@ CANCEL_BATCH: Final = Route(
     summary="Cancel a batch: the jobs of its items that have not ended. Finished tracks stay.",
     responses=MappingProxyType({200: BatchView} | _problems(404, *_LIMITED, *_STORE)),
 )
+BATCH_EVENTS: Final = Route(
+    operation="batch_events",
+    method="GET",
+    path="/batches/{batch_id}/events",
+    pattern="/batches/{batch_id:[^/]+}/events",
+    summary="Follow a batch as server-sent events: its counts, and the jobs of its open items, until it has ended.",
+    request_headers=("Last-Event-ID",),
+    responses=MappingProxyType({200: Media.EVENTS, 204: None} | _problems(404, *_LIMITED, *_STORE)),
+)
 ARCHIVE: Final = Route(
     operation="archive",
     method="GET",
@@ -292,6 +301,7 @@ ROUTES: Final = (
     BATCH,
     ITEMS,
     CANCEL_BATCH,
+    BATCH_EVENTS,
     ARCHIVE,
     JOBS,
     MAKE_FEED,

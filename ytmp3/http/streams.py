@@ -23,7 +23,7 @@ from typing import Final, Protocol
 from aiohttp import hdrs, web
 from msgspec import Struct
 
-from ytmp3.core.errors import ClientQuota, StoreUnavailable
+from ytmp3.core.errors import BatchUnknown, ClientQuota, StoreUnavailable
 from ytmp3.core.ids import ClientId
 from ytmp3.http import headers
 from ytmp3.http.connections import ProblemProtocol
@@ -127,7 +127,7 @@ class EventStreams:
                 return web.Response(headers=headers.EVENTS)
             response = web.StreamResponse(headers=headers.EVENTS)
             await response.prepare(request)
-            with contextlib.suppress(StoreUnavailable):
+            with contextlib.suppress(StoreUnavailable, BatchUnknown):
                 # The client connects again, and is then told what it has missed, or why it cannot be.
                 await self._send_messages(_Connection(request, response, source), source, messages)
             await response.write_eof()
