@@ -3,6 +3,9 @@
 Each release is installed from pip's configured index, together with the yt-dlp-ejs that it names, into a folder of its
 own below a temporary folder. That folder comes first in the PYTHONPATH of the tests, so the environment of the checkout
 stays as it is. Prints one line for each release; exits with 1 if the tests of any fail.
+
+Releases up to 2026.9.27 have no television client among their default clients. So with them, videos that only such a
+client can serve fail: some cases of test_ladder and test_every_kind.
 """
 
 import argparse
