@@ -9,6 +9,7 @@ import yaml
 from tests.ops.files import ROOT, Document, checked, document, documents, manifest, manifests, program
 from ytmp3.config import load
 from ytmp3.http.body import MAX_BATCH_BODY_BYTES, MAX_BODY_BYTES
+from ytmp3.http.page.handlers import MAX_FORM_BYTES
 from ytmp3.http.routes import ROUTES
 from ytmp3.variables import VARIABLES
 
@@ -192,6 +193,7 @@ def test_every_proxy_in_front_accepts_as_large_a_body_as_the_service() -> None:
     assert re.findall(r"client_max_body_size (\w+);", config) == [
         f"{MAX_BODY_BYTES // 1024}k",
         f"{MAX_BATCH_BODY_BYTES // 1024}k",
+        f"{MAX_FORM_BYTES // 1024}k",
     ]
     names = ("nginx.ingress.kubernetes.io/proxy-body-size", "nginx.org/client-max-body-size")
     assert {annotations[name] for name in names} == {f"{MAX_BATCH_BODY_BYTES // 1024}k"}
