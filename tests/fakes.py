@@ -23,7 +23,6 @@ from ytmp3.core.recipe import Recipe
 from ytmp3.jobstore import ClientRecords, Counts, Hints, JobStore, Place, Renewal, Reservation, Submission, Submitted
 from ytmp3.jobstore.outbox import Outbox
 from ytmp3.jobstore.settings import Policy
-from ytmp3.storage import Delivery, Url
 
 T = TypeVar("T")
 
@@ -219,8 +218,10 @@ class FaultyOutbox:
 class FaultyStore:
     """A JobStore that passes every call on to a real one, unless a test has set a fault for it."""
 
-    def __init__(self, store: JobStore) -> None:
+    def __init__(self, store: JobStore, *, is_shared: bool | None = None) -> None:
+        """`is_shared`: whether several instances seem to use it; None: as the real store says."""
         self._store = store
+        self._is_shared = store.is_shared if is_shared is None else is_shared
         self.calls: list[str] = []
         """The names of all calls so far; `faults` counts them from 1."""
         self.faults: dict[int, Fault] = {}
@@ -269,7 +270,7 @@ class FaultyStore:
 
     @property
     def is_shared(self) -> bool:
-        return self._store.is_shared
+        return self._is_shared
 
     @property
     def hints(self) -> Hints:
@@ -284,6 +285,9 @@ class FaultyStore:
 
     async def now(self) -> float:
         return await self._call("now", self._store.now)
+
+    async def retention_time(self) -> float:
+        return await self._call("retention_time", self._store.retention_time)
 
     async def submit(self, submission: Submission, *, may_create: bool, may_join: bool = True) -> Submitted | None:
         return await self._call(
@@ -364,34 +368,3 @@ class FaultyClientRecords:
 
     async def feed_owner(self, digest: str) -> ClientId | None:
         return await self._call("feed_owner", lambda: self._records.feed_owner(digest))
-
-
-class RemoteShelf:
-    """A shelf whose tracks are fetched from another address, as from an object store."""
-
-    async def publish(self, source: Path, file_name: str) -> float:
-        raise NotImplementedError
-
-    async def holds(self, track: Track) -> bool:
-        return True
-
-    async def has_all(self, tracks: Sequence[Track]) -> bool:
-        return True
-
-    async def crc32(self, file_name: str) -> int | None:
-        return None
-
-    async def deliver(self, track: Track, *, may_redirect: bool) -> Delivery | None:
-        return Url(f"https://tracks.example/{track.file_name}")
-
-    async def is_damaged(self, track: Track) -> bool:
-        raise NotImplementedError
-
-    async def delete(self, file_name: str) -> None:
-        raise NotImplementedError
-
-    async def mark(self) -> str:
-        raise NotImplementedError
-
-    async def names(self, *, older_than_seconds: float) -> list[str]:
-        return []

@@ -7,6 +7,7 @@ Each command imports the packages that only it needs. Importing the whole servic
 """
 
 import argparse
+import atexit
 import logging
 import os
 import platform
@@ -149,9 +150,12 @@ def _serve() -> Exit:
     import asyncio  # noqa: PLC0415
 
     from ytmp3 import logs  # noqa: PLC0415
+    from ytmp3.log_stream import LogStream  # noqa: PLC0415
     from ytmp3.serve import serve  # noqa: PLC0415
 
-    as_text = logs.set_up(style=config.log_format, level=config.log_level)
+    stream = LogStream(sys.stderr)
+    atexit.register(stream.drain)
+    as_text = logs.set_up(style=config.log_format, level=config.log_level, stream=stream)
     for name, meant in misspelt(os.environ).items():
         log.warning("unknown setting ignored", extra={"variable": name, "did_you_mean": meant})
     try:

@@ -46,6 +46,8 @@ class Config:
     port: int
     """0: the system chooses a free port."""
     data_dir: Path
+    disk_reserve_bytes: int
+    """Free space below which new conversions are refused; 0: the service chooses it."""
     api_keys_file: Path | None
     """None: requests need no key."""
     log_format: str
@@ -120,29 +122,12 @@ def _config(values: Mapping[str, Any]) -> Config:
         host=values["HOST"],
         port=values["PORT"],
         data_dir=values["DATA_DIR"],
+        disk_reserve_bytes=values["DISK_RESERVE_MB"] * 1_000_000,
         api_keys_file=values["API_KEYS_FILE"],
         log_format=values["LOG_FORMAT"],
         log_level=values["LOG_LEVEL"],
         drain_seconds=values["DRAIN_SECONDS"],
-        http=HttpSettings(
-            rate_limits=RateLimitSettings(
-                requests_per_second=values["REQUESTS_PER_SECOND"],
-                burst_size=values["BURST_SIZE"],
-                client_requests_per_second=values["CLIENT_REQUESTS_PER_SECOND"],
-                client_burst_size=values["CLIENT_BURST_SIZE"],
-            ),
-            trusted_proxies=values["TRUSTED_PROXIES"],
-            client_max_downloads=values["CLIENT_MAX_DOWNLOADS"],
-            max_streams=values["MAX_STREAMS"],
-            client_max_streams=values["CLIENT_MAX_STREAMS"],
-            accel_redirect_prefix=values["ACCEL_REDIRECT_PREFIX"],
-            cors_origins=values["CORS_ORIGINS"],
-            access_log=values["ACCESS_LOG"] == "on",
-            public_url=values["PUBLIC_URL"],
-            public_path=urlsplit(values["PUBLIC_URL"]).path,
-            download_link_seconds=values["DOWNLOAD_LINK_SECONDS"],
-            page=values["PAGE"] == "on",
-        ),
+        http=_http(values),
         engine=EngineSettings(
             workers=values["WORKER_POOL_SIZE"],
             queue_capacity=values["JOB_QUEUE_CAPACITY"],
@@ -183,6 +168,28 @@ def _limits(values: Mapping[str, Any]) -> ConversionLimits:
         download_seconds=values["DOWNLOAD_SECONDS"],
         encode_seconds=values["ENCODE_SECONDS"],
         idle_seconds=values["IDLE_SECONDS"],
+    )
+
+
+def _http(values: Mapping[str, Any]) -> HttpSettings:
+    return HttpSettings(
+        rate_limits=RateLimitSettings(
+            requests_per_second=values["REQUESTS_PER_SECOND"],
+            burst_size=values["BURST_SIZE"],
+            client_requests_per_second=values["CLIENT_REQUESTS_PER_SECOND"],
+            client_burst_size=values["CLIENT_BURST_SIZE"],
+        ),
+        trusted_proxies=values["TRUSTED_PROXIES"],
+        client_max_downloads=values["CLIENT_MAX_DOWNLOADS"],
+        max_streams=values["MAX_STREAMS"],
+        client_max_streams=values["CLIENT_MAX_STREAMS"],
+        accel_redirect_prefix=values["ACCEL_REDIRECT_PREFIX"],
+        cors_origins=values["CORS_ORIGINS"],
+        access_log=values["ACCESS_LOG"] == "on",
+        public_url=values["PUBLIC_URL"],
+        public_path=urlsplit(values["PUBLIC_URL"]).path,
+        download_link_seconds=values["DOWNLOAD_LINK_SECONDS"],
+        page=values["PAGE"] == "on",
     )
 
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -28,7 +28,20 @@ MAX_TEXT_CHARACTERS: Final = 4096
 """Longest value in a line, in characters. The rest is cut off, because yt-dlp or ffmpeg may print a megabyte."""
 
 
-def set_up(*, style: str, level: str, stream: TextIO = sys.stderr) -> bool:
+class Stream(Protocol):
+    """What `set_up` needs of a stream."""
+
+    def write(self, text: str, /) -> object:
+        """Write an event with the end of its line."""
+
+    def flush(self) -> None:
+        """Write what is buffered. Called after each event."""
+
+    def isatty(self) -> bool:
+        """Return whether the stream is a terminal."""
+
+
+def set_up(*, style: str, level: str, stream: Stream = sys.stderr) -> bool:
     """Send the events of every logger to `stream`, and return whether they are text. Called once, at the start.
 
     `style` is json, text or auto, which means text on a terminal and JSON elsewhere.

@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Final
@@ -33,6 +34,15 @@ LINGER_SECONDS: Final = 1.0
 """Time, in seconds, between becoming unready and closing the socket, so that a load balancer notices it first."""
 SHUTDOWN_SECONDS: Final = 3.0
 """Time, in seconds, for requests that are still open when the socket is closed."""
+NOTE_SECONDS: Final = 2.0
+"""Longest wait, in seconds, until the address is written to the lock file of the embedded store."""
+END_SECONDS: Final = 20.0
+"""Longest time, in seconds, from the end of the drain to the end of the process. Ending the child processes takes up to
+6 s, and the embedded store may have a long log to move into its file."""
+LOG_SECONDS: Final = 0.5
+"""Time, in seconds, for writing the last lines of the log before such an end."""
+FORCED_STATUS: Final = 1
+"""Exit status of a process that ends without a clean-up."""
 TRANSFER_POLL_SECONDS: Final = 0.05
 """Interval, in seconds, at which a drain checks whether the last download has ended."""
 
@@ -50,13 +60,38 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
         runner = Runner(service.app, shutdown_seconds=SHUTDOWN_SECONDS, limit=service.connections)
         try:
             url = await start(runner, config)
-            note_address(config, url)
-            announce(url)
+            await _note_address(config, url)
+            await asyncio.to_thread(announce, url)
             await run(service, signals)
-            note_address(config, "")
+            await _note_address(config, "")
             await drain(service, signals.forced)
         finally:
+            end_in_time(END_SECONDS)
             await runner.cleanup()
+
+
+async def _note_address(config: Config, url: str) -> None:
+    """Record the address; a disk that hangs must not keep the drain."""
+    noting = asyncio.create_task(asyncio.to_thread(note_address, config, url), name="note-address")
+    await asyncio.wait([noting], timeout=NOTE_SECONDS)
+
+
+def end_in_time(seconds: float) -> threading.Timer:
+    """End this process after `seconds`, even if a thread hangs in a call of the file system.
+
+    Python waits for all threads at its end, and a thread that hangs would keep the process for as long as the disk
+    does. When this is called, running conversions have been released, so no work is lost.
+    """
+
+    def give_up() -> None:
+        log.error("ended without a clean-up: a call of the file system hangs", extra={"seconds": seconds})
+        time.sleep(LOG_SECONDS)
+        os._exit(FORCED_STATUS)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 async def start(runner: Runner, config: Config) -> str:
@@ -108,8 +143,8 @@ async def run(service: Service, signals: Signals) -> None:
         while True:
             await signals.reload.wait()
             signals.reload.clear()
-            reload_keys(service)
-            reload_endpoints(service)
+            await reload_keys(service)
+            await reload_endpoints(service)
 
     reloading = asyncio.create_task(reload(), name="reload-files")
     try:
@@ -138,10 +173,10 @@ async def drain(service: Service, force: asyncio.Event) -> None:
         await asyncio.sleep(TRANSFER_POLL_SECONDS)
 
 
-def reload_keys(service: Service) -> None:
+async def reload_keys(service: Service) -> None:
     """Reload the keys file. If it cannot be used, the present keys stay."""
     try:
-        keys = read_keys(service.config.api_keys_file)
+        keys = await asyncio.to_thread(read_keys, service.config.api_keys_file)
     except ConfigError as error:
         log.error("keys not reloaded", extra={"error": str(error)})
         return
@@ -150,12 +185,12 @@ def reload_keys(service: Service) -> None:
         log.info("keys reloaded", extra={"keys": len(keys)})
 
 
-def reload_endpoints(service: Service) -> None:
+async def reload_endpoints(service: Service) -> None:
     """Reload WEBHOOKS_FILE. If it cannot be used, the present endpoints stay."""
     if service.config.webhooks.file is None:
         return
     try:
-        endpoints = read_endpoints(service.config)
+        endpoints = await asyncio.to_thread(read_endpoints, service.config)
     except ConfigError as error:
         log.error("webhooks not reloaded", extra={"error": str(error)})
         return

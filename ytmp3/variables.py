@@ -110,6 +110,14 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         parse=folder,
     ),
     Variable(
+        name="DISK_RESERVE_MB",
+        default="0",
+        form="an integer from 0 to 100000000",
+        meaning="Free space of the disk, in MB (10^6 bytes), below which new conversions are refused. 0: 5 % of the "
+        "disk, but at least 1 GiB and at most 16 GiB.",
+        parse=integer_within(0, 100_000_000),
+    ),
+    Variable(
         name="LOG_FORMAT",
         default="auto",
         form="auto, json or text",

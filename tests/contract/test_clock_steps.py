@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from tests.contract.harness import POLICY, Harness, Ids, RedisHarness, created, running, ticket_of
+from tests.contract.harness import POLICY, Harness, Ids, RedisHarness, created, done, running, ticket_of
 from tests.fuzz_factor import FUZZ_FACTOR
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import ConversionId
@@ -111,8 +111,28 @@ async def test_another_instance_with_a_longer_lease_is_left_alone(redis_harness:
     assert await a.renew([Renewal(lease=kept.lease)]) == frozenset()
 
 
+async def test_a_clock_set_forward_expires_no_track_early(redis_harness: RedisHarness) -> None:
+    a, b, ids = await redis_harness.open("a"), await redis_harness.open("b"), Ids()
+    finished = await done(a, ids.submission(1))
+    assert finished.expires_at is not None
+    for store in (a, b):
+        # The clock before the jump: each instance polls it every second.
+        assert await store.adopt(10) == []
+    for _ in range(3):
+        redis_harness.set_clock(HOUR_SECONDS)
+        for store in (a, b):
+            assert await store.expire(10) == []
+            assert await store.retention_time() < finished.expires_at
+    redis_harness.clock.advance(POLICY.retention_seconds - 1)
+    assert await b.expire(10) == []
+    redis_harness.clock.advance(2)
+    assert await b.retention_time() > finished.expires_at
+    assert await b.expire(10) != []
+
+
 @pytest.mark.fuzz
 @pytest.mark.soak
+@pytest.mark.attack
 async def test_any_steps_of_the_clock_cost_no_healthy_conversion_and_leave_no_orphan(
     redis_harness: RedisHarness,
 ) -> None:
@@ -123,6 +143,8 @@ async def test_any_steps_of_the_clock_cost_no_healthy_conversion_and_leave_no_or
         a, b, ids = await redis_harness.open("a"), await redis_harness.open("b"), Ids()
         submissions = [ids.submission(video) for video in range(3)]
         kept, orphan, waiting = [await running(a, submission) for submission in submissions]
+        finished = ids.submission(9)
+        await done(a, finished)
         await a.retry(waiting.lease, FailureCode.UPSTREAM_ERROR, delay_seconds=chance.uniform(0.0, 60.0))
         watch = Watch(redis_harness, b)
         await watch.turn(a, kept)
@@ -137,5 +159,10 @@ async def test_any_steps_of_the_clock_cost_no_healthy_conversion_and_leave_no_or
         conversion = (await ticket_of(b, submissions[0].job_id)).conversion
         assert (conversion.holder, conversion.crashes) == ("a", 0), f"round {seed}"
         assert {orphan.conversion_id, waiting.conversion_id} <= set(watch.adopted), f"round {seed}"
+        # Less than the retention has passed, whatever the clock says.
+        assert await b.expire(100) == [], f"round {seed}"
+        expires_at = (await ticket_of(b, finished.job_id)).conversion.expires_at
+        assert expires_at is not None
+        assert await b.retention_time() < expires_at, f"round {seed}"
         await a.close()
         await b.close()

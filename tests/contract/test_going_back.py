@@ -20,7 +20,7 @@ from ytmp3.core.job import Conversion, State
 from ytmp3.jobstore import JobStore, Renewal
 from ytmp3.storage.local import LocalShelf
 
-pytestmark = [pytest.mark.fuzz, pytest.mark.soak]
+pytestmark = [pytest.mark.fuzz, pytest.mark.soak, pytest.mark.attack]
 
 ROUNDS: Final = 5 * FUZZ_FACTOR
 VIDEOS: Final = 6

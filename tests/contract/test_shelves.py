@@ -1,17 +1,23 @@
 """Instances on one store must have the same folder of tracks; where they do not, `/health` says what to do."""
 
+import time
 from pathlib import Path
+from typing import Final
 
 from tests.contract.harness import Harness, RedisHarness
 from tests.fakes import FakeConverter
 from ytmp3.core.ids import InstanceId
+from ytmp3.engine.checks import Checks, DiskCheck, ToolsCheck
 from ytmp3.engine.events import Events
 from ytmp3.engine.health import Health
+from ytmp3.engine.settings import EngineSettings
 from ytmp3.engine.watcher import OTHER_SHELF, Watcher
 from ytmp3.jobstore import JobStore
 from ytmp3.storage.files import Files
 from ytmp3.storage.local import LocalShelf
 from ytmp3.storage.scratch import Scratch
+
+SETTINGS: Final = EngineSettings(workers=1, queue_capacity=1, max_retries=0, client_max_jobs=0)
 
 
 async def shelf_at(folder: Path) -> LocalShelf:
@@ -22,9 +28,21 @@ async def shelf_at(folder: Path) -> LocalShelf:
 
 async def checked(store: JobStore, folder: Path) -> Health:
     """Return the health of an instance after one check of its shelf."""
-    health = Health()
+    health, events = Health(), Events()
     files = Files(shelf=await shelf_at(folder), scratch=Scratch(folder / "scratch", instance=InstanceId("a")))
-    watcher = Watcher(store=store, files=files, converter=FakeConverter(), health=health, events=Events())
+    checks = Checks(
+        DiskCheck(SETTINGS, files=files, health=health, clock=time.monotonic),
+        ToolsCheck(converter=FakeConverter(), health=health, clock=time.monotonic),
+    )
+    watcher = Watcher(
+        SETTINGS,
+        store=store,
+        shelf=files.shelf,
+        checks=checks,
+        health=health,
+        events=events,
+        clock=time.monotonic,
+    )
     await watcher.check_shelf()
     return health
 
@@ -45,7 +63,7 @@ async def test_instances_with_different_folders_are_unready_and_say_what_to_do(
     assert (await checked(b, tmp_path / "shared")).shelf_error is None
     strange = await checked(c, tmp_path / "own")
     assert strange.checks["storage"].detail == OTHER_SHELF
-    assert strange.is_storage_low
+    assert strange.fault == OTHER_SHELF
     assert not strange.is_ready
     assert (await checked(a, tmp_path / "shared")).shelf_error is None
 

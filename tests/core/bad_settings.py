@@ -12,6 +12,7 @@ BAD: Final[dict[str, list[str]]] = {
     "BURST_SIZE": ["0", "1.5", "big"],
     "JOB_EXPIRATION_HOURS": ["0", "8761", "nan", "1d"],
     "PORT": ["65536", "-1", "http", "80 80"],
+    "DISK_RESERVE_MB": ["-1", "5%", "1.5", "100000001"],
     "LOG_FORMAT": ["xml", "json,text"],
     "LOG_LEVEL": ["loud", "10"],
     "ACCESS_LOG": ["yes", "1"],

@@ -29,6 +29,7 @@ PLACES = {
     "HOST": "host",
     "PORT": "port",
     "DATA_DIR": "data_dir",
+    "DISK_RESERVE_MB": "disk_reserve_bytes",
     "LOG_FORMAT": "log_format",
     "LOG_LEVEL": "log_level",
     "ACCESS_LOG": "http.access_log",
@@ -71,7 +72,7 @@ PLACES = {
 }
 """Where each variable's value is in the Config."""
 
-IN_OTHER_UNITS = {"JOB_EXPIRATION_HOURS": 3600, "MAX_FILE_MB": 1_000_000}
+IN_OTHER_UNITS = {"JOB_EXPIRATION_HOURS": 3600, "MAX_FILE_MB": 1_000_000, "DISK_RESERVE_MB": 1_000_000}
 """The factor by which the code's unit is smaller than the operator's."""
 
 DEFAULTS: dict[str, object] = {
@@ -87,6 +88,7 @@ DEFAULTS: dict[str, object] = {
     "HOST": "127.0.0.1",
     "PORT": 8080,
     "DATA_DIR": Path("~/.local/share/ytmp3").expanduser(),
+    "DISK_RESERVE_MB": 0,
     "LOG_FORMAT": "auto",
     "LOG_LEVEL": "info",
     "ACCESS_LOG": False,
@@ -146,6 +148,7 @@ GOOD: list[tuple[str, str, object]] = [
     ("PORT", " 65535 ", 65_535),
     ("DATA_DIR", "/srv/ytmp3", Path("/srv/ytmp3")),
     ("DATA_DIR", "data", Path("data").absolute()),
+    ("DISK_RESERVE_MB", "2048", 2048),
     ("LOG_FORMAT", "JSON", "json"),
     ("LOG_LEVEL", "Warning", "warning"),
     ("ACCESS_LOG", "on", True),

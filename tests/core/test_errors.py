@@ -52,6 +52,8 @@ STATUS_OF_CODE = {
     "invalid_cursor": 400,
     "queue_full": 503,
     "storage_full": 503,
+    "storage_unavailable": 503,
+    "unready": 503,
     "store_unavailable": 503,
     "draining": 503,
     "upstream_blocked": 503,
@@ -155,7 +157,8 @@ def test_no_failure_at_fault_of_the_video_is_retried() -> None:
         (Fault.ADDRESS, {"bot_check", "rate_limited_upstream"}),
         (Fault.NETWORK, {"upstream_unreachable"}),
         (Fault.SETTINGS, {"egress_misconfigured"}),
-        (Fault.OURS, {"output_truncated", "tool_missing", "poison", "lost", "expired_waiting", "storage_full"}),
+        (Fault.OURS, {"output_truncated", "tool_missing", "poison", "lost", "expired_waiting"}),
+        (Fault.DISK, {"storage_full"}),
     ],
 )
 def test_every_other_failure_names_who_is_at_fault(fault: Fault, codes: set[str]) -> None:

@@ -8,11 +8,10 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypedDict, Unpack
+from typing import Final, ParamSpec, TypedDict, TypeVar, Unpack
 
 import msgspec
 
@@ -36,6 +35,10 @@ from ytmp3.storage import Space
 from ytmp3.storage.files import Files
 from ytmp3.storage.local import LocalShelf
 from ytmp3.storage.scratch import Scratch
+from ytmp3.threads import Threads
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 LEASE_SECONDS: Final = 30.0
 RETENTION_SECONDS: Final = 3600.0
@@ -74,13 +77,27 @@ class StoreClock:
         self._offset_seconds += by_seconds
 
 
+class HangingThreads(Threads):
+    """Threads whose calls begin only while `answers` is set: as on a disk that hangs in between."""
+
+    def __init__(self) -> None:
+        super().__init__("hanging", 1)
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        await self.answers.wait()
+        return await super().run(function, *args, **kwargs)
+
+
 @contextlib.contextmanager
-def slow_disk() -> Iterator[threading.Event]:
-    """Let no call in a thread begin, such as one to the file system, until the returned event is set."""
+def slow_disk(rig: "Rig") -> Iterator[threading.Event]:
+    """Let no call begin that writes to the disk, until the returned event is set."""
     answers = threading.Event()
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(1))
-    loop.run_in_executor(None, answers.wait)
+    for threads in (rig.scratch.writers, rig.shelf.writers):
+        for _ in range(threads.count):
+            loop.run_in_executor(threads.executor, answers.wait)
     try:
         yield answers
     finally:
@@ -198,9 +215,11 @@ async def engine(
     converter: FakeConverter | None = None,
     clock: StoreClock | None = None,
     random: Callable[[], float] = lambda: 0.0,
+    checkers: Threads | None = None,
+    is_shared: bool = False,
     **changed: Unpack[Changed],
 ) -> AsyncIterator[Rig]:
-    """Start an instance on `folder`."""
+    """Start an instance on `folder`. `checkers` are the threads of the check of the disk."""
     clock = StoreClock() if clock is None else clock
     converter = FakeConverter() if converter is None else converter
     shelf, scratch = LocalShelf(folder / "tracks"), Scratch(folder / "scratch", instance=InstanceId(instance))
@@ -209,13 +228,12 @@ async def engine(
     policy = Policy(lease_seconds=LEASE_SECONDS, retention_seconds=RETENTION_SECONDS, crash_limit=3)
     sqlite = SqliteJobStore(folder / "jobs.sqlite3", policy, InstanceId(instance), clock=clock, lock_wait_seconds=0.0)
     await sqlite.open()
-    store, records = FaultyStore(sqlite), FaultyStore(sqlite)
+    store, records = FaultyStore(sqlite, is_shared=is_shared), FaultyStore(sqlite)
     happened: list[events.Event] = []
+    files = Files(shelf=shelf, scratch=scratch, checkers=checkers or Threads("disk-check", 1))
     parts = assemble(
         msgspec.structs.replace(SETTINGS, **changed),
-        Outside(
-            store=store, files=Files(shelf=shelf, scratch=scratch), converter=converter, clock=seconds, random=random
-        ),
+        Outside(store=store, files=files, converter=converter, clock=seconds, random=random),
         Events(log_event, happened.append),
     )
     parts.health.store = Check(ok=True, detail="")

@@ -172,18 +172,6 @@ async def test_an_unexpected_error_in_every_attempt_fails_the_conversion(tmp_pat
         assert now.converter.started[VIDEO] == 2
 
 
-async def test_a_disk_that_refuses_a_track_costs_one_attempt(tmp_path: Path) -> None:
-    async with engine(tmp_path) as now:
-        job = await now.running(VIDEO)
-        (tmp_path / "tracks").rename(tmp_path / "elsewhere")
-        now.converter.hold(VIDEO).set()
-        await settled()
-        assert now.store.calls.count("retry") == 1
-        (tmp_path / "elsewhere").rename(tmp_path / "tracks")
-        ticket = await now.ended(job)
-        assert (ticket.status, ticket.conversion.attempts) == (Status.COMPLETED, 1)
-
-
 # The store fails
 
 

@@ -105,7 +105,7 @@ async def test_a_waiting_job_cancelled_at_another_instance_is_not_started(tmp_pa
 
 async def test_a_job_cancelled_while_its_scratch_folder_is_made_is_not_converted(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
-        with slow_disk():
+        with slow_disk(now):
             job = await now.submit(VIDEO)
             while not now.parts.runs.active:
                 await asyncio.sleep(0)

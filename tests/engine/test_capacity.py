@@ -18,6 +18,7 @@ from ytmp3.core.errors import (
     StoreDown,
     StoreFull,
     StoreUnavailable,
+    Unready,
 )
 from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Job, Status
@@ -142,9 +143,18 @@ async def test_a_full_disk_refuses_new_conversions_only(tmp_path: Path) -> None:
         assert (await now.submit(video(9))).deduplicated
         assert await now.parts.janitor.adopt() == 0
         now.parts.health.space = None
-        now.parts.health.storage_error = "the data folder cannot be read"
-        with pytest.raises(StorageFull):
+
+
+async def test_an_instance_with_a_fault_refuses_new_conversions_only_and_adopts_none(tmp_path: Path) -> None:
+    async with engine(tmp_path, workers=1) as now:
+        await now.ended(await now.submit(video(9)))
+        running = await now.running(video(0))
+        now.parts.health.storage_error = "the data folder cannot be used"
+        with pytest.raises(Unready):
             await now.submit(video(1))
+        assert (await now.submit(video(0))).conversion_id == running.conversion_id
+        assert (await now.submit(video(9))).deduplicated
+        assert await now.parts.janitor.adopt() == 0
 
 
 async def test_a_client_has_no_more_unfinished_conversions_than_its_quota(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ async def test_closing_does_not_hang_on_an_attempt_that_is_being_stopped(tmp_pat
 async def test_a_worker_that_is_ended_while_it_cleans_up_leaves_no_scratch(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
         job = await now.running(VIDEO)
-        with slow_disk() as disk_answers:
+        with slow_disk(now) as disk_answers:
             await now.parts.jobs.cancel(job.job_id, None)
             while not now.converter.cancelled[VIDEO]:
                 await asyncio.sleep(0)

@@ -5,12 +5,13 @@ store fail, and tests can move the store's clock.
 """
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, web
 
 from tests.fakes import FakeConverter, FaultyStore
@@ -89,9 +90,9 @@ class RunningService:
 
 @asynccontextmanager
 async def running_service(
-    data_dir: Path, timeouts: Timeouts = TIMEOUTS, /, **settings: str
+    data_dir: Path, timeouts: Timeouts = TIMEOUTS, engine: Mapping[str, float] | None = None, /, **settings: str
 ) -> AsyncIterator[RunningService]:
-    """Start a service with `settings` as its environment variables."""
+    """Start a service with `settings` as its environment variables, and with these fields of its EngineSettings."""
     converter, clock = FakeConverter(), ShiftedClock()
     converter.title = TITLE
     stores: list[FaultyStore] = []
@@ -104,6 +105,7 @@ async def running_service(
 
     unlimited = {"REQUESTS_PER_SECOND": "100000", "BURST_SIZE": "100000"}
     config = load({"DATA_DIR": str(data_dir), "DRAIN_SECONDS": "1"} | unlimited | settings)
+    config = replace(config, engine=msgspec.structs.replace(config.engine, **(engine or {})))
     async with running(config, lambda *_: converter, open_store) as parts:
         runner = Runner(parts.app, shutdown_seconds=1.0, limit=parts.connections, timeouts=timeouts)
         await runner.setup()

@@ -109,9 +109,9 @@ async def test_a_key_may_have_limits_of_its_own(tmp_path: Path, keys_file: Path)
 async def test_reloaded_keys_apply_at_once_and_a_broken_file_changes_nothing(tmp_path: Path, keys_file: Path) -> None:
     async with running_service(tmp_path / "data", API_KEYS_FILE=str(keys_file)) as service:
         keys_file.write_text(key_line("bob", BOB) + "\n")
-        reload_keys(service.parts)
+        await reload_keys(service.parts)
         await expect_problem(service, "GET", "/stats", 401, "unauthorized", headers={"X-API-Key": ALICE})
         keys_file.write_text("broken\n")
-        reload_keys(service.parts)
+        await reload_keys(service.parts)
         async with service.client.get(f"{service.url}/stats", headers={"X-API-Key": BOB}) as response:
             assert response.status == 200

@@ -13,7 +13,8 @@ from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDictProxy
 
 from tests.core.values import METADATA, TRACK, VIDEO_ID
-from tests.fakes import CONTENT_BYTES, RemoteShelf, content_of
+from tests.fakes import CONTENT_BYTES, content_of
+from tests.http.remote_shelf import RemoteShelf
 from tests.http.responses import expect_problem
 from tests.http.running_service import RunningService, running_service
 from tests.stand.waiting import PATIENCE_SECONDS, until
@@ -239,7 +240,7 @@ async def test_a_download_expires_by_the_clock_of_the_store_and_not_of_this_mach
 
 async def test_a_download_is_a_503_while_the_store_cannot_tell_the_time(track: tuple[RunningService, str]) -> None:
     service, path = track
-    service.store.broken["now"] = StoreDown("no answer")
+    service.store.broken["retention_time"] = StoreDown("no answer")
     await expect_problem(service, "GET", path, 503, "store_unavailable")
 
 

@@ -100,10 +100,10 @@ async def test_a_link_of_a_cancelled_job_or_of_a_withdrawn_key_opens_nothing(
 ) -> None:
     link = await link_of(service)
     keys_file.write_text(f"{key_line('bob', BOB)}\n")
-    reload_keys(service.parts)
+    await reload_keys(service.parts)
     await expect_problem(service, "GET", link, 404, "job_unknown")
     keys_file.write_text(f"{key_line('alice', ALICE)}\n")
-    reload_keys(service.parts)
+    await reload_keys(service.parts)
     job_id = link.removeprefix("/download/").split(".")[0]
     async with service.client.delete(f"{service.url}/jobs/{job_id}", headers=KEY) as response:
         assert response.status == 200

@@ -235,7 +235,7 @@ async def test_a_session_ends_when_its_key_is_removed(guarded: RunningService, k
     session = await sign_in(guarded, ALICE)
     assert "Signed in as alice" in await page_of(guarded, headers=session)
     keys_file.write_text(key_line("bob", BOB))
-    reload_keys(guarded.parts)
+    await reload_keys(guarded.parts)
     assert "alice" not in await page_of(guarded, headers=session)
 
 

@@ -199,11 +199,11 @@ async def test_the_file_is_read_again_on_request_and_a_wrong_one_changes_nothing
         running_service(tmp_path / "data", **settings(tmp_path, f"other bob {endpoint.url} {SECRET}\n")) as service,
     ):
         (tmp_path / "webhooks").write_text(f"home * {endpoint.url} {SECRET}\n")
-        reload_endpoints(service.parts)
+        await reload_endpoints(service.parts)
         await service.completed(VIDEO)
         await arrived(endpoint)
         (tmp_path / "webhooks").write_text("home * nonsense\n")
-        reload_endpoints(service.parts)
+        await reload_endpoints(service.parts)
         await service.completed("video000002")
         await arrived(endpoint, 2)
 

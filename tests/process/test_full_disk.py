@@ -12,7 +12,6 @@ import pytest
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
 from tests.stand.pipeline import running_pipeline
 from tests.stand.service_process import egress, service_process
-from tests.stand.waiting import until
 from ytmp3.converter.audio.mp3 import walk_file
 from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.core.ids import ClientId, VideoId
@@ -97,26 +96,27 @@ async def test_a_service_on_a_300_kb_disk_refuses_work_until_there_is_space(yout
             assert (await service.until(job["job_id"]))["status"] == "completed"
 
 
-async def test_a_disk_that_fills_up_under_a_job_delays_it_and_loses_nothing(youtube: Spawned, tmp_path: Path) -> None:
-    # Inodes run out, not bytes: the service sees enough free space and accepts the job, and then no file can be made.
+async def test_a_disk_that_fills_up_under_a_job_delays_it_and_costs_no_attempt(
+    youtube: Spawned, tmp_path: Path
+) -> None:
+    # Inodes run out, not bytes: the service sees enough free space, and then no file can be made.
     with disk(tmp_path / "data", "size=4g,nr_inodes=200") as data:
-        async with service_process(tmp_path, MAX_JOB_RETRIES="10", **egress(youtube)) as service:
+        async with service_process(tmp_path, **egress(youtube)) as service:
             _, before = await service.post(watch_url(video_id(Kind.SHORT, 1)))
             before = await service.until(before["job_id"])
+            _, job = await service.post(watch_url(video_id(Kind.SLOW, 2)))
+            await service.until(job["job_id"], "downloading")
             ballast = fill(data)
             assert len(ballast) > 100
-            status, job = await service.post(watch_url(video_id(Kind.SHORT, 2)))
-            assert status == 202
-
-            async def is_retried() -> bool:
-                return bool((await service.job(job["job_id"]))["attempt"] >= 2)
-
-            await until(is_retried, "the conversion is retried")
+            await service.until_event("queued again at no cost")
+            await service.until_health(503)
             assert len(await service.download(before)) == before["file"]["size_bytes"]
+            status, problem = await service.post(watch_url(video_id(Kind.SHORT, 3)))
+            assert (status, problem["code"]) == (503, "storage_full")
             for file in ballast:
                 file.unlink()
             job = await service.until(job["job_id"])
-            assert job["status"] == "completed"
+            assert (job["status"], job["attempt"]) == ("completed", 1)
             track = tmp_path / "track.mp3"
             track.write_bytes(await service.download(job))
             assert walk_file(track).duration_seconds == pytest.approx(job["file"]["duration_seconds"])

@@ -8,13 +8,14 @@ import pytest
 
 from tests.stand.waiting import until
 from ytmp3.converter.spool import Splicer, Spool, SpoolReplacedError
+from ytmp3.threads import Threads
 
 
 def splice(spool: Spool) -> tuple[Splicer, asyncio.Task[None], int]:
     """Start to splice; the reading end of the pipe is the caller's."""
     ours, theirs = os.pipe()
     os.set_blocking(theirs, False)
-    splicer = Splicer(spool, theirs)
+    splicer = Splicer(spool, theirs, Threads("test", 2))
     return splicer, asyncio.create_task(splicer.run()), ours
 
 

@@ -16,7 +16,7 @@ from tests.stand.waiting import until
 from ytmp3.converter import Converted
 from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.pipeline import Pipeline
-from ytmp3.converter.sandbox.spawner import Spawner
+from ytmp3.converter.sandbox.spawner import HANG_SECONDS, Spawner
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.tools import deno_path, youtube_program
@@ -134,7 +134,8 @@ async def running_pipeline(
 ) -> AsyncIterator[RunningPipeline]:
     """Open a pipeline, and close it at the end. Without the solver, yt-dlp itself starts deno.
 
-    `changed`: fields of ToolSettings, limits, and `ports`, to which the downloading child may connect.
+    `changed`: fields of ToolSettings, limits, `hang_seconds` of the zygote, and `ports`, to which the downloading child
+    may connect.
 
     `zygote`: the text of a Python program to start as the zygote, and its arguments. It behaves as on another machine,
     and ends by calling `ytmp3.converter.youtube.__main__.main()`.
@@ -152,7 +153,7 @@ async def running_pipeline(
     program = youtube_program(settings, deno=deno_path())
     if zygote:
         program = msgspec.structs.replace(program, arguments=("-c", *zygote))
-    spawner = Spawner(program)
+    spawner = Spawner(program, hang_seconds=changed.pop("hang_seconds", HANG_SECONDS))
     pipeline = Pipeline(settings, limits(**changed), folder, spawner=spawner, cores=cores)
     if ports:
         profiles = pipeline._tools.profiles

@@ -142,7 +142,7 @@ class Pipeline:
                 _log_failure(video_id, error, conversion.tool_log)
                 if not conversion.may_try_another_format(error) or len(task.excluded_formats) == MORE_FORMATS:
                     raise
-            task = await asyncio.to_thread(conversion.without_its_format)
+            task = await self._tools.files.run(conversion.without_its_format)
 
     async def _run(self, conversion: "_Conversion", video_id: VideoId) -> Converted:
         try:
@@ -193,7 +193,7 @@ class _Conversion:
         self._limits = limits
         self._task = task
         self._progress = progress
-        self._fetch = Fetch(task.scratch, limits, self._take_slot)
+        self._fetch = Fetch(task.scratch, limits, self._take_slot, tools.files)
         self._encoded_path = task.scratch / f"encoded.{task.recipe.extension}"
 
     @property
@@ -251,7 +251,7 @@ class _Conversion:
         if cookies is not None:
             # yt-dlp writes its cookies back at the end. It gets a copy, so that conversions do not overwrite each
             # other's.
-            cookies = Path(await asyncio.to_thread(shutil.copyfile, cookies, self._task.scratch / "cookies"))
+            cookies = Path(await self._tools.files.run(shutil.copyfile, cookies, self._task.scratch / "cookies"))
         rungs_to_ask, left_out = self._tools.ladder.way()
         return Extraction(
             video_id=self._task.video_id,
@@ -297,7 +297,7 @@ class _Conversion:
 
     async def _encode_spool(self, spool: Spool) -> None:
         await spool.reaches(SNIFF_BYTES)
-        head = spool.head(SNIFF_BYTES)
+        head = await self._tools.files.run(spool.head, SNIFF_BYTES)
         demuxer = demuxer_of(head)
         if demuxer is None:
             raise ConversionError(FailureCode.MEDIA_INVALID, f"unknown container: {head[:16].hex()}")
@@ -350,7 +350,7 @@ class _Conversion:
                 core=core,
                 profile=self._tools.profiles.ffmpeg,
             )
-            yield Encoder(self._tools.spawner, run, self._limits, on_seconds)
+            yield Encoder(self._tools.spawner, run, self._limits, on_seconds, self._tools.files)
 
     @contextlib.asynccontextmanager
     async def _encode_slot(self) -> AsyncIterator[Slot]:
@@ -361,21 +361,22 @@ class _Conversion:
     async def _is_as_wanted(self, spool: Spool) -> bool:
         """Whether the complete download already is one clean MP3 stream of the wanted bit rate."""
         with contextlib.suppress(Mp3Error):
-            stream = await asyncio.to_thread(walk_file, spool.path)
+            stream = await self._tools.verifiers.run(walk_file, spool.path)
             return f"{stream.bitrate_kbps}k" == self._task.recipe.quality
         return False
 
     async def _cover(self) -> bytes | None:
         cover = await asyncio.shield(self._fetch.cover)
         # Use only the last part of the name, so that the child cannot name a file outside the scratch folder.
-        return None if cover is None else read_cover(self._task.scratch / Path(cover.name).name)
+        path = None if cover is None else self._task.scratch / Path(cover.name).name
+        return None if path is None else await self._tools.files.run(read_cover, path)
 
     async def _verify_and_tag(self, metadata: Metadata, cover: bytes | None) -> Converted:
         self._progress.moved(Stage.CONVERTING, downloaded=1.0, encoded=1.0)
         with self._progress.timing(Stage.PUBLISHING):
             tag = id3v2_tag(metadata, canonical_link(self._task.video_id), cover)
             target = self._task.scratch / f"track.{self._task.recipe.extension}"
-            stream, size, sha256, crc32 = await asyncio.to_thread(assemble, self._encoded_path, tag, target)
+            stream, size, sha256, crc32 = await self._tools.verifiers.run(assemble, self._encoded_path, tag, target)
         check_duration(stream, self._announced_seconds, self._limits)
         if size > self._limits.max_file_bytes:
             raise ConversionError(FailureCode.TOO_LARGE, f"the track has {size} bytes")

@@ -1,15 +1,18 @@
 """The spool: the file of a download, which the encoder reads while it still grows.
 
 The youtube child writes the spool and emits events with its size. The server moves the bytes into the encoder's pipe
-with splice(2), so that no byte passes through Python. Readers wait for events and never poll.
+with splice(2), so that no byte passes through Python. Readers wait for events and never poll. All calls of the file run
+in threads, because the disk may hang.
 """
 
 import asyncio
+import fcntl
 import os
 from pathlib import Path
 from typing import Final
 
 from ytmp3.converter.sandbox.pipes import resolve
+from ytmp3.threads import Threads
 
 PIPE_BYTES: Final = 2**20
 """Capacity of the pipe to the encoder, in bytes: the most that an unprivileged process may set (fs.pipe-max-size). The
@@ -17,6 +20,10 @@ default of 64 KiB would wake the event loop more often."""
 
 SPLICE_BYTES: Final = 2**20
 """Most bytes that one call of splice moves: the capacity of the pipe."""
+
+PAUSE_SECONDS: Final = 0.02
+"""Pause, in seconds, after a full pipe of PIPE_BYTES has space again. It is shorter for a smaller pipe.
+Without it, the loop would wake up for each 32 kB that ffmpeg reads; with it, up to 50 MB/s are possible."""
 
 
 def open_spool(path: Path) -> int:
@@ -98,7 +105,7 @@ class Spool:
             await self.reaches(self.size_bytes + 1)
 
     def head(self, size_bytes: int) -> bytes:
-        """Return the first bytes. This blocks, but only for a small read from the page cache.
+        """Return the first bytes. Blocks: called in a thread.
 
         Raises:
             OSError: the spool cannot be read.
@@ -110,10 +117,14 @@ class Spool:
 class Splicer:
     """Moves a spool into the writing end of a pipe, and closes this end afterwards. Needs a running event loop."""
 
-    def __init__(self, spool: Spool, pipe: int) -> None:
+    def __init__(self, spool: Spool, pipe: int, threads: Threads) -> None:
         self._spool = spool
         self._pipe = pipe
+        self._threads = threads
         self._loop = asyncio.get_running_loop()
+        self._pause_seconds = PAUSE_SECONDS * min(1.0, fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) / PIPE_BYTES)
+        self._moving: asyncio.Future[tuple[int, bool]] | None = None
+        """The last call in a thread. It goes on if `run` is cancelled."""
         self.is_waiting_for_input = False
         """Whether all bytes on disk have been moved, and more bytes of the download are awaited."""
 
@@ -124,35 +135,56 @@ class Splicer:
             SpoolReplacedError: the download started over.
             OSError: the spool cannot be read.
         """
+        source: int | None = None
         try:
-            source = open_spool(self._spool.path)
-            try:
-                await self._splice(source)
-            except BrokenPipeError:
-                pass  # the encoder's exit status says why
-            finally:
-                os.close(source)
+            source = await self._threads.descriptor(open_spool, self._spool.path)
+            await self._splice(source)
+        except BrokenPipeError:
+            pass  # the encoder's exit status says why
         finally:
-            os.close(self._pipe)
+            self._close(source)
+
+    def _close(self, source: int | None) -> None:
+        """Close both descriptors. If a thread still uses them, it is waited for: their numbers could be used again."""
+        if self._moving is not None and not self._moving.done():
+            self._moving.add_done_callback(lambda moving: self._close_after(moving, source))
+            return
+        os.close(self._pipe)
+        if source is not None:
+            self._threads.close(source)
+
+    def _close_after(self, moving: "asyncio.Future[tuple[int, bool]]", source: int | None) -> None:
+        if not moving.cancelled():
+            moving.exception()  # marks it as retrieved: nobody waits for it any more
+        self._close(source)
 
     async def _splice(self, source: int) -> None:
         position = 0
         while True:
+            self._moving = asyncio.ensure_future(self._threads.run(self._move, source, position))
+            position, is_all = await asyncio.shield(self._moving)
+            if not is_all:
+                await self._pipe_has_space()
+                await asyncio.sleep(self._pause_seconds)
+                continue
+            # All bytes on disk have been moved. The position is not compared with the size that the child reported,
+            # because that may be larger than the size on disk. Then this loop would spin until the rest is on disk.
+            if self._spool.is_complete:
+                return
+            self.is_waiting_for_input = True
+            await self._spool.changed()
+            self.is_waiting_for_input = False
+
+    def _move(self, source: int, position: int) -> tuple[int, bool]:
+        """Fill the pipe. Returns the new position, and whether all bytes on disk have been moved. Blocks."""
+        while True:
             try:
                 moved = os.splice(source, self._pipe, SPLICE_BYTES, offset_src=position)
             except BlockingIOError:
-                await self._pipe_has_space()
-                continue
-            position += moved
+                return position, False
             if not moved:
-                # All bytes on disk have been moved. The position is not compared with the size that the child reported,
-                # because that may be larger than the size on disk. Then this loop would spin, and block the event loop,
-                # until the rest is on disk.
-                if self._spool.is_complete:
-                    return
-                self.is_waiting_for_input = True
-                await self._spool.changed()
-                self.is_waiting_for_input = False
+                return position, True
+            position += moved
 
     async def _pipe_has_space(self) -> None:
         has_space: asyncio.Future[None] = self._loop.create_future()

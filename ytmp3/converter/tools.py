@@ -1,11 +1,12 @@
-"""The programs that the converter uses: what all conversions share, and where they are. Called once, at the start."""
+"""What all conversions of an instance share; and where its programs are, which is looked up once, at the start."""
 
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Final
 
 import imageio_ffmpeg
-from msgspec import Struct, json
+from msgspec import Struct, field, json
 
 from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.profiles import Profiles
@@ -14,10 +15,17 @@ from ytmp3.converter.settings import ToolSettings
 from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.youtube.events import Preload
 from ytmp3.converter.youtube.ladder import DEFAULT, LIGHT, Ladder, Rung
+from ytmp3.threads import Threads
+
+FILE_THREADS: Final = 16
+"""Threads for short calls of files in the scratch folders, for all conversions together."""
+
+VERIFIERS: Final = 4
+"""Threads that verify tracks. They share the interpreter's lock, so more would not be faster."""
 
 
 class Tools(Struct, frozen=True, kw_only=True):
-    """What all conversions of an instance use."""
+    """What all conversions of an instance share."""
 
     spawner: Spawner
     solver: Solver
@@ -26,6 +34,9 @@ class Tools(Struct, frozen=True, kw_only=True):
     cookies_file: Path | None
     profiles: Profiles
     ladder: Ladder
+    files: Threads = field(default_factory=lambda: Threads("converter-files", FILE_THREADS))
+    """For short calls of files."""
+    verifiers: Threads = field(default_factory=lambda: Threads("verifier", VERIFIERS))
 
 
 def ffmpeg_path(settings: ToolSettings) -> str:

@@ -3,7 +3,7 @@
     Ytmp3Error
     ├── RequestError         the client's request cannot be served; one HTTP status and one code each
     │   ├── UnsupportedUrl, JobUnknown, ClientQuota, ...            4xx: the client can correct the request
-    │   ├── QueueFull, StorageFull, StoreUnavailable, Draining, ... 503: the service cannot serve it now
+    │   ├── QueueFull, StorageFull, Unready, Draining, ...          503: the service cannot serve it now
     │   └── InvalidJson, Unauthorized, NotFound, RateLimited, ...   raised by the HTTP layer (`http.errors`)
     ├── ConversionError      an attempt of a conversion failed; FAILURES says whether it is retried
     │   └── NoProcess        the operating system could not start a child process, or killed it for memory
@@ -128,6 +128,18 @@ class StorageFull(RequestError):
     detail = "There is no disk space for new conversions. Nothing was stored: send the request again later."
 
 
+class StorageUnavailable(RequestError):
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "storage_unavailable"
+    detail = "The disk with the tracks does not answer. Send the request again later."
+
+
+class Unready(RequestError):
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "unready"
+    detail = "This instance cannot convert now (see GET /health). Nothing was stored: send the request again later."
+
+
 class StoreUnavailable(RequestError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "store_unavailable"
@@ -192,6 +204,8 @@ class Fault(StrEnum):
     """YouTube cannot be reached from this server; no reply arrived."""
     SETTINGS = "settings"
     """A setting of this service is wrong. Every conversion fails until the operator corrects it."""
+    DISK = "disk"
+    """The disk of this instance is full, failing or gone. Another instance, or a later attempt, may succeed."""
     OURS = "ours"
     """This service or its machine."""
 
@@ -275,7 +289,7 @@ FAILURES: Final[Mapping[FailureCode, Failure]] = MappingProxyType(
             message="The conversion could not be made within the time that this service keeps waiting jobs.",
         ),
         FailureCode.STORAGE_FULL: Failure(
-            retryable=True, fault=Fault.OURS, message="The disk of this service is full or failing."
+            retryable=True, fault=Fault.DISK, message="The disk of this service is full or failing."
         ),
     }
 )

@@ -309,10 +309,10 @@ def code_of_stale(conversion: Conversion) -> FailureCode:
 def costs_an_attempt(fault: Fault, *, is_paused: bool, waited_seconds: float) -> bool:
     """Return whether a failed attempt counts against MAX_JOB_RETRIES. `is_paused`: whether the breaker is open.
 
-    A fault that affects every video does not count. If YouTube failed or refused, the failure counts only while the
-    breaker is closed, because then it probably concerns this video. The same holds for a fault of the yt-dlp release
-    once the conversion has waited `FREE_WAIT_SECONDS`: if other conversions succeeded all that time, this yt-dlp fails
-    for this video alone, and the client should be told.
+    A fault that affects every video does not count, and neither does one of this instance's disk. If YouTube failed or
+    refused, the failure counts only while the breaker is closed, because then it probably concerns this video. The same
+    holds for a fault of the yt-dlp release once the conversion has waited `FREE_WAIT_SECONDS`: if other conversions
+    succeeded all that time, this yt-dlp fails for this video alone, and the client should be told.
     """
     match fault:
         case Fault.YOUTUBE | Fault.ADDRESS:

@@ -21,10 +21,12 @@ from ytmp3.core.client import Client
 from ytmp3.engine.attempt import Attempts
 from ytmp3.engine.batches import Batches
 from ytmp3.engine.capacity import Capacity
+from ytmp3.engine.checks import Checks, DiskCheck, ToolsCheck
 from ytmp3.engine.client_jobs import ClientJobs
 from ytmp3.engine.estimates import Estimates
 from ytmp3.engine.events import Events
 from ytmp3.engine.expiry import WaitingExpiry
+from ytmp3.engine.failed_attempts import FailedAttempts
 from ytmp3.engine.feeder import Feeder, FindClient
 from ytmp3.engine.feeds import Feeds
 from ytmp3.engine.health import Health
@@ -33,6 +35,7 @@ from ytmp3.engine.janitor import Janitor
 from ytmp3.engine.jobs import Jobs
 from ytmp3.engine.leases import LeaseKeeper
 from ytmp3.engine.queue import FairQueue
+from ytmp3.engine.relief import Relief
 from ytmp3.engine.runs import Runs
 from ytmp3.engine.settings import EngineSettings
 from ytmp3.engine.subscriptions import Subscriptions
@@ -99,6 +102,8 @@ class Engine:
     workers: Workers
     janitor: Janitor
     expiry: WaitingExpiry
+    relief: Relief
+    checks: Checks
     watcher: Watcher
 
     def start(self) -> None:
@@ -110,9 +115,11 @@ class Engine:
         self.expiry.start()
         self.subscriptions.start()
         self.feeder.start()
+        self.relief.start()
 
     async def close(self) -> None:
         """End every task, and release all conversions. The keeper ends last: until then the leases are renewed."""
+        await self.relief.close()
         await self.feeder.close()
         await self.subscriptions.close()
         await self.expiry.close()
@@ -133,13 +140,14 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
     estimates = Estimates(workers=settings.workers, clock=clock, random=outside.random)
     events.listen(estimates.on_event)
     writes = Writes(settings, store=store, events=events, random=outside.random)
+    checks = _checks(settings, outside, health)
     attempts = Attempts(
-        settings,
         converter=converter,
         files=files,
         writes=writes,
         runs=runs,
         upstream=upstream,
+        failed=FailedAttempts(settings, writes=writes, upstream=upstream, checks=checks, health=health),
         events=events,
     )
     clients = ClientJobs(
@@ -167,13 +175,7 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
             settings, store=store, queue=queue, upstream=upstream, health=health, estimates=estimates, events=events
         ),
         feeder=Feeder(
-            outside.find_client,
-            store=store,
-            intake=intake,
-            jobs=jobs,
-            capacity=capacity,
-            events=events,
-            clock=clock,
+            outside.find_client, store=store, intake=intake, jobs=jobs, capacity=capacity, events=events, clock=clock
         ),
         keeper=LeaseKeeper(settings, store=store, queue=queue, runs=runs, events=events, clock=clock),
         workers=Workers(places, queue=queue, runs=runs, upstream=upstream, attempts=attempts, writes=writes),
@@ -181,5 +183,16 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
             settings, store=store, files=files, queue=queue, upstream=upstream, health=health, events=events
         ),
         expiry=WaitingExpiry(store=store, queue=queue, writes=writes, upstream=upstream, health=health, events=events),
-        watcher=Watcher(store=store, files=files, converter=converter, health=health, events=events),
+        relief=Relief(store=store, queue=queue, runs=runs, writes=writes, health=health, events=events, clock=clock),
+        checks=checks,
+        watcher=Watcher(
+            settings, store=store, shelf=files.shelf, checks=checks, health=health, events=events, clock=clock
+        ),
+    )
+
+
+def _checks(settings: EngineSettings, outside: Outside, health: Health) -> Checks:
+    return Checks(
+        DiskCheck(settings, files=outside.files, health=health, clock=outside.clock),
+        ToolsCheck(converter=outside.converter, health=health, clock=outside.clock),
     )

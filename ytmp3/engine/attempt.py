@@ -33,13 +33,12 @@ from pathlib import Path
 from typing import Final
 
 from ytmp3.converter import Converted, Converter
-from ytmp3.core.errors import ConversionError, FailureCode, Fault, LeaseLost, NoProcess
+from ytmp3.core.errors import ConversionError, FailureCode, LeaseLost
 from ytmp3.core.job import Conversion, Report, Stage, Track, track_file_name
-from ytmp3.core.states import costs_an_attempt, should_retry
 from ytmp3.engine import events
 from ytmp3.engine.events import Events
+from ytmp3.engine.failed_attempts import FailedAttempts
 from ytmp3.engine.runs import Run, Runs, Stop
-from ytmp3.engine.settings import EngineSettings
 from ytmp3.engine.upstream import Upstream
 from ytmp3.engine.writes import Writes
 from ytmp3.storage.files import Files
@@ -49,28 +48,32 @@ log = logging.getLogger(__name__)
 PUBLISHING_PROGRESS: Final = 0.99
 """The progress while the file is being published. Only a conversion that is done has 1.0."""
 
+REMOVAL_SECONDS: Final = 5.0
+"""Longest wait, in seconds, for the removal of a scratch folder. It takes milliseconds on a disk that answers, and
+goes on in its thread on one that does not."""
+
 
 class Attempts:
     """Makes attempts at conversions. All state is in the runs, the store and the files; this class has none."""
 
     def __init__(
         self,
-        settings: EngineSettings,
         *,
         converter: Converter,
         files: Files,
         writes: Writes,
         runs: Runs,
         upstream: Upstream,
+        failed: FailedAttempts,
         events: Events,
     ) -> None:
-        self._max_retries = settings.max_retries
         self._converter = converter
         self._shelf = files.shelf
         self._scratch = files.scratch
         self._writes = writes
         self._runs = runs
         self._upstream = upstream
+        self._failed = failed
         self._events = events
 
     async def make(self, conversion: Conversion) -> None:
@@ -122,6 +125,7 @@ class Attempts:
         """
         conversion = run.conversion
         scratch: Path | None = None
+        self._failed.begun(run)
         try:
             scratch = await self._scratch.new_folder(f"{conversion.conversion_id}-{conversion.token}")
             converted = await self._convert(run, scratch)
@@ -141,14 +145,14 @@ class Attempts:
                 # worker swallowed its cancellation, `Workers.close` would wait forever.
                 raise
             await self._end_stopped(run)
+        except TimeoutError as error:
+            # An OSError to Python, but not one of the disk.
+            await self._end_unexpectedly(run, error)
         except OSError as error:
             # The disk is full or failing. Another attempt, perhaps at another instance, may succeed.
             await self._end_failed(run, ConversionError(FailureCode.STORAGE_FULL, f"{error.strerror}"))
-        except Exception as error:
-            # A bug, in this service or in a tool. It counts as an attempt. If the lease ran out instead, the conversion
-            # would be repeated up to the crash limit, and then be reported as the cause of crashes.
-            log.exception("attempt failed unexpectedly")
-            await self._end_failed(run, ConversionError(FailureCode.LOST, type(error).__name__))
+        except Exception as error:  # noqa: BLE001  the outermost frame of an attempt, which logs and records it
+            await self._end_unexpectedly(run, error)
         finally:
             if scratch is not None:
                 await self._remove_scratch(scratch)
@@ -210,33 +214,19 @@ class Attempts:
         self._events.emit(events.Finished(conversion=done, seconds=run.seconds, stage_seconds=stage_seconds))
 
     async def _end_failed(self, run: Run, error: ConversionError) -> None:
-        """Record a failed attempt: requeue the conversion with or without counting the attempt, or fail it.
-
-        The breaker is updated first, because this failure may open it. In that case the conversion is requeued without
-        counting the attempt.
-        """
-        conversion, failure = run.conversion, error.failure
-        if isinstance(error, NoProcess):
-            self._upstream.pause()
-        if failure.fault is Fault.VIDEO:
-            # YouTube has replied for this video, so neither YouTube nor the network is at fault.
-            self._upstream.passed(run.start, conversion.video_id)
-        else:
-            self._upstream.failed(run.start, conversion.video_id, failure.fault)
-        is_paused = self._upstream.is_blocked
         try:
-            waited_seconds = self._writes.waited_seconds(conversion)
-            is_counted = costs_an_attempt(
-                failure.fault, is_paused=is_paused, waited_seconds=waited_seconds
-            ) and not self._upstream.takes_refund(conversion.video_id)
-            if failure.retryable and not is_counted:
-                await self._writes.postpone(conversion, error, is_paused=is_paused)
-            elif should_retry(error.code, conversion.attempts, self._max_retries):
-                await self._writes.retry(conversion, error)
-            else:
-                await self._writes.fail(conversion, error, seconds=run.seconds)
+            await self._failed.record(run, error)
         except LeaseLost:
             self._end_lost(run)
+
+    async def _end_unexpectedly(self, run: Run, error: Exception) -> None:
+        """Record a bug, in this service or in a tool. It counts as an attempt.
+
+        If the lease ran out instead, the conversion would be repeated up to the crash limit, and then be reported as
+        the cause of crashes.
+        """
+        log.error("attempt failed unexpectedly", exc_info=error)
+        await self._end_failed(run, ConversionError(FailureCode.LOST, type(error).__name__))
 
     async def _end_stopped(self, run: Run) -> None:
         """Record the end of an attempt whose converter was cancelled.
@@ -262,11 +252,12 @@ class Attempts:
     async def _remove_scratch(self, scratch: Path) -> None:
         """Remove an attempt's folder, even if the worker is cancelled during the removal.
 
-        Otherwise the folder, which may hold gigabytes, would stay until this instance ends.
+        Otherwise the folder, which may hold gigabytes, would stay until this instance ends. The wait is bounded: a disk
+        that hangs must keep neither a worker nor the end of this process.
         """
         removal = asyncio.create_task(self._scratch.remove(scratch), name="remove-scratch")
         try:
-            await asyncio.shield(removal)
+            await asyncio.wait([removal], timeout=REMOVAL_SECONDS)
         except asyncio.CancelledError:
-            await removal
+            await asyncio.wait([removal], timeout=REMOVAL_SECONDS)
             raise

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from ytmp3.core.client import Client
-from ytmp3.core.errors import ClientQuota, QueueFull, RequestError, StorageFull, UpstreamBlocked
+from ytmp3.core.errors import ClientQuota, QueueFull, RequestError, StorageFull, Unready, UpstreamBlocked
 from ytmp3.core.ids import ClientId, ConversionId
 from ytmp3.core.job import Conversion
 from ytmp3.engine.client_jobs import ClientJobs
@@ -34,6 +34,9 @@ BATCH_SHARE: Final = 20
 """Most unfinished conversions, in one instance, of one client that its batches add to. It is the default number of
 workers: a client that is alone keeps all of them busy, and the queue stays free for others."""
 TOO_MANY_KEPT: Final = "This client has as many jobs as the job store keeps for one client, ended ones included."
+UNREADY_RETRY_SECONDS: Final = 5
+"""The `Retry-After`, in seconds, of an instance that is not ready. The store is checked every second, the disk every
+3 s, and a failing tool every 15 s."""
 
 
 class QueueSlot:
@@ -61,7 +64,7 @@ class QueueSlot:
 
 
 class Capacity:
-    """Checks the client's jobs, the disk and the queue, in this order."""
+    """Checks the instance, the client's jobs, the disk and the queue, in this order."""
 
     def __init__(
         self,
@@ -126,7 +129,12 @@ class Capacity:
         return max(0, min(share - unfinished, self._queue.free_slots - self._queue.maxsize // 2))
 
     def _refusal(self, client: Client) -> RequestError | None:
-        """Return the refusal for an exhausted quota or a full disk, or None. The queue is not checked here."""
+        """Return the refusal of a faulty instance, for an exhausted quota or a full disk, or None.
+
+        The queue is not checked here.
+        """
+        if self._health.fault is not None:
+            return Unready(retry_after_seconds=UNREADY_RETRY_SECONDS)
         max_jobs, arriving = self._clients.max_jobs(client), self._arriving[client.owner]
         if max_jobs and self._clients.unfinished_of(client.owner) + arriving >= max_jobs:
             return ClientQuota(retry_after_seconds=self._own_end_seconds(client.owner))

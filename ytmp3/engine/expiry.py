@@ -1,7 +1,8 @@
 """Fails conversions that have waited too long for an attempt, while no conversions start in this instance.
 
-Normally a worker fails such a conversion when it claims it. But while the breaker is open or the disk is full, few or
-none are claimed, perhaps for days. During that time this loop checks the queue, and the conversions without a holder.
+Normally a worker fails such a conversion when it claims it. But while the breaker is open, or the disk is full or
+failing, few or none are claimed, perhaps for days. During that time this loop checks the queue, and the conversions
+without a holder.
 
 The rule: the decision is made after the claim, from the record of the store. A job may have joined since the conversion
 was queued here, and then the conversion continues to wait.
@@ -52,7 +53,8 @@ class WaitingExpiry:
 
         Does nothing while conversions start here, because the workers check each of them.
         """
-        if self._health.is_draining or not (self._upstream.is_blocked or self._health.is_storage_low):
+        health = self._health
+        if health.is_draining or not (self._upstream.is_blocked or health.is_storage_low or health.fault):
             return 0
         now, retention_seconds = await self._store.now(), self._store.policy.retention_seconds
         ended = 0

@@ -29,6 +29,8 @@ class Check:
     ok: bool
     detail: str
     """The result in one line, for the operator."""
+    at: float | None = None
+    """When this was found, by the engine's clock; None if it follows from conversions and not from a check."""
 
 
 @dataclass(slots=True)
@@ -38,10 +40,16 @@ class Health:
     store: Check = field(default_factory=lambda: Check(ok=False, detail="not checked yet"))
     tools: list[ToolCheck] = field(default_factory=list)
     """One result per tool; empty before the first check."""
+    tools_at: float | None = None
+    """When the tools were checked, by the engine's clock."""
     space: Space | None = None
     """The disk of the data folder; None before the first check."""
+    space_at: float | None = None
+    """When the last check of the data folder ended, by the engine's clock."""
     storage_error: str | None = None
-    """Why the last check of the data folder failed; None if it succeeded."""
+    """Why the last check of the data folder failed, or that it does not end; None if it succeeded."""
+    storage_faults: int = 0
+    """How often the data folder has been found failing. Attempts compare it, to see whether it failed under them."""
     shelf_error: str | None = None
     """The error if other instances on the same store use another folder of tracks; None otherwise, or if unknown."""
     upstream: Check = field(default_factory=lambda: Check(ok=True, detail="no fault known"))
@@ -51,10 +59,24 @@ class Health:
 
     @property
     def is_storage_low(self) -> bool:
-        """Whether new conversions must be refused, because the disk is too full or its last check failed."""
-        if self.shelf_error is not None:
-            return True
-        return self.storage_error is not None or (self.space is not None and self.space.is_low)
+        """Whether new conversions must be refused, because the disk is too full."""
+        return self.space is not None and self.space.is_low
+
+    @property
+    def fault(self) -> str | None:
+        """Why conversions would fail in this instance, whatever their video is; None if no reason is known.
+
+        It then starts no conversion, takes no new one, and gives its work to other instances. A full disk is no such
+        reason: conversions that have begun may still end well.
+        """
+        if self.storage_error is not None or self.shelf_error is not None:
+            return self.storage_error or self.shelf_error
+        return next((f"{tool.name}: {tool.detail}" for tool in self.tools if not tool.ok), None)
+
+    @property
+    def may_take_work(self) -> bool:
+        """Whether this instance may take conversions that are due, besides those that it has."""
+        return not self.is_draining and not self.is_storage_low and self.fault is None
 
     @property
     def tool_versions(self) -> dict[str, str]:
@@ -68,7 +90,7 @@ class Health:
 
     def _needed_checks(self) -> dict[str, Check]:
         checks = {"store": self.store, "storage": self._storage_check()}
-        checks |= {tool.name: Check(ok=tool.ok, detail=tool.detail) for tool in self.tools}
+        checks |= {tool.name: Check(ok=tool.ok, detail=tool.detail, at=self.tools_at) for tool in self.tools}
         if not self.tools:
             checks["tools"] = Check(ok=False, detail="not checked yet")
         return checks
@@ -88,11 +110,11 @@ class Health:
         return self.readiness in {Readiness.OK, Readiness.DEGRADED}
 
     def _storage_check(self) -> Check:
-        if self.storage_error is not None:
-            return Check(ok=False, detail=self.storage_error)
-        if self.shelf_error is not None:
-            return Check(ok=False, detail=self.shelf_error)
+        error = self.storage_error or self.shelf_error
+        if error is not None:
+            return Check(ok=False, detail=error, at=self.space_at)
         if self.space is None:
             return Check(ok=False, detail="not checked yet")
         free, reserve = self.space.free_bytes, self.space.reserve_bytes
-        return Check(ok=not self.space.is_low, detail=f"{free} bytes free, {reserve} kept in reserve")
+        detail = f"{free} bytes free, {reserve} kept in reserve"
+        return Check(ok=not self.space.is_low, detail=detail, at=self.space_at)

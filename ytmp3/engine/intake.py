@@ -8,6 +8,7 @@ the process dies after the store has created a conversion and before it is queue
 instance adopts it.
 """
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from msgspec.structs import replace
 
 from ytmp3.core.batch import Batch
 from ytmp3.core.client import Client
-from ytmp3.core.errors import Draining, StoreUnavailable
+from ytmp3.core.errors import Draining, StorageUnavailable, StoreUnavailable
 from ytmp3.core.ids import ConversionKey, JobId, VideoId, new_conversion_id, new_job_id
 from ytmp3.core.job import Ticket
 from ytmp3.core.link import parse_video_id
@@ -39,6 +40,10 @@ ID_BYTES: Final = 16
 DRAIN_RETRY_SECONDS: Final = 5
 """The `Retry-After`, in seconds, of an instance that drains. By then the load balancer has usually removed it, or its
 successor has started."""
+DISK_SECONDS: Final = 10.0
+"""Longest wait, in seconds, for the look at a finished track. A disk that answers takes milliseconds."""
+DISK_RETRY_SECONDS: Final = 5
+"""The `Retry-After`, in seconds, while the disk does not answer."""
 
 
 class Intake:
@@ -84,7 +89,8 @@ class Intake:
         Raises:
             UnsupportedUrl, NotAVideo: nothing was looked up or stored.
             IdempotencyKeyReused: nothing was stored.
-            Draining, QueueFull, ClientQuota, StorageFull, UpstreamBlocked: nothing was stored.
+            Draining, Unready, QueueFull, ClientQuota, StorageFull, UpstreamBlocked: nothing was stored.
+            StorageUnavailable: the link's track exists, but the disk with it does not answer.
             StoreUnavailable: whether the job was stored is unknown. A repeated submission joins the same conversion.
         """
         video_id = parse_video_id(link)
@@ -170,6 +176,16 @@ class Intake:
         return submitted
 
     async def _is_whole(self, ticket: Ticket) -> bool:
-        """Return whether the file of a finished conversion is in place, with the content that was published."""
+        """Return whether the file of a finished conversion is in place, with the content that was published.
+
+        Raises:
+            StorageUnavailable: the disk does not answer.
+        """
         track = ticket.conversion.track
-        return track is not None and await self._shelf.holds(track)
+        if track is None:
+            return False
+        try:
+            async with asyncio.timeout(DISK_SECONDS):
+                return await self._shelf.holds(track)
+        except TimeoutError:
+            raise StorageUnavailable(retry_after_seconds=DISK_RETRY_SECONDS) from None

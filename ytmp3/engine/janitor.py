@@ -81,10 +81,10 @@ class Janitor:
         """Queue conversions that are due: retries, released ones, and those of dead instances. Returns their number.
 
         Does nothing while conversions could not start here. They stay due, and another instance with free slots,
-        another IP address or free disk space can adopt them.
+        another IP address, a working disk or working tools can adopt them.
         """
         free = min(ADOPT_BATCH, self._queue.free_slots)
-        if free == 0 or self._health.is_draining or self._health.is_storage_low or self._upstream.is_blocked:
+        if free == 0 or not self._health.may_take_work or self._upstream.is_blocked:
             return 0
         adopted = await self._store.adopt(free)
         surplus = []

@@ -152,7 +152,7 @@ class Jobs:
             StoreUnavailable
         """
         expires_at = ticket.conversion.expires_at
-        return expires_at is not None and expires_at <= await self.now()
+        return expires_at is not None and expires_at <= await as_request_errors(self._store.retention_time())
 
     def live(self, ticket: Ticket) -> Live:
         """Return this instance's live state of a job's conversion."""

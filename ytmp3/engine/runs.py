@@ -47,6 +47,8 @@ class Run:
         self.stop_reason: Stop | None = None
         self.task: asyncio.Task[Converted] | None = None
         """The converter's task, while it runs."""
+        self.storage_faults = 0
+        """`Health.storage_faults` when the attempt began."""
         self._events = events
         self._clock = clock
         self._started_at = clock()

@@ -23,6 +23,11 @@ NO_PROCESS_PAUSE_SECONDS: Final = 5.0
 
 Without the pause, the other waiting conversions would fail for the same reason at once, and lose an attempt each.
 """
+DISK_SECONDS: Final = 3.0
+"""Interval, in seconds, of the check of the disk, which writes and renames a small file."""
+DISK_LIMIT_SECONDS: Final = 6.0
+"""Time, in seconds, after which a check of the disk counts as hanging. With the interval, a disk that hangs is noticed
+within 10 s. A disk that needs 6 s for 4 kB cannot serve conversions."""
 STRAY_FILE_SECONDS: Final = 3600.0
 """Age, in seconds, from which a track file without a record is deleted.
 
@@ -50,4 +55,6 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     store_pause_seconds: float = STORE_PAUSE_SECONDS
     upstream_poll_seconds: float = UPSTREAM_POLL_SECONDS
     no_process_pause_seconds: float = NO_PROCESS_PAUSE_SECONDS
+    disk_seconds: float = DISK_SECONDS
+    disk_limit_seconds: float = DISK_LIMIT_SECONDS
     stray_file_seconds: float = STRAY_FILE_SECONDS

@@ -1,7 +1,8 @@
 """Decides whether conversions may start in this instance, from the outcomes of earlier ones.
 
-Two things prevent starts: the circuit breaker (`core/breaker`) while all conversions would fail for the same cause, and
-a short pause after the operating system could not start a process. Running conversions continue. The first start after
+Three things prevent starts: the circuit breaker (`core/breaker`) while all conversions would fail for the same cause, a
+short pause after the operating system could not start a process, and a fault of this instance's disk or tools
+(`Health.fault`). Running conversions continue. The first start after
 the breaker's pause is its trial.
 
 Each change of the breaker is emitted as an event, and recorded in the health state for `/health`.
@@ -70,7 +71,7 @@ class Upstream:
     @property
     def may_start(self) -> bool:
         """Whether a conversion may start now."""
-        return self._clock() >= self._paused_until and not self.is_blocked
+        return self._clock() >= self._paused_until and not self.is_blocked and self._health.fault is None
 
     async def until_may_start(self) -> None:
         """Wait until a conversion may start."""

@@ -1,26 +1,29 @@
 """The watcher: checks the store, the disk, the tools and the event loop, and records the results in the health state.
 
-Request handlers read the health state without a wait. Each change of a result is logged once.
+Request handlers read the health state without a wait. Each change of a result is logged once. Each check has a loop of
+its own, so a disk that hangs does not keep the store from being checked (`checks`).
 """
 
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Final
 
-from ytmp3.converter import Converter
 from ytmp3.core.errors import StoreError
 from ytmp3.engine import events
+from ytmp3.engine.checks import Checks
 from ytmp3.engine.events import Events
 from ytmp3.engine.health import Check, Health
 from ytmp3.engine.loops import Loops
+from ytmp3.engine.settings import EngineSettings
 from ytmp3.jobstore import JobStore
-from ytmp3.storage.files import Files
+from ytmp3.storage import Shelf
 
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS: Final = 1.0
-"""Interval, in seconds, of the checks of the store and the disk."""
+"""Interval, in seconds, of the check of the store."""
 TOOLS_SECONDS: Final = 300.0
 """Interval, in seconds, of the check of the tools while all of them work. It is long, because a check starts
 processes."""
@@ -42,13 +45,24 @@ LAG_SECONDS: Final = 0.1
 class Watcher:
     """Runs the loops of the checks."""
 
-    def __init__(self, *, store: JobStore, files: Files, converter: Converter, health: Health, events: Events) -> None:
+    def __init__(
+        self,
+        settings: EngineSettings,
+        *,
+        store: JobStore,
+        shelf: Shelf,
+        checks: Checks,
+        health: Health,
+        events: Events,
+        clock: Callable[[], float],
+    ) -> None:
+        self._disk_seconds = settings.disk_seconds
         self._store = store
-        self._scratch = files.scratch
-        self._shelf = files.shelf
-        self._converter = converter
+        self._shelf = shelf
+        self._checks = checks
         self._health = health
         self._events = events
+        self._clock = clock
         self._loops = Loops(events)
         self._has_looked = False
         self._store_error: type[StoreError] | None = None
@@ -59,8 +73,9 @@ class Watcher:
         self._loops.start(
             {
                 "watch": (self.watch, WATCH_SECONDS),
+                "disk": (self._checks.disk.look, self._disk_seconds),
                 "shelf": (self.check_shelf, SHELF_CHECK_SECONDS),
-                "tools": (self.check_tools, self._tools_interval),
+                "tools": (self._checks.tools.look, self._tools_interval),
                 "lag": (self.measure_lag, 0.0),
             }
         )
@@ -68,24 +83,20 @@ class Watcher:
     async def close(self) -> None:
         """End every loop."""
         await self._loops.close()
+        await self._checks.close()
 
     async def watch(self) -> None:
-        """Check the disk and the store.
+        """Check the store.
 
         An error is recorded as the result of the check: the instance is unready until a later check succeeds.
         """
-        try:
-            self._health.space = await asyncio.to_thread(self._scratch.space)
-            self._health.storage_error = None
-        except OSError as error:
-            self._health.storage_error = f"the data folder cannot be read: {error.strerror}"
         seen: type[StoreError] | None = None
         try:
             await self._store.ping()
-            self._health.store = Check(ok=True, detail="answers")
+            self._health.store = Check(ok=True, detail="answers", at=self._clock())
         except StoreError as error:
             seen = type(error)
-            self._health.store = Check(ok=False, detail=str(error) or seen.__name__)
+            self._health.store = Check(ok=False, detail=str(error) or seen.__name__, at=self._clock())
         # One line for one outage: its text differs from call to call.
         if not self._has_looked or seen is not self._store_error:
             self._has_looked, self._store_error = True, seen
@@ -101,26 +112,13 @@ class Watcher:
             return
         try:
             agrees = await self._store.agrees_on_shelf(await self._shelf.mark())
-        except (OSError, StoreError):
+        except (OSError, ValueError, StoreError):
             # The check of the disk or of the store says so.
             return
         before, self._health.shelf_error = self._health.shelf_error, None if agrees else OTHER_SHELF
         if before != self._health.shelf_error:
             level = logging.INFO if agrees else logging.ERROR
             log.log(level, "track folder", extra={"ok": agrees, "detail": self._health.shelf_error or "shared"})
-
-    async def check_tools(self) -> None:
-        """Check every tool."""
-        before = {tool.name: tool.ok for tool in self._health.tools}
-        tools = self._health.tools = await self._converter.check()
-        if not before and all(tool.ok for tool in tools):
-            # The first check of a healthy installation: one line, with the versions.
-            log.info("tools", extra={"ok": True} | {tool.name: tool.version for tool in tools})
-            return
-        for tool in tools:
-            if before.get(tool.name) != tool.ok:
-                level = logging.INFO if tool.ok else logging.ERROR
-                log.log(level, "tool", extra={"tool": tool.name, "ok": tool.ok, "detail": tool.detail})
 
     def _tools_interval(self) -> float:
         is_well = bool(self._health.tools) and all(tool.ok for tool in self._health.tools)

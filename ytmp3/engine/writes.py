@@ -135,18 +135,18 @@ class Writes:
         """Return how long before its claim a claimed conversion was created, in seconds of the store's clock."""
         return self._claimed_at(conversion) - conversion.created_at
 
-    async def postpone(self, conversion: Conversion, error: ConversionError, *, is_paused: bool) -> None:
+    async def postpone(self, conversion: Conversion, error: ConversionError, *, at_once: bool) -> None:
         """Queue the conversion again, without a holder. The attempt does not count.
 
-        While new starts are paused, the conversion is due at once: the breaker prevents a start in this instance, and
-        another instance may have another IP address or a working network. Otherwise it is due after a delay, so that
-        the attempt is not repeated in a tight loop.
+        `at_once` is for a time in which nothing starts in this instance. Then the conversion is due at once, because
+        another instance may have another IP address, a working network or a working disk. Otherwise it is due after a
+        delay, so that the attempt is not repeated in a tight loop.
 
         Raises:
             LeaseLost
         """
         delay_seconds = 0.0
-        if not is_paused:
+        if not at_once:
             now = self._claimed_at(conversion)
             delay_seconds = free_delay_seconds(self.waited_seconds(conversion), self._random())
             # When its retention is over, it must be due, so that a worker claims it and fails it as stale.
@@ -167,10 +167,10 @@ class Writes:
             )
         )
 
-    async def release(self, leases: Sequence[Lease]) -> None:
+    async def release(self, leases: Sequence[Lease]) -> bool:
         """Release conversions. This is tried only once, so that a stopping instance does not wait for the store.
 
-        If it fails, the leases run out instead.
+        Returns whether it succeeded. If not, the leases run out instead.
         """
         try:
             if leases:
@@ -178,6 +178,8 @@ class Writes:
         except StoreError as error:
             self._events.emit(events.StoreFailed(operation="release", error=error))
             log.warning("release failed: the leases will run out instead", extra={"conversions": len(leases)})
+            return False
+        return True
 
     def _claimed_at(self, claimed: Conversion) -> float:
         """Return the time of the claim by the store's own clock, which may differ from this machine's."""

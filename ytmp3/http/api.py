@@ -1,9 +1,9 @@
 """The handlers of all routes: each parses its request, calls one thing, and renders the result."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
 
 import msgspec
 from aiohttp import hdrs, web
@@ -14,7 +14,8 @@ from ytmp3.core.errors import JobUnknown
 from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Status, Ticket
 from ytmp3.core.link import parse_link
-from ytmp3.engine.health import Health
+from ytmp3.engine.capacity import UNREADY_RETRY_SECONDS
+from ytmp3.engine.health import Check, Health
 from ytmp3.engine.idempotency import Idempotency
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.jobs import Jobs
@@ -40,10 +41,6 @@ from ytmp3.http.streams import EventStreams
 from ytmp3.http.webhook_targets import WebhookTargets
 from ytmp3.http.wire import CheckView, HealthView, LiveView
 from ytmp3.metrics import Metrics
-
-UNREADY_RETRY_SECONDS: Final = 5
-"""The Retry-After of an instance that is not ready, in seconds. The store and the disk are checked every second, and a
-failing tool every 15 s."""
 
 
 class JobHandlers:
@@ -176,7 +173,7 @@ class OperationHandlers:
         readiness = self._health.readiness
         view = HealthView(
             status=readiness,
-            checks={name: CheckView(ok=check.ok, detail=check.detail) for name, check in self._health.checks.items()},
+            checks={name: _check_view(check) for name, check in self._health.checks.items()},
         )
         if self._health.is_ready:
             return _json(msgspec.json.encode(view))
@@ -248,6 +245,11 @@ def add_routes(router: web.UrlDispatcher, admission: Admission, handlers: Handle
         methods = (hdrs.METH_GET, hdrs.METH_HEAD) if route.method == hdrs.METH_GET else (route.method,)
         for method in methods:
             router.add_route(method, route.pattern, guarded, expect_handler=answer_expectation)
+
+
+def _check_view(check: Check) -> CheckView:
+    age_seconds = None if check.at is None else round(time.monotonic() - check.at, 1)
+    return CheckView(ok=check.ok, detail=check.detail, age_seconds=age_seconds)
 
 
 def _json(body: bytes, *, status: HTTPStatus = HTTPStatus.OK, more: Mapping[str, str] | None = None) -> web.Response:

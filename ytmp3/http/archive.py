@@ -11,7 +11,6 @@ them. All of them are checked before the first byte of the response, because a p
 import asyncio
 import contextlib
 import hashlib
-import os
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -220,9 +219,11 @@ class Archives:
             elif part.entry == len(archive.tracks):
                 await _write(request, response, archive.playlist[part.offset : part.offset + part.count])
             else:
-                await self._send_track(request, archive.tracks[part.entry], part.offset, part.count)
+                await self._send_track(request, response, archive.tracks[part.entry], part.offset, part.count)
 
-    async def _send_track(self, request: web.Request, track: Track, offset: int, count: int) -> None:
+    async def _send_track(
+        self, request: web.Request, response: web.StreamResponse, track: Track, offset: int, count: int
+    ) -> None:
         delivery = await self._shelf.deliver(track, may_redirect=False)
         if not isinstance(delivery, OpenFile):
             # The file was removed against the pin, or its bytes have changed. The client sees a cut connection.
@@ -230,9 +231,9 @@ class Archives:
                 request.transport.abort()
             raise ConnectionResetError("a track of the archive is missing")
         try:
-            await self._sender.send_bytes(request, delivery.descriptor, offset, count)
+            await self._sender.send_bytes(request, response, delivery.descriptor, offset, count)
         finally:
-            os.close(delivery.descriptor)
+            self._shelf.close_file(delivery)
 
 
 def _check_complete(batch: Batch, tickets: Sequence[Ticket], revision: str | None) -> None:

@@ -5,7 +5,6 @@
 
 import asyncio
 import contextlib
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from ytmp3.core.errors import FAILURES, ClientQuota
+from ytmp3.core.errors import FAILURES, ClientQuota, StorageUnavailable
 from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.job import Metadata, Status, Ticket, Track
 from ytmp3.core.recipe import Recipe
@@ -24,6 +23,7 @@ from ytmp3.core.sharing import may_take_more
 from ytmp3.http import headers
 from ytmp3.http.errors import NotReady, PreconditionFailed, RangeNotSatisfiable, TooManyDownloads, TrackGone
 from ytmp3.http.file_names import content_disposition
+from ytmp3.http.file_sending import FileSending
 from ytmp3.http.preconditions import (
     Decision,
     Failed,
@@ -34,18 +34,18 @@ from ytmp3.http.preconditions import (
     Unsatisfiable,
     evaluate,
 )
-from ytmp3.storage import InternalRedirect, OpenFile, Shelf, Url
+from ytmp3.storage import Delivery, InternalRedirect, OpenFile, Shelf, Url
 
 MAX_TRANSFERS: Final = 200
 """Most transfers of this process at once. Each holds two descriptors and a socket buffer. Downloads that nginx sends do
 not count."""
 BUSY_RETRY_SECONDS: Final = 5
 """The Retry-After, in seconds, of a download that was refused because too many transfers are running."""
-PIECE_BYTES: Final = 256 * 1024
-"""Bytes that one call of `sendfile` sends. A client must receive this many within STALL_SECONDS."""
+DISK_SECONDS: Final = 10.0
+"""Longest wait, in seconds, until a track is open. A disk that answers takes milliseconds."""
 STALL_SECONDS: Final = 60.0
-"""Longest time, in seconds, for one piece. A slower client (below 4 kB/s) is disconnected, because it occupies a
-descriptor and one of the MAX_TRANSFERS."""
+"""Longest time, in seconds, for one piece (`file_sending.PIECE_BYTES`). A slower client (below 4 kB/s) is disconnected,
+because it occupies a descriptor and one of the MAX_TRANSFERS."""
 
 _REEVALUATED_BY_NGINX: Final = frozenset({hdrs.IF_MATCH, hdrs.IF_UNMODIFIED_SINCE})
 """Preconditions that nginx evaluates again, and wrongly, when it sends the file. It evaluates If-Match before it knows
@@ -125,9 +125,8 @@ class Sender:
     ) -> None:
         self.shelf = shelf
         self._client_max_downloads = client_max_downloads
-        self._count_bytes = count_bytes
         self._max_transfers = max_transfers
-        self._stall_seconds = stall_seconds
+        self._sending = FileSending(count_bytes=count_bytes, stall_seconds=stall_seconds)
         self.transfers: Counter[ClientId] = Counter()
         """The number of transfers that this process is sending, by client. Clients without one are not in it."""
 
@@ -151,6 +150,7 @@ class Sender:
             PreconditionFailed, RangeNotSatisfiable
             TrackGone: the file is missing, or is not the one that was verified.
             TooManyDownloads, ClientQuota: nothing was sent.
+            StorageUnavailable: the disk does not answer.
         """
         representation = representation_of(track)
         is_get = request.method == hdrs.METH_GET
@@ -173,7 +173,7 @@ class Sender:
         more[hdrs.CONTENT_DISPOSITION] = content_disposition(metadata.title, video_id, recipe.extension)
         # For HEAD, nginx would send a 206 for a Range, which RFC 9110, section 14.2 defines only for GET.
         may_redirect = is_get and _nginx_agrees(request.headers)
-        match await self.shelf.deliver(track, may_redirect=may_redirect):
+        match await self._delivery(track, may_redirect=may_redirect):
             case None:
                 raise expired()
             case InternalRedirect(path):
@@ -182,13 +182,20 @@ class Sender:
             case Url(url):
                 more[hdrs.LOCATION] = url
                 return web.Response(status=HTTPStatus.TEMPORARY_REDIRECT, headers=headers.extended(kind, more))
-            case OpenFile(descriptor):
+            case OpenFile(descriptor) as file:
                 try:
                     with self.transfer_of(client) if is_get else contextlib.nullcontext():
                         fields = headers.extended(kind, more)
                         return await self._respond(request, descriptor, decision, fields, track.size_bytes)
                 finally:
-                    os.close(descriptor)
+                    self.shelf.close_file(file)
+
+    async def _delivery(self, track: Track, *, may_redirect: bool) -> Delivery | None:
+        try:
+            async with asyncio.timeout(DISK_SECONDS):
+                return await self.shelf.deliver(track, may_redirect=may_redirect)
+        except TimeoutError:
+            raise StorageUnavailable(retry_after_seconds=BUSY_RETRY_SECONDS) from None
 
     @contextlib.contextmanager
     def transfer_of(self, client: ClientId) -> Iterator[None]:
@@ -231,35 +238,19 @@ class Sender:
         response.content_length = last + 1 - first
         await response.prepare(request)
         if request.method == hdrs.METH_GET:
-            await self.send_bytes(request, file, first, last + 1 - first)
+            await self.send_bytes(request, response, file, first, last + 1 - first)
         await response.write_eof()
         return response
 
-    async def send_bytes(self, request: web.Request, file: int, offset: int, count: int) -> None:
-        """Send `count` bytes of an open file, by `sendfile`, after the response's headers.
+    async def send_bytes(
+        self, request: web.Request, response: web.StreamResponse, file: int, offset: int, count: int
+    ) -> None:
+        """Send `count` bytes of an open file, after the response's headers.
 
         Raises:
             ConnectionResetError: the client went away or stalled, or the file is too short. The connection is aborted.
         """
-        loop = asyncio.get_running_loop()
-        with open(file, "rb", buffering=0, closefd=False) as source:  # noqa: ASYNC230  wraps an open descriptor
-            while count > 0:
-                if request.transport is None or request.transport.is_closing():
-                    raise ConnectionResetError("the reader went away")
-                piece = min(PIECE_BYTES, count)
-                try:
-                    async with asyncio.timeout(self._stall_seconds):
-                        sent = await loop.sendfile(request.transport, source, offset, piece)
-                except TimeoutError:
-                    request.transport.abort()
-                    raise ConnectionResetError("the reader stalled") from None
-                self._count_bytes(sent)
-                if sent < piece:
-                    # On a kept connection, the client would take the next response for the missing bytes.
-                    request.transport.abort()
-                    raise ConnectionResetError("the file was cut short")
-                offset += sent
-                count -= sent
+        await self._sending.send(request, response, file, offset=offset, count=count)
 
 
 def _nginx_agrees(fields: Mapping[str, str]) -> bool:

@@ -232,10 +232,11 @@ class Problem(Struct, frozen=True, kw_only=True):
 
 
 class CheckView(Struct, frozen=True, kw_only=True):
-    """The latest result of one health check."""
+    """The latest result of one health check. `age_seconds` is null if the result is not that of a regular check."""
 
     ok: bool
     detail: str
+    age_seconds: float | None
 
 
 class HealthView(Struct, frozen=True, kw_only=True):

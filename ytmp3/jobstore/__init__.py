@@ -228,6 +228,12 @@ class JobStore(Protocol):
     async def now(self) -> float:
         """Return the time of the store's clock, in seconds since 1970. All times in records are of this clock."""
 
+    async def retention_time(self) -> float:
+        """Return the time that decides whether a retention period is over, for `expires_at` of ended conversions.
+
+        It is `now`, less what the store's clock was set forward while this instance watched.
+        """
+
     async def submit(self, submission: Submission, *, may_create: bool, may_join: bool = True) -> Submitted | None:
         """Add a job to the current conversion of its key, or create both.
 

@@ -12,11 +12,18 @@ HTTP.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 
 from ytmp3.core.job import Track
+
+LEAST_RESERVE_BYTES: Final = 2**30
+MOST_RESERVE_BYTES: Final = 16 * 2**30
+"""Bounds of the reserve if no size is set, in bytes. 1 GiB holds the files of 20 conversions of usual length. 16 GiB
+hold those of 20 conversions at the default MAX_FILE_MB: a larger disk needs no larger reserve."""
+RESERVE_SHARE: Final = 0.05
+"""The reserve between these bounds, as a share of the disk."""
 
 
 class Space(Struct, frozen=True, kw_only=True):
@@ -24,11 +31,14 @@ class Space(Struct, frozen=True, kw_only=True):
 
     total_bytes: int
     free_bytes: int
+    set_reserve_bytes: int = 0
+    """The reserve that the operator has set (DISK_RESERVE_MB); 0: the service chooses it."""
 
     @property
     def reserve_bytes(self) -> int:
-        """Space kept free for running conversions: max(1 GiB, 5 %). Below it, new conversions are refused."""
-        return max(2**30, self.total_bytes // 20)
+        """Space kept free for running conversions. Below it, new conversions are refused."""
+        chosen = min(max(LEAST_RESERVE_BYTES, int(RESERVE_SHARE * self.total_bytes)), MOST_RESERVE_BYTES)
+        return self.set_reserve_bytes or chosen
 
     @property
     def is_low(self) -> bool:
@@ -91,6 +101,16 @@ class Shelf(Protocol):
 
     async def is_damaged(self, track: Track) -> bool:
         """Read the track, and return whether it exists and does not have the content that was published."""
+
+    def close_file(self, file: OpenFile) -> None:
+        """Close a descriptor that `deliver` has returned. Does not block."""
+
+    def try_publishing(self, source: Path) -> None:
+        """Do with a small file what `publish` does with a track, and remove it again. Blocks: called in a thread.
+
+        Raises:
+            OSError: tracks cannot be published.
+        """
 
     async def delete(self, file_name: str) -> None:
         """Remove a track. It is no error if it does not exist. A running transfer continues."""

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ytmp3.core.job import Track
+from ytmp3.threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ READ_BYTES: Final = 2**20
 """Bytes that are read and hashed at once."""
 
 CHECKS_AT_ONCE: Final = 2
-"""Most files that are read at the same time, so that reading leaves threads for everything else."""
+"""Threads that read files."""
 
 KEPT_RESULTS: Final = 20_000
 """Most files whose result is kept: about 6 MB of memory. The least recently used ones are read again."""
@@ -37,11 +38,13 @@ _Compared = tuple[_Identity, int, str]
 class Integrity:
     """The results of one instance. `on_damaged` is called with the name of each file that does not match."""
 
-    def __init__(self, on_damaged: Callable[[str], object]) -> None:
+    def __init__(self, on_damaged: Callable[[str], object], lookers: Threads) -> None:
+        """`lookers` are the threads that ask for the state of a file. Files are read in threads of their own."""
         self._on_damaged = on_damaged
+        self._lookers = lookers
+        self._readers = Threads("integrity", CHECKS_AT_ONCE)
         self._known: dict[str, tuple[_Compared, bool]] = {}  # the one used last is at the end
         self._running: dict[str, asyncio.Task[bool]] = {}
-        self._slots = asyncio.Semaphore(CHECKS_AT_ONCE)
 
     async def is_intact(self, descriptor: int, track: Track) -> bool:
         """Return whether the open file has the content of the track. Reads it if it is not known or has changed.
@@ -53,8 +56,8 @@ class Integrity:
         """
         name = track.file_name
         known, is_same = self._known.get(name, (None, False))
-        if known == _compared(descriptor, track):
-            self._known[name] = self._known.pop(name)
+        if known is not None and known == await self._lookers.run(_compared, descriptor, track):
+            self._known[name] = self._known.pop(name, (known, is_same))
             return is_same
         task = self._running.get(name)
         if task is None:
@@ -71,11 +74,9 @@ class Integrity:
             OSError: it cannot be read.
         """
         try:
-            async with self._slots:
-                compared = _compared(descriptor, track)
-                is_same = await asyncio.to_thread(_has_content, descriptor, track)
+            compared, is_same = await self._readers.run(_compared_by_content, descriptor, track)
         finally:
-            os.close(descriptor)
+            self._readers.close(descriptor)
         is_known = self._known.pop(track.file_name, None) == (compared, is_same)
         self._known[track.file_name] = (compared, is_same)
         if len(self._known) > KEPT_RESULTS:
@@ -90,6 +91,11 @@ def _compared(descriptor: int, track: Track) -> _Compared:
     status = os.fstat(descriptor)
     identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     return identity, track.size_bytes, track.sha256
+
+
+def _compared_by_content(descriptor: int, track: Track) -> tuple[_Compared, bool]:
+    compared = _compared(descriptor, track)
+    return compared, _has_content(descriptor, track)
 
 
 def _has_content(descriptor: int, track: Track) -> bool:

@@ -4,8 +4,8 @@ A track is published by fsync, rename, and fsync of the folder, so a crash leave
 the rename, the scratch folder must be on the same file system.
 """
 
-import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import time
@@ -17,11 +17,22 @@ from typing import Final
 from ytmp3.core.job import Track
 from ytmp3.storage import InternalRedirect, OpenFile
 from ytmp3.storage.integrity import Integrity
+from ytmp3.storage.secret_file import shared_secret
+from ytmp3.threads import Threads
 
 MARK_FILE_NAME: Final = ".shelf"
 """The file in the folder that holds its mark (see `Shelf.mark`)."""
 CRC_BYTES: Final = 2**20
 """Number of bytes that are read at once to compute a CRC-32."""
+MARK_BYTES: Final = 16
+"""Random bytes of the mark: enough that no two folders have the same."""
+READERS: Final = 8
+"""Threads that open tracks for downloads and look for them. Opening takes microseconds on a disk that answers."""
+WRITERS: Final = 4
+"""Threads that publish, delete and list tracks. A publisher waits for the disk (fsync), and more publishers at once
+would only wait for each other."""
+
+log = logging.getLogger(__name__)
 
 
 class LocalShelf:
@@ -40,9 +51,12 @@ class LocalShelf:
         but never changed.
         """
         self.folder = folder
-        self._integrity = Integrity(on_damaged)
         self._folder_mode, self._file_mode = (0o750, 0o440) if accel_redirect_prefix else (0o700, 0o400)
         self._accel_redirect_prefix = accel_redirect_prefix
+        # A slow fsync must not delay downloads, so readers have their own threads.
+        self.readers = Threads("tracks-read", READERS)
+        self.writers = Threads("tracks-write", WRITERS)
+        self._integrity = Integrity(on_damaged, self.readers)
 
     async def open(self) -> None:
         """Create the folder.
@@ -50,13 +64,16 @@ class LocalShelf:
         Raises:
             OSError: the folder cannot be created.
         """
-        await asyncio.to_thread(self._open)
+        await self.writers.run(self._open)
 
     def _open(self) -> None:
         # The data folder may be the operator's own, so its mode is changed only if it is made here.
         if not self.folder.parent.exists():
             self.folder.parent.mkdir(parents=True)
             self._set_mode(self.folder.parent, self._folder_mode)
+        self._make_folder()
+
+    def _make_folder(self) -> None:
         self.folder.mkdir(exist_ok=True)
         self._set_mode(self.folder, self._folder_mode)
 
@@ -67,7 +84,7 @@ class LocalShelf:
 
     async def publish(self, source: Path, file_name: str) -> float:
         """See the Protocol."""
-        return await asyncio.to_thread(self._publish, source, self.folder / file_name)
+        return await self.writers.run(self._publish, source, self.folder / file_name)
 
     def _publish(self, source: Path, target: Path) -> float:
         descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
@@ -90,12 +107,12 @@ class LocalShelf:
         descriptor = await self._open_intact(track)
         if descriptor is None:
             return False
-        os.close(descriptor)
+        self.readers.close(descriptor)
         return True
 
     async def has_all(self, tracks: Sequence[Track]) -> bool:
         """See the Protocol."""
-        return await asyncio.to_thread(lambda: all(map(self._has, tracks)))
+        return await self.readers.run(lambda: all(map(self._has, tracks)))
 
     def _has(self, track: Track) -> bool:
         try:
@@ -105,7 +122,7 @@ class LocalShelf:
 
     async def crc32(self, file_name: str) -> int | None:
         """See the Protocol."""
-        return await asyncio.to_thread(self._crc32, self.folder / file_name)
+        return await self.readers.run(self._crc32, self.folder / file_name)
 
     def _crc32(self, path: Path) -> int | None:
         crc32, buffer = 0, bytearray(CRC_BYTES)
@@ -124,25 +141,28 @@ class LocalShelf:
         if descriptor is None:
             return None
         if self._accel_redirect_prefix and may_redirect:
-            os.close(descriptor)
+            self.readers.close(descriptor)
             return InternalRedirect(self._accel_redirect_prefix + track.file_name)
         return OpenFile(descriptor)
 
+    def close_file(self, file: OpenFile) -> None:
+        """See the Protocol."""
+        self.readers.close(file.descriptor)
+
     async def is_damaged(self, track: Track) -> bool:
         """See the Protocol."""
-        descriptor = await asyncio.to_thread(self._open_track, track)
-        if descriptor is None:
-            return False
         try:
+            descriptor = await self.readers.descriptor(self._open_track, track)
             return not await self._integrity.matches(descriptor, track)
         except OSError:
-            # A disk that does not answer has not changed the file.
+            # The file is missing. Or the disk does not answer, which has not changed the file.
             return False
 
     async def _open_intact(self, track: Track) -> int | None:
         """Open the track's file if it has the content of the track; None if not."""
-        descriptor = await asyncio.to_thread(self._open_track, track)
-        if descriptor is None:
+        try:
+            descriptor = await self.readers.descriptor(self._open_track, track)
+        except OSError:
             return None
         try:
             if await self._integrity.is_intact(descriptor, track):
@@ -150,42 +170,36 @@ class LocalShelf:
         except OSError:
             pass
         except BaseException:
-            os.close(descriptor)
+            self.readers.close(descriptor)
             raise
-        os.close(descriptor)
+        self.readers.close(descriptor)
         return None
 
-    def _open_track(self, track: Track) -> int | None:
-        try:
-            return os.open(self.folder / track.file_name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            return None
+    def _open_track(self, track: Track) -> int:
+        return os.open(self.folder / track.file_name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
     async def delete(self, file_name: str) -> None:
         """See the Protocol."""
-        await asyncio.to_thread((self.folder / file_name).unlink, missing_ok=True)
+        await self.writers.run((self.folder / file_name).unlink, missing_ok=True)
 
     async def mark(self) -> str:
         """See the Protocol."""
-        return await asyncio.to_thread(self._mark)
+        candidate = secrets.token_hex(MARK_BYTES).encode("ascii")
+        return (await self.writers.run(shared_secret, self.folder / MARK_FILE_NAME, candidate)).decode("ascii")
 
-    def _mark(self) -> str:
-        path = self.folder / MARK_FILE_NAME
-        with contextlib.suppress(FileNotFoundError):
-            return path.read_text("ascii")
-        # Complete before it has its name; and whoever comes first gives the shelf its mark.
-        draft = path.with_name(f"{path.name}-{secrets.token_hex(8)}")
-        draft.write_text(secrets.token_hex(16), "ascii")
-        try:
-            with contextlib.suppress(FileExistsError):
-                os.link(draft, path)
-        finally:
-            draft.unlink()
-        return path.read_text("ascii")
+    def try_publishing(self, source: Path) -> None:
+        """See the Protocol."""
+        if not self.folder.exists():
+            # Without its parent, the data folder is not mounted, or was moved: then the call fails.
+            self._make_folder()
+            log.error("the folder of tracks was missing, and is made again", extra={"folder": str(self.folder)})
+        target = self.folder / f".{source.name}"
+        source.rename(target)
+        target.unlink()
 
     async def names(self, *, older_than_seconds: float) -> list[str]:
         """See the Protocol."""
-        return await asyncio.to_thread(self._names, older_than_seconds)
+        return await self.writers.run(self._names, older_than_seconds)
 
     def _names(self, older_than_seconds: float) -> list[str]:
         limit = time.time() - older_than_seconds

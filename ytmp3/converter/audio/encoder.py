@@ -24,6 +24,7 @@ from ytmp3.converter.settings import ConversionLimits
 from ytmp3.converter.spool import PIPE_BYTES, Splicer, Spool, open_spool
 from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.core.recipe import Recipe
+from ytmp3.threads import Threads
 
 WATCH_SECONDS: Final = 1.0
 """Longest interval between two checks of the limits, in seconds. If the idle limit is short, it is a quarter of
@@ -74,9 +75,15 @@ class Encoder:
     """Runs ffmpeg once. `on_seconds` is called with the encoded duration, in seconds, whenever it has grown."""
 
     def __init__(
-        self, spawner: Spawner, run: EncoderRun, limits: ConversionLimits, on_seconds: Callable[[float], None]
+        self,
+        spawner: Spawner,
+        run: EncoderRun,
+        limits: ConversionLimits,
+        on_seconds: Callable[[float], None],
+        files: Threads,
     ) -> None:
         self._spawner = spawner
+        self._files = files
         self._run = run
         self._limits = limits
         self._on_seconds = on_seconds
@@ -99,13 +106,13 @@ class Encoder:
         theirs, ours = os.pipe()
         _widen(ours)
         os.set_blocking(ours, False)
-        self._splicer = Splicer(spool, ours)
+        self._splicer = Splicer(spool, ours, self._files)
         self._on_waiting = on_waiting
         await self._encode(STREAM, theirs, asyncio.create_task(self._splicer.run(), name="splicer"))
 
     async def encode_file(self, spool: Spool) -> None:
         """Encode a spool that is complete. Raises as `encode_stream` does."""
-        source = open_spool(spool.path)
+        source = await self._files.descriptor(open_spool, spool.path)
         await self._encode(FILE, source, None)
 
     async def _encode(self, kind: str, source: int, splicing: asyncio.Task[None] | None) -> None:
@@ -131,12 +138,9 @@ class Encoder:
     async def _start(self, kind: str, source: int, readers: list[Reader]) -> Child:
         run = self._run
         with contextlib.ExitStack() as stack:
-            stack.callback(os.close, source)
-            # In a thread, because creating a file may block on the file system's journal while another track is being
-            # fsynced. The descriptor is opened outside of the thread, so that a cancellation cannot leak it.
-            await asyncio.to_thread(_make_empty, run.target)
-            target = os.open(run.target, os.O_RDWR | os.O_CLOEXEC)
-            stack.callback(os.close, target)
+            stack.callback(self._files.close if kind == FILE else os.close, source)
+            target = await self._files.open(run.target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            stack.callback(self._files.close, target)
             progress_ours, progress = os.pipe()
             stack.callback(os.close, progress)
             lines = Lines(PROGRESS_LINE_BYTES, self._on_line)
@@ -223,7 +227,3 @@ def _ignore() -> None:
 def _widen(pipe: int) -> None:
     with contextlib.suppress(OSError):  # fails above the user's quota of pipe pages; the default size works too
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-
-
-def _make_empty(path: Path) -> None:
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))

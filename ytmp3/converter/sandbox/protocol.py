@@ -110,7 +110,11 @@ class Signal(Struct, frozen=True, kw_only=True, tag=True):
     signal: int
 
 
-Request = Fork | Execute | Signal
+class Ping(Struct, frozen=True, kw_only=True, tag=True):
+    """Ask for a Pong: whether the zygote still works."""
+
+
+Request = Fork | Execute | Signal | Ping
 
 
 class Ready(Struct, frozen=True, kw_only=True, tag=True):
@@ -144,7 +148,11 @@ class Ended(Struct, frozen=True, kw_only=True, tag=True):
     """Exit status; negative for the signal that ended it."""
 
 
-Reply = Ready | Started | Refused | Ended
+class Pong(Struct, frozen=True, kw_only=True, tag=True):
+    """The reply to a Ping. All earlier requests have been carried out."""
+
+
+Reply = Ready | Started | Refused | Ended | Pong
 
 
 encode_request = msgspec.json.Encoder().encode

@@ -3,7 +3,8 @@
 The coroutine that starts a Child owns it, and must call `end`. This sends SIGTERM and, after five seconds, SIGKILL to
 the child's process group, and takes a bounded time. If the zygote dies, its children die with it (PDEATHSIG), and all
 coroutines that wait for them get a ZygoteError. The next start of a child starts a new zygote, after a pause that grows
-if zygotes keep dying.
+if zygotes keep dying. A zygote that hangs is killed: it is asked for a sign of life every few seconds, and the server's
+own clock decides.
 """
 
 import asyncio
@@ -26,8 +27,11 @@ from ytmp3.converter.sandbox.protocol import (
     Ended,
     Execute,
     Fork,
+    Ping,
+    Pong,
     Ready,
     Refused,
+    Reply,
     Request,
     ResourceLimits,
     Signal,
@@ -50,6 +54,13 @@ FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 5.0
 """Pause, in seconds, before a new zygote replaces a dead one. It doubles, up to the longest pause, with each zygote
 that lived for less than the longest pause."""
+
+PING_SECONDS: Final = 2.0
+"""Interval, in seconds, at which the zygote is asked for a sign of life."""
+
+HANG_SECONDS: Final = 15
+"""How many seconds a zygote may take to reply. It takes a millisecond, and on a machine that is out of memory or CPU
+time some seconds. All its children are lost when it is killed, so this is generous."""
 
 PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 """The PATH of the zygote and of every child."""
@@ -118,7 +129,8 @@ class Child:
 class Spawner:
     """Owns the zygote, and starts a new one if it has died."""
 
-    def __init__(self, program: ZygoteProgram) -> None:
+    def __init__(self, program: ZygoteProgram, *, hang_seconds: int = HANG_SECONDS) -> None:
+        """A zygote that does not reply for `hang_seconds` is killed."""
         self._program = program
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
@@ -129,6 +141,12 @@ class Spawner:
         self._last_number = 0
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._started_at = 0.0
+        self._hang_seconds = hang_seconds
+        self._watchdog: asyncio.Task[None] | None = None
+        self._pong: asyncio.Future[None] | None = None
+        """Done when the reply to the last ping has come."""
+        self._writable_again: asyncio.Future[None] | None = None
+        """Done when the socket can take a further packet, or is closed."""
 
     @property
     def zygote_pid(self) -> int | None:
@@ -213,11 +231,14 @@ class Spawner:
     async def _writable(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         writable: asyncio.Future[None] = loop.create_future()
+        self._writable_again = writable
         loop.add_writer(connection, resolve, writable, None)
         try:
             await writable
         finally:
-            loop.remove_writer(connection)
+            # A closed socket has no writer any more, and its number may be that of another descriptor.
+            if connection is self._socket:
+                loop.remove_writer(connection)
 
     async def _start(self) -> None:
         if self._process is not None:
@@ -240,6 +261,7 @@ class Spawner:
         loop = asyncio.get_running_loop()
         self._ready = loop.create_future()
         loop.add_reader(ours, self._receive)
+        self._watchdog = asyncio.create_task(self._watch(self._process, self._ready), name="zygote-watchdog")
 
     def _receive(self) -> None:
         assert self._socket is not None
@@ -252,7 +274,10 @@ class Spawner:
         if not packet:
             self._on_zygote_death()
             return
-        match reply := decode_reply(packet):
+        self._handle(decode_reply(packet))
+
+    def _handle(self, reply: Reply) -> None:
+        match reply:
             case Ready():
                 if self._ready is not None and not self._ready.done():
                     self._ready.set_result(reply)
@@ -260,10 +285,44 @@ class Spawner:
                 child = self._children[reply.child]
                 child.pid = reply.pid
                 resolve(child.started, None)
+            case Pong():
+                if self._pong is not None:
+                    resolve(self._pong, None)
             case Refused():
                 self._children.pop(reply.child).fail(ZygoteError(f"no child: {reply.reason}"))
             case Ended():
                 resolve(self._children.pop(reply.child).ended, reply)
+
+    async def _watch(self, process: subprocess.Popen[bytes], ready: asyncio.Future[Ready]) -> None:
+        """Kill the zygote if it does not reply. Ends with the zygote."""
+        with contextlib.suppress(ZygoteError):
+            await asyncio.shield(ready)
+            while self._process is process:
+                await asyncio.sleep(PING_SECONDS)
+                self._pong = asyncio.get_running_loop().create_future()
+                pinging = asyncio.create_task(self._ping(), name="zygote-ping")
+                try:
+                    await self._until_pong(self._pong)
+                finally:
+                    pinging.cancel()
+                    await asyncio.wait([pinging])
+                if not self._pong.done():
+                    logger.error("zygote hangs", extra={"zygote_pid": process.pid, "seconds": self._hang_seconds})
+                    process.kill()
+                    self._on_zygote_death()
+                if self._socket is None:
+                    return
+
+    async def _ping(self) -> None:
+        with contextlib.suppress(ZygoteError):
+            await self.send(Ping())
+
+    async def _until_pong(self, pong: asyncio.Future[None]) -> None:
+        """Wait for the reply. This counts steps of a second: while this process is stopped, too, no time passes."""
+        for _ in range(self._hang_seconds):
+            if pong.done() or self._socket is None:
+                return
+            await asyncio.wait([pong], timeout=1.0)
 
     def _on_zygote_death(self) -> None:
         """Handle the death of the zygote, which has closed its end of the socket."""
@@ -281,15 +340,23 @@ class Spawner:
 
     async def _stop(self) -> None:
         self._close_socket()
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            await asyncio.wait([self._watchdog])
+            self._watchdog = None
         process, self._process = self._process, None
         if process is not None:
             await asyncio.to_thread(_reap_zygote, process)
 
     def _close_socket(self) -> None:
         if self._socket is not None:
-            asyncio.get_running_loop().remove_reader(self._socket)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._socket)
+            loop.remove_writer(self._socket)
             self._socket.close()
             self._socket = None
+            if self._writable_again is not None:
+                resolve(self._writable_again, None)
 
     async def close(self) -> None:
         """End the zygote and all its children. Returns when no process is left."""

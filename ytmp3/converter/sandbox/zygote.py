@@ -35,6 +35,8 @@ from ytmp3.converter.sandbox.protocol import (
     Ended,
     Execute,
     Fork,
+    Ping,
+    Pong,
     Ready,
     Refused,
     Reply,
@@ -128,6 +130,8 @@ class Zygote:
 
     def _handle(self, request: Request, descriptors: list[int]) -> None:
         match request:
+            case Ping():
+                self._send(Pong())
             case Signal():
                 if request.child in self._children:
                     with contextlib.suppress(ProcessLookupError):

@@ -92,7 +92,7 @@ class Deno(Struct, frozen=True, kw_only=True):
         """
         source = os.memfd_create("player", os.MFD_CLOEXEC)
         try:
-            os.pwrite(source, parsing_program(script, requests), 0)
+            os.pwrite(source, await asyncio.to_thread(parsing_program, script, requests), 0)
             run = ShortRun(
                 argv=[self.path, "run", "--ext=js", *_OPTIONS, _heap(PARSING_HEAP_MB), "-"],
                 source=source,

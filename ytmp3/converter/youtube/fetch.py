@@ -35,6 +35,7 @@ from ytmp3.converter.youtube.events import (
 )
 from ytmp3.converter.youtube.permits import Permits, TakeSlot
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
+from ytmp3.threads import Threads
 
 WATCH_SECONDS: Final = 1.0
 """Longest pause between two checks of the limits; a quarter of the idle limit where that is shorter."""
@@ -64,15 +65,21 @@ class Fetch:
     """Extraction and download of one video. Needs a running event loop.
 
     Its caller holds a slot of the extractions during the first extraction. Later ones take theirs with `take_slot`.
+    `files` are threads for calls of files.
     """
 
-    def __init__(self, scratch: Path, limits: ConversionLimits, take_slot: TakeSlot) -> None:
+    def __init__(self, scratch: Path, limits: ConversionLimits, take_slot: TakeSlot, files: Threads) -> None:
         loop = asyncio.get_running_loop()
+        self._files = files
         self._scratch = scratch
         self._limits = limits
         self._permits = Permits(take_slot)
         self._child: Child | None = None
         self._readers: list[Reader] = []
+        self._measuring: asyncio.Future[int] | None = None
+        """The measurement of the spool, in a thread."""
+        self._last_bytes = 0
+        """Its last result."""
         self._error: ConversionError | None = None
         self._extracted: asyncio.Future[Extracted] = loop.create_future()
         self._waits_until = 0.0
@@ -161,11 +168,22 @@ class Fetch:
             await _first_of(self._downloaded, self._started_child.ended, seconds=pause)
             if self._permits.used_seconds > self._limits.extract_seconds:
                 raise ConversionError(FailureCode.UPSTREAM_TIMEOUT, "extraction in mid-download")
-            watch.check(_size_on_disk(self.spool), waits_until=self._waits_until, is_extracting=self._permits.is_wanted)
+            size_bytes = await self._size_on_disk()
+            watch.check(size_bytes, waits_until=self._waits_until, is_extracting=self._permits.is_wanted)
             if self._started_child.ended.done() and not self._downloaded.done():
                 await self._last_events()
                 if not self._downloaded.done():
                     raise self._failure()
+
+    async def _size_on_disk(self) -> int:
+        """Return the size of the spool. If the disk hangs, return the last size, so that the limits stay in force."""
+        if self.spool is not None and (self._measuring is None or self._measuring.done()):
+            self._measuring = asyncio.ensure_future(self._files.run(_size_of, self.spool.path))
+        if self._measuring is not None:
+            await asyncio.wait([self._measuring], timeout=WATCH_SECONDS)
+            if self._measuring.done():
+                self._last_bytes = self._measuring.result()
+        return self._last_bytes
 
     async def end(self) -> None:
         """End the child and close its pipes. Called whatever has happened, also without a child."""
@@ -174,6 +192,8 @@ class Fetch:
         for reader in self._readers:
             reader.close()
         await self._permits.close()  # after the readers: a late event cannot ask for another permit
+        if self._measuring is not None:
+            self._measuring.cancel()
 
     @property
     def _started_child(self) -> Child:
@@ -276,11 +296,9 @@ async def _first_of(*futures: asyncio.Future[Any], seconds: float) -> None:
     await asyncio.wait(futures, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
 
 
-def _size_on_disk(spool: Spool | None) -> int:
-    if spool is None:
-        return 0
+def _size_of(path: Path) -> int:
     with contextlib.suppress(FileNotFoundError):
-        return spool.path.stat().st_size
+        return path.stat().st_size
     return 0
 
 

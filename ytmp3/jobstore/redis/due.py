@@ -10,8 +10,10 @@ promoted:
   when it was written (`wait`). If `due_at` is further away than that, it was written before the clock was set back. If
   such a `due_at` has not changed for the length of its wait, by the monotonic clock, its holder is dead.
 
+The retention of tracks must not follow a clock that is set forward either: `ahead_seconds` delays it.
+
 A new instance cannot detect a jump right before its start. It may then take a conversion from a living holder once. The
-fencing token (`core.job.Lease`) makes this harmless.
+fencing token (`core.job.Lease`) makes this harmless. It may also expire tracks too early.
 """
 
 from collections import defaultdict
@@ -21,7 +23,7 @@ from typing import Final
 
 from ytmp3.core.states import LONGEST_DELAY_SECONDS
 from ytmp3.jobstore.redis.link import Argument, Reply
-from ytmp3.jobstore.redis.records import SHARDS, readable, root_of
+from ytmp3.jobstore.redis.records import ROOTS, SHARDS, readable, root_of
 
 MAX_JUMP_SECONDS: Final = 1.0
 """Largest difference between the two clocks, in seconds, that does not count as a jump. Slewed clocks and asymmetric
@@ -47,11 +49,14 @@ class Due:
 
 
 class ClockWatch:
-    """Compares the server's clock with the monotonic clock, and decides whether it can be trusted to expire leases."""
+    """Compares the server's clock with the monotonic clock: may it expire leases, and how far was it set forward?"""
 
-    def __init__(self, monotonic: Callable[[], float], *, lease_seconds: float) -> None:
+    def __init__(self, monotonic: Callable[[], float], *, lease_seconds: float, retention_seconds: float) -> None:
         self._monotonic = monotonic
         self._lease_seconds = lease_seconds
+        self._retention_seconds = retention_seconds
+        self._jumps: list[tuple[float, float]] = []
+        """When the server's clock jumped within the last retention, and by how many seconds; negative: back."""
         self._tolerance_seconds = min(MAX_JUMP_SECONDS, lease_seconds / 10)
         self._offsets: tuple[float, float] | None = None
         """Lower and upper bound of the difference between both clocks, from the last reading."""
@@ -65,12 +70,24 @@ class ClockWatch:
             past_low, past_high = self._offsets
             if low > past_high + self._tolerance_seconds or high < past_low - self._tolerance_seconds:
                 self._trusted_from = now + self._lease_seconds
+                self._jumps.append((now, low - past_low))
         self._offsets = low, high
 
     @property
     def is_trusted(self) -> bool:
         """Whether the clock has not jumped within the last lease."""
         return self._monotonic() >= self._trusted_from
+
+    @property
+    def ahead_seconds(self) -> float:
+        """By how much the clock was set forward within the last retention, all jumps together; 0 if it was set back.
+
+        Records that were written before a jump expire this much later by the new clock. Those that were written after
+        it are then kept longer than promised, which does no harm.
+        """
+        oldest = self._monotonic() - self._retention_seconds
+        self._jumps = [(at, seconds) for at, seconds in self._jumps if at >= oldest]
+        return max(0.0, sum(seconds for _, seconds in self._jumps))
 
 
 class LeftBehind:
@@ -138,3 +155,21 @@ def scored(reply: Reply) -> list[tuple[bytes, bytes]]:
     with readable():
         members = iter(reply)
         return list(zip(members, members, strict=True))
+
+
+def poll_of(index: str) -> list[tuple[Argument, ...]]:
+    """Return the commands for the server's time, and for the lowest score of a sorted set in each shard."""
+    return [("TIME",), *(("ZRANGE", f"{root}:{index}", 0, 0, "WITHSCORES") for root in ROOTS)]
+
+
+def roots_until(now: float, roots: Sequence[str], lowest: Sequence[Reply]) -> list[str]:
+    """Return the shards whose lowest score has come, ordered by that score. `lowest`: the replies to a poll of them."""
+    scores = ((float(pair[1]), root) for root, pair in zip(roots, lowest, strict=True) if pair)
+    return [root for score, root in sorted(scores) if score <= now]
+
+
+def seconds_of(time: Reply) -> float:
+    """Convert the server's reply to TIME into seconds since 1970."""
+    with readable():
+        seconds, microseconds = time
+        return int(seconds) + int(microseconds) / 1_000_000

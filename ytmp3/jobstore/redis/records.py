@@ -15,10 +15,10 @@ from msgspec.structs import replace
 
 from ytmp3.core.errors import FailureCode, StoreUnusable
 from ytmp3.core.ids import ConversionId
-from ytmp3.core.job import Conversion, Job, Metadata, Ticket, Track
+from ytmp3.core.job import Conversion, Job, Lease, Metadata, Ticket, Track
 from ytmp3.core.webhook import BATCH_PREFIX, WebhookTarget
 from ytmp3.jobstore.records import with_known_recipe
-from ytmp3.jobstore.redis.link import Reply
+from ytmp3.jobstore.redis.link import Argument, Reply
 
 SHARD_CHARACTERS: Final = 2
 """Number of characters of the shard at the beginning of each id (`core.ids.shard_of`)."""
@@ -132,3 +132,8 @@ def fields_of(flat: Reply) -> dict[str, str]:
     """Return the fields in a reply of HGETALL: a flat list of names and values."""
     names = iter(flat)
     return {name.decode(): value.decode() for name, value in zip(names, names, strict=True)}
+
+
+def lease_arguments(lease: Lease) -> tuple[Argument, Argument, Argument]:
+    """Return the arguments by which a script checks a lease."""
+    return lease.conversion_id, lease.token, lease.holder

@@ -23,7 +23,7 @@ from ytmp3.jobstore import SHELF_SECONDS, Counts, Renewal, Submission, Submitted
 from ytmp3.jobstore.records import counts_of, submitted_of
 from ytmp3.jobstore.redis.batches import JOBS_AT_ONCE, RedisBatches
 from ytmp3.jobstore.redis.clients import RedisClientRecords
-from ytmp3.jobstore.redis.due import ClockWatch, Due, LeftBehind, scored
+from ytmp3.jobstore.redis.due import ClockWatch, Due, LeftBehind, poll_of, roots_until, scored, seconds_of
 from ytmp3.jobstore.redis.files import known_files, tracks
 from ytmp3.jobstore.redis.hints import RedisHints
 from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply, pack
@@ -33,6 +33,7 @@ from ytmp3.jobstore.redis.records import (
     SHARDS,
     conversion_of,
     error_in_0_2,
+    lease_arguments,
     readable,
     root_of,
     ticket_of,
@@ -76,12 +77,12 @@ class RedisJobStore:
         """See the Protocol."""
         self.batches = RedisBatches(policy, instance, scripts=self._scripts, link=self._link, call=self._call)
         self._monotonic = monotonic or clock or time.monotonic
-        self._clock_watch = ClockWatch(self._monotonic, lease_seconds=policy.lease_seconds)
+        self._clock_watch = ClockWatch(
+            self._monotonic, lease_seconds=policy.lease_seconds, retention_seconds=policy.retention_seconds
+        )
         self._left_behind = LeftBehind(self._read, self._monotonic, lease_seconds=policy.lease_seconds)
-        # These commands are sent every second, so they are encoded once. The replies are the server's time, and the
-        # lowest score of each shard.
-        self._earliest_due = pack([("TIME",), *(("ZRANGE", f"{root}:live", 0, 0, "WITHSCORES") for root in ROOTS)])
-        self._earliest_expiry = pack([("TIME",), *(("ZRANGE", f"{root}:ended", 0, 0, "WITHSCORES") for root in ROOTS)])
+        # These commands are sent every second, so they are encoded once.
+        self._earliest_due, self._earliest_expiry = pack(poll_of("live")), pack(poll_of("ended"))
         self._time = pack([("TIME",)])
         self._tallies = pack([("HMGET", root, *State) for root in ROOTS])
         self.outbox = RedisOutbox(shards_due=self._shards_due, run_on_shards=self._work_on_shards, run=self._handle)
@@ -121,7 +122,10 @@ class RedisJobStore:
         if self._clock is not None:
             return self._clock()
         (time,) = self._without_errors(await self._link.exchange(self._time, 1, self._link.handlers))
-        return _seconds(time)
+        return seconds_of(time)
+
+    async def retention_time(self) -> float:
+        return await self.now() - self._clock_watch.ahead_seconds
 
     async def submit(self, submission: Submission, *, may_create: bool, may_join: bool = True) -> Submitted | None:
         """See the Protocol. All ids of a submission have the shard of its key, so one script can access all records."""
@@ -162,7 +166,7 @@ class RedisJobStore:
     async def claim(self, lease: Lease) -> Conversion:
         """See the Protocol. If the reply to an earlier claim with the same lease was lost, its result is returned."""
         seconds = repr(self._policy.lease_seconds)
-        reply = await self._work("claim", lease.conversion_id, seconds, self._instance, *_lease_arguments(lease))
+        reply = await self._work("claim", lease.conversion_id, seconds, self._instance, *lease_arguments(lease))
         if reply is None:
             raise LeaseLost
         return conversion_of(reply)
@@ -186,7 +190,7 @@ class RedisJobStore:
             "finish",
             lease.conversion_id,
             repr(self._policy.retention_seconds),
-            *_lease_arguments(lease),
+            *lease_arguments(lease),
             track.file_name,
             msgspec.json.encode(track),
             msgspec.json.encode(metadata),
@@ -197,13 +201,13 @@ class RedisJobStore:
 
     async def fail(self, lease: Lease, code: FailureCode) -> None:
         retention = repr(self._policy.retention_seconds)
-        arguments = (retention, *_lease_arguments(lease), error_in_0_2(code), code)
+        arguments = (retention, *lease_arguments(lease), error_in_0_2(code), code)
         if not await self._work("fail", lease.conversion_id, *arguments):
             raise LeaseLost
 
     async def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float, costs_attempt: bool = True) -> None:
         codes = (error_in_0_2(code), code)
-        arguments = (repr(delay_seconds), *_lease_arguments(lease), *codes, str(int(costs_attempt)))
+        arguments = (repr(delay_seconds), *lease_arguments(lease), *codes, str(int(costs_attempt)))
         if not await self._work("retry", lease.conversion_id, *arguments):
             raise LeaseLost
 
@@ -211,7 +215,7 @@ class RedisJobStore:
         """See the Protocol. One script for each shard, all sent in one write, because a drain waits for it."""
         by_shard: dict[str, list[Argument]] = defaultdict(list)
         for lease in leases:
-            by_shard[root_of(lease.conversion_id)] += _lease_arguments(lease)
+            by_shard[root_of(lease.conversion_id)] += lease_arguments(lease)
         await self._work_on_shards("release", by_shard)
 
     async def cancel(self, job_id: JobId) -> Ticket | None:
@@ -225,9 +229,7 @@ class RedisJobStore:
         conversion goes to only one instance. Three times in the length of a lease there is one more round trip, which
         finds leases that a clock that was set back has left far in the future (`due.LeftBehind`).
         """
-        asked_at = self._monotonic()
         now, roots = await self._shards_due(self._earliest_due)
-        self._clock_watch.read(now, asked_at=asked_at)
         by_shard = await self._conversions_due(now, roots, limit)
         for root, left_behind in (await self._left_behind.find(now, limit)).items():
             by_shard[root] += left_behind
@@ -254,13 +256,13 @@ class RedisJobStore:
 
         A step runs on every shard that has expired conversions left, and divides the most jobs of a step among them.
         """
-        _, roots = await self._shards_due(self._earliest_expiry)
+        now, roots = await self._shards_due(self._earliest_expiry, is_expiry=True)
         left = {root: max(1, limit // len(roots)) for root in roots[:limit]}
         removed: list[str | None] = []
         while left:
             jobs_of_shard = max(1, self._policy.jobs_at_once // len(left))
             shares = {root: (conversions, jobs_of_shard) for root, conversions in left.items()}
-            replies = await self._work_on_shards("expire", shares)
+            replies = await self._work_on_shards("expire", shares, clock=repr(now))
             with readable():
                 for root, (has_more, file_names) in zip(shares, replies, strict=True):
                     removed += [None if file_name is None else file_name.decode() for file_name in file_names]
@@ -291,25 +293,37 @@ class RedisJobStore:
         call = self._call(script, root_of(some_id), arguments)
         return await self._scripts.run(call, self._link.workers)
 
-    async def _work_on_shards(self, script: str, by_shard: Mapping[str, Sequence[Argument]]) -> list[Reply]:
-        """Run a script once for each shard, with that shard's arguments, for a worker or a housekeeping loop."""
+    async def _work_on_shards(
+        self, script: str, by_shard: Mapping[str, Sequence[Argument]], *, clock: str | None = None
+    ) -> list[Reply]:
+        """Run a script once for each shard, with that shard's arguments, for a worker or a housekeeping loop.
+
+        `clock`, if it is not None, is the time for the script.
+        """
         if not by_shard:
             return []
-        calls = [self._call(script, root, arguments) for root, arguments in by_shard.items()]
+        calls = [self._call(script, root, arguments, clock=clock) for root, arguments in by_shard.items()]
         return await self._scripts.run_all(calls, self._link.workers)
 
-    def _call(self, script: str, root: str, arguments: Iterable[Argument]) -> Call:
-        """Return a call. Its first argument is the time of a test's clock, or empty for the server's clock."""
+    def _call(self, script: str, root: str, arguments: Iterable[Argument], *, clock: str | None = None) -> Call:
+        """Return a call. Its first argument is the time to use, or empty for the server's clock."""
         clock_of_tests = "" if self._clock is None else repr(self._clock())
-        return Call(script=script, root=root, arguments=(clock_of_tests, *arguments))
+        return Call(script=script, root=root, arguments=(clock or clock_of_tests, *arguments))
 
-    async def _shards_due(self, poll: bytes, roots: Sequence[str] = ROOTS) -> tuple[float, list[str]]:
-        """Return the time, and the shards whose lowest score is due, ordered by that score."""
+    async def _shards_due(
+        self, poll: bytes, roots: Sequence[str] = ROOTS, *, is_expiry: bool = False
+    ) -> tuple[float, list[str]]:
+        """Return the time, and the shards whose lowest score is due, ordered by that score.
+
+        `is_expiry`: the scores are times of expiry, which a clock that was set forward must not bring about early.
+        """
+        asked_at = self._monotonic()
         replies = await self._link.exchange(poll, len(roots) + 1, self._link.workers)
         time, *lowest = self._without_errors(replies)
-        now = self._clock() if self._clock is not None else _seconds(time)
-        scores = ((float(pair[1]), root) for root, pair in zip(roots, lowest, strict=True) if pair)
-        return now, [root for score, root in sorted(scores) if score <= now]
+        now = self._clock() if self._clock is not None else seconds_of(time)
+        self._clock_watch.read(now, asked_at=asked_at)
+        now -= self._clock_watch.ahead_seconds if is_expiry else 0.0
+        return now, roots_until(now, roots, lowest)
 
     async def _conversions_due(self, now: float, roots: Sequence[str], limit: int) -> dict[str, list[Due]]:
         """Return the up to `limit` conversions that have been due for the longest time, over all shards, by shard."""
@@ -373,20 +387,9 @@ class RedisJobStore:
             raise StoreFull(f"{self._link.name}: out of memory (maxmemory)")
 
 
-def _seconds(time: Reply) -> float:
-    """Convert the server's reply to TIME into seconds since 1970."""
-    with readable():
-        seconds, microseconds = time
-        return int(seconds) + int(microseconds) / 1_000_000
-
-
-def _lease_arguments(lease: Lease) -> tuple[Argument, Argument, Argument]:
-    return lease.conversion_id, lease.token, lease.holder
-
-
 def _renewal_arguments(renewal: Renewal) -> Iterable[Argument]:
     return (
-        *_lease_arguments(renewal.lease),
+        *lease_arguments(renewal.lease),
         renewal.stage or "",
         "" if renewal.progress is None else repr(renewal.progress),
         "" if renewal.queue_position is None else renewal.queue_position,

@@ -1,6 +1,6 @@
 """The embedded job store: one SQLite file beside the tracks, for one instance.
 
-    store     the JobStore: reads on the event loop's thread, and passes every change to the writer
+    store     the JobStore: reads in a thread of its own, and passes every change to the writer
       cache     recently read tickets, which are dropped when they change
       writer    one thread that commits operations in groups
         ledger    the operations, as functions of the tables
@@ -15,6 +15,8 @@ caller that has received its result always reads the new state.
 
 A read, for example `get`: from the cache, or by one query on a second, read-only connection. In WAL mode this
 connection sees the last commit and never waits for the writer.
+
+No call of the file runs on the event loop: on a disk that hangs, operations raise StoreDown, and all else goes on.
 
 State after a crash. SQLite replays the log when the file is next opened, so each operation is stored completely or not
 at all, and every confirmed operation is stored (`synchronous=FULL`). All conversions with a holder become due at once:

@@ -39,8 +39,8 @@ class Run(Protocol):
     def __call__(self, operation: Callable[[Ledger], T], /) -> Awaitable[T]: ...
 
 
-Read = Callable[[str, tuple[str, ...]], list[tuple[Any, ...]]]
-"""Runs a query on the reading connection."""
+Read = Callable[[str, tuple[str | float, ...]], Awaitable[list[tuple[Any, ...]]]]
+"""Runs a query on the reading connection, in the reading thread."""
 
 
 class SqliteBatches:
@@ -54,13 +54,13 @@ class SqliteBatches:
         return await self._run(lambda ledger: _Batches(ledger).create(new))
 
     async def get(self, batch_id: BatchId) -> Batch | None:
-        """See the Protocol. Reads the last commit on the event loop's thread, like `get` of the job store."""
-        for (record,) in self._read(queries.SELECT_BATCH, (batch_id,)):
+        """See the Protocol. Reads the last commit, like `get` of the job store."""
+        for (record,) in await self._read(queries.SELECT_BATCH, (batch_id,)):
             return decode_batch(record)
         return None
 
     async def items(self, batch_id: BatchId) -> tuple[Item, ...]:
-        for (record,) in self._read(queries.SELECT_BATCH_ITEMS, (batch_id,)):
+        for (record,) in await self._read(queries.SELECT_BATCH_ITEMS, (batch_id,)):
             return decode_items(record)
         return ()
 
@@ -89,7 +89,7 @@ class SqliteBatches:
         return await self._run(lambda ledger: _Batches(ledger).expire(limit))
 
     async def unfinished(self) -> int:
-        ((count,),) = self._read(queries.COUNT_BATCHES, ())
+        ((count,),) = await self._read(queries.COUNT_BATCHES, ())
         return int(count)
 
 

@@ -22,6 +22,8 @@ class TicketCache:
     def __init__(self) -> None:
         self._jobs: dict[JobId, Job] = {}
         self._conversions: dict[ConversionId, Conversion] = {}
+        self.changes = 0
+        """The number of calls of `forget`. A ticket is not put into the cache if this has grown since it was read."""
 
     def get(self, job_id: JobId) -> Ticket | None:
         """Return the ticket if both its job and its conversion are in the cache."""
@@ -40,6 +42,7 @@ class TicketCache:
 
     def forget(self, changed: Iterable[JobId | ConversionId]) -> None:
         """Drop entries that a commit has changed. Job and conversion ids never collide: both have 128 random bits."""
+        self.changes += 1
         for some_id in changed:
             self._jobs.pop(JobId(some_id), None)
             self._conversions.pop(ConversionId(some_id), None)

@@ -1,6 +1,6 @@
 """What the embedded store keeps for clients besides the records of their jobs (`jobstore.ClientRecords`).
 
-Writes run on the writer's thread, in the same groups as those of the ledger. Reads run on the event loop's thread.
+Writes run on the writer's thread, in the same groups as those of the ledger. Reads run in the reading thread.
 """
 
 from collections.abc import Awaitable, Callable
@@ -15,8 +15,8 @@ from ytmp3.jobstore.sqlite.ledger import Ledger
 
 T = TypeVar("T")
 
-Read = Callable[[str, tuple[str | float, ...]], list[tuple[Any, ...]]]
-"""Runs a query on the reading connection."""
+Read = Callable[[str, tuple[str | float, ...]], Awaitable[list[tuple[Any, ...]]]]
+"""Runs a query on the reading connection, in the reading thread."""
 
 
 class Run(Protocol):
@@ -44,7 +44,7 @@ class SqliteClientRecords:
         created_at, job_id = (float("inf"), JobId("")) if before is None else (before.created_at, before.job_id)
         return [
             Ticket(job=decode_job(job), conversion=decode_conversion(conversion))
-            for job, conversion in self._read(queries.SELECT_JOBS_OF, (client, created_at, job_id, limit))
+            for job, conversion in await self._read(queries.SELECT_JOBS_OF, (client, created_at, job_id, limit))
         ]
 
     async def set_feed(self, client: ClientId, digest: str | None) -> None:
@@ -59,7 +59,7 @@ class SqliteClientRecords:
 
     async def feed_owner(self, digest: str) -> ClientId | None:
         """See the Protocol."""
-        rows = self._read(queries.SELECT_FEED, (digest,))
+        rows = await self._read(queries.SELECT_FEED, (digest,))
         return ClientId(rows[0][0]) if rows else None
 
 

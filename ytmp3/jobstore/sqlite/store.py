@@ -1,7 +1,7 @@
 """`JobStore` in a SQLite file. The package's docstring describes the path of a write and of a read.
 
-Reads run on the event loop's thread. They take two index lookups, usually in cached memory, which is faster than a call
-in another thread.
+Reads take two index lookups. They run in a thread of their own, because the disk may hang; most reads of polling
+clients are answered by the cache.
 
 If the disk is full, `submit` raises StoreFull. The operations that end a conversion may raise it too. But the service
 refuses new conversions long before (`storage.Space.reserve_bytes`), so these operations normally have the space they
@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from ytmp3.core.errors import FailureCode, StoreDown
 from ytmp3.core.ids import ConversionId, InstanceId, JobId
@@ -34,14 +34,18 @@ from ytmp3.jobstore.sqlite.hints import NoHints
 from ytmp3.jobstore.sqlite.ledger import Ledger
 from ytmp3.jobstore.sqlite.outbox import Deliveries, SqliteOutbox
 from ytmp3.jobstore.sqlite.writer import Writer
+from ytmp3.threads import Threads
 
 LOCK_WAIT_SECONDS: Final = 5.0
 """How long `open` waits, in seconds, for the lock of a process that is still shutting down."""
 FILES_AT_ONCE: Final = 100
-"""Number of files that `known_files` looks up before other tasks may run. They take less than 1 ms."""
+"""Number of files that `known_files` looks up before other reads may run. They take less than 1 ms."""
 JOBS_AT_ONCE: Final = 100
-"""Number of jobs that `get_many` reads before other tasks may run. They take less than 3 ms."""
+"""Number of jobs that `get_many` reads before other reads may run. They take less than 3 ms."""
+READ_SECONDS: Final = 20.0
+"""Longest wait, in seconds, for a read. It takes microseconds unless the disk hangs."""
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -92,13 +96,15 @@ class SqliteJobStore:
         self._busy_seconds = busy_seconds
         self._state: tuple[_Opened, Writer] | None = None
         self._cache = TicketCache()
-        self.clients = SqliteClientRecords(self._run, self._read)
+        self.clients = SqliteClientRecords(self._run, self._query)
         """See the Protocol."""
         self.hints = NoHints()
         """See the Protocol. No other instance uses the file."""
         self.outbox = SqliteOutbox(self._run_on_deliveries)
         """See the Protocol."""
-        self._batches = SqliteBatches(self._run, self._read)
+        self._batches = SqliteBatches(self._run, self._query)
+        self._reader = Threads("jobstore-read", 1)
+        """Its only thread, so the reading connection is never used twice at a time."""
 
     @property
     def batches(self) -> SqliteBatches:
@@ -140,6 +146,7 @@ class SqliteJobStore:
     async def ping(self) -> None:
         """See the Protocol. Returns at once if the last commit succeeded; otherwise tries a write."""
         opened, writer = self._opened
+        writer.raise_if_hanging()
         if writer.last_error is not None:
             await writer.run(opened.ledger.write_probe)
             await writer.run(opened.ledger.remove_probe)
@@ -155,32 +162,38 @@ class SqliteJobStore:
         opened, _ = self._opened
         return opened.ledger.clock()
 
+    async def retention_time(self) -> float:
+        # Its clock is not set while this process runs (`anchored_clock`).
+        return await self.now()
+
     async def submit(self, submission: Submission, *, may_create: bool, may_join: bool = True) -> Submitted | None:
         return await self._run(lambda ledger: ledger.submit(submission, may_create=may_create, may_join=may_join))
 
     async def get(self, job_id: JobId) -> Ticket | None:
-        """Read on the event loop's thread: from the cache, or with one query that takes some microseconds.
+        """Read from the cache, or with one query.
 
         A client can read its job as soon as it has the job's id: the id is returned after the commit, and the reading
         connection sees all commits.
         """
-        if self._state is not None and (known := self._cache.get(job_id)) is not None:
-            return known
-        for job, conversion in self._read(queries.SELECT_TICKET, (job_id,)):
-            ticket = Ticket(job=decode_job(job), conversion=decode_conversion(conversion))
-            self._cache.put(ticket)
-            return ticket
-        return None
+        return (await self.get_many([job_id])).get(job_id)
 
     async def get_many(self, job_ids: Sequence[JobId]) -> Mapping[JobId, Ticket]:
-        """See the Protocol. The queries run on the event loop's thread; other tasks may run between JOBS_AT_ONCE."""
-        found: dict[JobId, Ticket] = {}
-        for number, job_id in enumerate(job_ids, start=1):
-            if (ticket := await self.get(job_id)) is not None:
-                found[job_id] = ticket
-            if number % JOBS_AT_ONCE == 0:
-                await asyncio.sleep(0)
-        return found
+        """See the Protocol. Other reads may run between JOBS_AT_ONCE."""
+        cache, found = self._cache, dict[JobId, Ticket]()
+        for start in range(0, len(job_ids), JOBS_AT_ONCE):
+            some = job_ids[start : start + JOBS_AT_ONCE]
+            if self._state is not None:
+                found |= {job_id: known for job_id in some if (known := cache.get(job_id)) is not None}
+            missing = [job_id for job_id in some if job_id not in found]
+            if not missing:
+                continue
+            changes = cache.changes
+            for ticket in await self._reading(self._tickets_of, missing):
+                found[ticket.job.job_id] = ticket
+                if cache.changes == changes:
+                    # Otherwise a commit during the query may have changed this ticket.
+                    cache.put(ticket)
+        return {job_id: found[job_id] for job_id in job_ids if job_id in found}
 
     async def claim(self, lease: Lease) -> Conversion:
         return await self._run(lambda ledger: ledger.claim(lease))
@@ -231,20 +244,18 @@ class SqliteJobStore:
         return removed
 
     async def known_files(self, file_names: Sequence[str]) -> frozenset[str]:
-        """Read on the event loop's thread. Other tasks may run between batches."""
+        """Read in batches, so that other reads do not wait for all of them."""
         known: set[str] = set()
         for start in range(0, len(file_names), FILES_AT_ONCE):
-            known.update(name for name in file_names[start : start + FILES_AT_ONCE] if self._track_named(name))
-            await asyncio.sleep(0)
+            known |= (await self.tracks(file_names[start : start + FILES_AT_ONCE])).keys()
         return frozenset(known)
 
     async def tracks(self, file_names: Sequence[str]) -> Mapping[str, Track]:
-        found = {name: self._track_named(name) for name in file_names}
-        return {name: track for name, track in found.items() if track is not None}
+        return await self._reading(self._tracks_named, file_names)
 
     async def counts(self) -> Counts:
         """Read the five counters, which every change updates. So the cost does not grow with the number of jobs."""
-        return counts_of(dict(self._read(queries.SELECT_TALLIES, ())))
+        return counts_of(dict(await self._query(queries.SELECT_TALLIES, ())))
 
     @property
     def _opened(self) -> tuple[_Opened, Writer]:
@@ -259,6 +270,32 @@ class SqliteJobStore:
 
     async def _run_on_deliveries(self, operation: Callable[[Deliveries], T]) -> T:
         return await self._run(lambda ledger: operation(ledger.deliveries))
+
+    async def _reading(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function that reads in the reading thread.
+
+        Raises:
+            StoreDown: the disk does not answer.
+        """
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                return await self._reader.run(read, *args, **kwargs)
+        except TimeoutError:
+            raise StoreDown(f"{self._path}: the disk does not answer") from None
+
+    async def _query(self, query: str, values: tuple[str | float, ...]) -> list[tuple[Any, ...]]:
+        return await self._reading(self._read, query, values)
+
+    def _tickets_of(self, job_ids: Sequence[JobId]) -> list[Ticket]:
+        return [
+            Ticket(job=decode_job(job), conversion=decode_conversion(conversion))
+            for job_id in job_ids
+            for job, conversion in self._read(queries.SELECT_TICKET, (job_id,))
+        ]
+
+    def _tracks_named(self, file_names: Sequence[str]) -> dict[str, Track]:
+        found = {name: self._track_named(name) for name in file_names}
+        return {name: track for name, track in found.items() if track is not None}
 
     def _read(self, query: str, values: tuple[str | float, ...]) -> list[tuple[Any, ...]]:
         opened, _ = self._opened

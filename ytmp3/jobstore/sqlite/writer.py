@@ -8,6 +8,8 @@ There is one exception: if another program holds a lock on the file, the operati
 because all would fail. After one group has waited for the full timeout, the following groups wait only
 STILL_BUSY_SECONDS. All of them fail with StoreDown until the lock is released.
 
+A call of a disk that hangs does not return. Callers then get StoreDown after HANG_SECONDS, and later ones at once.
+
 After a crash the log contains only whole transactions. An operation without a result is stored completely or not at
 all.
 """
@@ -15,6 +17,7 @@ all.
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -30,6 +33,10 @@ GROUP_SIZE: Final = 256
 STILL_BUSY_SECONDS: Final = 0.1
 """How long a group waits, in seconds, for another program's lock, after an earlier group has waited for the full
 timeout."""
+
+HANG_SECONDS: Final = 20.0
+"""Longest wait for a result, in seconds. A commit takes milliseconds, and a group that waits for another program's lock
+BUSY_SECONDS; a longer wait means that the disk hangs."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -80,6 +87,7 @@ class Writer:
         take_changed: Callable[[], frozenset[JobId | ConversionId]],
         on_changed: Callable[[frozenset[JobId | ConversionId]], None],
         busy_seconds: float = BUSY_SECONDS,
+        hang_seconds: float = HANG_SECONDS,
     ) -> None:
         """Create the writer. This must be called on the event loop of the callers of `run`.
 
@@ -92,14 +100,17 @@ class Writer:
         self._take_changed = take_changed
         self._on_changed = on_changed
         self._busy_seconds = busy_seconds
+        self._hang_seconds = hang_seconds
         self._queue: SimpleQueue[_Operation[object] | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name="jobstore-writer", daemon=True)
         self._is_stopped = False
         self._is_busy = False
         self._files = files_at(path)
+        self._group_began_at: float | None = None
+        """Since when the thread has been working on a group; None: it waits for operations."""
         self.last_error: StoreError | None = None
-        """The error of the last commit; None if it succeeded. Only the writer thread sets it; any thread may read
-        it."""
+        """The error of the last commit that wrote, or was to write; None if it succeeded. Only the writer thread sets
+        it; any thread may read it."""
 
     def start(self) -> None:
         """Start the thread."""
@@ -109,14 +120,33 @@ class Writer:
         """Run `function` on the writer's thread, in a transaction, and return its result once it is durable.
 
         Raises:
-            StoreDown, StoreFull, StoreUnusable: nothing of it was stored.
+            StoreFull, StoreUnusable: nothing of it was stored.
+            StoreDown: nothing of it was stored; or, if the disk hangs, it may be stored later.
         """
         if self._is_stopped:
             raise StoreDown(f"{self._path}: closed")
+        self.raise_if_hanging()
         future: asyncio.Future[T] = self._loop.create_future()
         operation: _Operation[T] = _Operation(function, future)
         self._queue.put(operation)
-        return await future
+        try:
+            async with asyncio.timeout(self._hang_seconds):
+                return await future
+        except TimeoutError:
+            raise self._hanging() from None
+
+    def raise_if_hanging(self) -> None:
+        """Check that the thread is not stuck in a call of the file.
+
+        Raises:
+            StoreDown
+        """
+        began_at = self._group_began_at
+        if began_at is not None and time.monotonic() - began_at > self._hang_seconds:
+            raise self._hanging()
+
+    def _hanging(self) -> StoreDown:
+        return StoreDown(f"{self._path}: the disk does not answer")
 
     async def stop(self) -> None:
         """Finish what is queued, and end the thread."""
@@ -128,7 +158,9 @@ class Writer:
         while (operation := self._queue.get()) is not None:
             group = [operation]
             is_last = self._fill(group)
+            self._group_began_at = time.monotonic()
             self._carry_out(group)
+            self._group_began_at = None
             # If the event loop is closed, no caller waits for a result.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._settle, group, self._take_changed())
@@ -164,6 +196,7 @@ class Writer:
 
     def _commit(self, group: list[_Operation[object]]) -> Exception | None:
         """Run the group in one transaction. Returns the error if it failed: then usually nothing is stored."""
+        changes_before = self._connection.total_changes
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             for operation in group:
@@ -172,8 +205,11 @@ class Writer:
         except Exception as error:  # noqa: BLE001  every error rolls back and is reported to all callers of the group
             return self._rolled_back(error)
         self._wait_for_locks(self._busy_seconds, is_busy=False)
-        self.last_error = self._replacement_error()
-        return self.last_error
+        replaced = self._replacement_error()
+        # A commit without a change succeeds on a disk that fails, so it does not show that the disk works again.
+        if replaced is not None or self._connection.total_changes != changes_before:
+            self.last_error = replaced
+        return replaced
 
     def _replacement_error(self) -> StoreError | None:
         """Return an error if the file or its log was removed or replaced: then this process's commits would be lost.

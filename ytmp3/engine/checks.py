@@ -1,0 +1,134 @@
+"""The checks of the disk and of the tools: one at a time, and nobody waits for them without a limit.
+
+A check does what a conversion needs. A check of a disk that hangs does not end. It is then not repeated: it goes on in
+its thread, and the health state says for how long there has been no answer. The watcher checks regularly. An attempt
+that failed checks as well, because this instance may be at fault: then the attempt is not counted.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from ytmp3.converter import Converter
+from ytmp3.core.errors import FailureCode
+from ytmp3.engine.health import Health
+from ytmp3.engine.settings import EngineSettings
+from ytmp3.storage.files import Files
+
+log = logging.getLogger(__name__)
+
+TOOLS_WAIT_SECONDS: Final = 30.0
+"""Longest wait, in seconds, for a check of the tools after a failed attempt. It takes a second if all of them work."""
+DISK_CODES: Final = frozenset({FailureCode.STORAGE_FULL, FailureCode.LOST})
+TOOLS_CODES: Final = frozenset({FailureCode.TOOL_MISSING})
+"""Failures after which the disk or the tools are checked at once."""
+
+
+class DiskCheck:
+    """Checks the data folder, and records the result in the health state."""
+
+    def __init__(self, settings: EngineSettings, *, files: Files, health: Health, clock: Callable[[], float]) -> None:
+        self._files = files
+        self._health = health
+        self._clock = clock
+        self._limit_seconds = settings.disk_limit_seconds
+        self._began_at = 0.0
+        self._running: asyncio.Task[None] | None = None
+
+    async def look(self) -> None:
+        """Check now, or wait for the check that runs already; at most `disk_limit_seconds`."""
+        if self._running is None or self._running.done():
+            self._began_at = self._clock()
+            self._running = asyncio.create_task(self._check(), name="disk-check")
+        running = self._running
+        await asyncio.wait([running], timeout=self._limit_seconds)
+        if running.done():
+            running.result()
+        else:
+            self._found(f"the data folder has not answered for {self._clock() - self._began_at:.0f} s")
+
+    async def close(self) -> None:
+        """End the check. A thread that hangs in it stays."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait([self._running])
+
+    async def _check(self) -> None:
+        try:
+            self._health.space = await self._files.check()
+            error = None
+        except OSError as failed:
+            error = f"the data folder cannot be used: {failed.strerror or failed}"
+        self._health.space_at = self._clock()
+        self._found(error)
+
+    def _found(self, error: str | None) -> None:
+        before, self._health.storage_error = self._health.storage_error, error
+        if error is not None and before is None:
+            self._health.storage_faults += 1
+            log.error("data folder", extra={"ok": False, "detail": error})
+        elif error is None and before is not None:
+            log.info("data folder", extra={"ok": True, "detail": "can be used again"})
+
+
+class ToolsCheck:
+    """Checks the tools, and records the result in the health state."""
+
+    def __init__(self, *, converter: Converter, health: Health, clock: Callable[[], float]) -> None:
+        self._converter = converter
+        self._health = health
+        self._clock = clock
+        self._running: asyncio.Task[None] | None = None
+
+    async def look(self) -> None:
+        """Check now, or wait for the check that runs already."""
+        await asyncio.shield(self._started())
+
+    async def look_after_failure(self) -> None:
+        """Do the same, but wait TOOLS_WAIT_SECONDS at most. Attempts that fail at the same time share a check."""
+        await asyncio.wait([self._started()], timeout=TOOLS_WAIT_SECONDS)
+
+    async def close(self) -> None:
+        """End the check."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait([self._running])
+
+    def _started(self) -> asyncio.Task[None]:
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._check(), name="tools-check")
+        return self._running
+
+    async def _check(self) -> None:
+        before = {tool.name: tool.ok for tool in self._health.tools}
+        tools = self._health.tools = await self._converter.check()
+        self._health.tools_at = self._clock()
+        if not before and all(tool.ok for tool in tools):
+            # The first check of a healthy installation: one line, with the versions.
+            log.info("tools", extra={"ok": True} | {tool.name: tool.version for tool in tools})
+            return
+        for tool in tools:
+            if before.get(tool.name) != tool.ok:
+                level = logging.INFO if tool.ok else logging.ERROR
+                log.log(level, "tool", extra={"tool": tool.name, "ok": tool.ok, "detail": tool.detail})
+
+
+class Checks:
+    """Both checks."""
+
+    def __init__(self, disk: DiskCheck, tools: ToolsCheck) -> None:
+        self.disk = disk
+        self.tools = tools
+
+    async def after_failure(self, code: FailureCode) -> None:
+        """Find out whether the disk or the tools are at fault for an attempt that has failed with this code."""
+        if code in DISK_CODES:
+            await self.disk.look()
+        elif code in TOOLS_CODES:
+            await self.tools.look_after_failure()
+
+    async def close(self) -> None:
+        """End both."""
+        await self.disk.close()
+        await self.tools.close()

@@ -1,0 +1,79 @@
+"""Records failed attempts: who is at fault, whether the attempt counts, and whether there is another one.
+
+The rule: an attempt is not counted if this instance's own disk or tools are at fault. So an instance that has just
+become faulty costs no job one of its attempts: before a failure is recorded that may have this cause, the disk or the
+tools are checked.
+"""
+
+import logging
+
+from ytmp3.core.errors import ConversionError, FailureCode, Fault, NoProcess
+from ytmp3.core.states import costs_an_attempt, should_retry
+from ytmp3.engine.checks import Checks
+from ytmp3.engine.health import Health
+from ytmp3.engine.runs import Run
+from ytmp3.engine.settings import EngineSettings
+from ytmp3.engine.upstream import Upstream
+from ytmp3.engine.writes import Writes
+
+log = logging.getLogger(__name__)
+
+
+class FailedAttempts:
+    """Decides what follows a failed attempt, and writes it to the store."""
+
+    def __init__(
+        self, settings: EngineSettings, *, writes: Writes, upstream: Upstream, checks: Checks, health: Health
+    ) -> None:
+        self._max_retries = settings.max_retries
+        self._writes = writes
+        self._upstream = upstream
+        self._checks = checks
+        self._health = health
+
+    def begun(self, run: Run) -> None:
+        """Record that an attempt begins: if the disk fails from now on, that is taken for the cause of its failure."""
+        run.storage_faults = self._health.storage_faults
+
+    async def record(self, run: Run, error: ConversionError) -> None:
+        """Requeue the conversion with or without counting the attempt, or fail it.
+
+        Raises:
+            LeaseLost
+        """
+        if error.failure.fault is not Fault.VIDEO:
+            await self._checks.after_failure(error.code)
+            if self._health.storage_faults != run.storage_faults:
+                # Whatever the tools reported, such as a download that stopped: the disk failed under them.
+                error = ConversionError(FailureCode.STORAGE_FULL, f"the disk failed during the attempt: {error}")
+            if self._health.fault is not None:
+                # Nothing starts here before the fault is gone, but another instance may adopt the conversion at once.
+                await self._writes.postpone(run.conversion, error, at_once=True)
+                return
+        await self._record(run, error)
+
+    async def _record(self, run: Run, error: ConversionError) -> None:
+        """Record a failure that is not this instance's fault.
+
+        The breaker is updated first, because this failure may open it. In that case the conversion is requeued without
+        counting the attempt.
+        """
+        conversion, failure = run.conversion, error.failure
+        if isinstance(error, NoProcess):
+            self._upstream.pause()
+        if failure.fault is Fault.VIDEO:
+            # YouTube has replied for this video, so neither YouTube nor the network is at fault.
+            self._upstream.passed(run.start, conversion.video_id)
+        else:
+            self._upstream.failed(run.start, conversion.video_id, failure.fault)
+        is_paused = self._upstream.is_blocked
+        waited_seconds = self._writes.waited_seconds(conversion)
+        is_counted = costs_an_attempt(
+            failure.fault, is_paused=is_paused, waited_seconds=waited_seconds
+        ) and not self._upstream.takes_refund(conversion.video_id)
+        if failure.retryable and not is_counted:
+            await self._writes.postpone(conversion, error, at_once=is_paused)
+        elif should_retry(error.code, conversion.attempts, self._max_retries):
+            await self._writes.retry(conversion, error)
+        else:
+            await self._writes.fail(conversion, error, seconds=run.seconds)

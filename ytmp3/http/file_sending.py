@@ -1,0 +1,77 @@
+"""Sends a part of a file to a client. Reading the file never blocks the event loop.
+
+`sendfile` reads the file in the event loop's thread, and waits there if the disk is slow or hangs. So it is used only
+for a piece that is in the page cache, which the kernel tells (RWF_NOWAIT). Any other piece is read in a thread first.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import web
+
+from ytmp3.threads import Threads
+
+PIECE_BYTES: Final = 256 * 1024
+"""Bytes that one call of `sendfile` sends. A client must receive this many within STALL_SECONDS."""
+READ_BYTES: Final = 64 * 1024
+"""Bytes that are read in a thread at once. Each transfer may hold so many in memory, and as many again in its socket's
+buffer."""
+READERS: Final = 8
+"""Threads that read pieces that are not in the page cache."""
+
+
+class FileSending:
+    """Sends parts of files, one at a time for each client."""
+
+    def __init__(self, *, count_bytes: Callable[[float], None], stall_seconds: float) -> None:
+        """`count_bytes` is called with the size of each piece that was sent. A slower piece ends the transfer."""
+        self._count_bytes = count_bytes
+        self._stall_seconds = stall_seconds
+        self._readers = Threads("download", READERS)
+        self._scrap = memoryview(bytearray(PIECE_BYTES))
+        """Takes the bytes of pieces that are read only to see whether they are cached."""
+
+    async def send(
+        self, request: web.Request, response: web.StreamResponse, file: int, *, offset: int, count: int
+    ) -> None:
+        """Send `count` bytes of an open file from `offset` on; `response` has been prepared with this length.
+
+        Raises:
+            ConnectionResetError: the client went away or stalled, or the file is shorter. The connection is closed.
+        """
+        while count > 0:
+            transport = request.transport
+            if transport is None or transport.is_closing():
+                raise ConnectionResetError("the reader went away")
+            is_cached = self._is_cached(file, offset, min(PIECE_BYTES, count))
+            piece = min(PIECE_BYTES if is_cached else READ_BYTES, count)
+            try:
+                async with asyncio.timeout(self._stall_seconds):
+                    if is_cached:
+                        # Opened for each piece, because wrapping a descriptor asks the file system for its state.
+                        with open(file, "rb", buffering=0, closefd=False) as source:  # noqa: ASYNC230
+                            sent = await asyncio.get_running_loop().sendfile(transport, source, offset, piece)
+                    else:
+                        chunk = await self._readers.run(os.pread, file, piece, offset)
+                        await response.write(chunk)
+                        sent = len(chunk)
+            except TimeoutError:
+                transport.abort()
+                raise ConnectionResetError("the reader or the disk stalled") from None
+            self._count_bytes(sent)
+            if sent < piece:
+                # On a kept connection, the client would take the next response for the missing bytes.
+                transport.abort()
+                raise ConnectionResetError("the file was cut short")
+            offset += sent
+            count -= sent
+
+    def _is_cached(self, file: int, offset: int, count: int) -> bool:
+        """Return whether the kernel can read these bytes without the disk. It copies them, at some 10 GB/s."""
+        try:
+            return os.preadv(file, [self._scrap[:count]], offset, os.RWF_NOWAIT) == count
+        except OSError:
+            # Not all of it is cached; or the file system does not tell, as network file systems and FUSE.
+            return False
