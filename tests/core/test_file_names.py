@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.core.values import VIDEO_ID
 from tests.fuzz_factor import FUZZ_FACTOR
 from ytmp3.core.ids import VideoId
-from ytmp3.http.file_names import MAX_NAME_BYTES, content_disposition
+from ytmp3.http.file_names import MAX_NAME_BYTES, archive_name, content_disposition
 
 FORBIDDEN = set('"\\/:*?<>|%;')
 RESERVED = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
@@ -134,3 +134,8 @@ def test_hostile_titles_make_headers_that_read_back() -> None:
 @given(st.text())
 def test_no_text_spoils_the_header(title: str) -> None:
     check_header(title)
+
+
+def test_the_names_in_an_archive_are_in_order_and_fall_back_to_the_id() -> None:
+    assert archive_name(7, 3, "a/b: c", VIDEO_ID, "mp3") == "007 a b c.mp3"
+    assert archive_name(8, 3, "\u200b", VIDEO_ID, "mp3") == f"008 {VIDEO_ID}.mp3"

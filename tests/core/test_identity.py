@@ -311,3 +311,13 @@ def test_a_client_has_a_key_until_it_is_withdrawn() -> None:
     keys.replace((bob,))
     assert not keys.has_owner(owner_of(alice))
     assert not Keys(None).has_owner(owner_of(bob))
+
+
+def test_an_owner_has_the_limits_of_its_key_for_as_long_as_the_key_exists() -> None:
+    keys = Keys(parse_keys(f"alice {HEX} max_jobs=3"))
+    alice = keys.client_of(ClientId("key:alice"))
+    assert alice.key is not None
+    assert alice.key.max_jobs == 3
+    keys.replace(())
+    assert keys.client_of(alice.owner) == Client(owner=alice.owner)
+    assert Keys(None).client_of(alice.owner).key is None

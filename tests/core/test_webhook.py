@@ -3,6 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
+from ytmp3.core.ids import BatchId
 from ytmp3.core.webhook import (
     JITTER,
     MAX_RETRY_AFTER_SECONDS,
@@ -14,6 +15,7 @@ from ytmp3.core.webhook import (
     WebhookEvent,
     WebhookTarget,
     accepts,
+    batch_subject,
     deliveries_of,
     delivery_id,
     redelivered,
@@ -105,3 +107,9 @@ def test_the_waits_grow_with_jitter_and_fit_into_the_default_retention() -> None
 )
 def test_an_endpoint_may_ask_for_a_longer_wait_within_bounds(asked: float | None, expected: float) -> None:
     assert retry_delay_seconds(1, 0.0, retry_after_seconds=asked) == expected
+
+
+def test_the_id_of_a_batch_as_a_subject_is_never_that_of_a_job() -> None:
+    batch_id = BatchId("0" * 34)
+    assert batch_subject(batch_id) != batch_id
+    assert batch_subject(batch_id).endswith(batch_id)
