@@ -55,7 +55,7 @@ from ytmp3.converter.youtube import preloaded
 from ytmp3.converter.youtube.__main__ import main
 targets = {name: json.loads(text) for name, text in zip(("youtube", "picture"), sys.argv[1:])}
 class TakenOver:
-    def __init__(self, downloader, extraction, emit, before_extraction):
+    def __init__(self, downloader, extraction, emit, **_):
         self.cell = extraction.video_id.rstrip("_")
         self.result = open(extraction.scratch + "/result", "w")
         self.targets = targets[self.cell] | {"zygote": os.getppid(), "output": self.result.fileno()}

@@ -23,7 +23,7 @@ from ytmp3.converter.settings import ToolSettings
 
 LIBRARIES: Final = (
     *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/nix/store"),
-    *("/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo"),
+    *("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", "/usr/share/zoneinfo"),
     *("/dev/urandom", "/dev/random", "/dev/zero"),
 )
 """What programs read when they start: shared libraries, their index, time zones, random numbers. Those that a system
@@ -80,8 +80,12 @@ def is_script(program: str) -> bool:
 
 
 def tool_profile(program: str) -> Profile:
-    """Return the profile of ffmpeg or deno: nothing but the program."""
-    return Profile(programs=(program, *INTERPRETERS), readable=LIBRARIES, devices=DEVICES)
+    """Return the profile of ffmpeg or deno: nothing but the program, and its shared libraries.
+
+    A program in a folder `bin` may have libraries of its own in the folder `lib` beside it, as in Conda and Homebrew.
+    """
+    libraries = str(Path(program).parent.parent / "lib")
+    return Profile(programs=(program, *INTERPRETERS), readable=(*LIBRARIES, libraries), devices=DEVICES)
 
 
 def youtube_profile(settings: ToolSettings, *, deno: str | None) -> Profile:
