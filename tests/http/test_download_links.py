@@ -126,7 +126,8 @@ async def test_two_instances_with_one_folder_accept_each_others_links(tmp_path: 
 async def test_without_the_setting_or_without_keys_the_address_of_a_track_has_no_signature(
     tmp_path: Path, keys_file: Path, settings: dict[str, str]
 ) -> None:
-    all_settings = {"API_KEYS_FILE": str(keys_file), "DOWNLOAD_LINK_SECONDS": "3600"} | settings
+    # The sessions of the web page use the same secret.
+    all_settings = {"API_KEYS_FILE": str(keys_file), "DOWNLOAD_LINK_SECONDS": "3600", "PAGE": "off"} | settings
     async with running_service(tmp_path / "data", **all_settings) as service:
         service.client.headers["X-API-Key"] = ALICE
         assert (await service.completed(VIDEO))["download_url"].endswith(".mp3")

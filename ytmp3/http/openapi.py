@@ -20,7 +20,8 @@ _CONTENT_OF_MEDIA: Final[Mapping[Media, dict[str, Any]]] = {
     Media.ARCHIVE: {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
     Media.TEXT: {"text/plain": {"schema": {"type": "string"}}},
     Media.FEED: {"application/rss+xml": {"schema": {"type": "string"}}},
-    Media.EVENTS: {"text/event-stream": {"schema": {"type": "string"}}},
+    # Each event is an object (`event`, `id`, `data`), so the whole is not a string for tools that read streams.
+    Media.EVENTS: {"text/event-stream": {"schema": {}}},
     Media.OPENAPI: {"application/json": {"schema": {"type": "object"}}},
 }
 _TOKEN: Final = {
