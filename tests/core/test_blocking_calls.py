@@ -32,6 +32,7 @@ ALLOWED = {
     ("converter.solver.processes", "parse"): {"pwrite"},  # of a file in memory
     ("converter.youtube.fetch", "start"): {"open"},  # of permits
     ("http.api", "events"): {"open"},  # of an event stream
+    ("http.batch_events", "events"): {"open"},  # of an event stream
     ("http.file_sending", "send"): {"open", "_is_cached"},  # wraps an open descriptor; reads only what is in memory
     ("http.stats", "collect"): {"resident_bytes"},  # of /proc
 }
