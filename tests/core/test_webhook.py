@@ -58,6 +58,12 @@ def test_each_target_that_wants_the_event_gets_one_message_numbered_by_its_place
     }
 
 
+def test_a_batch_and_a_job_with_the_same_id_are_different_subjects() -> None:
+    job_id = "0" * 34
+    assert batch_subject(BatchId(job_id)) != job_id
+    assert delivery_id(batch_subject(BatchId(job_id)), 0) == f"batch-{job_id}-0"
+
+
 def test_only_the_present_holder_may_store_a_result_and_only_once() -> None:
     first = taken(DELIVERY, until=160.0)
     assert (first.token, first.due_at) == (1, 160.0)

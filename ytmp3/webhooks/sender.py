@@ -43,6 +43,9 @@ POLL_SECONDS: Final = 1.0
 """Interval, in seconds, at which the outbox is read: a message is sent at most this much after its job has ended."""
 BUSY_SECONDS: Final = 0.05
 """The same while more is due than can be taken at once. It bounds the load on the store, to which conversions write."""
+REST: Final = 4.0
+"""While more is due, the pause after a turn is at least so many times as long as the turn. So the sender uses at most a
+fifth of the store's time, however slow the machine is."""
 SETTLE_PAUSE_SECONDS: Final = 1.0
 """Pause, in seconds, before a result is stored again that the store did not take."""
 CLOSE_SECONDS: Final = 3.0
@@ -95,6 +98,8 @@ class WebhookSender:
         self._paces = Paces()
         self._tasks: set[asyncio.Task[None]] = set()
         self._has_more = False
+        self._turn_seconds = 0.0
+        """How long the last turn took."""
         self._loops = Loops(events)
 
     def start(self) -> None:
@@ -123,15 +128,17 @@ class WebhookSender:
         if len(self._tasks) >= MAX_REQUESTS:
             self._has_more = True
             return
+        began_at = self._outside.monotonic()
         taken = await self._outbox.take(TAKE_AT_ONCE, lease_seconds=LEASE_SECONDS)
         refused = [settlement for delivery in taken if (settlement := self._begin(delivery)) is not None]
         # A store with shards may return somewhat fewer than the limit.
         self._has_more = len(taken) > TAKE_AT_ONCE // 2
         if refused:
             await self._outbox.settle(refused)
+        self._turn_seconds = self._outside.monotonic() - began_at
 
     def _interval(self) -> float:
-        return BUSY_SECONDS if self._has_more else POLL_SECONDS
+        return min(max(BUSY_SECONDS, REST * self._turn_seconds), POLL_SECONDS) if self._has_more else POLL_SECONDS
 
     def _begin(self, delivery: Delivery) -> Settlement | None:
         """Start the task that sends a delivery, or return why it is not sent now."""
