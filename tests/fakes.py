@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
+from tests.fake_playlists import FakePlaylists
 from tests.faulty_batches import Call, FaultyBatches
 from tests.virtual_time import real_time
 from ytmp3.converter import Converted, ToolCheck
@@ -57,10 +58,11 @@ def failed_download(code: FailureCode) -> ConversionError:
     return error
 
 
-class FakeConverter:
+class FakeConverter(FakePlaylists):
     """Makes a small track at once, unless a test has set something else for the video."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.title: str | None = None
         """The title of every video; None for one that names the video."""
         self.metadata: dict[str, Metadata] = {}

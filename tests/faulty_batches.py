@@ -5,7 +5,7 @@ from typing import Protocol, TypeVar
 
 from ytmp3.core.batch import Batch, BatchLease, Item
 from ytmp3.core.ids import BatchId, JobId
-from ytmp3.jobstore.batches import BatchStore, NewBatch, Refusal
+from ytmp3.jobstore.batches import BatchStore, Filling, NewBatch, Refusal
 
 T = TypeVar("T")
 
@@ -40,6 +40,9 @@ class FaultyBatches:
 
     async def save(self, lease: BatchLease, marks: str, *, is_ended: bool = False) -> Batch:
         return await self._call("batches.save", lambda: self._batches.save(lease, marks, is_ended=is_ended))
+
+    async def fill(self, lease: BatchLease, filling: Filling) -> Batch:
+        return await self._call("batches.fill", lambda: self._batches.fill(lease, filling))
 
     async def release(self, leases: Sequence[BatchLease]) -> None:
         await self._call("batches.release", lambda: self._batches.release(leases))

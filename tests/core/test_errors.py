@@ -47,6 +47,8 @@ STATUS_OF_CODE = {
     "batch_quota": 429,
     "batches_full": 503,
     "batch_unknown": 404,
+    "not_a_playlist": 422,
+    "playlist_refused": 422,
     "nothing_to_convert": 422,
     "too_many_items": 422,
     "invalid_cursor": 400,

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from . import pages
+from . import pages, playlists
 from .asked import Asked, asked_for
 from .behaviour import Behaviour, Client, Extraction, Media, Refusal, Thumbnail
 from .clients import client_named
@@ -108,6 +108,8 @@ class Server:
 
     def add_routes(self, app: web.Application) -> None:
         app.router.add_get("/watch", self._watch)
+        app.router.add_get("/playlist", playlists.page)
+        app.router.add_post("/youtubei/v1/browse", playlists.browse)
         app.router.add_get("/embed/{identifier}", self._embed)
         app.router.add_get("/tv", self._television)
         app.router.add_get("/", self._home)

@@ -8,6 +8,9 @@ import pytest
 from tests.http.responses import expect_problem
 from tests.http.running_service import POLL_SECONDS, RunningService, running_service
 from tests.stand.waiting import until
+from ytmp3.core.errors import ConversionError, FailureCode
+from ytmp3.core.ids import VideoId
+from ytmp3.core.playlist import Entry, Listing
 from ytmp3.http.batch_api import PAGE_ITEMS
 
 
@@ -149,3 +152,38 @@ async def test_a_thousand_links_are_accepted_in_one_request(tmp_path: Path) -> N
         async with service.client.delete(service.url + batch["status_url"]) as response:
             assert response.status == 200
         await ended(service, batch)
+
+
+async def test_a_playlist_becomes_a_batch(tmp_path: Path) -> None:
+    async with running_service(tmp_path / "data") as service:
+        url = "https://www.youtube.com/playlist?list=PLBCF2DAC6FFB574DE"
+        entries = tuple(Entry(video_id=VideoId(video(number))) for number in range(3))
+        service.converter.playlists[url] = Listing(title="Songs", entries=entries, is_truncated=True)
+        body = {"playlist": "youtube.com/playlist?list=PLBCF2DAC6FFB574DE"}
+        async with service.client.post(f"{service.url}/batches", json=body) as response:
+            batch = await response.json()
+            assert (response.status, batch["status"], batch["archive_url"]) == (202, "listing", None)
+        now = await ended(service, batch)
+        assert now["playlist"] == {"url": url, "title": "Songs", "is_truncated": True}
+        assert (now["status"], now["counts"]["completed"], now["error"]) == ("completed", 3, None)
+        service.converter.playlists[url] = ConversionError(FailureCode.VIDEO_UNAVAILABLE)
+        async with service.client.post(f"{service.url}/batches", json=body) as response:
+            now = await ended(service, await response.json())
+        assert (now["status"], now["error"]["code"], now["archive_url"]) == ("failed", "playlist_unavailable", None)
+        await expect_problem(service, "GET", f"{now['status_url']}/archive.zip", 410, "no_tracks")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"playlist": "https://www.youtube.com/watch?v=a&list=RDdQw4w9WgXcQ"}, 422, "playlist_endless"),
+        ({"playlist": "https://www.youtube.com/playlist?list=WL"}, 422, "playlist_personal"),
+        ({"playlist": "https://youtu.be/dQw4w9WgXcQ"}, 422, "not_a_playlist"),
+        ({"playlist": "https://example.org/"}, 422, "unsupported_url"),
+        ({"playlist": 1}, 400, "invalid_field"),
+        ({"playlist": "https://www.youtube.com/@a", "urls": ["dQw4w9WgXcQ"]}, 400, "invalid_field"),
+    ],
+)
+async def test_other_playlists_are_refused(tmp_path: Path, body: dict[str, Any], status: int, code: str) -> None:
+    async with running_service(tmp_path / "data") as service:
+        await expect_problem(service, "POST", "/batches", status, code, json=body)

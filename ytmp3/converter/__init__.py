@@ -13,6 +13,7 @@ from msgspec import Struct
 from ytmp3.core.errors import Ytmp3Error
 from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.job import Metadata, Report, Stage
+from ytmp3.core.playlist import Listing
 from ytmp3.core.recipe import Recipe
 
 
@@ -71,6 +72,15 @@ class Converter(Protocol):
 
         `warm`: solved by a running process; `cold`: after parsing a player script; `failed`: not solved, so that the
         conversion had to start its own deno.
+        """
+
+    async def list_playlist(self, url: str, client: ClientId, scratch: Path, *, max_items: int) -> Listing:
+        """Read the first entries of the playlist at `url` (see `core.playlist`). `scratch` is an empty folder.
+
+        It takes one of the slots for extractions, as a conversion of `client` does.
+
+        Raises:
+            ConversionError: it cannot be read. VIDEO_UNAVAILABLE: it does not exist, or it is private.
         """
 
     async def convert(

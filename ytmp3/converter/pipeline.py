@@ -29,7 +29,7 @@ from ytmp3.converter.audio.ffmpeg import SNIFF_BYTES, demuxer_of, demuxer_of_cop
 from ytmp3.converter.audio.mp3 import Mp3Error, walk_file
 from ytmp3.converter.audio.tag import id3v2_tag
 from ytmp3.converter.audio.verify import assemble, check_duration, read_cover
-from ytmp3.converter.causes import first_cause
+from ytmp3.converter.causes import first_cause, log_failure
 from ytmp3.converter.check import Checker
 from ytmp3.converter.profiles import profiles_of
 from ytmp3.converter.progress import Progress
@@ -42,12 +42,13 @@ from ytmp3.converter.tools import Tools, deno_path, ffmpeg_path, rungs, youtube_
 from ytmp3.converter.youtube.events import Extraction, Facts
 from ytmp3.converter.youtube.fetch import Fetch
 from ytmp3.converter.youtube.ladder import Ladder
-from ytmp3.converter.youtube.metadata import without_queries
+from ytmp3.converter.youtube.lister import read_playlist
 from ytmp3.converter.youtube.signs import Sign
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
 from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.job import Metadata, Report, Stage
 from ytmp3.core.link import canonical_link
+from ytmp3.core.playlist import Listing
 from ytmp3.core.recipe import Recipe
 
 COVER_GRACE_SECONDS: Final = 2.0
@@ -123,6 +124,11 @@ class Pipeline:
         """Return how often each sign of trouble at YouTube was seen since the start."""
         return self._signs
 
+    async def list_playlist(self, url: str, client: ClientId, scratch: Path, *, max_items: int) -> Listing:
+        """See the Protocol."""
+        async with self._slots[0].slot(client):
+            return await read_playlist(self._spawner, url, scratch, max_items=max_items)
+
     async def convert(
         self, video_id: VideoId, recipe: Recipe, client: ClientId, scratch: Path, on_progress: Callable[[Report], None]
     ) -> Converted:
@@ -139,7 +145,7 @@ class Pipeline:
                 return await self._run(conversion, video_id)
             except ConversionError as error:
                 error.stage_seconds = {stage.value: seconds for stage, seconds in progress.stage_seconds.items()}
-                _log_failure(video_id, error, conversion.tool_log)
+                log_failure(video_id, error, conversion.tool_log)
                 if not conversion.may_try_another_format(error) or len(task.excluded_formats) == MORE_FORMATS:
                     raise
             task = await self._tools.files.run(conversion.without_its_format)
@@ -389,10 +395,3 @@ class _Conversion:
             metadata=metadata,
             stage_seconds=self._progress.stage_seconds,
         )
-
-
-def _log_failure(video_id: VideoId, error: ConversionError, tool_log: str) -> None:
-    fields = {"video_id": video_id, "code": error.code.value, "reason": without_queries(error.reason)}
-    logger.debug("attempt failed", extra=fields)
-    if tool_log:
-        logger.info("yt-dlp output", extra={"video_id": video_id, "tool_log": without_queries(tool_log)})

@@ -16,10 +16,12 @@ from typing import Final
 
 from msgspec import Struct
 
+from ytmp3.core import playlist
 from ytmp3.core.errors import RequestError
 from ytmp3.core.ids import BatchId, ClientId, ConversionKey, InstanceId, JobId, VideoId, item_job_id
 from ytmp3.core.job import Status
 from ytmp3.core.link import parse_video_id
+from ytmp3.core.playlist import Listing
 from ytmp3.core.recipe import Recipe, conversion_key, parse_recipe
 from ytmp3.core.webhook import WebhookTarget
 
@@ -66,7 +68,11 @@ class ItemStatus(StrEnum):
 class BatchStatus(StrEnum):
     """The status of a batch as clients see it."""
 
+    LISTING = "listing"
+    """The entries of its playlist are being read."""
     RUNNING = "running"
+    FAILED = "failed"
+    """Its playlist could not be read, or has no video."""
     COMPLETED = "completed"
     """Every item has ended. Some may have failed: that is normal."""
     CANCELLED = "cancelled"
@@ -100,7 +106,15 @@ class Batch(Struct, frozen=True, kw_only=True):
     recipe_spelling: str
     """The recipe of all items (`Recipe.spelling`)."""
     marks: str
-    """One `Mark` for each item. Only the holder changes it."""
+    """One `Mark` for each item. Only the holder changes it. Empty until the playlist has been read."""
+    playlist: str | None = None
+    """The address of the playlist whose entries are the items; None for a list of links."""
+    title: str | None = None
+    """The title of the playlist."""
+    is_truncated: bool = False
+    """Whether the playlist has more entries than items were taken."""
+    error: str | None = None
+    """Why the playlist could not be read: a code of LISTING_MESSAGES or of FAILURES."""
     token: int = 0
     """Grows with every change of the holder (see `BatchLease`)."""
     holder: InstanceId | None = None
@@ -129,6 +143,10 @@ class Batch(Struct, frozen=True, kw_only=True):
         """The status for clients."""
         if self.cancelled_at is not None:
             return BatchStatus.CANCELLED
+        if self.error is not None:
+            return BatchStatus.FAILED
+        if not self.marks:
+            return BatchStatus.LISTING
         return BatchStatus.RUNNING if self.completed_at is None else BatchStatus.COMPLETED
 
     @property
@@ -144,6 +162,12 @@ class Batch(Struct, frozen=True, kw_only=True):
         """Return the id of the job of an item."""
         return item_job_id(self.batch_id, self.key(video_id))
 
+
+LISTING_MESSAGES: Final = {
+    "playlist_empty": "The playlist has no video that can be converted.",
+    "playlist_unavailable": "The playlist does not exist, or it is private.",
+}
+"""The codes and texts of batches whose playlist cannot be converted, beside those of FAILURES."""
 
 _END_OF_STATUS: Final = {Status.COMPLETED: Mark.COMPLETED, Status.FAILED: Mark.FAILED, Status.CANCELLED: Mark.CANCELLED}
 _UNFINISHED: Final = (Mark.WAITING, Mark.OPEN)
@@ -161,6 +185,16 @@ def _item_of(link: str) -> Item:
         # The texts are written for the field `url` of one request.
         message = error.public_detail.replace("`url`", "the link")
         return Item(code=error.code, message=message[:1].upper() + message[1:])
+
+
+def items_of_playlist(listing: Listing) -> tuple[Item, ...]:
+    """Return the items of a playlist. An entry that is private or deleted is refused, with the reason."""
+    return tuple(
+        Item(video_id=entry.video_id)
+        if entry.code is None
+        else Item(code=entry.code, message=playlist.MESSAGES[entry.code])
+        for entry in listing.entries
+    )
 
 
 def first_marks(items: Sequence[Item]) -> str:

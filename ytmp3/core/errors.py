@@ -78,6 +78,26 @@ class TooManyItems(RequestError):
     detail = "`urls` has more links than a batch may have. Send them as several batches."
 
 
+class NotAPlaylist(RequestError):
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    code = "not_a_playlist"
+    field = "playlist"
+    detail = "`playlist` must be a link to a playlist, an album or a channel: https://www.youtube.com/@Blender."
+
+
+class PlaylistRefused(RequestError):
+    """A list without an end, or one that only its owner can see. `reason_code` replaces `code` in the response."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    code = "playlist_refused"
+    field = "playlist"
+    detail = "This list has no end, or only its owner can see it."
+
+    def __init__(self, reason_code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason_code = reason_code
+
+
 class BatchQuota(RequestError):
     status = HTTPStatus.TOO_MANY_REQUESTS
     code = "batch_quota"

@@ -102,7 +102,7 @@ _TWO_IDS: Final = "`url` names two different videos. Send the link of one."
 _WRONG_CHARACTERS: Final = (
     "The video id in `url` may have letters of A to Z, digits, - and _ only, and has 11 of them: dQw4w9WgXcQ."
 )
-_PLAYLIST: Final = "This link names a playlist, which is not converted as a whole. Send the link of each video in it."
+_PLAYLIST: Final = "This link names a playlist. Send it to POST /batches as `playlist`, or the link of one video here."
 
 
 class Link(Struct, frozen=True):
@@ -130,7 +130,21 @@ def parse_link(link: str) -> Link:
         raise UnsupportedUrl(_TOO_LONG)
     if _VIDEO_ID.fullmatch(text):
         return Link(VideoId(text))
-    return _parse(text, wrappers=MAX_WRAPPERS)
+    host, path, query = _address(text, wrappers=MAX_WRAPPERS)
+    return Link(_from_youtube(host, path, query), _has_playlist(query))
+
+
+def youtube_page(link: str) -> tuple[str, list[tuple[str, str]]]:
+    """Return the path and the parameters of a link to a page of YouTube, for `playlist`.
+
+    Raises:
+        UnsupportedUrl: it is not such a link.
+    """
+    text = link.lstrip(_LEADING).rstrip(_TRAILING)
+    if len(text) > MAX_LINK_CHARACTERS:
+        raise UnsupportedUrl(_TOO_LONG)
+    _, path, query = _address(text, wrappers=MAX_WRAPPERS)
+    return unquote(path), [(name, unquote(value)) for name, value in _parameters(query)]
 
 
 def canonical_link(video_id: VideoId) -> str:
@@ -138,8 +152,8 @@ def canonical_link(video_id: VideoId) -> str:
     return f"https://www.youtube.com/watch?v={video_id}"
 
 
-def _parse(text: str, *, wrappers: int) -> Link:
-    """Parse a link. At most `wrappers` nested redirecting links are unwrapped."""
+def _address(text: str, *, wrappers: int) -> tuple[str, str, str]:
+    """Return host, path and query of a link to YouTube. At most `wrappers` nested redirecting links are unwrapped."""
     if _INNER_SPACE.search(text):
         raise UnsupportedUrl(_HOLDS_SPACE)
     if "\\" in text:
@@ -148,10 +162,10 @@ def _parse(text: str, *, wrappers: int) -> Link:
     path, query = _path_and_query(rest)
     inner = _wrapped(host, path, query)
     if inner is not None and wrappers > 0:
-        return _parse(inner, wrappers=wrappers - 1)
+        return _address(inner, wrappers=wrappers - 1)
     if host not in _WATCH_HOSTS:
         raise UnsupportedUrl(_OTHER_HOST)
-    return Link(_from_youtube(host, path, query), _has_playlist(query))
+    return host, path, query
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -20,20 +20,21 @@ from ytmp3.converter import Converter
 from ytmp3.core.client import Client
 from ytmp3.engine.attempt import Attempts
 from ytmp3.engine.batches import Batches
-from ytmp3.engine.capacity import Capacity
+from ytmp3.engine.capacity import Capacity, FindClient
 from ytmp3.engine.checks import Checks, DiskCheck, ToolsCheck
 from ytmp3.engine.client_jobs import ClientJobs
 from ytmp3.engine.estimates import Estimates
 from ytmp3.engine.events import Events
 from ytmp3.engine.expiry import WaitingExpiry
 from ytmp3.engine.failed_attempts import FailedAttempts
-from ytmp3.engine.feeder import Feeder, FindClient
+from ytmp3.engine.feeder import Feeder
 from ytmp3.engine.feeds import Feeds
 from ytmp3.engine.health import Health
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.janitor import Janitor
 from ytmp3.engine.jobs import Jobs
 from ytmp3.engine.leases import LeaseKeeper
+from ytmp3.engine.listings import Listings
 from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.relief import Relief
 from ytmp3.engine.runs import Runs
@@ -154,7 +155,15 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
         settings, retention_seconds=store.policy.retention_seconds, queue=queue, runs=runs, clock=clock
     )
     events.listen(clients.joined.on_event)
-    capacity = Capacity(clients, queue=queue, runs=runs, upstream=upstream, health=health, estimates=estimates)
+    capacity = Capacity(
+        clients,
+        queue=queue,
+        runs=runs,
+        upstream=upstream,
+        health=health,
+        estimates=estimates,
+        find_client=outside.find_client,
+    )
     intake = Intake(store=store, shelf=files.shelf, capacity=capacity, health=health, events=events)
     jobs = Jobs(store=store, queue=queue, runs=runs, upstream=upstream, estimates=estimates, events=events, clock=clock)
     return Engine(
@@ -175,7 +184,13 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
             settings, store=store, queue=queue, upstream=upstream, health=health, estimates=estimates, events=events
         ),
         feeder=Feeder(
-            outside.find_client, store=store, intake=intake, jobs=jobs, capacity=capacity, events=events, clock=clock
+            Listings(settings, converter=converter, scratch=files.scratch).read,
+            store=store,
+            intake=intake,
+            jobs=jobs,
+            capacity=capacity,
+            events=events,
+            clock=clock,
         ),
         keeper=LeaseKeeper(settings, store=store, queue=queue, runs=runs, events=events, clock=clock),
         workers=Workers(places, queue=queue, runs=runs, upstream=upstream, attempts=attempts, writes=writes),

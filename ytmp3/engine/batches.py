@@ -41,6 +41,7 @@ from ytmp3.core.errors import (
 )
 from ytmp3.core.ids import ClientId, JobId, VideoId, new_batch_id, parse_batch_id
 from ytmp3.core.job import Status, Ticket
+from ytmp3.core.playlist import parse_playlist
 from ytmp3.core.recipe import Recipe
 from ytmp3.core.webhook import WebhookTarget
 from ytmp3.engine import events
@@ -138,6 +139,18 @@ class Batches:
         self._estimates = estimates
         self._events = events
 
+    async def create_from_playlist(
+        self, link: str, recipe: Recipe, client: Client, *, webhooks: tuple[WebhookTarget, ...] = ()
+    ) -> BatchState:
+        """Create a batch of a playlist, an album or the uploads of a channel. Its entries are read later.
+
+        Raises:
+            NotAPlaylist, PlaylistRefused, UnsupportedUrl, Draining, BatchQuota, BatchesFull, StorageFull: nothing was
+                stored.
+            StoreUnavailable: whether it was stored is unknown.
+        """
+        return await self._create(self._new(client, recipe, webhooks, playlist=parse_playlist(link)))
+
     async def create(
         self, links: Sequence[str], recipe: Recipe, client: Client, *, webhooks: tuple[WebhookTarget, ...] = ()
     ) -> BatchState:
@@ -153,16 +166,31 @@ class Batches:
         marks = first_marks(items)
         if is_ended(marks):
             raise NothingToConvert
-        if self._health.is_draining:
-            raise Draining(retry_after_seconds=DRAIN_RETRY_SECONDS)
-        new = NewBatch(
+        return await self._create(self._new(client, recipe, webhooks, marks=marks, items=items))
+
+    def _new(
+        self,
+        client: Client,
+        recipe: Recipe,
+        webhooks: tuple[WebhookTarget, ...],
+        *,
+        marks: str = "",
+        items: Sequence[Item] = (),
+        playlist: str | None = None,
+    ) -> NewBatch:
+        return NewBatch(
             batch_id=new_batch_id(secrets.token_bytes(ID_BYTES)),
             client=client.owner,
             recipe=recipe,
             marks=marks,
             items=items,
             webhooks=webhooks,
+            playlist=playlist,
         )
+
+    async def _create(self, new: NewBatch) -> BatchState:
+        if self._health.is_draining:
+            raise Draining(retry_after_seconds=DRAIN_RETRY_SECONDS)
         created = await as_request_errors(self._store.batches.create(new))
         if created is Refusal.CLIENT_FULL:
             raise BatchQuota(retry_after_seconds=self._estimates.spread_seconds(FULL_RETRY_SECONDS))
@@ -286,7 +314,7 @@ class Batches:
         return BatchState(batch=batch, counts=counts, eta_seconds=self._eta_seconds(batch, marks))
 
     def _eta_seconds(self, batch: Batch, marks: str) -> int | None:
-        if batch.cancelled_at is not None or batch.completed_at is not None:
+        if batch.cancelled_at is not None or batch.completed_at is not None or not batch.marks:
             return None
         # `due_at` is one lease after the last write of the holder, which renews it several times within a lease.
         elapsed_seconds = batch.due_at - self._store.policy.lease_seconds - batch.created_at

@@ -11,7 +11,7 @@ holds a slot for some milliseconds without need.
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -37,6 +37,8 @@ TOO_MANY_KEPT: Final = "This client has as many jobs as the job store keeps for 
 UNREADY_RETRY_SECONDS: Final = 5
 """The `Retry-After`, in seconds, of an instance that is not ready. The store is checked every second, the disk every
 3 s, and a failing tool every 15 s."""
+
+FindClient = Callable[[ClientId], Client]
 
 
 class QueueSlot:
@@ -75,8 +77,11 @@ class Capacity:
         upstream: Upstream,
         health: Health,
         estimates: Estimates,
+        find_client: FindClient = lambda owner: Client(owner=owner),
     ) -> None:
         self._clients = clients
+        self.find_client = find_client
+        """Returns a client with its limits, by the owner of a batch."""
         self._queue = queue
         self._runs = runs
         self._upstream = upstream
@@ -112,6 +117,11 @@ class Capacity:
     def holds(self, conversion_id: ConversionId) -> bool:
         """Return whether a conversion waits or runs here already."""
         return self._runs.holds(conversion_id) or self._queue.holds(conversion_id)
+
+    @property
+    def may_list(self) -> bool:
+        """Whether a playlist may be read now: not while YouTube refuses or cannot be reached."""
+        return not self._upstream.is_blocked
 
     def batch_room(self, client: Client) -> int:
         """Return how many more items the batches of a client may open now.

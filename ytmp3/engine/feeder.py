@@ -3,6 +3,7 @@
 One instance feeds a batch, under a lease in the store (`core.batch`). If it dies, its lease runs out and another one
 adopts the batch. In each turn, for each batch:
 
+0. If the batch is a playlist without items: read it, in a task of its own, and write its items.
 1. Read the batch: the client may have cancelled it, or another instance may hold it.
 2. Read the jobs of the open items, and mark those that have ended.
 3. Open further items, as many as the client's share and the queue allow (`Capacity.batch_room`).
@@ -16,7 +17,7 @@ misses no job.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,7 +35,7 @@ from ytmp3.core.batch import (
 )
 from ytmp3.core.client import Client
 from ytmp3.core.errors import JobUnknown, LeaseLost, RequestError, StoreError
-from ytmp3.core.ids import BatchId, ClientId, VideoId
+from ytmp3.core.ids import BatchId, VideoId
 from ytmp3.core.job import Ticket
 from ytmp3.engine import events
 from ytmp3.engine.capacity import Capacity
@@ -44,6 +45,7 @@ from ytmp3.engine.jobs import Jobs
 from ytmp3.engine.leases import RENEWALS_PER_LEASE
 from ytmp3.engine.loops import Loops
 from ytmp3.jobstore import JobStore
+from ytmp3.jobstore.batches import Filling
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +69,8 @@ EXPIRE_SECONDS: Final = 60.0
 EXPIRE_BATCH: Final = 100
 """Most batches removed in one call to the store."""
 
-FindClient = Callable[[ClientId], Client]
-"""Returns the client with its limits, by the owner of a batch."""
+ReadPlaylist = Callable[[Batch], Awaitable[Filling]]
+"""Reads the playlist of a batch."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,6 +84,8 @@ class _Held:
     """When its finished tracks were last kept, on the engine's clock."""
     items: tuple[Item, ...] | None = None
     """The items; None before the first turn."""
+    listing: asyncio.Task[Filling] | None = None
+    """Reads the playlist, if the batch is one and has no items yet."""
     submitted: list[VideoId] = field(default_factory=list)
     """The videos that were submitted after the last write."""
 
@@ -91,7 +95,7 @@ class Feeder:
 
     def __init__(
         self,
-        find_client: FindClient,
+        read_playlist: ReadPlaylist,
         *,
         store: JobStore,
         intake: Intake,
@@ -100,7 +104,7 @@ class Feeder:
         events: Events,
         clock: Callable[[], float],
     ) -> None:
-        self._find_client = find_client
+        self._read_playlist = read_playlist
         self._store = store
         self._intake = intake
         self._jobs = jobs
@@ -161,6 +165,9 @@ class Feeder:
         if stored is None or stored.lease != held.batch.lease:
             raise LeaseLost
         held.batch = stored
+        if stored.playlist is not None and not stored.marks:
+            await self._list(held)
+            return
         if held.items is None:
             held.items = await self._store.batches.items(stored.batch_id)
         for _ in range(ROUNDS):
@@ -169,11 +176,44 @@ class Feeder:
             await self._keep(held, held.items, marks)
             await self._save(held, marks)
             if held.batch.completed_at is not None:
-                del self._held[held.batch.batch_id]
-                self._events.emit(events.BatchEnded(batch=held.batch))
+                await self._end(held, held.batch)
                 return
             if not await self._submit(held, held.items, tickets):
                 return
+
+    async def _list(self, held: _Held) -> None:
+        """Start to read the playlist of a batch, or take the result, or end the batch if it was cancelled.
+
+        Raises:
+            LeaseLost
+        """
+        batch = held.batch
+        if batch.cancelled_at is not None:
+            await self._end(held, await self._store.batches.save(batch.lease, "", is_ended=True))
+        elif held.listing is None and self._capacity.may_list:
+            held.listing = asyncio.create_task(_awaited(self._read_playlist(batch)), name="list-playlist")
+        elif held.listing is not None and held.listing.done():
+            held.batch = await self._store.batches.fill(batch.lease, held.listing.result())
+            held.saved_at = self._clock()
+            if held.batch.completed_at is not None:
+                await self._end(held, held.batch)
+        elif self._is_renewal_due(held):
+            held.batch = await self._store.batches.save(batch.lease, "")
+            held.saved_at = self._clock()
+
+    async def _end(self, held: _Held, ended: Batch) -> None:
+        """Stop feeding a batch that has ended."""
+        await self._forget(held)
+        self._events.emit(events.BatchEnded(batch=ended))
+
+    async def _forget(self, held: _Held) -> None:
+        self._held.pop(held.batch.batch_id, None)
+        if held.listing is not None:
+            held.listing.cancel()
+            await asyncio.wait([held.listing])
+
+    def _is_renewal_due(self, held: _Held) -> bool:
+        return self._clock() - held.saved_at >= self._store.policy.lease_seconds / RENEWALS_PER_LEASE
 
     async def _open_tickets(self, batch: Batch, items: tuple[Item, ...]) -> dict[int, Ticket | None]:
         """Return the jobs of the open items by index; None for an item without one."""
@@ -193,7 +233,9 @@ class Feeder:
         written_at = batch.due_at - self._store.policy.lease_seconds
         if written_at - batch.created_at > LONGEST_SECONDS:
             marks = given_up(marks, Mark.LATE)
-        room = min(OPEN_ITEMS - marks.count(Mark.OPEN), self._capacity.batch_room(self._find_client(batch.client)))
+        room = min(
+            OPEN_ITEMS - marks.count(Mark.OPEN), self._capacity.batch_room(self._capacity.find_client(batch.client))
+        )
         return opened(marks, room)
 
     async def _cancel(self, batch: Batch, video_id: VideoId) -> Mark:
@@ -221,8 +263,7 @@ class Feeder:
             LeaseLost
         """
         now = self._clock()
-        is_due = now - held.saved_at >= self._store.policy.lease_seconds / RENEWALS_PER_LEASE
-        if marks == held.batch.marks and not is_due:
+        if marks == held.batch.marks and not self._is_renewal_due(held):
             return
         ended = is_ended(marks)
         held.batch = await self._store.batches.save(held.batch.lease, marks, is_ended=ended)
@@ -234,7 +275,7 @@ class Feeder:
         indexes = [index for index in indexes_of(held.batch.marks, Mark.OPEN) if tickets.get(index) is None]
         if not indexes:
             return False
-        client = self._find_client(held.batch.client)
+        client = self._capacity.find_client(held.batch.client)
         videos = [_video(items, index) for index in indexes]
         held.submitted += videos
         submitted = await asyncio.gather(*(self._try_to_submit(held.batch, video_id, client) for video_id in videos))
@@ -254,7 +295,7 @@ class Feeder:
         If this instance was frozen, it may have submitted jobs after the new holder had cancelled the batch. These are
         cancelled here.
         """
-        del self._held[held.batch.batch_id]
+        await self._forget(held)
         stored = await self._store.batches.get(held.batch.batch_id)
         if stored is not None and stored.cancelled_at is not None:
             for video_id in held.submitted:
@@ -262,7 +303,8 @@ class Feeder:
 
     async def _release(self) -> None:
         leases = [held.batch.lease for held in self._held.values()]
-        self._held.clear()
+        for held in list(self._held.values()):
+            await self._forget(held)
         try:
             await self._store.batches.release(leases)
         except StoreError as error:
@@ -275,3 +317,7 @@ def _video(items: tuple[Item, ...], index: int) -> VideoId:
     video_id = items[index].video_id
     assert video_id is not None
     return video_id
+
+
+async def _awaited(filling: Awaitable[Filling]) -> Filling:
+    return await filling

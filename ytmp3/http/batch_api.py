@@ -18,7 +18,7 @@ from ytmp3.http.archive import Archives
 from ytmp3.http.batch_json import BatchJson
 from ytmp3.http.batch_view import items_json
 from ytmp3.http.body import MAX_BATCH_BODY_BYTES, MAX_BATCH_SECONDS, parse_batch_request, read_json_body
-from ytmp3.http.errors import InvalidCursor, LinkExpired
+from ytmp3.http.errors import InvalidCursor, InvalidField, LinkExpired
 from ytmp3.http.job_json import JobJson
 from ytmp3.http.keys import Keys
 from ytmp3.http.webhook_targets import WebhookTargets
@@ -49,7 +49,12 @@ class BatchHandlers:
         wanted = parse_batch_request(body)
         client = request[CLIENT]
         targets = self._webhooks.of(client, wanted.webhook)
-        state = await self._batches.create(wanted.urls, wanted.recipe, client, webhooks=targets)
+        if wanted.playlist is not None and wanted.urls is None:
+            state = await self._batches.create_from_playlist(wanted.playlist, wanted.recipe, client, webhooks=targets)
+        elif wanted.urls is not None and wanted.playlist is None:
+            state = await self._batches.create(wanted.urls, wanted.recipe, client, webhooks=targets)
+        else:
+            raise InvalidField("Send either `urls` or `playlist`.", field="urls")
         location = self._addresses.of_batch(state.batch.batch_id)
         return await self._batch(state, status=HTTPStatus.ACCEPTED, more={hdrs.LOCATION: location})
 

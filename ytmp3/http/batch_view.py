@@ -4,12 +4,13 @@ from collections.abc import Mapping
 
 import msgspec
 
-from ytmp3.core.batch import ItemStatus
+from ytmp3.core.batch import LISTING_MESSAGES, ItemStatus
+from ytmp3.core.errors import FAILURES, FailureCode
 from ytmp3.engine.batches import BatchState, ItemPage, ItemState
 from ytmp3.http.addresses import Addresses
 from ytmp3.http.archive import revision_of
 from ytmp3.http.view import moment, optional_moment
-from ytmp3.http.wire import BatchCountsView, BatchView, ItemErrorView, ItemsView, ItemView
+from ytmp3.http.wire import BatchCountsView, BatchView, ItemErrorView, ItemsView, ItemView, PlaylistView
 
 
 def batch_view(state: BatchState, addresses: Addresses, link_until: int | None = None) -> BatchView:
@@ -21,6 +22,10 @@ def batch_view(state: BatchState, addresses: Addresses, link_until: int | None =
     return BatchView(
         batch_id=batch.batch_id,
         status=batch.status,
+        playlist=None
+        if batch.playlist is None
+        else PlaylistView(url=batch.playlist, title=batch.title, is_truncated=batch.is_truncated),
+        error=None if batch.error is None else ItemErrorView(code=batch.error, message=_message(batch.error)),
         counts=BatchCountsView(
             total=counts.total(),
             waiting=counts[ItemStatus.WAITING],
@@ -41,6 +46,11 @@ def batch_view(state: BatchState, addresses: Addresses, link_until: int | None =
         items_url=addresses.of_items(batch.batch_id),
         archive_url=archive,
     )
+
+
+def _message(code: str) -> str:
+    """Return the text of the code with which the playlist of a batch could not be read."""
+    return LISTING_MESSAGES.get(code) or FAILURES[FailureCode(code)].message
 
 
 def items_json(batch_id: str, page: ItemPage, jobs: Mapping[int, msgspec.Raw], addresses: Addresses) -> bytes:

@@ -45,6 +45,7 @@ _HELP_OF_FIELD: Final[Mapping[str, str]] = MappingProxyType(
         "url": "`url` must be text: a link to one YouTube video, such as https://youtu.be/dQw4w9WgXcQ.",
         "urls": "`urls` must be a list of texts, each a link to one YouTube video, with one link at least.",
         "quality": f"`quality` must be one of {', '.join(Quality)}.",
+        "playlist": "`playlist` must be text: a link to a playlist, an album or a channel of YouTube.",
         "webhook": "`webhook` must be text: an https:// URL to which the finished job is sent.",
     }
 )
@@ -71,6 +72,7 @@ _EXAMPLES: Final[Mapping[str, object]] = MappingProxyType(
         "urls": ["https://youtu.be/dQw4w9WgXcQ"],
         "quality": DEFAULT_QUALITY,
         "webhook": None,
+        "playlist": None,
     }
 )
 """A valid value of each field."""

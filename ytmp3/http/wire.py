@@ -40,9 +40,13 @@ class Hint(StrEnum):
 
 
 class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of `POST /batches`: links to videos, one recipe for all. Lines that are no links are reported later."""
+    """The body of `POST /batches`: either links to videos, or a link to a playlist; and one recipe for all.
 
-    urls: Annotated[tuple[str, ...], Meta(min_length=1)]
+    Lines of `urls` that are no links to videos are reported item by item.
+    """
+
+    urls: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
+    playlist: str | None = None
     quality: Quality = DEFAULT_QUALITY
     webhook: str | None = None
 
@@ -165,6 +169,21 @@ class BatchCountsView(Struct, frozen=True, kw_only=True):
     duplicate: int
 
 
+class PlaylistView(Struct, frozen=True, kw_only=True):
+    """The playlist that a batch was made of. `is_truncated`: it has more entries than were taken."""
+
+    url: str
+    title: str | None
+    is_truncated: bool
+
+
+class ItemErrorView(Struct, frozen=True, kw_only=True):
+    """Why an item has no job, or why the playlist of a batch could not be read."""
+
+    code: str
+    message: str
+
+
 class BatchView(Struct, frozen=True, kw_only=True):
     """A batch. It is `completed` once every item has ended, whether or not some have failed.
 
@@ -173,6 +192,8 @@ class BatchView(Struct, frozen=True, kw_only=True):
 
     batch_id: str
     status: BatchStatus
+    playlist: PlaylistView | None
+    error: ItemErrorView | None
     counts: BatchCountsView
     eta_seconds: int | None
     quality: Quality
@@ -190,13 +211,6 @@ class BatchMessage(Struct, frozen=True, kw_only=True):
     type: WebhookEvent
     timestamp: datetime
     data: BatchView
-
-
-class ItemErrorView(Struct, frozen=True, kw_only=True):
-    """Why an item has no job."""
-
-    code: str
-    message: str
 
 
 class ItemView(Struct, frozen=True, kw_only=True):

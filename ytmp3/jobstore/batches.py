@@ -31,6 +31,24 @@ class NewBatch(Struct, frozen=True, kw_only=True):
     marks: str
     items: Sequence[Item]
     webhooks: tuple[WebhookTarget, ...] = ()
+    playlist: str | None = None
+    """The address of the playlist that the holder reads first; then there are no marks and items yet."""
+
+
+class Filling(Struct, frozen=True, kw_only=True):
+    """The result of reading a playlist."""
+
+    marks: str = ""
+    items: Sequence[Item] = ()
+    title: str | None = None
+    is_truncated: bool = False
+    error: str | None = None
+    """Why there are no items. It ends the batch."""
+
+    @property
+    def is_end(self) -> bool:
+        """Whether the batch has ended with this."""
+        return self.error is not None
 
 
 class Refusal(StrEnum):
@@ -71,6 +89,13 @@ class BatchStore(Protocol):
 
         Raises:
             LeaseLost: another instance holds the batch.
+        """
+
+    async def fill(self, lease: BatchLease, filling: Filling) -> Batch:
+        """Give the batch of a playlist its items, or end it with an error.
+
+        Raises:
+            LeaseLost
         """
 
     async def release(self, leases: Sequence[BatchLease]) -> None:

@@ -51,7 +51,7 @@ class Versions(Struct, frozen=True, kw_only=True):
     """Version of the JavaScript runtime; None if it does not start."""
 
 
-class Extraction(Struct, frozen=True, kw_only=True):
+class Extraction(Struct, frozen=True, kw_only=True, tag=True):
     """The task of one child. All paths are in the conversion's scratch folder."""
 
     video_id: VideoId
@@ -67,6 +67,14 @@ class Extraction(Struct, frozen=True, kw_only=True):
     """The ways to ask, the first one first."""
     left_out: tuple[str, ...] = ()
     """Player clients that are not to be asked, by YouTube's names, such as TVHTML5."""
+
+
+class ListTask(Struct, frozen=True, kw_only=True, tag=True):
+    """The task of a child that reads a playlist."""
+
+    url: str
+    max_items: int
+    scratch: str
 
 
 class Facts(Struct, frozen=True, kw_only=True):
@@ -141,6 +149,20 @@ class CoverWritten(Struct, frozen=True, kw_only=True, tag=True):
     name: str
 
 
+class Listed(Struct, frozen=True, kw_only=True, tag=True):
+    """An entry of a playlist."""
+
+    video_id: VideoId
+    code: str | None
+
+
+class ListEnded(Struct, frozen=True, kw_only=True, tag=True):
+    """The playlist was read to its end, or to the limit."""
+
+    title: str | None
+    is_truncated: bool
+
+
 class Failed(Struct, frozen=True, kw_only=True, tag=True):
     """The child gives up: yt-dlp did, or a check of ours refuses the video."""
 
@@ -151,8 +173,19 @@ class Failed(Struct, frozen=True, kw_only=True, tag=True):
     facts: Facts
 
 
-Event = Extracted | ExtractionWanted | Waiting | SpoolOpened | SpoolGrown | Downloaded | CoverWritten | Failed
+Event = (
+    Extracted
+    | ExtractionWanted
+    | Waiting
+    | SpoolOpened
+    | SpoolGrown
+    | Downloaded
+    | CoverWritten
+    | Listed
+    | ListEnded
+    | Failed
+)
 
 
 decode_event = msgspec.json.Decoder(Event).decode
-decode_extraction = msgspec.json.Decoder(Extraction).decode
+decode_task = msgspec.json.Decoder(Extraction | ListTask).decode

@@ -29,11 +29,13 @@ from ytmp3.converter.youtube.events import (
     Event,
     Facts,
     Failed,
+    ListTask,
     Preload,
     Versions,
-    decode_extraction,
+    decode_task,
 )
 from ytmp3.converter.youtube.extractor import RefusedError, shown
+from ytmp3.converter.youtube.listing import list_entries, listing_options
 from ytmp3.converter.youtube.permits import wait_for_permit
 from ytmp3.converter.youtube.rehearsal import VIDEO_ID, RehearsalDownloader
 from ytmp3.converter.youtube.solver_client import SolverClient
@@ -56,6 +58,8 @@ class PreloadedYoutube:
         rehearse_cover()
         self._downloader = Downloader(options(preload), tls, self._deno)
         self._downloader.get_info_extractor("Youtube")
+        self._lister = Downloader(listing_options(preload), tls, self._deno)
+        self._lister.get_info_extractor("YoutubeTab")
 
     def ready(self) -> bytes:
         """Return the versions of what is loaded: a Versions, as JSON."""
@@ -71,15 +75,15 @@ class PreloadedYoutube:
     def run(self, task: bytes, events: int, leave_everything: Callable[[], object]) -> int:
         """Extract and download one video; return the exit status. The outcome is also an event.
 
-        `task` is an Extraction, as JSON. `leave_everything` is called once all bytes have arrived, before a picture
-        from the network is decoded.
+        `task` is an Extraction, or a ListTask to read a playlist, as JSON. `leave_everything` is called once all bytes
+        have arrived, before a picture from the network is decoded.
         """
 
         def emit(event: Event) -> None:
             os.write(events, json.encode(event) + b"\n")
 
         try:
-            extraction = decode_extraction(task)
+            extraction = decode_task(task)
             # What the JavaScript runtime writes is then removed together with the scratch folder.
             os.environ["HOME"] = os.environ["TMPDIR"] = extraction.scratch
             os.chdir(extraction.scratch)
@@ -88,6 +92,8 @@ class PreloadedYoutube:
                 patches.resolve_public_addresses_only()
             route = Route(self._preload.egress_family, self._preload.egress_source_address)
             patches.race_addresses(route)
+            if isinstance(extraction, ListTask):
+                return list_entries(self._lister, extraction, emit)
             if extraction.solver_seconds is not None:
                 self._downloader.solver = SolverClient(SOLVER_DESCRIPTOR, extraction.solver_seconds)
             download = VideoDownload(

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from ytmp3.core.batch import Batch, BatchLease, Item
 from ytmp3.core.errors import LeaseLost
 from ytmp3.core.ids import BatchId, InstanceId, JobId
-from ytmp3.jobstore.batches import MAX_UNFINISHED, MAX_UNFINISHED_OF_CLIENT, NewBatch, Refusal
+from ytmp3.jobstore.batches import MAX_UNFINISHED, MAX_UNFINISHED_OF_CLIENT, Filling, NewBatch, Refusal
 from ytmp3.jobstore.records import decode_items, encode_items, with_known_batch_recipe
 from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply
 from ytmp3.jobstore.redis.records import BATCHES_ROOT, fields_of, readable, root_of, targets_of
@@ -55,6 +55,7 @@ class RedisBatches:
             new.marks,
             encode_items(new.items),
             msgspec.json.encode(new.webhooks) if new.webhooks else b"",
+            new.playlist or "",
         )
         return _REFUSALS[reply] if isinstance(reply, int) else _batch_of(reply)
 
@@ -77,12 +78,22 @@ class RedisBatches:
             return [_batch_of(each) for each in reply]
 
     async def save(self, lease: BatchLease, marks: str, *, is_ended: bool = False) -> Batch:
+        return await self._save(lease, marks, is_ended)
+
+    async def _save(self, lease: BatchLease, marks: str, is_ended: bool, *more: Argument) -> Batch:  # noqa: FBT001
+        """Run `batch_save`. `more` are the items as JSON, and names and values of further fields."""
         lease_seconds = repr(self._policy.lease_seconds)
-        arguments = (lease_seconds, *_lease_arguments(lease), marks, int(is_ended))
+        arguments = (lease_seconds, *_lease_arguments(lease), marks, int(is_ended), *more)
         reply = await self._run(self._link.workers, "batch_save", *arguments)
         if reply is None:
             raise LeaseLost
         return _batch_of(reply)
+
+    async def fill(self, lease: BatchLease, filling: Filling) -> Batch:
+        more: list[Argument] = ["is_truncated", int(filling.is_truncated)]
+        for name, value in (("title", filling.title), ("error", filling.error)):
+            more += [] if value is None else [name, value]
+        return await self._save(lease, filling.marks, filling.is_end, encode_items(filling.items), *more)
 
     async def release(self, leases: Sequence[BatchLease]) -> None:
         if leases:

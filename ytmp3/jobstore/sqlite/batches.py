@@ -15,7 +15,7 @@ from ytmp3.core.errors import LeaseLost
 from ytmp3.core.ids import BatchId, JobId
 from ytmp3.core.job import Status
 from ytmp3.core.webhook import WebhookEvent, batch_subject
-from ytmp3.jobstore.batches import MAX_UNFINISHED, MAX_UNFINISHED_OF_CLIENT, NewBatch, Refusal
+from ytmp3.jobstore.batches import MAX_UNFINISHED, MAX_UNFINISHED_OF_CLIENT, Filling, NewBatch, Refusal
 from ytmp3.jobstore.records import (
     decode_batch,
     decode_items,
@@ -73,6 +73,9 @@ class SqliteBatches:
     async def save(self, lease: BatchLease, marks: str, *, is_ended: bool = False) -> Batch:
         return await self._run(lambda ledger: _Batches(ledger).save(lease, marks, is_ended=is_ended))
 
+    async def fill(self, lease: BatchLease, filling: Filling) -> Batch:
+        return await self._run(lambda ledger: _Batches(ledger).fill(lease, filling))
+
     async def release(self, leases: Sequence[BatchLease]) -> None:
         if leases:
             await self._run(lambda ledger: _Batches(ledger).release(leases))
@@ -120,6 +123,7 @@ class _Batches:
             client=new.client,
             recipe_spelling=new.recipe.spelling,
             marks=new.marks,
+            playlist=new.playlist,
             due_at=now,
             created_at=now,
             retention_seconds=policy.retention_seconds,
@@ -167,6 +171,12 @@ class _Batches:
                 self.ledger.deliveries.announce(subject_id, WebhookEvent.BATCH_COMPLETED, batch.webhooks)
             return self.store(replace(batch, marks=marks, holder=None, completed_at=now, expires_at=expires_at))
         return self.store(replace(batch, marks=marks, due_at=now + self.ledger.policy.lease_seconds))
+
+    def fill(self, lease: BatchLease, filling: Filling) -> Batch:
+        saved = self.save(lease, filling.marks, is_ended=filling.is_end)
+        self.ledger.connection.execute(queries.UPDATE_BATCH_ITEMS, (encode_items(filling.items), lease.batch_id))
+        changes = {"title": filling.title, "is_truncated": filling.is_truncated, "error": filling.error}
+        return self.store(replace(saved, **changes))
 
     def release(self, leases: Sequence[BatchLease]) -> None:
         now = self.ledger.clock()

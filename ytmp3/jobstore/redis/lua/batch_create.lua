@@ -1,7 +1,7 @@
 #!lua
 -- Store a batch without a holder, due at once. A full server refuses this script only.
 -- ARGV: clock, retention, most of a client, most in all, batch, client, recipe, marks, items, webhooks (JSON, or '' for
--- none)
+-- none), playlist ('' if none)
 -- Returns the batch; 1 if the client, 2 if the store has as many unfinished batches as it may.
 
 local retention, id, client, recipe, marks, items = tonumber(ARGV[2]), ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
@@ -16,6 +16,7 @@ if redis.call('ZCARD', LIVE) >= tonumber(ARGV[4]) then return 2 end
 redis.call('HSET', batch_at(id), 'batch_id', id, 'client', client, 'recipe_spelling', recipe, 'marks', marks,
   'token', 0, 'due_at', seconds(now), 'created_at', seconds(now), 'retention_seconds', retention)
 if ARGV[10] ~= '' then redis.call('HSET', batch_at(id), 'webhooks', ARGV[10]) end
+if ARGV[11] ~= '' then redis.call('HSET', batch_at(id), 'playlist', ARGV[11]) end
 redis.call('SET', items_at(id), items)
 redis.call('HINCRBY', BATCHES_OF, client, 1)
 redis.call('ZADD', LIVE, seconds(now), id)

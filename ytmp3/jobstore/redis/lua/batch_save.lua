@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Replace the marks of a batch and extend its lease, or end it.
--- ARGV: clock, lease, batch, token, holder, marks, 1 if it ends. Returns the batch; false if the lease is lost.
+-- ARGV: clock, lease, batch, token, holder, marks, 1 if it ends; and, once its playlist has been read, its items as
+-- JSON, then names and values of further fields. Returns the batch; false if the lease is lost.
 
 local lease, id, token, holder, marks, is_ended = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7] == '1'
 local now = clock()
@@ -12,6 +13,10 @@ if stored[1] ~= token then return false end
 if stored[3] and is_ended and stored[4] == marks then return redis.call('HGETALL', batch) end
 if stored[2] ~= holder then return false end
 
+if ARGV[8] then
+  redis.call('SET', items_at(id), ARGV[8])
+  redis.call('HSET', batch, unpack(ARGV, 9))
+end
 if is_ended then
   local expires = now + tonumber(stored[6])
   redis.call('HSET', batch, 'marks', marks, 'completed_at', seconds(now), 'expires_at', seconds(expires))

@@ -1,0 +1,112 @@
+"""The server's side of a child that reads a playlist: its events, its limits, its end.
+
+The child is not trusted: the server bounds the time and the number of entries itself, and takes an entry only if it has
+the form of a video id.
+"""
+
+import asyncio
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ytmp3.converter.sandbox.pipes import DRAIN_SECONDS, Lines, Reader, Tail
+from ytmp3.converter.sandbox.protocol import ResourceLimits
+from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
+from ytmp3.converter.youtube.events import MAX_LINE_BYTES, Failed, Listed, ListEnded, ListTask, decode_event
+from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
+from ytmp3.core.playlist import MESSAGES, Entry, Listing
+
+LIST_SECONDS: Final = 120.0
+"""Longest time, in seconds, to read a playlist. 1,000 entries are ten pages; what has been read by then is taken."""
+DATA_BYTES: Final = 2**30
+"""Private memory of the child. Each page is at most a few megabytes, and a page is forgotten with the next one."""
+FILE_BYTES: Final = 2**20
+"""Largest file that the child may write: it writes none."""
+_VIDEO_ID: Final = re.compile(r"[A-Za-z0-9_-]{11}", re.ASCII)
+
+
+async def read_playlist(
+    spawner: Spawner, url: str, scratch: Path, *, max_items: int, seconds: float = LIST_SECONDS
+) -> Listing:
+    """Return the first `max_items` entries of the list at `url`, or those that were read within `seconds`.
+
+    Raises:
+        ConversionError: it cannot be read. VIDEO_UNAVAILABLE: it does not exist, or it is private.
+    """
+    run = _Run(max_items)
+    limits = ResourceLimits(
+        file_bytes=FILE_BYTES, cpu_seconds=int(2 * seconds) + 1, data_bytes=DATA_BYTES, network=True
+    )
+    log_ours, log_theirs = os.pipe()
+    events_ours, events_theirs = os.pipe()
+    readers = [Reader(log_ours, Tail().add), Reader(events_ours, Lines(MAX_LINE_BYTES, run.on_line).add)]
+    try:
+        try:
+            task = msgspec.json.encode(ListTask(url=url, max_items=max_items, scratch=str(scratch)))
+            child = await spawner.fork(task, limits, log=log_theirs, events=events_theirs)
+        finally:
+            os.close(log_theirs)
+            os.close(events_theirs)
+        try:
+            await asyncio.wait([child.ended], timeout=seconds)
+            if child.ended.done():
+                await asyncio.wait([reader.ended for reader in readers], timeout=DRAIN_SECONDS)
+        finally:
+            await child.end()
+    except ZygoteError as error:
+        raise NoProcess(str(error)) from error
+    finally:
+        for reader in readers:
+            reader.close()
+    return run.result()
+
+
+class _Run:
+    """What a child has sent."""
+
+    def __init__(self, max_items: int) -> None:
+        self._max_items = max_items
+        self._entries: list[Entry] = []
+        self._end: ListEnded | None = None
+        self._error: Failed | None = None
+
+    def on_line(self, line: bytes) -> None:
+        """Take a line of the child. One that is not an event is dropped."""
+        try:
+            event = decode_event(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return
+        match event:
+            case Listed(video_id=video_id, code=code):
+                if len(self._entries) < self._max_items and _VIDEO_ID.fullmatch(video_id):
+                    self._entries.append(Entry(video_id=video_id, code=code if code in MESSAGES else None))
+            case ListEnded():
+                self._end = event
+            case Failed():
+                self._error = event
+            case _:
+                pass
+
+    def result(self) -> Listing:
+        """Return the entries. Those of a list that broke off are taken, too.
+
+        Raises:
+            ConversionError: there is none because of an error.
+        """
+        if self._end is None and not self._entries:
+            raise self._failure()
+        title = None if self._end is None else self._end.title
+        is_truncated = self._end is None or self._end.is_truncated
+        return Listing(title=title, entries=tuple(self._entries), is_truncated=is_truncated)
+
+    def _failure(self) -> ConversionError:
+        if self._error is None:
+            return ConversionError(FailureCode.UPSTREAM_TIMEOUT, "the playlist")
+        try:
+            code = FailureCode(self._error.code)
+        except ValueError:
+            code = FailureCode.UPSTREAM_ERROR
+        return ConversionError(code, self._error.reason)
