@@ -156,7 +156,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="EXTRACT_CONCURRENCY",
         default="4",
         form="an integer from 1 to 1000",
-        meaning="Extractions at once, and half as many spare ones. Each runs yt-dlp, and may need about 200 MB.",
+        meaning="Extractions at once. Each runs yt-dlp, and may need 300 MB without the warm solver of JavaScript.",
         parse=integer_within(1, 1000),
     ),
     Variable(

@@ -40,7 +40,7 @@ class StagedConverter(FakeConverter):
 
     def __init__(self, extractions: int = 4, encoders: int = 2) -> None:
         super().__init__()
-        self.extractions = FairSlots(extractions, spare=2, clock=seconds)
+        self.extractions = FairSlots(extractions, spare=0, clock=seconds)
         self.encoders = FairSlots(encoders, spare=encoders, clock=seconds)
         self.encoding_seconds: dict[str, float] = {}
 

@@ -94,8 +94,9 @@ class Pipeline:
         )
         self._signs: Counter[str] = Counter()
         extractions, encoders = settings.extract_concurrency, settings.encode_concurrency
-        # An extraction may need 200 MB, an encoder 30 MB: so there are fewer spare slots for extractions.
-        self._slots = FairSlots(extractions, spare=(extractions + 1) // 2), FairSlots(encoders, spare=encoders)
+        # An extraction may need 300 MB, so there are no spare slots for it: it takes seconds, and the next slot is free
+        # soon. An encoder needs 30 MB, and may take minutes.
+        self._slots = FairSlots(extractions, spare=0), FairSlots(encoders, spare=encoders)
 
     async def open(self) -> None:
         """Start the zygote; see the Converter protocol. If it does not start, the next conversion tries again."""
