@@ -8,6 +8,7 @@ from scripts.bench.fairness import fairness
 from scripts.bench.growth import growth
 from scripts.bench.requests import downloads, posts_at_rest, redis_commands, status_peak, under_load
 from scripts.bench.services import Bench, Row
+from scripts.bench.streams import event_streams
 
 ROWS: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
     "one_clip": one_clip,
@@ -15,6 +16,7 @@ ROWS: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
     "status_peak": status_peak,
     "posts_at_rest": posts_at_rest,
     "under_load": under_load,
+    "event_streams": event_streams,
     "downloads": downloads,
     "redis_commands": redis_commands,
     "growth": growth,
