@@ -155,15 +155,9 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
         settings, retention_seconds=store.policy.retention_seconds, queue=queue, runs=runs, clock=clock
     )
     events.listen(clients.joined.on_event)
-    capacity = Capacity(
-        clients,
-        queue=queue,
-        runs=runs,
-        upstream=upstream,
-        health=health,
-        estimates=estimates,
-        find_client=outside.find_client,
-    )
+    capacity = Capacity(clients, queue=queue, runs=runs, upstream=upstream, health=health, estimates=estimates)
+    capacity.find_client = outside.find_client
+    read_playlist = Listings(settings, converter=converter, scratch=files.scratch).read
     intake = Intake(store=store, shelf=files.shelf, capacity=capacity, health=health, events=events)
     jobs = Jobs(store=store, queue=queue, runs=runs, upstream=upstream, estimates=estimates, events=events, clock=clock)
     return Engine(
@@ -184,13 +178,7 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
             settings, store=store, queue=queue, upstream=upstream, health=health, estimates=estimates, events=events
         ),
         feeder=Feeder(
-            Listings(settings, converter=converter, scratch=files.scratch).read,
-            store=store,
-            intake=intake,
-            jobs=jobs,
-            capacity=capacity,
-            events=events,
-            clock=clock,
+            read_playlist, store=store, intake=intake, jobs=jobs, capacity=capacity, events=events, clock=clock
         ),
         keeper=LeaseKeeper(settings, store=store, queue=queue, runs=runs, events=events, clock=clock),
         workers=Workers(places, queue=queue, runs=runs, upstream=upstream, attempts=attempts, writes=writes),
