@@ -124,6 +124,8 @@ def test_a_batch_of_refused_lines_has_nothing_to_do() -> None:
 
 def test_the_status_follows_from_the_times() -> None:
     assert batch().status is BatchStatus.RUNNING
+    assert batch(marks="", playlist="x").status is BatchStatus.LISTING
+    assert batch(marks="", error="playlist_empty", completed_at=1.0).status is BatchStatus.FAILED
     assert batch(completed_at=1.0).status is BatchStatus.COMPLETED
     assert batch(cancelled_at=1.0).status is BatchStatus.CANCELLED
     assert batch(cancelled_at=1.0, completed_at=2.0).status is BatchStatus.CANCELLED
