@@ -61,6 +61,7 @@ makeBookmarklet();
 // Sends every link of the form. Those that the service refuses stay in the form, with the reason.
 async function convert() {
   say("");
+  document.getElementById("offer").hidden = true;
   const urls = linksIn(links.value);
   const button = form.querySelector("button.primary");
   const refused = [];
@@ -68,13 +69,13 @@ async function convert() {
   button.setAttribute("aria-busy", "true");
   try {
     if (urls.length >= MANY_LINKS) {
-      const card = await patiently(() => batches.create(urls, quality.value));
+      const card = await patiently(() => batches.create({ urls, quality: quality.value }));
       links.value = "";
       return void card.focus({ preventScroll: true });
     }
     for (const url of urls) {
       try {
-        const card = show(await patiently(() => call("POST", "/extract", { url, quality: quality.value })));
+        const card = await convertOne(url);
         first ??= card;
       } catch (refusal) {
         refused.push([url, refusal.message]);
@@ -88,6 +89,31 @@ async function convert() {
     say(refused.map(([url, reason]) => (refused.length > 1 ? `${url}: ${reason}` : reason)).join("\n"));
     links.focus();
   } else first?.focus({ preventScroll: true });
+}
+
+// Converts a video; or, if the link names no video, the playlist or channel that it names. Returns the card.
+async function convertOne(url) {
+  const wanted = { quality: quality.value };
+  try {
+    const job = await patiently(() => call("POST", "/extract", { url, ...wanted }));
+    if (job.hint === "playlist") offerList({ playlist: url, ...wanted });
+    return show(job);
+  } catch (refusal) {
+    if (refusal.code !== "not_a_video") throw refusal;
+    return patiently(() => batches.create({ playlist: url, ...wanted }));
+  }
+}
+
+// A link may name a video and a list: the video is converted, and the list is offered.
+function offerList(wanted) {
+  const offer = document.getElementById("offer");
+  offer.hidden = false;
+  offer.querySelector("button").onclick = () =>
+    attempt(async () => {
+      const card = await batches.create(wanted);
+      offer.hidden = true;
+      card.focus();
+    });
 }
 
 function show(job) {

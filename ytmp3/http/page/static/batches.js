@@ -28,9 +28,9 @@ export class Batches {
     this.#remember();
   }
 
-  // Creates a batch of links; returns its card.
-  async create(urls, quality) {
-    return this.show(await call("POST", "/batches", { urls, quality }));
+  // Creates a batch: of `urls`, or of a `playlist`. Returns its card.
+  async create(wanted) {
+    return this.show(await call("POST", "/batches", wanted));
   }
 
   show(batch, { atEnd = false } = {}) {
@@ -49,7 +49,7 @@ export class Batches {
   }
 
   async #follow(id) {
-    while (this.cards.get(id)?.batch.status === "running") {
+    while (isOpen(this.cards.get(id)?.batch)) {
       await pause(POLL_MS);
       if (!this.cards.has(id)) return;
       try {
@@ -77,24 +77,29 @@ export class Batches {
 
   #fill({ element, batch, find }) {
     const { counts } = batch;
-    const isOpen = batch.status === "running";
     const ready = counts.completed + counts.duplicate;
     const lost = counts.failed + counts.refused + counts.cancelled;
-    find("title").textContent = batch.title ?? `${counts.total} links`;
-    find("detail").textContent = batch.quality;
+    const list = batch.playlist;
+    find("title").textContent = list ? list.title || list.url : `${counts.total} links`;
+    const part = list?.is_truncated ? `the first ${counts.total} videos` : list && counts.total && `${counts.total} videos`;
+    find("detail").textContent = [part, batch.quality].filter(Boolean).join(" · ");
     const bar = element.querySelector("progress");
-    bar.hidden = !isOpen;
+    bar.hidden = batch.status !== "running";
     bar.max = Math.max(1, counts.total);
     bar.value = ready + lost;
-    bar.setAttribute("aria-label", `Progress of ${counts.total} links`);
+    bar.setAttribute("aria-label", `Progress of ${find("title").textContent}`);
     const parts = [`${ready} of ${counts.total} ready`];
     if (lost) parts.push(`${lost} without a track`);
-    find("state").textContent = parts.join(", ") + (isOpen ? remaining(batch.eta_seconds) : "");
+    const progress = parts.join(", ") + (isOpen(batch) ? remaining(batch.eta_seconds) : "");
+    const states = { listing: "Reading the list", failed: batch.error?.message ?? "The list cannot be read." };
+    find("state").textContent = states[batch.status] ?? progress;
+    element.classList.toggle("failed", batch.status === "failed");
     const download = find("download");
     download.hidden = !batch.archive_url;
     if (batch.archive_url) download.href = batch.archive_url;
-    find("cancel").hidden = !isOpen;
-    find("remove").hidden = isOpen;
+    find("tracks").hidden = !counts.total;
+    find("cancel").hidden = !isOpen(batch);
+    find("remove").hidden = isOpen(batch);
   }
 
   // Shows the items, if the visitor has opened their list.
@@ -127,6 +132,10 @@ export class Batches {
       this.say(refusal.message);
     }
   }
+}
+
+function isOpen(batch) {
+  return batch?.status === "listing" || batch?.status === "running";
 }
 
 function line(item) {
