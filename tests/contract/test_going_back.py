@@ -122,7 +122,7 @@ async def round_of(seed: int, harness: RedisHarness, folder: Path) -> None:
         assert conversion.state in {State.DONE, State.FAILED}, f"round {seed}"
         if conversion.track is not None:
             holder = (shelf.folder / conversion.track.file_name).read_text()
-            assert conversion.track.file_name.endswith(f"-{holder}.mp3"), f"round {seed}"
+            assert publishers[conversion.track.file_name] == {holder}, f"round {seed}"
     assert all(len(names) == 1 for names in publishers.values()), f"round {seed}: two instances used one name"
     for instance in instances:
         await instance.store.close()
