@@ -50,7 +50,8 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="WORKER_POOL_SIZE",
         default="20",
         form="an integer from 1 to 1000",
-        meaning="Conversions that run at once in this instance, and half as many spare ones.",
+        meaning="Conversions that run at once in this instance. Up to half as many more may run for other clients "
+        "while one client uses more than its share.",
         parse=integer_within(1, 1000),
     ),
     Variable(
@@ -149,21 +150,22 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="SANDBOX",
         default="auto",
         form="auto or required",
-        meaning="`required`: do not start where the sandbox is incomplete (`/health` says what is missing).",
+        meaning="`required`: the service does not start if a part of the sandbox is missing (`/health` says which).",
         parse=one_of("auto", "required"),
     ),
     Variable(
         name="EXTRACT_CONCURRENCY",
         default="4",
         form="an integer from 1 to 1000",
-        meaning="Extractions at once. Each runs yt-dlp, and may need 300 MB without the warm solver of JavaScript.",
+        meaning="Extractions at once. Each runs yt-dlp, and may need 300 MB if the JavaScript solver is not available.",
         parse=integer_within(1, 1000),
     ),
     Variable(
         name="ENCODE_CONCURRENCY",
         default=str(os.cpu_count() or 1),
         form="an integer from 1 to 1000",
-        meaning="Encoders (ffmpeg) at once, and as many spare ones. Default: the number of cores.",
+        meaning="Encoders (ffmpeg) that run at once. Up to as many more may run for other clients while one "
+        "client uses more than its share. Default: the number of cores.",
         parse=integer_within(1, 1000),
     ),
     Variable(
@@ -247,8 +249,8 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="PUBLIC_URL",
         default="",
         form="an http:// or https:// URL without a query, such as https://example.org/ytmp3",
-        meaning="Where clients reach the service. If it has a path, the addresses in answers begin with that path. "
-        "Webhook messages have whole addresses only if it is set.",
+        meaning="Where clients reach the service. If it has a path, the URLs in responses begin with that path. "
+        "The URLs in webhook messages are absolute only if it is set.",
         parse=public_url,
     ),
     Variable(
@@ -269,14 +271,15 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="WEBHOOKS_FILE",
         default="",
         form="a readable file",
-        meaning="Webhook endpoints, one a line, which are told when a job has ended (docs/webhooks.md). Empty: none.",
+        meaning="Webhook endpoints, one per line, which get a message when a job has ended (docs/webhooks.md). "
+        "Empty: none.",
         parse=file,
     ),
     Variable(
         name="WEBHOOK_PRIVATE_HOSTS",
         default="",
         form="host names, addresses or networks, separated by commas",
-        meaning="Hosts that webhooks may reach although their addresses are private, also with `http://`. "
+        meaning="Hosts with private addresses to which webhook messages may be sent, also with `http://`. "
         "All other webhooks need `https://` and a public address.",
         parse=private_hosts,
     ),
@@ -305,36 +308,37 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="CLIENT_MAX_JOBS",
         default="0",
         form="an integer from 0 to 1000000",
-        meaning="Unfinished jobs of one client in this instance, also those that share a conversion. 0: no limit.",
+        meaning="Unfinished jobs of one client in this instance, including those that share a conversion. 0: no limit.",
         parse=integer_within(0, 1_000_000),
     ),
     Variable(
         name="CLIENT_MAX_KEPT_JOBS",
         default="100000",
         form="an integer from 0 to 1000000000",
-        meaning="Jobs that one client may make at this instance in `JOB_EXPIRATION_HOURS`, also of finished tracks. "
-        "Each takes about 350 bytes of the job store. 0: no limit for each client.",
+        meaning="Jobs that one client may create at this instance within `JOB_EXPIRATION_HOURS`, including jobs "
+        "whose track exists already. Each takes about 350 bytes of the job store. 0: no limit for each client.",
         parse=integer_within(0, 1_000_000_000),
     ),
     Variable(
         name="BATCH_MAX_ITEMS",
         default="1000",
         form="an integer from 1 to 10000",
-        meaning="Most links of one batch.",
+        meaning="Largest number of links in one batch, or of entries that are read from a playlist.",
         parse=integer_within(1, 10_000),
     ),
     Variable(
         name="CLIENT_MAX_DOWNLOADS",
         default="0",
         form="an integer from 0 to 1000000",
-        meaning="Downloads that this instance itself sends to one client at once. 0: as many of 200 as stay free.",
+        meaning="Downloads that this instance itself sends to one client at once. 0: as many as it leaves free of 200.",
         parse=integer_within(0, 1_000_000),
     ),
     Variable(
         name="MAX_STREAMS",
         default="2000",
         form="an integer from 0 to 1000000",
-        meaning="Event streams (`GET /events`) that this instance has open at once, each of about 20 kB. 0: no limit.",
+        meaning="Event streams (of jobs and batches) that this instance keeps open at once. Each takes about 20 kB of "
+        "memory. 0: no limit.",
         parse=integer_within(0, 1_000_000),
     ),
     Variable(
@@ -355,7 +359,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="EGRESS_FAMILY",
         default="auto",
         form="auto, 4 or 6",
-        meaning="IP version of the connections to YouTube. `auto`: each conversion keeps the one of its first "
+        meaning="IP version of the connections to YouTube. `auto`: each conversion keeps the IP version of its first "
         "connection, because YouTube's links are valid for the address that asked for them.",
         parse=one_of("auto", "4", "6"),
     ),
@@ -363,7 +367,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="EGRESS_SOURCE_ADDRESS",
         default="",
         form="an IP address of this machine",
-        meaning="Address from which YouTube is asked. It decides the IP version, too.",
+        meaning="Source address of the connections to YouTube. It also determines the IP version.",
         parse=address,
     ),
     Variable(
@@ -377,8 +381,8 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="YOUTUBE_CLIENTS",
         default="",
         form="groups of yt-dlp's player clients, separated by commas, with + between the clients of a group",
-        meaning="Order in which YouTube is asked: if no client of a group can serve a video, the next group is asked. "
-        "Empty: `visionos,default`, or `default` (yt-dlp's own choice) with `COOKIES_FILE`.",
+        meaning="Order in which yt-dlp's player clients are tried: if no client of a group can serve a video, the next "
+        "group is tried. Empty: `visionos,default`, or `default` (yt-dlp's own choice) with `COOKIES_FILE`.",
         parse=player_clients,
     ),
     Variable(
@@ -386,8 +390,8 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         default="",
         form="youtube:KEY=VALUE,VALUE;KEY=VALUE with the keys player_client, player_skip, skip, lang, formats, "
         "player_js_variant",
-        meaning="Arguments of yt-dlp's YouTube extractor: the first remedy on a day when YouTube changes, such as "
-        "`youtube:player_client=visionos,web`.",
+        meaning="Arguments of yt-dlp's YouTube extractor, for use when YouTube has changed and no new yt-dlp exists "
+        "yet, such as `youtube:player_client=visionos,web`.",
         parse=extractor_arguments,
     ),
     Variable(
