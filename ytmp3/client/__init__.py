@@ -1,12 +1,12 @@
 """The command-line client: submits links to a service, follows the jobs, and downloads the tracks.
 
-The rule: it uses the standard library only, and nothing of the service but its HTTP API. So it starts fast, and its
-folder alone runs on a machine that has nothing but Python.
+The rule: it imports only the standard library, and reaches the service only through the HTTP API. So it starts fast,
+and its folder alone runs on a machine that has only Python.
 
     arguments    the commands and their options          progress    bars on a terminal, lines elsewhere
     commands     get, status, jobs and cancel            names       the file name of a track
-    work         the jobs of one `get`, to their ends    api         requests and their errors
+    work         the jobs of one `get`                   api         requests and their errors
     download     one track, resumed and verified         private     a service inside the client
 
-It does not decide what is accepted: the service does, and the client prints the answer.
+It does not validate links or qualities: the service does, and the client prints the response.
 """

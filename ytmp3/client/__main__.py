@@ -1,4 +1,4 @@
-"""The client alone: `python -m ytmp3.client get LINK`."""
+"""Runs the client without the service: `python -m ytmp3.client get LINK`."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""The requests of the client, and the errors that they may end with."""
+"""The requests of the client, and the errors that they may raise."""
 
 import http.client
 import json
@@ -16,25 +16,25 @@ Job: TypeAlias = dict[str, Any]
 """A job, as the API shows it (docs/api.md, "Fields of a job")."""
 
 REQUEST_SECONDS: Final = 30.0
-"""Longest wait, in seconds, for an answer, or for the next bytes of one."""
+"""Longest wait, in seconds, for a response, or for the next bytes of one."""
 PATIENCE_SECONDS: Final = 300.0
-"""How long, in seconds, a request is repeated that the service answers with 429 or 503, or does not answer."""
+"""How long, in seconds, a request is retried while the response is 429 or 503, or there is none."""
 UNREACHABLE_PAUSE_SECONDS: Final = 2.0
-"""Pause, in seconds, before a request is repeated that got no answer."""
+"""Pause, in seconds, before a request without a response is retried."""
 MAX_ANSWER_BYTES: Final = 10**6
-"""Most bytes that are read of a JSON answer. A job has about 1 kB."""
+"""Most bytes of a JSON response that are read. A job has about 1 kB."""
 JOBS_AT_ONCE: Final = 50
-"""Most jobs in one answer to `jobs`, so that it stays below MAX_ANSWER_BYTES."""
+"""Most jobs in one response to `GET /jobs`, so that it stays below MAX_ANSWER_BYTES."""
 _TRANSIENT: Final = frozenset({429, 503})
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Unreachable(Exception):
-    """No service answers at the address."""
+    """No service responds at the address."""
 
 
 class Refused(Exception):
-    """The service answered with an error. The text is for the user; `code` is stable."""
+    """The service responded with an error. The text is for the user; `code` is stable."""
 
     def __init__(self, status: int, code: str, detail: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(detail)
@@ -55,7 +55,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
-    """A service. `sleep` and `patience_seconds` are other ones in tests only."""
+    """A client of one service. Only tests pass another `sleep`; `patience_seconds` is how long requests are retried."""
 
     server: str
     """The address of the service, with or without a path."""
@@ -66,12 +66,12 @@ class Api:
 
     def __post_init__(self) -> None:
         """Make the opener."""
-        # A proxy of the environment cannot reach a service on this machine.
+        # A proxy from the environment cannot reach a service on this machine.
         proxies = [urllib.request.ProxyHandler({})] if urlsplit(self.server).hostname in _LOOPBACK else []
         object.__setattr__(self, "opener", urllib.request.build_opener(_Redirects, *proxies))
 
     def submit(self, link: str, fields: Mapping[str, str]) -> Job:
-        """Create a job for a link. A full queue or a rate limit is waited for.
+        """Create a job for a link. If the queue is full or a rate limit applies, wait and retry.
 
         Raises:
             Unreachable, Refused
@@ -101,7 +101,7 @@ class Api:
             number, cursor = number - len(page["jobs"]), page["next_cursor"]
 
     def cancel(self, job_id: str) -> Job:
-        """Cancel a job. Tried once, because the user waits for the end.
+        """Cancel a job. Tried only once, because the user is waiting for the command to end.
 
         Raises:
             Unreachable, Refused
@@ -109,7 +109,7 @@ class Api:
         return self._json("DELETE", f"/jobs/{job_id}")
 
     def is_alive(self) -> bool:
-        """Return whether a service of this kind answers at the address."""
+        """Return whether a ytmp3 service responds at the address."""
         try:
             return self._json("GET", "/health/live").get("status") == "ok"
         except Unreachable:
@@ -120,7 +120,7 @@ class Api:
     def open(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
     ) -> http.client.HTTPResponse:
-        """Send a request, and return the response whose body is not read yet.
+        """Send a request, and return the response before its body is read.
 
         Raises:
             Unreachable, Refused
@@ -142,11 +142,11 @@ class Api:
         return response
 
     def _address(self, path: str) -> str:
-        """Return the address of a path: as it is in answers, or below the address of the service."""
+        """Return the URL of a path: one from a response, or one relative to the address of the service."""
         base = self.server.rstrip("/")
         prefix = urlsplit(base).path
         if prefix and (path == prefix or path.startswith(f"{prefix}/")):
-            # PUBLIC_URL is set: the paths in answers begin with its path already.
+            # PUBLIC_URL is set: the paths in responses already begin with its path.
             return urljoin(base, path)
         return base + path
 
@@ -156,7 +156,7 @@ class Api:
             return _decoded(response.read(MAX_ANSWER_BYTES), self.server)
 
     def _repeated(self, request: Callable[[], Job]) -> Job:
-        """Make a request until it is answered with something else than 429 or 503, but not for ever."""
+        """Retry a request while the response is 429 or 503 or there is none, for at most `patience_seconds`."""
         waited_seconds = 0.0
         while True:
             try:

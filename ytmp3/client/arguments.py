@@ -24,15 +24,15 @@ def add_commands(commands: Any) -> None:
     """Add the client's commands to the subparsers of a parser."""
     get = _command(commands, "get", "convert links and save the tracks", _GET)
     get.add_argument("links", metavar="LINK", nargs="*", help="a link to a video, or its id")
-    get.add_argument("-i", "--input", metavar="FILE", help="read links from FILE, one a line; - is standard input")
-    get.add_argument("-o", "--output", metavar="DIR", type=Path, default=Path(), help="where to save (here)")
+    get.add_argument("-i", "--input", metavar="FILE", help="read links from FILE, one per line; - is standard input")
+    get.add_argument("-o", "--output", metavar="DIR", type=Path, default=Path(), help="folder for the tracks (here)")
     get.add_argument("-q", "--quality", metavar="Q", help="192k (default), 128k, 320k, V0 ...: see docs/api.md")
     get.add_argument("--private", action="store_true", help="start a service for this command, even if one runs here")
-    get.add_argument("--no-wait", action="store_true", help="submit the links, print the jobs' ids, and end")
+    get.add_argument("--no-wait", action="store_true", help="submit the links, print the jobs' ids, and exit")
     status = _command(commands, "status", "show jobs", "Show jobs by their ids.")
     status.add_argument("jobs", metavar="JOB", nargs="+")
     jobs = _command(commands, "jobs", "list the jobs of your API key", "List the jobs of your API key, newest first.")
-    jobs.add_argument("-n", "--number", metavar="N", type=int, default=20, help="at most so many (20)")
+    jobs.add_argument("-n", "--number", metavar="N", type=int, default=20, help="show at most N jobs (default: 20)")
     cancel = _command(commands, "cancel", "cancel jobs", "Cancel jobs by their ids.")
     cancel.add_argument("jobs", metavar="JOB", nargs="+")
 
@@ -62,11 +62,11 @@ def server_of(given: str | None, environ: Mapping[str, str] = os.environ) -> str
 
 
 def key_of(path: Path | None, environ: Mapping[str, str] = os.environ) -> str | None:
-    """Return the API key: from the file, else from the environment. Never from an argument, which others could see.
+    """Return the API key from the file, or else from the environment. Arguments are visible to other users.
 
     Raises:
         OSError: the file cannot be read.
-        argparse.ArgumentTypeError: the file has something else than one key.
+        argparse.ArgumentTypeError: the file does not contain exactly one key.
     """
     text = environ.get("YTMP3_API_KEY", "") if path is None else path.read_text(encoding="utf-8", errors="replace")
     words = text.split()

@@ -59,7 +59,7 @@ def _run(options: argparse.Namespace, server: str | None, key: str | None) -> Ex
 
 
 def _impatient(server: str | None, key: str | None) -> Api:
-    """Return a service that is asked once: the user sees the answer at once."""
+    """Return an `Api` that does not retry, so that the user sees the result at once."""
     return Api(server=server or LOCAL_SERVER, key=key, patience_seconds=0)
 
 
@@ -83,7 +83,7 @@ def _get(options: argparse.Namespace, server: str | None, key: str | None) -> Ex
 def _convert_alone(options: argparse.Namespace, links: list[str]) -> Exit:
     """Convert with a service that is started for this command."""
     if options.no_wait:
-        raise argparse.ArgumentTypeError("--no-wait needs a service that goes on running: name one with --server")
+        raise argparse.ArgumentTypeError("--no-wait needs a service that keeps running: name one with --server")
     if not options.json:
         print("starting a service for this command", file=sys.stderr)
     with private_service() as service:
@@ -132,13 +132,13 @@ def _cancelling(work: Work) -> Iterator[None]:
         work.progress.close()
         print("interrupted: cancelling the jobs", file=sys.stderr)
         if left := work.cancel():
-            print(f"{len(left)} jobs could not be cancelled: they go on", file=sys.stderr)
+            print(f"{len(left)} jobs could not be cancelled: they continue", file=sys.stderr)
         raise
 
 
 def _print_submitted(item: Item, *, is_json: bool) -> None:
     if item.job is None:
-        return  # on_end has printed why
+        return  # on_end has printed the reason
     print(json.dumps(item.job, ensure_ascii=False) if is_json else item.job["job_id"], flush=True)
 
 
@@ -176,7 +176,7 @@ def _summary(job: Job) -> str:
 
 
 def _links_in(name: str | None) -> list[str]:
-    """Return the links of a file: one a line, without empty lines and comments.
+    """Return the links in a file, one per line, without empty lines and comments.
 
     Raises:
         OSError

@@ -1,7 +1,7 @@
-"""Downloads one track: resumed where an earlier attempt ended, and verified by its SHA-256.
+"""Downloads one track. Resumes a partial download, and verifies the SHA-256 of the result.
 
-The bytes go into NAME.part, which gets its name when it is whole. What a killed client has left there is continued with
-`Range` and `If-Range`, so a service that has another track by then sends it from its beginning.
+The bytes are written to NAME.part, which is renamed when it is complete. A partial file of an earlier run is continued
+with `Range` and `If-Range`; if the track has changed meanwhile, the service sends it from the beginning.
 """
 
 import hashlib
@@ -17,13 +17,13 @@ from ytmp3.client.names import numbered, track_name
 CHUNK_BYTES: Final = 1 << 18
 """Most bytes that are read and written at once."""
 MAX_FAILURES: Final = 5
-"""Most connections in a row that may end without a single new byte."""
+"""Most failures in a row, each without a single new byte, before the download fails."""
 PAUSE_SECONDS: Final = 1.0
 """Pause, in seconds, after the first such failure. Each further one doubles it."""
 
 
 class DownloadFailed(Exception):
-    """The track could not be downloaded. The text says why; what has arrived is kept for the next attempt."""
+    """The track could not be downloaded. The text says why; the partial file is kept for the next attempt."""
 
 
 def download(
@@ -36,8 +36,8 @@ def download(
 ) -> Path:
     """Download the track of a completed job into `folder`, and return its path.
 
-    A file that is there already and has the same content is not downloaded again. `on_bytes` is called with the number
-    of bytes that are there.
+    If a file with the same content exists already, nothing is downloaded. `on_bytes` is called with the number of bytes
+    that have been downloaded so far.
 
     Raises:
         DownloadFailed, Unreachable, Refused
@@ -71,12 +71,12 @@ def download(
         part.unlink()
         if not is_resumed:
             raise DownloadFailed("the track that arrived differs from its SHA-256")
-        # What an earlier attempt left was of another track with the same name.
+        # The partial file of an earlier run belonged to another track with the same name.
         is_resumed = False
 
 
 def _place(folder: Path, name: str, size: int, sha256: str) -> tuple[Path, bool]:
-    """Return where the track belongs, and whether it is there already."""
+    """Return the path of the track, and whether the file exists already."""
     number = 1
     while True:
         target = folder / numbered(name, number)
@@ -88,7 +88,7 @@ def _place(folder: Path, name: str, size: int, sha256: str) -> tuple[Path, bool]
 
 
 def _continue(api: Api, job: Job, part: Path, size: int, on_bytes: Callable[[int], None]) -> None:
-    """Fetch what is missing, until the connection ends."""
+    """Download the missing bytes, until the connection ends."""
     have = _size(part)
     headers = {"Range": f"bytes={have}-", "If-Range": f'"{job["file"]["sha256"]}"'} if have else {}
     with api.open("GET", job["download_url"], headers) as response:

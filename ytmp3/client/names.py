@@ -1,7 +1,7 @@
 """The file name of a track, from the response of the service. Pure.
 
-The name comes from a video's title and from another machine. So it never leaves the folder, hides itself or is longer
-than a file system allows.
+The name comes from a video's title and from another machine, so it is not trusted: the result never contains a path,
+never begins with a dot, and is never longer than a file system allows.
 """
 
 import re
@@ -9,13 +9,13 @@ from typing import Final
 from urllib.parse import unquote
 
 MAX_NAME_BYTES: Final = 200
-"""Longest file name, in bytes of UTF-8. File systems allow 255; the rest is for `.part` and a number."""
+"""Longest file name, in bytes of UTF-8. File systems allow 255; the rest is reserved for `.part` and a number."""
 _UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]')
-"""Control and direction characters, separators, and what Windows does not allow."""
+"""Control and text-direction characters, path separators, and characters that Windows does not allow."""
 
 
 def track_name(disposition: str, fallback: str) -> str:
-    """Return the name that a Content-Disposition suggests, made safe; `fallback` if it suggests none."""
+    """Return the name that a Content-Disposition suggests, made safe, or `fallback` if it suggests none."""
     extended = re.search(r"filename\*=UTF-8''([^;]+)", disposition, re.IGNORECASE)
     quoted = re.search(r'filename="((?:[^"\\]|\\.)*)"', disposition)
     if extended is not None:

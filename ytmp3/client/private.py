@@ -1,7 +1,7 @@
-"""A service inside the client, for users who run none: started on a free port, and ended with the client.
+"""A private service for users who run none: the client starts it on a free port, and stops it at its own end.
 
-Its data folder is in the user's cache, and is removed when every track is saved. If the client is killed before, the
-next one finds the jobs and tracks there, and continues.
+Its data folder is in the user's cache folder, and is removed when every track is saved. If the client is killed before
+that, the next run finds the jobs and tracks there, and continues.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from typing import Final
 END_SECONDS: Final = 30.0
 """Longest wait, in seconds, for the service to end after SIGTERM. It needs up to 12 s to end its child processes."""
 SHOWN_LINES: Final = 5
-"""Lines of the service's errors that are shown if it does not start."""
+"""Number of lines of the service's log that are shown if it does not start."""
 _PDEATHSIG: Final = 1
 """PR_SET_PDEATHSIG of <linux/prctl.h>."""
 _NOT_INHERITED: Final = frozenset(
@@ -31,7 +31,8 @@ _NOT_INHERITED: Final = frozenset(
         "TRUSTED_PROXIES", "CORS_ORIGINS", "CLIENT_REQUESTS_PER_SECOND", "CLIENT_MAX_JOBS", "CLIENT_MAX_DOWNLOADS",
     }
 )  # fmt: skip
-"""Settings of a service for others. Those for conversions, such as EGRESS_PROXY, hold for the private one too."""
+"""Settings that only matter for a shared service. Those of conversions, such as EGRESS_PROXY, also apply to a private
+service."""
 
 
 class NoService(Exception):
@@ -39,7 +40,7 @@ class NoService(Exception):
 
 
 class PrivateService:
-    """A running service; `is_done` is set by the caller when nothing has to be kept."""
+    """A running service. The caller sets `is_done` when its data folder need not be kept."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -54,7 +55,7 @@ def private_service() -> Iterator[PrivateService]:
         NoService
     """
     if importlib.util.find_spec("ytmp3.serve") is None:
-        raise NoService("there is no service here to start: name one with --server, or install ytmp3 as a whole")
+        raise NoService("the service is not installed here: name one with --server, or install the whole ytmp3 package")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "ytmp3-get"
     try:
@@ -95,7 +96,7 @@ class _Running:
         except (ValueError, LookupError, TypeError):
             self.end()
             lines = log_path.read_text(errors="replace").strip().splitlines()[-SHOWN_LINES:]
-            raise NoService("the service does not start: " + ("; ".join(lines) or "it gives no reason")) from None
+            raise NoService("the service does not start: " + ("; ".join(lines) or "it gave no reason")) from None
 
     def end(self) -> None:
         """End the process, its child processes included."""

@@ -1,4 +1,4 @@
-"""What the user sees meanwhile: on a terminal a bar for each running job, elsewhere a line for each change of stage."""
+"""Progress output: on a terminal a bar for each running job, otherwise a line for each change of stage."""
 
 import os
 import shutil
@@ -11,14 +11,14 @@ from typing import Final, Protocol, TextIO
 MAX_BARS: Final = 10
 """Most bars at once; further jobs are counted in one line."""
 REDRAW_SECONDS: Final = 0.1
-"""Shortest time, in seconds, between two pictures on a terminal."""
+"""Shortest time, in seconds, between two redraws of the bars."""
 BAR_COLUMNS: Final = 24
 _FINAL: Final = frozenset({"done", "failed", "cancelled"})
 
 
 @dataclass(slots=True)
 class Line:
-    """What is shown of one link."""
+    """The displayed state of one link."""
 
     name: str
     """The title, or the link until it is known."""
@@ -29,16 +29,16 @@ class Line:
 
 
 class Progress(Protocol):
-    """Shows lines that the caller changes, and messages that stay."""
+    """Shows the state of each link, and messages that stay on the screen."""
 
     def show(self, line: Line) -> None:
-        """Show the present state of a line."""
+        """Show the current state of a line."""
 
     def say(self, text: str) -> None:
-        """Print a message that stays."""
+        """Print a message that stays on the screen."""
 
     def close(self) -> None:
-        """Leave the terminal with the messages alone."""
+        """Remove everything but the messages."""
 
 
 def progress_for(stream: TextIO | None = None, *, is_quiet: bool = False) -> Progress:
@@ -89,7 +89,7 @@ class Lines:
 
 @dataclass(slots=True)
 class Bars:
-    """Bars that are drawn over each other, below the messages."""
+    """Bars below the messages, redrawn in place."""
 
     stream: TextIO
     _lines: dict[int, Line] = field(default_factory=dict)
@@ -137,7 +137,7 @@ class Bars:
 
 
 def picture(line: Line, columns: int) -> str:
-    """Return a line of exactly one row: name, bar and stage."""
+    """Return a line as exactly one row of text: name, bar and stage."""
     full = round(BAR_COLUMNS * min(1.0, max(0.0, line.share)))
     rest = f" [{'#' * full}{'.' * (BAR_COLUMNS - full)}] {100 * line.share:3.0f} % {_stage(line)}"
     room = columns - len(rest)
@@ -152,7 +152,7 @@ def printable(text: str) -> str:
 
 
 def fitted(text: str, columns: int) -> str:
-    """Return the text in exactly this many columns of a terminal: cut, or filled with spaces.
+    """Return the text at a width of exactly this many terminal columns: truncated, or padded with spaces.
 
     A character of East Asian scripts takes two columns, and a combining one none.
     """

@@ -1,7 +1,7 @@
-"""The work of `ytmp3 get`: submits links, follows their jobs, and downloads each track when it is ready.
+"""The work of `ytmp3 get`: submits links, polls their jobs, and downloads each track when it is ready.
 
-Only some jobs are open at once, so that a long list does not fill the queue of the service. Jobs are followed by asking
-for their status, which every service and every proxy in front of it supports.
+Only a limited number of jobs is open at once, so that a long list does not fill the queue of the service. Jobs are
+polled, because every service and every proxy in front of it supports that.
 """
 
 import time
@@ -18,15 +18,15 @@ from ytmp3.client.progress import Line, Progress
 OPEN_JOBS: Final = 50
 """Most jobs that are open at once. The service converts 20 at once by default."""
 POLL_SECONDS: Final = 1.0
-"""Time, in seconds, between two questions about all open jobs."""
+"""Shortest interval, in seconds, at which all open jobs are polled."""
 ASKED_PER_SECOND: Final = 10
-"""Most questions in a second: nginx in front of a service admits 50 from one address."""
+"""Most status requests per second: nginx in front of a service admits 50 from one address."""
 _ENDED: Final = frozenset({"completed", "failed", "cancelled"})
 
 
 @dataclass(slots=True)
 class Item:
-    """One link, with what has become of it."""
+    """One link, with its job and its result."""
 
     link: str
     line: Line
@@ -37,7 +37,7 @@ class Item:
 
     @property
     def is_open(self) -> bool:
-        """Whether a job of this link is not known to have ended."""
+        """Whether the link has a job that, as far as known, has not ended."""
         return self.job is not None and self.path is None and self.error is None
 
     def as_json(self) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class Work:
         """Convert and download all links. A link that fails does not stop the others.
 
         Raises:
-            Unreachable: the service is gone for good.
+            Unreachable: the service did not respond for too long.
             OSError: a track cannot be written.
         """
         waiting, following = deque(links), deque[Item]()
@@ -92,7 +92,7 @@ class Work:
             self._fail(item, error.code, str(error))
         else:
             if item.job.get("hint") == "playlist":
-                self.progress.say(f"{link}: names a playlist as well; only the video is converted")
+                self.progress.say(f"{link}: also names a playlist; only the video is converted")
         return item
 
     def cancel(self) -> list[Item]:
@@ -110,7 +110,7 @@ class Work:
         return left
 
     def _asked(self, following: deque[Item]) -> Iterator[Item]:
-        """Ask for each open job once; yield those that have ended."""
+        """Poll each open job once; yield those that have ended."""
         for item in list(following):
             assert item.job is not None
             if item.job["status"] not in _ENDED:
