@@ -1,8 +1,8 @@
-"""A stream for log lines that never makes its writer wait: a thread writes the lines to the real stream.
+"""A stream for log lines whose `write` never blocks: a thread writes the lines to the real stream.
 
-If nobody reads the other end of a pipe (a stopped log collector, a terminal on hold), a write to stderr blocks. In the
-event loop's thread that would stop the whole service. Here lines wait in a bounded queue, and further ones are dropped
-and counted.
+If the other end of a pipe is not read (a stopped log collector, a terminal paused with Ctrl-S), a write to stderr
+blocks. In the event loop's thread, that would stop the whole service. Here, lines wait in a bounded queue; when it is
+full, further lines are dropped and counted.
 """
 
 import contextlib
@@ -15,9 +15,9 @@ from typing import Final, TextIO
 MAX_LINES: Final = 10_000
 """Most lines that wait: some 5 MB, and minutes of a busy service's log."""
 END_SECONDS: Final = 2.0
-"""Longest wait, in seconds, for the lines that are left at the end of the process."""
+"""Longest wait, in seconds, for the remaining lines to be written at the end of the process."""
 POLL_SECONDS: Final = 0.01
-"""Interval, in seconds, at which `drain` looks whether all lines are written."""
+"""Interval, in seconds, at which `drain` checks whether all lines are written."""
 
 
 class LogStream:
@@ -48,7 +48,7 @@ class LogStream:
         return self._stream.isatty()
 
     def drain(self, seconds: float = END_SECONDS) -> None:
-        """Wait until all lines are written, but not for longer. Called at the end of the process."""
+        """Wait until all lines are written, for at most `seconds`. Called at the end of the process."""
         until = time.monotonic() + seconds
         while self._lines.unfinished_tasks and time.monotonic() < until:
             time.sleep(POLL_SECONDS)
@@ -57,10 +57,10 @@ class LogStream:
         while True:
             line = self._lines.get()
             left = (line + self._about_dropped()).encode("utf-8", "replace")
-            with contextlib.suppress(OSError, ValueError):  # nobody has the other end, or it is closed
+            with contextlib.suppress(OSError, ValueError):  # the other end is closed, or this one
                 while left:
-                    # Not through the stream's buffer: a thread that waits there would hold its lock, and Python needs
-                    # the lock at its end.
+                    # The stream's own buffer is avoided: a thread that blocks there holds the buffer's lock, which the
+                    # interpreter needs at its exit.
                     left = left[os.write(self._stream.fileno(), left) :]
             self._lines.task_done()
 

@@ -1,7 +1,7 @@
-"""Threads for calls that may block, such as those of files: on a disk that hangs, a call returns when the disk does.
+"""Threads for calls that may block, such as file operations: if a disk hangs, they return only when it recovers.
 
-The rule: the event loop makes no call of the file system. A thread whose call hangs is lost until the disk answers. So
-each kind of work has its own few threads, and work that hangs takes no thread from another kind.
+The rule: the event loop's thread makes no file system call. A thread whose call hangs is unavailable until the disk
+responds. So each kind of work has its own small thread pool, and a hanging call takes no thread from other kinds.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ T = TypeVar("T")
 
 
 class Threads:
-    """A few threads for one kind of work. They start when they are needed."""
+    """A thread pool for one kind of work. Its threads start when they are needed."""
 
     def __init__(self, name: str, count: int) -> None:
-        """`name` is shown by tools that list threads. Further calls wait while `count` calls run."""
+        """`name` appears in tools that list threads. At most `count` calls run at once; further ones wait."""
         self.count = count
         self.executor = ThreadPoolExecutor(count, thread_name_prefix=name)
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call `function` in a thread. If the wait is cancelled, the call goes on, and its result is dropped."""
+        """Call `function` in a thread. If the caller is cancelled, the call continues, and its result is dropped."""
         call = partial(copy_context().run, function, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self.executor, call)
 
@@ -40,7 +40,7 @@ class Threads:
         return await self.descriptor(os.open, path, flags | os.O_CLOEXEC, mode)
 
     async def descriptor(self, function: Callable[P, int], *args: P.args, **kwargs: P.kwargs) -> int:
-        """Call a function that returns a new descriptor. If the wait is cancelled, the descriptor is closed."""
+        """Call a function that returns a new descriptor. If the caller is cancelled, the descriptor is closed."""
         opening = asyncio.ensure_future(self.run(function, *args, **kwargs))
         try:
             return await asyncio.shield(opening)
@@ -49,7 +49,7 @@ class Threads:
             raise
 
     def close(self, descriptor: int) -> None:
-        """Close a descriptor without a wait: closing may send the file's last changes to a server."""
+        """Close a descriptor without waiting: on a network file system, `close` may send data to the server."""
         closing = self.executor.submit(os.close, descriptor)
         closing.add_done_callback(_ignore_error)
 

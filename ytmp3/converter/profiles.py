@@ -1,11 +1,11 @@
 """The sandbox profile of each program: the files, programs and ports that it needs (`sandbox.protocol.Profile`).
 
-* ffmpeg, and deno of the solver: execute themselves and read shared libraries. Their input and output are descriptors.
+* ffmpeg, and deno of the solver: execute only themselves, and read shared libraries. Input and output are descriptors.
 * The youtube child: executes deno; reads Python's modules, shared libraries and the files of name resolution; writes
   the conversion's scratch folder; connects to YouTube's port, or to the proxy's.
 * The youtube child while it decodes a picture: nothing (`sandbox.confinement.NO_ACCESS`). It writes to a descriptor.
 
-Made once, at the start; only the scratch folder differs between conversions.
+The profiles are made once, at the start; only the scratch folder differs between conversions.
 """
 
 import importlib.util
@@ -26,14 +26,14 @@ LIBRARIES: Final = (
     *("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", "/usr/share/zoneinfo"),
     *("/dev/urandom", "/dev/random", "/dev/zero"),
 )
-"""What programs read when they start: shared libraries, their index, time zones, random numbers. Those that a system
-does not have are left out."""
+"""Files that programs read when they start: shared libraries, their index, time zones, random numbers. Paths that do
+not exist on a system are ignored."""
 
 NAME_RESOLUTION: Final = (
     *("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf"),
     *("/etc/services", "/etc/protocols", "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/usr/share/ca-certificates"),
 )
-"""What libc reads to find the address of a name, and the certificate authorities."""
+"""Files that libc reads to resolve host names, and the certificate authorities."""
 
 INTERPRETERS: Final = (
     *("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"),
@@ -45,10 +45,10 @@ DEVICES: Final = ("/dev/null",)
 
 HTTPS_PORT: Final = 443
 DNS_PORT: Final = 53
-"""Long answers of name servers come over TCP."""
+"""Long responses of name servers come over TCP."""
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
-"""Ports of proxies whose URL names none."""
+"""Default ports of proxies, for a URL without a port."""
 
 _PRELOADED: Final = ("yt_dlp", "yt_dlp_ejs", "PIL", "msgspec")
 """Packages that the youtube child imports from, beside the standard library and this one."""
@@ -58,7 +58,7 @@ class Profiles(Struct, frozen=True, kw_only=True):
     """The profiles of one instance."""
 
     ffmpeg: Profile | None
-    """None: the operator's ffmpeg is a script, which no profile fits."""
+    """None: the operator's ffmpeg is a script, which cannot be confined by a profile."""
     youtube: Profile
 
 
@@ -71,7 +71,7 @@ def profiles_of(settings: ToolSettings, *, ffmpeg: str, deno: str | None) -> Pro
 
 
 def is_script(program: str) -> bool:
-    """Return whether a program is a script, which starts other programs: then no profile fits it."""
+    """Return whether a program is a script, which starts other programs and so cannot be confined by a profile."""
     try:
         with Path(program).open("rb") as file:
             return file.read(2) == b"#!"
@@ -91,7 +91,7 @@ def tool_profile(program: str) -> Profile:
 def youtube_profile(settings: ToolSettings, *, deno: str | None) -> Profile:
     """Return the profile of the youtube child, without its scratch folder.
 
-    Where the solver does not answer, yt-dlp starts deno in this child, so it may execute that program.
+    If the solver does not respond, yt-dlp starts deno from this child, so the child may execute deno.
     """
     proxy = settings.egress_proxy
     return Profile(
@@ -107,8 +107,8 @@ def youtube_profile(settings: ToolSettings, *, deno: str | None) -> Profile:
 def python_folders() -> tuple[str, ...]:
     """Return the folders of the modules that the youtube child may import later.
 
-    A folder of packages is taken as a whole if it holds nothing else, by its name. Of another folder, which may be that
-    of the project, only the packages themselves are taken.
+    A folder named `site-packages` or `dist-packages` is included as a whole. From any other folder, which may be that
+    of the project, only the packages themselves are included.
     """
     folders = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), str(Path(ytmp3.__file__).parent)}
     for name in _PRELOADED:

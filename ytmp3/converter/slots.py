@@ -1,7 +1,7 @@
 """The slots of a stage that only a few conversions may be in at once (extractions, encoders), shared between clients.
 
-The rule: a free slot goes to the waiting client that holds the fewest. Among equals, short work goes before long work,
-but long work does not wait forever: each second of audio counts like a tenth of a second of waiting.
+The rule: a free slot goes to the waiting client that holds the fewest slots. Among clients with equally many, short
+work goes before long work, but long work does not wait forever: each second of audio postpones it by 0.1 s.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from ytmp3.core.ids import ClientId
 from ytmp3.core.sharing import Places
 
 WAIT_FOR_SECOND: Final = 0.1
-"""Seconds that a conversion lets others go first, for each second of its audio: a song of 4 minutes goes before a mix
-of 20 minutes that began to wait up to 96 s earlier. An encoder needs about 0.02 s for a second of audio, so no
+"""Seconds of waiting that a conversion concedes to others for each second of its audio: a song of 4 minutes goes before
+a mix of 20 minutes that began to wait up to 96 s earlier. An encoder needs about 0.02 s for a second of audio, so no
 conversion waits longer than a few times the duration of its own encoding because of this rule."""
 
 
@@ -34,7 +34,7 @@ class Slot:
 
 
 class _Waiter:
-    """A conversion that waits for a slot. `order`: the time from which its client's longest wait counts."""
+    """A conversion that waits for a slot. Waiters get slots by `order`: the arrival time, plus a delay for audio."""
 
     def __init__(self, client: ClientId, order: float) -> None:
         self.client = client
@@ -43,9 +43,9 @@ class _Waiter:
 
 
 class FairSlots:
-    """`count` slots, and `spare` ones for clients that arrive while another holds more than its part.
+    """`count` slots, and `spare` ones for clients that arrive while another has more than its fair share.
 
-    `core.sharing.Places` has the rule.
+    `core.sharing.Places` defines the rule.
     """
 
     def __init__(self, count: int, *, spare: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -54,7 +54,7 @@ class FairSlots:
         self._held: Counter[ClientId] = Counter()
         """The slots in use, by client. Clients without one are not in it."""
         self._waiters: list[_Waiter] = []
-        """In order of arrival. Every waiter could not take a slot when the slots or the waiters changed last."""
+        """In order of arrival. When the slots or the waiters last changed, none of these could take a slot."""
 
     def has_free(self, client: ClientId) -> bool:
         """Return whether the client would get a slot at once."""
@@ -62,7 +62,7 @@ class FairSlots:
 
     @asynccontextmanager
     async def slot(self, client: ClientId, audio_seconds: float = 0.0) -> AsyncIterator[Slot]:
-        """Wait for a slot, and hold it until the block ends or releases it. `audio_seconds`: the length of the work."""
+        """Wait for a slot, and hold it until the block ends or releases it. `audio_seconds`: length of the audio."""
         waiter = _Waiter(client, self._clock() + WAIT_FOR_SECOND * audio_seconds)
         self._waiters.append(waiter)
         self._grant()
@@ -71,7 +71,7 @@ class FairSlots:
         except asyncio.CancelledError:
             if waiter.granted.cancelled():
                 self._waiters.remove(waiter)
-                # With fewer clients, the part of each is larger.
+                # With fewer clients, the fair share of each is larger.
                 self._grant()
             else:
                 self._give_back(client)
@@ -90,7 +90,7 @@ class FairSlots:
     def _grant(self) -> None:
         """Give slots to waiting conversions, as many as may take one."""
         while waiting := [waiter for waiter in self._waiters if not waiter.granted.done()]:
-            # `min` returns the first of equals: the one that arrived first.
+            # Among equals, `min` returns the first one, which arrived first.
             first = min(waiting, key=lambda waiter: (self._held[waiter.client], waiter.order))
             if not self._places.may_take(first.client, self._held, {waiter.client for waiter in waiting}):
                 return

@@ -1,11 +1,10 @@
-"""Counts the jobs of each client, so that one client can neither use this instance alone nor fill the job store.
+"""Counts the jobs of each client, so that one client can neither occupy this instance alone nor fill the job store.
 
-Two counts. The *joined* jobs are those that share an unfinished conversion of another job; they count against
-CLIENT_MAX_JOBS like the conversions that a client's own jobs have created. The *kept* jobs are all jobs in the store,
-also those of finished tracks: each is a record, which is kept for the retention. They count against
-CLIENT_MAX_KEPT_JOBS.
+There are two counts. *Joined* jobs share the unfinished conversion of another job. They count against CLIENT_MAX_JOBS,
+like the conversions that the client's own jobs have created. *Kept* jobs are all jobs in the store, including those of
+finished tracks: each is a record that is kept for the retention. They count against CLIENT_MAX_KEPT_JOBS.
 
-Both counts are of this instance, and start at zero with it. They bound what a client can do, and are no account of it.
+Both counts are local to this instance and start at zero when it starts. They limit clients, but are not exact.
 """
 
 from collections import OrderedDict, defaultdict
@@ -25,8 +24,8 @@ from ytmp3.engine.settings import EngineSettings
 from ytmp3.jobstore import Outcome, Submitted
 
 ELSEWHERE_SECONDS: Final = 120.0
-"""How long, in seconds, a job counts that has joined a conversion of another instance: this instance does not see the
-end of it. Most conversions take less."""
+"""How long, in seconds, a job counts that has joined a conversion of another instance, because this instance does not
+see the end of that conversion. Most conversions take less time."""
 
 
 class _Joined(Struct, frozen=True):
@@ -42,7 +41,7 @@ class JoinedJobs:
         self._runs = runs
         self._clock = clock
         self._by_client: OrderedDict[ClientId, dict[JobId, _Joined]] = OrderedDict()
-        """No dict is empty. The client that was looked at longest ago is first."""
+        """No dict is empty. The client whose count was updated longest ago is first."""
         self._by_conversion: defaultdict[ConversionId, set[tuple[ClientId, JobId]]] = defaultdict(set)
         """The same jobs by conversion. No set is empty."""
 
@@ -51,13 +50,13 @@ class JoinedJobs:
         client, job_id, conversion_id = ticket.job.client, ticket.job.job_id, ticket.conversion.conversion_id
         self._by_client.setdefault(client, {})[job_id] = _Joined(conversion_id, self._clock())
         self._by_conversion[conversion_id].add((client, job_id))
-        # Every new job makes one client's count true. So the clients that never come back are forgotten, too.
+        # Each new job also updates the count of one client, so that clients which never return are removed too.
         oldest = next(iter(self._by_client))
         if self.count(oldest):
             self._by_client.move_to_end(oldest)
 
     def count(self, client: ClientId) -> int:
-        """Return the number of jobs of a client that have joined conversions which are unfinished, as far as known."""
+        """Return the number of a client's jobs that have joined a conversion which, as far as known, is unfinished."""
         for job_id, joined in list(self._by_client.get(client, {}).items()):
             if not self._may_be_unfinished(joined):
                 self._remove(client, job_id, joined.conversion_id)
@@ -93,7 +92,7 @@ class JoinedJobs:
 
 
 class ClientJobs:
-    """What each client has at this instance, and the limits on it. `retention_seconds` is that of the job store.
+    """The number of jobs of each client at this instance, and its limits. `retention_seconds` is that of the job store.
 
     The kept jobs are bounded by token buckets that hold half of the limit, and gain the other half in one retention. So
     in any retention, the time after which the store forgets a job, no client makes more jobs than the limit.
@@ -128,7 +127,7 @@ class ClientJobs:
         return self._queue.length_of(client) + self._runs.by_client()[client]
 
     def unfinished_of(self, client: ClientId) -> int:
-        """Count the same, and the client's jobs that have joined other conversions."""
+        """Count these conversions, plus the client's jobs that have joined other conversions."""
         return self.conversions_of(client) + self.joined.count(client)
 
     def begin(self, client: ClientId) -> float:
@@ -143,7 +142,7 @@ class ClientJobs:
         return self._kept.state(client, self._clock()).wait_seconds
 
     def end(self, client: Client, submitted: Submitted | None) -> None:
-        """Record what has become of a submission; None: no job was stored."""
+        """Record the result of a submission; None: no job was stored."""
         if submitted is None:
             if self._kept is not None:
                 self._kept.put_back(client.owner, self._clock())

@@ -1,18 +1,18 @@
 """Feeds batches: keeps a few jobs of each batch unfinished, and submits the next item when one ends.
 
 One instance feeds a batch, under a lease in the store (`core.batch`). If it dies, its lease runs out and another one
-adopts the batch. In each turn, for each batch:
+adopts the batch. In each iteration, the feeder does this for each batch:
 
-0. If the batch is a playlist without items: read it, in a task of its own, and write its items.
+0. If the batch is a playlist without items: read the playlist in a separate task, and write its items.
 1. Read the batch: the client may have cancelled it, or another instance may hold it.
 2. Read the jobs of the open items, and mark those that have ended.
-3. Open further items, as many as the client's share and the queue allow (`Capacity.batch_room`).
+3. Mark further items as open, as many as the client's share and the queue allow (`Capacity.batch_room`).
 4. Write the marks. This also renews the lease. Only then:
-5. Submit the jobs of open items that have none: new ones, those that a crash prevented, and those that were refused
-   before because the queue was full. A repeated submission finds the job of the first one.
+5. Submit the jobs of open items that have none: new items, items whose submission a crash prevented, and items that
+   were refused before because the queue was full. If the job exists already, the submission returns it.
 
-The rule: no job exists whose item is not marked as open before. So an instance that continues a batch, or cancels one,
-misses no job.
+The rule: an item is stored as open before its job is created. So an instance that continues or cancels a batch finds
+every job of it.
 """
 
 import asyncio
@@ -50,20 +50,20 @@ from ytmp3.jobstore.batches import Filling
 log = logging.getLogger(__name__)
 
 FEED_SECONDS: Final = 0.5
-"""Interval of the turns, in seconds: how long a new batch waits for its first job, and how long a worker may be idle
-because the next item is not submitted yet."""
+"""Interval of the iterations, in seconds: the longest time that a new batch waits for its first job, and that a worker
+is idle because the next item is not submitted yet."""
 OPEN_ITEMS: Final = 20
 """Most open items of one batch: the default number of workers."""
 ROUNDS: Final = 5
-"""Most rounds of one batch in one turn. Items whose track is finished already end at once, and then the next ones are
-submitted in the same turn: at most ROUNDS x OPEN_ITEMS, so that a batch of finished tracks delays no other batch."""
+"""Most rounds of one batch in one iteration. Items whose track exists already end at once, and then the next ones are
+submitted in the same iteration: at most ROUNDS x OPEN_ITEMS, so that such a batch does not delay other batches."""
 ADOPT_BATCH: Final = 20
-"""Most batches adopted in one turn, so that several instances share those of an instance that has died."""
+"""Most batches adopted in one iteration, so that several instances share the batches of an instance that has died."""
 KEEPS_PER_RETENTION: Final = 4
-"""How often, within a retention, the expiry of a running batch's finished tracks is moved. Its first tracks would
-otherwise expire before a long batch has ended."""
+"""How often within one retention the expiry of a running batch's finished tracks is extended. Otherwise, the first
+tracks of a long batch would expire before it has ended."""
 MAX_HELD: Final = 500
-"""An instance that feeds this many batches adopts no more. A turn reads each of them."""
+"""An instance that feeds this many batches adopts no more, because each iteration reads all of them."""
 EXPIRE_SECONDS: Final = 60.0
 """Interval, in seconds, of the removal of batches whose retention is over."""
 EXPIRE_BATCH: Final = 100
@@ -81,13 +81,13 @@ class _Held:
     saved_at: float
     """When the lease was last extended, on the engine's clock."""
     kept_at: float
-    """When its finished tracks were last kept, on the engine's clock."""
+    """When the expiry of its finished tracks was last extended, on the engine's clock."""
     items: tuple[Item, ...] | None = None
-    """The items; None before the first turn."""
+    """The items; None before the first iteration."""
     listing: asyncio.Task[Filling] | None = None
-    """Reads the playlist, if the batch is one and has no items yet."""
+    """The task that reads the playlist, if the batch is a playlist without items."""
     submitted: list[VideoId] = field(default_factory=list)
-    """The videos that were submitted after the last write."""
+    """The videos whose jobs were submitted after the last write."""
 
 
 class Feeder:
@@ -129,7 +129,7 @@ class Feeder:
         return len(self._held)
 
     async def feed(self) -> None:
-        """Do one turn: adopt batches that are due, and feed all that this instance holds."""
+        """Run one iteration: adopt batches that are due, and feed all that this instance holds."""
         if self._intake.is_draining:
             await self._release()
             return
@@ -145,7 +145,7 @@ class Feeder:
             except LeaseLost:
                 await self._drop(held)
             except RequestError as error:
-                # Only StoreUnavailable is possible here: the next turn repeats what was not done.
+                # Only StoreUnavailable is possible here: the next iteration does what this one could not.
                 log.debug("batch not fed", extra={"batch_id": held.batch.batch_id, "code": error.code})
 
     async def expire(self) -> int:
@@ -182,7 +182,7 @@ class Feeder:
                 return
 
     async def _list(self, held: _Held) -> None:
-        """Start to read the playlist of a batch, or take the result, or end the batch if it was cancelled.
+        """Start reading the playlist of a batch, or store the result, or end the batch if it was cancelled.
 
         Raises:
             LeaseLost
@@ -223,7 +223,7 @@ class Feeder:
         return {index: found.get(job_id) for index, job_id in zip(indexes, job_ids, strict=True)}
 
     async def _next_marks(self, batch: Batch, items: tuple[Item, ...], tickets: dict[int, Ticket | None]) -> str:
-        """Return the marks after the ends of jobs and the opening of further items, or after the cancellation."""
+        """Return the new marks: with ended jobs and further open items, or those of a cancelled batch."""
         ends = {index: end for index, ticket in tickets.items() if ticket and (end := end_of(ticket.status))}
         if batch.cancelled_at is not None:
             for index in tickets.keys() - ends.keys():
@@ -239,7 +239,7 @@ class Feeder:
         return opened(marks, room)
 
     async def _cancel(self, batch: Batch, video_id: VideoId) -> Mark:
-        """Cancel the job of an open item. Returns the item's end."""
+        """Cancel the job of an open item. Returns the final mark of the item."""
         try:
             ticket = await self._jobs.cancel(batch.job_id(video_id), None)
         except JobUnknown:
@@ -247,7 +247,7 @@ class Feeder:
         return end_of(ticket.status) or Mark.CANCELLED
 
     async def _keep(self, held: _Held, items: tuple[Item, ...], marks: str) -> None:
-        """Keep the finished tracks of a batch until its archive expires: first from time to time, and at its end."""
+        """Extend the expiry of a batch's finished tracks, at intervals while it runs and once more at its end."""
         retention_seconds = held.batch.retention_seconds
         is_due = self._clock() - held.kept_at >= retention_seconds / KEEPS_PER_RETENTION
         if is_due or is_ended(marks):
@@ -282,7 +282,7 @@ class Feeder:
         return any(ticket is not None and end_of(ticket.status) is not None for ticket in submitted)
 
     async def _try_to_submit(self, batch: Batch, video_id: VideoId, client: Client) -> Ticket | None:
-        """Submit one job. Returns None if it is refused: it stays open, and is submitted again in the next turn."""
+        """Submit one job. Returns None if it is refused: the item stays open, and the next iteration tries again."""
         try:
             return await self._intake.submit_item(batch, video_id, client)
         except RequestError as error:
@@ -292,8 +292,8 @@ class Feeder:
     async def _drop(self, held: _Held) -> None:
         """Stop feeding a batch that another instance holds.
 
-        If this instance was frozen, it may have submitted jobs after the new holder had cancelled the batch. These are
-        cancelled here.
+        If this instance was suspended for a while, it may have submitted jobs after the new holder had cancelled the
+        batch. These jobs are cancelled here.
         """
         await self._forget(held)
         stored = await self._store.batches.get(held.batch.batch_id)
@@ -308,7 +308,7 @@ class Feeder:
         try:
             await self._store.batches.release(leases)
         except StoreError as error:
-            # This is tried only once, so that a stopping instance does not wait for the store: the leases run out.
+            # Tried only once, so that a stopping instance does not wait for the store. If it fails, the leases run out.
             self._events.emit(events.StoreFailed(operation="release-batches", error=error))
 
 

@@ -1,4 +1,4 @@
-"""Reads the playlist of a batch, and tries again after errors that may pass. The feeder runs one task for each."""
+"""Reads the playlist of a batch, and retries after temporary errors. The feeder runs one task for each playlist."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ from ytmp3.storage.scratch import Scratch
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 5.0
-"""Pause before the first repetition, in seconds. It doubles with each."""
+"""Pause before the first retry, in seconds. It doubles with each further one."""
 
 
 class Listings:

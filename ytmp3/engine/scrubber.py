@@ -1,9 +1,10 @@
-"""The scrubber: reads all tracks again and again, slowly, and discards those whose content has changed.
+"""The scrubber: continuously reads all tracks, slowly, and discards those whose content has changed.
 
-A failing disk, or a program that may write to the volume, can change a finished track. The shelf notices most changes
-when a client downloads the track (`storage.integrity`); this finds the others, before a client does.
+A failing disk, or another program that writes to the volume, can change a finished track. The shelf detects most
+changes when a client downloads the track (`storage.integrity`). The scrubber finds the other ones
+before that.
 
-Each instance reads all tracks, because it cannot know what the others have read.
+Each instance reads all tracks, because instances do not share which tracks they have read.
 """
 
 import logging
@@ -19,8 +20,8 @@ log = logging.getLogger(__name__)
 SCRUB_SECONDS: Final = 60.0
 """Interval of the steps, in seconds."""
 SCRUB_BYTES: Final = 256 * 2**20
-"""Bytes that a step reads, or one track more. With an interval of a minute, this is 4.5 MB/s, or 390 GB a day, and
-takes 0.3 s of CPU time a minute."""
+"""Bytes that one step reads, exceeded by at most one track. With an interval of a minute, this is 4.5 MB/s, or 390 GB a
+day, and takes 0.3 s of CPU time per minute."""
 LOOKED_UP: Final = 50
 """Tracks that are looked up in one call to the store."""
 
@@ -32,10 +33,10 @@ class Scrubber:
         self._store = store
         self._shelf = shelf
         self._left: deque[str] = deque()
-        """The files that the present round has not looked at."""
+        """The files that are still to be checked in the current round."""
 
     async def scrub(self) -> int:
-        """Check some tracks, the first ones again after the last. Returns the number of damaged ones.
+        """Check some tracks. After the last track, start again with the first. Returns the number of damaged ones.
 
         A damaged track is removed, and its conversion is forgotten: the next submission of its link converts it again.
         """
@@ -60,7 +61,7 @@ class Scrubber:
             return False
         conversion_id = conversion_id_of(track.file_name)
         if conversion_id is not None:
-            # In this order: a crash in between leaves a file that no new job is given, and that is checked again.
+            # In this order, a crash in between leaves a file that no new job uses, and that is checked again.
             await self._store.forget(conversion_id)
         await self._shelf.delete(track.file_name)
         log.warning("damaged track removed", extra={"file": track.file_name})

@@ -1,8 +1,8 @@
-"""Follows jobs for clients that are told about changes, so that they need not ask again and again.
+"""Follows jobs for clients that receive changes as events, so that they need not poll.
 
-`Subscriptions` exists once in an instance. It has the newest record of each conversion that somebody follows here. A
-`Subscription` is the view of one client: the jobs that it follows, and which of them have changed since they were last
-taken. Nothing is queued for a client: a slow one takes the newest state and misses the states in between.
+`Subscriptions` exists once in an instance. It has the newest record of each conversion that a client follows here. A
+`Subscription` belongs to one client: it has the jobs that the client follows, and knows which of them have changed
+since they were last taken. No changes are queued: a slow client takes the newest state and misses earlier ones.
 
 Where changes come from:
 
@@ -10,7 +10,7 @@ Where changes come from:
 * Conversions of other instances: the store's hints (`jobstore.Hints`). A hint only says that a record may have changed,
   and it may be lost. So the record is read after each hint, and every POLL_SECONDS in any case.
 
-The stored record is authoritative, as everywhere.
+As everywhere in the engine, the stored record is authoritative.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 
 
 class _Topic:
-    """One conversion that somebody follows."""
+    """One conversion that at least one subscription follows."""
 
     __slots__ = ("are_jobs_outdated", "conversion", "followed", "is_outdated", "version")
 
@@ -131,11 +131,11 @@ class Subscription:
         self._is_woken = False
         """Whether `wake` was called since `take` last returned."""
         self._news = asyncio.Event()
-        """Set when `take` has to look again."""
+        """Set when `take` has to check again for changes."""
 
     @property
     def has_ended(self) -> bool:
-        """Whether each of the jobs has ended: nothing will change any more, except that records expire."""
+        """Whether all jobs have ended: then nothing changes any more, except that records expire."""
         return all(followed.has_ended for followed in self._followed.values())
 
     def add(self, tickets: Iterable[Ticket]) -> None:
@@ -159,7 +159,7 @@ class Subscription:
         self._news.set()
 
     def on_change(self, followed: _Followed, *, is_new: bool) -> None:
-        """Note that a job has changed. `is_new`: it may be taken earlier than was known before."""
+        """Note that a job has changed. `is_new`: its state may now be taken earlier than before."""
         if is_new or followed.job_id not in self._changed:
             self._changed[followed.job_id] = followed
             self._news.set()
@@ -205,7 +205,7 @@ class Subscription:
 
 
 class Subscriptions:
-    """The conversions that somebody follows in this instance, and the tasks that keep their records up to date."""
+    """The conversions that clients follow at this instance, and the tasks that keep their records up to date."""
 
     def __init__(
         self,
@@ -228,7 +228,7 @@ class Subscriptions:
         events.listen(self.on_event)
 
     def start(self) -> None:
-        """Start the tasks. They do nothing while nobody follows a job."""
+        """Start the tasks. They do nothing while no job is followed."""
         self._store.hints.start(self.on_hint)
         self._loops.start({"read-followed": (self._read_outdated, 0.0), "poll-followed": (self._poll, POLL_SECONDS)})
 
@@ -273,7 +273,7 @@ class Subscriptions:
             for topic in self._topics.values():
                 self._outdate(topic, are_jobs_outdated=are_jobs_outdated)
         elif are_jobs_outdated or self._runs.get(conversion_id) is None:
-            # The engine's events tell earlier, and more, about a conversion that runs here.
+            # For a conversion that runs here, the engine's events arrive earlier and contain more than the record.
             self._outdate(self._topics.get(conversion_id), are_jobs_outdated=are_jobs_outdated)
 
     def on_event(self, event: events.Event) -> None:
@@ -300,7 +300,7 @@ class Subscriptions:
                 | events.Cancelled(conversion=conversion)
                 | events.LeaseLost(conversion=conversion)
             ):
-                # These events have the conversion as it was claimed, so its new record is read.
+                # These events contain the conversion as it was claimed, so its new record must be read.
                 self._outdate(self._topics.get(conversion.conversion_id))
             case _:
                 pass
@@ -323,7 +323,7 @@ class Subscriptions:
             if topic.are_jobs_outdated:
                 wanted += topic.followed
             elif topic.is_outdated:
-                # Any job of the conversion will do, because its record comes with that of the conversion.
+                # One job is enough, because a job is read together with the record of its conversion.
                 wanted += [followed for followed in topic.followed if followed.job is not None][:1]
             topic.is_outdated = topic.are_jobs_outdated = False
         for start in range(0, len(wanted), READ_AT_ONCE):
@@ -334,7 +334,7 @@ class Subscriptions:
                 if topic.version == version:
                     self._apply(topic, [followed for followed in some if followed.topic is topic], tickets)
                 elif topic.followed:
-                    # An event of the engine was newer than the call to the store.
+                    # An event of the engine arrived during the call to the store, and is newer than the reply.
                     self._outdate(topic, are_jobs_outdated=True)
 
     def _apply(self, topic: _Topic, read: Sequence[_Followed], tickets: Mapping[JobId, Ticket]) -> None:

@@ -6,6 +6,6 @@
       pace        how many requests an endpoint gets at once, and the pause after failures
       transport   one POST request, to a public address only
 
-The store decides what is owed (`jobstore/outbox.py`): a delivery is recorded in the step that ends its job. So nothing
-here is needed for it, and nothing here delays a conversion.
+The job store decides which messages must be sent (`jobstore/outbox.py`): the step that ends a job also records its
+deliveries. So no message is lost if this package fails, and it never delays a conversion.
 """

@@ -4,11 +4,10 @@ One endpoint a line, `#` begins a comment line:
 
     NAME OWNER URL SECRET [SECRET] [events=TYPE,TYPE]
 
-OWNER is the name of an API key, or `*` for the jobs of every client. URL `*` allows the owner to name an address in
-each request; without such a line, that is refused. Two secrets are for the time in which one replaces the other.
+OWNER is the name of an API key, or `*` for the jobs of every client. URL `*` allows the owner to name a URL in each
+request; without such a line, such requests are refused. Two secrets are in use while one replaces the other.
 
-Which addresses are allowed is decided twice: here by the text of the URL, and by `transport` when it connects, by the
-numeric address.
+Addresses are checked twice: here, by the text of the URL, and in `transport`, by the numeric address when it connects.
 """
 
 import ipaddress
@@ -28,7 +27,7 @@ from ytmp3.webhooks.signature import parse_secret
 ANYONE: Final = "*"
 """As OWNER: the endpoint gets the messages of every client."""
 FROM_REQUEST: Final = "*"
-"""As URL: the request names the address."""
+"""As URL: each request names the address."""
 MAX_URL_CHARACTERS: Final = 2048
 """Longest URL of an endpoint."""
 HTTPS_PORT: Final = 443
@@ -66,7 +65,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
         return self.owner == ANYONE or client == f"key:{self.owner}"
 
     def __repr__(self) -> str:
-        """Show no secret: a repr may get into logs and tracebacks."""
+        """Show only the name: a repr may appear in logs and tracebacks, and the other fields contain secrets."""
         return f"Endpoint({self.name})"
 
 
@@ -101,7 +100,7 @@ def _split(url: str) -> SplitResult:
         _ = parts.port
     except ValueError:
         raise UrlRefused("a webhook must be a valid URL") from None
-    # Parsers disagree about what else may stand there, and user names make a host look like another one.
+    # URL parsers disagree about other characters there, and a user name can make a host look like another one.
     if _NETLOC.fullmatch(parts.netloc) is None or "\\" in url or parts.fragment:
         raise UrlRefused("a webhook must be a URL without user name, backslash or fragment")
     if not _is_host(parts.hostname or ""):

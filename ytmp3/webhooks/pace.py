@@ -1,9 +1,9 @@
-"""How fast one endpoint gets messages: a few at once, and none for a while after failures. Pure: time is an argument.
+"""Limits the requests to one endpoint: a few at once, and none for a while after failures. Pure: time is an argument.
 
-Without this, one endpoint that never answers would take all of the sender's requests, and the messages to all others
-would wait. A delivery that must wait is not held in memory: it goes back to the outbox with the time at which its turn
-is expected. So ten thousand deliveries to a dead endpoint cost a few writes each, and no such wait counts as an
-attempt.
+Without this, one endpoint that never responds would occupy all of the sender's requests, and the messages to all other
+endpoints would wait. A delivery that must wait is not held in memory: it returns to the outbox with the estimated time
+at which it can be sent. So ten thousand deliveries to a dead endpoint cost a few writes each, and no such wait counts
+as an attempt.
 """
 
 from collections import OrderedDict
@@ -18,7 +18,7 @@ FIRST_PAUSE_SECONDS: Final = 30.0
 MAX_PAUSE_SECONDS: Final = 600.0
 """Longest pause, in seconds: an endpoint that works again gets its messages at most this much later."""
 MAX_AHEAD_SECONDS: Final = 600.0
-"""How far ahead, in seconds, waiting deliveries are spread over time."""
+"""Longest time ahead, in seconds, for which a waiting delivery is scheduled."""
 FIRST_GUESS_SECONDS: Final = 1.0
 """Assumed length of a request, in seconds, before the first one has ended."""
 SMOOTHING: Final = 0.3
@@ -37,15 +37,15 @@ class Pace:
         self._next_turn_at = float("-inf")
         self._mean_seconds = FIRST_GUESS_SECONDS
         self.is_disabled = False
-        """Whether the endpoint has answered 410: it wants no more messages. WEBHOOKS_FILE, read again, enables it."""
+        """Whether the endpoint has responded with 410 (no more messages), until WEBHOOKS_FILE is read again."""
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is under way."""
+        """Whether no request is in progress."""
         return self._active == 0
 
     def begin(self, now: float) -> float:
-        """Begin a request and return 0.0, or return how many seconds from now its turn is expected."""
+        """Begin a request and return 0.0; or return the estimated seconds until one can begin."""
         if self._active < MAX_AT_ONCE and now >= self._paused_until:
             self._active += 1
             return 0.0
@@ -55,7 +55,7 @@ class Pace:
         return self._next_turn_at - now
 
     def end(self, now: float, *, is_failure: bool, seconds: float, pause_seconds: float = 0.0) -> None:
-        """End a request that has taken `seconds`. `pause_seconds`: the endpoint asked for a pause (`Retry-After`)."""
+        """End a request that took `seconds`. `pause_seconds`: the pause that the endpoint requested (`Retry-After`)."""
         self._active -= 1
         self._mean_seconds += SMOOTHING * (seconds - self._mean_seconds)
         if not is_failure:
@@ -87,7 +87,7 @@ class Paces:
         return self._paces[key]
 
     def clear(self) -> None:
-        """Forget all pauses and refusals, because WEBHOOKS_FILE was read again. Requests under way still count."""
+        """Forget all pauses and 410s, because WEBHOOKS_FILE was read again. Requests in progress still count."""
         for key, pace in list(self._paces.items()):
             if pace.is_idle:
                 del self._paces[key]

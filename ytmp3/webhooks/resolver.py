@@ -1,7 +1,7 @@
-"""Looks up host names in threads of its own.
+"""Resolves host names in a separate thread pool.
 
-aiohttp's own resolver uses the default threads of the event loop, which conversions use for files. There are only a few
-of them, and a name server that does not reply holds one for up to half a minute.
+aiohttp's own resolver uses the default thread pool of the event loop, which conversions use for files. That pool is
+small, and a name server that does not reply blocks a thread for up to half a minute.
 """
 
 import asyncio
@@ -12,12 +12,12 @@ from typing import Final
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 THREADS: Final = 32
-"""Look-ups at the same time. An endpoint has at most four requests at once, so eight with dead name servers cannot hold
-up the others. A thread that waits costs only memory, about 0.1 MB."""
+"""Name look-ups at the same time. An endpoint has at most four requests at once, so up to seven endpoints whose name
+servers do not reply leave threads for the others. A waiting thread costs only memory, about 0.1 MB."""
 
 
 class ThreadResolver(AbstractResolver):
-    """Resolves names with `getaddrinfo`, as every other program of this machine does."""
+    """Resolves names with `getaddrinfo`, like other programs on this machine."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="webhook-names")

@@ -32,38 +32,40 @@ from ytmp3.webhooks.transport import Reply, Transport
 log = logging.getLogger(__name__)
 
 MAX_REQUESTS: Final = 64
-"""Requests at the same time, to all endpoints together: 16 endpoints that do not answer cannot hold up the others."""
+"""Most requests at the same time, to all endpoints together. Four of them may be to one endpoint, so up to 15 endpoints
+that do not respond leave requests for the others."""
 TAKE_AT_ONCE: Final = 100
-"""Most deliveries taken in one turn. It is more than the number of requests that can begin, because many may belong to
-an endpoint that is paused; and few enough that the store's other operations wait for some milliseconds only."""
+"""Most deliveries taken in one turn. This is more than the number of requests that can begin, because many may belong
+to a paused endpoint, and few enough that other operations of the store wait only some milliseconds."""
 LEASE_SECONDS: Final = 60.0
 """Length of a lease, in seconds: the longest request (15 s), and enough time to store its result during a short outage
 of the store."""
 POLL_SECONDS: Final = 1.0
 """Interval, in seconds, at which the outbox is read: a message is sent at most this much after its job has ended."""
 BUSY_SECONDS: Final = 0.05
-"""The same while more is due than can be taken at once. It bounds the load on the store, to which conversions write."""
+"""The same while more deliveries are due than can be taken at once. It limits the load on the store, which conversions
+need too."""
 REST: Final = 4.0
-"""While more is due, the pause after a turn is at least so many times as long as the turn. So the sender uses at most a
-fifth of the store's time, however slow the machine is."""
+"""While more deliveries are due, the pause after a turn is at least this many times as long as the turn. So the sender
+uses at most a fifth of the store's time, however slow the machine is."""
 SETTLE_PAUSE_SECONDS: Final = 1.0
-"""Pause, in seconds, before a result is stored again that the store did not take."""
+"""Pause, in seconds, before the next attempt to store a result after an error of the store."""
 CLOSE_SECONDS: Final = 3.0
-"""Time, in seconds, that requests under way get when the instance stops."""
+"""Longest time, in seconds, for requests in progress to end when the instance stops."""
 
 
 class Message(Struct, frozen=True, kw_only=True):
-    """What a delivery sends."""
+    """The content of a message, with what the sender needs to check before it sends the message."""
 
     body: bytes
     owner: ClientId
-    """The owner of the job: the endpoint must be theirs."""
+    """The owner of the job or batch. The endpoint must still belong to this owner."""
     expires_at: float | None
     """When the track expires, by the store's clock: no attempt is made from then on."""
 
 
 Messages: TypeAlias = Callable[[Delivery], Awaitable[Message | None]]
-"""Makes the message of a delivery; None if there is nothing to report any more. Raises StoreError."""
+"""Makes the message of a delivery; None if the job or batch no longer has anything to report. Raises StoreError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,7 @@ class Outside:
 
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
-    """Of the header `webhook-timestamp`, which receivers compare with their own clock."""
+    """For the header `webhook-timestamp`, which receivers compare with their own clock."""
     random: Callable[[], float] = random.random
 
 
@@ -107,7 +109,7 @@ class WebhookSender:
         self._loops.start({"webhooks": (self.turn, self._interval)})
 
     async def close(self) -> None:
-        """End the loop. Requests that do not end in time are given up; their messages are sent again later."""
+        """End the loop. Requests that do not end in time are cancelled; their messages are sent again later."""
         await self._loops.close()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
@@ -121,7 +123,7 @@ class WebhookSender:
         self._paces.clear()
 
     async def turn(self) -> None:
-        """Take what is due, and begin to send it. What cannot be sent now goes back, with a later time."""
+        """Take the deliveries that are due, and begin to send them. One that must wait returns to the outbox."""
         self._has_more = False
         if not self._endpoints.are_configured:
             return
@@ -182,7 +184,7 @@ class WebhookSender:
             # The lease runs out, and the delivery is due again.
             self._events.emit(events.StoreFailed(operation="webhooks", error=error))
         except Exception:
-            # The outermost frame of a task: a bug with one message must not go unnoticed.
+            # The outermost frame of a task: an unexpected error must be logged, and must not affect other messages.
             log.exception("webhook failed", extra={"delivery_id": delivery.delivery_id})
         finally:
             now = self._outside.monotonic()
@@ -243,7 +245,7 @@ class WebhookSender:
         return settlement
 
     async def _settle(self, settlement: Settlement) -> None:
-        """Store a result. It is repeated until the lease has run out; then another instance sends the message again."""
+        """Store a result. Retried until the lease has run out; then an instance sends the message again."""
         give_up_at = self._outside.monotonic() + LEASE_SECONDS
         while True:
             try:
@@ -257,7 +259,7 @@ class WebhookSender:
 
 
 def _postponed(delivery: Delivery, seconds: float) -> Settlement:
-    """Return that a delivery waits, which counts no attempt."""
+    """Return the settlement of a delivery that must wait. The wait does not count as an attempt."""
     return Settlement(
         delivery_id=delivery.delivery_id,
         token=delivery.token,

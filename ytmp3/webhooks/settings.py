@@ -24,7 +24,7 @@ class PrivateHosts(Struct, frozen=True, kw_only=True):
 
 
 class WebhookSettings(Struct, frozen=True, kw_only=True):
-    """Where the endpoints are read from, and which private hosts they may be."""
+    """The file of the endpoints, and the private hosts that they may use."""
 
     file: Path | None = None
     """WEBHOOKS_FILE; None: no message is ever sent."""

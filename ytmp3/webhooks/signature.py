@@ -18,7 +18,7 @@ NEW_SECRET_BYTES: Final = 32
 
 
 def new_secret(chance: bytes) -> str:
-    """Return a secret. `chance` is NEW_SECRET_BYTES bytes from a cryptographic random generator."""
+    """Return a secret. `chance` is NEW_SECRET_BYTES bytes from a cryptographically secure random generator."""
     return SECRET_PREFIX + base64.b64encode(chance).decode()
 
 

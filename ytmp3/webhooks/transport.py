@@ -1,11 +1,11 @@
 """Makes one POST request to an endpoint, and never to an address that it must not reach.
 
 * The address is checked when the socket is made, for each attempt to connect: it is the numeric address that the
-  connection goes to. So a name whose addresses change between a check and the connection gains nothing.
+  connection goes to. So a name that resolves to another address after a check (DNS rebinding) cannot bypass it.
 * Hosts that the operator has listed (WEBHOOK_PRIVATE_HOSTS) use connections without this check.
-* No redirect is followed, no proxy of the environment is used, no cookie is kept, and no connection is used twice.
-* Nothing of a response but its status and `Retry-After` is read. So a huge or endless body costs nothing, and no client
-  can read through this service what a private host answers.
+* No redirect is followed, no proxy from the environment is used, no cookie is kept, and no connection is reused.
+* Only the status and `Retry-After` of a response are used. So a huge or endless body costs nothing, and no client can
+  read the responses of a private host through this service.
 """
 
 import socket
@@ -43,7 +43,7 @@ READ_BUFFER_BYTES: Final = 4096
 
 
 class AddressRefused(OSError):
-    """The address that a connection would go to is not a public one."""
+    """The numeric address of a connection is not public."""
 
 
 class Reply(Struct, frozen=True, kw_only=True):
@@ -54,7 +54,7 @@ class Reply(Struct, frozen=True, kw_only=True):
     reason: Reason | None
     """None: the endpoint has accepted the message."""
     retry_after_seconds: float | None = None
-    """How long the endpoint asks to wait."""
+    """The wait that the endpoint requested with `Retry-After`."""
 
 
 class Transport(Protocol):
@@ -112,7 +112,7 @@ class HttpTransport:
         await self._resolver.close()
 
     async def post(self, url: str, headers: dict[str, str], body: bytes) -> Reply:
-        """See the Protocol. A URL that was stored under other settings is checked again."""
+        """See the Protocol. The URL is checked again, because the settings may have changed since it was stored."""
         try:
             checked_url(url, self._private_hosts)
         except UrlRefused:
@@ -159,7 +159,7 @@ def _reply_of(status: int, retry_after: str | None) -> Reply:
         reason = Reason.REDIRECT
     elif status == HTTPStatus.GONE:
         reason = Reason.GONE
-    # The other form of the field, a date, is rare, and the schedule applies then.
+    # A Retry-After with a date is rare and is ignored: the normal schedule applies.
     seconds = (
         float(retry_after) if retry_after is not None and retry_after.isascii() and retry_after.isdigit() else None
     )

@@ -22,9 +22,9 @@ from ytmp3.webhooks.transport import REQUEST_SECONDS, HttpTransport, Reply
 
 _ADVICE: Final[dict[Reason, str]] = {
     Reason.STATUS: "it refused the message: check the receiver's log, and the secret there",
-    Reason.REDIRECT: "it answered with a redirect, which is not followed: use the final address",
-    Reason.GONE: "it answered 410 Gone: it wants no more messages",
-    Reason.TIMEOUT: f"it did not answer within {REQUEST_SECONDS:g} s",
+    Reason.REDIRECT: "it responded with a redirect, which is not followed: use the final address",
+    Reason.GONE: "it responded with 410 Gone: it wants no more messages",
+    Reason.TIMEOUT: f"it did not respond within {REQUEST_SECONDS:g} s",
     Reason.CONNECTION: "no connection: check the name, the port, and that the receiver runs",
     Reason.TLS: "its certificate is not valid for this name, or it does not speak TLS",
     Reason.ADDRESS: "its address is private: list the host in WEBHOOK_PRIVATE_HOSTS, if it is yours",
@@ -50,7 +50,7 @@ async def try_endpoint(settings: WebhookSettings, name: str, url: str | None) ->
     if endpoint is None:
         raise TrialRefused(f"WEBHOOKS_FILE: {settings.file}: no endpoint has this name")
     if (url is None) == (endpoint.url == FROM_REQUEST):
-        raise TrialRefused("URL: expected if, and only if, the line of the endpoint has * for it")
+        raise TrialRefused("URL: expected if, and only if, the URL of the endpoint in the file is *")
     address = endpoint.url if url is None else url
     try:
         checked_url(address, settings.private_hosts)
