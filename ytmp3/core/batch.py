@@ -1,10 +1,10 @@
 """Batches: many links, or a playlist, as one resource. Its items become ordinary jobs, a few at a time. Pure.
 
-A batch has a fixed list of items and one mutable text, `Batch.marks`, with one character for each item. All numbers and
-the position of the producer follow from that text, so they can never contradict each other.
+A batch has a fixed list of items and one mutable text, `Batch.marks`, with one character for each item. All counts, and
+which item is next, are derived from that text, so they are always consistent.
 
 The order of writes makes a batch safe against crashes. The instance that holds the batch first marks an item as open,
-and then submits its job, under an id that follows from the batch and the video (`ids.item_job_id`). An instance that
+and then submits its job, under an id that is derived from the batch and the video (`ids.item_job_id`). An instance that
 continues the batch submits the jobs of open items again: the store returns the jobs that exist already. So no item is
 lost, and none gets a second job.
 """
@@ -26,11 +26,11 @@ from ytmp3.core.recipe import Recipe, conversion_key, parse_recipe
 from ytmp3.core.webhook import WebhookTarget
 
 LONGEST_SECONDS: Final = 7 * 86_400.0
-"""Age, in seconds, at which the items of a batch that still wait are given up: so no batch waits without end, even if
+"""Age of a batch, in seconds, after which its waiting items are given up, so that no batch waits forever, even if
 YouTube refuses this server for days. 1,000 items at 240 videos an hour take four hours."""
 MEASURED_ITEMS: Final = 20
-"""Number of ended items from which on the batch's own pace is used to estimate its end. Fewer say little: the first
-items of a batch often share finished tracks, which end at once."""
+"""Number of ended items from which the batch's own rate is used to estimate its end. Fewer are not representative: the
+first items of a batch often have finished tracks, so they end at once."""
 
 
 class Mark(StrEnum):
@@ -45,7 +45,7 @@ class Mark(StrEnum):
     CANCELLED = "x"
     """The job was cancelled, or the batch was cancelled before the item got a job."""
     REFUSED = "r"
-    """The line is not a link to a video, or the video of a playlist is private or deleted: it never gets a job."""
+    """The line is not a link to a video, or the playlist entry is private or deleted. The item never gets a job."""
     DUPLICATE = "d"
     """An earlier item has the same video. Both share the job of the earlier one."""
     LATE = "l"
@@ -86,11 +86,11 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     code: str | None = None
     """Why the line is refused: the code of an error of `POST /extract`."""
     message: str | None = None
-    """The text for the client that belongs to `code`. It repeats no part of the line."""
+    """The text for the client that explains `code`. It repeats no part of the line."""
 
 
 class BatchLease(Struct, frozen=True, kw_only=True):
-    """The right to feed a batch. The store refuses a write whose token or holder is not the present one."""
+    """The right to feed a batch. The store refuses a write whose token or holder is not the current one."""
 
     batch_id: BatchId
     token: int
@@ -112,18 +112,18 @@ class Batch(Struct, frozen=True, kw_only=True):
     title: str | None = None
     """The title of the playlist."""
     is_truncated: bool = False
-    """Whether the playlist has more entries than items were taken."""
+    """Whether the playlist has more entries than the batch has items."""
     error: str | None = None
     """Why the playlist could not be read: a code of LISTING_MESSAGES or of FAILURES."""
     token: int = 0
-    """Grows with every change of the holder (see `BatchLease`)."""
+    """The fencing token, which grows with every change of the holder (see `BatchLease`)."""
     holder: InstanceId | None = None
     """The instance that feeds the batch; None once it has been released or has ended."""
     due_at: float
     """When any instance may adopt the batch: the end of the lease. Has no meaning once the batch has ended."""
     created_at: float
     cancelled_at: float | None = None
-    """When the client cancelled the batch. The holder then cancels what is open, and ends it."""
+    """When the client cancelled the batch. The holder then cancels the open jobs, and ends the batch."""
     completed_at: float | None = None
     """When the last item ended. Set by the holder's last write."""
     retention_seconds: float
@@ -131,7 +131,7 @@ class Batch(Struct, frozen=True, kw_only=True):
     expires_at: float | None = None
     """When the store removes the batch. None while it has not ended."""
     webhooks: tuple[WebhookTarget, ...] = ()
-    """Who is told when every item has ended. Set at creation. The jobs of its items have no webhooks of their own."""
+    """The targets that get a message when every item has ended. Set at creation. The items' jobs have no webhooks."""
 
     @property
     def recipe(self) -> Recipe:
@@ -151,7 +151,7 @@ class Batch(Struct, frozen=True, kw_only=True):
 
     @property
     def lease(self) -> BatchLease:
-        """The lease of the present holder."""
+        """The lease of the current holder."""
         return BatchLease(batch_id=self.batch_id, token=self.token, holder=self.holder or InstanceId(""))
 
     def key(self, video_id: VideoId) -> ConversionKey:
@@ -213,7 +213,7 @@ def first_marks(items: Sequence[Item]) -> str:
 
 
 def first_with(items: Sequence[Item], video_id: VideoId) -> int:
-    """Return the index of the first item with this video, which has the job of all of them."""
+    """Return the index of the first item with this video. All items with this video share its job."""
     return next(index for index, item in enumerate(items) if item.video_id == video_id)
 
 
@@ -263,8 +263,8 @@ def unfinished(marks: str) -> int:
 def eta_seconds(marks: str, *, elapsed_seconds: float, estimate: float) -> float:
     """Return the estimated time until the last item ends.
 
-    `elapsed_seconds` is the age of the batch. `estimate` is that of the engine, for a batch that has no pace of its own
-    yet.
+    `elapsed_seconds` is the age of the batch. `estimate` is the engine's estimate, which is used until the batch has
+    enough ended items for a rate of its own.
     """
     counts = counts_of(marks)
     ended = counts[Mark.COMPLETED] + counts[Mark.FAILED]

@@ -1,7 +1,7 @@
-"""Recognises links to playlists, albums and channels, and makes the address that is given to yt-dlp. Pure.
+"""Recognises links to playlists, albums and channels, and makes the URL that yt-dlp gets. Pure.
 
-The rule is that of `core.link`: the rest of the service gets an address that is made here from a checked id or name,
-and no other byte of the client's text.
+The rule is that of `core.link`: the rest of the service gets a URL that is made here from a checked id or name, and no
+other part of the client's text.
 """
 
 import re
@@ -15,11 +15,11 @@ from ytmp3.core.ids import VideoId
 from ytmp3.core.link import youtube_page
 
 _LIST: Final = re.compile(r"(?:PL|UU|OLAK5uy_|RDCLAK5uy_|FL|EC|SP)[A-Za-z0-9_-]{8,60}", re.ASCII)
-"""Lists with an end: of users, the uploads of a channel, albums, and those that YouTube Music has put together."""
+"""Ids of finite lists: playlists of users, uploads of a channel, albums, and playlists made by YouTube Music."""
 _MIX: Final = re.compile(r"(?:RD|UL|TLGG)[A-Za-z0-9_-]*", re.ASCII)
-"""Mixes: YouTube makes them up for each viewer, and they do not end."""
+"""Ids of mixes, which YouTube generates for each viewer and which have no end."""
 _PERSONAL: Final = frozenset({"WL", "LL", "LM", "HL"})
-"""Watch later, liked videos, liked music, history: only their owner sees them."""
+"""Watch later, liked videos, liked music, history: lists that only their owner can see."""
 _CHANNEL: Final = re.compile(r"UC[A-Za-z0-9_-]{22}", re.ASCII)
 _NAME: Final = re.compile(r"[\w.\-\u00b7]{1,100}")
 """The name of a channel, in any script."""
@@ -41,7 +41,7 @@ class Entry(Struct, frozen=True, kw_only=True):
 
 
 class Listing(Struct, frozen=True, kw_only=True):
-    """The entries of a playlist, as far as they were read."""
+    """The entries of a playlist that were read."""
 
     title: str | None
     entries: tuple[Entry, ...]
@@ -68,7 +68,7 @@ def parse_playlist(link: str) -> str:
         case [name, *tab] if name.startswith("@") and tab in ([], ["videos"]) and _NAME.fullmatch(name[1:]):
             return f"https://www.youtube.com/@{quote(name[1:])}/videos"
         case ["channel", channel, *tab] if tab in ([], ["videos"]) and _CHANNEL.fullmatch(channel):
-            # The list of a channel's uploads has the id of the channel, with another beginning.
+            # The list of a channel's uploads has the id of the channel, with another prefix.
             return _address_of(f"UU{channel[2:]}")
         case ["c" | "user" as folder, name, *tab] if tab in ([], ["videos"]) and _NAME.fullmatch(name):
             return f"https://www.youtube.com/{folder}/{quote(name)}/videos"
@@ -77,11 +77,11 @@ def parse_playlist(link: str) -> str:
 
 def _of_list(list_id: str) -> str:
     if list_id in _PERSONAL:
-        raise PlaylistRefused("playlist_personal", "Only its owner can see this list. Make a playlist of it first.")
+        raise PlaylistRefused("playlist_personal", "Only its owner can see this list. Copy it to a playlist first.")
     if _LIST.fullmatch(list_id):
         return _address_of(list_id)
     if _MIX.fullmatch(list_id):
-        raise PlaylistRefused("playlist_endless", "This is a mix: YouTube makes it up for each viewer, without end.")
+        raise PlaylistRefused("playlist_endless", "This is a mix: YouTube generates it for each viewer, without end.")
     raise NotAPlaylist
 
 

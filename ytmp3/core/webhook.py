@@ -1,4 +1,4 @@
-"""The values of webhooks: what a job's owner wants to be told, and the messages that the service owes.
+"""The values of webhooks: the targets of a job or a batch, and the records of the messages that must be sent.
 
 A *delivery* is one message to one endpoint, repeated until the endpoint accepts it. It belongs to a *subject*: a job or
 a batch. The job store records deliveries (`jobstore/outbox.py`), and `webhooks/` sends them.
@@ -21,7 +21,7 @@ DeliveryId = NewType("DeliveryId", str)
 
 
 class WebhookEvent(StrEnum):
-    """What a message reports: its `type`. A cancelled job has none, because its owner has cancelled it."""
+    """The `type` of a message. There is none for a cancelled job, because its owner has cancelled it."""
 
     JOB_COMPLETED = "job.completed"
     JOB_FAILED = "job.failed"
@@ -31,16 +31,16 @@ class WebhookEvent(StrEnum):
 BATCH_PREFIX: Final = "batch-"
 """The beginning of a subject's id, if the subject is a batch."""
 MAX_TARGETS: Final = 10
-"""Most targets of one subject. It bounds the work of the steps that make or remove a subject's deliveries."""
+"""Most targets of one subject. It limits the work of the steps that create or remove a subject's deliveries."""
 
 
 class WebhookTarget(Struct, frozen=True, kw_only=True):
-    """Where the owner of a subject wants its messages. Stored with the subject, so it has no secret."""
+    """An endpoint that gets the messages about a subject. Stored with the subject, so it contains no secret."""
 
     endpoint: str
     """The name of an endpoint in WEBHOOKS_FILE, which has the secret."""
     url: str | None = None
-    """The address that the request named; None: the endpoint's own."""
+    """The URL that the request named; None: the URL of the endpoint."""
     events: tuple[WebhookEvent, ...] = tuple(WebhookEvent)
     """The events that the endpoint wants."""
 
@@ -51,22 +51,22 @@ class DeliveryState(StrEnum):
     PENDING = "pending"
     """To be sent at `due_at`. While an instance sends it, that is the end of its lease."""
     DELIVERED = "delivered"
-    """The endpoint has answered with a status from 200 to 299."""
+    """The endpoint has responded with a status from 200 to 299."""
     FAILED = "failed"
-    """The service has given up, and `reason` says why. It can be sent again by hand."""
+    """The service makes no further attempts, and `reason` says why. The client can send it again (`redeliver`)."""
 
 
 class Reason(StrEnum):
     """Why an attempt, or the whole delivery, failed. A label of metrics, and shown to the owner."""
 
     STATUS = "status"
-    """The endpoint answered with a status that is not from 200 to 299; `status` has it."""
+    """The endpoint responded with a status outside 200 to 299, which is in `status`."""
     REDIRECT = "redirect"
-    """The endpoint answered with a redirect. Redirects are not followed: they could lead to a private address."""
+    """The endpoint responded with a redirect. Redirects are not followed: they could lead to a private address."""
     GONE = "gone"
-    """The endpoint answered 410: it wants no more messages."""
+    """The endpoint responded with 410: it wants no more messages."""
     TIMEOUT = "timeout"
-    """The endpoint did not answer in time."""
+    """The endpoint did not respond in time."""
     CONNECTION = "connection"
     """No connection: the name is unknown, or the host does not reply, or it broke the connection."""
     TLS = "tls"
@@ -96,7 +96,7 @@ class Delivery(Struct, frozen=True, kw_only=True):
     """See `WebhookTarget`."""
     state: DeliveryState = DeliveryState.PENDING
     attempts: int = 0
-    """Requests since the delivery was created, or sent again by hand."""
+    """Requests since the delivery was created, or since the last `redeliver`."""
     token: int = 0
     """The fencing token: each `take`, `settle` and `redeliver` raises it, so an instance whose lease has run out
     cannot overwrite the result of another one."""
@@ -121,7 +121,7 @@ class Settlement(Struct, frozen=True, kw_only=True):
     delay_seconds: float = 0.0
     """If it is pending: how long from now the next attempt is due."""
     is_attempt: bool = True
-    """Whether a request was made, or tried. Otherwise the delivery was only postponed or dropped."""
+    """Whether a request was attempted. Otherwise the delivery was only postponed or dropped."""
     status: int | None = None
     reason: Reason | None = None
 
@@ -161,7 +161,7 @@ def taken(delivery: Delivery, *, until: float) -> Delivery:
 
 
 def accepts(delivery: Delivery, settlement: Settlement) -> bool:
-    """Return whether a result may be stored. Otherwise another instance has the delivery, or the call is repeated."""
+    """Return whether a result may be stored. If not, another instance has the delivery, or the call is a repetition."""
     return delivery.state is DeliveryState.PENDING and delivery.token == settlement.token
 
 
@@ -180,13 +180,13 @@ def settled(delivery: Delivery, settlement: Settlement, *, now: float) -> Delive
 
 
 def redelivered(delivery: Delivery, *, now: float) -> Delivery:
-    """Make a delivery due at once, whatever its state, with all attempts of the schedule before it."""
+    """Make a delivery due at once, whatever its state, with all attempts of the schedule still available."""
     return replace(delivery, state=DeliveryState.PENDING, token=delivery.token + 1, attempts=0, due_at=now)
 
 
 RETRY_SECONDS: Final = (5.0, 30.0, 300.0, 1800.0, 3600.0, 7200.0, 14_400.0, 21_600.0)
 """Waits before the second attempt and each later one, in seconds: 14 hours in all, within the default retention of 24
-hours, after which the track is gone. Standard Webhooks 1.0.0 recommends such a growth, over days."""
+hours, after which the track is gone. Standard Webhooks 1.0.0 recommends exponentially growing waits, over days."""
 JITTER: Final = 0.2
 """Largest part of a wait that is added to it at random, so that messages to an endpoint that was down for a while do
 not all arrive in the same second."""

@@ -1,7 +1,7 @@
-"""The layout of a ZIP archive of stored (uncompressed) files, computed before a byte of them is read. Pure.
+"""The layout of a ZIP archive of stored (uncompressed) files, computed before the files are read. Pure.
 
-Audio does not compress, so the files are stored. With the size and the CRC-32 of each file known, every byte outside
-the files follows: the archive has an exact length, the same bytes each time, and can be sent from any byte on.
+Audio does not compress, so the files are stored. The size and the CRC-32 of each file determine every byte outside
+the files. So the length of the archive is known, its bytes are the same each time, and it can be sent from any offset.
 
     archive      = *( local header, file ), central directory, end
     `Layout`     = the list of these segments with their offsets
@@ -36,7 +36,7 @@ Moment = tuple[int, int, int, int, int, int]
 """A time in UTC: year, month, day, hour, minute, second."""
 _EARLIEST: Final[Moment] = (1980, 1, 1, 0, 0, 0)
 _LATEST: Final[Moment] = (2107, 12, 31, 23, 59, 58)
-"""The times that a header can have (APPNOTE 4.4.6)."""
+"""The range of times that a header can represent (APPNOTE 4.4.6)."""
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -46,17 +46,17 @@ class Entry(Struct, frozen=True, kw_only=True):
     size_bytes: int
     crc32: int
     modified_at: Moment
-    """The header has it rounded down to two seconds."""
+    """The time of the file's last change. The header has a resolution of two seconds, rounded down."""
 
 
 class Bytes(Struct, frozen=True):
-    """A part of the archive that is known already."""
+    """A part of the archive that does not come from a file: headers and the directory."""
 
     content: bytes
 
 
 class Slice(Struct, frozen=True, kw_only=True):
-    """A part of the archive that is a part of a file."""
+    """A part of the archive that is a range of a file."""
 
     entry: int
     """The index of the entry."""
@@ -70,7 +70,7 @@ class Layout:
     def __init__(self, entries: Sequence[Entry]) -> None:
         self._sizes = [entry.size_bytes for entry in entries]
         self._segments: list[bytes | int] = []
-        """The bytes of a header, or the index of the entry whose file is here."""
+        """The bytes of headers, or the index of the entry whose file belongs here."""
         self._starts: list[int] = []
         self.size_bytes = 0
         """The length of the archive."""
@@ -172,6 +172,6 @@ def _extra64(*values: int) -> bytes:
 
 
 def _dos_time(moment: Moment) -> tuple[int, int]:
-    """Return time and date as MS-DOS has them."""
+    """Return time and date in the format of MS-DOS."""
     year, month, day, hour, minute, second = min(max(moment, _EARLIEST), _LATEST)
     return hour << 11 | minute << 5 | second // 2, (year - 1980) << 9 | month << 5 | day

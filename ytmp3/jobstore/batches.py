@@ -1,7 +1,7 @@
 """The records of batches: a part of the job store, with the same contract (`ytmp3.jobstore`).
 
 Every operation is atomic, durable when it returns, and may be repeated. All times are the store's clock. The store
-decides nothing about items: the holder of a batch computes its marks (`core.batch`).
+does not interpret items or marks: the holder of a batch computes the marks (`core.batch`).
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from ytmp3.core.recipe import Recipe
 from ytmp3.core.webhook import WebhookTarget
 
 MAX_UNFINISHED_OF_CLIENT: Final = 20
-"""Most unfinished batches of one client. With 1,000 items each, they keep a client's share busy for days."""
+"""Most unfinished batches of one client. With 1,000 items each, they occupy a client's share for days."""
 MAX_UNFINISHED: Final = 2000
 """Most unfinished batches of all clients together. They take up to 100 MB in the store, and an instance that feeds all
 of them reads each of them every second."""
 
 
 class NewBatch(Struct, frozen=True, kw_only=True):
-    """The arguments of `create`. The caller draws the id."""
+    """The arguments of `create`. The caller generates the id."""
 
     batch_id: BatchId
     client: ClientId
@@ -32,7 +32,7 @@ class NewBatch(Struct, frozen=True, kw_only=True):
     items: Sequence[Item]
     webhooks: tuple[WebhookTarget, ...] = ()
     playlist: str | None = None
-    """The address of the playlist that the holder reads first; then there are no marks and items yet."""
+    """The URL of the playlist that the holder must read first. If it is set, there are no marks and items yet."""
 
 
 class Filling(Struct, frozen=True, kw_only=True):
@@ -43,11 +43,11 @@ class Filling(Struct, frozen=True, kw_only=True):
     title: str | None = None
     is_truncated: bool = False
     error: str | None = None
-    """Why there are no items. It ends the batch."""
+    """Why there are no items. An error ends the batch."""
 
     @property
     def is_end(self) -> bool:
-        """Whether the batch has ended with this."""
+        """Whether this result ends the batch."""
         return self.error is not None
 
 

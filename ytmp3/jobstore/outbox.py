@@ -1,13 +1,15 @@
-"""The outbox: the part of the job store that records which webhook messages are owed. One Protocol for both adapters.
+"""The outbox: the part of the job store that records the webhook messages to send. One Protocol for both adapters.
 
 The contract:
 
-* The end of a conversion and the obligation to report it are one atomic step (`finish`, `fail`, and `adopt` where it
-  ends a conversion as `poison`). So is a job that joins a finished conversion (`submit`). A crash cannot separate them.
-* This step costs the same however many jobs share the conversion: it only notes that the conversion has ended. `take`
-  makes the deliveries of its jobs, a limited number at once, and `of` makes those of its job.
+* The end of a conversion and the record that its webhooks must be sent are written in one atomic step (`finish`,
+  `fail`, and `adopt` if it ends a conversion as `poison`). So is a job that joins a finished conversion
+  (`submit`).
+* The cost of this step does not depend on the number of jobs that share the conversion: it only records that the
+  conversion has ended. `take` creates the deliveries of its jobs, a limited number at once, and `of`
+  creates those of one job.
 * An instance takes a delivery under a lease and then settles it. If it dies in between, the lease runs out, and the
-  delivery is taken again. So each is sent at least once, with the same id.
+  delivery is taken again. So each message is sent at least once, always with the same id.
 * A job's deliveries are removed together with the job (`JobStore.expire`).
 
 As in `JobStore`, each operation is atomic, may be repeated, and may raise StoreDown or StoreUnusable.
@@ -19,8 +21,8 @@ from typing import Final, Protocol
 from ytmp3.core.webhook import Delivery, DeliveryId, Settlement
 
 JOBS_AT_ONCE: Final = 100
-"""Most jobs of ended conversions whose deliveries one `take` makes. It bounds the time of the step. With shards, each
-of them may make one more."""
+"""Most jobs of ended conversions whose deliveries one `take` creates. It limits the time of the step. A store with
+shards may exceed it by one job for each shard."""
 
 
 class Outbox(Protocol):
@@ -33,7 +35,7 @@ class Outbox(Protocol):
         """
 
     async def settle(self, settlements: Sequence[Settlement]) -> None:
-        """Store results. A result whose token is not the present one is ignored, because the lease has run out."""
+        """Store results. A result whose token is not the current one is ignored, because its lease has run out."""
 
     async def of(self, subject_id: str) -> list[Delivery]:
         """Return the deliveries of a job or a batch, in the order of its targets; none if it has not ended."""

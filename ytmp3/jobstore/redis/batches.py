@@ -1,7 +1,7 @@
 """The batches of the shared store: `BatchStore` by scripts on one hash slot.
 
-All batches have one root, and not one for each shard: there are few of them, and adopting needs one script instead of a
-query of every shard.
+All batches have one key prefix (root), instead of one for each shard: there are few batches, and so one script can
+adopt them instead of one for each shard.
 """
 
 from collections import defaultdict

@@ -1,7 +1,7 @@
 """The `Outbox` on a Redis server. `lua/outbox.lua` has the layout of its records.
 
-A turn of the sender costs one round trip if nothing is due: the lowest score of each shard is read in one write. If
-something is due, it costs a second one, in which each of these shards runs one script.
+If nothing is due, a turn of the sender costs one round trip: one pipeline reads the lowest score of each shard. If
+something is due, a second round trip runs one script on each shard that has due deliveries.
 """
 
 from collections import defaultdict
@@ -49,8 +49,8 @@ class RedisOutbox:
         """See the Protocol. The limit is divided among the shards that have something due."""
         _, due = await self._shards_due(self._earliest, self._roots)
         roots = due[:limit]
-        # All scripts are sent in one write, and the server processes nothing else meanwhile. So both limits are for all
-        # shards together.
+        # All scripts are sent in one pipeline, and the server processes nothing else meanwhile. So both limits apply to
+        # all shards together.
         share, jobs = (max(1, most // max(1, len(roots))) for most in (limit, JOBS_AT_ONCE))
         replies = await self._run_on_shards("take", {root: (repr(lease_seconds), share, jobs) for root in roots})
         return [_delivery_of(reply) for shard in replies for reply in shard]

@@ -1,8 +1,8 @@
-"""The outbox in the store's file: which messages are owed, and the deliveries that are sent.
+"""The outbox in the store's file: the ended jobs whose deliveries must be created, and the deliveries.
 
 The tables, which `queries` creates:
 
-* `hooked` has the jobs whose owner wants to be told of their end, until their deliveries are made.
+* `hooked` has the jobs with webhooks, until their deliveries are created.
 * `announced` has the ended conversions with rows in `hooked`. The step that ends a conversion adds one row here, so it
   takes the same time for one job and for a hundred thousand.
 * `deliveries` has the messages. `due_at` is NULL once a delivery is delivered or has failed.
@@ -50,17 +50,17 @@ class Deliveries:
     clock: Callable[[], float]
 
     def hook(self, job_id: JobId, serial: int, state: State) -> None:
-        """Note that the owner of a new job wants to be told of its end. It may have ended, if its track exists."""
+        """Record that a new job has webhooks. The job may have ended already, if its track exists."""
         self.connection.execute(queries.HOOK_JOB, (job_id, serial))
         self.note_end(serial, state)
 
     def note_end(self, serial: int, state: State) -> None:
-        """Note that the conversion with this row has ended in `state`, if that is an event and a job wants it."""
+        """Record that the conversion with this row has ended in `state`, if webhooks report that and a job has any."""
         if state in EVENT_OF_STATE:
             self.connection.execute(queries.ANNOUNCE_CONVERSION, (serial,))
 
     def announce(self, subject_id: str, event: WebhookEvent, targets: tuple[WebhookTarget, ...]) -> None:
-        """Make the deliveries of an event. For a step that ends something else than a conversion, such as a batch."""
+        """Create the deliveries of an event. For a step that does not end a conversion but, for instance, a batch."""
         for delivery in deliveries_of(subject_id, event, targets, now=self.clock()):
             values = (delivery.delivery_id, subject_id, delivery.due_at, _encode(delivery))
             self.connection.execute(queries.INSERT_DELIVERY, values)
@@ -72,7 +72,7 @@ class Deliveries:
             self.connection.execute(queries.DELETE_DELIVERIES, (subject_id,))
 
     def recover(self) -> None:
-        """Make no delivery wait longer than its schedule allows, in case the system clock was set back meanwhile."""
+        """Limit the due times of deliveries to the longest delay, in case the system clock was set back meanwhile."""
         latest = self.clock() + webhook.LONGEST_DELAY_SECONDS
         self.connection.execute(queries.LIMIT_DUE_DELIVERIES, (latest, latest))
 
@@ -86,7 +86,7 @@ class Deliveries:
         return [self._save(webhook.taken(delivery, until=now + lease_seconds)) for delivery in due]
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
-        """Store the results whose tokens are the present ones."""
+        """Store the results whose tokens are current."""
         now = self.clock()
         for settlement in settlements:
             delivery = self._find(settlement.delivery_id)
