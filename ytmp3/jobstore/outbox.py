@@ -3,11 +3,11 @@
 The contract:
 
 * The end of a conversion and the record that its webhooks must be sent are written in one atomic step (`finish`,
-  `fail`, and `adopt` if it ends a conversion as `poison`). So is a job that joins a finished conversion
-  (`submit`).
+  `fail`, and `adopt` if it ends a conversion as `poison`). The same holds for a job that joins a
+  finished conversion (`submit`).
 * The cost of this step does not depend on the number of jobs that share the conversion: it only records that the
-  conversion has ended. `take` creates the deliveries of its jobs, a limited number at once, and `of`
-  creates those of one job.
+  conversion has ended. `take` creates the deliveries of its jobs, a limited number at once, and `of` creates those
+  of one job.
 * An instance takes a delivery under a lease and then settles it. If it dies in between, the lease runs out, and the
   delivery is taken again. So each message is sent at least once, always with the same id.
 * A job's deliveries are removed together with the job (`JobStore.expire`).

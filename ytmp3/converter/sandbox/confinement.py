@@ -1,13 +1,13 @@
 """Applies the profile of a child process, between fork and exec: which files, programs, processes and hosts it reaches.
 
-Three layers, each of which is enough for a part of it:
+Three mechanisms, each for one kind of access:
 
-* Files, TCP ports, signals: Landlock, or without it a mount namespace that shows only the profile's files.
+* Files, TCP ports, signals: Landlock; on kernels without it, a mount namespace with only the profile's files.
 * System calls: a seccomp filter, with a list for each kind of child.
 * Capabilities: all are dropped, for instances that run as root.
 
-What the kernel offers is found out once, in forks of the zygote (`Protections`). From then on, a child that cannot be
-confined like this is not started.
+Which of them the kernel supports is determined once, in forks of the zygote (`Protections`). From then on, a child to
+which they cannot be applied is not started.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from ytmp3.converter.sandbox.protocol import Profile, Protections, ResourceLimit
 from ytmp3.converter.sandbox.seccomp import Rules, Sockets, Starts, filter_of
 
 NO_ACCESS: Final = Profile()
-"""Reaches nothing: the descriptors that are open already stay usable."""
+"""Grants no access. Only descriptors that are already open stay usable."""
 
 _PR_SET_SECCOMP: Final = 22
 _PR_CAPBSET_READ: Final = 23
@@ -34,10 +34,10 @@ _PR_CAPBSET_DROP: Final = 24
 _SECCOMP_MODE_FILTER: Final = 2
 
 _CAPABILITIES: Final = 64
-"""One more than the highest possible number of a capability."""
+"""Number of possible capabilities: one more than the highest number."""
 _DAC_OVERRIDE: Final = 1
-"""root keeps the capability to pass folders of other users: its scratch folder may be below one. Landlock and mount
-namespaces apply nevertheless."""
+"""root keeps the capability to access folders of other users, because its scratch folder may be inside one. Landlock
+and mount namespaces apply nevertheless."""
 _CAPABILITY_VERSION: Final = 0x20080522
 
 
@@ -51,7 +51,7 @@ class Confinement:
         self.protections = Protections()
 
     def find_out(self) -> Protections:
-        """Find out what this kernel and this system offer. Each is tried in a fork, because it cannot be undone."""
+        """Determine what this system supports. Each mechanism is tried in a fork, because it cannot be undone."""
         abi = landlock.abi_of_kernel(self._kernel.system_call)
         if abi and not _succeeds(lambda: landlock.restrict(self._kernel.system_call, abi, NO_ACCESS)):
             abi = 0
@@ -64,7 +64,7 @@ class Confinement:
         return self.protections
 
     def prepare(self) -> None:
-        """Build the filters of all kinds of children, so that the children need not. Called before any fork."""
+        """Build the filters of all kinds of children once, instead of in each child. Called before any fork."""
         tool, child = Profile(), Profile(starts_programs=True)
         for limits in (
             ResourceLimits(file_bytes=0, cpu_seconds=0, profile=tool),
@@ -101,7 +101,7 @@ class Confinement:
         )
 
     def leave_everything(self) -> None:
-        """Give up all access but to open descriptors. The youtube child calls this before it decodes a picture.
+        """Give up all access except to open descriptors. The youtube child calls this before it decodes a picture.
 
         Raises:
             OSError: it is not confined, and must not go on.
@@ -131,12 +131,12 @@ class Confinement:
             kept = 1 << _DAC_OVERRIDE
             for number in range(_CAPABILITIES):
                 if number != _DAC_OVERRIDE and self._has_in_bounding_set(number):
-                    # A root without the right to drop them gets them in no program either, because of no_new_privs.
+                    # If root lacks the right to drop a capability, no_new_privs still keeps programs from gaining it.
                     with contextlib.suppress(OSError):
                         self._kernel.prctl(_PR_CAPBSET_DROP, number)
         header = struct.pack("Ii", _CAPABILITY_VERSION, 0)
         if kept:
-            # root may lack it already, in a container.
+            # In a container, root may already lack this capability.
             kept &= self._permitted(header)
         # struct __user_cap_data_struct, twice: effective, permitted, inheritable; the low 32 bits, then the high ones.
         self._kernel.call("capset", header, struct.pack("6I", kept, kept, 0, 0, 0, 0))
@@ -175,7 +175,7 @@ def _rules_without_access() -> Rules:
 
 
 def _succeeds(act: Callable[[], object]) -> bool:
-    """Try something that cannot be undone in a fork."""
+    """Return whether `act` succeeds. It runs in a fork, because it cannot be undone."""
     pid = os.fork()
     if pid == 0:
         status = 1

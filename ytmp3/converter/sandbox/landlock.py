@@ -4,8 +4,8 @@ The rights are those of the running kernel's ABI, so an older kernel restricts l
 abstract Unix sockets since ABI 6. Everything that is not granted is refused, and no descendant can undo it. Constants
 are from linux/landlock.h; the kernel's documentation is userspace-api/landlock.rst.
 
-Landlock does not restrict stat, chdir, chmod, chown, utime and extended attributes. `seccomp` refuses those that change
-something.
+Landlock does not restrict stat, chdir, chmod, chown, utime and extended attributes. The `seccomp` filter refuses those
+of them that modify a file.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ SystemCall = Callable[..., int]
 """`syscall(2)`: takes the number and the arguments, and raises OSError."""
 
 NEWEST_ABI: Final = 7
-"""The newest ABI that this module knows. It uses a newer kernel like this one."""
+"""The newest ABI that this module supports. On a newer kernel, only the features of this ABI are used."""
 NETWORK_ABI: Final = 4
 """The first ABI with rules for TCP ports."""
 SCOPES_ABI: Final = 6
@@ -59,7 +59,7 @@ _SCOPED_SOCKETS_AND_SIGNALS: Final = 0b11
 
 
 def abi_of_kernel(system_call: SystemCall) -> int:
-    """Return the ABI of the running kernel, at most NEWEST_ABI; 0 if it has no Landlock, or it is switched off."""
+    """Return the ABI of the running kernel, at most NEWEST_ABI; 0 if Landlock is missing or disabled."""
     try:
         return min(NEWEST_ABI, system_call(_CREATE_RULESET, None, 0, _ASK_VERSION))
     except OSError:
@@ -67,12 +67,12 @@ def abi_of_kernel(system_call: SystemCall) -> int:
 
 
 def rights_of(abi: int) -> int:
-    """Return all file rights that an ABI can refuse."""
+    """Return all file rights that an ABI can restrict."""
     return _RIGHTS_OF_ABI[max(known for known in _RIGHTS_OF_ABI if known <= abi)]
 
 
 def ruleset_attributes(abi: int) -> bytes:
-    """Return the `struct landlock_ruleset_attr` with everything that this ABI can refuse."""
+    """Return the `struct landlock_ruleset_attr` with everything that this ABI can restrict."""
     attributes = struct.pack("Q", rights_of(abi))
     if abi >= NETWORK_ABI:
         attributes += struct.pack("Q", _BIND_TCP | _CONNECT_TCP)
@@ -97,7 +97,7 @@ def restrict(system_call: SystemCall, abi: int, profile: Profile) -> None:
     """Restrict this process to its profile, permanently. It must have set `no_new_privs`.
 
     Raises:
-        OSError: it is not restricted, and must not go on.
+        OSError: the process is not restricted, and must not continue.
     """
     attributes = ruleset_attributes(abi)
     ruleset = system_call(_CREATE_RULESET, attributes, len(attributes), 0)
@@ -109,7 +109,7 @@ def restrict(system_call: SystemCall, abi: int, profile: Profile) -> None:
             for port in profile.ports:
                 _allow_port(system_call, ruleset, _CONNECT_TCP, port)
             if profile.may_bind:
-                # Port 0 means any free port: the source of a connection, not a service.
+                # Port 0 means any free port. It is the source port of a connection, not a port to listen on.
                 _allow_port(system_call, ruleset, _BIND_TCP, 0)
         system_call(_RESTRICT_SELF, ruleset, 0)
     finally:
@@ -117,7 +117,7 @@ def restrict(system_call: SystemCall, abi: int, profile: Profile) -> None:
 
 
 def _allow_path(system_call: SystemCall, ruleset: int, path: str, rights: int) -> None:
-    """Add a rule. A path that does not exist is left out: then nothing is granted."""
+    """Add a rule. A path that does not exist is ignored, and nothing is granted for it."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:

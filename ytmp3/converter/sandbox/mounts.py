@@ -1,8 +1,9 @@
-"""A mount namespace with only the files of a profile: the second way to hide files, for kernels without Landlock.
+"""A mount namespace with only the files of a profile: hides files on kernels without Landlock.
 
-The process gets a root folder of its own, in memory, in which the profile's paths are mounted: read-only, except the
-writable ones. Nothing else of the machine has a path, `/proc` included. An ordinary user needs a user namespace for
-this, which some systems and most container runtimes refuse; `Protections` then shows that files are not hidden.
+The process gets its own root folder, in memory, in which the profile's paths are mounted: read-only, except the
+writable ones. No other file of the machine has a path there, and there is no `/proc`. An ordinary user needs a user
+namespace for this, which some systems and most container runtimes refuse; `Protections` then shows that files are not
+hidden.
 
 Constants are from sys/mount.h and linux/sched.h.
 """
@@ -27,7 +28,7 @@ _DETACH: Final = 2
 _OLD_ROOT: Final = "/.old"
 
 _BASES: Final = ("/tmp", "/dev", "/usr")  # noqa: S108  a mount point, which must exist; nothing is written there
-"""Folders on which the new root is mounted for a moment. The first that exists is used."""
+"""Folders on which the new root is temporarily mounted. The first one that exists is used."""
 
 
 class Mounts:
@@ -41,9 +42,9 @@ class Mounts:
         """Move this process into a new root with only the profile's files. Its working folder becomes `/`.
 
         Raises:
-            OSError: this system refuses it. The process must not go on, because it may be half done.
+            OSError: this system refuses it. The process must not continue, because its view may be partly changed.
         """
-        # Symbolic links are resolved now: in the new root, they would lead nowhere.
+        # Symbolic links are resolved now, because their targets do not exist in the new root.
         mounts = [(path, os.path.realpath(path), flags) for path, flags in _mounts_of(profile)]
         self._unshare()
         self._mount("none", "/", "", _RECURSIVE | _PRIVATE)
@@ -86,7 +87,7 @@ class Mounts:
 def _mounts_of(profile: Profile) -> Iterator[tuple[str, int]]:
     """Yield the paths of a profile, each with its mount flags; a folder comes before the paths in it.
 
-    Folders with shared libraries must not be mounted with `noexec`, which forbids to map them as code, too.
+    Folders with shared libraries must not be mounted with `noexec`, because it also forbids mapping them as code.
     """
     flags = dict.fromkeys((*profile.programs, *profile.readable), _RDONLY | _NOSUID | _NODEV)
     flags |= dict.fromkeys(profile.writable, _NOSUID | _NODEV | _NOEXEC)
@@ -100,7 +101,7 @@ def _mounts_of(profile: Profile) -> Iterator[tuple[str, int]]:
 
 
 def _locked_flags(path: str) -> int:
-    """Return the flags that a mount has already. A user namespace may not remove them."""
+    """Return the flags that a mount already has. A user namespace is not allowed to remove them."""
     present = os.statvfs(path).f_flag
     kept = present & (_RDONLY | _NOSUID | _NODEV | _NOEXEC | _NOATIME | _NODIRATIME)
     return kept | (_RELATIME if present & _ST_RELATIME else 0)

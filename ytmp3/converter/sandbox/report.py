@@ -1,4 +1,4 @@
-"""Says in words which protections of the sandbox this system lacks, for `/health` and for SANDBOX=required. Pure."""
+"""Describes which protections of the sandbox this system has and lacks, for `/health` and SANDBOX=required. Pure."""
 
 from msgspec import Struct
 
@@ -10,15 +10,15 @@ class Report(Struct, frozen=True, kw_only=True):
     """The state of the sandbox."""
 
     present: str
-    """What confines the child processes."""
+    """The mechanisms that confine the child processes."""
     missing: tuple[str, ...]
-    """What a taken-over child process could do here. With SANDBOX=required, the service does not start then."""
+    """What a compromised child process could do here. If there is any, SANDBOX=required prevents the start."""
     notes: tuple[str, ...]
-    """What only a newer kernel restricts. It is no reason not to start."""
+    """What only a newer kernel restricts. This never prevents the start."""
 
     @property
     def text(self) -> str:
-        """All of it, in one line."""
+        """The whole report, in one line."""
         missing = (f"MISSING: {'; '.join(self.missing)}",) if self.missing else ()
         return "; ".join((self.present, *missing, *self.notes))
 

@@ -1,7 +1,7 @@
-"""The server's side of a child that reads a playlist: its events, its limits, its end.
+"""The server's side of a child process that reads a playlist: its events, its limits, its end.
 
-The child is not trusted: the server bounds the time and the number of entries itself, and takes an entry only if it has
-the form of a video id.
+The child is not trusted: the server itself limits the time and the number of entries, and accepts an entry only if it
+has the form of a video id.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
 from ytmp3.core.playlist import MESSAGES, Entry, Listing
 
 LIST_SECONDS: Final = 120.0
-"""Longest time, in seconds, to read a playlist. 1,000 entries are ten pages; what has been read by then is taken."""
+"""Longest time, in seconds, to read a playlist. 1,000 entries are ten pages. The entries read by then are used."""
 DATA_BYTES: Final = 2**30
-"""Private memory of the child. Each page is at most a few megabytes, and a page is forgotten with the next one."""
+"""Private memory of the child. A page is at most a few megabytes, and only one page is in memory at a time."""
 FILE_BYTES: Final = 2**20
-"""Largest file that the child may write: it writes none."""
+"""Largest file that the child may write. It needs to write none."""
 _VIDEO_ID: Final = re.compile(r"[A-Za-z0-9_-]{11}", re.ASCII)
 
 
@@ -65,7 +65,7 @@ async def read_playlist(
 
 
 class _Run:
-    """What a child has sent."""
+    """The events that a child has sent."""
 
     def __init__(self, max_items: int) -> None:
         self._max_items = max_items
@@ -74,7 +74,7 @@ class _Run:
         self._error: Failed | None = None
 
     def on_line(self, line: bytes) -> None:
-        """Take a line of the child. One that is not an event is dropped."""
+        """Process a line from the child. A line that is not an event is ignored."""
         try:
             event = decode_event(line)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -91,7 +91,7 @@ class _Run:
                 pass
 
     def result(self) -> Listing:
-        """Return the entries. Those of a list that broke off are taken, too.
+        """Return the entries, also if the child ended before the end of the playlist.
 
         Raises:
             ConversionError: there is none because of an error.

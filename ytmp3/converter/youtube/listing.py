@@ -1,8 +1,9 @@
 """Reads the entries of a playlist with yt-dlp, in a forked child process.
 
-The options are of their own, and fixed: only yt-dlp's extractors of lists, and no video is looked at. Of each entry,
-only the 11-character id is taken, and whether the playlist calls it private or deleted; titles of entries may differ
-from those of the videos. Entries come in pages, so a list without an end costs no more than the limit.
+A listing has its own fixed options: only yt-dlp's playlist extractors are enabled, and no video is extracted. Of each
+entry, only the 11-character id is used, and whether the playlist marks it as private or deleted; titles are not used,
+because they may differ from those of the videos. Entries are read page by page, so a list without an end costs no more
+than the limit.
 """
 
 import re
@@ -17,9 +18,9 @@ from ytmp3.core.errors import FailureCode
 from ytmp3.core.playlist import MAX_TITLE_CHARACTERS, PRIVATE, REMOVED
 
 MAX_HOPS: Final = 3
-"""Most results that lead to another address, such as from a channel's name to its uploads."""
+"""Most redirects of yt-dlp's results to another URL, such as from a channel's name to its uploads."""
 REASON_CHARACTERS: Final = 500
-"""Longest reason of a failure that is passed on."""
+"""Longest failure reason, in characters, that is sent to the server."""
 _VIDEO_ID: Final = re.compile(r"[A-Za-z0-9_-]{11}", re.ASCII)
 _CODE_OF_TITLE: Final = {"[Private video]": PRIVATE, "[Deleted video]": REMOVED, "[Unavailable]": REMOVED}
 """YouTube's titles of entries that cannot be watched."""
@@ -28,11 +29,11 @@ _UNAVAILABLE: Final = re.compile(
     r"|not available|redirected to youtube.com home page",
     re.IGNORECASE,
 )
-"""What yt-dlp and YouTube say of lists that nobody can read."""
+"""Messages of yt-dlp and YouTube about playlists that do not exist or are not public."""
 
 
 def listing_options(preload: Preload) -> dict[str, Any]:
-    """Return the fixed options of every listing: those of an extraction, but for lists alone."""
+    """Return the fixed options of every listing: those of an extraction, restricted to playlists."""
     return {
         **options(preload),
         "allowed_extractors": [r"^youtube:(?:tab|playlist)$"],
@@ -76,7 +77,7 @@ def _opened(downloader: Downloader, url: str) -> Mapping[str, Any]:
 
 
 def _videos(result: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the entries that are videos. A channel may have lists of lists: those of its tabs are read, too."""
+    """Yield the entries that are videos. A channel's tabs may be nested playlists: their entries are included."""
     for entry in result.get("entries") or ():
         if not isinstance(entry, Mapping):
             continue

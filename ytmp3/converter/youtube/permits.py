@@ -1,10 +1,10 @@
-"""Permits for the extractions of one youtube child, so that all children together make only so many at once.
+"""Permits for the extractions of one youtube child, which limit the extractions of all children together.
 
-The server holds one slot of the extractions while it lets a child extract. The first extraction needs no
-message, because the child is forked with the slot held. Before any later one (the media were refused in mid-download),
-the child sends the event `ExtractionWanted` and reads one byte from its pipe, which the server writes once it has a
-slot. Without this, a wave of refused downloads would make all of them extract at the same moment, each perhaps with a
-JavaScript runtime of its own.
+The server holds one extraction slot while a child extracts. The first extraction needs no message, because the child is
+forked while the server holds the slot. Before any later extraction (the media were refused during the download), the
+child sends the event `ExtractionWanted` and reads one byte from its pipe. The server writes this byte once it has a
+slot. Without permits, many downloads that are refused at the same time would all extract at once, each possibly with
+its own JavaScript runtime.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from typing import Final
 _PERMIT: Final = b"."
 
 TakeSlot = Callable[[], AbstractAsyncContextManager[object]]
-"""Returns a context that waits for a slot of the extractions, and holds it until its end."""
+"""Returns a context manager that waits for an extraction slot, and holds it until its end."""
 
 
 class Permits:
@@ -31,7 +31,7 @@ class Permits:
         self._pipe: tuple[int, int] | None = None
 
     def open(self) -> int:
-        """Make the pipe. Returns the descriptor that the child gets a copy of; it stays this object's. Call once."""
+        """Create the pipe. Returns its read end, of which the child gets a copy; `close` closes it. Call only once."""
         self._pipe = os.pipe()
         return self._pipe[0]
 
@@ -59,7 +59,7 @@ class Permits:
             self._returned.set()
 
     async def close(self) -> None:
-        """Give back whatever the child has, and close the pipe. Called when the child has ended."""
+        """Release the permit, or stop waiting for one, and close the pipe. Called when the child has ended."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
