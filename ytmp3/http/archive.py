@@ -1,11 +1,11 @@
 """Sends the tracks of an ended batch as one ZIP archive that can be resumed at any byte.
 
-The archive is never stored. Its layout follows from the tracks' recorded sizes and CRC-32s (`core.zip_layout`), so its
-length and its ETag are known before a track is read, and every instance sends the same bytes. The bytes of the tracks
-go from the files to the socket by `sendfile`.
+The archive is never stored. Its layout is computed from the tracks' recorded sizes and CRC-32s (`core.zip_layout`). So
+its length and its ETag are known before a track is read, and every instance sends the same bytes. `sendfile` copies the
+tracks from their files to the socket.
 
-While an archive is sent, its tracks are pinned: their expiry is moved in the job store, so that no instance deletes
-them. All of them are checked before the first byte of the response, because a promised length cannot be taken back.
+While an archive is sent, its tracks are pinned: their expiry in the job store is extended, so that no instance deletes
+them. All of them are checked before the response begins, because its Content-Length cannot be changed afterwards.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from ytmp3.http.preconditions import Failed, NotModified, Part, Representation, 
 from ytmp3.storage import OpenFile
 
 PIN_SECONDS: Final = 900.0
-"""For how long tracks are pinned at once, in seconds. A crash of this instance leaves them pinned for so long."""
+"""Time, in seconds, for which tracks are pinned at once. Pins of a crashed instance last at most this long."""
 PINS_PER_PERIOD: Final = 3
 """How often a transfer renews its pins within PIN_SECONDS: two renewals may fail before a track can expire."""
 REMEMBERED_CHECKSUMS: Final = 10_000
@@ -57,7 +57,7 @@ class _Archive:
 
 
 def revision_of(batch: Batch) -> str:
-    """Return the text that names the list of completed items. It never changes once the batch has ended."""
+    """Return the identifier of the list of completed items. It does not change once the batch has ended."""
     return hashlib.sha256(f"{batch.batch_id} {batch.marks}".encode()).hexdigest()[:REVISION_CHARACTERS]
 
 
@@ -75,12 +75,12 @@ class Archives:
     async def send(
         self, request: web.Request, batch_id: str, owner: ClientId | None, revision: str | None, client: ClientId
     ) -> web.StreamResponse:
-        """Respond to GET or HEAD. `client` is the one whose transfers are counted; `revision` is that of the address.
+        """Respond to GET or HEAD. `client` is the client whose transfers are counted; `revision` is from the URL.
 
         Raises:
             BatchUnknown, StoreUnavailable, PreconditionFailed, RangeNotSatisfiable
             NotReady: the batch has not ended.
-            TrackGone: it has no tracks, some of them have expired, or the address is of another list of tracks.
+            TrackGone: it has no tracks, some of them have expired, or the URL is that of another list of tracks.
             TooManyDownloads, ClientQuota
         """
         state, tickets = await self._batches.finished(batch_id, owner)
@@ -156,7 +156,7 @@ class Archives:
         return _Archive(layout=layout, tracks=tracks, playlist=playlist, representation=representation)
 
     async def _crc32_of(self, track: Track) -> int:
-        """Return the CRC-32 of a track; that of one from version 0.2 is computed from its file at the first time.
+        """Return the CRC-32 of a track. A track of version 0.2 has none: it is computed from the file at the first use.
 
         Raises:
             TrackGone: the file is missing.
@@ -175,7 +175,7 @@ class Archives:
         return computed
 
     async def _check_files(self, archive: _Archive, first: int, last: int) -> None:
-        """Check that every file which this response needs is in place.
+        """Check that every file that this response needs exists.
 
         Raises:
             TrackGone
@@ -206,7 +206,7 @@ class Archives:
     async def _keep_pinned(self, job_ids: Sequence[JobId]) -> None:
         while True:
             await asyncio.sleep(self._pin_seconds / PINS_PER_PERIOD)
-            # While the store is down, no instance can expire a track either.
+            # A failure is harmless: while the store is down, no instance can expire a track either.
             with contextlib.suppress(RequestError):
                 await self._batches.pin(job_ids, self._pin_seconds)
 
@@ -226,7 +226,7 @@ class Archives:
     ) -> None:
         delivery = await self._shelf.deliver(track, may_redirect=False)
         if not isinstance(delivery, OpenFile):
-            # The file was removed against the pin, or its bytes have changed. The client sees a cut connection.
+            # The file was removed despite the pin, or its content has changed. The connection is closed.
             if request.transport is not None:
                 request.transport.abort()
             raise ConnectionResetError("a track of the archive is missing")
@@ -237,9 +237,9 @@ class Archives:
 
 
 def _check_complete(batch: Batch, tickets: Sequence[Ticket], revision: str | None) -> None:
-    """Raise TrackGone unless all tracks of the ended batch are there, and the address is that of their list."""
+    """Raise TrackGone unless all tracks of the ended batch exist, and `revision` is that of their list."""
     if revision is not None and revision != revision_of(batch):
-        raise TrackGone("archive_changed", "This address is of another list of tracks. Read the batch: `archive_url`.")
+        raise TrackGone("archive_changed", "This URL is for another list of tracks. Read `archive_url` of the batch.")
     completed = batch.marks.count(Mark.COMPLETED)
     if completed == 0:
         raise TrackGone("no_tracks", "No item of this batch was completed, so there is nothing to download.")
@@ -248,7 +248,7 @@ def _check_complete(batch: Batch, tickets: Sequence[Ticket], revision: str | Non
 
 
 def _moment(seconds: float) -> Moment:
-    """Return a time as headers of an archive have it."""
+    """Return a time in the form that headers of an archive need."""
     moment = datetime.fromtimestamp(seconds, UTC)
     return moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second
 
@@ -263,7 +263,7 @@ def _fields(batch: Batch, representation: Representation) -> dict[str, str]:
 
 
 async def _write(request: web.Request, response: web.StreamResponse, content: bytes) -> None:
-    """Write some bytes of the archive itself. A client that reads nothing for STALL_SECONDS is disconnected."""
+    """Write bytes that are not from a file. A client that reads nothing for STALL_SECONDS is disconnected."""
     try:
         async with asyncio.timeout(STALL_SECONDS):
             await response.write(content)

@@ -4,7 +4,7 @@
     event: job        data: the job of an item, while it is open, and once more when it has ended
     event: end        the batch has ended
 
-Items that wait have no job, and those that ended earlier are not repeated: `GET /batches/ID/items` has them all.
+Waiting items have no job, and items that ended earlier are not sent: `GET /batches/ID/items` has all of them.
 """
 
 import hashlib
@@ -49,9 +49,9 @@ class BatchSource:
         self._clock = clock
         self._read_at = float("-inf")
         self._shown = 0
-        """The hash of what was shown of the batch."""
+        """The hash of the state of the batch that was last sent."""
         self._ended: set[JobId] = set()
-        """Jobs that were shown after their end. The batch's record may name them as open for a moment longer."""
+        """Jobs that were sent after their end. The batch's record may still have them as open for a moment."""
         self._is_woken = False
         self.has_ended = False
 
@@ -87,12 +87,12 @@ class BatchSource:
         messages = await self._jobs.take(seconds)
         ended = self._jobs.take_ended()
         if messages:
-            # Only the last one: a client that has received only a part of them must not name the state after all.
+            # Only the last message: a client that has received only some of them does not have the whole state.
             messages[-1] = replace(messages[-1], revision=self.revision)
         for job_id in ended:
             self._subscription.remove([job_id])
             self._ended.add(job_id)
-            # The counts of the batch have changed, too.
+            # The counts of the batch have changed too, so its record is read at once.
             self._read_at = float("-inf")
         return messages
 
@@ -108,7 +108,7 @@ class BatchSource:
 
 
 def hash_of(state: BatchState) -> int:
-    """Return a hash of what a message about a batch shows, without the estimate."""
+    """Return a hash of the content of a message about a batch, without the estimated time."""
     batch = state.batch
     counts = sorted(state.counts.items())
     parts = (batch.batch_id, batch.status, counts, batch.cancelled_at, batch.completed_at)

@@ -1,7 +1,8 @@
 """Bounds the number of open connections, so that idle ones cannot take the descriptors that conversions need.
 
-Each connection is a descriptor, and a process has a limited number (RLIMIT_NOFILE). The rule: a part of them is
-reserved for the work, and clients share the rest. A connection beyond the limit is closed at once, without a response.
+Each connection is a descriptor, and a process has a limited number (RLIMIT_NOFILE). The rule: some of them are
+reserved for conversions and downloads, and clients share the rest. A connection beyond the limit is closed at once,
+without a response.
 """
 
 import functools
@@ -20,21 +21,21 @@ MAX_DESCRIPTORS: Final = 65_536
 """The limit of open descriptors that this process sets for itself (RLIMIT_NOFILE), if the hard limit allows it. Each
 connection needs one, so this allows far more connections than one process can serve."""
 ACCEPTED_AT_ONCE: Final = 64
-"""Most connections that the event loop accepts before it looks at one of them. So many descriptors may be in use beyond
-the limit, for a moment."""
+"""Most connections that the event loop accepts before it processes one of them. So this many descriptors may briefly be
+in use beyond the limit."""
 OWN_DESCRIPTORS: Final = 128
 """Descriptors that the process itself uses: for the job store, the log, the zygote, and files that threads read."""
 DESCRIPTORS_OF_CONVERSION: Final = 16
 """Most descriptors of one conversion: its spool, track and cover, and the pipes to its child processes."""
 SMALLEST_SHARE: Final = 4
-"""If the limit is very low, connections get one descriptor in so many. The service then works, but conversions may
-fail."""
+"""If RLIMIT_NOFILE is very low, connections still get one descriptor in this many. The service then responds, but
+conversions may fail."""
 REMEMBERED_PEERS: Final = 4096
 """Most peers whose parsed addresses are cached."""
 
 
 def most_connections(descriptors: int, *, conversions: int, transfers: int) -> int:
-    """Return how many connections a process with so many descriptors may have.
+    """Return how many connections a process with this many descriptors may have.
 
     `conversions` and `transfers` are the most that may be in progress at once. A transfer needs a descriptor for its
     file, besides its connection.
@@ -44,7 +45,7 @@ def most_connections(descriptors: int, *, conversions: int, transfers: int) -> i
 
 
 class ConnectionLimit:
-    """Counts the open connections, in all and of each address. Addresses share them as `may_take_more` says.
+    """Counts the open connections, in total and for each address. `may_take_more` is the rule for sharing them.
 
     A trusted proxy has connections for many clients, so only the limit of all connections applies to it.
     """
@@ -57,7 +58,7 @@ class ConnectionLimit:
         self.open = 0
         """The number of open connections."""
         self.refused = Counter(address=0, all=0)
-        """The number of connections that were closed at once since the start, by the limit that they exceeded."""
+        """The number of connections that were closed at once since the start, by the exceeded limit."""
         self._known_address = functools.lru_cache(maxsize=REMEMBERED_PEERS)(self._address)
 
     def admit(self, peer: str | None) -> bool:

@@ -1,7 +1,7 @@
 """Sends a part of a file to a client. Reading the file never blocks the event loop.
 
-`sendfile` reads the file in the event loop's thread, and waits there if the disk is slow or hangs. So it is used only
-for a piece that is in the page cache, which the kernel tells (RWF_NOWAIT). Any other piece is read in a thread first.
+`sendfile` reads the file in the event loop's thread, and blocks it if the disk is slow or hangs. So it is used only for
+a piece that is in the page cache, which a read with RWF_NOWAIT shows. Any other piece is read in another thread first.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from ytmp3.threads import Threads
 PIECE_BYTES: Final = 256 * 1024
 """Bytes that one call of `sendfile` sends. A client must receive this many within STALL_SECONDS."""
 READ_BYTES: Final = 64 * 1024
-"""Bytes that are read in a thread at once. Each transfer may hold so many in memory, and as many again in its socket's
-buffer."""
+"""Bytes that are read in a thread at once. Each transfer may hold this many in memory, and as many again in its
+socket's buffer."""
 READERS: Final = 8
 """Threads that read pieces that are not in the page cache."""
 
@@ -31,7 +31,7 @@ class FileSending:
         self._stall_seconds = stall_seconds
         self._readers = Threads("download", READERS)
         self._scrap = memoryview(bytearray(PIECE_BYTES))
-        """Takes the bytes of pieces that are read only to see whether they are cached."""
+        """Receives pieces that are read only to test whether they are cached."""
 
     async def send(
         self, request: web.Request, response: web.StreamResponse, file: int, *, offset: int, count: int
@@ -62,16 +62,16 @@ class FileSending:
                 raise ConnectionResetError("the reader or the disk stalled") from None
             self._count_bytes(sent)
             if sent < piece:
-                # On a kept connection, the client would take the next response for the missing bytes.
+                # On a persistent connection, the client would read the next response as the missing bytes.
                 transport.abort()
                 raise ConnectionResetError("the file was cut short")
             offset += sent
             count -= sent
 
     def _is_cached(self, file: int, offset: int, count: int) -> bool:
-        """Return whether the kernel can read these bytes without the disk. It copies them, at some 10 GB/s."""
+        """Return whether the kernel can read these bytes without the disk. It copies them, at about 10 GB/s."""
         try:
             return os.preadv(file, [self._scrap[:count]], offset, os.RWF_NOWAIT) == count
         except OSError:
-            # Not all of it is cached; or the file system does not tell, as network file systems and FUSE.
+            # Not all of it is cached; or the file system does not support RWF_NOWAIT, such as NFS and FUSE.
             return False

@@ -1,15 +1,15 @@
-"""Sends server-sent events (WHATWG HTML, section 9.2): responses that stay open and tell what has changed.
+"""Sends server-sent events (WHATWG HTML, section 9.2): responses that stay open and report changes.
 
-`EventStreams` writes the messages of a `Source` and knows nothing of what they are about. For each stream:
+`EventStreams` writes the messages of a `Source` and does not interpret them. For each stream:
 
-* A client that reconnects with the `id` of its last message gets no message again that would tell it nothing new. If
-  its stream had ended, it gets 204, which makes a browser stop reconnecting.
-* A slow reader gets the newest state and no backlog: the next messages are taken from the source only when the previous
-  ones have left for the network, up to UNSENT_BYTES.
+* A client that reconnects with the `id` of its last message gets no message if nothing has changed since then. If its
+  stream has ended as well, it gets 204, which makes a browser stop reconnecting.
+* A slow reader gets the newest state and no backlog: the next messages are taken from the source only when all but
+  UNSENT_BYTES of the previous ones have been sent.
 * A comment is sent every HEARTBEAT_SECONDS. It keeps proxies from closing the connection, and shows whether the client
   is still there.
-* While this instance drains, a stream is one message for each thing, and its end. The client reconnects after the time
-  in `retry`, and another instance, or this one's successor, serves it.
+* While this instance drains, a stream has one message for each followed job or batch, and then ends. The client
+  reconnects after the time in `retry`, to another instance or to this one after its restart.
 """
 
 import contextlib
@@ -33,9 +33,9 @@ HEARTBEAT_SECONDS: Final = 15.0
 """Longest time, in seconds, without a byte on a stream. Proxies close idle connections after 60 s or more."""
 RETRY_MILLISECONDS: Final = 1000
 """Shortest time, in milliseconds, after which a client reconnects when its connection breaks. Each stream gets a random
-time up to twice as long, so that a thousand clients of an instance that stops do not return at the same moment."""
+time up to twice as long, so that a thousand clients of a stopped instance do not all reconnect at the same moment."""
 UNSENT_BYTES: Final = 16 * 1024
-"""Most bytes of a stream that wait in this process, and in its kernel, to be sent: some ten messages."""
+"""Most unsent bytes of a stream, in this process and in the kernel's socket buffer: about ten messages."""
 BUSY_RETRY_SECONDS: Final = 10
 """The Retry-After, in seconds, of a stream that was refused because too many are open."""
 LAST_EVENT_ID: Final = "Last-Event-ID"
@@ -51,28 +51,29 @@ class Message(Struct, frozen=True, kw_only=True):
     data: bytes
     """One line of JSON."""
     revision: str
-    """What the client sends back as `Last-Event-ID`: it names the state of all that the stream has shown so far."""
+    """The `id`, which the client sends back as `Last-Event-ID`. Identifies the state that the stream has sent."""
 
     def encoded(self) -> bytes:
-        """Return the message as it is sent."""
+        """Return the message in the format of the stream."""
         return b"event: %b\nid: %b\ndata: %b\n\n" % (self.event.encode(), self.revision.encode(), self.data)
 
 
 class Source(Protocol):
-    """What one stream tells."""
+    """Supplies the messages of one stream."""
 
     @property
     def revision(self) -> str:
-        """The state of all that `take` has returned so far."""
+        """Identifies the state that `take` has returned so far."""
 
     @property
     def has_ended(self) -> bool:
         """Whether nothing will change any more after what `take` has returned."""
 
     async def take(self, seconds: float) -> list[Message]:
-        """Return the newest state of what has changed since the last call, as soon as there is some.
+        """Wait for changes, and return the newest state of what has changed since the last call.
 
-        The first call returns the state of everything at once. Returns an empty list after `seconds`, or after `wake`.
+        The first call returns the state of everything without waiting. Returns an empty list after
+        `seconds`, or after `wake`.
         """
 
     def wake(self) -> None:
@@ -80,9 +81,9 @@ class Source(Protocol):
 
 
 class EventStreams:
-    """The open streams of this process. `max_streams`: how many there may be; `client_max_streams`: those of a client.
+    """The open streams of this process. `max_streams` limits all of them, and `client_max_streams` those of one client.
 
-    0 means no limit. `is_draining` tells whether the instance shuts down.
+    0 means no limit. `is_draining` returns whether the instance is shutting down.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class EventStreams:
         return len(self._sources)
 
     def end_all(self) -> None:
-        """Let every stream see that the instance drains now, and end."""
+        """End every stream, because the instance drains now."""
         for source in self._sources:
             source.wake()
 
@@ -128,7 +129,7 @@ class EventStreams:
             response = web.StreamResponse(headers=headers.EVENTS)
             await response.prepare(request)
             with contextlib.suppress(StoreUnavailable, BatchUnknown):
-                # The client connects again, and is then told what it has missed, or why it cannot be.
+                # The client reconnects, and then gets the changes that it has missed, or an error response.
                 await self._send_messages(_Connection(request, response, source), source, messages)
             await response.write_eof()
             return response
@@ -184,7 +185,7 @@ class _Connection:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
     async def send(self, text: bytes) -> None:
-        """Send, and return when the client has been sent nearly all of it.
+        """Send, and return when all but UNSENT_BYTES have been sent.
 
         Raises:
             ConnectionResetError: the client has left.

@@ -1,4 +1,4 @@
-"""The files of the page, read once: each with a name that contains a hash of its content, so that browsers keep it.
+"""The files of the page, read once. Their addresses contain a hash of the content, so that browsers may cache them.
 
 The modules import each other by plain names ("./api.js"), so all files of one version are in one folder whose name is
 the hash of all of them: `/page/HASH/app.js`.
@@ -21,7 +21,7 @@ _MEDIA_TYPES: Final = MappingProxyType(
         "svg": "image/svg+xml",
     }
 )
-"""Kinds of files that browsers fetch by themselves. The others are templates, which `markup` fills."""
+"""Types of the files that browsers load. The other files are templates, which `markup` fills in."""
 
 
 class PageFile(Struct, frozen=True):

@@ -32,8 +32,8 @@ from ytmp3.http.wire import JobView
 MAX_FORM_BYTES: Final = 32_768
 """Largest form, in bytes: room for MAX_FORM_LINKS long links."""
 MAX_FORM_LINKS: Final = 50
-"""Most links of a form that is sent without scripts, and most jobs that the page shows without scripts. With scripts
-the page sends and reads each job by itself."""
+"""Most links of a form that is sent without scripts, and most jobs that the page shows without scripts. With scripts,
+the page submits and reads each job with a request of its own."""
 _SHARED: Final = ("url", "text", "title")
 """Parameters of a shared link. The YouTube app puts its link into `text`, not into `url`."""
 _LINK: Final = re.compile(r"\S*youtu\S*", re.IGNORECASE)

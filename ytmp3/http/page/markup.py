@@ -1,7 +1,7 @@
 """Fills the templates of the page. Pure.
 
-Every value is escaped here, so no text of a client or of YouTube can become markup. A browser with scripts replaces the
-list of jobs by its own; without scripts, the browser loads the page again until every job has ended.
+Every value is escaped here, so no text of a client or of YouTube can become markup. With scripts, the page
+replaces the list of jobs; without scripts, the browser reloads the page until every job has ended.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from ytmp3.http.page.files import PageFiles
 from ytmp3.http.wire import JobView
 
 RELOAD_SECONDS: Final = 3
-"""Without scripts: time between two loads of the page while a conversion runs, in seconds."""
+"""Without scripts: interval, in seconds, at which the page is reloaded while a conversion runs."""
 
 _HIDDEN: Final = "hidden"
 _STATUS_TEXTS: Final = {

@@ -23,7 +23,7 @@ from ytmp3.http.keys import Keys
 
 COOKIE: Final = "ytmp3_session"
 SESSION_SECONDS: Final = 30 * 86_400
-"""How long a visitor stays signed in, in seconds: thirty days."""
+"""Length of a session, in seconds: thirty days."""
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 """Methods of requests that change nothing."""
 _PURPOSE: Final = b"ytmp3 page session 1"
@@ -42,7 +42,7 @@ class SessionSigner:
         return f"{key_name}:{until}:{self._signature(key_name, str(until))}"
 
     def key_name(self, value: str, *, now: float) -> str | None:
-        """Return the name of the key that a cookie stands for; None if the cookie is not ours or has ended."""
+        """Return the name of the key that a cookie stands for; None if the cookie is not valid or has expired."""
         match = _VALUE.fullmatch(value)
         if match is None:
             return None
@@ -86,7 +86,7 @@ class Sessions:
             path=path,
             httponly=True,
             samesite="Strict",
-            # Without HTTPS a browser would not send such a cookie back. A proxy with HTTPS names it in this header.
+            # Browsers send a `Secure` cookie only over HTTPS. A proxy that terminates TLS sets X-Forwarded-Proto.
             secure=request.secure or request.headers.get("X-Forwarded-Proto") == "https",
         )
 
@@ -96,7 +96,7 @@ class Sessions:
 
 
 def is_from_own_page(request: web.Request) -> bool:
-    """Return whether a page of this service caused the request, or no page at all.
+    """Return whether the request comes from a page of this service, or from no web page at all.
 
     All current browsers send Sec-Fetch-Site. Older ones send Origin with every POST. Other programs send neither, and
     no foreign page can make them send a request.
