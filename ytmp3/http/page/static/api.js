@@ -1,4 +1,4 @@
-// Requests to the service, and the ids that this browser keeps.
+// Requests to the service, and the ids that this browser stores.
 
 export const base = document.documentElement.dataset.base;
 const MAX_STORED_IDS = 1000;
@@ -30,13 +30,13 @@ export function pause(milliseconds) {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
-// Returns the ids that this browser keeps under a key.
+// Returns the ids that this browser has stored under a key.
 export function stored(key) {
   try {
     const ids = JSON.parse(localStorage.getItem(key));
     return Array.isArray(ids) ? ids.filter((id) => /^[0-9a-f]+$/.test(id)).slice(0, MAX_STORED_IDS) : [];
   } catch {
-    return []; // storage is switched off, or holds something else
+    return []; // storage is disabled, or contains other data
   }
 }
 
@@ -44,11 +44,11 @@ export function store(key, ids) {
   try {
     localStorage.setItem(key, JSON.stringify(ids.slice(0, MAX_STORED_IDS)));
   } catch {
-    // Storage is full or switched off: the list then lasts until the page is closed.
+    // Storage is full or disabled: the list is then lost when the page is closed.
   }
 }
 
-// Returns the links in a text, each once. A text without a link is returned as one, so that the service says what is wrong.
+// Returns the links in a text, each once. A text without a link is returned whole, so that the service explains the error.
 export function linksIn(text) {
   const words = text.split(/\s+/).filter(Boolean);
   const links = words.filter((word) => /:\/\/|youtu|^[\w-]{11}$/i.test(word));

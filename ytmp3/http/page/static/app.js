@@ -1,4 +1,4 @@
-// The page: the form, the list of jobs, and what connects them.
+// The page: connects the form, the list of jobs and the batches.
 
 import { base, call, linksIn, pause, store, stored } from "./api.js";
 import { Batches } from "./batches.js";
@@ -13,9 +13,9 @@ const notice = document.getElementById("notice");
 const KEY = "ytmp3.jobs";
 const MANY_LINKS = 6; // from this number on, links become one batch, whose tracks can be downloaded as one archive
 const MAX_TRIES = 20;
-const OFFLINE = "The connection to the service is lost. The list goes on by itself as soon as it is back.";
+const OFFLINE = "The connection to the service is lost. The list continues when the connection is restored.";
 
-let unread = []; // ids of stored jobs that the page has not asked for yet
+let unread = []; // ids of stored jobs that the page has not requested yet
 
 const list = new List({
   cancel: (job) => attempt(async () => show(await call("DELETE", `/jobs/${job.job_id}`))),
@@ -47,7 +47,7 @@ form.addEventListener("submit", (event) => {
   attempt(convert);
 });
 links.addEventListener("keydown", (event) => {
-  // Enter sends, as in a field of one line. Shift+Enter makes a new line.
+  // Enter submits the form, as in a single-line field. Shift+Enter inserts a new line.
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
     form.requestSubmit();
@@ -58,7 +58,7 @@ window.addEventListener("offline", () => say(OFFLINE));
 restore();
 makeBookmarklet();
 
-// Sends every link of the form. Those that the service refuses stay in the form, with the reason.
+// Submits every link of the form. Links that the service refuses stay in the form, and the reason is shown.
 async function convert() {
   say("");
   document.getElementById("offer").hidden = true;
@@ -104,7 +104,7 @@ async function convertOne(url) {
   }
 }
 
-// A link may name a video and a list: the video is converted, and the list is offered.
+// A link may name a video and a playlist: the video is converted, and a button offers to convert the playlist.
 function offerList(wanted) {
   const offer = document.getElementById("offer");
   offer.hidden = false;
@@ -132,7 +132,7 @@ function remove(job) {
   remember();
 }
 
-// Shows the jobs of this browser again, and those that the form without scripts has put into the address.
+// Shows the stored jobs again, and the jobs in the address, which the form without scripts puts there.
 async function restore() {
   if (form.hidden) return;
   batches.restore();
@@ -158,7 +158,7 @@ function remember() {
   store(KEY, [...list.ids(), ...unread]);
 }
 
-// Repeats a request for as long as the service asks for a slower pace: fifty links are more than a burst may be.
+// Retries a request while the rate limit applies: fifty links may be more than the burst size.
 async function patiently(request) {
   for (let tries = 0; ; tries += 1) {
     try {
@@ -170,7 +170,7 @@ async function patiently(request) {
   }
 }
 
-// Runs what a button asks for, and shows the reason if the service refuses.
+// Runs the action of a button, and shows the reason if the service refuses it.
 async function attempt(act) {
   try {
     await act();

@@ -7,13 +7,13 @@ const KEY = "ytmp3.batches";
 const POLL_MS = 2000;
 
 export class Batches {
-  // `say(text)` shows why the service refused something.
+  // `say(text)` shows an error message.
   constructor(say) {
     this.say = say;
     this.element = document.getElementById("batches");
     this.template = document.getElementById("batch");
     this.cards = new Map();
-    this.unread = stored(KEY); // ids of stored batches that the page has not asked for yet
+    this.unread = stored(KEY); // ids of stored batches that the page has not requested yet
   }
 
   async restore() {

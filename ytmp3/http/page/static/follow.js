@@ -1,16 +1,16 @@
-// Keeps jobs up to date: by one event stream for all of them, or by polling where a stream does not get through.
+// Keeps jobs up to date: with one event stream for all of them, or by polling if streams do not work.
 
 import { base, call, pause } from "./api.js";
 
 const STREAM_JOBS = 100; // most jobs of one stream; the service has the same limit
 const REOPEN_MS = 150; // several new jobs within this time cause one new stream
-const POLL_MS = 1000; // at least, between two rounds of polling
+const POLL_MS = 1000; // shortest pause between two rounds of polling
 const POLL_JOB_MS = 250; // per job: at most four requests a second, well below any limit
 const STREAM_RETRY_MS = 30_000; // polling is a fallback, so the stream is tried again after this time
 
 export class Follower {
-  // `show(job)` is called for each new state; `lose(id)` for a job that the service does not know any more;
-  // `connected(isConnected)` when the connection is lost or found again.
+  // `show(job)` is called for each new state; `lose(id)` for a job that the service no longer has;
+  // `connected(isConnected)` when the connection is lost or restored.
   constructor({ show, lose, connected }) {
     Object.assign(this, { show, lose, connected });
     this.ids = new Set();
@@ -25,7 +25,7 @@ export class Follower {
   }
 
   drop(id) {
-    // The stream goes on: it says nothing more about a job that has ended.
+    // The stream stays open: it sends nothing more about a job that has ended.
     if (this.ids.delete(id) && !this.ids.size) this.#stop();
   }
 
@@ -54,7 +54,7 @@ export class Follower {
     source.addEventListener("unknown", (event) => this.#lose(JSON.parse(event.data).job_id));
     source.addEventListener("end", () => source.close());
     source.onerror = () => {
-      // The browser reconnects by itself after a lost connection. A stream that was refused is closed.
+      // The browser reconnects automatically after a lost connection. A stream that was refused is closed.
       if (source.readyState === EventSource.CLOSED && this.source === source) {
         this.source = null;
         this.#poll(this.round);

@@ -101,7 +101,7 @@ export class List {
     });
     element.append(player);
     find("play").remove();
-    player.play().catch(() => {}); // without the permission to start sound, the player's own button remains
+    player.play().catch(() => {}); // if the browser blocks autoplay, the player's own button remains
     player.focus();
   }
 

@@ -1,4 +1,4 @@
-// What the list says about a job.
+// The texts that the list shows for a job.
 
 const STAGES = {
   queued: "Starting",
@@ -35,7 +35,7 @@ export function stateOf(job) {
   }
 }
 
-// What a screen reader is told: the stage, not each percent.
+// The text for screen readers: the stage, but not each percent.
 export function spokenOf(job) {
   const stage = job.status === "processing" ? STAGES[job.stage] ?? "Working" : stateOf(job).split(",")[0];
   return `${titleOf(job)}: ${stage}`;

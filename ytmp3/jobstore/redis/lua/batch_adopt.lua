@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Adopt batches that are due. ARGV: clock, lease, instance, the most batches. Returns the adopted batches.
 --
--- A lease that ends later than any lease may was written before the clock was set back. If its holder is alive, it only
--- loses the batch to the caller.
+-- A lease that ends later than the longest possible lease was written before the clock was set back. If its holder is
+-- alive, it loses the batch to the caller, which does no harm.
 
 local LONGEST_LEASE_SECONDS = 3600
 local lease, instance, limit = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])

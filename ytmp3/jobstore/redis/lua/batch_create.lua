@@ -2,7 +2,7 @@
 -- Store a batch without a holder, due at once. A full server refuses this script only.
 -- ARGV: clock, retention, most of a client, most in all, batch, client, recipe, marks, items, webhooks (JSON, or '' for
 -- none), playlist ('' if none)
--- Returns the batch; 1 if the client, 2 if the store has as many unfinished batches as it may.
+-- Returns the batch; or 1 if the client, 2 if the store already has the most unfinished batches that are allowed.
 
 local retention, id, client, recipe, marks, items = tonumber(ARGV[2]), ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local now = clock()

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Read the deliveries of a job or a batch. If it is a job that has ended, its deliveries are made first.
+-- Read the deliveries of a job or a batch. If it is a job that has ended, its deliveries are created first.
 -- ARGV: clock, subject. Returns the deliveries in the order of its targets.
 
 local subject_id = ARGV[2]

@@ -1,6 +1,6 @@
--- The outbox: which webhook messages are owed (jobstore/outbox.py). It follows shared.lua in every script.
+-- The outbox: the webhook messages to send (jobstore/outbox.py). It is inserted after shared.lua in every script.
 --   root:outbox  sorted set: pending deliveries by due_at, and, with score 0, ended conversions that have hooked jobs
---   root:h:ID    set: the jobs of conversion ID whose deliveries are still to be made
+--   root:h:ID    set: the jobs of conversion ID with webhooks, whose deliveries are not created yet
 --   root:d:ID    hash: a delivery, with the fields of core.webhook.Delivery
 --
 -- The step that ends a conversion adds one member to root:outbox, however many jobs it has (shared.lua: finalize).
@@ -9,7 +9,7 @@ local function delivery_at(id) return root .. ':d:' .. id end
 
 local function delivery_reply(id) return redis.call('HGETALL', delivery_at(id)) end
 
--- webhook.deliveries_of: makes the deliveries of an event. `targets` is the JSON of the subject's webhooks, `ttl` the
+-- webhook.deliveries_of: creates the deliveries of an event. `targets` is the JSON of the subject's webhooks, `ttl` the
 -- time to live of the subject in milliseconds; not above 0: it has none.
 local function announce(subject_id, event, targets, now, ttl)
   for number, target in ipairs(cjson.decode(targets)) do
@@ -27,7 +27,7 @@ local function announce(subject_id, event, targets, now, ttl)
   end
 end
 
--- Makes the deliveries of a job of an ended conversion. A cancelled job has none.
+-- Creates the deliveries of a job of an ended conversion. A cancelled job has none.
 local function announce_job(job_id, state, now)
   local job = job_at(job_id)
   local facts = redis.call('HMGET', job, 'webhooks', 'cancelled_at')

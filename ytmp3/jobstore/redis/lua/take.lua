@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Make the deliveries of ended conversions of one shard, and lease those that are due.
--- ARGV: clock, lease, the most deliveries, the most jobs whose deliveries are made
+-- Create the deliveries of ended conversions of one shard, and lease the deliveries that are due.
+-- ARGV: clock, lease, the most deliveries, the most jobs whose deliveries are created
 -- Returns the leased deliveries.
 
 local lease, limit, jobs_left = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -19,7 +19,7 @@ end
 local taken = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', OUTBOX, '(0', seconds(now), 'LIMIT', 0, limit)) do
   if redis.call('EXISTS', delivery_at(id)) == 0 then
-    -- Its time to live is over.
+    -- The delivery has expired (its time to live is over).
     redis.call('ZREM', OUTBOX, id)
   else
     local due = seconds(now + lease)
