@@ -278,7 +278,7 @@ def _link_signer(settings: HttpSettings, secret: bytes | None) -> LinkSigner | N
 
 
 def _sessions(settings: HttpSettings, keys: Keys, secret: bytes | None) -> Sessions | None:
-    """Return the sessions of the page, or None if nobody signs in."""
+    """Return the sessions of the page, or None without API keys or without the page."""
     return None if secret is None or not settings.page else Sessions(SessionSigner(secret), keys)
 
 
@@ -317,7 +317,7 @@ async def _start_webhooks(
     signer: LinkSigner | None,
 ) -> WebhookSender:
     """Start the sender of webhook messages. The stack ends it."""
-    # Messages have whole addresses, because a receiver does not know where the service is.
+    # URLs in messages are absolute, because a receiver does not know the address of the service.
     addresses = Addresses(public_path=config.http.public_url, signer=signer)
     of_job, of_batch = JobMessages(store, addresses), BatchMessages(engine.batches, store, addresses)
     sender = WebhookSender(

@@ -69,4 +69,4 @@ class LogStream:
             dropped, self._dropped = self._dropped, 0
         if not dropped:
             return ""
-        return f'{{"level":"warning","event":"log lines dropped: nobody read them","lines":{dropped}}}\n'
+        return f'{{"level":"warning","event":"log lines dropped: stderr was not read in time","lines":{dropped}}}\n'

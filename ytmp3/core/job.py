@@ -206,7 +206,7 @@ class Job(Struct, frozen=True, kw_only=True):
     cancelled_at: float | None = None
     """When the client cancelled the job; None if it did not. The conversion continues if other jobs still need it."""
     webhooks: tuple[WebhookTarget, ...] = ()
-    """Who is told when the job has ended. Set at creation, from WEBHOOKS_FILE and the request."""
+    """The targets that get a message when the job has ended. Set at creation, from WEBHOOKS_FILE and the request."""
     batch_id: BatchId | None = None
     """The batch that the job is an item of; None for a job of `POST /extract`. Set at creation."""
 

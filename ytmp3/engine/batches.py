@@ -1,7 +1,7 @@
 """Creates, reads and cancels batches, for the routes of batches. `feeder` turns their items into jobs.
 
-The stored record is authoritative. The items that are open are read together with it, so a response never shows an item
-as running whose job has ended.
+The stored record is authoritative. The jobs of open items are read together with it, so a response never shows an item
+as running if its job has ended.
 """
 
 import secrets
@@ -154,7 +154,7 @@ class Batches:
     async def create(
         self, links: Sequence[str], recipe: Recipe, client: Client, *, webhooks: tuple[WebhookTarget, ...] = ()
     ) -> BatchState:
-        """Create a batch of links. When this returns, it is durable. `webhooks` are told when it has ended.
+        """Create a batch of links. When this returns, it is durable. `webhooks` get a message at its end.
 
         Raises:
             TooManyItems, NothingToConvert, Draining, BatchQuota, BatchesFull, StorageFull: nothing was stored.

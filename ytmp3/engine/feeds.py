@@ -3,7 +3,7 @@
 The address of a feed has a secret token, because podcast apps send no API key. The job store keeps only the token's
 hash, so a token is shown once, when it is made.
 
-A client has one token at a time. Making a new one, or deleting it, ends the access through the last one at once.
+A client has one token at a time. Creating a new token, or deleting the token, invalidates the old one at once.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ class Feeds:
         self._random_bytes = random_bytes
 
     async def new_token(self, client: ClientId) -> str:
-        """Make a token for a client, in place of its last one. It begins with the client's shard.
+        """Create a token for a client, which replaces its old one. It begins with the client's shard.
 
         Raises:
             StorageFull, StoreUnavailable

@@ -1,12 +1,12 @@
-"""Idempotency keys: a request that is repeated with the same key gets what the first one made, and makes nothing twice.
+"""Idempotency keys: a request that is repeated with the same key gets the resource that the first request created.
 
-The job store keeps, under a name that stands for a client and its key, the id that the first request drew for its
-resource, and a hash of that request. A repeated request uses the same id, and creating a resource with an id that
-exists changes nothing. So no response is stored, and requests at the same time, at whichever instances, make one
-resource.
+The job store keeps, under a hash of the client and its key, the id that the first request generated for its resource,
+and a hash of that request. A repeated request uses the same id, and creating a resource with an id that exists changes
+nothing. So no response is stored, and simultaneous requests, at any instances, create one resource.
 
-A key lives as long as its resource: once the job has expired, the key may be used for another request. The header and
-its rules follow draft-ietf-httpapi-idempotency-key-header-07, without its 409: a repeated request need not wait.
+A key is valid as long as its resource exists: once the job has expired, the key may be used for another request. The
+header and its rules follow draft-ietf-httpapi-idempotency-key-header-07, without its 409: a repeated request need not
+wait.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ to the store, or its instance crashed. It is far longer than any request takes."
 
 
 class Idempotency(Struct, frozen=True, kw_only=True):
-    """What a request with an idempotency key is recognised by."""
+    """The key and the content of a request, by which a repetition is recognised."""
 
     key: str
     """The key as the client chose it. Keys of different clients are different."""
@@ -35,7 +35,7 @@ class Idempotency(Struct, frozen=True, kw_only=True):
 
 
 class IdempotencyKeys:
-    """Finds the id of the resource that a request with a key makes, or has made."""
+    """Finds the id of the resource that a request with a key creates or has created."""
 
     def __init__(self, store: JobStore) -> None:
         self._store = store

@@ -81,7 +81,7 @@ class Intake:
         webhooks: tuple[WebhookTarget, ...] = (),
         idempotency: Idempotency | None = None,
     ) -> Ticket:
-        """Create a job for a link. When this returns, the job is durable. `webhooks` are told when it has ended.
+        """Create a job for a link. When this returns, the job is durable. `webhooks` get a message at its end.
 
         Called by `POST /extract`. If the file of a finished track has disappeared, the conversion is forgotten and the
         link is converted again. A request that is repeated with the same idempotency key gets the job of the first one.

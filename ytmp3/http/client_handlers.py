@@ -1,6 +1,7 @@
-"""The handlers of what belongs to a client as a whole: the list of its jobs, and its feed.
+"""The handlers of resources of a whole client: the list of its jobs, and its feed.
 
-A client is the owner of an API key here. An address is no client in this sense, because others may share it.
+Here, a client is the owner of an API key. Clients without a key have no list and no feed, because several people may
+share one IP address.
 """
 
 import re

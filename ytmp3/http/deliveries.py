@@ -16,7 +16,7 @@ from ytmp3.http.wire import DeliveriesView, DeliveryView
 
 
 class DeliveryHandlers:
-    """The handlers. A job's deliveries are shown to those who may see the job."""
+    """The handlers. A client that may read a job may also read its deliveries."""
 
     def __init__(self, *, jobs: Jobs, keys: Keys) -> None:
         self._jobs = jobs
@@ -31,7 +31,7 @@ class DeliveryHandlers:
         """POST /jobs/ID/deliveries/NUMBER/redeliver."""
         number = request.match_info["number"]
         job_id, owner = request.match_info["job_id"], self._owner(request)
-        # Of all spellings of a number, only the usual one names a delivery.
+        # Only the usual spelling of a number is accepted: a subject has at most ten deliveries, 0 to 9.
         index = int(number) if number.isascii() and number.isdigit() and len(number) == 1 else None
         delivery = await self._jobs.redeliver(job_id, owner, index)
         if delivery is None:

@@ -52,7 +52,7 @@ class Unauthorized(RequestError):
 class LinkExpired(RequestError):
     status = HTTPStatus.FORBIDDEN
     code = "link_expired"
-    detail = "This download link has ended. Read the job with its API key: `download_url` is a new link."
+    detail = "This download link has expired. Read the job with its API key: `download_url` is a new link."
 
 
 class KeysNotInUse(RequestError):
@@ -189,4 +189,4 @@ class TooManyDownloads(RequestError):
 class TooManyStreams(RequestError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "too_many_streams"
-    detail = "This instance already has as many event streams open as it can. Ask for the status of the jobs instead."
+    detail = "This instance already has the maximum number of event streams open. Poll the status of the jobs instead."

@@ -1,7 +1,7 @@
 """Makes the messages of webhooks: the job, as `GET /status/ID` shows it, with the type and the time of the event.
 
-A message is made for each attempt, from the record. So a signed link in it is new, and a job that was cancelled in the
-meantime is not reported.
+The message is made again from the record for each attempt. So a signed link in it is always new, and no message is sent
+for a job that was cancelled in the meantime.
 """
 
 from typing import Final

@@ -1,4 +1,4 @@
-"""Who is told when what a request creates has ended: the endpoints of its client, and the address that it names."""
+"""The webhook targets of a new job or batch: the endpoints of its client, and the URL that its request names."""
 
 from ytmp3.core.client import Client
 from ytmp3.core.webhook import WebhookTarget

@@ -48,7 +48,7 @@ class Submission(Struct, frozen=True, kw_only=True):
     is_listed: bool = False
     """Whether the client's list (`ClientRecords.jobs_of`) has the job: only an API key has a list."""
     webhooks: tuple[WebhookTarget, ...] = ()
-    """Who is told when the job has ended."""
+    """The targets that get a message when the job has ended."""
     batch_id: BatchId | None = None
     """The batch that the job is an item of, if it is one."""
 
@@ -204,7 +204,7 @@ class JobStore(Protocol):
 
     @property
     def outbox(self) -> Outbox:
-        """The webhook messages that are owed. The store adds to them in the steps that end a conversion."""
+        """The webhook messages to send. The store adds to them in the steps that end a conversion."""
 
     @property
     def is_shared(self) -> bool:
