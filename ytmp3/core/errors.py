@@ -101,13 +101,13 @@ class PlaylistRefused(RequestError):
 class BatchQuota(RequestError):
     status = HTTPStatus.TOO_MANY_REQUESTS
     code = "batch_quota"
-    detail = "This client already has as many unfinished batches as it may. Wait until one of them ends, or cancel one."
+    detail = "This client has reached its limit of unfinished batches. Wait until one of them ends, or cancel one."
 
 
 class BatchesFull(RequestError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "batches_full"
-    detail = "This service already has as many unfinished batches as it can. Nothing was stored: send it again later."
+    detail = "This service has reached its limit of unfinished batches. Nothing was stored: send it again later."
 
 
 class UnsupportedUrl(RequestError):

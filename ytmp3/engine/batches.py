@@ -219,9 +219,9 @@ class Batches:
         return self._state(batch, tickets), list(tickets.values())
 
     async def cancel(self, batch_id: str, owner: ClientId | None) -> BatchState:
-        """Cancel a batch that has not ended. Items that wait get no jobs, and those that are open are cancelled.
+        """Cancel a batch that has not ended. Waiting items get no jobs, and the jobs of open items are cancelled.
 
-        The holder cancels the open ones, at most a second later; if it has just died, once its lease has run out.
+        The holder cancels these jobs, at most a second later; if it has just died, after its lease has run out.
 
         Raises:
             BatchUnknown, StoreUnavailable

@@ -189,4 +189,4 @@ class TooManyDownloads(RequestError):
 class TooManyStreams(RequestError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "too_many_streams"
-    detail = "This instance already has the maximum number of event streams open. Poll the status of the jobs instead."
+    detail = "This instance has reached its limit of open event streams. Poll the status of the jobs instead."

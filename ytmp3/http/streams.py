@@ -138,7 +138,7 @@ class EventStreams:
     def _counted(self, client: ClientId, source: Source) -> Iterator[None]:
         if self._client_max_streams and self._of_client[client] >= self._client_max_streams:
             raise ClientQuota(
-                "This client already has as many event streams open as it may.", retry_after_seconds=BUSY_RETRY_SECONDS
+                "This client has reached its limit of open event streams.", retry_after_seconds=BUSY_RETRY_SECONDS
             )
         if self._max_streams and self.active >= self._max_streams:
             raise TooManyStreams(retry_after_seconds=BUSY_RETRY_SECONDS)

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 PING_SECONDS: Final = 10.0
 """Interval, in seconds, at which the server has to reply on the connection. A connection without a reply for twice as
-long is taken for broken: a server that vanished without closing it would otherwise never be noticed."""
+long is considered broken. Otherwise, a server that vanished without closing it would never be noticed."""
 RECONNECT_SECONDS: Final = 1.0
 """Pause, in seconds, before a broken connection is opened again."""
 JOBS_CHANGED: Final = b"jobs"
