@@ -95,11 +95,11 @@ core-coverage: .venv/.develops ## tests/core, with every branch of the core cove
 	$(BIN)/coverage run -m pytest -q tests/core
 	$(BIN)/coverage report
 
-# The parts that use one core each run side by side. Then most tests run in parallel: three at a time on two cores,
+# The parts that use one core each run side by side. Then most tests run in parallel: four at a time on two cores,
 # because many of them wait for a timeout. Those behind nginx follow; tests of whole clusters run one at a time.
 test: .venv/.develops ## everything that CI runs (about 6 minutes)
 	@$(MAKE) --no-print-directory -j 3 --output-sync=target static core-coverage chromium
-	@$(RAISE_DESCRIPTORS); $(BIN)/pytest -q -n 3 tests --ignore=tests/core --ignore=tests/system --ignore=tests/browser
+	@$(RAISE_DESCRIPTORS); $(BIN)/pytest -q -n 4 --dist worksteal tests --ignore=tests/core --ignore=tests/system --ignore=tests/browser
 	@$(RAISE_DESCRIPTORS); $(BIN)/pytest -q -n 2 tests/system
 	@if $(HAS_CHROMIUM); then $(BIN)/pytest -q -n 2 tests/browser; \
 		else echo "NOT TESTED: the page in a browser. $(NO_CHROMIUM)" >&2; fi

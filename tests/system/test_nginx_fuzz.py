@@ -65,7 +65,7 @@ async def asked(site: BehindNginx, request: bytes) -> list[Answer]:
     data = await site.raw(request + FOLLOW_UP)
     answers, rest = answers_in(data)
     # A request line without a version is HTTP/0.9, whose response is a body without a head and the last one.
-    assert rest[:5] == b"HTTP/" or not re.search(rb"HTTP/1|<html", rest), (request, data)
+    assert rest[:5] == b"HTTP/" or not re.search(rb"HTTP/1|<html>", rest), (request, data)
     for answer in answers:
         assert is_allowed(answer), (request, answer)
     assert not [answer for answer in answers[:-1] if answer.is_the_follow_ups], (request, data)
