@@ -73,7 +73,7 @@ async def main():
     for number, kind in enumerate(("stalled", "stalled", "hang___")):
         scratch = folder / str(number)
         scratch.mkdir()
-        conversion = pipeline.convert(f"{kind}000{number}", DEFAULT_RECIPE, scratch, lambda _: None)
+        conversion = pipeline.convert(f"{kind}000{number}", DEFAULT_RECIPE, "addr:192.0.2.1", scratch, lambda _: None)
         tasks.append(asyncio.create_task(conversion))
     await asyncio.sleep(1000)
 asyncio.run(main())
