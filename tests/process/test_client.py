@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -14,11 +14,25 @@ import pytest
 from aiohttp import web
 
 from tests.fake_youtube import Kind, Spawned, video_id
-from tests.stand.service_process import ROOT, egress
+from tests.stand.service_process import ROOT, STOP_SECONDS, egress
 from tests.stand.waiting import until
 from ytmp3.converter.audio.mp3 import walk_file
 
 CONTENT = bytes(range(256)) * 400
+
+
+@pytest.fixture(autouse=True)
+def sigint_is_not_ignored() -> Iterator[None]:
+    """Let the commands notice SIGINT, also if the tests run in the background.
+
+    A shell makes a job in the background ignore SIGINT. Its child processes inherit that, the command included, which
+    keeps to it: Ctrl-C is for the job in the foreground. A handler of ours becomes the default action in a child.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @asynccontextmanager
@@ -85,7 +99,8 @@ async def test_ctrl_c_ends_the_command_and_its_service(youtube: Spawned, tmp_pat
     async with client(tmp_path, link, "--private", **egress(youtube)) as process:
         await until(lambda: youtube.counts(link).media_requests > 0, "the download has begun")
         process.send_signal(signal.SIGINT)
-        _, errors = await process.communicate()
+        async with asyncio.timeout(STOP_SECONDS):
+            _, errors = await process.communicate()
     assert process.returncode == 130
     assert b"Traceback" not in errors
     assert b"interrupted: cancelling the jobs" in errors
@@ -150,7 +165,8 @@ async def test_a_command_that_ended_in_the_middle_of_a_download_is_resumed_there
             await server.is_stalled.wait()
             await until(lambda: part.exists() and part.stat().st_size > 0, "something has been written")
             process.send_signal(number)
-            await process.wait()
+            async with asyncio.timeout(STOP_SECONDS):
+                await process.wait()
         have = part.stat().st_size
         async with client(tmp_path, *arguments) as process:
             assert await process.wait() == 0
