@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from scripts import env_example, reference_page
-from ytmp3.core.errors import FAILURES, RequestError
+from ytmp3.core.errors import FAILURES, PlaylistRefused, RequestError
 from ytmp3.core.job import State
 from ytmp3.core.states import TRANSITIONS
 from ytmp3.http import errors as http_errors
@@ -88,6 +88,9 @@ def errors() -> str:
     # Its code is that of the job which it tells of.
     del known[int(HTTPStatus.GONE), http_errors.TrackGone.code]
     known[int(HTTPStatus.GONE), "cancelled, expired, or the job's own code"] = http_errors.TrackGone.detail
+    # The code says which of the two it is.
+    refused = known.pop((int(PlaylistRefused.status), PlaylistRefused.code))
+    known[int(PlaylistRefused.status), "playlist_endless or playlist_personal"] = refused
     rows = (
         (str(status), code if " " in code else f"`{code}`", detail) for (status, code), detail in sorted(known.items())
     )
