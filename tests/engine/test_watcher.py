@@ -9,7 +9,7 @@ import pytest
 from tests.engine.rig import Rig, engine
 from tests.virtual_time import settled
 from ytmp3.converter import ToolCheck
-from ytmp3.core.errors import StoreDown, StoreUnusable
+from ytmp3.core.errors import FailureCode, StoreDown, StoreUnusable
 from ytmp3.engine import events
 from ytmp3.engine.health import Health, Readiness
 from ytmp3.engine.watcher import TOOLS_RETRY_SECONDS, TOOLS_SECONDS
@@ -82,6 +82,21 @@ async def test_a_broken_tool_is_checked_more_often_until_it_works(tmp_path: Path
         assert readiness(now) is Readiness.OK
         await asyncio.sleep(20)
         assert readiness(now) is Readiness.UNREADY
+        await now.parts.watcher.close()
+
+
+async def test_a_tool_that_a_failed_attempt_found_broken_is_checked_again_soon(tmp_path: Path) -> None:
+    """The instance starts nothing until then."""
+    async with engine(tmp_path) as now:
+        now.converter.tools = [WORKING]
+        now.parts.watcher.start()
+        await asyncio.sleep(1)
+        now.converter.tools = [BROKEN]
+        await now.parts.checks.after_failure(FailureCode.TOOL_MISSING)
+        assert readiness(now) is Readiness.UNREADY
+        now.converter.tools = [WORKING]
+        await asyncio.sleep(TOOLS_RETRY_SECONDS)
+        assert readiness(now) is Readiness.OK
         await now.parts.watcher.close()
 
 

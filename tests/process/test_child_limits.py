@@ -27,10 +27,15 @@ from ytmp3.converter.audio.encoder import OUTPUT_SLACK_BYTES
 from ytmp3.converter.audio.ffmpeg import MEMORY_BYTES
 from ytmp3.converter.sandbox.limits import OPEN_FILES
 from ytmp3.converter.settings import ConversionLimits
+from ytmp3.converter.tools import FILE_THREADS, VERIFIERS
 from ytmp3.converter.youtube.fetch import DATA_BYTES, SPOOL_SLACK_BYTES
 from ytmp3.core.errors import ConversionError, FailureCode
+from ytmp3.http.file_sending import READERS
 from ytmp3.http.view import RENDERED_JOBS
 from ytmp3.jobstore.sqlite.cache import MAX_ENTRIES
+from ytmp3.storage import local, scratch
+from ytmp3.storage.files import CHECKERS
+from ytmp3.storage.integrity import CHECKS_AT_ONCE
 
 FILE_BYTES = 32 * MIB
 
@@ -142,8 +147,12 @@ def _links(pid: int) -> list[str]:
     return names
 
 
-THREADS = 2 + min(32, (os.cpu_count() or 1) + 4)
-"""Most threads: the event loop's, the job store's, and those of asyncio's executor, which are started as needed."""
+EXECUTOR_THREADS = min(32, (os.cpu_count() or 1) + 4)
+"""Of asyncio's own executor."""
+THREADS = 4 + EXECUTOR_THREADS + sum(
+    (FILE_THREADS, VERIFIERS, READERS, CHECKS_AT_ONCE, scratch.WRITERS, CHECKERS, local.READERS, local.WRITERS)
+)  # fmt: skip
+"""Most threads: the event loop's, the log's, the job store's two, and those of the pools, which start when needed."""
 MIXED = (Kind.SHORT, Kind.SLOW, Kind.PRIVATE, Kind.RANDOM, Kind.HALF, Kind.M4A, Kind.DELAYED, Kind.HTML, Kind.MP3)
 
 
@@ -304,6 +313,22 @@ async def test_a_child_that_cannot_be_started_fails_one_conversion_only(youtube:
         resource.prlimit(own.zygote_pid, resource.RLIMIT_NOFILE, usual)
         assert (await own.convert(video_id(Kind.SHORT, 701))).size_bytes
         assert own.zygote_pid == zygote_pid
+
+
+@pytest.mark.parametrize("victim", ["program", "zygote"])
+async def test_a_check_whose_program_or_zygote_is_killed_says_nothing_of_the_tools(
+    youtube: Spawned, tmp_path: Path, victim: str
+) -> None:
+    """The check runs the program again: otherwise the instance would start nothing until the next check."""
+    begun = tmp_path / "begun"
+    first_waits = f'[ "$1" = -version ] || [ -e {begun} ] || {{ : > {begun}; exec sleep 60; }}'
+    ffmpeg = fake_encoder(tmp_path, f'{first_waits}\nexec {FFMPEG} "$@"')
+    async with running_pipeline(youtube, tmp_path, ffmpeg=ffmpeg) as own:
+        checking = asyncio.create_task(own.pipeline.check())
+        await until(begun.exists, "the check encodes", poll_seconds=0.01)
+        for pid in {own.zygote_pid} if victim == "zygote" else own.children:
+            os.kill(pid, signal.SIGKILL)
+        assert not [check for check in await checking if not check.ok]
 
 
 async def test_a_missing_ffmpeg_is_named_and_works_again_when_it_is_back(youtube: Spawned, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The health checks of yt-dlp, its challenge solver, the JavaScript runtime and ffmpeg.
 
-Nothing is cached. Each program is run as in a conversion, with similar resource limits.
+Nothing is cached. Each program is run as in a conversion, with similar resource limits. A program that was killed, or
+whose zygote died, is run once more: the kernel kills processes for lack of memory, which says nothing about a program.
 """
 
 import os
@@ -26,6 +27,9 @@ from ytmp3.core.recipe import Quality, Recipe
 CHECK_SECONDS: Final = 10.0
 """Longest time for one program, in seconds. It is generous, so that the check passes on a machine that is busy
 converting."""
+
+RUNS: Final = 2
+"""How often one program is run at most, if it is killed."""
 
 OUTPUT_BYTES: Final = 64 * 1024
 """Most bytes that are read of a program's output."""
@@ -95,7 +99,7 @@ class Checker:
             socket_pairs=True,
             profile=tool_profile(self._deno),
         )
-        completed = await self._run([self._deno, *_DENO], _PUZZLE, [], limits)
+        completed = await self._run([self._deno, *_DENO], _PUZZLE, limits)
         ok = completed.output.strip() == _SOLUTION
         detail = "solves a puzzle" if ok else failure_of(completed)
         return ToolCheck(name="deno", ok=ok, version=versions.deno, detail=detail)
@@ -107,12 +111,12 @@ class Checker:
             memory_bytes=MEMORY_BYTES,
             profile=self._ffmpeg_profile,
         )
-        about = await self._run([self._ffmpeg, "-version"], b"", [], limits)
+        about = await self._run([self._ffmpeg, "-version"], b"", limits)
         version = re.match(rb"ffmpeg version (\S+)", about.output)
         target = os.memfd_create("check", os.MFD_CLOEXEC)
         try:
             arguments = encode_arguments(self._ffmpeg, source=FILE, demuxer="wav", recipe=Recipe(quality=Quality.K128))
-            completed = await self._run(arguments, _second_of_silence(), [target], limits)
+            completed = await self._run(arguments, _second_of_silence(), limits, target=target)
             error = _encoding_error(os.pread(target, OUTPUT_BYTES, 0), completed)
         finally:
             os.close(target)
@@ -123,25 +127,44 @@ class Checker:
             detail="encodes MP3 from and to descriptors" if error is None else error,
         )
 
-    async def _run(self, argv: list[str], source: bytes, descriptors: list[int], limits: ResourceLimits) -> Completed:
-        """Run a program. If it cannot be run, the result says why; no error is raised."""
+    async def _run(
+        self, argv: list[str], source: bytes, limits: ResourceLimits, *, target: int | None = None
+    ) -> Completed:
+        """Run a program, again if it was killed. If it cannot be run, the result says why; no error is raised.
+
+        `target` becomes its descriptor 3. It is empty when a run begins.
+        """
+        completed = Completed(status=-1, output=b"", errors="")
+        for _ in range(RUNS):
+            try:
+                completed = await self._run_once(argv, source, limits, target)
+            except TimeoutError:
+                return Completed(status=-1, output=b"", errors="no result in time")
+            except ZygoteError as error:
+                # The next run starts a new zygote.
+                completed = Completed(status=-1, output=b"", errors=str(error))
+            else:
+                if completed.status != -signal.SIGKILL:
+                    return completed
+        return completed
+
+    async def _run_once(self, argv: list[str], source: bytes, limits: ResourceLimits, target: int | None) -> Completed:
         stdin = os.memfd_create("check", os.MFD_CLOEXEC)
         try:
             os.pwrite(stdin, source, 0)
+            if target is not None:
+                os.ftruncate(target, 0)
+                os.lseek(target, 0, os.SEEK_SET)
             run = ShortRun(
                 argv=argv,
                 source=stdin,
-                descriptors=descriptors,
+                descriptors=[] if target is None else [target],
                 folder=str(self._folder),
                 limits=limits,
                 seconds=CHECK_SECONDS,
                 max_output_bytes=OUTPUT_BYTES,
             )
             return await run_briefly(self._spawner, run)
-        except TimeoutError:
-            return Completed(status=-1, output=b"", errors="no result in time")
-        except ZygoteError as error:
-            return Completed(status=-1, output=b"", errors=str(error))
         finally:
             os.close(stdin)
 

@@ -29,7 +29,7 @@ TOOLS_SECONDS: Final = 300.0
 processes."""
 TOOLS_RETRY_SECONDS: Final = 15.0
 """Interval, in seconds, of the check of the tools while one of them fails. It is short, because the instance is not
-ready until all of them work."""
+ready until all of them work. It applies as well if not the watcher but a failed attempt has found the failure."""
 SHELF_CHECK_SECONDS: Final = 10.0
 """Interval, in seconds, of the check that all instances have the same folder of tracks."""
 OTHER_SHELF: Final = (
@@ -65,6 +65,8 @@ class Watcher:
         self._clock = clock
         self._loops = Loops(events)
         self._has_looked = False
+        self._tools_turns = 0
+        """Turns of the loop until the tools are checked although all of them work."""
         self._store_error: type[StoreError] | None = None
         """The type of the error of the last check of the store; None if it succeeded."""
 
@@ -75,7 +77,7 @@ class Watcher:
                 "watch": (self.watch, WATCH_SECONDS),
                 "disk": (self._checks.disk.look, self._disk_seconds),
                 "shelf": (self.check_shelf, SHELF_CHECK_SECONDS),
-                "tools": (self._checks.tools.look, self._tools_interval),
+                "tools": (self.check_tools, TOOLS_RETRY_SECONDS),
                 "lag": (self.measure_lag, 0.0),
             }
         )
@@ -120,9 +122,12 @@ class Watcher:
             level = logging.INFO if agrees else logging.ERROR
             log.log(level, "track folder", extra={"ok": agrees, "detail": self._health.shelf_error or "shared"})
 
-    def _tools_interval(self) -> float:
-        is_well = bool(self._health.tools) and all(tool.ok for tool in self._health.tools)
-        return TOOLS_SECONDS if is_well else TOOLS_RETRY_SECONDS
+    async def check_tools(self) -> None:
+        """Check the tools, if they are due. Called every TOOLS_RETRY_SECONDS."""
+        if self._tools_turns == 0 or not all(tool.ok for tool in self._health.tools):
+            self._tools_turns = round(TOOLS_SECONDS / TOOLS_RETRY_SECONDS)
+            await self._checks.tools.look()
+        self._tools_turns -= 1
 
     async def measure_lag(self) -> None:
         """Measure how late a timer fires. A request may wait for the event loop equally long before it is processed.
