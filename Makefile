@@ -99,7 +99,7 @@ core-coverage: .venv/.develops ## tests/core, with every branch of the core cove
 # because many of them wait for a timeout. Those behind nginx follow; tests of whole clusters run one at a time.
 test: .venv/.develops ## everything that CI runs (about 6 minutes)
 	@$(MAKE) --no-print-directory -j 3 --output-sync=target static core-coverage chromium
-	@$(RAISE_DESCRIPTORS); $(BIN)/pytest -q -n 4 --dist worksteal \
+	@$(RAISE_DESCRIPTORS); $(BIN)/pytest -q -n 4 \
 		tests --ignore=tests/core --ignore=tests/system --ignore=tests/browser
 	@$(RAISE_DESCRIPTORS); $(BIN)/pytest -q -n 2 tests/system
 	@if $(HAS_CHROMIUM); then $(BIN)/pytest -q -n 2 tests/browser; \

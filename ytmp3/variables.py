@@ -114,8 +114,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="DISK_RESERVE_MB",
         default="0",
         form="an integer from 0 to 100000000",
-        meaning="Free space of the disk, in MB (10^6 bytes), below which new conversions are refused. 0: 5 % of the "
-        "disk, but at least 1 GiB and at most 16 GiB.",
+        meaning="Free MB of the disk below which new conversions are refused. 0: 5 % of it, from 1 to 16 GiB.",
         parse=integer_within(0, 100_000_000),
     ),
     Variable(
@@ -271,8 +270,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="WEBHOOKS_FILE",
         default="",
         form="a readable file",
-        meaning="Webhook endpoints, one per line, which get a message when a job has ended (docs/webhooks.md). "
-        "Empty: none.",
+        meaning="Webhook endpoints, one per line, for messages about ended jobs (docs/webhooks.md). Empty: none.",
         parse=file,
     ),
     Variable(
@@ -337,8 +335,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="MAX_STREAMS",
         default="2000",
         form="an integer from 0 to 1000000",
-        meaning="Event streams (of jobs and batches) that this instance keeps open at once. Each takes about 20 kB of "
-        "memory. 0: no limit.",
+        meaning="Event streams that this instance keeps open at once. Each takes about 20 kB of memory. 0: no limit.",
         parse=integer_within(0, 1_000_000),
     ),
     Variable(
@@ -359,8 +356,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="EGRESS_FAMILY",
         default="auto",
         form="auto, 4 or 6",
-        meaning="IP version of the connections to YouTube. `auto`: each conversion keeps the IP version of its first "
-        "connection, because YouTube's links are valid for the address that asked for them.",
+        meaning="IP version of the connections to YouTube. `auto`: each conversion keeps that of its first connection.",
         parse=one_of("auto", "4", "6"),
     ),
     Variable(
