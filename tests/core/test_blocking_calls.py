@@ -28,7 +28,7 @@ IN_THE_SERVER = ("converter.youtube.fetch", "converter.youtube.ladder")
 ALLOWED = {
     ("app", "running"): {"read_keys"},  # at the start: nothing is served yet
     ("converter.check", "_check_ffmpeg"): {"pread"},  # of a file in memory
-    ("converter.check", "_run"): {"pwrite"},  # of a file in memory
+    ("converter.check", "_run_once"): {"pwrite"},  # of a file in memory
     ("converter.solver.processes", "parse"): {"pwrite"},  # of a file in memory
     ("converter.youtube.fetch", "start"): {"open"},  # of permits
     ("http.api", "events"): {"open"},  # of an event stream
