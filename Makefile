@@ -111,11 +111,12 @@ static: lint types ## ruff and mypy
 HAS_CHROMIUM := command -v chromium >/dev/null
 NO_CHROMIUM := It needs Chromium, which apt installs: apt-get install chromium
 
+INSTALL_CHROMIUM := timeout 60 apt-get -qq update >/dev/null && \
+	DEBIAN_FRONTEND=noninteractive timeout 180 apt-get -qq install --yes --no-install-recommends chromium >/dev/null 2>&1
+
 chromium: ## install Debian's Chromium, where that is allowed
 	@$(HAS_CHROMIUM) || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
-		echo "Installing Chromium from Debian's packages, to test the page" >&2 && apt-get -qq update >/dev/null && \
-		DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends chromium >/dev/null 2>&1; \
-	} || true
+		echo "Installing Chromium from Debian's packages, to test the page" >&2 && { $(INSTALL_CHROMIUM); }; } || true
 
 browser-test: .venv/.develops chromium ## test the page in Chromium
 	@$(HAS_CHROMIUM) || { echo "$(NO_CHROMIUM)" >&2; exit 1; }
