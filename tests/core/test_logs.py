@@ -225,7 +225,9 @@ def test_a_megabyte_on_one_line_is_cleaned_in_linear_time(filling: str) -> None:
     text = (filling * 1_000_000)[:1_000_000]
     began_at = time.process_time()
     assert len(clean(text)) <= MAX_TEXT_CHARACTERS + 3
-    assert time.process_time() - began_at < 2.0
+    # CPU time, which other programs do not add to. It takes 0.3 s, and more while coverage is measured on a busy
+    # machine; a quadratic pattern takes hours.
+    assert time.process_time() - began_at < 60.0
 
 
 class Terminal(io.StringIO):
