@@ -195,14 +195,16 @@ async def test_fifty_conversions_leave_no_descriptor_no_process_and_no_thread(yo
     async with running_pipeline(youtube, tmp_path) as own:
         await own.convert(video_id(Kind.SHORT))
         before = descriptor_count(os.getpid()), descriptor_count(own.zygote_pid)
+        threads = set(threading.enumerate())
         ids = [video_id(kinds[number % len(kinds)], number) for number in range(50)]
         for start in range(0, 50, 10):
             await asyncio.gather(*(own.convert(each) for each in ids[start : start + 10]), return_exceptions=True)
         assert (descriptor_count(os.getpid()), descriptor_count(own.zygote_pid)) == before
         await own.until_no_child_is_left()
         # The pools for files and for verifying have a fixed size, and keep their threads.
-        known = ("Main", "asyncio_", "pytest_timeout", "execnet", "converter-files_", "verifier_")
-        assert not [thread.name for thread in threading.enumerate() if not thread.name.startswith(known)]
+        pools = ("asyncio_", "converter-files_", "verifier_")
+        new = [thread.name for thread in threading.enumerate() if thread not in threads]
+        assert [name for name in new if not name.startswith(pools)] == []
 
 
 async def test_the_check_finds_every_program_working(youtube: Spawned, tmp_path: Path) -> None:
