@@ -97,7 +97,7 @@ core-coverage: .venv/.develops ## tests/core, with every branch of the core cove
 
 # The parts that use one core each run side by side. Then most tests run in parallel: four at a time on two cores,
 # because many of them wait for a timeout. Those behind nginx follow; tests of whole clusters run one at a time.
-test: .venv/.develops ## everything that CI runs (about 6 minutes)
+test: .venv/.develops ## everything that CI runs (about 11 minutes)
 	@$(MAKE) --no-print-directory -j 3 --output-sync=target static core-coverage chromium
 	@$(RAISE_DESCRIPTORS); $(BIN)/pytest -q -n 4 \
 		tests --ignore=tests/core --ignore=tests/system --ignore=tests/browser
