@@ -14,34 +14,19 @@ from typing import Any
 import pytest
 
 from tests.fakes import content_of
+from tests.http.client_commands import own_environment, ytmp3
 from tests.http.running_service import RunningService, running_service
-from ytmp3.cli import main
 from ytmp3.client.api import Api, Refused
 from ytmp3.client.download import DownloadFailed, download
 from ytmp3.client.names import numbered, track_name
 from ytmp3.client.progress import Bars, Line, Lines, fitted, picture
-from ytmp3.client.work import Work
 from ytmp3.core.errors import FailureCode
 
 VIDEO, OTHER = "video000001", "video000002"
 NAME = "Rock n Roll Tür 100.mp3"
 
 
-@pytest.fixture(autouse=True)
-def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("YTMP3_SERVER", "YTMP3_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-
-
-async def ytmp3(*arguments: str) -> int:
-    """Run a command of the client as a user would; return its exit code."""
-
-    def run() -> int:
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        return int(ended.value.code or 0)
-
-    return await asyncio.to_thread(run)
+__all__ = ["own_environment"]
 
 
 async def test_get_saves_each_track_and_prints_its_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,6 +137,7 @@ async def saved(service: RunningService, folder: Path, **more: Any) -> tuple[Pat
 @pytest.mark.parametrize(
     ("left", "first"),
     [(content_of(VIDEO)[:4000], 4000), (b"of another track" * 9, 144), (content_of(VIDEO) + b"too long", 10240)],
+    ids=["continued", "of another track", "too long"],
 )
 async def test_what_a_killed_client_has_left_is_continued_or_replaced(tmp_path: Path, left: bytes, first: int) -> None:
     async with running_service(tmp_path / "data") as service:
@@ -237,33 +223,6 @@ async def test_a_busy_service_is_waited_for_as_long_as_it_says(tmp_path: Path) -
     assert waits
     assert min(waits) >= 1
     assert sum(waits) <= 1000
-
-
-async def test_interrupting_cancels_the_open_jobs(tmp_path: Path) -> None:
-    async with running_service(tmp_path / "data") as service:
-        service.converter.hold(VIDEO)
-
-        def interrupt(_: float) -> None:
-            raise KeyboardInterrupt
-
-        work = Work(
-            api=Api(server=service.url),
-            folder=tmp_path,
-            fields={},
-            progress=Lines(io.StringIO()),
-            on_end=lambda _: None,
-            sleep=interrupt,
-        )
-
-        def run() -> list[Any]:
-            with pytest.raises(KeyboardInterrupt):
-                work.run([VIDEO])
-            return work.cancel()
-
-        assert await asyncio.to_thread(run) == []
-        (item,) = work.items
-        assert item.job is not None
-        assert (await service.ended(item.job["job_id"]))["status"] == "cancelled"
 
 
 @pytest.mark.parametrize(

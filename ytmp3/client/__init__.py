@@ -5,8 +5,10 @@ and its folder alone runs on a machine that has only Python.
 
     arguments    the commands and their options          progress    bars on a terminal, lines elsewhere
     commands     get, status, jobs and cancel            names       the file name of a track
-    work         the jobs of one `get`                   api         requests and their errors
-    download     one track, resumed and verified         private     a service inside the client
+    work         the links of one `get`                  updates     changes of jobs, streamed or polled
+    playlists    the batch of a playlist                 stalls      when to give up waiting
+    download     one track, resumed and verified         api         requests and their errors
+    private      a service inside the client
 
 It does not validate links or qualities: the service does, and the client prints the response.
 """

@@ -14,6 +14,8 @@ from ytmp3 import __version__
 
 Job: TypeAlias = dict[str, Any]
 """A job, as the API shows it (docs/api.md, "Fields of a job")."""
+Batch: TypeAlias = dict[str, Any]
+"""A batch, as the API shows it (docs/api.md, "Batches")."""
 
 REQUEST_SECONDS: Final = 30.0
 """Longest wait, in seconds, for a response, or for the next bytes of one."""
@@ -36,11 +38,20 @@ class Unreachable(Exception):
 class Refused(Exception):
     """The service responded with an error. The text is for the user; `code` is stable."""
 
-    def __init__(self, status: int, code: str, detail: str, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        retry_after_seconds: float | None = None,
+        document: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
         self.retry_after_seconds = retry_after_seconds
+        self.document = document or {}
+        """The body of the response, if it was a JSON object."""
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -87,6 +98,56 @@ class Api:
         """
         return self._repeated(lambda: self._json("GET", f"/status/{job_id}"))
 
+    def submit_playlist(self, link: str, fields: Mapping[str, str]) -> Batch:
+        """Create a batch of the entries of a playlist.
+
+        Raises:
+            Unreachable, Refused
+        """
+        body = json.dumps({"playlist": link, **fields}).encode()
+        return self._repeated(lambda: self._json("POST", "/batches", body))
+
+    def batch(self, batch_id: str) -> Batch:
+        """Read a batch.
+
+        Raises:
+            Unreachable, Refused
+        """
+        return self._repeated(lambda: self._json("GET", f"/batches/{batch_id}"))
+
+    def items(self, batch_id: str) -> Iterator[dict[str, Any]]:
+        """Yield the items of a batch with their jobs.
+
+        Raises:
+            Unreachable, Refused
+        """
+        path: str | None = f"/batches/{batch_id}/items"
+        while path is not None:
+            page = self._page(path)
+            yield from page["items"]
+            path = page["next_url"]
+
+    def cancel_batch(self, batch_id: str) -> Batch:
+        """Cancel a batch. Tried only once, because the user is waiting for the command to end.
+
+        Raises:
+            Unreachable, Refused
+        """
+        return self._json("DELETE", f"/batches/{batch_id}")
+
+    def failed_checks(self) -> list[str]:
+        """Return the details of the service's health checks that fail now; none if its health is not public.
+
+        Raises:
+            Unreachable
+        """
+        try:
+            health: Mapping[str, Any] = self._json("GET", "/health")
+        except Refused as error:
+            health = error.document
+        checks = health.get("checks", {})
+        return [str(check["detail"]) for check in checks.values() if not check["ok"]]
+
     def jobs(self, number: int) -> Iterator[Job]:
         """Yield the newest jobs of the key's owner, at most `number`.
 
@@ -118,9 +179,15 @@ class Api:
             return error.status in _TRANSIENT
 
     def open(
-        self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        *,
+        seconds: float = REQUEST_SECONDS,
     ) -> http.client.HTTPResponse:
-        """Send a request, and return the response before its body is read.
+        """Send a request, and return the response before its body is read. `seconds`: longest wait for next bytes.
 
         Raises:
             Unreachable, Refused
@@ -132,7 +199,7 @@ class Api:
         if self.key is not None:
             request.add_header("X-API-Key", self.key)
         try:
-            response: http.client.HTTPResponse = self.opener.open(request, timeout=REQUEST_SECONDS)
+            response: http.client.HTTPResponse = self.opener.open(request, timeout=seconds)
         except urllib.error.HTTPError as error:
             with error:
                 raise _refused(error) from None
@@ -149,6 +216,9 @@ class Api:
             # PUBLIC_URL is set: the paths in responses already begin with its path.
             return urljoin(base, path)
         return base + path
+
+    def _page(self, path: str) -> dict[str, Any]:
+        return self._repeated(lambda: self._json("GET", path))
 
     def _json(self, method: str, path: str, body: bytes | None = None) -> Job:
         headers = {"Accept": "application/json"} | ({} if body is None else {"Content-Type": "application/json"})
@@ -185,9 +255,11 @@ def _decoded(body: bytes, server: str) -> Job:
 
 def _refused(error: urllib.error.HTTPError) -> Refused:
     try:
-        problem = json.loads(error.read(MAX_ANSWER_BYTES))
-        code, detail = str(problem["code"]), str(problem["detail"])
-    except (ValueError, LookupError, TypeError, OSError):
-        code, detail = "unknown", f"the service answered with {error.code}"
+        decoded = json.loads(error.read(MAX_ANSWER_BYTES))
+    except (ValueError, OSError, http.client.HTTPException):
+        decoded = None
+    document: Mapping[str, Any] = decoded if isinstance(decoded, dict) else {}
+    code = str(document.get("code", "unknown"))
+    detail = str(document.get("detail", f"the service answered with {error.code}"))
     after = error.headers.get("Retry-After", "")
-    return Refused(error.code, code, detail, float(after) if after.isdecimal() else None)
+    return Refused(error.code, code, detail, float(after) if after.isdecimal() else None, document)

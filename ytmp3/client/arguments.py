@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+STALL_SECONDS: Final = 120.0
+"""Default of --give-up-after, in seconds: room for about five attempts that do not reach YouTube."""
 COMMANDS: Final = frozenset({"get", "status", "jobs", "cancel"})
 
 _GET: Final = """\
@@ -15,7 +17,7 @@ one at 127.0.0.1:8080; otherwise one is started for this command alone. A comman
 it continues where it stopped.
 """
 _CODES: Final = """\
-exit codes: 0 all done, 1 some failed, 2 wrong usage, 3 no service, 130 interrupted with Ctrl-C
+exit codes: 0 all done, 1 some failed, 2 wrong usage, 3 no service, 4 gave up waiting, 130 interrupted with Ctrl-C
 environment: YTMP3_SERVER, YTMP3_API_KEY
 """
 
@@ -23,17 +25,25 @@ environment: YTMP3_SERVER, YTMP3_API_KEY
 def add_commands(commands: Any) -> None:
     """Add the client's commands to the subparsers of a parser."""
     get = _command(commands, "get", "convert links and save the tracks", _GET)
-    get.add_argument("links", metavar="LINK", nargs="*", help="a link to a video, or its id")
+    get.add_argument("links", metavar="LINK", nargs="*", help="a link to a video, its id, or a link to a playlist")
     get.add_argument("-i", "--input", metavar="FILE", help="read links from FILE, one per line; - is standard input")
     get.add_argument("-o", "--output", metavar="DIR", type=Path, default=Path(), help="folder for the tracks (here)")
     get.add_argument("-q", "--quality", metavar="Q", help="192k (default), 128k, 320k, V0 ...: see docs/api.md")
+    get.add_argument("-p", "--playlist", action="store_true", help="of a video in a playlist, take the whole playlist")
+    get.add_argument(
+        "--give-up-after",
+        metavar="SECONDS",
+        type=_seconds,
+        default=STALL_SECONDS,
+        help=f"give up when nothing has advanced for so long and attempts fail (default: {STALL_SECONDS:g}; 0: never)",
+    )
     get.add_argument("--private", action="store_true", help="start a service for this command, even if one runs here")
     get.add_argument("--no-wait", action="store_true", help="submit the links, print the jobs' ids, and exit")
-    status = _command(commands, "status", "show jobs", "Show jobs by their ids.")
+    status = _command(commands, "status", "show jobs", "Show jobs, and the batches of playlists, by their ids.")
     status.add_argument("jobs", metavar="JOB", nargs="+")
     jobs = _command(commands, "jobs", "list the jobs of your API key", "List the jobs of your API key, newest first.")
     jobs.add_argument("-n", "--number", metavar="N", type=int, default=20, help="show at most N jobs (default: 20)")
-    cancel = _command(commands, "cancel", "cancel jobs", "Cancel jobs by their ids.")
+    cancel = _command(commands, "cancel", "cancel jobs", "Cancel jobs, and the batches of playlists, by their ids.")
     cancel.add_argument("jobs", metavar="JOB", nargs="+")
 
 
@@ -73,6 +83,16 @@ def key_of(path: Path | None, environ: Mapping[str, str] = os.environ) -> str | 
     if len(words) > 1 or (path is not None and not words) or not all(word.isascii() for word in words):
         raise argparse.ArgumentTypeError("the file or variable of the key must have one key, and nothing else")
     return words[0] if words else None
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds
 
 
 def _server(text: str) -> str:

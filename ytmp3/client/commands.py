@@ -12,10 +12,13 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
-from ytmp3.client.api import Api, Job, Refused, Unreachable
+from ytmp3.client import playlists
+from ytmp3.client.api import Api, Batch, Job, Refused, Unreachable
 from ytmp3.client.arguments import key_of, server_of
 from ytmp3.client.private import NoService, PrivateService, private_service
 from ytmp3.client.progress import progress_for
+from ytmp3.client.stalls import GaveUp, Stalls
+from ytmp3.client.updates import Updates
 from ytmp3.client.work import Item, Work, title_of
 
 LOCAL_SERVER: Final = "http://127.0.0.1:8080"
@@ -29,6 +32,7 @@ class Exit(IntEnum):
     SOME_FAILED = 1
     USAGE = 2
     NO_SERVICE = 3
+    GAVE_UP = 4
     INTERRUPTED = 130
 
 
@@ -103,24 +107,55 @@ def _convert(options: argparse.Namespace, api: Api, links: list[str], service: P
             progress.say(f"{title_of(item.job) or item.link}: {item.error}")
 
     fields = {} if options.quality is None else {"quality": options.quality}
-    work = Work(api=api, folder=options.output, fields=fields, progress=progress, on_end=on_end)
+    work = Work(
+        api=api,
+        folder=options.output,
+        fields=fields,
+        progress=progress,
+        on_end=on_end,
+        updates=Updates(api=api),
+        stalls=Stalls(api=api, limit_seconds=options.give_up_after),
+        whole_playlists=options.playlist,
+    )
+    code = Exit.OK
     try:
         if options.no_wait:
             for link in links:
                 _print_submitted(work.submit(link), is_json=options.json)
         else:
-            with _cancelling(work):
-                work.run(links)
+            _wait(work, links)
+    except GaveUp as error:
+        progress.close()
+        _give_up(work, error, is_private=service is not None)
+        code = Exit.GAVE_UP
     except OSError as error:
         progress.close()
         print(f"ytmp3: a track cannot be saved: {error}", file=sys.stderr)
         return Exit.SOME_FAILED
     finally:
         progress.close()
-    has_failed = any(item.error is not None for item in work.items)
     if service is not None:
         service.is_done = True
-    return Exit.SOME_FAILED if has_failed else Exit.OK
+    if code is Exit.OK and any(item.error is not None for item in work.items):
+        code = Exit.SOME_FAILED
+    return code
+
+
+def _wait(work: Work, links: list[str]) -> None:
+    """Convert all links, and download their tracks."""
+    with _cancelling(work):
+        work.run(links)
+        for playlist in work.playlists:
+            playlists.follow(work, playlist)
+
+
+def _give_up(work: Work, error: GaveUp, *, is_private: bool) -> None:
+    """End the open links of the output, and tell the user why. A shared service keeps their jobs."""
+    seconds = f"{work.stalls.limit_seconds:g}"
+    rest = "" if is_private else " The jobs stay at the service: repeat the command later, or cancel them."
+    print(f"ytmp3: gave up, because nothing advanced for {seconds} s: {error}{rest}", file=sys.stderr)
+    for item in [item for item in work.items if item.is_open]:
+        work.fail(item, error.code, str(error))
 
 
 @contextmanager
@@ -131,15 +166,17 @@ def _cancelling(work: Work) -> Iterator[None]:
     except KeyboardInterrupt:
         work.progress.close()
         print("interrupted: cancelling the jobs", file=sys.stderr)
-        if left := work.cancel():
-            print(f"{len(left)} jobs could not be cancelled: they continue", file=sys.stderr)
+        if left := playlists.cancel(work):
+            print(f"{left} jobs could not be cancelled: they continue", file=sys.stderr)
         raise
 
 
 def _print_submitted(item: Item, *, is_json: bool) -> None:
-    if item.job is None:
-        return  # on_end has printed the reason
-    print(json.dumps(item.job, ensure_ascii=False) if is_json else item.job["job_id"], flush=True)
+    if item.batch is not None:
+        print(json.dumps(item.batch, ensure_ascii=False) if is_json else item.batch["batch_id"], flush=True)
+    elif item.job is not None:
+        print(json.dumps(item.job, ensure_ascii=False) if is_json else item.job["job_id"], flush=True)
+    # Otherwise, on_end has printed the reason.
 
 
 def _list_jobs(options: argparse.Namespace, api: Api) -> Exit:
@@ -156,17 +193,37 @@ def _on_jobs(options: argparse.Namespace, api: Api, *, is_cancelling: bool) -> E
     code = Exit.OK
     for job_id in options.jobs:
         try:
-            job = api.cancel(job_id) if is_cancelling else api.status(job_id)
+            found = _found(api, job_id, is_cancelling=is_cancelling)
         except Refused as error:
             print(f"{job_id}: {error}", file=sys.stderr)
             code = Exit.SOME_FAILED
             continue
-        print(json.dumps(job, ensure_ascii=False) if options.json else _summary(job), flush=True)
+        print(json.dumps(found, ensure_ascii=False) if options.json else _summary(found), flush=True)
     return code
 
 
-def _summary(job: Job) -> str:
-    """Return a job in one line."""
+def _found(api: Api, subject: str, *, is_cancelling: bool) -> Job | Batch:
+    """Return, or cancel, the job or the batch of an id. All ids have the same form.
+
+    Raises:
+        Refused, Unreachable
+    """
+    try:
+        return api.cancel(subject) if is_cancelling else api.status(subject)
+    except Refused as error:
+        if error.code != "job_unknown":
+            raise
+        try:
+            return api.cancel_batch(subject) if is_cancelling else api.batch(subject)
+        except Refused:
+            raise error from None
+
+
+def _summary(job: Job | Batch) -> str:
+    """Return a job or a batch in one line."""
+    if "counts" in job:
+        counts = ", ".join(f"{number} {name}" for name, number in job["counts"].items() if number)
+        return "  ".join([job["batch_id"], job["status"], counts, playlists.title_of(job) or ""]).rstrip()
     parts = [job["job_id"], job["status"]]
     if job["status"] in {"pending", "processing"}:
         parts.append(f"{100 * job['progress']:.0f} % {job['stage']}, about {job['eta_seconds']} s left")

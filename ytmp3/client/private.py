@@ -9,6 +9,7 @@ import ctypes
 import importlib.util
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,8 @@ from typing import Final
 
 END_SECONDS: Final = 30.0
 """Longest wait, in seconds, for the service to end after SIGTERM. It needs up to 12 s to end its child processes."""
+START_SECONDS: Final = 60.0
+"""Longest wait, in seconds, for the service to listen. It takes two seconds on an idle machine."""
 SHOWN_LINES: Final = 5
 """Number of lines of the service's log that are shown if it does not start."""
 _PDEATHSIG: Final = 1
@@ -90,7 +93,8 @@ class _Running:
                 preexec_fn=_end_with_parent,  # noqa: PLW1509  the client has one thread
             )
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        ready, _, _ = select.select([self._process.stdout], [], [], START_SECONDS)
+        line = self._process.stdout.readline() if ready else b""
         try:
             self.url = str(json.loads(line)["url"])
         except (ValueError, LookupError, TypeError):
