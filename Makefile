@@ -95,15 +95,14 @@ core-coverage: .venv/.develops ## tests/core, with every branch of the core cove
 	$(BIN)/coverage run -m pytest -q tests/core
 	$(BIN)/coverage report
 
-# The parts that use one core each run side by side. Then most tests run in parallel: four at a time on two cores,
-# because many of them wait for a timeout. Those behind nginx follow; tests of whole clusters run one at a time.
-test: .venv/.develops ## everything that CI runs (about 11 minutes)
+# The parts that use one core each run side by side. Then all other tests run in parallel: six at a time on two cores,
+# because many of them wait for a timeout. Those of clusters come first: they take longest, and one at a time.
+FIRST := tests/system tests/process
+REST := $(filter-out $(FIRST) tests/browser tests/core,$(patsubst %/,%,$(wildcard tests/*/)))
+test: .venv/.develops ## everything that CI runs (about 8 minutes)
 	@$(MAKE) --no-print-directory -j 3 --output-sync=target static core-coverage chromium
-	@$(RAISE_DESCRIPTORS); $(BIN)/pytest -q -n 4 \
-		tests --ignore=tests/core --ignore=tests/system --ignore=tests/browser
-	@$(RAISE_DESCRIPTORS); $(BIN)/pytest -q -n 2 tests/system
-	@if $(HAS_CHROMIUM); then $(BIN)/pytest -q -n 2 tests/browser; \
-		else echo "NOT TESTED: the page in a browser. $(NO_CHROMIUM)" >&2; fi
+	@$(HAS_CHROMIUM) || echo "NOT TESTED: the page in a browser. $(NO_CHROMIUM)" >&2
+	@$(RAISE_DESCRIPTORS); $(BIN)/pytest -q -n 6 $$($(HAS_CHROMIUM) && echo tests/browser) $(FIRST) $(REST)
 
 static: lint types ## ruff and mypy
 

@@ -1,12 +1,12 @@
 """The bodies that the media server sends: made once with the ffmpeg of the imageio-ffmpeg wheel, then kept.
 
 The ordinary sound is a sine with noise of a fixed seed, which costs an encoder as much as music does. The tracks that a
-test has to tell apart are one pure tone each. Several processes may make the same file at the same time: each writes a
-file of its own and renames it.
+test has to tell apart are one pure tone each. Of several processes that need the same file, one makes it.
 """
 
 import asyncio
 import dataclasses
+import fcntl
 import mmap
 import os
 import random
@@ -178,11 +178,18 @@ class Library:
 
     def _load(self, key: str, path: Path) -> memoryview:
         if not path.exists():
-            draft = path.with_name(f"{path.stem}.{os.getpid()}{path.suffix}")
-            if key in _RECIPES:
-                _make(Media(key), draft)
-            else:
-                _make_picture(path.stem, draft)
-            draft.replace(path)
+            with path.with_name(f"{path.name}.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not path.exists():
+                    self._make(key, path)
         with path.open("rb") as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+    def _make(self, key: str, path: Path) -> None:
+        # Renamed when it is whole: a process that is killed leaves no half of a file under the name.
+        draft = path.with_name(f"{path.stem}.{os.getpid()}{path.suffix}")
+        if key in _RECIPES:
+            _make(Media(key), draft)
+        else:
+            _make_picture(path.stem, draft)
+        draft.replace(path)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.fake_youtube.certificate import issue
 from tests.http.webhook_servers import ScriptedResolver, raw_server, receiver
+from tests.stand.ports import free_port
 from ytmp3.core.webhook import Reason
 from ytmp3.setting_forms import private_hosts
 from ytmp3.webhooks.settings import PrivateHosts
@@ -46,7 +47,8 @@ async def post(
 
 @pytest.mark.parametrize("host", LOOPBACK_SPELLINGS)
 async def test_no_spelling_of_this_machine_is_connected_to(host: str) -> None:
-    async with raw_server(host="127.0.0.1") as server, raw_server(host="::1", port=server.port) as server6:
+    port = free_port()
+    async with raw_server(host="127.0.0.1", port=port) as server, raw_server(host="::1", port=port) as server6:
         reply = await post(f"https://{host}:{server.port}/")
         assert (server.connections, server6.connections) == (0, 0)
         assert reply.status is None
@@ -69,10 +71,11 @@ async def test_a_name_that_has_only_private_addresses_is_refused() -> None:
 
 async def test_a_name_whose_addresses_change_is_checked_at_each_connection() -> None:
     """127.0.0.2 stands for a public address here, and 127.0.0.1 for a private one."""
-    async with raw_server(host="127.0.0.2") as public, raw_server(host="127.0.0.1", port=public.port) as private:
+    port = free_port()
+    async with raw_server(host="127.0.0.2", port=port) as public, raw_server(host="127.0.0.1", port=port) as private:
         resolver = ScriptedResolver(["127.0.0.2"], ["127.0.0.1"], ["127.0.0.1", "127.0.0.2"], ["127.0.0.1"])
         async with HttpTransport(NONE, resolver=resolver, is_allowed="127.0.0.2".__eq__) as transport:
-            replies = [await transport.post(f"https://hook.example:{public.port}/", HEADERS, BODY) for _ in range(4)]
+            replies = [await transport.post(f"https://hook.example:{port}/", HEADERS, BODY) for _ in range(4)]
         assert len(resolver.asked) == 4, "no answer is used for a later connection"
         # After a failed handshake, aiohttp tries the other addresses of a name once more.
         assert public.connections >= 2

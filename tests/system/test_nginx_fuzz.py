@@ -120,7 +120,7 @@ async def test_requests_made_from_the_openapi_document_get_documented_answers_th
             site.service,
             site.url,
             tmp_path,
-            examples=40 * FUZZ_FACTOR**2,
+            examples=15 * FUZZ_FACTOR**2,
             unserved=("/metrics", "/stats"),
         )
         assert {
