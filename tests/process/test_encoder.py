@@ -35,7 +35,7 @@ async def test_an_encoder_that_ends_by_a_signal_is_broken(youtube: Spawned, tmp_
     number = 100_000 + os.getpid()
     async with running_pipeline(youtube, tmp_path, ffmpeg=fake_encoder(tmp_path, f"exec sleep {number}")) as own:
         conversion = asyncio.create_task(own.convert(video_id(Kind.THUMBNAIL_MISSING)))
-        await until(lambda: processes_with(f"sleep\x00{number}"), "the encoder runs")
+        await until(lambda: bool(processes_with(f"sleep\x00{number}")), "the encoder runs")
         (pid,) = processes_with(f"sleep\x00{number}")
         # What the kernel does at the limit of CPU time. An encoder cannot send signals: its sandbox forbids it.
         os.kill(pid, signal.SIGXCPU)
