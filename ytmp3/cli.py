@@ -1,4 +1,4 @@
-"""The command line: `serve`, `health`, `key`, `webhook`, `backup` and `restore`, and the commands of the client.
+"""The command line: `serve`, `health`, `doctor`, `key`, `webhook`, `backup`, `restore`, and the commands of the client.
 
 Only this module and the client print, and exit.
 
@@ -24,7 +24,9 @@ from typing import Final, NoReturn
 from ytmp3 import __version__
 from ytmp3.client.arguments import COMMANDS, add_commands
 from ytmp3.config import Config, ConfigError, load, misspelt
-from ytmp3.core.errors import Ytmp3Error
+from ytmp3.core.errors import RequestError, Ytmp3Error
+from ytmp3.core.examination import MEANINGS
+from ytmp3.core.link import parse_video_id
 from ytmp3.http.keys import KEY_BYTES, KEY_NAME, key_line, new_secret
 from ytmp3.variables import VARIABLES
 
@@ -42,6 +44,8 @@ class Exit(IntEnum):
     OK = 0
     FAILED = 1
     BAD_CONFIGURATION = 2
+    INTERRUPTED = 130
+    """Ctrl-C, as a shell reports it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -56,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             sys.exit(_serve())
         case "health":
             sys.exit(_health("/health/live" if options.live else "/health"))
+        case "doctor":
+            sys.exit(_doctor(options.url, as_json=options.json))
         case "backup":
             sys.exit(_backup(options.file))
         case "restore":
@@ -84,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Ask the instance on HOST and PORT whether it is ready, and print its checks. Exit code 0: ready.",
     )
     health.add_argument("--live", action="store_true", help="ask only whether the process responds")
+    _add_doctor(commands)
     key = commands.add_parser(
         "key",
         help="make an API key",
@@ -124,6 +131,26 @@ def _add_webhook(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     test.add_argument("url", metavar="URL", nargs="?", help="the address, if the line of the endpoint has `*` for it")
 
 
+def _add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="ask YouTube with each player client, and report what works",
+        description="Ask YouTube for one video with each player client of YOUTUBE_CLIENTS, through each way out, with "
+        "the settings of the service and also while it runs. Prints a report without secrets.",
+        epilog=_outcomes(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    doctor.add_argument("url", metavar="URL", nargs="?", help="a video of some minutes (default: Big Buck Bunny)")
+    doctor.add_argument("--json", action="store_true", help="print the report as one JSON object")
+
+
+def _outcomes() -> str:
+    """The exit codes of `doctor`, as its help prints them."""
+    meanings = {int(outcome): meaning for outcome, meaning in MEANINGS.items()}
+    meanings[Exit.BAD_CONFIGURATION] = "A setting or the URL is wrong."
+    return "\n".join(["exit codes:", *(f"  {code}  {meanings[code]}" for code in sorted(meanings))])
+
+
 def _settings() -> str:
     """The table of settings, as `serve --help` prints it."""
     lines = ["environment variables:"]
@@ -137,9 +164,15 @@ def _settings() -> str:
     return "\n".join(lines)
 
 
+def _is_on_linux(what: str) -> bool:
+    if platform.system() == "Linux":
+        return True
+    print(f"ytmp3: {what} needs Linux. On another system, use the container: see docs/install.md", file=sys.stderr)
+    return False
+
+
 def _serve() -> Exit:
-    if platform.system() != "Linux":
-        print("ytmp3: serving needs Linux. On another system, use the container: see docs/install.md", file=sys.stderr)
+    if not _is_on_linux("serving"):
         return Exit.FAILED
     # Until the service listens to it, SIGHUP would end the process. It asks for reading the keys again, and they are
     # read later than this.
@@ -165,6 +198,38 @@ def _serve() -> Exit:
     except (Ytmp3Error, OSError) as error:
         return _failed(error)
     return Exit.OK
+
+
+def _doctor(url: str | None, *, as_json: bool) -> int:
+    if not _is_on_linux("doctor"):
+        return Exit.FAILED
+    config = _config()
+    if config is None:
+        return Exit.BAD_CONFIGURATION
+    import asyncio  # noqa: PLC0415
+    import json  # noqa: PLC0415
+
+    from ytmp3.converter import doctor_report  # noqa: PLC0415
+    from ytmp3.converter.doctor import Doctor, ways_out  # noqa: PLC0415
+    from ytmp3.greeting import EXAMPLE_LINK  # noqa: PLC0415
+
+    try:
+        video_id = parse_video_id(url or EXAMPLE_LINK)
+    except RequestError as error:
+        print(f"ytmp3: {error}", file=sys.stderr)
+        return Exit.BAD_CONFIGURATION
+    doctor = Doctor(config.limits, lambda step: print(f"ytmp3 doctor: {step}", file=sys.stderr))
+    try:
+        findings = asyncio.run(doctor.examine(ways_out(config.tools), video_id))
+    except OSError as error:
+        return _failed(error)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    if as_json:
+        print(json.dumps(doctor_report.as_json(findings)))
+    else:
+        print(doctor_report.as_text(findings), end="")
+    return doctor_report.outcome_of(findings)
 
 
 def _announcement(config: Config, url: str, *, as_text: bool) -> str:

@@ -30,10 +30,14 @@ LAYERS: tuple[frozenset[str], ...] = (
 
 PROTOCOLS = frozenset({"jobstore", "storage", "converter"})
 NOT_ADAPTERS = frozenset(
-    {"storage.files", "storage.scratch", "jobstore.sqlite.backup", "jobstore.outbox", "jobstore.batches"}
+    {
+        *("storage.files", "storage.scratch", "jobstore.sqlite.backup", "jobstore.outbox", "jobstore.batches"),
+        *("converter.doctor", "converter.doctor_report"),
+    }
 )
 """Used whatever the adapter: work in progress is always in a local folder, and commands on the embedded store's file
-are for that file only. `jobstore.outbox` and `jobstore.batches` are parts of the Protocol."""
+are for that file only; `ytmp3 doctor` is a command that examines one converter. `jobstore.outbox` and
+`jobstore.batches` are parts of the Protocol."""
 IMPURE = frozenset(
     {
         "asyncio", "concurrent", "contextvars", "datetime", "fcntl", "glob", "io", "logging", "multiprocessing", "os",

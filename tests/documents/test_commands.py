@@ -7,6 +7,7 @@ import pytest
 
 from tests.documents.pages import DOCS, PAGES, ROOT, Page, rows
 from tests.ops.files import COMPOSE_TEXT, compose, document, manifests, variables
+from ytmp3.core.examination import Outcome
 from ytmp3.variables import VARIABLES
 
 RULES = document(ROOT / "monitoring/prometheus/rules/ytmp3.yml")["groups"]
@@ -46,6 +47,11 @@ def test_compose_commands_name_services_and_profiles_that_exist(page: Page) -> N
     for command in compose_commands(page):
         assert set(SUBCOMMANDS.findall(command)) <= set(services), command
         assert set(re.findall(r"--profile (\w+)", command)) <= profiles, command
+
+
+def test_the_runbook_explains_every_exit_code_of_the_doctor() -> None:
+    explained = {row[0] for row in rows(DOCS["runbook"].section("The day YouTube changes"))}
+    assert explained == {"2"} | {str(int(outcome)) for outcome in Outcome}
 
 
 def test_every_service_that_an_operator_touches_is_in_a_command() -> None:

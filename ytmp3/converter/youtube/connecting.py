@@ -17,6 +17,8 @@ from typing import Any, Final
 HEAD_START_SECONDS: Final = 0.25
 """How long an attempt runs before the next one starts: RFC 8305, section 8."""
 
+_FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
+
 AddressInfo = tuple[int, int, int, str, Any]
 """One result of `getaddrinfo`: family, type, protocol, canonical name, address."""
 
@@ -40,9 +42,14 @@ class Route:
     def __init__(self, family: str = "auto", source: str | None = None) -> None:
         if source is not None:
             family = "6" if ":" in source else "4"
-        self._fixed = {"4": socket.AF_INET, "6": socket.AF_INET6}.get(family)
+        self._fixed = _FAMILIES.get(int(family)) if family.isdecimal() else None
         self._family: int | None = self._fixed
         self._source = source
+
+    @property
+    def version(self) -> int | None:
+        """IP version of the connections since the last extraction began: 4 or 6; None: there was none."""
+        return next((version for version, family in _FAMILIES.items() if family == self._family), None)
 
     def forget(self) -> None:
         """Allow another IP version again: links that come now are for the address that asks now."""

@@ -36,7 +36,14 @@ from ytmp3.converter.youtube.events import (
     SpoolOpened,
     Waiting,
 )
-from ytmp3.converter.youtube.extractor import Extractor, RefusedError, announced_bytes, is_forbidden, shown
+from ytmp3.converter.youtube.extractor import (
+    Extractor,
+    RefusedError,
+    announced_bytes,
+    format_in_words,
+    is_forbidden,
+    shown,
+)
 from ytmp3.converter.youtube.metadata import clean_duration, clean_metadata
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import VideoId
@@ -211,7 +218,7 @@ class VideoDownload:
             format_id=chosen[:MAX_FORMAT_ID_CHARACTERS],
             has_other_formats=bool(others),
             track_seconds=clean_duration(track_seconds(video)),
-            format=_format_in_words(video),
+            format=format_in_words(video),
         )
 
     def failure(self, error: Exception) -> Failed:
@@ -265,14 +272,6 @@ def _is_picture_address(url: object) -> bool:
         return False
     parts = urlsplit(url)
     return parts.scheme == "https" and (parts.hostname or "").endswith(".ytimg.com") and parts.path.endswith(".jpg")
-
-
-_FORMAT_FIELDS: Final = ("format_id", "acodec", "abr", "language", "protocol")
-"""What the log says of the chosen format: its number, codec, rate in kbit/s, language and protocol."""
-
-
-def _format_in_words(video: dict[str, Any]) -> str:
-    return " ".join(str(video[name])[:40] for name in _FORMAT_FIELDS if video.get(name) is not None)
 
 
 def _metadata(video: dict[str, Any]) -> Metadata:

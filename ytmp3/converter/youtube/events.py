@@ -49,6 +49,9 @@ class Versions(Struct, frozen=True, kw_only=True):
     """Version of the challenge solver that this yt-dlp was released with; None if it does not say."""
     deno: str | None
     """Version of the JavaScript runtime; None if it does not start."""
+    default_clients: tuple[str, ...] = ()
+    """The player clients that yt-dlp asks by its own choice, without cookies."""
+    default_clients_with_cookies: tuple[str, ...] = ()
 
 
 class Extraction(Struct, frozen=True, kw_only=True, tag=True):
@@ -75,6 +78,20 @@ class ListTask(Struct, frozen=True, kw_only=True, tag=True):
     url: str
     max_items: int
     scratch: str
+
+
+class ProbeTask(Struct, frozen=True, kw_only=True, tag=True):
+    """The task of a child that tries one way to ask YouTube, for `ytmp3 doctor`. Nothing is written to disk."""
+
+    extraction: Extraction
+    """As for a conversion. Only its first rung is asked."""
+    later_seconds: float
+    """Place in the track, in seconds, at which the second sample is taken."""
+
+    @property
+    def scratch(self) -> str:
+        """The child's folder."""
+        return self.extraction.scratch
 
 
 class Facts(Struct, frozen=True, kw_only=True):
@@ -163,6 +180,47 @@ class ListEnded(Struct, frozen=True, kw_only=True, tag=True):
     is_truncated: bool
 
 
+class Sample(Struct, frozen=True, kw_only=True):
+    """A piece of a track that a probe has fetched."""
+
+    size_bytes: int
+    seconds: float
+    error: str = ""
+    """Why it could not be fetched; empty: it was."""
+
+
+class Probed(Struct, frozen=True, kw_only=True, tag=True):
+    """What a probe has found until now. The child sends it after each step; the last one counts."""
+
+    facts: Facts
+    requests: int
+    """Requests to YouTube."""
+    extract_seconds: float
+    cpu_seconds: float
+    """CPU time of the child, and of a deno that it started; not of the solver's deno."""
+    peak_bytes: int
+    """Largest resident memory of the child, with the part that it shares with the zygote."""
+    code: str = ""
+    """Value of the FailureCode of an extraction that failed; empty: it succeeded."""
+    reason: str = ""
+    format: str = ""
+    """The format that a conversion would download, in words."""
+    track_seconds: float | None = None
+    """Announced duration."""
+    is_solved: bool = False
+    """Whether the link contains the solution of a challenge (`n`)."""
+    has_token: bool = False
+    """Whether the link contains a proof-of-origin token."""
+    family: int | None = None
+    """IP version of the connections: 4 or 6. Of those to the proxy, if there is one."""
+    link_family: int | None = None
+    """IP version of the address that the link was made for; None: the link does not say."""
+    beginning: Sample | None = None
+    """The first sample; None: not taken yet."""
+    later: Sample | None = None
+    """The second one; None: not taken yet, or the track is too short."""
+
+
 class Failed(Struct, frozen=True, kw_only=True, tag=True):
     """The child gives up: yt-dlp did, or a check of ours refuses the video."""
 
@@ -183,9 +241,10 @@ Event = (
     | CoverWritten
     | Listed
     | ListEnded
+    | Probed
     | Failed
 )
 
 
 decode_event = msgspec.json.Decoder(Event).decode
-decode_task = msgspec.json.Decoder(Extraction | ListTask).decode
+decode_task = msgspec.json.Decoder(Extraction | ListTask | ProbeTask).decode

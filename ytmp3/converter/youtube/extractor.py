@@ -7,7 +7,7 @@ rung of the ladder fail, those of the next are asked.
 import sys
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from yt_dlp.networking.exceptions import HTTPError
 from yt_dlp.utils import YoutubeDLError
@@ -24,6 +24,9 @@ from ytmp3.converter.youtube.solver_client import is_solved
 from ytmp3.converter.youtube.verdict import judge_error, judge_formats
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.link import canonical_link
+
+_FORMAT_FIELDS: Final = ("format_id", "acodec", "abr", "language", "protocol")
+"""What the log says of the chosen format: its number, codec, rate in kbit/s, language and protocol."""
 
 
 class RefusedError(Exception):
@@ -180,6 +183,11 @@ def announced_bytes(video: dict[str, Any]) -> int | None:
     """Return the size of the chosen format, in bytes, None if YouTube does not announce it."""
     size = video.get("filesize")
     return size if isinstance(size, int) and size > 0 else None
+
+
+def format_in_words(video: dict[str, Any]) -> str:
+    """Return the chosen format in words, for the log."""
+    return " ".join(str(video[name])[:40] for name in _FORMAT_FIELDS if video.get(name) is not None)
 
 
 def is_forbidden(error: BaseException) -> bool:

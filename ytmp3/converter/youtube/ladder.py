@@ -59,6 +59,19 @@ DEFAULT: Final = Rung(clients=("default",))
 """yt-dlp's own clients."""
 
 
+def single_clients(rungs: Iterable[Rung], default: Iterable[str]) -> list[tuple[int, str]]:
+    """Return each client of the rungs once, with the number of its first rung. `default`: yt-dlp's own choice."""
+    chosen = tuple(default)
+    found: dict[str, int] = {}
+    for number, rung in enumerate(rungs):
+        left_out = {client[1:] for client in rung.clients if client.startswith("-")}
+        for client in rung.clients:
+            for each in chosen if client == "default" else (client,):
+                if not each.startswith("-") and each not in left_out:
+                    found.setdefault(each, number)
+    return [(number, client) for client, number in found.items()]
+
+
 class Way:
     """Whom one conversion asks. `left_out`: clients, by yt-dlp's names, that all conversions leave out at present."""
 

@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 import yt_dlp.networking._urllib
 from msgspec import Struct
 from yt_dlp import YoutubeDL
+from yt_dlp.extractor.youtube import YoutubeIE
 from yt_dlp.extractor.youtube._base import INNERTUBE_CLIENTS
 from yt_dlp.globals import supported_js_runtimes
 from yt_dlp.networking._helper import create_connection, make_ssl_context
@@ -63,6 +64,8 @@ PLACES: Final = (
     Place("yt_dlp", "YoutubeDL.dl", ("self", "name", "info", "subtitle", "test")),
     Place("yt_dlp.globals", "supported_js_runtimes"),
     Place("yt_dlp.extractor.youtube._base", "INNERTUBE_CLIENTS"),
+    Place("yt_dlp.extractor.youtube", "YoutubeIE._DEFAULT_CLIENTS"),
+    Place("yt_dlp.extractor.youtube", "YoutubeIE._DEFAULT_AUTHED_CLIENTS"),
     Place(
         "yt_dlp.networking._helper",
         "make_ssl_context",
@@ -148,6 +151,11 @@ def clients_named(name: str) -> tuple[str, ...]:
         for client, settings in INNERTUBE_CLIENTS.items()
         if settings["INNERTUBE_CONTEXT"]["client"]["clientName"] == name
     )
+
+
+def default_clients(*, has_cookies: bool) -> tuple[str, ...]:
+    """Return the player clients that yt-dlp asks by its own choice."""
+    return tuple(YoutubeIE._DEFAULT_AUTHED_CLIENTS if has_cookies else YoutubeIE._DEFAULT_CLIENTS)  # noqa: SLF001  internal
 
 
 def installed_ejs_version() -> str | None:

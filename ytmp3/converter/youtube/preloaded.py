@@ -31,12 +31,14 @@ from ytmp3.converter.youtube.events import (
     Failed,
     ListTask,
     Preload,
+    ProbeTask,
     Versions,
     decode_task,
 )
 from ytmp3.converter.youtube.extractor import RefusedError, shown
 from ytmp3.converter.youtube.listing import list_entries, listing_options
 from ytmp3.converter.youtube.permits import wait_for_permit
+from ytmp3.converter.youtube.probing import Probe
 from ytmp3.converter.youtube.rehearsal import VIDEO_ID, RehearsalDownloader
 from ytmp3.converter.youtube.solver_client import SolverClient
 from ytmp3.core.errors import FailureCode
@@ -69,33 +71,39 @@ class PreloadedYoutube:
                 yt_dlp_ejs=patches.installed_ejs_version(),
                 ejs_wanted=patches.wanted_ejs_version(),
                 deno=self._deno.info.version if self._deno.info else None,
+                default_clients=patches.default_clients(has_cookies=False),
+                default_clients_with_cookies=patches.default_clients(has_cookies=True),
             )
         )
 
     def run(self, task: bytes, events: int, leave_everything: Callable[[], object]) -> int:
         """Extract and download one video; return the exit status. The outcome is also an event.
 
-        `task` is an Extraction, or a ListTask to read a playlist, as JSON. `leave_everything` is called once all bytes
-        have arrived, before a picture from the network is decoded.
+        `task` is an Extraction, a ListTask to read a playlist, or a ProbeTask of `ytmp3 doctor`, as JSON.
+        `leave_everything` is called once all bytes have arrived, before a picture from the network is decoded.
         """
 
         def emit(event: Event) -> None:
             os.write(events, json.encode(event) + b"\n")
 
         try:
-            extraction = decode_task(task)
+            given = decode_task(task)
             # What the JavaScript runtime writes is then removed together with the scratch folder.
-            os.environ["HOME"] = os.environ["TMPDIR"] = extraction.scratch
-            os.chdir(extraction.scratch)
+            os.environ["HOME"] = os.environ["TMPDIR"] = given.scratch
+            os.chdir(given.scratch)
             if self._preload.egress_proxy is None:
                 # With a proxy, the proxy resolves names, and its own address is the operator's choice.
                 patches.resolve_public_addresses_only()
             route = Route(self._preload.egress_family, self._preload.egress_source_address)
             patches.race_addresses(route)
-            if isinstance(extraction, ListTask):
-                return list_entries(self._lister, extraction, emit)
+            if isinstance(given, ListTask):
+                return list_entries(self._lister, given, emit)
+            extraction = given.extraction if isinstance(given, ProbeTask) else given
             if extraction.solver_seconds is not None:
                 self._downloader.solver = SolverClient(SOLVER_DESCRIPTOR, extraction.solver_seconds)
+            if isinstance(given, ProbeTask):
+                Probe(self._downloader, given, emit, route).run()
+                return 0
             download = VideoDownload(
                 self._downloader,
                 extraction,

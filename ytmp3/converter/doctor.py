@@ -1,0 +1,227 @@
+"""`ytmp3 doctor`: tries each way out to YouTube and each player client once, through the processes of a conversion.
+
+It starts a zygote, a solver and children as the service does, with the same settings and the same sandbox, and can run
+beside the service. It asks YouTube for one video with each client, one after the other, so it takes as many places of
+the address's hourly budget as there are clients. `doctor_report` judges the result and puts it into words.
+"""
+
+import contextlib
+import datetime as dt
+import platform
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from msgspec import Struct, json
+
+from ytmp3 import __version__
+from ytmp3.converter import ToolCheck
+from ytmp3.converter.check import Checker
+from ytmp3.converter.profiles import youtube_profile
+from ytmp3.converter.release import age_days
+from ytmp3.converter.sandbox.protocol import Profile
+from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
+from ytmp3.converter.settings import ConversionLimits, ToolSettings
+from ytmp3.converter.solver.service import Solver
+from ytmp3.converter.tools import deno_path, ffmpeg_path, rungs, youtube_program
+from ytmp3.converter.youtube.events import Extraction, Facts, Probed, ProbeTask, Versions
+from ytmp3.converter.youtube.ladder import Rung, single_clients
+from ytmp3.converter.youtube.prober import probe
+from ytmp3.core.errors import FailureCode
+from ytmp3.core.ids import VideoId
+
+SAMPLES_SECONDS: Final = 30.0
+"""Time, in seconds, for both samples of a client, in addition to the time for the extraction."""
+LATER_SECONDS: Final = 75.0
+"""Place of the second sample in the track, in seconds: safely beyond the first minute, for which YouTube has served
+clients that it was about to refuse."""
+
+
+class WayOut(Struct, frozen=True, kw_only=True):
+    """One way out to YouTube: a name without secrets, and its settings."""
+
+    name: str
+    settings: ToolSettings
+
+    @property
+    def description(self) -> str:
+        """Return the way in words, without addresses and passwords, for a report that is shown to others."""
+        own = self.settings
+        proxy = urlsplit(own.egress_proxy or "").scheme
+        parts = [f"through a proxy ({proxy})" if proxy else "direct", f"IP version {own.egress_family}"]
+        if own.egress_source_address is not None:
+            parts.append("with a source address")
+        parts.append("with cookies" if own.cookies_file is not None else "without cookies")
+        return ", ".join(parts)
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """One player client, and what it has served."""
+
+    client: str
+    """yt-dlp's name of the client."""
+    group: int
+    """Number of its group in YOUTUBE_CLIENTS, from 0 on: a conversion asks one group after the other."""
+    found: Probed
+
+
+class WayTried(Struct, frozen=True, kw_only=True):
+    """One way out, with all clients."""
+
+    name: str
+    description: str
+    clients: tuple[Asked, ...]
+
+
+class Surroundings(Struct, frozen=True, kw_only=True):
+    """What a report says of the installation and the machine."""
+
+    ytmp3: str
+    python: str
+    system: str
+    """The kernel and the processor."""
+    time: str
+    """UTC, as in ISO 8601."""
+    extractor_age_days: int | None
+    """Age of the installed yt-dlp; None if its version is no date."""
+
+
+class Findings(Struct, frozen=True, kw_only=True):
+    """Everything that was found."""
+
+    about: Surroundings
+    video_id: VideoId
+    tools: tuple[ToolCheck, ...]
+    ways: tuple[WayTried, ...]
+
+
+def ways_out(settings: ToolSettings) -> tuple[WayOut, ...]:
+    """Return the ways out of these settings, the preferred one first. There is at least one."""
+    return (WayOut(name="default", settings=settings),)
+
+
+class Doctor:
+    """One examination. `on_step` is called with what is done next, in words."""
+
+    def __init__(
+        self,
+        limits: ConversionLimits,
+        on_step: Callable[[str], object],
+        *,
+        later_seconds: float = LATER_SECONDS,
+        samples_seconds: float = SAMPLES_SECONDS,
+    ) -> None:
+        self._limits = limits
+        self._on_step = on_step
+        self._later_seconds = later_seconds
+        self._samples_seconds = samples_seconds
+
+    async def examine(self, ways: tuple[WayOut, ...], video_id: VideoId) -> Findings:
+        """Try all ways. No process and no file is left, also after a cancellation.
+
+        Raises:
+            OSError: there is no folder for temporary files.
+        """
+        tools: tuple[ToolCheck, ...] = ()
+        tried = []
+        for way in ways:
+            async with _stand(way.settings) as stand:
+                if not tools:
+                    self._on_step("the tools")
+                    tools = tuple(await stand.checker.check())
+                clients = [asked async for asked in self._clients(way, stand, video_id)]
+            tried.append(WayTried(name=way.name, description=way.description, clients=tuple(clients)))
+        return Findings(about=_surroundings(tools), video_id=video_id, tools=tools, ways=tuple(tried))
+
+    async def _clients(self, way: WayOut, stand: "_Stand", video_id: VideoId) -> AsyncIterator[Asked]:
+        try:
+            versions = json.decode((await stand.spawner.ready()).preloaded, type=Versions)
+        except ZygoteError:
+            return  # The check of the tools has reported it.
+        has_cookies = way.settings.cookies_file is not None
+        default = versions.default_clients_with_cookies if has_cookies else versions.default_clients
+        clients = single_clients(rungs(way.settings), default)
+        for number, (group, client) in enumerate(clients, 1):
+            self._on_step(f"way out {way.name}: client {client} ({number} of {len(clients)})")
+            yield Asked(client=client, group=group, found=await self._ask(way, stand, video_id, client))
+
+    async def _ask(self, way: WayOut, stand: "_Stand", video_id: VideoId, client: str) -> Probed:
+        scratch = Path(tempfile.mkdtemp(dir=stand.folder))
+        cookies = way.settings.cookies_file
+        try:
+            if cookies is not None:
+                # yt-dlp writes its cookies back at the end: it gets a copy.
+                cookies = Path(shutil.copyfile(cookies, scratch / "cookies"))
+            extraction = Extraction(
+                video_id=video_id,
+                scratch=str(scratch),
+                cookies_file=None if cookies is None else str(cookies),
+                max_duration_seconds=self._limits.max_duration_seconds,
+                max_file_bytes=self._limits.max_file_bytes,
+                rungs=(Rung(clients=(client,)),),
+            )
+            task = ProbeTask(extraction=extraction, later_seconds=self._later_seconds)
+            async with stand.solver.connection() as solver:
+                seconds = self._limits.extract_seconds + self._samples_seconds
+                return await probe(stand.spawner, task, stand.profile, solver, seconds=seconds)
+        except (ZygoteError, OSError) as error:
+            return _not_asked(error)
+
+
+class _Stand(Struct, frozen=True, kw_only=True):
+    """The processes of one way out, as a conversion uses them."""
+
+    spawner: Spawner
+    solver: Solver
+    checker: Checker
+    profile: Profile
+    folder: Path
+
+
+@contextlib.asynccontextmanager
+async def _stand(settings: ToolSettings) -> AsyncIterator[_Stand]:
+    deno, ffmpeg = deno_path(), ffmpeg_path(settings)
+    with tempfile.TemporaryDirectory(prefix="ytmp3-doctor-", ignore_cleanup_errors=True) as folder:
+        spawner = Spawner(youtube_program(settings, deno=deno))
+        solver = Solver(spawner, deno=deno, folder=Path(folder))
+        try:
+            yield _Stand(
+                spawner=spawner,
+                solver=solver,
+                checker=Checker(spawner, solver, ffmpeg=ffmpeg, deno=deno, folder=Path(folder)),
+                profile=youtube_profile(settings, deno=deno),
+                folder=Path(folder),
+            )
+        finally:
+            await solver.close()
+            await spawner.close()
+
+
+def _surroundings(tools: Sequence[ToolCheck]) -> Surroundings:
+    now = dt.datetime.now(dt.UTC)
+    extractor = next((tool.version for tool in tools if tool.name == "yt-dlp"), None)
+    return Surroundings(
+        ytmp3=__version__,
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        time=now.isoformat(timespec="seconds"),
+        extractor_age_days=None if extractor is None else age_days(extractor, now.date()),
+    )
+
+
+def _not_asked(error: Exception) -> Probed:
+    """Return the result for a client that could not be asked, because of this machine."""
+    code = FailureCode.TOOL_MISSING if isinstance(error, ZygoteError) else FailureCode.STORAGE_FULL
+    reason = str(error) if isinstance(error, ZygoteError) else f"{error.strerror}" if isinstance(error, OSError) else ""
+    return Probed(
+        facts=Facts(),
+        requests=0,
+        extract_seconds=0.0,
+        cpu_seconds=0.0,
+        peak_bytes=0,
+        code=code.value,
+        reason=reason,
+    )

@@ -1,0 +1,100 @@
+"""The server's side of a child process that tries one way to ask YouTube: its limits, its end, its last report."""
+
+import asyncio
+import os
+from typing import Final
+
+import msgspec
+
+from ytmp3.converter.sandbox.pipes import DRAIN_SECONDS, Lines, Reader, Tail
+from ytmp3.converter.sandbox.protocol import Profile, ResourceLimits
+from ytmp3.converter.sandbox.spawner import Spawner
+from ytmp3.converter.youtube.events import MAX_LINE_BYTES, Facts, Failed, Probed, ProbeTask, Sample, decode_event
+from ytmp3.converter.youtube.fetch import DATA_BYTES, SOLVER_SHARE
+from ytmp3.core.errors import FailureCode
+
+FILE_BYTES: Final = 2**20
+"""Largest file that the child may write. It needs to write none."""
+
+
+async def probe(spawner: Spawner, task: ProbeTask, profile: Profile, solver: int, *, seconds: float) -> Probed:
+    """Run a child with this task for at most `seconds`, and return what it has found.
+
+    `profile` is what the child may reach besides its scratch folder; `solver` is a descriptor, the child's end of a
+    connection to the solver.
+
+    Raises:
+        ZygoteError: the child could not be forked.
+    """
+    last = _Last()
+    limits = ResourceLimits(
+        file_bytes=FILE_BYTES,
+        cpu_seconds=int(2 * seconds) + 1,
+        data_bytes=DATA_BYTES,
+        network=True,
+        profile=msgspec.structs.replace(profile, writable=(task.scratch,)),
+    )
+    extraction = msgspec.structs.replace(task.extraction, solver_seconds=SOLVER_SHARE * seconds)
+    encoded = msgspec.json.encode(msgspec.structs.replace(task, extraction=extraction))
+    log_ours, log_theirs = os.pipe()
+    events_ours, events_theirs = os.pipe()
+    # In place of the pipe of permits: a probe extracts only once.
+    no_permits = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    readers = [Reader(log_ours, Tail().add), Reader(events_ours, Lines(MAX_LINE_BYTES, last.on_line).add)]
+    try:
+        try:
+            child = await spawner.fork(encoded, limits, log=log_theirs, events=events_theirs, more=(no_permits, solver))
+        finally:
+            for descriptor in (log_theirs, events_theirs, no_permits):
+                os.close(descriptor)
+        try:
+            await asyncio.wait([child.ended], timeout=seconds)
+            is_ended = child.ended.done()
+            await asyncio.wait([reader.ended for reader in readers], timeout=DRAIN_SECONDS if is_ended else 0)
+        finally:
+            await child.end()
+    finally:
+        for reader in readers:
+            reader.close()
+    return last.result(FailureCode.TOOL_MISSING if is_ended else FailureCode.UPSTREAM_TIMEOUT, seconds)
+
+
+class _Last:
+    """The last report of a child. A line that is not an event is ignored."""
+
+    def __init__(self) -> None:
+        self._found: Probed | None = None
+        self._failed: Failed | None = None
+
+    def on_line(self, line: bytes) -> None:
+        try:
+            event = decode_event(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return
+        if isinstance(event, Probed):
+            self._found = event
+        elif isinstance(event, Failed):
+            self._failed = event
+
+    def result(self, otherwise: FailureCode, seconds: float) -> Probed:
+        """Return the report. `otherwise` is why the child has ended, if it has not said so itself."""
+        is_late = otherwise is FailureCode.UPSTREAM_TIMEOUT
+        reason = f"no end within {seconds:g} s" if is_late else "the youtube child ended without a report"
+        found = self._found
+        if self._failed is not None or found is None:
+            failed = self._failed or Failed(code=otherwise.value, reason=reason, facts=Facts())
+            return Probed(
+                facts=failed.facts,
+                requests=0,
+                extract_seconds=seconds if is_late else 0.0,
+                cpu_seconds=0.0,
+                peak_bytes=0,
+                code=failed.code,
+                reason=failed.reason,
+            )
+        if found.code or not is_late:
+            return found
+        sample = Sample(size_bytes=0, seconds=seconds, error=reason)
+        if found.beginning is None:
+            return msgspec.structs.replace(found, beginning=sample)
+        return msgspec.structs.replace(found, later=sample)
