@@ -23,9 +23,7 @@ get: .venv/.serves ## convert a link and save the track here: make get LINK=URL 
 	@$(BIN)/python -m ytmp3 get $(if $(LINK),'$(LINK)') $(ARGS)
 
 update-ytdlp: .venv/.serves ## install the newest yt-dlp, with the solver it wants; then restart the service
-	@$(UPDATE) yt-dlp
-	@$(UPDATE) "$$($(BIN)/python -c '$(WANTED_SOLVER)')"
-	@echo "yt-dlp $$($(BIN)/python -c '$(YTDLP_VERSION)') is installed. Restart the service."
+	@$(BIN)/python -m scripts.update_ytdlp
 
 setup: .venv/.develops ## install what the checks need
 
@@ -53,11 +51,7 @@ NO_PYTHON := ytmp3 needs Python 3.11 or later, and there is no $(PYTHON). Name a
 	}
 	@touch $@
 
-UPDATE := $(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --pre
 YTDLP_VERSION := from importlib.metadata import version; print(version("yt-dlp"))
-# yt-dlp names the version of its solver in the extra `default`: "yt-dlp-ejs==0.8.0; extra == ...".
-WANTED_SOLVER := from importlib.metadata import requires; \
-print(next(r.split(";")[0].strip() for r in requires("yt-dlp") if r.startswith("yt-dlp-ejs")))
 
 # The lock file may hold an older yt-dlp than `make update-ytdlp` has installed. That is said, never done silently.
 .venv/.serves: requirements/runtime.txt | .venv/.usable

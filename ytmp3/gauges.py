@@ -10,6 +10,7 @@ from ytmp3 import __version__
 from ytmp3.converter import Converter
 from ytmp3.core.breaker import PAUSES
 from ytmp3.core.errors import Fault
+from ytmp3.core.release import age_days
 from ytmp3.engine.assembly import Engine
 from ytmp3.http.stats import resident_bytes
 from ytmp3.http.streams import EventStreams
@@ -50,6 +51,10 @@ def register_gauges(metrics: Metrics, engine: Engine, converter: Converter, stre
         "ytmp3_draining": ("1 while this instance shuts down.", lambda: health.is_draining),
         "ytmp3_store_up": ("1 if the job store responds and can be used.", lambda: health.store.ok),
         "ytmp3_upstream_blocked": ("1 while no conversion may ask YouTube.", lambda: engine.upstream.is_blocked),
+        "ytmp3_extractor_age_days": (
+            "Days since the release of the installed yt-dlp; NaN if not known.",
+            lambda: age_days(health.tool_versions.get("yt-dlp"), time.time()),
+        ),
         "ytmp3_uptime_seconds": ("Time since this instance started.", lambda: time.monotonic() - started_at),
         "ytmp3_memory_resident_bytes": ("Resident memory of the server process.", resident_bytes),
         "ytmp3_storage_total_bytes": ("Size of the disk with the tracks.", of_disk(lambda disk: disk.total_bytes)),

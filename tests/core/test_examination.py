@@ -1,10 +1,7 @@
 """What `ytmp3 doctor` says of a way out, by what the player clients have served."""
 
-import datetime as dt
-
 import pytest
 
-from ytmp3.converter.release import age_days
 from ytmp3.converter.youtube.ladder import DEFAULT, LIGHT, Rung, single_clients
 from ytmp3.core.examination import MEANINGS, Outcome, outcome_of_all, outcome_of_way
 
@@ -47,20 +44,3 @@ def test_each_client_is_asked_once_and_belongs_to_its_first_group() -> None:
     assert single_clients(groups, DEFAULTS) == [
         (0, "tv_samsung"), (0, "visionos"), (0, "mweb"), (1, "web"), (2, "all"),
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("version", "days"),
-    [
-        ("2026.10.26", 31),
-        ("2026.10.26.220202.dev0", 31),
-        ("2026.11.26", 0),
-        ("2026.11.27", 0),
-        ("2026.13.26", None),
-        ("2026.10", None),
-        ("2026.10.261", None),
-        ("unknown", None),
-    ],
-)
-def test_the_age_of_a_release_comes_from_its_version(version: str, days: int | None) -> None:
-    assert age_days(version, dt.date(2026, 11, 26)) == days

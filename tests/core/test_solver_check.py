@@ -12,8 +12,9 @@ from ytmp3.converter.youtube.events import Versions
 @pytest.mark.parametrize(
     ("installed", "wanted", "ok", "detail"),
     [
-        ("0.8.0", "0.8.0", True, "is the one yt-dlp wants"),
-        ("0.8.0", None, True, "is the one yt-dlp wants"),
+        ("0.8.0", "0.8.0", True, "fits yt-dlp"),
+        ("0.8.1", "0.8.0", True, "fits yt-dlp"),
+        ("0.8.0", None, True, "fits yt-dlp"),
         ("0.7.0", "0.8.0", False, "yt-dlp wants 0.8.0: pip install yt-dlp-ejs==0.8.0"),
         (None, "0.8.0", False, "yt-dlp wants 0.8.0: pip install yt-dlp-ejs==0.8.0"),
         (None, None, False, "yt-dlp wants a solver: pip install yt-dlp-ejs"),

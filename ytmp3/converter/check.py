@@ -23,6 +23,7 @@ from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.youtube.events import Versions
 from ytmp3.core.recipe import Quality, Recipe
+from ytmp3.core.release import fits
 
 CHECK_SECONDS: Final = 10.0
 """Longest time for one program, in seconds. It is generous, so that the check passes on a machine that is busy
@@ -171,11 +172,10 @@ class Checker:
 
 def solver_check(versions: Versions) -> ToolCheck:
     """Check that the version of the challenge solver fits yt-dlp. If not, `detail` has the command that fixes it."""
-    # yt-dlp accepts only the version of the solver that it was released with.
-    ok = versions.yt_dlp_ejs is not None and versions.ejs_wanted in {None, versions.yt_dlp_ejs}
-    wanted = versions.ejs_wanted
+    installed, wanted = versions.yt_dlp_ejs, versions.ejs_wanted
+    ok = installed is not None and (wanted is None or fits(installed, wanted))
     remedy = "pip install yt-dlp-ejs" if wanted is None else f"pip install yt-dlp-ejs=={wanted}"
-    detail = "is the one yt-dlp wants" if ok else f"yt-dlp wants {wanted or 'a solver'}: {remedy}"
+    detail = "fits yt-dlp" if ok else f"yt-dlp wants {wanted or 'a solver'}: {remedy}"
     return ToolCheck(name="yt-dlp-ejs", ok=ok, version=versions.yt_dlp_ejs, detail=detail)
 
 

@@ -7,6 +7,7 @@ the address's hourly budget as there are clients. `doctor_report` judges the res
 
 import contextlib
 import datetime as dt
+import math
 import platform
 import shutil
 import tempfile
@@ -21,7 +22,6 @@ from ytmp3 import __version__
 from ytmp3.converter import ToolCheck
 from ytmp3.converter.check import Checker
 from ytmp3.converter.profiles import youtube_profile
-from ytmp3.converter.release import age_days
 from ytmp3.converter.sandbox.protocol import Profile
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
@@ -32,6 +32,7 @@ from ytmp3.converter.youtube.ladder import Rung, single_clients
 from ytmp3.converter.youtube.prober import probe
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import VideoId
+from ytmp3.core.release import age_days
 
 SAMPLES_SECONDS: Final = 30.0
 """Time, in seconds, for both samples of a client, in addition to the time for the extraction."""
@@ -203,12 +204,13 @@ async def _stand(settings: ToolSettings) -> AsyncIterator[_Stand]:
 def _surroundings(tools: Sequence[ToolCheck]) -> Surroundings:
     now = dt.datetime.now(dt.UTC)
     extractor = next((tool.version for tool in tools if tool.name == "yt-dlp"), None)
+    age = age_days(extractor, now.timestamp())
     return Surroundings(
         ytmp3=__version__,
         python=platform.python_version(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         time=now.isoformat(timespec="seconds"),
-        extractor_age_days=None if extractor is None else age_days(extractor, now.date()),
+        extractor_age_days=None if math.isnan(age) else int(age),
     )
 
 
