@@ -94,14 +94,21 @@ def load(environ: Mapping[str, str]) -> Config:
 
 
 def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return each variable whose name resembles a setting, with the setting that was probably meant."""
+    """Return each variable whose name resembles a setting, with the setting that was probably meant.
+
+    People rarely mistype the first letter, and IS_SANDBOX is a variable of another program. Short settings of one word
+    resemble many variables (PAGER and PAGE), so their length must be equal, too.
+    """
     from difflib import get_close_matches  # noqa: PLC0415  only a start needs it
 
     known = [variable.name for variable in VARIABLES]
     found = {}
     for name in sorted(environ.keys() - set(known)):
         begun = [setting for setting in known if "_" in name and setting.startswith(f"{name}_")]
-        if near := begun or get_close_matches(name, known, n=1, cutoff=LIKENESS):
+        likely = [
+            setting for setting in known if setting[0] == name[:1] and ("_" in setting or len(setting) == len(name))
+        ]
+        if near := begun or get_close_matches(name, likely, n=1, cutoff=LIKENESS):
             found[name] = near[0]
     return found
 

@@ -322,6 +322,8 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pyte
         ("TRUSTED_PROXY", "TRUSTED_PROXIES"),
         ("MAX_DURATION", "MAX_DURATION_SECONDS"),
         ("REDIS_ADDRESS", "REDIS_ADDR"),
+        ("MAX_RETRIES", "MAX_JOB_RETRIES"),
+        ("SANDBXO", "SANDBOX"),
     ],
 )
 def test_a_misspelt_setting_is_found(name: str, meant: str) -> None:
@@ -338,5 +340,10 @@ def test_variables_of_other_programs_are_not_taken_for_misspelt_settings() -> No
         "XDG_DATA_DIRS",
         "SSL_CERT_FILE",
         "LANG",
+        "PAGER",
+        "IS_SANDBOX",
+        "CHROME_NO_SANDBOX",
+        "SANDBOXED",
+        "",
     )
     assert misspelt(dict.fromkeys(others, "5")) == {}
