@@ -1,16 +1,20 @@
 """The page as people use it: links in, progress, playing, downloading, errors, reloading, and no script at all."""
 
 import hashlib
+from io import BytesIO
 from pathlib import Path
 from typing import Final
 
 import pytest
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
+from PIL import Image
 from playwright.async_api import Browser, expect
 
 from tests.browser.conftest import PATIENCE_MS, Visit, new_visit
 from tests.http.running_service import TITLE, RunningService, running_service
+from ytmp3.converter.audio.tag import id3v2_tag
 from ytmp3.core.errors import FailureCode, QueueFull
+from ytmp3.core.job import Metadata
 from ytmp3.http.keys import key_line, new_secret
 
 expect.set_options(timeout=PATIENCE_MS)
@@ -46,6 +50,22 @@ async def test_a_link_becomes_a_file_that_is_downloaded_under_its_title(
     content = (tmp_path / "track.mp3").read_bytes()
     assert hashlib.sha256(content).digest() == hashlib.sha256(track.read_bytes()).digest()
     assert download.suggested_filename.startswith("Rock")
+    assert visit.complaints == []
+
+
+async def test_a_finished_track_shows_its_cover(visit: Visit, service: RunningService) -> None:
+    picture = BytesIO()
+    Image.new("RGB", (40, 40), "teal").save(picture, "JPEG")
+    metadata = Metadata(title=TITLE, uploader=None, duration_seconds=3.0, thumbnail_url=None)
+    service.converter.contents[VIDEO] = id3v2_tag(metadata, LINK, picture.getvalue()) + bytes(9000)
+    released = service.converter.hold(VIDEO)
+    await visit.open()
+    await visit.convert(LINK, link(1))
+    await expect(visit.page.locator(".job.processing .title")).to_have_text(TITLE)
+    released.set()
+    await expect(visit.page.locator(".job .cover img")).to_have_count(1)
+    assert await visit.page.locator(".job .cover img").evaluate("image => image.naturalWidth") == 40
+    await expect(visit.page.locator(".job.completed")).to_have_count(2)
     assert visit.complaints == []
 
 

@@ -4,13 +4,16 @@ The videos are films of the Blender Foundation, under free licences.
 """
 
 import os
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageDraw
 from playwright.async_api import Browser, expect
 
 from tests.browser.conftest import PATIENCE_MS, new_visit
 from tests.http.running_service import RunningService
+from ytmp3.converter.audio.tag import id3v2_tag
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.job import Metadata
 
@@ -20,8 +23,22 @@ FILMS = {
     "R6MlUcmOul8": ("Tears of Steel - Blender VFX Open Movie", 734.0),
     "Y-rmzh0PI3c": ("Cosmos Laundromat - First Cycle", 730.0),
 }
+COLOURS = {"aqz-KE-bpKQ": ("#8fbf6b", "#f1d9a8"), "eRsGyueVLvQ": ("#33415c", "#d9883f")}
+"""The colours of the drawn covers, ground and sky: the repository has no pictures of the films."""
 FOLDER = os.environ.get("SCREENSHOTS")
 """Where the pictures are kept; None: nowhere."""
+
+
+def track_of(title: str, ground: str, sky: str) -> bytes:
+    """Return a track with a drawn cover."""
+    picture = Image.new("RGB", (300, 300), sky)
+    draw = ImageDraw.Draw(picture)
+    draw.ellipse((180, 40, 250, 110), "#fff4d6")
+    draw.polygon([(0, 220), (90, 120), (170, 200), (230, 150), (300, 230), (300, 300), (0, 300)], ground)
+    cover = BytesIO()
+    picture.save(cover, "JPEG")
+    metadata = Metadata(title=title, uploader="Blender", duration_seconds=None, thumbnail_url=None)
+    return id3v2_tag(metadata, "https://youtu.be/", cover.getvalue()).ljust(9_000_000, b"\0")
 
 
 @pytest.mark.parametrize(
@@ -41,7 +58,8 @@ async def test_the_page_is_shown_in_a_picture(
         converter.metadata[video_id] = Metadata(
             title=title, uploader="Blender", duration_seconds=seconds, thumbnail_url=None
         )
-    converter.size_bytes = 9_000_000
+    for video_id, colours in COLOURS.items():
+        converter.contents[video_id] = track_of(FILMS[video_id][0], *colours)
     converter.hold("R6MlUcmOul8")
     converter.fail("Y-rmzh0PI3c", FailureCode.REGION_BLOCKED)
     visit = await new_visit(browser, service, color_scheme=scheme, viewport={"width": width, "height": 900})
@@ -49,6 +67,7 @@ async def test_the_page_is_shown_in_a_picture(
     await visit.convert(*(f"https://youtu.be/{video_id}" for video_id in FILMS))
     for status, count in (("processing", 1), ("failed", 1), ("completed", 2)):
         await expect(visit.page.locator(f".job.{status}")).to_have_count(count, timeout=PATIENCE_MS)
+    await expect(visit.page.locator(".job .cover img")).to_have_count(2, timeout=PATIENCE_MS)
     await visit.page.evaluate("document.activeElement.blur()")
     path = Path(FOLDER or tmp_path) / f"{name}.png"
     await visit.page.screenshot(path=path, full_page=True)

@@ -26,6 +26,7 @@ from ytmp3.http.batch_api import BatchHandlers
 from ytmp3.http.batch_events import BatchEventHandlers
 from ytmp3.http.body import answer_expectation, parse_extract_request, read_json_body
 from ytmp3.http.client_handlers import ClientHandlers
+from ytmp3.http.cover import CoverHandlers
 from ytmp3.http.deliveries import DeliveryHandlers
 from ytmp3.http.download import Sender, downloadable_track, expired, split_file_name
 from ytmp3.http.errors import LinkExpired, NotFound
@@ -203,6 +204,7 @@ class Handlers:
     """The handlers of all routes."""
 
     jobs: JobHandlers
+    covers: CoverHandlers
     events: EventHandlers
     deliveries: DeliveryHandlers
     batches: BatchHandlers
@@ -219,6 +221,7 @@ def add_routes(router: web.UrlDispatcher, admission: Admission, handlers: Handle
         (routes.EXTRACT, jobs.extract),
         (routes.STATUS, jobs.status),
         (routes.DOWNLOAD, jobs.download),
+        (routes.COVER, handlers.covers.cover),
         (routes.CANCEL, jobs.cancel),
         (routes.EVENTS, events.events),
         (routes.DELIVERIES, deliveries.deliveries),

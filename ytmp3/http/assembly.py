@@ -8,6 +8,7 @@ from ytmp3.http.batch_api import BatchHandlers
 from ytmp3.http.batch_events import BatchEventHandlers
 from ytmp3.http.batch_json import BatchJson
 from ytmp3.http.client_handlers import ClientHandlers
+from ytmp3.http.cover import CoverHandlers
 from ytmp3.http.deliveries import DeliveryHandlers
 from ytmp3.http.download import Sender
 from ytmp3.http.job_json import JobJson
@@ -34,6 +35,7 @@ def handlers(
         jobs=JobHandlers(
             intake=engine.intake, jobs=engine.jobs, sender=sender, keys=keys, webhooks=webhooks, json=json
         ),
+        covers=CoverHandlers(jobs=engine.jobs, shelf=sender.shelf, keys=keys),
         events=EventHandlers(
             jobs=engine.jobs, subscriptions=engine.subscriptions, streams=streams, keys=keys, json=json
         ),

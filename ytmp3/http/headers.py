@@ -69,6 +69,10 @@ ARCHIVE: Final = _kind(content_type="application/zip", cache_control="private, n
 """The archive of a batch, whole or in part."""
 TRACK_UNCHANGED: Final = _kind(content_type=None, cache_control="private, no-cache")
 """304, for a track that the client has already."""
+COVER: Final = _kind(content_type="image/jpeg", cache_control="private, max-age=86400")
+"""The cover of a track. It never changes, so a browser asks again only after a day."""
+COVER_UNCHANGED: Final = _kind(content_type=None, cache_control="private, max-age=86400")
+"""304, for a cover that the client has already."""
 
 
 PAGE: Final = extended(

@@ -18,6 +18,7 @@ VERSION: Final = "3.1.0"
 _CONTENT_OF_MEDIA: Final[Mapping[Media, dict[str, Any]]] = {
     Media.TRACK: {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in MEDIA_TYPES},
     Media.ARCHIVE: {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+    Media.COVER: {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
     Media.TEXT: {"text/plain": {"schema": {"type": "string"}}},
     Media.FEED: {"application/rss+xml": {"schema": {"type": "string"}}},
     # Each event is an object (`event`, `id`, `data`), so the whole is not a string for tools that read streams.

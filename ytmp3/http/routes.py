@@ -33,6 +33,7 @@ class Media(StrEnum):
 
     TRACK = "track"
     ARCHIVE = "archive"
+    COVER = "cover"
     TEXT = "text"
     FEED = "feed"
     EVENTS = "events"
@@ -108,6 +109,15 @@ DOWNLOAD: Final = Route(
     responses=MappingProxyType(
         {200: Media.TRACK, 206: Media.TRACK, 304: None} | _problems(403, 404, 409, 410, 412, 416, *_LIMITED, *_STORE)
     ),
+)
+COVER: Final = Route(
+    operation="cover",
+    method="GET",
+    path="/cover/{job_id}.jpg",
+    pattern="/cover/{cover_name:[^/]+}",
+    summary="Read the cover of a completed job: the picture in its track. 204 if the track has none.",
+    request_headers=("If-None-Match",),
+    responses=MappingProxyType({200: Media.COVER, 204: None, 304: None} | _problems(404, 409, 410, *_LIMITED, *_STORE)),
 )
 CANCEL: Final = Route(
     operation="cancel",
@@ -293,6 +303,7 @@ ROUTES: Final = (
     EXTRACT,
     STATUS,
     DOWNLOAD,
+    COVER,
     CANCEL,
     EVENTS,
     DELIVERIES,

@@ -58,6 +58,7 @@ class Markup:
             "style": f"{folder}/style.css",
             "app": f"{folder}/app.js",
         }
+        self._base = base
         self._index = Template(files.templates["index.html"])
         self.reference = Template(files.templates["docs.html"]).substitute(self._constants)
         self.manifest = Template(files.templates["manifest.webmanifest"]).substitute(self._constants)
@@ -72,7 +73,7 @@ class Markup:
             links=escape(shown.links),
             notice=escape(shown.notice),
             qualities="".join(_quality_option(quality, shown.quality) for quality in Quality),
-            jobs="".join(map(_job_item, shown.jobs)),
+            jobs="".join(_job_item(job, self._base) for job in shown.jobs),
             refresh=f'<noscript><meta http-equiv="refresh" content="{RELOAD_SECONDS}"></noscript>' if is_open else "",
             sign_in_hidden="" if shown.must_sign_in else _HIDDEN,
             sign_out_hidden=_HIDDEN if shown.owner is None else "",
@@ -86,7 +87,7 @@ def _quality_option(quality: Quality, chosen: Quality) -> str:
     return f"<option{' selected' if quality is chosen else ''}>{quality}</option>"
 
 
-def _job_item(job: JobView) -> str:
+def _job_item(job: JobView, base: str) -> str:
     """Return a job as an item of the list, for a browser without scripts."""
     title = job.metadata.title if job.metadata is not None else job.url
     if job.status is Status.PROCESSING:
@@ -98,7 +99,8 @@ def _job_item(job: JobView) -> str:
         if job.download_url is not None
         else ""
     )
+    picture = f'<img alt="" loading="lazy" src="{escape(base)}/cover/{job.job_id}.jpg">' if download else ""
     return (
-        f'<li class="job {job.status}"><div class="words"><h3>{escape(title)}</h3>'
+        f'<li class="job {job.status}"><div class="cover">{picture}</div><div class="words"><h3>{escape(title)}</h3>'
         f'<p class="state">{escape(state)}</p></div>{download}</li>'
     )

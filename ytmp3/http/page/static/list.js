@@ -1,5 +1,6 @@
 // The list of jobs: one card for each, changed in place.
 
+import { Covers } from "./covers.js";
 import { detailOf, spokenOf, stateOf, titleOf } from "./words.js";
 
 const ENDED = new Set(["completed", "failed", "cancelled"]);
@@ -14,6 +15,7 @@ export class List {
     this.spoken = document.getElementById("spoken");
     this.template = document.getElementById("job");
     this.cards = new Map();
+    this.covers = new Covers();
     this.element.replaceChildren();
     this.clear.addEventListener("click", () => {
       for (const { job } of [...this.cards.values()]) if (ENDED.has(job.status)) this.actions.remove(job);
@@ -80,7 +82,10 @@ export class List {
     bar.setAttribute("aria-label", `Progress of ${titleOf(job)}`);
     const download = find("download");
     download.hidden = !job.download_url;
-    if (job.download_url) download.href = job.download_url;
+    if (job.download_url) {
+      download.href = job.download_url;
+      this.covers.add(find("cover"), job);
+    }
     find("play").hidden = find("copy").hidden = !job.download_url;
     find("cancel").hidden = isEnded;
     find("again").hidden = job.status !== "cancelled" && !(job.status === "failed" && job.error?.retryable);

@@ -10,7 +10,7 @@ const STAGES = {
 };
 
 export function titleOf(job) {
-  return job.metadata?.title || job.url;
+  return job.metadata?.title || job.url.replace(/^https:\/\/(www\.)?/, "");
 }
 
 export function detailOf(job) {

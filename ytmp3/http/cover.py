@@ -1,0 +1,133 @@
+"""The cover of a finished track: the picture in the ID3 tag at the beginning of its file (id3.org, id3v2.3.0).
+
+The page shows it, so that no browser has to ask YouTube for a picture. The tag is read in threads, never by the event
+loop. A track without a picture is no error: the response is then 204, without a body.
+"""
+
+import asyncio
+import contextlib
+import os
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from ytmp3.core.errors import StorageUnavailable
+from ytmp3.core.job import Track
+from ytmp3.engine.jobs import Jobs
+from ytmp3.http import headers
+from ytmp3.http.admission import CLIENT
+from ytmp3.http.download import BUSY_RETRY_SECONDS, DISK_SECONDS, downloadable_track, expired, split_file_name
+from ytmp3.http.errors import NotFound
+from ytmp3.http.keys import Keys
+from ytmp3.http.preconditions import NotModified, Preconditions, Representation, evaluate
+from ytmp3.storage import OpenFile, Shelf
+from ytmp3.threads import Threads
+
+EXTENSION: Final = "jpg"
+"""Every cover is a JPEG, because the converter makes it."""
+READERS: Final = 2
+"""Threads that read tags. A tag of 100 kB that is in the page cache is read within a millisecond."""
+HEADER_BYTES: Final = 10
+"""Length of a tag's header, and of a frame's header."""
+MAX_TAG_BYTES: Final = 1024 * 1024
+"""Most bytes of a tag that are read. The converter writes at most 512 KiB of cover, and a few kB of text."""
+_JPEG: Final = b"\xff\xd8\xff"
+"""The first bytes of every JPEG file."""
+
+
+class CoverHandlers:
+    """The route of the covers."""
+
+    def __init__(self, *, jobs: Jobs, shelf: Shelf, keys: Keys) -> None:
+        self._jobs = jobs
+        self._shelf = shelf
+        self._keys = keys
+        self._readers = Threads("cover", READERS)
+
+    async def cover(self, request: web.Request) -> web.Response:
+        """GET /cover/ID.jpg."""
+        job_id, extension = split_file_name(request.match_info["cover_name"])
+        if extension not in {None, EXTENSION}:
+            raise NotFound(f"Every cover is a JPEG: ask for /cover/ID.{EXTENSION}.")
+        owner = request[CLIENT].owner if self._keys.are_required else None
+        ticket = await self._jobs.ticket(job_id, owner)
+        track, _ = downloadable_track(ticket, ready_in_seconds=self._jobs.live(ticket).eta_seconds)
+        if await self._jobs.has_expired(ticket):
+            raise expired()
+        etag = f'"{track.sha256}.{EXTENSION}"'
+        more: dict[str, str] = {hdrs.ETAG: etag}
+        if _is_known(request, etag):
+            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers.extended(headers.COVER_UNCHANGED, more))
+        cover = await self._cover_of(track)
+        if cover is None:
+            return web.Response(status=HTTPStatus.NO_CONTENT, headers=headers.EMPTY)
+        return web.Response(body=cover, headers=headers.extended(headers.COVER, more))
+
+    async def _cover_of(self, track: Track) -> bytes | None:
+        """Return the picture of a track; None if it has none, or if its file is on another server.
+
+        Raises:
+            TrackGone: the file is missing, or is not the one that was verified.
+            StorageUnavailable: the disk does not answer.
+        """
+        try:
+            async with asyncio.timeout(DISK_SECONDS):
+                delivery = await self._shelf.deliver(track, may_redirect=False)
+                if delivery is None:
+                    raise expired()
+                if not isinstance(delivery, OpenFile):
+                    return None
+                # The thread has a descriptor of its own: it may still read when this wait has ended.
+                descriptor = os.dup(delivery.descriptor)
+                self._shelf.close_file(delivery)
+                reading = asyncio.create_task(self._readers.run(_read_cover, descriptor), name="read-cover")
+                return await asyncio.shield(reading)
+        except TimeoutError:
+            raise StorageUnavailable(retry_after_seconds=BUSY_RETRY_SECONDS) from None
+
+
+def _is_known(request: web.Request, etag: str) -> bool:
+    """Return whether the client already has the cover with this ETag."""
+    known = request.headers.getall(hdrs.IF_NONE_MATCH, ())
+    conditions = Preconditions(if_none_match=", ".join(known) if known else None)
+    representation = Representation(etag=etag, modified_at=0, size_bytes=0)
+    return isinstance(evaluate(representation, conditions, is_get=True), NotModified)
+
+
+def _read_cover(descriptor: int) -> bytes | None:
+    """Return the picture in the tag of an open file, and close it. None if there is none, or it cannot be read."""
+    with open(descriptor, "rb", buffering=0) as file, contextlib.suppress(OSError):
+        size = tag_size(os.pread(file.fileno(), HEADER_BYTES, 0))
+        return cover_in(os.pread(file.fileno(), min(size, MAX_TAG_BYTES), HEADER_BYTES))
+    return None
+
+
+def tag_size(header: bytes) -> int:
+    """Return the number of bytes after the header of an ID3v2.3 tag; 0 if the file does not begin with one.
+
+    Extended headers and unsynchronisation, which the flags would announce, are never used by the converter.
+    """
+    if len(header) < HEADER_BYTES or not header.startswith(b"ID3\x03\x00\x00"):
+        return 0
+    size = 0
+    for byte in header[6:]:
+        size = size << 7 | byte & 0x7F
+    return size
+
+
+def cover_in(frames: bytes) -> bytes | None:
+    """Return the JPEG in the frames of an ID3v2.3 tag, or None."""
+    position = 0
+    while position + HEADER_BYTES <= len(frames) and frames[position]:
+        name = frames[position : position + 4]
+        start = position + HEADER_BYTES
+        end = start + int.from_bytes(frames[position + 4 : position + 8])
+        if name == b"APIC" and end <= len(frames):
+            # Encoding (one byte), media type, zero, kind of picture (one byte), description, zero, picture. The
+            # converter writes neither a description nor an encoding whose zero has two bytes.
+            fields = frames[start + 1 : end].split(b"\0", 2)
+            picture = fields[2] if len(fields) == 3 else b""
+            return picture if fields[0] == b"image/jpeg" and picture.startswith(_JPEG) else None
+        position = end
+    return None
