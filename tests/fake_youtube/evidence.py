@@ -1,11 +1,11 @@
 """The real messages of yt-dlp for each kind. `python -m tests.fake_youtube.evidence` writes `messages.json` anew."""
 
+import concurrent.futures
 import dataclasses
 import json
+import multiprocessing
 import re
 import ssl
-import subprocess
-import sys
 import tempfile
 import urllib.error
 import urllib.request
@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from . import probe
 from .kinds import Kind, video_id, watch_url
 from .pace import Pace
 from .spawn import spawn
@@ -30,7 +31,8 @@ FORMAT: Final = "bestaudio/best[acodec!=none]"
 # yt-dlp downloads these for as long as it may.
 WITHOUT_END: Final = frozenset({Kind.ENDLESS, Kind.CUT_LOOP, Kind.HUGE_ANSWER, Kind.BOMB})
 MAX_BYTES: Final = 20_000_000
-_ROOT: Final = Path(__file__).resolve().parents[2]
+_FORKS: Final = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload([probe.__name__, "yt_dlp.extractor.youtube"])
 
 # What yt-dlp 2026.10.26 raises, searched in the text of its exception; kinds that are missing raise nothing.
 MESSAGES: Final[dict[Kind, str]] = {
@@ -201,10 +203,9 @@ def ask(
         "videos": [{"url": watch_url(identifier), "file": str(file)} for identifier, file in files.items()],
         **options,
     }
-    command = [sys.executable, "-m", "tests.fake_youtube.probe"]
-    child = subprocess.run(
-        command, cwd=_ROOT, input=json.dumps(order), capture_output=True, text=True, check=True, timeout=PROBE_SECONDS
-    )
+    # One process for each call: yt-dlp keeps state in its modules. The processes are forks of one that has imported it.
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=_FORKS, max_tasks_per_child=1) as process:
+        answers = process.submit(probe.answers_to, order).result(PROBE_SECONDS)
     return [
         Finding(
             **{
@@ -215,7 +216,7 @@ def ask(
             },
             file=files[identifier],
         )
-        for identifier, answer in zip(files, json.loads(child.stdout), strict=True)
+        for identifier, answer in zip(files, answers, strict=True)
     ]
 
 

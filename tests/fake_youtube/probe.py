@@ -1,14 +1,11 @@
-"""Runs the real yt-dlp, as a library, against the fake YouTube: the child process of `evidence`.
+"""Runs the real yt-dlp, as a library, against the fake YouTube: what the child processes of `evidence` do."""
 
-Reads one JSON object from standard input and prints a list: what yt-dlp found or said of each video, in order.
-"""
-
-import json
 import os
 import resource
-import sys
 import time
 from typing import Any
+
+import yt_dlp
 
 _KEPT = ("id", "title", "uploader", "duration", "live_status", "thumbnail", "format_id", "ext", "acodec", "filesize")
 _KEPT_OF_FORMAT = ("format_id", "protocol", "ext", "acodec", "vcodec", "language", "audio_channels", "available_at")
@@ -83,8 +80,6 @@ def _formats(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _probe(asked: dict[str, Any], video: dict[str, str]) -> dict[str, Any]:
-    import yt_dlp
-
     log = _Log()
     answer: dict[str, Any] = {"error": None, "found": None, "chain": [], "formats": []}
     used, began = time.process_time(), time.monotonic()
@@ -107,12 +102,8 @@ def _probe(asked: dict[str, Any], video: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    asked: dict[str, Any] = json.load(sys.stdin)
+def answers_to(asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what yt-dlp found or said of each video, in order."""
     # Read by OpenSSL each time that a TLS context is made.
     os.environ["SSL_CERT_FILE"] = asked["bundle"]
-    print(json.dumps([_probe(asked, video) for video in asked["videos"]]))
-
-
-if __name__ == "__main__":
-    main()
+    return [_probe(asked, video) for video in asked["videos"]]

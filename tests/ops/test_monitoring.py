@@ -21,6 +21,9 @@ from ytmp3.core.job import Stage
 from ytmp3.http.routes import ROUTES
 from ytmp3.metrics import Metrics
 
+# One worker starts the service whose metrics all these tests read.
+pytestmark = pytest.mark.xdist_group("monitoring")
+
 FOLDER = ROOT / "monitoring"
 RULES = [rule for group in document(FOLDER / "prometheus/rules/ytmp3.yml")["groups"] for rule in group["rules"]]
 CASES = document(FOLDER / "prometheus/tests/ytmp3.yml")["tests"]

@@ -41,10 +41,10 @@ async def until_nothing_is_left(service: ServiceProcess, data_dir: Path) -> None
     assert "Traceback" not in service.log()
 
 
-async def kill_and_restart(youtube: Spawned, folder: Path, *, first_number: int) -> None:
-    """kill -9 a service with running and queued jobs: after a restart all of them end, and no process is left."""
+async def kill_and_restart(youtube: Spawned, folder: Path, *, first_number: int, jobs_count: int = 120) -> None:
+    """kill -9 a service with 20 running and many queued jobs: after a restart all end, and no process is left."""
     async with service_process(folder, **egress(youtube)) as service:
-        links = [watch_url(video_id(Kind.SHORT, first_number + n)) for n in range(120)]
+        links = [watch_url(video_id(Kind.SHORT, first_number + n)) for n in range(jobs_count)]
         jobs = [job for _, job in await asyncio.gather(*(service.post(link) for link in links))]
         await service.until_event("conversion done")
         tools = descendants(service.pid)
