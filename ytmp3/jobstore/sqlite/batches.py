@@ -110,6 +110,11 @@ class _Batches:
     ledger: Ledger
 
     def create(self, new: NewBatch) -> Batch | Refusal:
+        """Store a batch and its items, or return why it is refused, or the batch of an earlier call.
+
+        It has no holder and is due at once, so the next `adopt` of any process takes it: this one, or the next one if
+        this one dies before.
+        """
         known = self._find(new.batch_id)
         if known is not None:
             return known
@@ -135,12 +140,17 @@ class _Batches:
         return batch
 
     def cancel(self, batch_id: BatchId) -> Batch | None:
+        """Mark a batch as cancelled, unless it has ended. Its holder sees that at its next `save`, and ends it."""
         batch = self._find(batch_id)
         if batch is None or batch.completed_at is not None or batch.cancelled_at is not None:
             return batch
         return self.store(replace(batch, cancelled_at=self.ledger.clock()))
 
     def adopt(self, limit: int) -> list[Batch]:
+        """Take batches that are due, the longest due first. The new token invalidates every earlier lease of them.
+
+        A batch is due when it is new, was released, or its holder has not saved it for the length of a lease.
+        """
         now = self.ledger.clock()
         return [
             self.store(
@@ -155,6 +165,13 @@ class _Batches:
         ]
 
     def save(self, lease: BatchLease, marks: str, *, is_ended: bool) -> Batch:
+        """Replace the marks of the items and extend the lease, or end the batch.
+
+        The end of a batch that was not cancelled is reported to its webhooks, in the same transaction.
+
+        Raises:
+            LeaseLost: another process has the batch, or it has ended otherwise.
+        """
         batch = self._find(lease.batch_id)
         if batch is None or batch.token != lease.token:
             raise LeaseLost
@@ -173,12 +190,14 @@ class _Batches:
         return self.store(replace(batch, marks=marks, due_at=now + self.ledger.policy.lease_seconds))
 
     def fill(self, lease: BatchLease, filling: Filling) -> Batch:
+        """Store what was read of a playlist: the items with their marks, or the error with which the batch ends."""
         saved = self.save(lease, filling.marks, is_ended=filling.is_end)
         self.ledger.connection.execute(queries.UPDATE_BATCH_ITEMS, (encode_items(filling.items), lease.batch_id))
         changes = {"title": filling.title, "is_truncated": filling.is_truncated, "error": filling.error}
         return self.store(replace(saved, **changes))
 
     def release(self, leases: Sequence[BatchLease]) -> None:
+        """Give batches back, which are due at once. The new token invalidates the lease that is given back."""
         now = self.ledger.clock()
         for lease in leases:
             batch = self._find(lease.batch_id)
@@ -186,9 +205,11 @@ class _Batches:
                 self.store(replace(batch, holder=None, token=batch.token + 1, due_at=now))
 
     def keep(self, job_ids: Sequence[JobId], seconds: float) -> list[JobId]:
+        """Let completed tracks exist for `seconds` from now at least. Returns the jobs whose track will."""
         return [job_id for job_id in job_ids if self._keep(job_id, self.ledger.clock() + seconds)]
 
     def expire(self, limit: int) -> int:
+        """Remove batches whose retention is over, with their items and deliveries. Returns how many there were."""
         connection = self.ledger.connection
         removed = connection.execute(queries.DELETE_EXPIRED_BATCHES, (self.ledger.clock(), limit)).fetchall()
         connection.executemany(queries.DELETE_BATCH_ITEMS, removed)
