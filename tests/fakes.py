@@ -356,10 +356,13 @@ class FaultyClientRecords:
         self._call = call
 
     async def reserve(
-        self, name: str, fingerprint: str, resource_id: str, *, instead_of: str | None = None
+        self, name: str, fingerprint: str, resource_id: str, *, life_seconds: float, instead_of: str | None = None
     ) -> Reservation:
         return await self._call(
-            "reserve", lambda: self._records.reserve(name, fingerprint, resource_id, instead_of=instead_of)
+            "reserve",
+            lambda: self._records.reserve(
+                name, fingerprint, resource_id, life_seconds=life_seconds, instead_of=instead_of
+            ),
         )
 
     async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> list[Ticket]:

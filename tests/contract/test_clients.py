@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -16,6 +17,8 @@ from ytmp3.jobstore import JobStore, Place, Submission
 ALICE = ClientId("key:alice")
 BOB = ClientId("key:bob")
 NAME = "ab" * 32
+OTHER_NAME = "cd" * 32
+LIFE_SECONDS = 5000.0
 
 
 async def listed(store: JobStore, ids: Ids, video: int, client: ClientId = ALICE) -> Submission:
@@ -82,7 +85,7 @@ async def test_a_repeated_submission_is_listed_once(store: JobStore, ids: Ids) -
 
 
 async def test_the_first_reservation_of_a_name_holds(harness: Harness, store: JobStore) -> None:
-    reserve = store.clients.reserve
+    reserve = partial(store.clients.reserve, life_seconds=LIFE_SECONDS)
     first = await reserve(NAME, "11", "one")
     assert (first.resource_id, first.fingerprint, first.age_seconds) == ("one", "11", 0.0)
     harness.clock.advance(5.0)
@@ -92,22 +95,28 @@ async def test_the_first_reservation_of_a_name_holds(harness: Harness, store: Jo
     assert (await reserve(NAME, "33", "three", instead_of="another")).resource_id == "one"
     assert (await reserve(NAME, "33", "three", instead_of="one")).resource_id == "three"
     assert (await reserve(NAME, "44", "four", instead_of="one")).resource_id == "three"
-    assert (await reserve("cd" * 32, "55", "five")).resource_id == "five"
+    assert (await reserve(OTHER_NAME, "55", "five")).resource_id == "five"
 
 
 async def test_reservations_at_the_same_time_agree(store: JobStore) -> None:
-    found = await asyncio.gather(*(store.clients.reserve(NAME, "11", str(number)) for number in range(30)))
+    found = await asyncio.gather(
+        *(store.clients.reserve(NAME, "11", str(number), life_seconds=LIFE_SECONDS) for number in range(30))
+    )
     assert len({each.resource_id for each in found}) == 1
 
 
-async def test_a_reservation_ends_with_the_longest_life_of_a_job(harness: Harness, store: JobStore) -> None:
-    await store.clients.reserve(NAME, "11", "one")
+async def test_a_reservation_ends_after_its_life(harness: Harness, store: JobStore) -> None:
+    reserve = store.clients.reserve
+    await reserve(NAME, "11", "one", life_seconds=LIFE_SECONDS)
+    await reserve(OTHER_NAME, "33", "three", life_seconds=2 * LIFE_SECONDS)
     if isinstance(harness, RedisHarness):
         # The clock of a test does not move the times to live of the server.
-        assert abs(harness.seconds_left(NAME) - POLICY.longest_life_seconds) < 60
+        assert abs(harness.seconds_left(NAME) - LIFE_SECONDS) < 60
+        assert abs(harness.seconds_left(OTHER_NAME) - 2 * LIFE_SECONDS) < 60
         return
-    harness.clock.advance(POLICY.longest_life_seconds + 1)
-    assert (await store.clients.reserve(NAME, "22", "two")).resource_id == "two"
+    harness.clock.advance(LIFE_SECONDS + 1)
+    assert (await reserve(NAME, "22", "two", life_seconds=LIFE_SECONDS)).resource_id == "two"
+    assert (await reserve(OTHER_NAME, "44", "four", life_seconds=LIFE_SECONDS)).resource_id == "three"
 
 
 async def test_a_client_has_one_feed_token_at_a_time(store: JobStore) -> None:

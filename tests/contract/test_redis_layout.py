@@ -63,7 +63,7 @@ async def every_operation(store: JobStore, clock: Clock, ids: Ids) -> None:
 async def every_record_of_a_client(store: JobStore, ids: Ids) -> None:
     client = ClientId("key:someone")
     await submitted(store, replace(ids.submission(9, client=client), is_listed=True))
-    await store.clients.reserve("ab" * 32, "11", "one")
+    await store.clients.reserve("ab" * 32, "11", "one", life_seconds=100.0)
     await store.clients.set_feed(client, shard_of(client) + "cd" * 32)
 
 

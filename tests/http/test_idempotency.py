@@ -1,4 +1,4 @@
-"""`Idempotency-Key` on `POST /extract`, as docs/api.md describes it."""
+"""`Idempotency-Key` on `POST /extract` and `POST /batches`, as docs/api.md describes it."""
 
 import asyncio
 from typing import Any
@@ -49,3 +49,28 @@ async def test_a_malformed_key_is_refused(service: RunningService, key: str) -> 
     headers = {"Idempotency-Key": key}
     await expect_problem(service, "POST", "/extract", 400, "invalid_idempotency_key", json=LINK, headers=headers)
     assert service.store.calls.count("submit") == 0
+
+
+async def test_repeated_posts_with_a_key_are_one_batch(service: RunningService) -> None:
+    async def post_batch(body: dict[str, Any]) -> dict[str, Any]:
+        headers = {"Idempotency-Key": KEY}
+        async with service.client.post(f"{service.url}/batches", json=body, headers=headers) as response:
+            batch: dict[str, Any] = await response.json()
+            assert (response.status, response.headers["Location"]) == (202, batch["status_url"])
+            return batch
+
+    body: dict[str, Any] = {"urls": [LINK["url"], OTHER_LINK["url"]]}
+    batches = await asyncio.gather(*(post_batch(body) for _ in range(10)))
+    (batch_id,) = {batch["batch_id"] for batch in batches}
+    assert await service.store.batches.unfinished() == 1
+    assert (await post_batch({"quality": "192k"} | body))["batch_id"] == batch_id
+    others = ({"urls": [LINK["url"]]}, body | {"quality": "320k"}, {"playlist": "https://www.youtube.com/@Blender"})
+    for other in others:
+        await expect_problem(
+            service, "POST", "/batches", 422, "idempotency_key_reused", json=other, headers={"Idempotency-Key": KEY}
+        )
+    await expect_problem(
+        service, "POST", "/batches", 400, "invalid_idempotency_key", json=body, headers={"Idempotency-Key": "a b"}
+    )
+    # The same key on another route is another key.
+    assert (await post(service, KEY))[1]["batch_id"] is None

@@ -21,6 +21,31 @@ async def test_a_post_that_a_full_instance_refuses_is_passed_to_the_next_instanc
             assert response.headers["Retry-After"] == "7"
 
 
+async def test_only_a_batch_with_an_idempotency_key_is_passed_to_the_next_instance(tmp_path: Path) -> None:
+    batch = {"urls": [LINK["url"]] * 4000}
+    key = {"Idempotency-Key": "k"}
+    async with nginx_site(tmp_path) as site:
+        url = f"{site.nginx.url}/batches"
+        for behaviour in ("full", "cut", "invalid"):
+            site.instances[0].behaviour = behaviour
+            for _ in range(4):
+                async with site.client.post(url, json=batch, headers=key) as response:
+                    assert (response.status, (await response.json())["instance"]) == (200, "second")
+        assert set(site.arrived()) == {("POST", "/batches")}
+        assert all(each["idempotency-key"] == "k" for instance in site.instances for each in instance.headers)
+        assert all(int(each["content-length"]) > 100_000 for each in site.instances[1].headers)
+        site.behave("cut")
+        before = site.arrived().total()
+        async with site.client.post(url, json=batch) as response:
+            assert response.status == 503
+        assert site.arrived().total() == before + 1
+        async with site.client.post(url, json=batch, headers=key) as response:
+            assert (response.status, (await response.json())["code"]) == (503, "unavailable")
+        assert site.arrived().total() <= before + 3
+        async with site.client.post(url, json=batch | {"x": "x" * 200_000}, headers=key) as response:
+            assert (response.status, (await response.json())["code"]) == (413, "body_too_large")
+
+
 async def test_an_instance_that_is_down_fails_no_request(tmp_path: Path) -> None:
     async with nginx_site(tmp_path, absent=1) as site:
         for _ in range(30):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ytmp3.core.batch import (
     Batch,
@@ -39,7 +40,7 @@ from ytmp3.core.errors import (
     NothingToConvert,
     TooManyItems,
 )
-from ytmp3.core.ids import ClientId, JobId, VideoId, new_batch_id, parse_batch_id
+from ytmp3.core.ids import BatchId, ClientId, JobId, VideoId, new_batch_id, parse_batch_id
 from ytmp3.core.job import Status, Ticket
 from ytmp3.core.playlist import parse_playlist
 from ytmp3.core.recipe import Recipe
@@ -48,6 +49,7 @@ from ytmp3.engine import events
 from ytmp3.engine.estimates import Estimates
 from ytmp3.engine.events import Events
 from ytmp3.engine.health import Health
+from ytmp3.engine.idempotency import Idempotency, IdempotencyKeys
 from ytmp3.engine.intake import DRAIN_RETRY_SECONDS
 from ytmp3.engine.jobs import as_request_errors
 from ytmp3.engine.queue import FairQueue
@@ -138,26 +140,43 @@ class Batches:
         self._health = health
         self._estimates = estimates
         self._events = events
+        life_seconds = store.policy.longest_life_of_batch_seconds
+        self._keys = IdempotencyKeys(store, kind="batch", life_seconds=life_seconds, exists=self._exists)
 
     async def create_from_playlist(
-        self, link: str, recipe: Recipe, client: Client, *, webhooks: tuple[WebhookTarget, ...] = ()
+        self,
+        link: str,
+        recipe: Recipe,
+        client: Client,
+        *,
+        webhooks: tuple[WebhookTarget, ...] = (),
+        idempotency: Idempotency | None = None,
     ) -> BatchState:
         """Create a batch of a playlist, an album or the uploads of a channel. Its entries are read later.
 
         Raises:
-            NotAPlaylist, PlaylistRefused, UnsupportedUrl, Draining, BatchQuota, BatchesFull, StorageFull: nothing was
-                stored.
+            IdempotencyKeyReused, NotAPlaylist, PlaylistRefused, UnsupportedUrl, Draining, BatchQuota, BatchesFull,
+            StorageFull: nothing was stored.
             StoreUnavailable: whether it was stored is unknown.
         """
-        return await self._create(self._new(client, recipe, webhooks, playlist=parse_playlist(link)))
+        return await self._create(self._new(client, recipe, webhooks, playlist=parse_playlist(link)), idempotency)
 
     async def create(
-        self, links: Sequence[str], recipe: Recipe, client: Client, *, webhooks: tuple[WebhookTarget, ...] = ()
+        self,
+        links: Sequence[str],
+        recipe: Recipe,
+        client: Client,
+        *,
+        webhooks: tuple[WebhookTarget, ...] = (),
+        idempotency: Idempotency | None = None,
     ) -> BatchState:
         """Create a batch of links. When this returns, it is durable. `webhooks` get a message at its end.
 
+        A request that is repeated with the same idempotency key gets the batch of the first one.
+
         Raises:
-            TooManyItems, NothingToConvert, Draining, BatchQuota, BatchesFull, StorageFull: nothing was stored.
+            IdempotencyKeyReused, TooManyItems, NothingToConvert, Draining, BatchQuota, BatchesFull, StorageFull:
+            nothing was stored.
             StoreUnavailable: whether it was stored is unknown.
         """
         if len(links) > self._max_items:
@@ -166,7 +185,7 @@ class Batches:
         marks = first_marks(items)
         if is_ended(marks):
             raise NothingToConvert
-        return await self._create(self._new(client, recipe, webhooks, marks=marks, items=items))
+        return await self._create(self._new(client, recipe, webhooks, marks=marks, items=items), idempotency)
 
     def _new(
         self,
@@ -188,9 +207,16 @@ class Batches:
             playlist=playlist,
         )
 
-    async def _create(self, new: NewBatch) -> BatchState:
+    async def _create(self, new: NewBatch, idempotency: Idempotency | None) -> BatchState:
         if self._health.is_draining:
             raise Draining(retry_after_seconds=DRAIN_RETRY_SECONDS)
+        if idempotency is not None:
+            first_id = BatchId(await self._keys.resource_id(idempotency, new.client, new.batch_id))
+            known = None if first_id == new.batch_id else await as_request_errors(self._store.batches.get(first_id))
+            if known is not None:
+                return self._state(known, await self._open_tickets(known))
+            # If the first request has not reached the store yet, this one creates its batch, or finds it then.
+            new = replace(new, batch_id=first_id)
         created = await as_request_errors(self._store.batches.create(new))
         if created is Refusal.CLIENT_FULL:
             raise BatchQuota(retry_after_seconds=self._estimates.spread_seconds(FULL_RETRY_SECONDS))
@@ -282,6 +308,9 @@ class Batches:
             StoreUnavailable
         """
         return len(await as_request_errors(self._store.batches.keep(job_ids, seconds))) == len(job_ids)
+
+    async def _exists(self, batch_id: str) -> bool:
+        return await as_request_errors(self._store.batches.get(BatchId(batch_id))) is not None
 
     async def _known(self, batch_id: str, owner: ClientId | None) -> Batch:
         known_form = parse_batch_id(batch_id)

@@ -65,7 +65,9 @@ class Intake:
         self._health = health
         self._events = events
         self._random_bytes = random_bytes
-        self._idempotency_keys = IdempotencyKeys(store)
+        self._idempotency_keys = IdempotencyKeys(
+            store, kind="job", life_seconds=store.policy.longest_life_seconds, exists=self._exists
+        )
 
     @property
     def is_draining(self) -> bool:
@@ -123,12 +125,11 @@ class Intake:
 
         The key of the conversion is part of what is compared, because a job's id begins with its shard.
         """
-
-        async def exists(job_id: str) -> bool:
-            return await as_request_errors(self._store.get(JobId(job_id))) is not None
-
         whole = replace(idempotency, request=submission.key.encode() + b"\n" + idempotency.request)
-        return JobId(await self._idempotency_keys.resource_id(whole, submission.client, submission.job_id, exists))
+        return JobId(await self._idempotency_keys.resource_id(whole, submission.client, submission.job_id))
+
+    async def _exists(self, job_id: str) -> bool:
+        return await as_request_errors(self._store.get(JobId(job_id))) is not None
 
     async def submit_item(self, batch: Batch, video_id: VideoId, client: Client) -> Ticket:
         """Create the job of an item of a batch, or return it if it exists already. `client` is the batch's owner.

@@ -16,7 +16,6 @@ from ytmp3.core.job import Status, Ticket
 from ytmp3.core.link import parse_link
 from ytmp3.engine.capacity import UNREADY_RETRY_SECONDS
 from ytmp3.engine.health import Check, Health
-from ytmp3.engine.idempotency import Idempotency
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.jobs import Jobs
 from ytmp3.engine.subscriptions import Subscriptions
@@ -30,8 +29,7 @@ from ytmp3.http.cover import CoverHandlers
 from ytmp3.http.deliveries import DeliveryHandlers
 from ytmp3.http.download import Sender, downloadable_track, expired, split_file_name
 from ytmp3.http.errors import LinkExpired, NotFound
-from ytmp3.http.idempotency_key import HEADER as IDEMPOTENCY_KEY
-from ytmp3.http.idempotency_key import parse_idempotency_key
+from ytmp3.http.idempotency_key import idempotency_of
 from ytmp3.http.job_events import JobSource, wanted_jobs
 from ytmp3.http.job_json import JobJson
 from ytmp3.http.keys import Keys
@@ -67,8 +65,7 @@ class JobHandlers:
     async def extract(self, request: web.Request) -> web.Response:
         """POST /extract."""
         wanted = parse_extract_request(await read_json_body(request))
-        key = parse_idempotency_key(request.headers.getall(IDEMPOTENCY_KEY, ()))
-        idempotency = None if key is None else Idempotency(key=key, request=msgspec.json.encode(wanted))
+        idempotency = idempotency_of(request, wanted)
         client = request[CLIENT]
         targets = self._webhooks.of(client, wanted.webhook)
         ticket = await self._intake.submit(wanted.url, wanted.recipe, client, webhooks=targets, idempotency=idempotency)

@@ -19,6 +19,7 @@ from ytmp3.http.batch_json import BatchJson
 from ytmp3.http.batch_view import items_json
 from ytmp3.http.body import MAX_BATCH_BODY_BYTES, MAX_BATCH_SECONDS, parse_batch_request, read_json_body
 from ytmp3.http.errors import InvalidCursor, InvalidField, LinkExpired
+from ytmp3.http.idempotency_key import idempotency_of
 from ytmp3.http.job_json import JobJson
 from ytmp3.http.keys import Keys
 from ytmp3.http.webhook_targets import WebhookTargets
@@ -47,12 +48,17 @@ class BatchHandlers:
         """POST /batches."""
         body = await read_json_body(request, max_bytes=MAX_BATCH_BODY_BYTES, seconds=MAX_BATCH_SECONDS)
         wanted = parse_batch_request(body)
+        idempotency = idempotency_of(request, wanted)
         client = request[CLIENT]
         targets = self._webhooks.of(client, wanted.webhook)
         if wanted.playlist is not None and wanted.urls is None:
-            state = await self._batches.create_from_playlist(wanted.playlist, wanted.recipe, client, webhooks=targets)
+            state = await self._batches.create_from_playlist(
+                wanted.playlist, wanted.recipe, client, webhooks=targets, idempotency=idempotency
+            )
         elif wanted.urls is not None and wanted.playlist is None:
-            state = await self._batches.create(wanted.urls, wanted.recipe, client, webhooks=targets)
+            state = await self._batches.create(
+                wanted.urls, wanted.recipe, client, webhooks=targets, idempotency=idempotency
+            )
         else:
             raise InvalidField("Send either `urls` or `playlist`.", field="urls")
         location = self._addresses.of_batch(state.batch.batch_id)

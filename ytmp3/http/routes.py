@@ -160,6 +160,7 @@ CREATE_BATCH: Final = Route(
     pattern="/batches",
     summary="Create a batch of many links. Its items become jobs, a few at a time.",
     request=BatchRequest,
+    request_headers=("Idempotency-Key",),
     responses=MappingProxyType({202: BatchView} | _problems(400, 408, 413, 415, 417, 422, *_LIMITED, *_STORE)),
 )
 BATCH: Final = Route(

@@ -120,12 +120,12 @@ class ClientRecords(Protocol):
     """What the store keeps for clients besides the records of their jobs. Any method may raise a StoreError."""
 
     async def reserve(
-        self, name: str, fingerprint: str, resource_id: str, *, instead_of: str | None = None
+        self, name: str, fingerprint: str, resource_id: str, *, life_seconds: float, instead_of: str | None = None
     ) -> Reservation:
         """Reserve an id under a name, which is the same for all requests with one idempotency key.
 
         `name` is a hash in hexadecimal digits, and so is `fingerprint`. With `instead_of`, a reservation of that id is
-        replaced. A reservation is kept for `Policy.longest_life_seconds`.
+        replaced. A reservation is kept for `life_seconds`.
 
         Returns:
             The reservation of the name: this one, or an earlier one, which is unchanged.

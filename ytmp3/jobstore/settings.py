@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
+from ytmp3.core.batch import LONGEST_SECONDS
+
 
 class Policy(Struct, frozen=True, kw_only=True):
     """The limits that both adapters apply."""
@@ -31,6 +33,11 @@ class Policy(Struct, frozen=True, kw_only=True):
         which a job that joins later may extend to two.
         """
         return 4 * self.retention_seconds + 3600
+
+    @property
+    def longest_life_of_batch_seconds(self) -> float:
+        """Upper bound of the time for which a batch exists, in seconds: its last job may begin at LONGEST_SECONDS."""
+        return LONGEST_SECONDS + self.longest_life_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,10 +46,10 @@ class RedisClientRecords:
         self._get_many = get_many
 
     async def reserve(
-        self, name: str, fingerprint: str, resource_id: str, *, instead_of: str | None = None
+        self, name: str, fingerprint: str, resource_id: str, *, life_seconds: float, instead_of: str | None = None
     ) -> Reservation:
         """See the Protocol."""
-        reply = await self._run("reserve", name, repr(self._life), name, resource_id, fingerprint, instead_of or "")
+        reply = await self._run("reserve", name, repr(life_seconds), name, resource_id, fingerprint, instead_of or "")
         with readable():
             resource, print_, age = reply
             return Reservation(

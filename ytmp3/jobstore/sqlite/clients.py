@@ -34,10 +34,20 @@ class SqliteClientRecords:
         self._read = read
 
     async def reserve(
-        self, name: str, fingerprint: str, resource_id: str, *, instead_of: str | None = None
+        self, name: str, fingerprint: str, resource_id: str, *, life_seconds: float, instead_of: str | None = None
     ) -> Reservation:
         """See the Protocol."""
-        return await self._run(lambda ledger: _reserve(ledger, name, fingerprint, resource_id, instead_of=instead_of))
+
+        def write(ledger: Ledger) -> Reservation:
+            connection, now = ledger.connection, ledger.clock()
+            connection.execute(queries.DELETE_RESERVATIONS, (now,))
+            if instead_of is not None:
+                connection.execute(queries.DELETE_RESERVATION, (name, instead_of))
+            connection.execute(queries.INSERT_RESERVATION, (name, resource_id, fingerprint, now, now + life_seconds))
+            ((found_id, found_print, reserved_at),) = connection.execute(queries.SELECT_RESERVATION, (name,)).fetchall()
+            return Reservation(resource_id=found_id, fingerprint=found_print, age_seconds=now - reserved_at)
+
+        return await self._run(write)
 
     async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> list[Ticket]:
         """See the Protocol."""
@@ -61,15 +71,3 @@ class SqliteClientRecords:
         """See the Protocol."""
         rows = await self._read(queries.SELECT_FEED, (digest,))
         return ClientId(rows[0][0]) if rows else None
-
-
-def _reserve(ledger: Ledger, name: str, fingerprint: str, resource_id: str, *, instead_of: str | None) -> Reservation:
-    now = ledger.clock()
-    ledger.connection.execute(queries.DELETE_RESERVATIONS, (now - ledger.policy.longest_life_seconds,))
-    if instead_of is not None:
-        ledger.connection.execute(queries.DELETE_RESERVATION, (name, instead_of))
-    ledger.connection.execute(queries.INSERT_RESERVATION, (name, resource_id, fingerprint, now))
-    ((resource_id, fingerprint, reserved_at),) = ledger.connection.execute(
-        queries.SELECT_RESERVATION, (name,)
-    ).fetchall()
-    return Reservation(resource_id=resource_id, fingerprint=fingerprint, age_seconds=now - reserved_at)

@@ -38,9 +38,10 @@ CREATE TABLE reservations (
     name TEXT PRIMARY KEY,             -- hash of a client and its idempotency key
     resource_id TEXT NOT NULL,         -- what the first request with the key makes
     fingerprint TEXT NOT NULL,         -- hash of that request
-    reserved_at REAL NOT NULL
+    reserved_at REAL NOT NULL,
+    ends_at REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX reservations_age ON reservations (reserved_at);
+CREATE INDEX reservations_end ON reservations (ends_at);
 CREATE TABLE feeds (
     client TEXT PRIMARY KEY,
     digest TEXT NOT NULL UNIQUE        -- of its feed token

@@ -123,9 +123,9 @@ SELECT_JOBS_OF: Final = """
     WHERE jobs.client = ? AND (jobs.created_at, jobs.job_id) < (?, ?)
     ORDER BY jobs.created_at DESC, jobs.job_id DESC LIMIT ?
 """
-DELETE_RESERVATIONS: Final = "DELETE FROM reservations WHERE reserved_at < ?"
+DELETE_RESERVATIONS: Final = "DELETE FROM reservations WHERE ends_at < ?"
 DELETE_RESERVATION: Final = "DELETE FROM reservations WHERE name = ? AND resource_id = ?"
-INSERT_RESERVATION: Final = "INSERT OR IGNORE INTO reservations VALUES (?, ?, ?, ?)"
+INSERT_RESERVATION: Final = "INSERT OR IGNORE INTO reservations VALUES (?, ?, ?, ?, ?)"
 SELECT_RESERVATION: Final = "SELECT resource_id, fingerprint, reserved_at FROM reservations WHERE name = ?"
 DELETE_FEED: Final = "DELETE FROM feeds WHERE client = ?"
 INSERT_FEED: Final = "INSERT INTO feeds VALUES (?, ?)"
