@@ -9,13 +9,14 @@ from typing import Any, Final
 
 import pytest
 from aiohttp import ClientResponse
+from aiohttp.test_utils import make_mocked_request
 
 from tests.http.responses import expect_problem
 from tests.http.running_service import TITLE, RunningService, running_service
 from ytmp3.core.errors import QueueFull
-from ytmp3.http.keys import key_line, new_secret
+from ytmp3.http.keys import Keys, key_line, new_secret, parse_keys
 from ytmp3.http.page.handlers import MAX_FORM_BYTES, MAX_FORM_LINKS
-from ytmp3.http.page.sessions import COOKIE, SESSION_SECONDS, SessionSigner
+from ytmp3.http.page.sessions import COOKIE, SESSION_SECONDS, Sessions, SessionSigner
 from ytmp3.serve import reload_keys
 
 VIDEO = "dQw4w9WgXcQ"
@@ -248,6 +249,25 @@ def test_a_session_ends_after_its_time_and_accepts_no_change() -> None:
     assert SessionSigner(b"t" * 32).key_name(value, now=1000) is None
     for changed in (value.replace("alice", "alicf"), value.replace(":2", ":3", 1), value[:-1] + "!", "", value + "A"):
         assert signer.key_name(changed, now=0) is None
+
+
+def test_the_cookie_of_a_request_is_checked_once(keys_file: Path) -> None:
+    class CountingSigner(SessionSigner):
+        checks = 0
+
+        def key_name(self, value: str, *, now: float) -> str | None:
+            self.checks += 1
+            return super().key_name(value, now=now)
+
+    signer = CountingSigner(SECRET)
+    sessions = Sessions(signer, Keys(parse_keys(keys_file.read_text())), clock=lambda: 1000.0)
+    for value, name in ((signer.value("alice", until=2000), "alice"), ("alice:2000:x", None)):
+        signer.checks = 0
+        request = make_mocked_request("GET", "/", headers={"Cookie": f"{COOKIE}={value}"})
+        for _ in range(3):
+            key = sessions.key_of(request)
+            assert (None if key is None else key.name) == name
+        assert signer.checks == 1
 
 
 async def test_below_a_path_every_address_of_the_page_has_it(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
+from msgspec import Struct
 
 from ytmp3.core.client import ApiKey
 from ytmp3.http.keys import Keys
@@ -29,6 +30,16 @@ _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 _PURPOSE: Final = b"ytmp3 page session 1"
 """Part of every signed text, because the same secret also signs download links."""
 _VALUE: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63}):([0-9]{1,12}):([A-Za-z0-9_-]{43})", re.ASCII)
+
+
+class _Session(Struct, frozen=True):
+    """The result of the check of a request's cookie: the key that it stands for, or None."""
+
+    key: ApiKey | None
+
+
+_CHECKED: Final = web.RequestKey("session", _Session)
+"""Set once the cookie of a request has been checked, because several parts of one response depend on it."""
 
 
 class SessionSigner:
@@ -68,8 +79,14 @@ class Sessions:
         """Return the key of the visitor who sent a request; None if the request has no valid session.
 
         A browser adds the cookie to requests that other sites cause, too (cross-site request forgery). So a request
-        that changes something is accepted only from a page of this service.
+        that changes something is accepted only from a page of this service. The cookie of a request is checked once.
         """
+        checked = request.get(_CHECKED)
+        if checked is None:
+            checked = request[_CHECKED] = _Session(self._check(request))
+        return checked.key
+
+    def _check(self, request: web.Request) -> ApiKey | None:
         value = request.cookies.get(COOKIE)
         if value is None or (request.method not in _SAFE_METHODS and not is_from_own_page(request)):
             return None
