@@ -1,7 +1,9 @@
 """The API reference that the service serves at `/docs`: docs/api.md as HTML, made by `make docs`.
 
-So there is one text, whose examples are checked by tests. Links to other documents become plain text, because the
-service does not serve those.
+So there is one text, whose examples are checked by tests. An example of each route, made from the table of routes,
+follows it. Links to other documents become plain text, because the service does not serve those.
+
+The page needs no scripts. With scripts, it can be searched, and the examples have the address of the service.
 """
 
 import re
@@ -12,12 +14,15 @@ from typing import Final
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from scripts.route_examples import examples
+
 SOURCE: Final = Path(__file__).resolve().parents[1] / "docs/api.md"
 FILE: Final = Path(__file__).resolve().parents[1] / "ytmp3/http/page/static/docs.html"
 
+_HEADING: Final = re.compile(r'<h([23]) id="([^"]+)">(.*?)</h[23]>')
 _PAGE: Final = """\
 <!doctype html>
-<html lang="en">
+<html lang="en" data-base="$base">
 <head>
   <meta charset="utf-8">
   <title>ytmp3: the HTTP API</title>
@@ -25,9 +30,12 @@ _PAGE: Final = """\
   <meta name="color-scheme" content="light dark">
   <link rel="icon" href="$icon" type="image/svg+xml">
   <link rel="stylesheet" href="$style">
+  <script type="module" src="$docs"></script>
 </head>
 <body class="reference">
-<header><p><a href="$base/">ytmp3</a> · <a href="$base/openapi.json">openapi.json</a></p></header>
+<header><p><a href="$base/">ytmp3</a> · <a href="$base/openapi.json">openapi.json</a></p>
+<search hidden><label for="search">Search</label> <input id="search" type="search" placeholder="a route, field or code">
+<p id="found" class="hint" role="status"></p></search></header>
 <main>
 {body}</main>
 </body>
@@ -38,7 +46,11 @@ _PAGE: Final = """\
 def page() -> str:
     """Return the template of the page. `$$` stands for a dollar sign."""
     markdown = MarkdownIt("commonmark").enable("table")
-    tokens = markdown.parse(SOURCE.read_text(encoding="utf-8"))
+    text = SOURCE.read_text(encoding="utf-8")
+    # The contents at the beginning get one more link, and the examples follow the table of routes.
+    text = text.replace("[Routes](#routes) ·", "[Routes](#routes) · [Try each route](#try-each-route) ·", 1)
+    text = text.replace("\n## Errors\n", f"\n{examples()}\n## Errors\n", 1)
+    tokens = markdown.parse(text)
     for token, following in pairwise(tokens):
         if token.type == "heading_open":
             token.attrSet("id", slug(following.content))
@@ -47,6 +59,9 @@ def page() -> str:
     body = markdown.renderer.render(tokens, markdown.options, {})
     # A table may be wider than a phone: then it scrolls by itself, and with the keyboard too.
     body = body.replace("<table>", '<div class="table" tabindex="0"><table>').replace("</table>", "</table></div>")
+    body = _HEADING.sub(
+        r'<h\1 id="\2">\3 <a class="anchor" href="#\2" aria-label="Link to this section">#</a></h\1>', body
+    )
     body = body.replace("<pre>", '<pre tabindex="0">')
     return _PAGE.replace("{body}", body.replace("$", "$$"))
 

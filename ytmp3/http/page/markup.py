@@ -57,6 +57,7 @@ class Markup:
             "icon": f"{folder}/icon.svg",
             "style": f"{folder}/style.css",
             "app": f"{folder}/app.js",
+            "docs": f"{folder}/docs.js",
         }
         self._base = base
         self._index = Template(files.templates["index.html"])
