@@ -149,6 +149,25 @@ async def test_the_page_goes_on_after_the_connection_was_lost(visit: Visit, serv
     await expect(visit.page.locator(".job.completed")).to_have_count(1)
 
 
+async def test_the_page_goes_on_after_a_restart_of_the_service(browser: Browser, tmp_path: Path) -> None:
+    async with running_service(tmp_path / "data") as first:
+        first.converter.hold(VIDEO)
+        visit = await new_visit(browser, first)
+        await visit.open()
+        await visit.convert(LINK, link(1))
+        await expect(visit.page.locator(".job.completed")).to_have_count(1)
+        await expect(visit.page.locator(".job.processing")).to_have_count(1)
+    await expect(visit.page.locator("#notice")).to_contain_text("connection to the service is lost")
+    await expect(visit.page.locator(".job")).to_have_count(2)
+    async with running_service(tmp_path / "data", PORT=str(first.port)) as second:
+        await expect(visit.page.locator(".job.completed")).to_have_count(2)
+        await expect(visit.page.locator("#notice")).to_be_hidden()
+        assert second.converter.converted == [VIDEO]
+        # The browser reports each attempt to connect, and nothing else went wrong.
+        assert all("net::ERR_" in complaint for complaint in visit.complaints)
+        await visit.page.goto("about:blank")  # ends the connections of the page before the service
+
+
 async def test_without_scripts_the_form_leads_to_the_file(browser: Browser, service: RunningService) -> None:
     visit = await new_visit(browser, service, java_script_enabled=False)
     released = service.converter.hold(VIDEO)

@@ -92,7 +92,10 @@ class RunningService:
 async def running_service(
     data_dir: Path, timeouts: Timeouts = TIMEOUTS, engine: Mapping[str, float] | None = None, /, **settings: str
 ) -> AsyncIterator[RunningService]:
-    """Start a service with `settings` as its environment variables, and with these fields of its EngineSettings."""
+    """Start a service with `settings` as its environment variables, and with these fields of its EngineSettings.
+
+    Without a PORT, the system chooses a free one.
+    """
     converter, clock = FakeConverter(), ShiftedClock()
     converter.title = TITLE
     stores: list[FaultyStore] = []
@@ -110,7 +113,8 @@ async def running_service(
         runner = Runner(parts.app, shutdown_seconds=1.0, limit=parts.connections, timeouts=timeouts)
         await runner.setup()
         try:
-            await web.TCPSite(runner, "127.0.0.1", 0, backlog=BACKLOG).start()
+            port = int(settings.get("PORT", "0"))
+            await web.TCPSite(runner, "127.0.0.1", port, backlog=BACKLOG).start()
             host, port = runner.addresses[0][:2]
             async with ClientSession(timeout=ClientTimeout(PATIENCE_SECONDS), cookie_jar=DummyCookieJar()) as client:
                 await until(lambda: parts.health.readiness == "ok", "the service is ready", poll_seconds=POLL_SECONDS)

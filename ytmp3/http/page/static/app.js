@@ -1,6 +1,6 @@
 // The page: connects the form, the list of jobs and the batches.
 
-import { base, call, linksIn, pause, store, stored } from "./api.js";
+import { base, call, idsIn, linksIn, pause, readJobs, store, stored } from "./api.js";
 import { Batches } from "./batches.js";
 import { Follower } from "./follow.js";
 import { List } from "./list.js";
@@ -12,6 +12,7 @@ const notice = document.getElementById("notice");
 
 const KEY = "ytmp3.jobs";
 const MANY_LINKS = 6; // from this number on, links become one batch, whose tracks can be downloaded as one archive
+const READ_JOBS = 100; // most jobs of one request; the service has the same limit
 const MAX_TRIES = 20;
 const OFFLINE = "The connection to the service is lost. The list continues when the connection is restored.";
 
@@ -38,7 +39,7 @@ const follower = new Follower({
   },
   connected: (isConnected) => {
     if (!isConnected) say(OFFLINE);
-    else if (notice.textContent === OFFLINE) say("");
+    else reconnected();
   },
 });
 
@@ -54,6 +55,7 @@ links.addEventListener("keydown", (event) => {
   }
 });
 window.addEventListener("offline", () => say(OFFLINE));
+window.addEventListener("online", reconnected);
 
 restore();
 makeBookmarklet();
@@ -136,20 +138,26 @@ function remove(job) {
 async function restore() {
   if (form.hidden) return;
   batches.restore();
-  const given = (new URLSearchParams(location.search).get("jobs") ?? "").split(",").filter(Boolean);
+  const given = idsIn((new URLSearchParams(location.search).get("jobs") ?? "").split(","));
   if (given.length) history.replaceState(null, "", `${base}/`);
-  unread = [...new Set([...given, ...stored(KEY)])];
+  unread = idsIn([...given, ...stored(KEY)]);
   remember();
   while (unread.length) {
-    const id = unread[0];
+    const ids = unread.slice(0, READ_JOBS);
     try {
-      const job = await patiently(() => call("GET", `/status/${encodeURIComponent(id)}`));
-      list.show(job, { atEnd: true });
-      show(job);
+      const jobs = await patiently(() => readJobs(ids));
+      for (const job of ids.map((id) => jobs.get(id)).filter(Boolean)) {
+        list.show(job, { atEnd: true });
+        show(job);
+      }
+      unread.splice(0, ids.length);
+      reconnected();
     } catch (refusal) {
-      if (refusal.status !== 404) return void say(refusal.message);
+      const isTemporary = refusal.status === 0 || refusal.status === 503;
+      say(isTemporary ? OFFLINE : refusal.message);
+      if (!isTemporary) return;
+      await pause(refusal.retryAfterSeconds * 1000);
     }
-    unread.shift();
   }
   remember();
 }
@@ -177,6 +185,10 @@ async function attempt(act) {
   } catch (refusal) {
     say(refusal.message);
   }
+}
+
+function reconnected() {
+  if (notice.textContent === OFFLINE) say("");
 }
 
 function say(text) {

@@ -47,6 +47,11 @@ export class Follower {
     if (this.ids.size > STREAM_JOBS) return void this.#poll(this.round);
     const source = new EventSource(`${base}/events?jobs=${[...this.ids].join(",")}`);
     this.source = source;
+    let failures = 0; // since the stream was open
+    source.onopen = () => {
+      failures = 0;
+      this.connected(true);
+    };
     source.addEventListener("job", (event) => {
       this.connected(true);
       this.#receive(JSON.parse(event.data));
@@ -54,7 +59,10 @@ export class Follower {
     source.addEventListener("unknown", (event) => this.#lose(JSON.parse(event.data).job_id));
     source.addEventListener("end", () => source.close());
     source.onerror = () => {
-      // The browser reconnects automatically after a lost connection. A stream that was refused is closed.
+      // The browser reconnects automatically after a lost connection: a service that restarts is back a second later,
+      // so only a second failure is reported. A stream that was refused is closed.
+      failures += 1;
+      if (failures > 1) this.connected(false);
       if (source.readyState === EventSource.CLOSED && this.source === source) {
         this.source = null;
         this.#poll(this.round);

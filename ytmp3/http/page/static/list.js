@@ -23,8 +23,9 @@ export class List {
     this.#count();
   }
 
+  // Returns the ids in the order of the list.
   ids() {
-    return [...this.cards.keys()];
+    return Array.from(this.element.children, (element) => element.dataset.id);
   }
 
   // Shows a job. A new one becomes the first of the list, or the last if `atEnd`.
@@ -34,8 +35,7 @@ export class List {
       card = this.#card(job.job_id);
       if (atEnd) this.element.append(card.element);
       else this.element.prepend(card.element);
-      const entry = [job.job_id, card];
-      this.cards = new Map(atEnd ? [...this.cards, entry] : [entry, ...this.cards]);
+      this.cards.set(job.job_id, card);
     }
     const before = card.job;
     card.job = job;
@@ -67,6 +67,7 @@ export class List {
     on("play", () => this.#play(card));
     on("copy", (job, button) => this.#copy(job, button));
     element.id = `job-${id}`;
+    element.dataset.id = id;
     return card;
   }
 
