@@ -34,6 +34,7 @@ async def test_every_kind_of_response_carries_the_security_headers_once(service:
     requests_by_status = {
         200: (
             *(raw_request(f"GET {of}") for of in (path, "/health", "/metrics", "/stats", "/openapi.json", status)),
+            raw_request("GET /ytmp3.pyz"),
             raw_request(f"HEAD {path}"),
             post(),
         ),

@@ -19,13 +19,13 @@ class Addresses:
 
     def __init__(self, *, public_path: str = "", public_url: str = "", signer: LinkSigner | None = None) -> None:
         self._public_path = public_path
-        self._public_url = public_url
+        self.public_url = public_url
         self.signer = signer
 
     def absolute(self, request: web.Request, path: str) -> str:
         """Return the whole address of a path, for other programs than the client of this request."""
-        if self._public_url:
-            return f"{self._public_url}{path}"
+        if self.public_url:
+            return f"{self.public_url}{path}"
         # The address that the client has used.
         scheme = "https" if request.headers.get("X-Forwarded-Proto") == "https" else request.scheme
         return f"{scheme}://{request.headers.get(hdrs.HOST, '')}{path}"

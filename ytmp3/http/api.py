@@ -34,6 +34,7 @@ from ytmp3.http.job_events import JobSource, wanted_jobs
 from ytmp3.http.job_json import JobJson
 from ytmp3.http.keys import Keys
 from ytmp3.http.links import LinkSigner
+from ytmp3.http.program import ProgramHandlers
 from ytmp3.http.routes import Route
 from ytmp3.http.stats import Stats
 from ytmp3.http.streams import EventStreams
@@ -208,6 +209,7 @@ class Handlers:
     batch_events: BatchEventHandlers
     clients: ClientHandlers
     operations: OperationHandlers
+    program: ProgramHandlers
 
 
 def add_routes(router: web.UrlDispatcher, admission: Admission, handlers: Handlers) -> None:
@@ -239,6 +241,7 @@ def add_routes(router: web.UrlDispatcher, admission: Admission, handlers: Handle
         (routes.METRICS, operations.metrics),
         (routes.STATS, operations.stats),
         (routes.OPENAPI, operations.openapi),
+        (routes.PROGRAM, handlers.program.program),
     )
     for route, handler in bindings:
         guarded = admission.guard(handler, needs_key=route.needs_key) if route.is_limited else handler

@@ -15,6 +15,7 @@ from ytmp3.http.job_json import JobJson
 from ytmp3.http.keys import Keys
 from ytmp3.http.page.handlers import PageHandlers
 from ytmp3.http.page.sessions import Sessions
+from ytmp3.http.program import ProgramHandlers
 from ytmp3.http.streams import EventStreams
 from ytmp3.http.webhook_targets import WebhookTargets
 from ytmp3.webhooks.endpoints import Endpoints
@@ -60,6 +61,7 @@ def handlers(
             batch_json=BatchJson(jobs=engine.jobs, keys=keys, addresses=addresses),
         ),
         operations=operations,
+        program=ProgramHandlers(public_url=addresses.public_url),
     )
 
 

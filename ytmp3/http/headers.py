@@ -75,6 +75,10 @@ COVER_UNCHANGED: Final = _kind(content_type=None, cache_control="private, max-ag
 """304, for a cover that the client has already."""
 
 
+PROGRAM: Final = _kind(content_type="application/octet-stream", cache_control="no-cache")
+"""The command-line client. Caches revalidate it by its ETag, so that users get the version of the service."""
+PROGRAM_UNCHANGED: Final = _kind(content_type=None, cache_control="no-cache")
+"""304, for a client that is up to date."""
 PAGE: Final = extended(
     _kind(content_type="text/html; charset=utf-8", policy=_PAGE_POLICY),
     # Without a referrer, browsers would send `Origin: null` with the page's own forms.

@@ -23,6 +23,7 @@ _CONTENT_OF_MEDIA: Final[Mapping[Media, dict[str, Any]]] = {
     Media.FEED: {"application/rss+xml": {"schema": {"type": "string"}}},
     # Each event is an object (`event`, `id`, `data`), so the whole is not a string for tools that read streams.
     Media.EVENTS: {"text/event-stream": {"schema": {}}},
+    Media.PROGRAM: {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     Media.OPENAPI: {"application/json": {"schema": {"type": "object"}}},
 }
 _TOKEN: Final = {

@@ -38,6 +38,7 @@ class Media(StrEnum):
     FEED = "feed"
     EVENTS = "events"
     OPENAPI = "openapi"
+    PROGRAM = "program"
 
 
 Body = type[Struct] | Media | None
@@ -299,6 +300,16 @@ OPENAPI: Final = Route(
     summary="This document.",
     responses=MappingProxyType({200: Media.OPENAPI} | _problems(*_LIMITED)),
 )
+PROGRAM: Final = Route(
+    operation="program",
+    method="GET",
+    path="/ytmp3.pyz",
+    pattern="/ytmp3.pyz",
+    summary="The command-line client as one file for Python 3.11 or later.",
+    request_headers=("If-None-Match",),
+    responses=MappingProxyType({200: Media.PROGRAM, 304: None} | _problems(429, 500)),
+    needs_key=False,
+)
 
 ROUTES: Final = (
     EXTRACT,
@@ -325,4 +336,5 @@ ROUTES: Final = (
     METRICS,
     STATS,
     OPENAPI,
+    PROGRAM,
 )
