@@ -10,7 +10,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run get update-ytdlp setup test static lint types core-coverage browser-test chromium docs lock fuzz soak
-.PHONY: screenshots attack bench ytdlp-releases capacity demo fake-youtube cluster ops-test image-test clean
+.PHONY: screenshots generated-clients attack bench ytdlp-releases capacity demo fake-youtube cluster ops-test
+.PHONY: image-test clean
 
 help: ## list the targets
 	@echo "usage: make TARGET [PYTHON=python3.12] [ARGS=...]"
@@ -139,6 +140,9 @@ bench: .venv/.develops ## measure against ffmpeg and yt-dlp; QUICK=1 takes two m
 
 ytdlp-releases: .venv/.develops ## test with each yt-dlp of the last three months (about 20 minutes); ARGS="VERSION ..."
 	$(BIN)/python -m scripts.ytdlp_releases $(ARGS)
+
+generated-clients: .venv/.develops ## let two generators make clients from /openapi.json, and run them (needs Node)
+	$(BIN)/python -m scripts.generated_clients $(ARGS)
 
 capacity: .venv/.develops ## measure what this machine can do; ARGS="--per-hour 500 --minutes 4"
 	$(BIN)/python -m scripts.bench.capacity $(ARGS)

@@ -1,7 +1,7 @@
 """Runs the fake YouTube as a process of its own until SIGTERM or SIGINT.
 
-Prints one line of JSON when it is ready (and writes it to --ready-file): proxy, ca, control, pid. A second line, on
-standard error, has the command that starts a service which uses it.
+Prints one line of JSON when it is ready (and writes it to --ready-file): proxy, ca, control, pid. On
+standard error, it prints the commands that start a service which uses it, and that convert one link.
 """
 
 import argparse
@@ -42,8 +42,9 @@ async def _serve(arguments: argparse.Namespace) -> None:
             draft.write_text(line + "\n")
             draft.replace(arguments.ready_file)
         print(line, flush=True)
-        command = f"EGRESS_PROXY={youtube.proxy_url} EGRESS_CA_FILE={youtube.ca_file} make run"
-        print(f"In another terminal: {command}", file=sys.stderr, flush=True)
+        settings = f"EGRESS_PROXY={youtube.proxy_url} EGRESS_CA_FILE={youtube.ca_file}"
+        hint = f"In another terminal: {settings} make run\nOr, for one track: {settings} make get LINK=aqz-KE-bpKQ"
+        print(hint, file=sys.stderr, flush=True)
         await stop.wait()
 
 

@@ -94,6 +94,13 @@ async def test_wrong_usage_ends_with_2(
     assert text in capsys.readouterr().err
 
 
+async def test_a_track_that_cannot_be_written_ends_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with running_service(tmp_path / "data") as service:
+        (tmp_path / "music" / f"{NAME}.part").mkdir(parents=True)
+        assert await ytmp3("get", VIDEO, "-o", str(tmp_path / "music"), "--server", service.url) == 1
+        assert "a track cannot be saved" in capsys.readouterr().err
+
+
 async def test_no_service_ends_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -8,7 +8,7 @@ and its folder alone runs on a machine that has only Python.
     work         the links of one `get`                  updates     changes of jobs, streamed or polled
     playlists    the batch of a playlist                 stalls      when to give up waiting
     download     one track, resumed and verified         api         requests and their errors
-    private      a service inside the client
+    private      a service inside the client             shell       completion and man page
 
 It does not validate links or qualities: the service does, and the client prints the response.
 """

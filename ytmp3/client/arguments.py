@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 STALL_SECONDS: Final = 120.0
 """Default of --give-up-after, in seconds: room for about five attempts that do not reach YouTube."""
-COMMANDS: Final = frozenset({"get", "status", "jobs", "cancel"})
+COMMANDS: Final = frozenset({"get", "status", "jobs", "cancel", "completion", "man"})
 
 _GET: Final = """\
 Convert links and save the tracks. Without --server (or YTMP3_SERVER), the service on this machine is used if there is
@@ -45,6 +45,11 @@ def add_commands(commands: Any) -> None:
     jobs.add_argument("-n", "--number", metavar="N", type=int, default=20, help="show at most N jobs (default: 20)")
     cancel = _command(commands, "cancel", "cancel jobs", "Cancel jobs, and the batches of playlists, by their ids.")
     cancel.add_argument("jobs", metavar="JOB", nargs="+")
+    for name, summary in (
+        ("completion", 'print the completion for bash and zsh: eval "$(ytmp3 completion)"'),
+        ("man", "print the man page: ytmp3 man | man -l -"),
+    ):
+        commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.").set_defaults(commands=commands)
 
 
 def _command(commands: Any, name: str, summary: str, description: str) -> argparse.ArgumentParser:

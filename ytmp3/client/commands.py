@@ -1,4 +1,4 @@
-"""Runs `ytmp3 get`, `status`, `jobs` and `cancel`, and turns their results into output and exit codes.
+"""Runs the commands of the client, such as `ytmp3 get`, and turns their results into output and exit codes.
 
 Results go to standard output: the path of each track, or a line of JSON. Everything else goes to standard error.
 """
@@ -17,6 +17,7 @@ from ytmp3.client.api import Api, Batch, Job, Refused, Unreachable
 from ytmp3.client.arguments import key_of, server_of
 from ytmp3.client.private import NoService, PrivateService, private_service
 from ytmp3.client.progress import progress_for
+from ytmp3.client.shell import completion, man_page
 from ytmp3.client.stalls import GaveUp, Stalls
 from ytmp3.client.updates import Updates
 from ytmp3.client.work import Item, Work, title_of
@@ -38,6 +39,10 @@ class Exit(IntEnum):
 
 def run(options: argparse.Namespace) -> Exit:
     """Run the command that the options name; return the exit code."""
+    if options.command in {"completion", "man"}:
+        write = completion if options.command == "completion" else man_page
+        print(write(options.commands.choices), end="")
+        return Exit.OK
     try:
         return _run(options, server_of(options.server), key_of(options.key_file))
     except (argparse.ArgumentTypeError, OSError) as error:

@@ -11,10 +11,20 @@ from ytmp3.core.recipe import MEDIA_TYPES
 from ytmp3.core.webhook import MAX_TARGETS
 from ytmp3.http.client_handlers import MAX_LIMIT
 from ytmp3.http.job_events import MAX_JOBS
+from ytmp3.http.openapi_texts import COMMON_FIELDS, EXAMPLES
 from ytmp3.http.routes import ROUTES, Body, Media, Route
 from ytmp3.http.wire import Problem
 
 VERSION: Final = "3.1.0"
+_TAGS: Final = {
+    "jobs": "Convert a link, follow the job, and download the track.",
+    "batches": "Convert many links or a playlist.",
+    "feed": "A podcast feed of the tracks of an API key.",
+    "service": "The state of the service, this document, and the command-line client.",
+}
+"""The groups of operations, from which generators make modules."""
+_OF_SERVICE: Final = frozenset({"health", "metrics", "stats", "openapi.json", "ytmp3.pyz"})
+"""First parts of the paths of the group `service`. Other paths that begin with no group are about jobs."""
 _CONTENT_OF_MEDIA: Final[Mapping[Media, dict[str, Any]]] = {
     Media.TRACK: {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in MEDIA_TYPES},
     Media.ARCHIVE: {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
@@ -60,13 +70,20 @@ def document(version: str, routes: Iterable[Route] = ROUTES, *, public_path: str
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": public_path or "/"}],
+        # Keys are needed only where the operator has set API_KEYS_FILE.
         "security": [{}, {"apiKey": []}, {"bearer": []}],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": _paths(routes),
         "components": {
             "schemas": _schemas(routes),
             "securitySchemes": {
-                "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-                "bearer": {"type": "http", "scheme": "bearer"},
+                "apiKey": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "X-API-Key",
+                    "description": "A key from the operator, where the service requires keys.",
+                },
+                "bearer": {"type": "http", "scheme": "bearer", "description": "The same key as a bearer token."},
             },
         },
     }
@@ -77,6 +94,13 @@ def _schemas(routes: Iterable[Route]) -> dict[str, Any]:
     _, schemas = msgspec.json.schema_components(
         sorted(types, key=lambda kind: kind.__name__), ref_template="#/components/schemas/{name}"
     )
+    examples = {type(example).__name__: msgspec.to_builtins(example) for example in EXAMPLES}
+    for name, schema in schemas.items():
+        for field, form in schema.get("properties", {}).items():
+            if field in COMMON_FIELDS:
+                form["description"] = COMMON_FIELDS[field]
+        if name in examples:
+            schema["examples"] = [examples[name]]
     return dict(schemas)
 
 
@@ -93,6 +117,7 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.operation + ("_head" if method == "head" else ""),
         "summary": route.summary,
+        "tags": [_tag(route)],
         "responses": {str(status): _response(status, body, method) for status, body in route.responses.items()},
     }
     in_path = {
@@ -109,9 +134,17 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
     ]
     if parameters:
         operation["parameters"] = parameters
+    if not route.needs_key or not route.is_limited:
+        operation["security"] = []
     if route.request is not None:
         operation["requestBody"] = {"required": True, "content": _content(route.request)}
     return operation
+
+
+def _tag(route: Route) -> str:
+    """Return the group of an operation: the first part of its path, if that is one."""
+    first = route.path.split("/")[1]
+    return first if first in _TAGS else "service" if first in _OF_SERVICE else "jobs"
 
 
 def _id(name: str) -> dict[str, Any]:

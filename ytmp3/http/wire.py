@@ -7,7 +7,7 @@ older client can read the responses of a newer server. Times are RFC 3339 in UTC
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -17,6 +17,7 @@ from ytmp3.core.errors import FailureCode, Fault
 from ytmp3.core.job import Stage, Status
 from ytmp3.core.recipe import DEFAULT_QUALITY, Quality, Recipe
 from ytmp3.core.webhook import DeliveryState, Reason, WebhookEvent
+from ytmp3.engine.health import Readiness
 
 
 class ExtractRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -259,14 +260,14 @@ class HealthView(Struct, frozen=True, kw_only=True):
     `status` is `ok`, `degraded` (jobs are accepted, but their conversions wait), `draining` or `unready`.
     """
 
-    status: str
+    status: Readiness
     checks: dict[str, CheckView]
 
 
 class LiveView(Struct, frozen=True, kw_only=True):
     """The body of `GET /health/live`."""
 
-    status: str
+    status: Literal["ok"]
 
 
 class WorkersView(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,1 @@
+"""Clients that two generators make from `/openapi.json`, run against the service."""
