@@ -25,7 +25,7 @@ QUERIES: Final[Mapping[str, str]] = MappingProxyType({"events": "jobs=JOB_ID", "
 """The query of each operation that has one in the example."""
 WITH_KEY: Final = frozenset({"jobs", "make_feed", "delete_feed"})
 """Operations that only the owner of an API key may use."""
-_FILES: Final = frozenset({Media.TRACK, Media.ARCHIVE, Media.COVER})
+_FILES: Final = frozenset({Media.TRACK, Media.ARCHIVE, Media.COVER, Media.PROGRAM})
 """Responses that curl saves as a file."""
 
 
@@ -80,7 +80,7 @@ def _reading(route: Route) -> str:
     match body:
         case None:
             return "console.log(response.status);"
-        case Media.TRACK | Media.ARCHIVE | Media.COVER:
+        case Media.TRACK | Media.ARCHIVE | Media.COVER | Media.PROGRAM:
             return "const file = await response.blob();"
         case Media.EVENTS:
             return "for await (const bytes of response.body) console.log(new TextDecoder().decode(bytes));"

@@ -81,7 +81,7 @@ async def test_each_line_of_curl_works_as_printed(guarded: RunningService, tmp_p
         assert process.returncode == 0, line
         assert int(output.rpartition(b"\n")[2]) in expected(route), line
     saved = {path.read_bytes()[:3] for path in (tmp_path / "downloads").rglob("*") if path.is_file()}
-    assert saved == {b"ID3", b"PK\x03", PICTURE[:3]}
+    assert saved == {b"ID3", b"PK\x03", PICTURE[:3], b"#!/"}  # tracks, the archive, the cover and the client
 
 
 async def test_each_call_of_fetch_works_as_printed(browser: Browser, guarded: RunningService) -> None:
