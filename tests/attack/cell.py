@@ -27,14 +27,16 @@ import msgspec
 
 from tests.attack import taken_over
 from tests.stand.processes import descendants
+from tests.stand.waiting import until
+from tests.stand.zygote import until_ready
 from ytmp3.converter.audio.ffmpeg import MEMORY_BYTES
 from ytmp3.converter.pipeline import Pipeline
 from ytmp3.converter.profiles import tool_profile
 from ytmp3.converter.sandbox.limits import Kernel
-from ytmp3.converter.sandbox.protocol import Ready, ResourceLimits
+from ytmp3.converter.sandbox.protocol import ResourceLimits
 from ytmp3.converter.sandbox.report import report_of
 from ytmp3.converter.sandbox.short_run import ShortRun, run_briefly
-from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
+from ytmp3.converter.sandbox.spawner import Spawner
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.converter.solver.processes import Deno
 from ytmp3.converter.tools import youtube_program
@@ -150,7 +152,7 @@ def targets_of(cell: str, folder: Path, found: dict[str, Any], *, has_port_rules
 
 def unconfined(targets: dict[str, Any], output: Path) -> dict[str, Any]:
     """Run the tool as a plain child of this process, to show that its attempts work where nothing prevents them."""
-    with subprocess.Popen(["sleep", "60"]) as zygote, output.open("wb") as file:
+    with subprocess.Popen(["sleep", "3600"]) as zygote, output.open("wb") as file:
         try:
             targets |= {"zygote": zygote.pid, "output": file.fileno()}
             argv = [sys.executable, "-I", taken_over.__file__, json.dumps(targets)]
@@ -173,7 +175,12 @@ async def neighbour(targets: dict[str, Any], folder: Path) -> dict[str, Any]:
     try:
         assert service.stdout is not None
         assert b"http://" in await service.stdout.readline()
-        (zygote,) = (pid for pid in descendants(service.pid) if _parent_of(pid) == service.pid)
+
+        def children() -> list[int]:
+            return [pid for pid in descendants(service.pid) if _parent_of(pid) == service.pid]
+
+        await until(lambda: len(children()) == 1, "the zygote is the only child of the service")
+        (zygote,) = children()
         argv = [
             sys.executable,
             "-I",
@@ -192,14 +199,6 @@ def _parent_of(pid: int) -> int:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except OSError:
         return 0
-
-
-async def until_ready(spawner: Spawner) -> Ready:
-    """Start the zygote. On a machine that is busy with other work, one start may take too long."""
-    for _ in range(10):
-        with contextlib.suppress(ZygoteError):
-            return await spawner.ready()
-    return await spawner.ready()
 
 
 async def as_program(cell: str, spawner: Spawner, targets: dict[str, Any], scratch: Path) -> dict[str, Any]:

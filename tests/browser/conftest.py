@@ -11,7 +11,7 @@ from playwright.async_api import Browser, Page, async_playwright
 
 from tests.http.running_service import RunningService, running_service
 
-PATIENCE_MS: Final = 60_000
+PATIENCE_MS: Final = 120_000
 """Longest wait for anything on a page, in milliseconds. On an idle machine everything here takes less than a second."""
 ARGUMENTS: Final = (
     "--no-sandbox",  # tests may run as root, where Chromium's own sandbox does not work
@@ -58,7 +58,7 @@ async def browser() -> AsyncIterator[Browser]:
     found = shutil.which("chromium")
     assert found is not None, "no Chromium: apt-get install chromium"
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=found, args=list(ARGUMENTS))
+        browser = await playwright.chromium.launch(executable_path=found, args=list(ARGUMENTS), timeout=PATIENCE_MS)
         yield browser
         await browser.close()
 

@@ -50,7 +50,7 @@ def run_programs(make_harness: Callable[[], Harness]) -> None:
     run_state_machine_as_test(Machine, settings=PROGRAM_SETTINGS)
 
 
-@pytest.mark.timeout(0 if SOAK_PROGRAMS else 600)
+@pytest.mark.timeout(0 if SOAK_PROGRAMS else 1200)
 def test_any_program_on_sqlite_behaves_as_the_model(tmp_path: Path) -> None:
     def make_harness() -> Harness:
         return SqliteHarness(Path(tempfile.mkdtemp(dir=tmp_path)) / "jobs.db")
@@ -58,7 +58,7 @@ def test_any_program_on_sqlite_behaves_as_the_model(tmp_path: Path) -> None:
     run_programs(make_harness)
 
 
-@pytest.mark.timeout(0 if SOAK_PROGRAMS else 600)
+@pytest.mark.timeout(0 if SOAK_PROGRAMS else 1200)
 def test_any_program_on_redis_behaves_as_the_model(valkey: Valkey) -> None:
     def make_harness() -> Harness:
         client = valkey.client()

@@ -215,8 +215,14 @@ async def test_an_instance_that_cannot_reach_youtube_says_so_and_stays_ready(ser
     paused = {cause: f'ytmp3_upstream_paused{{cause="{cause}"}} {float(cause == "network")}' for cause in PAUSES}
     assert [cause for cause, line in paused.items() if line not in text] == []
     assert "ytmp3_ready 1.0" in text
-    async with service.client.get(f"{service.url}/status/{job['job_id']}") as response:
-        job = await response.json()
+
+    async def has_failed_once() -> bool:
+        async with service.client.get(f"{service.url}/status/{job['job_id']}") as response:
+            job.update(await response.json())
+        return job["error"] is not None
+
+    # The pause begins before the record of the failure is written.
+    await until(has_failed_once, "the last job has failed and waits")
     assert (job["status"], job["attempt"], job["error"]["code"]) == ("pending", 0, "upstream_unreachable")
 
 

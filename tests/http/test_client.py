@@ -221,7 +221,9 @@ def test_a_track_that_differs_from_its_hash_is_not_saved(tmp_path: Path) -> None
 
 async def test_a_busy_service_is_waited_for_as_long_as_it_says(tmp_path: Path) -> None:
     waits: list[float] = []
-    async with running_service(tmp_path / "data", REQUESTS_PER_SECOND="0.1", BURST_SIZE="1") as service:
+    # One request in 100 s: none is admitted meanwhile, however slow the machine is.
+    settings = {"CLIENT_REQUESTS_PER_SECOND": "0.01", "CLIENT_BURST_SIZE": "1"}
+    async with running_service(tmp_path / "data", **settings) as service:
         api = Api(server=service.url, sleep=waits.append, patience_seconds=1000)
         await asyncio.to_thread(api.submit, VIDEO, {})
         with pytest.raises(Refused) as refused:

@@ -182,7 +182,7 @@ async def test_a_transfer_whose_file_is_truncated_ends_with_its_connection(tmp_p
             counted = re.search(r"^ytmp3_track_bytes_sent_total (\S+)$", await response.text(), re.MULTILINE)
         assert counted
         assert float(counted[1]) == cut
-        assert service.parts.sender.active == 0
+        await until(lambda: service.parts.sender.active == 0, "no transfer is counted any more")
 
 
 async def test_a_client_that_leaves_during_a_transfer_frees_its_place(tmp_path: Path) -> None:

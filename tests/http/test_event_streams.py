@@ -166,19 +166,23 @@ async def test_a_client_that_closes_only_its_side_ends_its_stream(service: Runni
     writer.close()
 
 
-async def test_a_drain_ends_every_stream_and_a_new_one_is_a_snapshot(service: RunningService) -> None:
-    service.converter.hold(VIDEO)
-    job_id = (await service.submit(VIDEO))["job_id"]
-    async with service.client.get(f"{service.url}/events?jobs={job_id}") as response:
-        events = events_of(response)
-        await next_event(events, "job")
-        draining = asyncio.create_task(drain(service.parts, asyncio.Event()))
-        rest = [event.name async for event in events]
-        assert "end" not in rest
-        status, events_again = await all_events(service, job_id)
-        assert (status, [event.name for event in events_again]) == (200, [None, "job"])
-        assert not draining.done()
-        await draining
+async def test_a_drain_ends_every_stream_and_a_new_one_is_a_snapshot(tmp_path: Path) -> None:
+    is_forced = asyncio.Event()
+    # The drain lasts for as long as the test wants.
+    async with running_service(tmp_path / "data", DRAIN_SECONDS="3600") as service:
+        service.converter.hold(VIDEO)
+        job_id = (await service.submit(VIDEO))["job_id"]
+        async with service.client.get(f"{service.url}/events?jobs={job_id}") as response:
+            events = events_of(response)
+            await next_event(events, "job")
+            draining = asyncio.create_task(drain(service.parts, is_forced))
+            rest = [event.name async for event in events]
+            assert "end" not in rest
+            status, events_again = await all_events(service, job_id)
+            assert (status, [event.name for event in events_again]) == (200, [None, "job"])
+            assert not draining.done()
+            is_forced.set()
+            await draining
 
 
 async def test_a_reader_that_takes_nothing_gets_the_newest_state_and_no_backlog(service: RunningService) -> None:

@@ -22,7 +22,7 @@ def program(name: str) -> str:
 
 def checked(*command: str) -> tuple[int, str]:
     """Run a checker in the root of the repository; return its exit code and its output."""
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
     return done.returncode, done.stdout + done.stderr
 
 

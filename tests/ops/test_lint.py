@@ -29,7 +29,7 @@ def findings() -> dict[str, set[str]]:
     command = [program("ruff"), "check", "--isolated", "--no-cache", "--output-format", "json", "--select", select, "."]
     for option in options:
         command += ["--config", option]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
     found: defaultdict[str, set[str]] = defaultdict(set)
     for finding in json.loads(done.stdout):
         found[finding["code"]].add(finding["filename"].removeprefix(f"{ROOT}/"))

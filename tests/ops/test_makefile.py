@@ -30,7 +30,7 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run make as from a shell, also when the tests themselves were started by make."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     return subprocess.run(
-        ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=100
+        ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=600
     )
 
 

@@ -16,7 +16,7 @@ def start(folder: Path, resolv_conf: str, *command: str) -> subprocess.Completed
     """Run start.sh with this resolv.conf; it writes resolver.conf into `folder`."""
     (folder / "resolv.conf").write_text(resolv_conf)
     script = ["/bin/sh", str(ROOT / "nginx/start.sh"), str(folder / "resolv.conf"), str(folder / "resolver.conf")]
-    return subprocess.run([*script, *command], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([*script, *command], capture_output=True, text=True, check=False, timeout=600)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ async def test_one_command_converts_without_a_service(youtube: Spawned, tmp_path
     assert walk_file(path).duration_seconds > 0
     # Everything is saved, so nothing of the service is left.
     assert not (tmp_path / "cache/ytmp3-get").exists()
-    assert not is_running(tmp_path / "cache/ytmp3-get")
+    await until(lambda: not is_running(tmp_path / "cache/ytmp3-get"), "no process of the service is left")
 
 
 async def test_a_killed_command_is_continued_by_the_next_and_leaves_no_process(
@@ -104,7 +104,7 @@ async def test_ctrl_c_ends_the_command_and_its_service(youtube: Spawned, tmp_pat
     assert process.returncode == 130
     assert b"Traceback" not in errors
     assert b"interrupted: cancelling the jobs" in errors
-    assert not is_running(folder)
+    await until(lambda: not is_running(folder), "no process of the service is left")
 
 
 class TrackServer:

@@ -16,6 +16,9 @@ from tests.fake_youtube import Kind, Spawned, video_id
 from tests.stand.pipeline import running_pipeline
 from ytmp3.converter.youtube.connecting import AddressInfo, Route, alternated, connect_to_first
 
+GENEROUS_SECONDS = 60.0
+"""A time limit for connections to this machine that no busy machine reaches."""
+
 # A zygote for which every name has these addresses, in this order, and for which they count as public ones.
 HALF_DEAD = """
 import json, socket, sys
@@ -94,21 +97,22 @@ def test_refusing_and_silent_addresses_delay_the_connection_by_no_more_than_the_
             address_info(*silent),
         )
         nowhere = address_info("127.0.0.1", 0)  # fails at once
-        with connect_to_first([refusing, nowhere, refusing, live], 5.0) as connection:
+        with connect_to_first([refusing, nowhere, refusing, live], GENEROUS_SECONDS) as connection:
             assert connection.getpeername() == live[4]
-            assert connection.gettimeout() == 5.0
+            assert connection.gettimeout() == GENEROUS_SECONDS
         # In sequence, the first dead address would use up the time limit.
-        with connect_to_first([dead, dead, live], 20.0) as connection:
+        with connect_to_first([dead, dead, live], GENEROUS_SECONDS) as connection:
             assert connection.getpeername() == live[4]
         with pytest.raises(ConnectionRefusedError):
-            connect_to_first([refusing, refusing], 5.0)
+            connect_to_first([refusing, refusing], GENEROUS_SECONDS)
         begun_at = time.monotonic()
         with pytest.raises(TimeoutError):
             connect_to_first([dead, refusing], 0.6)
         assert time.monotonic() - begun_at >= 0.6
         with pytest.raises(OSError, match="no address"):
             connect_to_first([], 1.0)
-    assert len(os.listdir("/proc/self/fd")) == before
+    # Not more; fewer, if a descriptor of an earlier test was closed meanwhile.
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 @contextlib.contextmanager
@@ -125,7 +129,7 @@ def both_families() -> Iterator[list[AddressInfo]]:
 
 
 def family_of(route: Route, addresses: list[AddressInfo]) -> int:
-    with route.connect(addresses, 5.0) as connection:
+    with route.connect(addresses, GENEROUS_SECONDS) as connection:
         return connection.family
 
 
@@ -147,8 +151,8 @@ def test_an_operator_can_fix_the_ip_version_and_the_own_address() -> None:
         route.forget()
         assert family_of(route, [six, four]) == socket.AF_INET
         with pytest.raises(OSError, match="no address to connect to"):
-            route.connect([six], 5.0)
-        with Route(source="127.0.0.2").connect([six, four], 5.0) as connection:
+            route.connect([six], GENEROUS_SECONDS)
+        with Route(source="127.0.0.2").connect([six, four], GENEROUS_SECONDS) as connection:
             assert connection.getsockname()[0] == "127.0.0.2"
         with pytest.raises(OSError, match="assign requested address"):
-            Route(source="192.0.2.1").connect([six, four], 5.0)
+            Route(source="192.0.2.1").connect([six, four], GENEROUS_SECONDS)

@@ -26,7 +26,8 @@ async def failure_with(youtube: Spawned, folder: Path, body: str, **limits: Any)
 
 
 async def test_an_encoder_that_hangs_is_ended_by_the_idle_limit(youtube: Spawned, tmp_path: Path) -> None:
-    failure = await failure_with(youtube, tmp_path, "exec sleep 1000", idle_seconds=2.0)
+    # Long enough for a busy machine to download the video: otherwise the download would be ended first.
+    failure = await failure_with(youtube, tmp_path, "exec sleep 1000", idle_seconds=5.0)
     assert failure.code is FailureCode.TOOL_MISSING
     assert failure.reason == "the encoder does not move"
 

@@ -19,7 +19,7 @@ ELSEWHERE = {
     Kind.UNDERSTATED: "test_converter, with a small limit for the duration",
     Kind.THUMBNAIL_HANGS: "test_converter, which cancels it",
     Kind.SLOW: "test_converter, with its progress",
-    Kind.SONG: "test_converter and the benches, because four minutes of sound take seconds to encode",
+    Kind.SONG: "the benches, because four minutes of sound take seconds to encode",
     Kind.M4A_SONG: "the same, in another format",
     Kind.MIX: "the benches, because twenty minutes of sound take half a minute to make and to encode",
 } | dict.fromkeys([*ORIGINALS, *SECONDS], "test_right_sound, which listens to them")

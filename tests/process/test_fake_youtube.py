@@ -28,7 +28,7 @@ from tests.fake_youtube.media import seconds_of
 from tests.stand.hearing import decoded_seconds
 
 # One fixture asks yt-dlp about all kinds, some of which end by a time-out.
-pytestmark = [pytest.mark.xdist_group("fake_youtube"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.xdist_group("fake_youtube")
 
 # Decoding 20 minutes takes seconds, and shows nothing that a song does not show.
 ORDINARY = [kind for kind in Kind if kind not in {*UNKIND, Kind.MIX}]

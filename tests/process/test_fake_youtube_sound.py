@@ -12,7 +12,7 @@ from tests.fake_youtube.evidence import Finding, ask
 from tests.fake_youtube.media import TONES
 from tests.stand.hearing import tone_hertz
 
-pytestmark = [pytest.mark.xdist_group("fake_youtube_sound"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.xdist_group("fake_youtube_sound")
 
 # What yt-dlp takes by its own order, and the language that it gives each format.
 TAKEN = {

@@ -17,7 +17,7 @@ from tests.fake_youtube.evidence import Finding, ask, fetch
 from tests.fake_youtube.limits import LimitKeeper
 from tests.fake_youtube.switches import Limit
 
-pytestmark = [pytest.mark.xdist_group("fake_youtube_switches"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.xdist_group("fake_youtube_switches")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from tests.fake_youtube.media import seconds_of
 from tests.fake_youtube.switches import Switches
 from tests.stand.hearing import decoded_seconds
 
-pytestmark = [pytest.mark.xdist_group("fake_youtube_unkind"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.xdist_group("fake_youtube_unkind")
 
 KINDS = [kind for kind in Kind if kind in UNKIND]
 FAILING = [kind for kind in KINDS if kind in MESSAGES]

@@ -11,7 +11,7 @@ from tests.fake_youtube import Kind, Spawned, spawn, video_id, watch_url
 from tests.fake_youtube.evidence import ask, fetch
 from tests.stand.hearing import decoded_seconds
 
-pytestmark = [pytest.mark.xdist_group("fake_youtube_weight"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.xdist_group("fake_youtube_weight")
 
 MIB = 2**20
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fake_youtube import Kind, Spawned, video_id, watch_url
+from tests.fake_youtube import Kind, Pace, Spawned, spawn, video_id, watch_url
 from tests.stand.pipeline import running_pipeline
 from tests.stand.service_process import egress, service_process
 from ytmp3.converter.audio.mp3 import walk_file
@@ -96,11 +96,16 @@ async def test_a_service_on_a_300_kb_disk_refuses_work_until_there_is_space(yout
             assert (await service.until(job["job_id"]))["status"] == "completed"
 
 
-async def test_a_disk_that_fills_up_under_a_job_delays_it_and_costs_no_attempt(
-    youtube: Spawned, tmp_path: Path
-) -> None:
+async def test_a_disk_that_fills_up_under_a_job_delays_it_and_costs_no_attempt(tmp_path: Path) -> None:
     # Inodes run out, not bytes: the service sees enough free space, and then no file can be made.
-    with disk(tmp_path / "data", "size=4g,nr_inodes=200") as data:
+    with (
+        disk(tmp_path / "data", "size=4g,nr_inodes=200") as data,
+        # The download takes half a minute, unless it is hurried: also on a busy machine, the disk is full before its
+        # end.
+        spawn(
+            tmp_path / "youtube", prepare=(Kind.SHORT, Kind.CLIP), pace=Pace(slow_bytes_per_second=16_000)
+        ) as youtube,
+    ):
         async with service_process(tmp_path, **egress(youtube)) as service:
             _, before = await service.post(watch_url(video_id(Kind.SHORT, 1)))
             before = await service.until(before["job_id"])
@@ -108,6 +113,7 @@ async def test_a_disk_that_fills_up_under_a_job_delays_it_and_costs_no_attempt(
             await service.until(job["job_id"], "downloading")
             ballast = fill(data)
             assert len(ballast) > 100
+            await asyncio.to_thread(youtube.switch, hurried=True)
             await service.until_event("queued again at no cost")
             await service.until_health(503)
             assert len(await service.download(before)) == before["file"]["size_bytes"]

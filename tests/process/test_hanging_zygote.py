@@ -18,7 +18,8 @@ pytestmark = pytest.mark.attack
 
 
 async def test_a_stopped_zygote_is_replaced_and_its_conversions_are_retried(youtube: Spawned, tmp_path: Path) -> None:
-    async with running_pipeline(youtube, tmp_path, hang_seconds=3) as own:
+    # Not less: a busy machine may not run a zygote for some seconds.
+    async with running_pipeline(youtube, tmp_path, hang_seconds=10) as own:
         under_way = asyncio.create_task(own.convert(video_id(Kind.SLOW, 1)))
         await until(lambda: bool(own.children), "the first conversion has a child process", poll_seconds=0.01)
         stopped, children = own.zygote_pid, own.children

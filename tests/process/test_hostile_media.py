@@ -21,7 +21,7 @@ RSS_BYTES = 400 * MIB
 
 def ffmpeg(*arguments: str) -> None:
     command = [FFMPEG, "-nostdin", "-v", "error", "-y", *arguments]
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=60)
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=600)
 
 
 def sound(seconds: float) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ async def test_a_child_process_has_every_limit(youtube: Spawned, tmp_path: Path)
             descriptors=[],
             folder=str(tmp_path),
             limits=ResourceLimits(file_bytes=1000, cpu_seconds=7, memory_bytes=2**31),
-            seconds=60,
+            seconds=600,
             max_output_bytes=10_000,
         )
         completed = await run_briefly(own.spawner, run)

@@ -74,11 +74,11 @@ async def test_a_run_with_many_failures_reveals_no_secret(youtube: Spawned, redi
         "MAX_JOB_RETRIES": "0",
         "LOG_LEVEL": "debug",
     }
-    kinds = [Kind.CLIP, Kind.SLOW, Kind.FORBIDDEN, Kind.MEDIA_500, Kind.BOT_CHECK, Kind.RANDOM, Kind.HOSTILE_TITLE]
+    kinds = [Kind.CLIP, Kind.STALLED, Kind.FORBIDDEN, Kind.MEDIA_500, Kind.BOT_CHECK, Kind.RANDOM, Kind.HOSTILE_TITLE]
     seen: list[str] = []
     async with service_process(tmp_path, **settings) as service:
         service.client.headers["X-API-Key"] = key
-        jobs = [(await service.post(watch_url(video_id(kind, 900))))[1] for kind in kinds]
+        jobs = [await service.submit(watch_url(video_id(kind, 900))) for kind in kinds]
         cancelled = jobs[1]["job_id"]
         await service.until(cancelled, "downloading")
         for pid in descendants(service.pid):

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.fake_youtube import BEHAVIOURS, UNKIND, Kind, Spawned, video_id, watch_url
-from tests.stand.encoders import real_time_ffmpeg
+from tests.stand.encoders import slow_ffmpeg
 from tests.stand.failures import kill_and_restart, until_nothing_is_left
 from tests.stand.links import spellings
-from tests.stand.processes import descendants, descriptor_count
+from tests.stand.processes import descendants, descriptor_count, is_running
 from tests.stand.service_process import ServiceProcess, egress, service_process
 from tests.stand.waiting import until
 from ytmp3.converter.audio.mp3 import walk_file
@@ -95,6 +95,7 @@ async def test_110_mixed_links_end_as_they_should(youtube: Spawned, tmp_path: Pa
         tracks = list((tmp_path / "data" / "tracks").iterdir())
         assert len(tracks) == len([kind for kind, _ in wanted + in_order if BEHAVIOURS[kind].expected == "done"])
         # Operators count failed conversions by this line: one for each, however many attempts there were.
+        await service.until_event("conversion failed", LINKS - len(tracks))
         failed = [event["conversion_id"] for event in service.events("conversion failed")]
         assert len(failed) == len(set(failed)) == LINKS - len(tracks)
     assert (youtube.trapped, youtube.refused) == (0, ())
@@ -167,16 +168,20 @@ async def test_a_post_beyond_the_capacity_of_the_queue_is_refused_and_stores_not
 
 @pytest.mark.parametrize("stage", ["extracting", "downloading", "converting"])
 async def test_a_cancelled_job_leaves_nothing_behind(youtube: Spawned, tmp_path: Path, stage: str) -> None:
-    # Each kind stays in its stage: without an answer, with half of its bytes, with an encoder that takes four minutes.
-    kind = {"extracting": Kind.HANGS, "downloading": Kind.STALLED, "converting": Kind.SONG}[stage]
-    settings = {"FFMPEG_PATH": str(real_time_ffmpeg(tmp_path))} if stage == "converting" else {}
+    # Each kind stays in its stage: without an answer, with half of its bytes, with an encoder that takes minutes.
+    kind = {"extracting": Kind.HANGS, "downloading": Kind.STALLED, "converting": Kind.CLIP}[stage]
+    settings = {"FFMPEG_PATH": str(slow_ffmpeg(tmp_path))} if stage == "converting" else {}
     async with service_process(tmp_path, **egress(youtube), **settings) as service:
         _, job = await service.post(watch_url(video_id(kind, 77)))
         await service.until(job["job_id"], stage)
         async with service.client.delete(f"{service.url}/jobs/{job['job_id']}") as response:
             assert (response.status, (await response.json())["status"]) == (200, "cancelled")
         await until_nothing_is_left(service, tmp_path / "data")
-        assert (await service.get("/stats"))[1]["workers"]["active"] == 0
+
+        async def is_idle() -> bool:
+            return bool((await service.get("/stats"))[1]["workers"]["active"] == 0)
+
+        await until(is_idle, "the worker is free")
         assert not list((tmp_path / "data" / "tracks").iterdir())
 
 
@@ -202,7 +207,7 @@ async def test_sigterm_releases_running_conversions_and_a_restart_finishes_them(
         tools = descendants(service.pid)
         assert await service.stop(signal.SIGTERM) == 0
         assert len(service.events("conversion given back")) == 2
-        assert not [pid for pid in tools if Path(f"/proc/{pid}").exists()]
+        await until(lambda: not any(map(is_running, tools)), "the tools of the stopped service have ended")
         # The stalled downloads take two workers again.
         service.settings = {**service.settings, "WORKER_POOL_SIZE": "4"}
         await service.start()

@@ -118,7 +118,7 @@ async def kill_one(cluster: Cluster, *, jobs: int, first_number: int) -> dict[st
     links = [watch_url(video_id(Kind.SHORT, first_number + number)) for number in range(jobs)]
     accepted = await asyncio.gather(*(submit(cluster, client, link) for link in links))
     # A slow download keeps the victim at work until it is killed, however soon it is through with its share.
-    _, slow = await victim.post(watch_url(video_id(Kind.SLOW, first_number)))
+    slow = await victim.submit(watch_url(video_id(Kind.SLOW, first_number)))
     await victim.until(slow["job_id"], "downloading")
     tools = descendants(victim.pid)
     killed_at = time.monotonic()
@@ -137,8 +137,9 @@ async def kill_one(cluster: Cluster, *, jobs: int, first_number: int) -> dict[st
 async def freeze_one(cluster: Cluster, *, frozen_seconds: float, first_number: int) -> dict[str, float]:
     """SIGSTOP an instance that converts: another one finishes, and the frozen one writes nothing after SIGCONT."""
     frozen, *others = cluster.instances
+    await until(lambda: len(descendants(frozen.pid)) == 1, "only the zygote runs")
     zygote = descendants(frozen.pid)
-    _, job = await frozen.post(watch_url(video_id(Kind.SLOW, first_number)))
+    job = await frozen.submit(watch_url(video_id(Kind.SLOW, first_number)))
     await frozen.until(job["job_id"], "downloading")
     frozen.send_signal(signal.SIGSTOP)
     try:

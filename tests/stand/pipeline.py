@@ -1,5 +1,6 @@
 """A converter pipeline of the test's own, working against the fake YouTube, and its child processes."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -13,10 +14,11 @@ import msgspec
 from tests.fake_youtube import Spawned
 from tests.stand.processes import descendants
 from tests.stand.waiting import until
+from tests.stand.zygote import until_ready
 from ytmp3.converter import Converted
 from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.pipeline import Pipeline
-from ytmp3.converter.sandbox.spawner import HANG_SECONDS, Spawner
+from ytmp3.converter.sandbox.spawner import Spawner
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.tools import deno_path, youtube_program
@@ -27,11 +29,18 @@ from ytmp3.core.recipe import Quality, Recipe
 MIB = 2**20
 _TOOLS = [each.name for each in fields(ToolSettings)]
 FFMPEG: str = imageio_ffmpeg.get_ffmpeg_exe()
+OUT_OF_REACH_SECONDS = 3600.0
+"""A time limit of a step that no busy machine reaches."""
+HANG_SECONDS = 60
+"""How long the zygote may take to reply, more than in production: a busy machine may not run it for a while."""
 
 
 def limits(**changed: Any) -> ConversionLimits:
     """Return limits with these ones changed. By default no busy machine reaches a time limit."""
     usual = {"max_duration_seconds": 10_800.0, "max_file_bytes": 32 * MIB}
+    usual |= dict.fromkeys(
+        ("extract_seconds", "download_seconds", "encode_seconds", "idle_seconds"), OUT_OF_REACH_SECONDS
+    )
     return ConversionLimits(**usual | changed)
 
 
@@ -89,6 +98,12 @@ class RunningPipeline:
     @property
     def solver(self) -> Solver:
         return self.pipeline._solver
+
+    async def until_reached(self, conversion: "asyncio.Task[Converted]", is_reached: Callable[[], object]) -> None:
+        """Return once `is_reached` is true. If the conversion ends before, raise its error at once."""
+        await until(lambda: conversion.done() or bool(is_reached()), "the stage is reached", poll_seconds=0.01)
+        if conversion.done():
+            raise AssertionError(f"it has ended before: {conversion.result()}")
 
     async def until_both_children_run(self) -> dict[str, int]:
         """Wait until a conversion downloads and encodes; return the process ids of "downloader" and "encoder"."""
@@ -163,6 +178,7 @@ async def running_pipeline(
         pipeline._solver._deno = None
     try:
         await pipeline.open()
+        await until_ready(spawner)
         yield RunningPipeline(pipeline, spawner, folder)
     finally:
         await pipeline.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.http.running_service import RunningService, running_service
 from tests.stand.nginx import Nginx, running_nginx
 from tests.stand.raw_http import exchange
+from tests.stand.waiting import PATIENCE_SECONDS
 
 ACCEL_PREFIX = "/protected-tracks/"
 
@@ -27,7 +28,7 @@ class BehindNginx:
     def tracks(self) -> Path:
         return self.service.data_dir / "tracks"
 
-    async def raw(self, request: bytes, *, seconds: float = 60.0) -> bytes:
+    async def raw(self, request: bytes, *, seconds: float = PATIENCE_SECONDS) -> bytes:
         return await exchange("127.0.0.1", self.nginx.port, request, seconds=seconds, is_all=True)
 
     def complaints(self) -> list[str]:

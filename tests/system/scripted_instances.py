@@ -18,7 +18,7 @@ from tests.stand.raw_http import exchange
 LARGE: Final = bytes(range(256)) * 80_000
 """20 MB: more than the 16 MB in memory that docker-compose.yml gives nginx for temporary files."""
 LINK: Final = {"url": "https://youtu.be/dQw4w9WgXcQ"}
-RAW_SECONDS: Final = 60.0
+RAW_SECONDS: Final = 120.0
 """How long a raw request waits for the server to close the connection; all tests send requests that make it close."""
 
 

@@ -38,7 +38,7 @@ async def test_an_instance_streams_a_job_that_another_one_converts_and_its_succe
     settings = {"LEASE_SECONDS": "6", "DRAIN_SECONDS": "0"}
     async with cluster(tmp_path / "c", settings | egress(youtube), instances=2) as running:
         converting, streaming = running.instances
-        _, job = await converting.post(watch_url(video_id(Kind.STALLED, 9)))
+        job = await converting.submit(watch_url(video_id(Kind.STALLED, 9)))
         await converting.until(job["job_id"], "downloading")
         async with streaming.client.get(f"{streaming.url}/events?jobs={job['job_id']}") as response:
             events = events_of(response)
@@ -52,7 +52,7 @@ async def test_an_instance_streams_a_job_that_another_one_converts_and_its_succe
             names = [(event.name, event.fields) async for event in events if event.fields]
             assert names[-1][0] == "end"
         # An instance that drains ends its streams, so that they do not take up its time to drain.
-        _, job = await streaming.post(watch_url(video_id(Kind.STALLED, 10)))
+        job = await streaming.submit(watch_url(video_id(Kind.STALLED, 10)))
         async with running.instances[1].client.get(f"{running.url}/events?jobs={job['job_id']}") as response:
             events = events_of(response)
             await next_event(events, "job")

@@ -121,6 +121,8 @@ class Encoder:
         child: Child | None = None
         try:
             child = await self._start(kind, source, readers)
+            # The wait for the zygote counts as no time of the encoder's: it has just started.
+            self._moved_at = self._begun_at = time.monotonic()
             await self._watch(child, splicing)
             await asyncio.wait([reader.ended for reader in readers], timeout=DRAIN_SECONDS)
             self._judge(child.ended.result().status)

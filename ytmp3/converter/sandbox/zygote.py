@@ -311,7 +311,10 @@ def serve(preload: Callable[[bytes], Preloaded]) -> None:
     gc.collect()
     gc.freeze()
     zygote = Zygote(server, kernel, confinement, preloaded)
-    server.send(json.encode(ready))
+    try:
+        server.send(json.encode(ready))
+    except BrokenPipeError:
+        return  # The server has ended, or has waited for too long on a busy machine.
     zygote.serve()
 
 
