@@ -23,6 +23,7 @@ from ytmp3.core.ids import (
 )
 from ytmp3.core.job import Conversion, Lease, Metadata, Ticket, Track, track_file_name
 from ytmp3.core.recipe import DEFAULT_RECIPE, conversion_key
+from ytmp3.core.states import HEAD_START_SECONDS
 from ytmp3.jobstore import Counts, JobStore, Outcome, Submission, Submitted
 from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
 from ytmp3.jobstore.redis.records import conversion_at
@@ -59,6 +60,8 @@ class Harness(Protocol):
     """The store's clock. Setting it (`set_clock`) differs from letting time pass (`clock.advance`)."""
     shared: bool
     """Whether several instances may be open at once."""
+    head_start_seconds: float
+    """How long an instance leaves a conversion that it has failed to the others."""
 
     async def open(self, instance: str = "a", policy: Policy = POLICY) -> JobStore: ...
 
@@ -82,6 +85,7 @@ class Harness(Protocol):
 
 class SqliteHarness:
     shared = False
+    head_start_seconds = 0.0
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -126,6 +130,7 @@ class SqliteHarness:
 
 class RedisHarness:
     shared = True
+    head_start_seconds = HEAD_START_SECONDS
 
     def __init__(self, settings: RedisSettings, clock: Callable[[], float] | None = None) -> None:
         self.settings = settings

@@ -268,7 +268,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.runner.run(store.retry(lease, FailureCode.UPSTREAM_ERROR, delay_seconds=delay))
         self.model.requeue(conversion, self.now + delay)
         conversion.attempts += 1
-        conversion.error = FailureCode.UPSTREAM_ERROR
+        conversion.error, conversion.failed_by = FailureCode.UPSTREAM_ERROR, lease.holder
 
     @rule(instance=st.sampled_from(INSTANCES), choices=st.lists(CHOICES, max_size=3))
     def release(self, instance: str, choices: list[int]) -> None:
@@ -300,7 +300,9 @@ class StoreMachine(RuleBasedStateMachine):
     def adopt(self, instance: str) -> None:
         name, store = self.store(instance)
         adopted = self.runner.run(store.adopt(100))
-        assert {conversion.conversion_id for conversion in adopted} == self.model.adopt(name, self.now)
+        assert {conversion.conversion_id for conversion in adopted} == self.model.adopt(
+            name, self.now, head_start_seconds=self.harness.head_start_seconds
+        )
         assert [each.created_at for each in adopted] == sorted(each.created_at for each in adopted)
         for conversion in adopted:
             assert (conversion.state, conversion.holder) == (State.QUEUED, name)
@@ -355,8 +357,8 @@ class StoreMachine(RuleBasedStateMachine):
         assert ticket is not None, "an acknowledged job is unknown"
         conversion = ticket.conversion
         assert ticket.status == self.model.status(job_id)
-        names = ("state", "token", "holder", "attempts", "crashes", "error", "joined_at", "completed_at", "expires_at")
-        for name in names:
+        names = ("state", "token", "holder", "attempts", "crashes", "error", "failed_by")
+        for name in (*names, "joined_at", "completed_at", "expires_at"):
             assert getattr(conversion, name) == getattr(expected, name), name
         assert (conversion.track is not None) == (conversion.state is State.DONE)
         if conversion.state in LIVE:

@@ -36,6 +36,7 @@ class ModelConversion:
     attempts: int = 0
     crashes: int = 0
     error: FailureCode | None = None
+    failed_by: str | None = None
     completed_at: float | None = None
     expires_at: float | None = None
     file_name: str | None = None
@@ -145,37 +146,49 @@ class Model:
         conversion.token += 1
         conversion.due_at = due_at
 
-    def adopt(self, instance: str, now: float) -> set[ConversionId]:
+    def adopt(self, instance: str, now: float, *, head_start_seconds: float) -> set[ConversionId]:
+        """`head_start_seconds`: how long an instance leaves a retry to the others after it failed the conversion."""
         adopted = set()
         for conversion_id, conversion in self.conversions.items():
             if conversion.state not in LIVE or conversion.due_at > now:
                 continue
-            if conversion.state is State.RUNNING:
-                conversion.crashes += 1
-                if conversion.crashes >= POLICY.crash_limit:
-                    conversion.error = FailureCode.POISON
-                    self.end(conversion_id, State.FAILED, now)
-                    continue
-            if conversion.holder is not None:
-                self.requeue(conversion, now)
-            conversion.token += 1
-            conversion.holder = instance
-            conversion.due_at = now + POLICY.lease_seconds
-            adopted.add(conversion_id)
+            is_own_failure = conversion.holder is None and conversion.failed_by == instance
+            if is_own_failure and conversion.due_at + head_start_seconds > now:
+                continue
+            if self.take(conversion_id, instance, now):
+                adopted.add(conversion_id)
         return adopted
 
+    def take(self, conversion_id: ConversionId, instance: str, now: float) -> bool:
+        """Adopt a conversion that is due. Returns False if it failed as poison instead."""
+        conversion = self.conversions[conversion_id]
+        if conversion.state is State.RUNNING:
+            conversion.crashes += 1
+            if conversion.crashes >= POLICY.crash_limit:
+                conversion.error = FailureCode.POISON
+                self.end(conversion_id, State.FAILED, now)
+                return False
+        if conversion.holder is not None:
+            self.requeue(conversion, now)
+        conversion.token += 1
+        conversion.holder = instance
+        conversion.due_at = now + POLICY.lease_seconds
+        return True
+
     def expire(self, now: float) -> set[str]:
-        names = set()
-        for conversion_id, conversion in list(self.conversions.items()):
-            if conversion.expires_at is None or conversion.expires_at > now:
-                continue
-            if conversion.file_name is not None:
-                names.add(conversion.file_name)
-                self.shelf.discard(conversion.file_name)
-                self.expired.add(conversion.file_name)
-            self.retire(conversion_id)
-            del self.conversions[conversion_id]
-        return names
+        ended = [(name, each.expires_at) for name, each in self.conversions.items()]
+        names = {self.remove(name) for name, expires_at in ended if expires_at is not None and expires_at <= now}
+        return {name for name in names if name is not None}
+
+    def remove(self, conversion_id: ConversionId) -> str | None:
+        """Remove an expired conversion and its file. Returns the file's name."""
+        file_name = self.conversions[conversion_id].file_name
+        if file_name is not None:
+            self.shelf.discard(file_name)
+            self.expired.add(file_name)
+        self.retire(conversion_id)
+        del self.conversions[conversion_id]
+        return file_name
 
     def status(self, job_id: JobId) -> Status | None:
         conversion = self.conversion_of(job_id)

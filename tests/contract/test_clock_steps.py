@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from tests.contract.harness import POLICY, Harness, Ids, RedisHarness, created, done, running, ticket_of
+from tests.contract.harness import POLICIES, POLICY, Harness, Ids, RedisHarness, created, done, running, ticket_of
 from tests.fuzz_factor import FUZZ_FACTOR
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import ConversionId
@@ -128,6 +128,21 @@ async def test_a_clock_set_forward_expires_no_track_early(redis_harness: RedisHa
     redis_harness.clock.advance(2)
     assert await b.retention_time() > finished.expires_at
     assert await b.expire(10) != []
+
+
+async def test_an_instance_with_a_short_retention_remembers_a_step_for_the_tracks_of_others(
+    redis_harness: RedisHarness,
+) -> None:
+    a, b = await redis_harness.open("a", POLICIES["a"]), await redis_harness.open("b", POLICIES["b"])
+    assert POLICIES["a"].retention_seconds > 2 * POLICIES["b"].retention_seconds
+    await done(a, Ids().submission())
+    assert await b.expire(10) == []
+    redis_harness.set_clock(HOUR_SECONDS)
+    assert await b.expire(10) == []
+    redis_harness.clock.advance(POLICIES["a"].retention_seconds - 1)
+    assert await b.expire(10) == []
+    redis_harness.clock.advance(2)
+    assert len(await b.expire(10)) == 1
 
 
 @pytest.mark.fuzz

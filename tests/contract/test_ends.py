@@ -89,7 +89,7 @@ async def test_a_retried_conversion_waits_without_a_holder_and_costs_an_attempt(
     assert (waiting.stage, waiting.progress, waiting.metadata) == (Stage.QUEUED, 0.0, METADATA)
     harness.clock.advance(8)
     assert await store.adopt(10) == []
-    harness.clock.advance(0.5)
+    harness.clock.advance(0.5 + harness.head_start_seconds)
     (adopted,) = await store.adopt(10)
     assert (adopted.holder, adopted.crashes, adopted.attempts) == ("a", 0, 1)
     second = await store.claim(adopted.lease)
@@ -113,7 +113,7 @@ async def test_a_retry_that_costs_no_attempt_leaves_their_number_and_records_the
         FailureCode.UPSTREAM_UNREACHABLE,
     )
     assert await store.adopt(10) == []
-    harness.clock.advance(8.5)
+    harness.clock.advance(8.5 + harness.head_start_seconds)
     assert [adopted.attempts for adopted in await store.adopt(10)] == [0]
 
 

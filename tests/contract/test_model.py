@@ -15,8 +15,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.contract.clock_machine import ClockMachine
 from tests.contract.harness import Harness, RedisHarness, SqliteHarness
 from tests.contract.time_machine import TimeMachine
+from tests.fuzz_factor import FUZZ_FACTOR
 from tests.stand.valkey import Valkey
 from ytmp3.jobstore.redis import RedisSettings
 
@@ -42,6 +44,10 @@ PROGRAM_SETTINGS: Final = settings(
 )
 
 
+CLOCK_PROGRAMS: Final = SOAK_PROGRAMS or 5 * FUZZ_FACTOR
+"""Fewer, because each ends with a wait of two leases, in which the store is asked every few seconds."""
+
+
 def run_programs(make_harness: Callable[[], Harness]) -> None:
     class Machine(TimeMachine):
         def __init__(self) -> None:
@@ -58,13 +64,30 @@ def test_any_program_on_sqlite_behaves_as_the_model(tmp_path: Path) -> None:
     run_programs(make_harness)
 
 
-@pytest.mark.timeout(0 if SOAK_PROGRAMS else 1200)
-def test_any_program_on_redis_behaves_as_the_model(valkey: Valkey) -> None:
-    def make_harness() -> Harness:
+@pytest.fixture
+def make_redis_harness(valkey: Valkey) -> Callable[[], RedisHarness]:
+    def make_harness() -> RedisHarness:
         client = valkey.client()
         client.flushall()
         client.script_flush()
         client.close()
         return RedisHarness(RedisSettings(address=valkey.address))
 
-    run_programs(make_harness)
+    return make_harness
+
+
+@pytest.mark.timeout(0 if SOAK_PROGRAMS else 1200)
+def test_any_program_on_redis_behaves_as_the_model(make_redis_harness: Callable[[], RedisHarness]) -> None:
+    run_programs(make_redis_harness)
+
+
+@pytest.mark.attack
+@pytest.mark.timeout(0 if SOAK_PROGRAMS else 1200)
+def test_any_program_with_steps_of_the_clock_takes_nothing_early_and_leaves_nothing(
+    make_redis_harness: Callable[[], RedisHarness],
+) -> None:
+    class Machine(ClockMachine):
+        def __init__(self) -> None:
+            super().__init__(make_redis_harness)
+
+    run_state_machine_as_test(Machine, settings=settings(PROGRAM_SETTINGS, max_examples=CLOCK_PROGRAMS))

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final, cast
 
 import pytest
@@ -10,12 +11,14 @@ from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError, 
 
 from tests.contract.harness import METADATA, POLICY, Ids, created, done, running, submitted, track_of
 from tests.contract.redis_servers import MakeStore, MakeValkey, until_it_works
+from tests.fake_youtube.certificate import issue
 from tests.fakes import Clock
 from tests.stand.chaos_proxy import ChaosProxy
 from tests.stand.valkey import Valkey
 from ytmp3.core.errors import FailureCode, LeaseLost, StoreDown, StoreFull, StoreUnusable
 from ytmp3.core.ids import InstanceId
 from ytmp3.core.job import State, Status
+from ytmp3.core.states import HEAD_START_SECONDS
 from ytmp3.jobstore import Outcome, Renewal
 from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
 from ytmp3.jobstore.redis.link import RedisLink
@@ -114,6 +117,7 @@ async def test_a_full_redis_refuses_new_jobs_and_lets_every_conversion_end(
         ticket = await store.cancel(cancelling.job_id)
         assert ticket is not None
         assert ticket.status is Status.CANCELLED
+        clock.advance(HEAD_START_SECONDS)
         adopted = {conversion.conversion_id for conversion in await store.adopt(10)}
         assert adopted == {retrying.conversion_id, releasing.conversion_id}
         assert expiring.track is not None
@@ -243,3 +247,13 @@ async def test_after_flushall_every_job_is_unknown_and_new_ones_are_accepted(
     assert await store.get(submission.job_id) is None
     assert await store.cancel(submission.job_id) is None
     assert (await submitted(store, ids.submission())).outcome is Outcome.CREATED
+
+
+async def test_a_certificate_that_is_not_trusted_is_named(make_store: MakeStore, tmp_path: Path) -> None:
+    ca_file, context = issue(tmp_path)
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    for options, reason in (("", "TLS: .*certificate"), (f"?ssl_ca_certs={ca_file}", "TLS: .*(Hostname|IP address)")):
+        with pytest.raises(StoreDown, match=reason):
+            await make_store(f"rediss://127.0.0.1:{port}{options}").open()
+    server.close()

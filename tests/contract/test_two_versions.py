@@ -13,6 +13,7 @@ from tests.contract.released.instance import OldInstance, old_instance
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import JobId
 from ytmp3.core.job import Status
+from ytmp3.core.states import HEAD_START_SECONDS
 from ytmp3.jobstore import JobStore, Outcome
 from ytmp3.jobstore.redis.records import ERRORS_OF_0_2
 
@@ -106,4 +107,5 @@ async def test_a_failure_code_of_a_newer_version_reads_as_one_that_this_version_
     ):
         redis_harness.write(claimed.conversion_id, fields)
         assert (await ticket_of(new, submission.job_id)).conversion.error is seen
+    redis_harness.clock.advance(HEAD_START_SECONDS)
     assert len(await new.adopt(10)) == 1

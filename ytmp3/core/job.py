@@ -163,6 +163,9 @@ class Conversion(Struct, frozen=True, kw_only=True):
     error: FailureCode | None = None
     """The error of the last attempt, set by `retried` and `failed`. While the state is `queued` or `running`, this is
     the error of an earlier attempt. `finished` removes it."""
+    failed_by: InstanceId | None = None
+    """The instance whose attempt was the last to end with `retried`; None if none did. The other instances may adopt
+    the conversion first (see `states.HEAD_START_SECONDS`)."""
     track: Track | None = None
     """Set by `finished`. A conversion has a track if and only if its state is `done`."""
     created_at: float

@@ -49,6 +49,14 @@ SHORTEST_FREE_DELAY_SECONDS: Final = 15.0
 """Lower bound of the wait, in seconds, before an attempt that follows one which did not count."""
 LONGEST_DELAY_SECONDS: Final = 1800.0
 """Upper bound of the wait, in seconds, before any attempt: all are retried within half an hour after a fault ends."""
+HEAD_START_SECONDS: Final = 3.0
+"""How long, in seconds, a retry that is due is left to the instances that have not just failed the conversion: three of
+their searches for due conversions (`engine.janitor.ADOPT_SECONDS`).
+
+An instance may be faulty without knowing it. It fails fast, so it is idle again at once, and would adopt most retries
+and use up their attempts. Afterwards the instance may adopt the conversion too, because it may be the only one. In
+SQLite there is only one instance, so there is no such wait.
+"""
 LIFETIMES_TO_WAIT: Final = 2
 """Longest wait of a conversion if jobs keep joining it, in retention periods (JOB_EXPIRATION_HOURS)."""
 
@@ -215,7 +223,8 @@ def given_up(conversion: Conversion, *, now: float) -> Conversion:
 def retried(conversion: Conversion, code: FailureCode, *, due_at: float, costs_attempt: bool = True) -> Conversion:
     """Go back to the queue after an error, to be adopted by any instance from `due_at` on."""
     attempts = conversion.attempts + costs_attempt
-    return replace(_requeued(conversion, Transition.RETRIED, due_at), attempts=attempts, error=code)
+    requeued = _requeued(conversion, Transition.RETRIED, due_at)
+    return replace(requeued, attempts=attempts, error=code, failed_by=conversion.holder)
 
 
 def released(conversion: Conversion, *, due_at: float) -> Conversion:

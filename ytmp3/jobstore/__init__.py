@@ -291,7 +291,8 @@ class JobStore(Protocol):
     async def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float, costs_attempt: bool = True) -> None:
         """Requeue the conversion after an error (running -> queued). Works in a full store too.
 
-        The conversion has no holder afterwards. After the delay any instance may adopt it, this one included.
+        The conversion has no holder afterwards. After the delay any instance may adopt it. In a shared store, this one
+        must wait `core.states.HEAD_START_SECONDS` longer than the others.
 
         Raises:
             LeaseLost

@@ -28,6 +28,9 @@ from ytmp3.jobstore.redis.records import ROOTS, SHARDS, readable, root_of
 MAX_JUMP_SECONDS: Final = 1.0
 """Largest difference between the two clocks, in seconds, that does not count as a jump. Slewed clocks and asymmetric
 network delays cause far less. For short leases it is a tenth of the lease, if that is less."""
+JUMPS_KEPT_SECONDS: Final = 7 * 86_400.0
+"""For how long a jump delays the expiry of tracks, in seconds; longer if this instance's retention is longer. Another
+instance may keep its tracks for longer than this one, whose own retention is therefore not enough."""
 LOOKS_PER_LEASE: Final = 3
 """Number of searches for leases in the far future within the length of a lease. Each costs a query of every shard."""
 
@@ -54,9 +57,9 @@ class ClockWatch:
     def __init__(self, monotonic: Callable[[], float], *, lease_seconds: float, retention_seconds: float) -> None:
         self._monotonic = monotonic
         self._lease_seconds = lease_seconds
-        self._retention_seconds = retention_seconds
+        self._kept_seconds = max(JUMPS_KEPT_SECONDS, retention_seconds)
         self._jumps: list[tuple[float, float]] = []
-        """When the server's clock jumped within the last retention, and by how many seconds; negative: back."""
+        """When the server's clock jumped within `_kept_seconds`, and by how many seconds; negative: back."""
         self._tolerance_seconds = min(MAX_JUMP_SECONDS, lease_seconds / 10)
         self._offsets: tuple[float, float] | None = None
         """Lower and upper bound of the difference between both clocks, from the last reading."""
@@ -80,12 +83,12 @@ class ClockWatch:
 
     @property
     def ahead_seconds(self) -> float:
-        """By how much the clock was set forward within the last retention, all jumps together; 0 if it was set back.
+        """By how much the clock was set forward in the last days, all jumps together; 0 if it was set back.
 
         Records that were written before a jump expire this much later by the new clock. Those that were written after
         it are then kept longer than promised, which does no harm.
         """
-        oldest = self._monotonic() - self._retention_seconds
+        oldest = self._monotonic() - self._kept_seconds
         self._jumps = [(at, seconds) for at, seconds in self._jumps if at >= oldest]
         return max(0.0, sum(seconds for _, seconds in self._jumps))
 

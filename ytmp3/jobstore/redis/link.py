@@ -14,6 +14,7 @@ redis-py and hiredis handle sockets, encoding and decoding. Callers interpret th
 import asyncio
 import contextlib
 import os
+import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -327,6 +328,9 @@ def _reason(error: BaseException) -> str:
     """Return the operating system's words for a broken connection; redis-py keeps the system's error as the context."""
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            # Its number is OpenSSL's, not the system's.
+            return f"TLS: {getattr(cause, 'verify_message', '') or cause.reason or 'failed'}"
         if isinstance(cause, OSError) and cause.errno:
             # A positive number is the system's; name resolution has negative ones, with their own texts.
             return os.strerror(cause.errno).lower() if cause.errno > 0 else str(cause.strerror).lower()

@@ -16,6 +16,7 @@ from redis.exceptions import NoScriptError
 
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.job import EVENT_OF_STATE, Stage, State
+from ytmp3.core.states import HEAD_START_SECONDS
 from ytmp3.core.webhook import BATCH_PREFIX, MAX_TARGETS, DeliveryState, WebhookEvent
 from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply, pack
 
@@ -61,11 +62,12 @@ def read_scripts() -> Mapping[str, Script]:
 
 
 def constants() -> str:
-    """Return Lua source that defines the names of states, stages and events, and the failure code `poison`."""
+    """Return Lua source that defines the names of states, stages and events, and constants of `core`."""
     events = ", ".join(f"{state.value} = '{event.value}'" for state, event in EVENT_OF_STATE.items())
     lines = (
         f"STATE = {_table(State)}",
         f"STAGE = {_table(Stage)}",
+        f"HEAD_START_SECONDS = {HEAD_START_SECONDS}",
         f"POISON = '{FailureCode.POISON}'",
         f"EVENT = {{{events}}}",
         f"DELIVERY = {_table(DeliveryState)}",

@@ -23,6 +23,13 @@ local function orphan(id, conversion)
   return requeue(id, conversion, now, 0)
 end
 
+-- Whether this instance failed the conversion, and the others may still adopt it first (states.HEAD_START_SECONDS). A
+-- due time in the future was written before the clock was set back: then the wait is over (due.py).
+local function is_left_to_others(conversion)
+  local overdue = now - tonumber(conversion.due_at)
+  return conversion.failed_by == instance and overdue >= 0 and overdue < HEAD_START_SECONDS
+end
+
 local adopted = {}
 for i = 6, #ARGV, 3 do
   local id = ARGV[i]
@@ -31,7 +38,8 @@ for i = 6, #ARGV, 3 do
   if not conversion then
     -- The server has evicted the record.
     redis.call('ZREM', LIVE, id)
-  elseif due == ARGV[i + 1] and (not conversion.holder or ARGV[i + 2] == '1') then
+  elseif due == ARGV[i + 1] and (not conversion.holder and not is_left_to_others(conversion) or
+    conversion.holder and ARGV[i + 2] == '1') then
     local token = tonumber(conversion.token)
     -- A conversion without a holder was released or waits for a retry. In these cases no crash is counted.
     if conversion.holder then token = orphan(id, conversion) end

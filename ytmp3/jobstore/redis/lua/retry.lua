@@ -16,5 +16,6 @@ if conversion.state ~= STATE.RUNNING or not is_held_with(conversion, token, hold
 
 requeue(id, conversion, now, delay)
 set_error(id, known, code)
+redis.call('HSET', conversion_at(id), 'failed_by', holder)
 if ARGV[8] == '1' then redis.call('HINCRBY', conversion_at(id), 'attempts', 1) end
 return 1
