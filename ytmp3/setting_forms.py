@@ -1,18 +1,17 @@
 """The form of a setting, and parsers for values. Each parser takes the text of an environment variable.
 
-Pure, except for file checks.
+Pure. `setting_files` has the parsers of settings that name files.
 
 Every parser raises ValueError if the text is not valid. The caller adds the variable's name and the expected form.
 """
 
 import ipaddress
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from ytmp3.core.client import Network
 
@@ -77,24 +76,6 @@ def folder(text: str) -> Path:
     except RuntimeError as error:
         # Without a home folder, "~" stands for nothing.
         raise ValueError from error
-
-
-def file(text: str) -> Path | None:
-    """Return a file that exists and can be read; None for an empty text."""
-    if not text:
-        return None
-    path = Path(text).absolute()
-    if not (path.is_file() and os.access(path, os.R_OK)):
-        raise ValueError
-    return path
-
-
-def program(text: str) -> Path | None:
-    """Return a file that can be executed; None for an empty text."""
-    path = file(text)
-    if path is not None and not os.access(path, os.X_OK):
-        raise ValueError
-    return path
 
 
 def networks(text: str) -> tuple[Network, ...]:
@@ -203,6 +184,12 @@ def private_hosts(text: str) -> tuple[frozenset[str], tuple[Network, ...]]:
     return frozenset(names), tuple(found)
 
 
+REDIS_OPTIONS: Final = frozenset(
+    {"db", "username", "password", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
+)
+"""The options that may follow the address in its query. redis-py takes more, but some of them break the service."""
+
+
 def redis_address(text: str) -> str:
     """Return the address of a Redis; empty for none."""
     if not text:
@@ -212,5 +199,10 @@ def redis_address(text: str) -> str:
         raise ValueError
     # A bare name is more often a mistake than a host, so only a URL may leave the port out.
     if parts.scheme != "unix" and parts.port is None and "://" not in text:
+        raise ValueError
+    if not REDIS_OPTIONS.issuperset(parse_qs(parts.query, keep_blank_values=True)):
+        raise ValueError
+    if parts.scheme != "unix" and not re.fullmatch(r"/?[0-9]*", parts.path, re.ASCII):
+        # The path is the number of the database. redis-py takes any other text for 0.
         raise ValueError
     return text

@@ -7,12 +7,12 @@
 import os
 from typing import Final
 
+from ytmp3.setting_files import certificates, cookies, file, program
 from ytmp3.setting_forms import (
     Variable,
     address,
     any_text,
     extractor_arguments,
-    file,
     folder,
     integer_within,
     networks,
@@ -22,7 +22,6 @@ from ytmp3.setting_forms import (
     player_clients,
     prefix,
     private_hosts,
-    program,
     proxy,
     public_url,
     redis_address,
@@ -369,9 +368,9 @@ VARIABLES: Final[tuple[Variable, ...]] = (
     Variable(
         name="EGRESS_CA_FILE",
         default="",
-        form="a readable PEM file",
+        form="a readable file with certificates in PEM form",
         meaning="A certificate authority to trust besides the system's, for a proxy that decrypts TLS.",
-        parse=file,
+        parse=certificates,
     ),
     Variable(
         name="YOUTUBE_CLIENTS",
@@ -393,8 +392,8 @@ VARIABLES: Final[tuple[Variable, ...]] = (
     Variable(
         name="COOKIES_FILE",
         default="",
-        form="a readable file in Netscape format",
+        form="a readable file with cookies in Netscape format",
         meaning="YouTube cookies for yt-dlp, which gets a private copy of the file.",
-        parse=file,
+        parse=cookies,
     ),
 )

@@ -92,6 +92,13 @@ async def test_a_missing_table_is_refused_and_not_touched(path: Path, ids: Ids) 
     await assert_refused_and_not_touched(path, saying="tables are missing: tallies")
 
 
+async def test_a_table_with_a_column_more_is_refused_and_not_touched(path: Path, ids: Ids) -> None:
+    await filled(path, ids)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE jobs ADD COLUMN note TEXT NOT NULL DEFAULT ''")
+    await assert_refused_and_not_touched(path, saying="tables were changed by another program: jobs")
+
+
 async def test_a_log_without_its_file_is_refused_and_not_touched(path: Path) -> None:
     path.with_name("jobs.db-wal").write_bytes(b"the log of a file that was removed")
     await assert_refused_and_not_touched(path, saying="missing")

@@ -3,7 +3,20 @@
 from typing import Final
 
 BAD: Final[dict[str, list[str]]] = {
-    "REDIS_ADDR": ["http://redis", "redis", "redis:port", "redis:70000", "redis://", ":6379", "redis://[::1"],
+    "REDIS_ADDR": [
+        "http://redis",
+        "redis",
+        "redis:port",
+        "redis:70000",
+        "redis://",
+        ":6379",
+        "redis://[::1",
+        "redis://redis/banana",
+        "redis:6379/0/1",
+        "redis://redis?max_connections=1",
+        "redis://redis?foo=bar",
+        "redis://redis?decode_responses=True",
+    ],
     "REDIS_DB": ["-1", "1024", "x", "1.0", "²", "٣"],
     "WORKER_POOL_SIZE": ["0", "1001", "-5", "twenty", "1e3", "0x10", "9" * 5000],
     "JOB_QUEUE_CAPACITY": ["0", "1000001", "many"],
@@ -73,10 +86,10 @@ BAD: Final[dict[str, list[str]]] = {
         "http://proxy:port",
         "http://proxy:70000",
     ],
-    "EGRESS_CA_FILE": ["/nonexistent/ca.pem", "/"],
+    "EGRESS_CA_FILE": ["/nonexistent/ca.pem", "/", __file__],
     "EGRESS_FAMILY": ["5", "ipv4", "4,6"],
     "EGRESS_SOURCE_ADDRESS": ["localhost", "192.0.2.0/24", "1.2.3"],
-    "COOKIES_FILE": ["/nonexistent/cookies", "/"],
+    "COOKIES_FILE": ["/nonexistent/cookies", "/", __file__],
     "YOUTUBE_CLIENTS": ["web,", "web+", "web, tv", "-web", "tv+web,tv", "WEB", "web:1"],
     "YTDLP_EXTRACTOR_ARGS": [
         "player_client=web",

@@ -16,6 +16,8 @@ from ytmp3.config import ConfigError, load, misspelt
 from ytmp3.variables import VARIABLES
 from ytmp3.webhooks.settings import PrivateHosts
 
+SAMPLES = Path(__file__).parent / "samples"
+
 PLACES = {
     "REDIS_ADDR": "redis.address",
     "REDIS_PASSWORD": "redis.password",
@@ -135,6 +137,9 @@ GOOD: list[tuple[str, str, object]] = [
     ("REDIS_ADDR", "rediss://user:pw@redis.example:6380", "rediss://user:pw@redis.example:6380"),
     ("REDIS_ADDR", "unix:///run/redis.sock", "unix:///run/redis.sock"),
     ("REDIS_ADDR", "[::1]:6379", "[::1]:6379"),
+    ("REDIS_ADDR", "redis://redis/3", "redis://redis/3"),
+    ("REDIS_ADDR", "rediss://redis?ssl_ca_certs=/ca.pem", "rediss://redis?ssl_ca_certs=/ca.pem"),
+    ("REDIS_ADDR", "unix:///run/redis.sock?db=3", "unix:///run/redis.sock?db=3"),
     ("REDIS_PASSWORD", "p w#1", "p w#1"),
     ("REDIS_DB", "15", 15),
     ("WORKER_POOL_SIZE", "1", 1),
@@ -199,10 +204,10 @@ GOOD: list[tuple[str, str, object]] = [
     ("CLIENT_MAX_STREAMS", "8", 8),
     ("EGRESS_PROXY", "socks5://proxy:1080", "socks5://proxy:1080"),
     ("EGRESS_PROXY", "http://u:p@proxy:3128", "http://u:p@proxy:3128"),
-    ("EGRESS_CA_FILE", __file__, Path(__file__)),
+    ("EGRESS_CA_FILE", str(SAMPLES / "ca.pem"), SAMPLES / "ca.pem"),
     ("EGRESS_FAMILY", "6", "6"),
     ("EGRESS_SOURCE_ADDRESS", "2001:DB8::1", "2001:db8::1"),
-    ("COOKIES_FILE", __file__, Path(__file__)),
+    ("COOKIES_FILE", str(SAMPLES / "cookies.txt"), SAMPLES / "cookies.txt"),
     ("YOUTUBE_CLIENTS", "visionos,tv+web,default", (("visionos",), ("tv", "web"), ("default",))),
     ("YTDLP_EXTRACTOR_ARGS", "youtube:player_client=visionos", {"player_client": ("visionos",)}),
     (

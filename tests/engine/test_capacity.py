@@ -145,6 +145,26 @@ async def test_a_full_disk_refuses_new_conversions_only(tmp_path: Path) -> None:
         now.parts.health.space = None
 
 
+@pytest.mark.parametrize(
+    ("total_gb", "free_gb", "set_gb", "is_low"),
+    [
+        (1000, 45, 0, False),  # 5 % of it would be 50 GB
+        (1000, 17, 0, True),
+        (100, 6, 0, False),
+        (100, 4, 0, True),
+        (10, 1, 0, True),
+        (1000, 45, 60, True),
+        (1000, 2, 1, False),
+    ],
+)
+def test_the_reserve_is_a_share_of_the_disk_within_bounds(
+    total_gb: int, free_gb: int, set_gb: int, *, is_low: bool
+) -> None:
+    gb = 10**9
+    space = Space(total_bytes=total_gb * gb, free_bytes=free_gb * gb, set_reserve_bytes=set_gb * gb)
+    assert space.is_low == is_low
+
+
 async def test_an_instance_with_a_fault_refuses_new_conversions_only_and_adopts_none(tmp_path: Path) -> None:
     async with engine(tmp_path, workers=1) as now:
         await now.ended(await now.submit(video(9)))

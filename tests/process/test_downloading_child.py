@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from ytmp3.converter.tools import copy_of_cookies
 from ytmp3.converter.youtube.download import VideoDownload
 from ytmp3.converter.youtube.downloader import Downloader, StartedOverError, options
 from ytmp3.converter.youtube.events import CoverWritten, Event, Extraction, Preload, SpoolGrown, SpoolOpened
+from ytmp3.core.errors import ConversionError, Fault
 from ytmp3.core.ids import VideoId
 
 PRELOAD = Preload(egress_proxy=None, egress_ca_file=None, deno_path=None)
@@ -103,3 +105,12 @@ def test_the_options_of_yt_dlp_are_fixed() -> None:
         "usenetrc": False,
     }
     assert options(preload) == expected
+
+
+def test_cookies_that_are_gone_are_a_fault_of_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "cookies").write_text("cookies")
+    assert copy_of_cookies(tmp_path / "cookies", tmp_path / "copy").read_text() == "cookies"
+    (tmp_path / "cookies").unlink()
+    with pytest.raises(ConversionError, match="COOKIES_FILE: No such file") as failure:
+        copy_of_cookies(tmp_path / "cookies", tmp_path / "copy")
+    assert failure.value.failure.fault is Fault.SETTINGS

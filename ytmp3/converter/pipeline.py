@@ -13,7 +13,6 @@ import contextlib
 import functools
 import logging
 import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -38,7 +37,7 @@ from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.converter.slots import FairSlots, Slot
 from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.spool import Spool, SpoolReplacedError
-from ytmp3.converter.tools import Tools, deno_path, ffmpeg_path, rungs, youtube_program
+from ytmp3.converter.tools import Tools, copy_of_cookies, deno_path, ffmpeg_path, rungs, youtube_program
 from ytmp3.converter.youtube.events import Extraction, Facts
 from ytmp3.converter.youtube.fetch import Fetch
 from ytmp3.converter.youtube.ladder import Ladder
@@ -258,7 +257,7 @@ class _Conversion:
         if cookies is not None:
             # yt-dlp writes its cookies back at the end. It gets a copy, so that conversions do not overwrite each
             # other's.
-            cookies = Path(await self._tools.files.run(shutil.copyfile, cookies, self._task.scratch / "cookies"))
+            cookies = await self._tools.files.run(copy_of_cookies, cookies, self._task.scratch / "cookies")
         rungs_to_ask, left_out = self._tools.ladder.way()
         return Extraction(
             video_id=self._task.video_id,

@@ -15,6 +15,7 @@ from ytmp3.converter.settings import ToolSettings
 from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.youtube.events import Preload
 from ytmp3.converter.youtube.ladder import DEFAULT, LIGHT, Ladder, Rung
+from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.threads import Threads
 
 FILE_THREADS: Final = 16
@@ -85,3 +86,17 @@ def rungs(settings: ToolSettings) -> tuple[Rung, ...]:
     if settings.clients:
         return tuple(Rung(clients=group) for group in settings.clients)
     return (DEFAULT,) if settings.cookies_file is not None else (LIGHT, DEFAULT)
+
+
+def copy_of_cookies(cookies: Path, target: Path) -> Path:
+    """Copy the operator's file of cookies for one conversion. Returns the copy.
+
+    Raises:
+        ConversionError: the file is gone or cannot be read: a fault of the settings, not of the disk or of YouTube.
+    """
+    try:
+        content = cookies.read_bytes()
+    except OSError as error:
+        raise ConversionError(FailureCode.EGRESS_MISCONFIGURED, f"COOKIES_FILE: {error.strerror}") from None
+    target.write_bytes(content)
+    return target

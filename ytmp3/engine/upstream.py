@@ -26,7 +26,7 @@ from ytmp3.engine.settings import EngineSettings
 REASONS: Final[dict[Fault, str]] = {
     Fault.ADDRESS: "YouTube refuses this server's address",
     Fault.NETWORK: "YouTube cannot be reached from here: no name lookup, no route, or a dead proxy",
-    Fault.SETTINGS: "a network setting is wrong: the proxy's login or scheme, or a certificate",
+    Fault.SETTINGS: "a network setting is wrong: the proxy's login or scheme, a certificate, or the cookies",
     Fault.RELEASE: "the installed yt-dlp does not understand YouTube's answers: is there a newer one?",
     Fault.YOUTUBE: "most conversions fail at YouTube: is there a newer yt-dlp, or has YouTube an incident?",
 }

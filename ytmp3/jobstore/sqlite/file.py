@@ -200,9 +200,30 @@ def check(path: Path, *, name: Path | None = None) -> None:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
         if not tables >= TABLES:
             raise StoreUnusable(f"{name}: damaged: tables are missing: {', '.join(sorted(TABLES - tables))}")
+        if (changed := _changed_tables(connection, version)) != "":
+            # A column more than expected would refuse every new row.
+            raise StoreUnusable(f"{name}: tables were changed by another program: {changed}")
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise StoreUnusable(f"{name}: damaged: {' '.join(str(verdict).split())}")
+
+
+def _changed_tables(connection: sqlite3.Connection, version: int) -> str:
+    """Return the names of the tables with other columns than this version of the schema has; empty if there is none."""
+    steps = "".join(statements for to, statements in sorted(MIGRATIONS.items()) if to <= version)
+    with contextlib.closing(sqlite3.connect(":memory:")) as expected:
+        expected.executescript(SCHEMA + steps)
+        return ", ".join(
+            table for table, columns in _columns(expected).items() if _columns(connection).get(table) != columns
+        )
+
+
+def _columns(connection: sqlite3.Connection) -> dict[str, set[str]]:
+    query = "SELECT t.name, c.name FROM sqlite_schema t, pragma_table_info(t.name) c WHERE t.type = 'table'"
+    columns: dict[str, set[str]] = {}
+    for table, column in connection.execute(query):
+        columns.setdefault(table, set()).add(column)
+    return columns
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
