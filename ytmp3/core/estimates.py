@@ -5,11 +5,12 @@ number are arguments.
 """
 
 import math
-from collections import deque
+from collections import OrderedDict, deque
 from typing import Final
 
 from msgspec import Struct
 
+from ytmp3.core.ids import ClientId
 from ytmp3.core.retry_schedule import RetrySchedule
 
 WINDOW: Final = 1000
@@ -21,6 +22,8 @@ NEWEST_SHARE: Final = 0.2
 """The weight of the newest duration in the moving average: it follows a change within about ten conversions."""
 LONGEST_WAIT_SECONDS: Final = 300
 """Upper bound of the `Retry-After` of a full queue, in seconds: beyond it an estimate says little."""
+CLIENTS: Final = 1000
+"""Number of clients whose own mean duration is remembered. An entry takes about 200 bytes."""
 RECENT_SECONDS: Final = 120.0
 """Window, in seconds, of the ended conversions from which the rate of freed slots is computed."""
 SHORTEST_INTERVAL_SECONDS: Final = 0.001
@@ -43,14 +46,16 @@ class Pace:
         self._seconds: deque[float] = deque(maxlen=WINDOW)
         self._ends: deque[float] = deque(maxlen=WINDOW)
         self._recent_mean = FIRST_GUESS_SECONDS
+        self._means: OrderedDict[ClientId, float] = OrderedDict()
+        """The same for the conversions of each client. The client whose conversion ended longest ago is first."""
         self._retries = RetrySchedule()
 
-    def ended(self, seconds: float, now: float) -> None:
-        """Record a conversion that took `seconds` and ended at `now`."""
-        if self._seconds:
-            self._recent_mean += NEWEST_SHARE * (seconds - self._recent_mean)
-        else:
-            self._recent_mean = seconds
+    def ended(self, client: ClientId, seconds: float, now: float) -> None:
+        """Record a conversion of a client that took `seconds` and ended at `now`."""
+        self._recent_mean = _moved(self._recent_mean, seconds) if self._seconds else seconds
+        self._means[client] = _moved(self._means.pop(client, seconds), seconds)
+        if len(self._means) > CLIENTS:
+            self._means.popitem(last=False)
         self._seconds.append(seconds)
         self._ends.append(now)
 
@@ -58,6 +63,10 @@ class Pace:
     def seconds_per_conversion(self) -> float:
         """The moving average of durations, weighted towards the newest."""
         return self._recent_mean
+
+    def seconds_of(self, client: ClientId) -> float:
+        """The same for the client's own conversions, if any is known: some clients convert songs, others hours."""
+        return self._means.get(client, self._recent_mean)
 
     def durations(self) -> Durations:
         """Summarise the durations of the last thousand conversions."""
@@ -90,11 +99,18 @@ class Pace:
         return max(1, math.ceil(wait_seconds))
 
 
-def eta_seconds(*, position: int | None, seconds_per_conversion: float, workers: int, progress: float) -> int:
+def _moved(mean: float, newest: float) -> float:
+    return mean + NEWEST_SHARE * (newest - mean)
+
+
+def eta_seconds(
+    *, position: int | None, seconds_per_conversion: float, own_seconds: float, workers: int, progress: float
+) -> int:
     """Return the estimated seconds until a conversion ends, at least 1.
 
-    A waiting conversion starts when the workers have ended about `position` others, and then takes the mean duration. A
-    running one (`position` is None) needs the part of the mean duration that its progress leaves.
+    A waiting conversion starts when the workers have ended about `position` others, each in the mean duration of all
+    clients. Then it takes `own_seconds`, the mean of its own client. A running one (`position` is None) needs the part
+    of `own_seconds` that its progress leaves. The position follows the order of service, which is fair to clients.
     """
     rounds = 0.0 if position is None else position / max(1, workers)
-    return max(1, round(seconds_per_conversion * (rounds + 1.0 - progress)))
+    return max(1, round(seconds_per_conversion * rounds + own_seconds * (1.0 - progress)))

@@ -348,7 +348,7 @@ class Batches:
         # `due_at` is one lease after the last write of the holder, which renews it several times within a lease.
         elapsed_seconds = batch.due_at - self._store.policy.lease_seconds - batch.created_at
         left = unfinished(marks)
-        estimate = self._estimates.eta_seconds(position=self._queue.qsize() + left, progress=0.0)
+        estimate = self._estimates.eta_seconds(batch.client, position=self._queue.qsize() + left, progress=0.0)
         return round(eta_seconds(marks, elapsed_seconds=elapsed_seconds, estimate=estimate)) + (
             self._upstream.blocked_seconds()
         )

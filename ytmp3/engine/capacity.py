@@ -162,7 +162,7 @@ class Capacity:
         is_running = self._clients.conversions_of(client) > self._queue.length_of(client)
         places = (place for place, waiting in enumerate(self._queue.in_order(), start=1) if waiting.client == client)
         position = None if is_running else next(places, None)
-        return self._estimates.spread_seconds(self._estimates.eta_seconds(position=position, progress=0.0))
+        return self._estimates.spread_seconds(self._estimates.eta_seconds(client, position=position, progress=0.0))
 
     def _full(self) -> RequestError:
         """Return the refusal of a full queue, which names the pause if that is why nothing leaves the queue.

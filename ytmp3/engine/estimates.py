@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 
 from ytmp3.core.estimates import LONGEST_WAIT_SECONDS, Durations, Pace, eta_seconds
+from ytmp3.core.ids import ClientId
 from ytmp3.engine import events
 
 
@@ -22,8 +23,11 @@ class Estimates:
     def on_event(self, event: events.Event) -> None:
         """Record the duration of a conversion that ended after an attempt. This is a listener."""
         match event:
-            case events.Finished(seconds=seconds) | events.Failed(seconds=float(seconds)):
-                self._pace.ended(seconds, self._clock())
+            case (
+                events.Finished(conversion=ended, seconds=seconds)
+                | events.Failed(conversion=ended, seconds=float(seconds))
+            ):
+                self._pace.ended(ended.client, seconds, self._clock())
             case _:
                 pass
 
@@ -31,11 +35,12 @@ class Estimates:
         """Summarise the last thousand conversions."""
         return self._pace.durations()
 
-    def eta_seconds(self, *, position: int | None, progress: float) -> int:
-        """Return the seconds until a conversion ends. `position` is that in the queue; None for a running one."""
+    def eta_seconds(self, client: ClientId, *, position: int | None, progress: float) -> int:
+        """Return the seconds until a conversion of a client ends. `position`: that in the queue; None: it runs."""
         return eta_seconds(
             position=position,
             seconds_per_conversion=self._pace.seconds_per_conversion,
+            own_seconds=self._pace.seconds_of(client),
             workers=self._workers,
             progress=progress,
         )

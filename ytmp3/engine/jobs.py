@@ -164,6 +164,7 @@ class Jobs:
         here = None if run is not None else self._queue.positions(self._clock()).get(conversion.conversion_id)
         position = here or conversion.queue_position
         eta_seconds = self._estimates.eta_seconds(
+            conversion.client,
             position=position,
             progress=conversion.progress if report is None else report.progress,
         )
