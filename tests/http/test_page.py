@@ -92,8 +92,9 @@ async def test_every_file_that_the_page_names_is_there_compressed_and_cached_for
             assert "Content-Encoding" not in response.headers
             assert await response.text() == text
         if path.endswith(".js"):
-            wanted |= {path.replace("app.js", name) for name in re.findall(r'from "\./([a-z]+\.js)"', text)}
+            wanted |= {f"{path.rpartition('/')[0]}/{name}" for name in re.findall(r'from "\./([a-z]+\.js)"', text)}
             assert not re.search(r"\binnerHTML|insertAdjacentHTML|document\.write|\beval\(", text)
+    assert {"app.js", "covers.js", "words.js"} <= {path.rpartition("/")[2] for path in seen}, "modules import modules"
     assert total <= MAX_PAGE_BYTES
 
 
