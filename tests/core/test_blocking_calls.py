@@ -22,7 +22,13 @@ CALLS = frozenset(
     }
 )  # fmt: skip
 """Names of functions and methods that call the file system."""
-ELSEWHERE = ("converter.youtube", "jobstore.sqlite.backup", "converter.sandbox.zygote", "webhooks.trial")
+ELSEWHERE = (
+    "converter.doctor",
+    "converter.youtube",
+    "jobstore.sqlite.backup",
+    "converter.sandbox.zygote",
+    "webhooks.trial",
+)
 """Programs that serve nobody: the youtube child, the zygote, and commands."""
 IN_THE_SERVER = ("converter.youtube.fetch", "converter.youtube.ladder")
 ALLOWED = {
