@@ -101,7 +101,7 @@ def routes() -> str:
     """The routes, with the statuses of their answers."""
     rows = (
         (
-            f"`{'GET, HEAD' if route.method == 'GET' else route.method} {re.sub('{[a-z_]+}', 'ID', route.path)}`",
+            f"`{'GET, HEAD' if route.method == 'GET' else route.method} {route.example}`",
             route.summary,
             " ".join(map(str, sorted(route.responses))),
         )

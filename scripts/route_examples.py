@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from ytmp3.core.recipe import DEFAULT_RECIPE
 from ytmp3.http.routes import ROUTES, Media, Route
 
 ADDRESS: Final = "http://127.0.0.1:8080"
@@ -31,7 +32,7 @@ _FILES: Final = frozenset({Media.TRACK, Media.ARCHIVE, Media.COVER, Media.PROGRA
 
 def path_of(route: Route) -> str:
     """Return the path of the example, with its query."""
-    path = route.path
+    path = route.path.replace("{extension}", DEFAULT_RECIPE.extension)
     for name in ("job_id", "batch_id", "token", "number"):
         path = path.replace(f"{{{name}}}", name.upper())
     query = QUERIES.get(route.operation)

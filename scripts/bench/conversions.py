@@ -115,6 +115,27 @@ async def javascript_songs(bench: Bench) -> list[Row]:
     return await conversions(bench, Kind.SONG, 2 if bench.is_quick else 20, goals, **JAVASCRIPT)
 
 
+async def copies(bench: Bench) -> list[Row]:
+    """Measure songs whose sound is copied, and compare them with ffmpeg's conversion of the same song to MP3."""
+    count, rows = 2 if bench.is_quick else 20, []
+    async with bench.service("copies") as service:
+        for format_ in ("m4a", "opus"):
+            await convert_all(service, bench.links(Kind.SONG, 2), format=format_)
+            shares, costs = [], []
+            for _ in range(bench.pair_count):
+                before = tree_cpu_seconds(service.pid)
+                await convert_all(service, bench.links(Kind.SONG, count), format=format_)
+                costs.append((tree_cpu_seconds(service.pid) - before) / count)
+                alone = await ffmpeg_alone(media(Kind.SONG), bench.folder, times=2, at_once=1)
+                shares.append(costs[-1] / (alone.cpu_seconds / 2))
+            name = f"{count} songs copied as {format_}"
+            rows += [
+                Row(what=f"{name}: CPU ours / ffmpeg's MP3 alone", value=median(shares), goal=0.15, at_least=False),
+                Row(what=f"{name}: CPU of one", value=median(costs), goal=0.4, at_least=False, unit="s"),
+            ]
+    return rows
+
+
 async def one_clip(bench: Bench) -> list[Row]:
     """Measure the time from the POST to the finished track on an idle service, less that of ffmpeg on the same file."""
     over = []

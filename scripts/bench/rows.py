@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from scripts.bench.challenges import challenges
-from scripts.bench.conversions import clips, javascript_clips, javascript_songs, one_clip, songs, start
+from scripts.bench.conversions import clips, copies, javascript_clips, javascript_songs, one_clip, songs, start
 from scripts.bench.fairness import fairness
 from scripts.bench.growth import growth
 from scripts.bench.requests import downloads, posts_at_rest, redis_commands, status_peak, under_load
@@ -22,6 +22,7 @@ ROWS: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
     "growth": growth,
     "clips": clips,
     "songs": songs,
+    "copies": copies,
     "javascript_clips": javascript_clips,
     "javascript_songs": javascript_songs,
     "challenges": challenges,

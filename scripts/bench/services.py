@@ -58,21 +58,22 @@ class Bench(Struct, kw_only=True):
             yield running
 
 
-async def submit_all(service: ServiceProcess, links: Sequence[str]) -> list[str]:
+async def submit_all(service: ServiceProcess, links: Sequence[str], **fields: str) -> list[str]:
     """Submit links, BURST at a time, and return the ids of their jobs. Raises RuntimeError if one is not accepted."""
     jobs: list[str] = []
     for first in range(0, len(links), BURST):
-        for status, job in await asyncio.gather(*(service.post(link) for link in links[first : first + BURST])):
+        posts = (service.post(link, **fields) for link in links[first : first + BURST])
+        for status, job in await asyncio.gather(*posts):
             if status != 202:
                 raise RuntimeError(f"not accepted: {job}")
             jobs.append(job["job_id"])
     return jobs
 
 
-async def convert_all(service: ServiceProcess, links: Sequence[str]) -> float:
-    """Submit at once, and return the seconds until all are completed."""
+async def convert_all(service: ServiceProcess, links: Sequence[str], **fields: str) -> float:
+    """Submit at once, with the fields of the recipe, and return the seconds until all are completed."""
     started_at = time.perf_counter()
-    waiting = await submit_all(service, links)
+    waiting = await submit_all(service, links, **fields)
     while waiting:
         job = await service.job(waiting[-1])
         if job["status"] == "completed":

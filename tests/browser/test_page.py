@@ -12,7 +12,8 @@ from playwright.async_api import Browser, expect
 
 from tests.browser.conftest import PATIENCE_MS, Visit, new_visit
 from tests.http.running_service import TITLE, RunningService, running_service
-from ytmp3.converter.audio.tag import id3v2_tag
+from ytmp3.converter.audio.id3 import id3v2_tag
+from ytmp3.converter.audio.tags import tags_of
 from ytmp3.core.errors import FailureCode, QueueFull
 from ytmp3.core.job import Metadata
 from ytmp3.http.keys import key_line, new_secret
@@ -57,7 +58,7 @@ async def test_a_finished_track_shows_its_cover(visit: Visit, service: RunningSe
     picture = BytesIO()
     Image.new("RGB", (40, 40), "teal").save(picture, "JPEG")
     metadata = Metadata(title=TITLE, uploader=None, duration_seconds=3.0, thumbnail_url=None)
-    service.converter.contents[VIDEO] = id3v2_tag(metadata, LINK, picture.getvalue()) + bytes(9000)
+    service.converter.contents[VIDEO] = id3v2_tag(tags_of(metadata, LINK, picture.getvalue())) + bytes(9000)
     released = service.converter.hold(VIDEO)
     await visit.open()
     await visit.convert(LINK, link(1))

@@ -15,7 +15,8 @@ from scripts.route_examples import ADDRESS, WITH_KEY, curl, fetch
 from tests.browser.conftest import PATIENCE_MS, Visit, new_visit
 from tests.http.running_service import RunningService, running_service
 from tests.stand.waiting import until
-from ytmp3.converter.audio.tag import id3v2_tag
+from ytmp3.converter.audio.id3 import id3v2_tag
+from ytmp3.converter.audio.tags import tags_of
 from ytmp3.core.job import Metadata
 from ytmp3.http.keys import key_line, new_secret
 from ytmp3.http.routes import REDELIVER, ROUTES, Route
@@ -31,7 +32,7 @@ async def guarded(tmp_path: Path) -> AsyncIterator[RunningService]:
     (tmp_path / "keys").write_text(key_line("alice", KEY) + "\n")
     async with running_service(tmp_path / "data", API_KEYS_FILE=str(tmp_path / "keys")) as service:
         metadata = Metadata(title="A song", uploader=None, duration_seconds=3.0, thumbnail_url=None)
-        service.converter.contents[VIDEO] = id3v2_tag(metadata, "https://youtu.be/", PICTURE) + bytes(9000)
+        service.converter.contents[VIDEO] = id3v2_tag(tags_of(metadata, "https://youtu.be/", PICTURE)) + bytes(9000)
         service.client.headers["X-API-Key"] = KEY
         yield service
 

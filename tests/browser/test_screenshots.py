@@ -13,7 +13,8 @@ from playwright.async_api import Browser, expect
 
 from tests.browser.conftest import PATIENCE_MS, new_visit
 from tests.http.running_service import RunningService
-from ytmp3.converter.audio.tag import id3v2_tag
+from ytmp3.converter.audio.id3 import id3v2_tag
+from ytmp3.converter.audio.tags import tags_of
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.job import Metadata
 
@@ -38,7 +39,7 @@ def track_of(title: str, ground: str, sky: str) -> bytes:
     cover = BytesIO()
     picture.save(cover, "JPEG")
     metadata = Metadata(title=title, uploader="Blender", duration_seconds=None, thumbnail_url=None)
-    return id3v2_tag(metadata, "https://youtu.be/", cover.getvalue()).ljust(9_000_000, b"\0")
+    return id3v2_tag(tags_of(metadata, "https://youtu.be/", cover.getvalue())).ljust(9_000_000, b"\0")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from ytmp3.converter.youtube.choice import Wanted, best_of, candidates, track_seconds
+from ytmp3.core.recipe import Format
 
 SOUND = {"protocol": "https", "vcodec": "none", "acodec": "opus", "audio_channels": 2, "language_preference": -1}
 
@@ -74,3 +75,36 @@ def test_the_duration_of_a_track_is_found_in_its_estimated_size() -> None:
     assert track_seconds({"tbr": 130.0, "filesize_approx": int(10 * 130.0 * 1000 / 8)}) == pytest.approx(10, abs=0.01)
     for unknown in ({}, {"tbr": 130.0}, {"tbr": 0, "filesize_approx": 1}, {"tbr": 1, "filesize_approx": None}):
         assert track_seconds(unknown) is None
+
+
+AAC = {"acodec": "mp4a.40.2"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "best", "formats"),
+    [
+        (Format.M4A, "140", [sound("140", **AAC), sound("251")]),
+        (Format.OPUS, "251", [sound("251"), sound("140", **AAC)]),
+        (Format.M4A, None, [sound("251")]),
+        (Format.OPUS, None, [sound("140", **AAC), sound("380", acodec="ac-3")]),
+        (Format.M4A, None, [sound("141", acodec="mp3"), sound("142", acodec="mp4a.69")]),
+        (Format.M4A, "18", [sound("18", **MUXED), sound("251")]),
+        (Format.M4A, "234", [sound("234", **HLS), sound("251")]),
+        (Format.OPUS, None, [sound("234", **HLS)]),
+        (Format.M4A, "140", [sound("258", **AAC, audio_channels=6), sound("140", **AAC), sound("140-drc", **AAC)]),
+        # The dubbed track has the codec, the original has not: it is not taken.
+        (Format.M4A, None, [sound("251", **ORIGINAL), sound("140", **AAC)]),
+        (Format.OPUS, "250", [sound("250", **ORIGINAL), sound("251"), sound("140", **AAC, **ORIGINAL)]),
+        (Format.OPUS, None, []),
+    ],
+)
+def test_a_copied_format_takes_the_best_sound_of_its_codec(
+    wanted: Format, best: str | None, formats: list[dict[str, Any]]
+) -> None:
+    chosen = best_of(formats, Wanted(format=wanted))
+    assert (chosen and chosen["format_id"]) == best
+
+
+def test_an_undecodable_original_is_not_replaced_by_a_dubbed_track_of_its_codec() -> None:
+    formats = [sound("140", **AAC, **ORIGINAL), sound("139", **AAC)]
+    assert candidates(formats, Wanted(format=Format.M4A, excluded=frozenset({"140"}))) == []

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ytmp3.converter.audio.tag import MAX_COVER_BYTES
+from ytmp3.converter.audio.tags import MAX_COVER_BYTES
 from ytmp3.converter.audio.verify import read_cover
 from ytmp3.converter.youtube.cover import COVER_POINTS, rehearse_cover, square_cover
 

@@ -89,6 +89,7 @@ FINAL = {
     "too_long",
     "too_large",
     "no_audio",
+    "format_unavailable",
     "drm",
     "media_invalid",
     "poison",

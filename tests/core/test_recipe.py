@@ -14,12 +14,16 @@ from ytmp3.core.recipe import (
     Quality,
     Recipe,
     conversion_key,
+    has_quality,
+    parse_format,
     parse_quality,
     parse_recipe,
+    recipe_for,
     recipe_of,
 )
 
-RECIPES = [Recipe(format=one, quality=quality) for one, quality in itertools.product(Format, Quality)]
+RECIPES = list({recipe_for(one, quality) for one, quality in itertools.product(Format, Quality)})
+RECIPES.sort(key=lambda recipe: recipe.spelling)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.spelling)
@@ -43,10 +47,53 @@ def test_extension_and_media_type_are_in_the_lists_of_all(recipe: Recipe) -> Non
     assert recipe.media_type in MEDIA_TYPES
 
 
-@pytest.mark.parametrize("spelling", ["", "mp3", "mp3-", "-192k", "mp3-193k", "MP3-192k", "mp3-192K", "flac-192k"])
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "",
+        "mp3",
+        "m4a-192k",
+        "opus-v0",
+        "m4a-",
+        "M4A",
+        "ogg",
+        "mp3-",
+        "-192k",
+        "mp3-193k",
+        "MP3-192k",
+        "mp3-192K",
+        "flac-192k",
+    ],
+)
 def test_an_unknown_spelling_is_refused(spelling: str) -> None:
     with pytest.raises(ValueError, match="not a recipe that this version knows"):
         parse_recipe(spelling)
+
+
+def test_a_copied_format_has_one_recipe_without_a_quality() -> None:
+    for format_, spelling in ((Format.M4A, "m4a"), (Format.OPUS, "opus")):
+        assert not has_quality(format_)
+        assert {recipe_for(format_, quality) for quality in (None, *Quality)} == {parse_recipe(spelling)}
+        assert parse_recipe(spelling).quality is None
+        assert parse_recipe(spelling).is_copied
+
+
+def test_an_mp3_has_the_default_quality_unless_another_one_is_given() -> None:
+    assert has_quality(Format.MP3)
+    assert not DEFAULT_RECIPE.is_copied
+    assert recipe_for(Format.MP3) == DEFAULT_RECIPE
+    assert recipe_for(Format.MP3, Quality.V0) == Recipe(quality=Quality.V0)
+
+
+@pytest.mark.parametrize("format_", list(Format))
+def test_a_format_is_understood_in_any_case_with_or_without_a_dot(format_: Format) -> None:
+    spellings = {format_, format_.upper(), f".{format_}", f" {format_}\n"}
+    assert {parse_format(spelling) for spelling in spellings} == {format_}
+
+
+@pytest.mark.parametrize("value", ["", ".", "..mp3", "mp4", "aac", "flac", "m4a-192k", 3, True, None, ["mp3"], {}])
+def test_anything_else_is_no_format(value: object) -> None:
+    assert parse_format(value) is None
 
 
 def test_each_recipe_of_a_video_has_a_key_of_its_own() -> None:

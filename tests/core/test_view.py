@@ -47,6 +47,7 @@ NOTHING_YET = {
     "url": "https://www.youtube.com/watch?v=dQw4w9WgXcQ",
     "hint": None,
     "video_id": "dQw4w9WgXcQ",
+    "format": "mp3",
     "quality": "192k",
     "metadata": None,
     "attempt": 0,

@@ -49,6 +49,24 @@ async def test_a_link_becomes_a_track_that_can_be_downloaded(service: RunningSer
         assert "filename*=UTF-8''" in response.headers["Content-Disposition"]
 
 
+@pytest.mark.parametrize(("format_", "media_type"), [("m4a", "audio/mp4"), ("opus", "audio/ogg")])
+async def test_a_copy_has_its_own_job_extension_and_media_type(
+    service: RunningService, format_: str, media_type: str
+) -> None:
+    copy, mp3 = await service.submit(VIDEO, format=format_), await service.submit(VIDEO)
+    assert (copy["format"], copy["quality"], copy["deduplicated"]) == (format_, None, False)
+    assert (mp3["format"], mp3["quality"], mp3["deduplicated"]) == ("mp3", "192k", False)
+    assert (await service.submit(VIDEO, format=format_.upper()))["deduplicated"] is True
+    job = await service.ended(copy["job_id"])
+    assert job["download_url"] == f"/download/{copy['job_id']}.{format_}"
+    async with service.client.get(service.url + job["download_url"]) as response:
+        assert response.status == 200
+        assert response.headers["Content-Type"] == media_type
+        assert f".{format_}" in response.headers["Content-Disposition"]
+        assert await response.read() == content_of(VIDEO)
+    await expect_problem(service, "GET", f"/download/{copy['job_id']}.mp3", 404, "not_found")
+
+
 async def test_a_link_whose_track_is_finished_is_answered_with_200_and_converts_nothing(
     service: RunningService,
 ) -> None:

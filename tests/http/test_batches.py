@@ -72,6 +72,17 @@ async def test_a_batch_reports_each_line_and_its_job(tmp_path: Path) -> None:
         assert (await service.completed(video(1)))["batch_id"] is None
 
 
+async def test_a_batch_of_copies_makes_copies(tmp_path: Path) -> None:
+    async with running_service(tmp_path / "data") as service:
+        batch = await created(service, [video(1), video(2)], format="opus")
+        assert (batch["format"], batch["quality"]) == ("opus", None)
+        now = await ended(service, batch)
+        assert now["counts"]["completed"] == 2
+        for item in (await get(service, now["items_url"]))["items"]:
+            assert (item["job"]["format"], item["job"]["quality"]) == ("opus", None)
+            assert item["job"]["download_url"].endswith(".opus")
+
+
 async def test_items_come_in_pages_in_a_stable_order(tmp_path: Path) -> None:
     async with running_service(tmp_path / "data") as service:
         count = 2 * PAGE_ITEMS + 3
@@ -115,6 +126,8 @@ async def test_a_batch_is_cancelled(tmp_path: Path) -> None:
         ({"urls": {"a": "b"}}, "invalid_field", "urls"),
         ({"urls": None}, "invalid_field", "urls"),
         ({"urls": ["video000001"], "quality": "loud"}, "invalid_field", "quality"),
+        ({"urls": ["video000001"], "format": "wav"}, "invalid_field", "format"),
+        ({"urls": ["video000001"], "format": "m4a", "quality": "192k"}, "invalid_field", "quality"),
         ({"links": ["video000001"]}, "invalid_field", "urls"),
         ({"urls": ["video000001"], "priority": 1}, "invalid_field", None),
     ],

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tests.fakes import content_of
 from tests.http.responses import expect_problem
 from tests.http.running_service import RunningService, running_service
-from ytmp3.converter.audio.tag import MAX_COVER_BYTES, id3v2_tag
+from ytmp3.converter.audio.id3 import id3v2_tag
+from ytmp3.converter.audio.tags import MAX_COVER_BYTES, tags_of
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.job import Metadata
 from ytmp3.http.cover import HEADER_BYTES, MAX_TAG_BYTES, cover_in, tag_size
@@ -26,7 +27,7 @@ ALICE, BOB = new_secret(b"a" * 24), new_secret(b"b" * 24)
 
 def tagged(cover: bytes | None) -> bytes:
     """Return a track as the converter writes it."""
-    return id3v2_tag(METADATA, LINK, cover) + content_of(VIDEO)
+    return id3v2_tag(tags_of(METADATA, LINK, cover)) + content_of(VIDEO)
 
 
 async def test_the_cover_is_the_picture_in_the_track_and_is_not_sent_twice(service: RunningService) -> None:
@@ -94,7 +95,7 @@ async def test_only_the_owner_of_a_job_gets_its_cover(tmp_path: Path) -> None:
 
 def test_every_tag_of_the_converter_fits_and_gives_its_picture_back() -> None:
     cover = b"\xff\xd8\xff" + b"\0" * (MAX_COVER_BYTES - 3)
-    tag = id3v2_tag(METADATA, LINK, cover)
+    tag = id3v2_tag(tags_of(METADATA, LINK, cover))
     assert tag_size(tag[:HEADER_BYTES]) == len(tag) - HEADER_BYTES < MAX_TAG_BYTES
     assert cover_in(tag[HEADER_BYTES:]) == cover
     assert cover_in(tag[HEADER_BYTES:-1]) is None

@@ -22,12 +22,13 @@ CODES = {"invalid_json", "invalid_field", "body_too_large", "unsupported_url", "
 values = st.recursive(
     st.one_of(
         st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=30), st.just(GOOD),
-        st.sampled_from(["192k", "V0", "", "https://youtu.be/", "http://127.0.0.1/", "\ud800", "\x00"]),
+        st.sampled_from(["192k", "V0", "m4a", ".OPUS", "mp3"]),
+        st.sampled_from(["", "https://youtu.be/", "http://127.0.0.1/", "\ud800", "\x00"]),
     ),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip
-names = st.sampled_from(["url", "quality", "URL", "url ", "__proto__", "job_id", ""]) | st.text(max_size=10)
+names = st.sampled_from(["url", "quality", "format", "URL", "url ", "__proto__", "job_id", ""]) | st.text(max_size=10)
 # As pairs, because a name may come twice.
 objects = st.lists(st.tuples(names, values), max_size=5)
 
@@ -65,10 +66,13 @@ def is_valid(body: bytes) -> bool:
     if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
         return False
     fields = dict(pairs)
+    format_ = fields.get("format", "mp3")
+    format_ = format_.strip().lower().removeprefix(".") if isinstance(format_, str) else ""
     return (
         len(fields) == len(pairs)
-        and fields.keys() <= {"url", "quality"}
+        and fields.keys() <= {"url", "quality", "format"}
         and isinstance(fields.get("url"), str)
+        and (format_ == "mp3" or (format_ in {"m4a", "opus"} and "quality" not in fields))
         and str(fields.get("quality", "192k")).strip().lower().removesuffix("k") in {"v0", "v2", "v5", *BIT_RATES}
     )
 

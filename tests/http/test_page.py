@@ -125,6 +125,12 @@ async def test_without_scripts_the_form_leads_to_the_finished_track(service: Run
     assert TITLE not in page
 
 
+async def test_without_scripts_the_form_ignores_the_quality_of_a_copy(service: RunningService) -> None:
+    response = await send_form(service, "/convert", 303, {"links": VIDEO, "format": "opus", "quality": "V0"})
+    job_id = response.headers["Location"].removeprefix("/?jobs=")
+    assert (await service.ended(job_id))["download_url"] == f"/download/{job_id}.opus"
+
+
 async def test_without_scripts_the_page_is_loaded_again_while_a_job_is_open(service: RunningService) -> None:
     service.converter.hold(VIDEO)
     response = await send_form(service, "/convert", 303, {"links": VIDEO, "quality": "V0"})
@@ -147,6 +153,7 @@ async def test_links_after_a_refused_one_stay_in_the_form_and_those_before_it_ar
         ("/convert", {"links": "  \n "}, 400),
         ("/convert", {"links": "x " * (MAX_FORM_LINKS + 1)}, 400),
         ("/convert", {"links": VIDEO, "quality": "loud"}, 400),
+        ("/convert", {"links": VIDEO, "format": "wav"}, 400),
         ("/convert", {"links": "x" * MAX_FORM_BYTES}, 413),
         ("/convert", dict.fromkeys("abcdefgh", "x"), 400),
         ("/sign-in", {"key": "x"}, 303),

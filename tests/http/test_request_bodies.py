@@ -181,11 +181,18 @@ async def test_a_body_that_does_not_arrive_is_a_408(service: RunningService) -> 
         (b'{"quality": "V0"}', "url", "`url`"),
         (b'{"url": "%s", "quality": "best"}' % LINK.encode(), "quality", "96k, 128k, 160k, 192k, 256k, 320k, V0"),
         (b'{"url": "%s", "quality": null}' % LINK.encode(), "quality", "192k"),
+        (b'{"url": "%s", "format": "flac"}' % LINK.encode(), "format", "mp3, m4a, opus"),
+        (b'{"url": "%s", "format": null}' % LINK.encode(), "format", "mp3, m4a, opus"),
+        (b'{"url": "%s", "format": ["m4a"], "quality": "192k"}' % LINK.encode(), "format", "mp3, m4a, opus"),
+        (b'{"url": "%s", "format": "m4a", "quality": "192k"}' % LINK.encode(), "quality", "leave it out"),
+        (b'{"url": "%s", "format": ".OPUS", "quality": 320}' % LINK.encode(), "quality", "leave it out"),
+        (b'{"url": "%s", "format": "m4a", "quality": "best"}' % LINK.encode(), "quality", "96k, 128k"),
+        (b'{"url": "%s", "codec": "m4a"}' % LINK.encode(), "format", "Did you mean `format`?"),
         (b'{"link": "%s"}' % LINK.encode(), "url", "Did you mean `url`?"),
         (b'{"Url": "%s"}' % LINK.encode(), "url", "Did you mean `url`?"),
         (b'{"url": "%s", "qualty": "V0"}' % LINK.encode(), "quality", "Did you mean `quality`?"),
         (b'{"url": "%s", "bitrate": 192}' % LINK.encode(), "quality", "Did you mean `quality`?"),
-        (b'{"url": "%s", "zZmarkZz": 1}' % LINK.encode(), None, "The fields are: `url`, `quality`"),
+        (b'{"url": "%s", "zZmarkZz": 1}' % LINK.encode(), None, "The fields are: `url`, `quality`, `format`"),
         (b'{"url": "x", "url": "y"}', None, "given twice"),
         (b'{"url": "https://youtu.be/dQw4w9WgXcQQ"}', "url", "has 12 characters"),
         (b'{"url": "https://www.youtube.com/@zZmarkZz"}', "url", "channel"),
@@ -226,3 +233,24 @@ async def test_near_spellings_of_a_quality_are_understood(service: RunningServic
     async with service.client.post(f"{service.url}/extract", data=body, headers=headers) as response:
         assert response.status == 202
         assert (await response.json())["quality"] == quality
+
+
+@pytest.mark.parametrize(
+    ("given", "format_", "quality"),
+    [
+        ('"m4a"', "m4a", None),
+        ('"M4A"', "m4a", None),
+        ('".opus"', "opus", None),
+        ('" Opus "', "opus", None),
+        ('"MP3"', "mp3", "192k"),
+    ],
+)
+async def test_near_spellings_of_a_format_are_understood(
+    service: RunningService, given: str, format_: str, quality: str | None
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    body = f'{{"url": "{LINK}", "format": {given}}}'
+    async with service.client.post(f"{service.url}/extract", data=body, headers=headers) as response:
+        assert response.status == 202
+        job = await response.json()
+    assert (job["format"], job["quality"]) == (format_, quality)

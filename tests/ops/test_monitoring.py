@@ -126,7 +126,7 @@ def test_an_expression_uses_only_metrics_that_are_exposed(name: str, exposed: se
 def test_an_expression_selects_labels_and_values_that_exist(name: str) -> None:
     labels = label_names()
     values = {
-        "route": {route.path.replace("{job_id}.mp3", "{file_name}") for route in ROUTES} | {"unknown"},
+        "route": {route.path.replace("{job_id}.{extension}", "{file_name}") for route in ROUTES} | {"unknown"},
         "code": {*FailureCode, "", "queue_full", "storage_full", "store_unavailable"},
         "outcome": {"done", "failed", "cancelled"},
         "stage": set(Stage),

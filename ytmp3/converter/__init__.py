@@ -1,6 +1,6 @@
-"""Converts a video into a verified MP3: the Protocol, and its one implementation in `pipeline`.
+"""Converts a video into a verified track: the Protocol, and its one implementation in `pipeline`.
 
-A converter takes a video id, a recipe and a scratch folder. It writes a verified MP3 into that folder and reports
+A converter takes a video id, a recipe and a scratch folder. It writes a verified track into that folder and reports
 progress, or raises a ConversionError. It has nothing to do with jobs, leases, HTTP or the shelf.
 """
 
@@ -22,12 +22,12 @@ class SandboxIncompleteError(Ytmp3Error):
 
 
 class Converted(Struct, frozen=True, kw_only=True):
-    """A verified and tagged MP3 in the scratch folder. It is not fsynced yet."""
+    """A verified and tagged track in the scratch folder. It is not fsynced yet."""
 
     path: Path
     size_bytes: int
     duration_seconds: float
-    """Measured from the MP3's frames."""
+    """Measured from the frames or packets."""
     sha256: str
     crc32: int
     metadata: Metadata

@@ -13,8 +13,9 @@ from typing import Final
 from msgspec import json
 
 from ytmp3.converter import ToolCheck
+from ytmp3.converter.audio.broken import BrokenError
 from ytmp3.converter.audio.ffmpeg import FILE, MEMORY_BYTES, encode_arguments
-from ytmp3.converter.audio.mp3 import Mp3Error, walk
+from ytmp3.converter.audio.mp3 import walk
 from ytmp3.converter.profiles import is_script, tool_profile
 from ytmp3.converter.sandbox.protocol import Protections, ResourceLimits
 from ytmp3.converter.sandbox.report import Report, report_of
@@ -185,7 +186,7 @@ def _encoding_error(encoded: bytes, completed: Completed) -> str | None:
         return failure_of(completed)
     try:
         walk(encoded)
-    except Mp3Error as error:
+    except BrokenError as error:
         return f"the MP3 it makes is broken: {error}"
     return None
 

@@ -2,7 +2,7 @@
 
 Rules: an extraction and an encoding each wait for a slot, which clients share; a conversion that waits for an encoding
 slot holds only a file and the process that downloads it; no child process outlives the coroutine that started it; the
-exit code 0 of an encoder is not enough, so every MP3 frame is parsed before the result counts as a track.
+exit code 0 of an encoder is not enough, so every frame or packet is checked before the result counts as a track.
 
 Besides the encoder, a conversion takes 0.05 s of CPU time in the downloading child, and 0.01 s each in the server and
 in the zygote. scripts/bench/RESULTS.md compares a conversion with ffmpeg alone.
@@ -22,11 +22,12 @@ from typing import Final
 from msgspec import Struct, structs
 
 from ytmp3.converter import Converted, SandboxIncompleteError, ToolCheck
+from ytmp3.converter.audio.broken import BrokenError
 from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.audio.encoder import Encoder, EncoderRun
-from ytmp3.converter.audio.ffmpeg import SNIFF_BYTES, demuxer_of, demuxer_of_copies, is_streamable
-from ytmp3.converter.audio.mp3 import Mp3Error, walk_file
-from ytmp3.converter.audio.tag import id3v2_tag
+from ytmp3.converter.audio.ffmpeg import SNIFF_BYTES, demuxer_of, is_streamable, may_be_as_wanted
+from ytmp3.converter.audio.mp3 import walk_file
+from ytmp3.converter.audio.tags import tags_of
 from ytmp3.converter.audio.verify import assemble, check_duration, read_cover
 from ytmp3.converter.causes import first_cause, log_failure
 from ytmp3.converter.check import Checker
@@ -265,6 +266,7 @@ class _Conversion:
             cookies_file=None if cookies is None else str(cookies),
             max_duration_seconds=self._limits.max_duration_seconds,
             max_file_bytes=self._limits.max_file_bytes,
+            format=self._task.recipe.format,
             excluded_formats=self._task.excluded_formats,
             rungs=rungs_to_ask,
             left_out=left_out,
@@ -308,16 +310,17 @@ class _Conversion:
         if demuxer is None:
             raise ConversionError(FailureCode.MEDIA_INVALID, f"unknown container: {head[:16].hex()}")
         # An MP3 source may be copied instead of encoded, but only if the whole file is one clean stream at the wanted
-        # bit rate. That can be checked only when the download is complete.
-        may_copy = demuxer == demuxer_of_copies(self._task.recipe)
-        may_overlap = not may_copy and is_streamable(demuxer, head) and not spool.is_complete
+        # bit rate. That can be checked only when the download is complete. Other copies wait for this too: they take a
+        # tenth of a second, so an earlier start gains nothing.
+        may_copy, must_copy = may_be_as_wanted(demuxer, self._task.recipe), self._task.recipe.is_copied
+        may_overlap = not (may_copy or must_copy or spool.is_complete) and is_streamable(demuxer, head)
         if may_overlap and self._encode_slots.has_free(self._task.client):
             async with self._encode_slot() as slot:
                 if await self._encode_growing(spool, demuxer, slot):
                     return
         await spool.completion()
         async with self._encode_slot():
-            is_copied = may_copy and await self._is_as_wanted(spool)
+            is_copied = must_copy or (may_copy and await self._is_as_wanted(spool))
             with self._encoder(spool, demuxer, is_copied=is_copied) as encoder:
                 await encoder.encode_file(spool)
 
@@ -360,13 +363,15 @@ class _Conversion:
 
     @contextlib.asynccontextmanager
     async def _encode_slot(self) -> AsyncIterator[Slot]:
-        async with self._encode_slots.slot(self._task.client, self._announced_seconds or 0.0) as slot:
+        # Short encodings go first, and every copy is short.
+        seconds = 0.0 if self._task.recipe.is_copied else self._announced_seconds or 0.0
+        async with self._encode_slots.slot(self._task.client, seconds) as slot:
             with self._progress.timing(Stage.CONVERTING):
                 yield slot
 
     async def _is_as_wanted(self, spool: Spool) -> bool:
         """Whether the complete download already is one clean MP3 stream of the wanted bit rate."""
-        with contextlib.suppress(Mp3Error):
+        with contextlib.suppress(BrokenError):
             stream = await self._tools.verifiers.run(walk_file, spool.path)
             return f"{stream.bitrate_kbps}k" == self._task.recipe.quality
         return False
@@ -380,18 +385,15 @@ class _Conversion:
     async def _verify_and_tag(self, metadata: Metadata, cover: bytes | None) -> Converted:
         self._progress.moved(Stage.CONVERTING, downloaded=1.0, encoded=1.0)
         with self._progress.timing(Stage.PUBLISHING):
-            tag = id3v2_tag(metadata, canonical_link(self._task.video_id), cover)
-            target = self._task.scratch / f"track.{self._task.recipe.extension}"
-            stream, size, sha256, crc32 = await self._tools.verifiers.run(assemble, self._encoded_path, tag, target)
-        check_duration(stream, self._announced_seconds, self._limits)
-        if size > self._limits.max_file_bytes:
-            raise ConversionError(FailureCode.TOO_LARGE, f"the track has {size} bytes")
+            recipe, tags = self._task.recipe, tags_of(metadata, canonical_link(self._task.video_id), cover)
+            target = self._task.scratch / f"track.{recipe.extension}"
+            track = await self._tools.verifiers.run(assemble, self._encoded_path, recipe.format, tags, target)
+        check_duration(track.duration_seconds, self._announced_seconds, self._limits)
+        if track.size_bytes > self._limits.max_file_bytes:
+            raise ConversionError(FailureCode.TOO_LARGE, f"the track has {track.size_bytes} bytes")
         return Converted(
             path=target,
-            size_bytes=size,
-            duration_seconds=stream.duration_seconds,
-            sha256=sha256,
-            crc32=crc32,
+            **structs.asdict(track),
             metadata=metadata,
             stage_seconds=self._progress.stage_seconds,
         )

@@ -192,6 +192,7 @@ class FailureCode(StrEnum):
     TOO_LONG = "too_long"
     TOO_LARGE = "too_large"
     NO_AUDIO = "no_audio"
+    FORMAT_UNAVAILABLE = "format_unavailable"
     DRM = "drm"
     BOT_CHECK = "bot_check"
     RATE_LIMITED_UPSTREAM = "rate_limited_upstream"
@@ -258,6 +259,10 @@ FAILURES: Final[Mapping[FailureCode, Failure]] = MappingProxyType(
         FailureCode.TOO_LONG: Failure(retryable=False, message="The video is longer than this service converts."),
         FailureCode.TOO_LARGE: Failure(retryable=False, message="The video is larger than this service converts."),
         FailureCode.NO_AUDIO: Failure(retryable=False, message="The video has no sound."),
+        FailureCode.FORMAT_UNAVAILABLE: Failure(
+            retryable=False,
+            message="YouTube does not offer the sound of this video in the requested format. The format mp3 works.",
+        ),
         FailureCode.DRM: Failure(retryable=False, message="The video is protected by DRM."),
         FailureCode.BOT_CHECK: Failure(
             retryable=True, fault=Fault.ADDRESS, message="YouTube asks this server to prove that it is not a bot."

@@ -1,15 +1,16 @@
 """Recipes: the requested format and quality of an output, with one canonical spelling.
 
 The rule: all facts that depend on the format are here. To add a format, add a member to `Format`, its row to `_FACTS`,
-its spelling to `Recipe.spelling`, and its codec to `converter/audio/ffmpeg`.
+and what `converter/audio/ffmpeg` needs to know about it.
 
 A spelling is the last part of a conversion's key, and is therefore stored with each record. Its grammar:
 
     recipe  = format [ "-" quality ] *( "," option )
     option  = name "=" value        in the order start, end, language, loudness; none exists yet
 
-The default recipe is spelled `mp3-192k`. An option with its default value is left out. So a new option does not change
-the spelling, and the key, of any recipe that exists already.
+The default recipe is spelled `mp3-192k`. A format that is copied has no quality: its recipe is spelled `m4a`. An option
+with its default value is left out. So a new option does not change the spelling, and the key, of any recipe that exists
+already.
 """
 
 from enum import StrEnum
@@ -24,6 +25,10 @@ class Format(StrEnum):
     """The container and codec of a track."""
 
     MP3 = "mp3"
+    M4A = "m4a"
+    """AAC in an MP4 file. The sound is copied from YouTube's own stream, not encoded again."""
+    OPUS = "opus"
+    """Opus in an Ogg file, copied too."""
 
 
 class Quality(StrEnum):
@@ -47,10 +52,14 @@ class FormatFacts(Struct, frozen=True, kw_only=True):
     """The extension of track files, of download URLs and of saved downloads, without the dot."""
     media_type: str
     """The Content-Type of a download (IANA's registry)."""
+    is_copied: bool
+    """Whether the sound is copied from YouTube's own stream. Such a format has no quality to choose."""
 
 
 _FACTS: Final[dict[Format, FormatFacts]] = {
-    Format.MP3: FormatFacts(extension="mp3", media_type="audio/mpeg"),
+    Format.MP3: FormatFacts(extension="mp3", media_type="audio/mpeg", is_copied=False),
+    Format.M4A: FormatFacts(extension="m4a", media_type="audio/mp4", is_copied=True),
+    Format.OPUS: FormatFacts(extension="opus", media_type="audio/ogg", is_copied=True),
 }
 
 EXTENSIONS: Final = frozenset(facts.extension for facts in _FACTS.values())
@@ -60,6 +69,7 @@ MEDIA_TYPES: Final = tuple(facts.media_type for facts in _FACTS.values())
 
 DEFAULT_QUALITY: Final = Quality.K192
 
+_FORMATS: Final = {format_.value: format_ for format_ in Format}
 _QUALITIES: Final = {quality.lower(): quality for quality in Quality}
 _QUALITY_WITHOUT_UNIT: Final = {quality.removesuffix("k"): quality for quality in Quality}
 
@@ -75,16 +85,35 @@ def parse_quality(value: object) -> Quality | None:
     return _QUALITIES.get(text) or _QUALITY_WITHOUT_UNIT.get(text)
 
 
+def parse_format(value: object) -> Format | None:
+    """Return the format for a value from a client, or None if it is not a format: the caller refuses it.
+
+    Besides "m4a", the values "M4A", ".m4a" and " m4a " are accepted too.
+    """
+    return _FORMATS.get(value.strip().lower().removeprefix(".")) if isinstance(value, str) else None
+
+
+def has_quality(format_: Format) -> bool:
+    """Return whether a quality can be chosen for this format."""
+    return not _FACTS[format_].is_copied
+
+
 class Recipe(Struct, frozen=True, kw_only=True):
     """The requested output of a conversion. Requests for one video with equal recipes share one conversion."""
 
     format: Format = Format.MP3
-    quality: Quality = DEFAULT_QUALITY
+    quality: Quality | None = DEFAULT_QUALITY
+    """None if and only if the format is copied. `recipe_for` makes both fields fit."""
 
     @property
     def spelling(self) -> str:
         """The canonical spelling. `parse_recipe` reads it back."""
-        return f"{self.format}-{self.quality.lower()}"
+        return self.format if self.quality is None else f"{self.format}-{self.quality.lower()}"
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether the sound is copied from YouTube's own stream, not encoded again."""
+        return _FACTS[self.format].is_copied
 
     @property
     def extension(self) -> str:
@@ -97,9 +126,14 @@ class Recipe(Struct, frozen=True, kw_only=True):
         return _FACTS[self.format].media_type
 
 
+def recipe_for(format_: Format, quality: Quality | None = None) -> Recipe:
+    """Return the recipe for a format. Without a quality, it is the default one; a copied format ignores the quality."""
+    return Recipe(format=format_, quality=(quality or DEFAULT_QUALITY) if has_quality(format_) else None)
+
+
 DEFAULT_RECIPE: Final = Recipe()
 _RECIPES: Final = {
-    recipe.spelling: recipe for recipe in (Recipe(format=one, quality=quality) for one in Format for quality in Quality)
+    recipe.spelling: recipe for recipe in (recipe_for(one, quality) for one in Format for quality in Quality)
 }
 """All recipes, by spelling. The stores look one up for every record that they read, and parsing would be slower."""
 

@@ -27,7 +27,7 @@ def log_event(event: events.Event) -> None:
                 "conversion_id": conversion.conversion_id,
                 "video_id": conversion.video_id,
                 "client": ticket.job.client,
-                "quality": conversion.recipe.quality,
+                "recipe": conversion.recipe.spelling,
                 "outcome": outcome,
             }
             log.info("job accepted", extra=extra)

@@ -84,7 +84,7 @@ class JobHandlers:
         return await self._job(await self._jobs.cancel(request.match_info["job_id"], owner_in(request, self._keys)))
 
     async def download(self, request: web.Request) -> web.StreamResponse:
-        """GET and HEAD /download/ID.mp3. The extension may be missing."""
+        """GET and HEAD /download/ID.mp3, or with the extension of another format. The extension may be missing."""
         job_id, extension = split_file_name(request.match_info["file_name"])
         ticket = await self._downloaded_ticket(request, job_id)
         video_id, recipe = ticket.conversion.video_id, ticket.conversion.recipe

@@ -38,6 +38,7 @@ def batch_view(state: BatchState, addresses: Addresses, link_until: int | None =
             duplicate=counts[ItemStatus.DUPLICATE],
         ),
         eta_seconds=state.eta_seconds,
+        format=batch.recipe.format,
         quality=batch.recipe.quality,
         created_at=moment(batch.created_at),
         completed_at=optional_moment(batch.completed_at),

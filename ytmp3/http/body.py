@@ -3,7 +3,7 @@
 import asyncio
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from aiohttp import HttpVersion11, hdrs, web
 
-from ytmp3.core.recipe import DEFAULT_QUALITY, Quality, parse_quality
+from ytmp3.core.recipe import Format, Quality, parse_format, parse_quality
 from ytmp3.http import problems
 from ytmp3.http.errors import (
     BodyTooLarge,
@@ -45,9 +45,13 @@ _HELP_OF_FIELD: Final[Mapping[str, str]] = MappingProxyType(
         "url": "`url` must be text: a link to one YouTube video, such as https://youtu.be/dQw4w9WgXcQ.",
         "urls": "`urls` must be a list of texts, each a link to one YouTube video, with one link at least.",
         "quality": f"`quality` must be one of {', '.join(Quality)}.",
+        "format": f"`format` must be one of {', '.join(Format)}.",
         "playlist": "`playlist` must be text: a link to a playlist, an album or a channel of YouTube.",
         "webhook": "`webhook` must be text: an https:// URL to which the finished job is sent.",
     }
+)
+_NO_QUALITY: Final = (
+    "`quality` can be chosen for mp3 only. The sound of m4a and opus is copied from YouTube as it is: leave it out."
 )
 _OTHER_NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -63,19 +67,18 @@ _OTHER_NAMES: Final[Mapping[str, str]] = MappingProxyType(
         "videos": "urls",
         "items": "urls",
         "bitrate": "quality",
+        "codec": "format",
+        "audio_format": "format",
+        "filetype": "format",
     }
 )
 """Names that other services use for our fields."""
-_EXAMPLES: Final[Mapping[str, object]] = MappingProxyType(
-    {
-        "url": "https://youtu.be/dQw4w9WgXcQ",
-        "urls": ["https://youtu.be/dQw4w9WgXcQ"],
-        "quality": DEFAULT_QUALITY,
-        "webhook": None,
-        "playlist": None,
-    }
+_EXAMPLES: Final[Mapping[str, object]] = MappingProxyType({"url": "https://youtu.be/dQw4w9WgXcQ"})
+"""A valid value of each field that must be given."""
+_SPELLINGS: Final[Mapping[str, Callable[[object], object]]] = MappingProxyType(
+    {"quality": parse_quality, "format": parse_format}
 )
-"""A valid value of each field."""
+"""Fields whose values may be spelled in several ways. The functions return None for all other values."""
 _SYNTAX_ERRORS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "Expecting property name": "a name in double quotes is expected",
@@ -157,7 +160,7 @@ def parse_batch_request(body: bytes) -> BatchRequest:
 
 
 def _parse(body: bytes, kind: type[Wanted]) -> Wanted:
-    """Decode a body strictly, except that a quality may be spelled in several ways.
+    """Decode a body strictly, except that a quality and a format may be spelled in several ways.
 
     Raises:
         InvalidJson: the text says at which character the body is not valid JSON.
@@ -190,19 +193,26 @@ def _pairs(body: bytes) -> list[tuple[str, object]]:
 
 
 def _lenient(fields: Mapping[str, object], kind: type[Wanted]) -> Wanted:
-    """Parse fields that the decoder has refused: accept other spellings of a quality, or raise for the wrong field."""
-    known = tuple(field.name for field in msgspec.structs.fields(kind))
+    """Parse fields that the decoder has refused: accept other spellings of values, or raise for the wrong field."""
+    infos = msgspec.structs.fields(kind)
+    known = tuple(info.name for info in infos)
     for name in fields:
         if name not in known:
             raise _unknown_field(name, known)
-    quality = parse_quality(fields.get("quality", DEFAULT_QUALITY))
-    for field in known:
-        value = quality if field == "quality" else fields.get(field)
+    given = {name: _SPELLINGS[name](value) if name in _SPELLINGS else value for name, value in fields.items()}
+    examples = {info.name: _EXAMPLES[info.name] for info in infos if info.required}
+    for name in known:
+        if name not in given and name not in examples:
+            continue
         try:
-            msgspec.convert({**{other: _EXAMPLES[other] for other in known}, field: value}, kind)
+            msgspec.convert({**examples, name: given.get(name)}, kind)
         except msgspec.ValidationError:
-            raise InvalidField(_HELP_OF_FIELD[field], field=field) from None
-    return msgspec.convert({**fields, "quality": quality}, kind)
+            raise InvalidField(_HELP_OF_FIELD[name], field=name) from None
+    try:
+        return msgspec.convert(given, kind)
+    except msgspec.ValidationError:
+        # Each value is right by itself, so two do not fit together.
+        raise InvalidField(_NO_QUALITY, field="quality") from None
 
 
 def _unknown_field(name: str, known: tuple[str, ...]) -> InvalidField:

@@ -3,7 +3,6 @@
 The text is made from the table of routes and never from the request.
 """
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -42,5 +41,5 @@ def directions(path: str) -> str | None:
 
 def _spelled(route: Route) -> str:
     """Return a route as a person would write it."""
-    spelled = f"{route.method} {re.sub(r'{[a-z_]+}', 'ID', route.path)}"
+    spelled = f"{route.method} {route.example}"
     return spelled if route.request is None else f"{spelled} with a JSON body"

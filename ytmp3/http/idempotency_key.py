@@ -4,11 +4,11 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
 from aiohttp import web
 
 from ytmp3.engine.idempotency import Idempotency
 from ytmp3.http.errors import InvalidIdempotencyKey
+from ytmp3.http.wire import BatchRequest, ExtractRequest
 
 HEADER: Final = "Idempotency-Key"
 _BARE: Final = re.compile(r"[!-~]{1,255}", re.ASCII)
@@ -16,14 +16,14 @@ _QUOTED: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"', re.ASCII)
 """A string of structured fields (RFC 9651, section 3.3.3), which the draft prescribes. Most clients send it bare."""
 
 
-def idempotency_of(request: web.Request, body: msgspec.Struct) -> Idempotency | None:
+def idempotency_of(request: web.Request, body: ExtractRequest | BatchRequest) -> Idempotency | None:
     """Return the key of a request with its decoded body, or None if the request has no key.
 
     Raises:
         InvalidIdempotencyKey
     """
     key = parse_idempotency_key(request.headers.getall(HEADER, ()))
-    return None if key is None else Idempotency(key=key, request=msgspec.json.encode(body))
+    return None if key is None else Idempotency(key=key, request=body.fingerprint)
 
 
 def parse_idempotency_key(values: Sequence[str]) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from ytmp3.core.ids import JOB_ID
-from ytmp3.core.recipe import MEDIA_TYPES
+from ytmp3.core.recipe import EXTENSIONS, MEDIA_TYPES
 from ytmp3.core.webhook import MAX_TARGETS
 from ytmp3.http.client_handlers import MAX_LIMIT
 from ytmp3.http.job_events import MAX_JOBS
@@ -57,6 +57,13 @@ _NUMBER: Final = {
     "schema": {"type": "integer", "minimum": 0, "maximum": MAX_TARGETS - 1},
 }
 
+_EXTENSION: Final = {
+    "name": "extension",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "enum": sorted(EXTENSIONS)},
+}
+
 
 def document(version: str, routes: Iterable[Route] = ROUTES, *, public_path: str = "") -> dict[str, Any]:
     """Return the OpenAPI document of this version of the service, which clients reach below `public_path`."""
@@ -66,7 +73,8 @@ def document(version: str, routes: Iterable[Route] = ROUTES, *, public_path: str
         "info": {
             "title": "ytmp3",
             "version": version,
-            "description": "Turns a YouTube link into a verified MP3. You need the right to convert what you convert.",
+            "description": "Turns a YouTube link into a verified MP3, M4A or Opus file. "
+            "You need the right to convert what you convert.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": public_path or "/"}],
@@ -125,6 +133,7 @@ def _operation(route: Route, method: str) -> dict[str, Any]:
         "{job_id}": _id("job_id"),
         "{batch_id}": _id("batch_id"),
         "{number}": _NUMBER,
+        "{extension}": _EXTENSION,
     }
     parameters = [parameter for name, parameter in in_path.items() if name in route.path]
     parameters += [{"name": name, "in": "header", "schema": {"type": "string"}} for name in route.request_headers]

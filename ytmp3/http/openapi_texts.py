@@ -12,7 +12,7 @@ from msgspec import Struct
 from ytmp3.core.batch import BatchStatus
 from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Stage, Status
-from ytmp3.core.recipe import DEFAULT_QUALITY
+from ytmp3.core.recipe import DEFAULT_QUALITY, Format
 from ytmp3.engine.health import Readiness
 from ytmp3.http.wire import (
     BatchCountsView,
@@ -49,6 +49,7 @@ EXAMPLES: Final[tuple[Struct, ...]] = (
         url=_URL,
         hint=None,
         video_id=_VIDEO,
+        format=Format.MP3,
         quality=DEFAULT_QUALITY,
         metadata=MetadataView(
             title="Big Buck Bunny",
@@ -75,6 +76,7 @@ EXAMPLES: Final[tuple[Struct, ...]] = (
             total=2, waiting=0, pending=1, processing=1, completed=0, failed=0, cancelled=0, refused=0, duplicate=0
         ),
         eta_seconds=22,
+        format=Format.MP3,
         quality=DEFAULT_QUALITY,
         created_at=_CREATED,
         completed_at=None,
@@ -137,6 +139,7 @@ COMMON_FIELDS: Final = MappingProxyType(
         "field": "The field of the request that is at fault.",
         "file": "The finished track; null unless the job is completed.",
         "free_bytes": "Free bytes.",
+        "format": "The format of the track. The sound of `m4a` and `opus` is copied from YouTube, not encoded again.",
         "hint": "`playlist` if the submitted link names a playlist too; only in the response to `POST /extract`.",
         "index": "The place of the item in the request, from 0.",
         "is_truncated": "Whether the playlist has more entries than were taken.",
@@ -167,7 +170,7 @@ COMMON_FIELDS: Final = MappingProxyType(
         "processing": "How many are being converted.",
         "processing_seconds": "How long the last conversions took.",
         "progress": "From 0 to 1, over all stages; from 0 again with each attempt.",
-        "quality": "The bit rate (such as `192k`) or the VBR preset (such as `V0`) of the MP3.",
+        "quality": "The bit rate (such as `192k`) or the VBR preset (such as `V0`) of an MP3; null for other formats.",
         "queue": "The queue of this instance.",
         "queue_position": "The place in the queue, from 1; null unless the job is pending.",
         "reason": "Why the last attempt failed.",

@@ -4,6 +4,7 @@
 This module is data only.
 """
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
@@ -11,6 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from ytmp3.core.recipe import DEFAULT_RECIPE
 from ytmp3.http.wire import (
     BatchRequest,
     BatchView,
@@ -71,6 +73,11 @@ class Route(Struct, frozen=True, kw_only=True):
     needs_key: bool = True
     """Whether requests need an API key where keys are in use. Without one, the client is known by its address."""
 
+    @property
+    def example(self) -> str:
+        """The path as people write it: /download/ID.mp3."""
+        return re.sub(r"{[a-z_]+}", "ID", self.path.replace("{extension}", DEFAULT_RECIPE.extension))
+
 
 def _problems(*statuses: int) -> dict[int, Body]:
     return dict.fromkeys(statuses, Problem)
@@ -102,9 +109,9 @@ STATUS: Final = Route(
 DOWNLOAD: Final = Route(
     operation="download",
     method="GET",
-    path="/download/{job_id}.mp3",
+    path="/download/{job_id}.{extension}",
     pattern="/download/{file_name:[^/]+}",
-    summary="Download the MP3 of a completed job, whole or in part.",
+    summary="Download the track of a completed job, whole or in part. The extension is that of its format.",
     request_headers=("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"),
     request_parameters=("until", "signature"),
     responses=MappingProxyType(
@@ -248,7 +255,7 @@ FEED: Final = Route(
 FEED_TRACK: Final = Route(
     operation="feed_track",
     method="GET",
-    path="/feed/{token}/{job_id}.mp3",
+    path="/feed/{token}/{job_id}.{extension}",
     pattern="/feed/{token:[^/]+}/{file_name:[^/]+}",
     summary="Download a track of the feed, whole or in part.",
     request_headers=DOWNLOAD.request_headers,

@@ -47,6 +47,7 @@ def job_view(
         url=ticket.url,
         hint=Hint.PLAYLIST if has_playlist else None,
         video_id=conversion.video_id,
+        format=conversion.recipe.format,
         quality=conversion.recipe.quality,
         metadata=None
         if metadata is None

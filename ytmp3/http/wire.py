@@ -9,28 +9,47 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, json
 
 from ytmp3.core.batch import BatchStatus, ItemStatus
 from ytmp3.core.breaker import BreakerState
 from ytmp3.core.errors import FailureCode, Fault
 from ytmp3.core.job import Stage, Status
-from ytmp3.core.recipe import DEFAULT_QUALITY, Quality, Recipe
+from ytmp3.core.recipe import DEFAULT_QUALITY, Format, Quality, Recipe, has_quality, recipe_for
 from ytmp3.core.webhook import DeliveryState, Reason, WebhookEvent
 from ytmp3.engine.health import Readiness
+
+GivenQuality = Annotated[Quality, Meta(extra_json_schema={"default": DEFAULT_QUALITY})]
+"""Whether a quality was given must be known, so it has no default value for the decoder."""
+
+
+def check_quality(format_: Format, quality: Quality | UnsetType) -> None:
+    """Refuse a quality for a format that has none: raises ValueError."""
+    if quality is not UNSET and not has_quality(format_):
+        raise ValueError("this format has no quality")
 
 
 class ExtractRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /extract`."""
 
     url: str
-    quality: Quality = DEFAULT_QUALITY
+    quality: GivenQuality | UnsetType = UNSET
+    format: Format = Format.MP3
     webhook: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what each field alone allows. The decoder makes its own error of a ValueError."""
+        check_quality(self.format, self.quality)
 
     @property
     def recipe(self) -> Recipe:
         """The requested output."""
-        return Recipe(quality=self.quality)
+        return recipe_for(self.format, None if self.quality is UNSET else self.quality)
+
+    @property
+    def fingerprint(self) -> bytes:
+        """What makes two requests the same. A field with its default value is the same as a missing one."""
+        return json.encode((self.url, self.recipe.spelling, self.webhook))
 
 
 class Hint(StrEnum):
@@ -48,13 +67,23 @@ class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
     urls: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
     playlist: str | None = None
-    quality: Quality = DEFAULT_QUALITY
+    quality: GivenQuality | UnsetType = UNSET
+    format: Format = Format.MP3
     webhook: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what each field alone allows. The decoder makes its own error of a ValueError."""
+        check_quality(self.format, self.quality)
 
     @property
     def recipe(self) -> Recipe:
         """The requested output."""
-        return Recipe(quality=self.quality)
+        return recipe_for(self.format, None if self.quality is UNSET else self.quality)
+
+    @property
+    def fingerprint(self) -> bytes:
+        """What makes two requests the same; see `ExtractRequest`."""
+        return json.encode((self.urls, self.playlist, self.recipe.spelling, self.webhook))
 
 
 class MetadataView(Struct, frozen=True, kw_only=True):
@@ -83,7 +112,7 @@ class FileView(Struct, frozen=True, kw_only=True):
 
 
 class JobView(Struct, frozen=True, kw_only=True):
-    """A job. `batch_id` is set if the job is an item of a batch."""
+    """A job. `batch_id` is set if the job is an item of a batch. `quality` is null for a format that is copied."""
 
     job_id: str
     batch_id: str | None
@@ -96,7 +125,8 @@ class JobView(Struct, frozen=True, kw_only=True):
     url: str
     hint: Hint | None
     video_id: str
-    quality: Quality
+    format: Format
+    quality: Quality | None
     metadata: MetadataView | None
     attempt: int
     error: ErrorView | None
@@ -188,7 +218,7 @@ class ItemErrorView(Struct, frozen=True, kw_only=True):
 class BatchView(Struct, frozen=True, kw_only=True):
     """A batch. It is `completed` once every item has ended, whether or not some have failed.
 
-    `archive_url` is set once it has ended, if it has a track.
+    `archive_url` is set once it has ended, if it has a track. `quality` is null for a format that is copied.
     """
 
     batch_id: str
@@ -197,7 +227,8 @@ class BatchView(Struct, frozen=True, kw_only=True):
     error: ItemErrorView | None
     counts: BatchCountsView
     eta_seconds: int | None
-    quality: Quality
+    format: Format
+    quality: Quality | None
     created_at: datetime
     completed_at: datetime | None
     expires_at: datetime | None

@@ -1,4 +1,4 @@
-"""One run of ffmpeg: reads the spool, writes MP3 frames into a file, and reports progress while it runs.
+"""One run of ffmpeg: reads the spool, writes the encoded or copied sound into a file, and reports its progress.
 
 ffmpeg gets no file name and no network. While it runs, the server checks the wall time, the time without progress, the
 size of the output, and the encoded duration.
@@ -63,7 +63,7 @@ class EncoderRun(Struct, frozen=True, kw_only=True):
     is_copied: bool
     """Whether the source already has the recipe's codec and quality, so that its frames are copied and not encoded."""
     target: Path
-    """The file for the MP3 frames; an older one is overwritten."""
+    """The file for the sound; an older one is overwritten."""
     announced_seconds: float | None
     core: int | None
     """The only CPU core to run on; None for all."""

@@ -17,7 +17,7 @@ FILE: Final = "fd:"
 
 OUTPUT_DESCRIPTOR: Final = 3
 """The descriptor that ffmpeg writes the track to. It must be seekable, because ffmpeg writes the Xing header with the
-length after all frames."""
+length after all frames, and the size of the sound in an MP4 too."""
 
 SNIFF_BYTES: Final = 4096
 """Number of bytes at the beginning of a spool by which the container is detected. YouTube's `moov` box begins within
@@ -42,8 +42,13 @@ _MAGIC: Final = (
     ("flac", 0, b"fLaC"),
     ("wav", 0, b"RIFF"),
 )
-_MUXERS: Final = {Format.MP3: "mp3"}
-_DEMUXERS_OF_COPIES: Final = {Format.MP3: "mp3"}
+_OUTPUTS: Final = {
+    Format.MP3: ("-id3v2_version", "0", "-write_id3v1", "0", "-f", "mp3"),
+    # `ipod` accepts AAC and little else, `opus` nothing but Opus, so a source with another codec is an error.
+    Format.M4A: ("-fflags", "+bitexact", "-f", "ipod"),
+    Format.OPUS: ("-fflags", "+bitexact", "-f", "opus"),
+}
+"""Options of the muxers. None writes a tag, or anything that differs between two runs."""
 _TRANSPORT_STREAM_PACKET: Final = 188
 
 
@@ -72,9 +77,9 @@ def demuxer_of(head: bytes) -> str | None:
     return {0xE2: "mp3", 0xF0: "aac"}.get(head[1] & (0xE6 if head[1] & 0x06 else 0xF6))
 
 
-def demuxer_of_copies(recipe: Recipe) -> str:
-    """Return the demuxer of the sources whose frames may be copied for this recipe."""
-    return _DEMUXERS_OF_COPIES[recipe.format]
+def may_be_as_wanted(demuxer: str, recipe: Recipe) -> bool:
+    """Return whether the frames of a source may already be those of an MP3 of this recipe."""
+    return recipe.format is Format.MP3 and demuxer == "mp3"
 
 
 def is_streamable(demuxer: str, head: bytes) -> bool:
@@ -101,10 +106,10 @@ def _index_comes_first(head: bytes) -> bool:
 def encode_arguments(ffmpeg: str, *, source: str, demuxer: str, recipe: Recipe, is_copied: bool = False) -> list[str]:
     """Return the command that reads descriptor 0 (`source`: STREAM or FILE) and writes the recipe's track to 3.
 
-    `is_copied` copies the frames of a source that has the recipe's codec, instead of encoding them again. Progress goes
-    to descriptor 1, errors to 2.
+    `is_copied` copies the frames of an MP3 that is as wanted. A recipe that is copied never encodes. Progress goes to
+    descriptor 1, errors to 2.
     """
-    codec = ["-c:a", "copy"] if is_copied else _codec(recipe)
+    codec = ["-c:a", "copy"] if is_copied or recipe.quality is None else ["-c:a", "libmp3lame", *_rate(recipe.quality)]
     return [
         *(ffmpeg, *_QUIET, "-nostats", "-stats_period", "0.25", "-progress", "pipe:1"),
         *("-protocol_whitelist", "fd,pipe", "-format_whitelist", _whitelist(demuxer)),
@@ -112,8 +117,7 @@ def encode_arguments(ffmpeg: str, *, source: str, demuxer: str, recipe: Recipe, 
         *(["-fd", "0"] if source == FILE else []),
         *("-f", demuxer, "-i", source),
         *("-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"),
-        *(*codec, "-id3v2_version", "0", "-write_id3v1", "0"),
-        *("-f", _MUXERS[recipe.format], "-fd", str(OUTPUT_DESCRIPTOR), "fd:"),
+        *(*codec, *_OUTPUTS[recipe.format], "-fd", str(OUTPUT_DESCRIPTOR), "fd:"),
     ]
 
 
@@ -123,12 +127,6 @@ def encoded_seconds(line: bytes) -> float | None:
     if name != b"out_time_us" or not value.strip().isdigit():
         return None
     return int(value) / 1e6
-
-
-def _codec(recipe: Recipe) -> list[str]:
-    match recipe.format:
-        case Format.MP3:
-            return ["-c:a", "libmp3lame", *_rate(recipe.quality)]
 
 
 def _rate(quality: Quality) -> list[str]:

@@ -11,6 +11,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from ytmp3.converter.audio.broken import BrokenError, CutError
+
 _ID3V2_HEADER_BYTES: Final = 10
 _ID3V1_BYTES: Final = 128
 _FRAME_HEADER_BYTES: Final = 4
@@ -20,14 +22,6 @@ _LAME_DELAY_OFFSET: Final = 21
 _BITRATES_MPEG1: Final = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _BITRATES_MPEG2: Final = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _SAMPLE_RATES: Final = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
-
-
-class Mp3Error(Exception):
-    """The file is not one clean MP3 stream. The text says at which byte, or why."""
-
-
-class CutError(Mp3Error):
-    """The stream is clean, but its last frame is incomplete."""
 
 
 class Frame(Struct, frozen=True):
@@ -54,14 +48,14 @@ def walk_file(path: Path) -> Stream:
     """Walk the MP3 file at `path`. Blocking: called in a thread.
 
     Raises:
-        Mp3Error: the file is not an MP3, or it is broken.
+        BrokenError: the file is not an MP3, or it is broken.
         CutError: the last frame is incomplete.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         size = path.stat().st_size
         if size == 0:
-            raise Mp3Error("empty")
+            raise BrokenError("empty")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return walk(content)
 
@@ -70,7 +64,7 @@ def walk(content: bytes | mmap.mmap) -> Stream:
     """Walk an MP3 in memory.
 
     Raises:
-        Mp3Error: the content is not an MP3, or it is broken.
+        BrokenError: the content is not an MP3, or it is broken.
         CutError: the last frame is incomplete.
     """
     position, end = _bounds(content)
@@ -81,7 +75,7 @@ def walk(content: bytes | mmap.mmap) -> Stream:
         position += first.size_bytes
     frames, bitrates = _walk_frames(content, position, end, first)
     if not frames:
-        raise Mp3Error("no frame with sound")
+        raise BrokenError("no frame with sound")
     samples = max(0, frames * first.samples - (delay or 0))
     return Stream(
         duration_seconds=samples / first.sample_rate,
@@ -103,7 +97,7 @@ def _walk_frames(content: bytes | mmap.mmap, position: int, end: int, first: Fra
         if size is None:
             frame = _frame_at(content, position, end)
             if (frame.samples, frame.sample_rate) != (first.samples, first.sample_rate):
-                raise Mp3Error(f"the stream changes at byte {position}")
+                raise BrokenError(f"the stream changes at byte {position}")
             size = known[header] = frame.size_bytes
             bitrates.add(frame.bitrate_kbps)
         position += size
@@ -115,10 +109,10 @@ def _walk_frames(content: bytes | mmap.mmap, position: int, end: int, first: Fra
 
 def _frame_at(content: bytes | mmap.mmap, position: int, end: int) -> Frame:
     if position + _FRAME_HEADER_BYTES > end:
-        raise Mp3Error(f"no frame at byte {position}")
+        raise BrokenError(f"no frame at byte {position}")
     frame = parse_header(int.from_bytes(content[position : position + _FRAME_HEADER_BYTES]))
     if frame is None:
-        raise Mp3Error(f"no frame at byte {position}")
+        raise BrokenError(f"no frame at byte {position}")
     return frame
 
 

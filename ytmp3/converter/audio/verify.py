@@ -6,15 +6,27 @@ thread.
 
 import contextlib
 import hashlib
+import itertools
+import mmap
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, assert_never
 
-from ytmp3.converter.audio.mp3 import CutError, Mp3Error, Stream, walk_file
-from ytmp3.converter.audio.tag import MAX_COVER_BYTES
+from msgspec import Struct
+
+from ytmp3.converter.audio.broken import BrokenError, CutError
+from ytmp3.converter.audio.id3 import id3v2_tag
+from ytmp3.converter.audio.mp3 import walk
+from ytmp3.converter.audio.mp4 import pieces_of_mp4, read_mp4
+from ytmp3.converter.audio.mp4_tags import mp4_tags
+from ytmp3.converter.audio.ogg import pieces_of_opus, read_opus
+from ytmp3.converter.audio.ogg_tags import opus_tags
+from ytmp3.converter.audio.tags import MAX_COVER_BYTES, Tags
 from ytmp3.converter.settings import ConversionLimits
 from ytmp3.core.errors import ConversionError, FailureCode
+from ytmp3.core.recipe import Format
 
 TOLERATED_SECONDS: Final = 2.0
 TOLERATED_FRACTION: Final = 0.02
@@ -23,51 +35,89 @@ announced duration, if that is more. Announced durations are whole seconds, and 
 longer or shorter than its picture."""
 
 COPY_BYTES: Final = 2**20
-"""Number of bytes that are copied at once from the encoder's output to the track."""
+"""Number of bytes of an MP3 that are copied at once from the encoder's output to the track."""
 
 JPEG_MAGIC: Final = b"\xff\xd8\xff"
 
 
-def check_duration(stream: Stream, announced: float | None, limits: ConversionLimits) -> None:
+class Assembled(Struct, frozen=True, kw_only=True):
+    """A track, as it was written to its file."""
+
+    duration_seconds: float
+    size_bytes: int
+    sha256: str
+    crc32: int
+
+
+def check_duration(seconds: float, announced: float | None, limits: ConversionLimits) -> None:
     """Compare the measured duration with the limit and with the announced one, if there is one.
 
     Raises:
         ConversionError: the audio is longer than allowed, or differs too much from the announced duration.
     """
-    seconds = stream.duration_seconds
     if seconds > limits.max_duration_seconds + TOLERATED_SECONDS:
         raise ConversionError(FailureCode.TOO_LONG, f"{seconds:.1f} s")
     if announced and abs(seconds - announced) > max(TOLERATED_SECONDS, TOLERATED_FRACTION * announced):
         raise ConversionError(FailureCode.OUTPUT_TRUNCATED, f"{seconds:.1f} s of {announced:.1f} s")
 
 
-def assemble(encoded: Path, tag: bytes, target: Path) -> tuple[Stream, int, str, int]:
-    """Verify every frame of `encoded`, then write the tag and the frames to `target`.
+def assemble(encoded: Path, format_: Format, tags: Tags, target: Path) -> Assembled:
+    """Verify every frame or packet of `encoded`, then write the track with its tags to `target`.
 
-    Returns the stream, the size of `target` in bytes, its SHA-256 in hex, and its CRC-32. After an error, an incomplete
-    `target` may exist; the caller removes the scratch folder.
+    After an error, an incomplete `target` may exist; the caller removes the scratch folder.
 
     Raises:
-        ConversionError: the encoder's output is not one clean MP3 stream.
+        ConversionError: the encoder's output is not one clean track of this format.
         OSError: a file cannot be read or written.
     """
-    try:
-        stream = walk_file(encoded)
-    except CutError as error:
-        raise ConversionError(FailureCode.OUTPUT_TRUNCATED, f"the encoder's output: {error}") from error
-    except Mp3Error as error:
-        raise ConversionError(FailureCode.MEDIA_INVALID, f"the encoder's output: {error}") from error
-    digest, crc32 = hashlib.sha256(tag), zlib.crc32(tag)
-    buffer = bytearray(COPY_BYTES)
-    view = memoryview(buffer)
-    with encoded.open("rb", buffering=0) as source, target.open("wb", buffering=0) as sink:
-        sink.write(tag)
-        while count := source.readinto(buffer):
-            digest.update(view[:count])
-            crc32 = zlib.crc32(view[:count], crc32)
-            sink.write(view[:count])
+    with encoded.open("rb") as source:
+        if not os.fstat(source.fileno()).st_size:
+            raise ConversionError(FailureCode.MEDIA_INVALID, "the encoder's output is empty")
+        with mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            try:
+                duration, pieces = _track(content, format_, tags)
+                size, sha256, crc32 = _write(pieces, target)
+            except CutError as error:
+                raise ConversionError(FailureCode.OUTPUT_TRUNCATED, f"the encoder's output: {error}") from error
+            except BrokenError as error:
+                raise ConversionError(FailureCode.MEDIA_INVALID, f"the encoder's output: {error}") from error
+    return Assembled(duration_seconds=duration, size_bytes=size, sha256=sha256, crc32=crc32)
+
+
+def _track(content: mmap.mmap, format_: Format, tags: Tags) -> tuple[float, Iterator[bytes]]:
+    """Verify the encoder's output. Returns its duration in seconds, and the bytes of the track, piece by piece.
+
+    Raises:
+        BrokenError, CutError: it is not one clean track.
+    """
+    match format_:
+        case Format.MP3:
+            return walk(content).duration_seconds, itertools.chain([id3v2_tag(tags)], _copied(content))
+        case Format.M4A:
+            mp4 = read_mp4(content)
+            return mp4.duration_seconds, pieces_of_mp4(mp4, content, mp4_tags(tags))
+        case Format.OPUS:
+            opus = read_opus(content)
+            return opus.duration_seconds, pieces_of_opus(opus, content, opus_tags(tags))
+        case _:
+            assert_never(format_)
+
+
+def _copied(content: mmap.mmap) -> Iterator[bytes]:
+    for position in range(0, len(content), COPY_BYTES):
+        yield content[position : position + COPY_BYTES]
+
+
+def _write(pieces: Iterator[bytes], target: Path) -> tuple[int, str, int]:
+    """Write a file. Returns its size in bytes, its SHA-256 in hex, and its CRC-32."""
+    digest, crc32 = hashlib.sha256(), 0
+    with target.open("wb") as sink:
+        for piece in pieces:
+            digest.update(piece)
+            crc32 = zlib.crc32(piece, crc32)
+            sink.write(piece)
         size = sink.tell()
-    return stream, size, digest.hexdigest(), crc32
+    return size, digest.hexdigest(), crc32
 
 
 def read_cover(path: Path) -> bytes | None:

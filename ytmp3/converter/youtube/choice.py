@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from ytmp3.core.recipe import Format
+
 ORIGINAL: Final = 10
 """yt-dlp's `language_preference` of the original track. 5 is YouTube's default track, -1 a dubbed one or the only one,
 -10 an audio description."""
@@ -19,6 +21,9 @@ WHOLE_SEGMENTS_SECONDS: Final = 2 * 3600
 _PROTOCOLS: Final = ("http_dash_segments", "m3u8_native", "https")
 """The later the better: a plain file needs one request and can be resumed."""
 
+_COPIED_CODECS: Final = {Format.M4A: "mp4a.40", Format.OPUS: "opus"}
+"""How the names of the codecs begin that a copied format may hold. `mp4a.40` is AAC (RFC 6381)."""
+
 _HARD_CODECS: Final = ("ac-3", "ac3", "ec-3", "eac3", "dts")
 """Codecs of surround sound that the encoder does not accept."""
 
@@ -27,8 +32,10 @@ _DAMAGED: Final = -10
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
-    """What is not to be chosen in this conversion."""
+    """What may be chosen in this conversion."""
 
+    format: Format = Format.MP3
+    """The requested format of the track. If it is a copied one, only its codec may be chosen."""
     excluded: frozenset[str] = frozenset()
     """Formats (`format_id`) that could not be decoded in an earlier try."""
     is_post_live: bool = False
@@ -38,15 +45,21 @@ class Wanted(Struct, frozen=True, kw_only=True):
 
 
 def candidates(formats: Iterable[Mapping[str, Any]], wanted: Wanted) -> list[Mapping[str, Any]]:
-    """Return the formats that may be downloaded, in the order in which they were given."""
-    return [
+    """Return the formats that may be downloaded, in the order in which they were given.
+
+    A format that is copied has no choice of codec. It never takes a dubbed track because the original has another one.
+    """
+    allowed = [
         each
         for each in formats
         if each.get("acodec") != "none"
         and _protocol(each) in _PROTOCOLS
-        and str(each.get("format_id")) not in wanted.excluded
         and (not wanted.is_post_live or _is_whole(each, wanted.seconds))
     ]
+    if (codec := _COPIED_CODECS.get(wanted.format)) is not None:
+        original = max(map(_language, allowed), default=0)
+        allowed = [each for each in allowed if _language(each) == original and _has_codec(each, codec)]
+    return [each for each in allowed if str(each.get("format_id")) not in wanted.excluded]
 
 
 def best_of(formats: Sequence[Mapping[str, Any]], wanted: Wanted) -> Mapping[str, Any] | None:
@@ -59,16 +72,28 @@ def best_of(formats: Sequence[Mapping[str, Any]], wanted: Wanted) -> Mapping[str
 
 def _rank(each: Mapping[str, Any]) -> tuple[float, ...]:
     is_alone = each.get("vcodec") == "none"
-    language = each.get("language_preference")
     return (
         (each.get("preference") or 0) > _DAMAGED,
-        -1 if language is None else language,
+        _language(each),
         not str(each.get("acodec") or "").startswith(_HARD_CODECS),
         (each.get("audio_channels") or 2) <= 2,
         not str(each.get("format_id")).endswith("-drc"),
         is_alone,
         _PROTOCOLS.index(_protocol(each)),
     )
+
+
+def _language(each: Mapping[str, Any]) -> int:
+    language = each.get("language_preference")
+    return language if isinstance(language, int) else -1
+
+
+def _has_codec(each: Mapping[str, Any], codec: str) -> bool:
+    """Whether a format has this codec. YouTube's HLS has AAC, and the playlist does not always say so."""
+    name = each.get("acodec")
+    if name is None and _protocol(each) == "m3u8_native":
+        return codec == _COPIED_CODECS[Format.M4A]
+    return str(name).startswith(codec)
 
 
 def _protocol(each: Mapping[str, Any]) -> str:

@@ -79,6 +79,10 @@ _LETTERBOXED: Final = re.compile(r"/(?:hqdefault|sddefault|0)\.jpg$")
 """Thumbnail sizes of 4:3 in which YouTube puts black bars above and below a 16:9 picture."""
 
 
+_LEFT_WITHOUT: Final = frozenset({FailureCode.EXTRACTOR_BROKEN, FailureCode.FORMAT_UNAVAILABLE})
+"""Failures of a fresh extraction that leaving clients out may cause."""
+
+
 class VideoDownload:
     """The work of one child.
 
@@ -167,8 +171,9 @@ class VideoDownload:
         try:
             return self._extractor.extract()
         except (RefusedError, YoutubeDLError) as error:
-            # Perhaps nobody was left to ask: yt-dlp's own choice of clients is not known here.
-            is_nobody_left = way.leaves_out and self._extractor.code_of(error)[0] is FailureCode.EXTRACTOR_BROKEN
+            # Perhaps nobody was left to ask: yt-dlp's own choice of clients is not known here. Or those who are left do
+            # not offer the codec that the refused link had.
+            is_nobody_left = way.leaves_out and self._extractor.code_of(error)[0] in _LEFT_WITHOUT
             if not is_nobody_left:
                 raise
         if not may_start_over:

@@ -14,6 +14,7 @@ from ytmp3.converter.youtube.evidence import Formats
 from ytmp3.converter.youtube.ladder import DEFAULT, Rung
 from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Metadata
+from ytmp3.core.recipe import Format
 
 MAX_LINE_BYTES: Final = 32 * 1024
 """Longest line of an event. The text fields are cut so that every event fits; a longer line is not one and is
@@ -62,8 +63,10 @@ class Extraction(Struct, frozen=True, kw_only=True, tag=True):
     cookies_file: str | None
     max_duration_seconds: float
     max_file_bytes: int
+    format: Format = Format.MP3
+    """The requested format of the track, which decides whose codec may be downloaded."""
     excluded_formats: tuple[str, ...] = ()
-    """Formats that could not be decoded in an earlier try of this conversion."""
+    """YouTube's formats that could not be decoded in an earlier try of this conversion."""
     solver_seconds: float | None = None
     """Longest wait for the solver, in seconds; None: there is no connection to it."""
     rungs: tuple[Rung, ...] = (DEFAULT,)

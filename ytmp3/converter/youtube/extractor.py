@@ -9,6 +9,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
 
+from msgspec import structs
 from yt_dlp.networking.exceptions import HTTPError
 from yt_dlp.utils import YoutubeDLError
 
@@ -24,6 +25,7 @@ from ytmp3.converter.youtube.solver_client import is_solved
 from ytmp3.converter.youtube.verdict import judge_error, judge_formats
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.link import canonical_link
+from ytmp3.core.recipe import Format
 
 _FORMAT_FIELDS: Final = ("format_id", "acodec", "abr", "language", "protocol")
 """What the log says of the chosen format: its number, codec, rate in kbit/s, language and protocol."""
@@ -111,13 +113,17 @@ class Extractor:
         if verdict is not None:
             raise RefusedError(verdict.code, f"no format with sound: {self._formats}")
         is_post_live = listed.get("live_status") == "post_live"
-        self._downloader.wanted = Wanted(
+        self._downloader.wanted = wanted = Wanted(
+            format=self._task.format,
             excluded=frozenset(self._task.excluded_formats),
             is_post_live=is_post_live,
             seconds=clean_duration(listed.get("duration")),
         )
-        if is_post_live and not candidates(listed["formats"], self._downloader.wanted):
+        of_any_codec = structs.replace(wanted, format=Format.MP3)
+        if is_post_live and not candidates(listed["formats"], of_any_codec):
             raise RefusedError(FailureCode.UPSTREAM_ERROR, "a stream that has just ended, with no whole format yet")
+        if not candidates(listed["formats"], wanted) and candidates(listed["formats"], of_any_codec):
+            raise RefusedError(FailureCode.FORMAT_UNAVAILABLE, f"no {wanted.format}: {self._formats}")
         video: dict[str, Any] = self._downloader.process_ie_result(listed, download=False)
         self._check(video)
         return video

@@ -35,6 +35,7 @@ CURABLE: Final = frozenset(
         FailureCode.AGE_RESTRICTED,
         FailureCode.VIDEO_UNAVAILABLE,
         FailureCode.NO_AUDIO,
+        FailureCode.FORMAT_UNAVAILABLE,
         FailureCode.DRM,
         FailureCode.UPSTREAM_ERROR,
     }

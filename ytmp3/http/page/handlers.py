@@ -13,7 +13,7 @@ from msgspec import structs
 
 from ytmp3.core.errors import JobUnknown, RequestError
 from ytmp3.core.ids import ClientId
-from ytmp3.core.recipe import DEFAULT_QUALITY, Recipe, parse_quality
+from ytmp3.core.recipe import DEFAULT_QUALITY, Format, parse_format, parse_quality, recipe_for
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.jobs import Jobs
 from ytmp3.http import headers
@@ -99,15 +99,16 @@ class PageHandlers:
         fields = await self._form(request)
         text = fields.get("links", "")
         quality = parse_quality(fields.get("quality", DEFAULT_QUALITY))
+        format_ = parse_format(fields.get("format", Format.MP3))
         links = text.split()
         if not links or len(links) > MAX_FORM_LINKS:
             return self._refuse(request, InvalidField(f"Enter 1 to {MAX_FORM_LINKS} links, one a line."), links=text)
-        if quality is None:
-            return self._refuse(request, InvalidField("Choose one of the qualities."), links=text)
+        if quality is None or format_ is None:
+            return self._refuse(request, InvalidField("Choose one of the formats and qualities."), links=text)
         client, ids = request[CLIENT], list[str]()
         for position, link in enumerate(links):
             try:
-                recipe, webhooks = Recipe(quality=quality), self._webhooks.of(client)
+                recipe, webhooks = recipe_for(format_, quality), self._webhooks.of(client)
                 ticket = await self._intake.submit(link, recipe, client, webhooks=webhooks)
             except RequestError as error:
                 # The links before this one are jobs already; the others stay in the form.

@@ -12,7 +12,7 @@ from typing import Final
 from msgspec import Struct
 
 from ytmp3.core.job import Status
-from ytmp3.core.recipe import DEFAULT_QUALITY, Quality
+from ytmp3.core.recipe import DEFAULT_QUALITY, Format, Quality, has_quality
 from ytmp3.http.page.files import PageFiles
 from ytmp3.http.wire import JobView
 
@@ -74,6 +74,7 @@ class Markup:
             links=escape(shown.links),
             notice=escape(shown.notice),
             qualities="".join(_quality_option(quality, shown.quality) for quality in Quality),
+            formats="".join(map(_format_option, Format)),
             jobs="".join(_job_item(job, self._base) for job in shown.jobs),
             refresh=f'<noscript><meta http-equiv="refresh" content="{RELOAD_SECONDS}"></noscript>' if is_open else "",
             sign_in_hidden="" if shown.must_sign_in else _HIDDEN,
@@ -86,6 +87,11 @@ class Markup:
 
 def _quality_option(quality: Quality, chosen: Quality) -> str:
     return f"<option{' selected' if quality is chosen else ''}>{quality}</option>"
+
+
+def _format_option(format_: Format) -> str:
+    has = "true" if has_quality(format_) else "false"
+    return f'<option value="{format_}" data-has-quality="{has}">{format_.upper()}</option>'
 
 
 def _job_item(job: JobView, base: str) -> str:

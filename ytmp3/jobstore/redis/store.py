@@ -141,7 +141,7 @@ class RedisJobStore:
             submission.conversion_id,
             submission.key,
             submission.video_id,
-            submission.recipe.quality,
+            submission.recipe.quality or "",
             submission.client,
             msgspec.json.encode(submission.webhooks) if submission.webhooks else b"",
             submission.batch_id or "",

@@ -7,6 +7,7 @@ import { List } from "./list.js";
 
 const form = document.getElementById("convert");
 const links = document.getElementById("links");
+const format = document.getElementById("format");
 const quality = document.getElementById("quality");
 const notice = document.getElementById("notice");
 
@@ -22,7 +23,7 @@ const list = new List({
   cancel: (job) => attempt(async () => show(await call("DELETE", `/jobs/${job.job_id}`))),
   again: (job) =>
     attempt(async () => {
-      const next = await call("POST", "/extract", { url: job.url, quality: job.quality });
+      const next = await call("POST", "/extract", { url: job.url, ...recipeOf(job) });
       remove(job);
       show(next).focus();
     }),
@@ -54,11 +55,22 @@ links.addEventListener("keydown", (event) => {
     form.requestSubmit();
   }
 });
+format.addEventListener("change", fitQuality);
 window.addEventListener("offline", () => say(OFFLINE));
 window.addEventListener("online", reconnected);
 
+fitQuality(); // a browser may restore the form of an earlier visit
 restore();
 makeBookmarklet();
+
+// The fields of a request for the chosen format. A format that is copied has no quality.
+function chosen() {
+  return recipeOf({ format: format.value, quality: quality.disabled ? null : quality.value });
+}
+
+function recipeOf({ format, quality }) {
+  return quality ? { format, quality } : { format };
+}
 
 // Submits every link of the form. Links that the service refuses stay in the form, and the reason is shown.
 async function convert() {
@@ -71,7 +83,7 @@ async function convert() {
   button.setAttribute("aria-busy", "true");
   try {
     if (urls.length >= MANY_LINKS) {
-      const card = await patiently(() => batches.create({ urls, quality: quality.value }));
+      const card = await patiently(() => batches.create({ urls, ...chosen() }));
       links.value = "";
       return void card.focus({ preventScroll: true });
     }
@@ -95,7 +107,7 @@ async function convert() {
 
 // Converts a video; or, if the link names no video, the playlist or channel that it names. Returns the card.
 async function convertOne(url) {
-  const wanted = { quality: quality.value };
+  const wanted = chosen();
   try {
     const job = await patiently(() => call("POST", "/extract", { url, ...wanted }));
     if (job.hint === "playlist") offerList({ playlist: url, ...wanted });
@@ -194,6 +206,10 @@ function reconnected() {
 function say(text) {
   notice.textContent = text;
   notice.hidden = !text;
+}
+
+function fitQuality() {
+  quality.disabled = format.selectedOptions[0].dataset.hasQuality === "false";
 }
 
 function makeBookmarklet() {

@@ -1,7 +1,7 @@
 // Batches: many links as one card, with the archive of all tracks at the end.
 
 import { call, pause, stored, store } from "./api.js";
-import { detailOf, remaining, stateOf, titleOf } from "./words.js";
+import { detailOf, recipeOf, remaining, stateOf, titleOf } from "./words.js";
 
 const KEY = "ytmp3.batches";
 const POLL_MS = 2000;
@@ -82,7 +82,7 @@ export class Batches {
     const list = batch.playlist;
     find("title").textContent = list ? list.title || list.url : `${counts.total} links`;
     const part = list?.is_truncated ? `the first ${counts.total} videos` : list && counts.total && `${counts.total} videos`;
-    find("detail").textContent = [part, batch.quality].filter(Boolean).join(" · ");
+    find("detail").textContent = [part, recipeOf(batch)].filter(Boolean).join(" · ");
     const bar = element.querySelector("progress");
     bar.hidden = batch.status !== "running";
     bar.max = Math.max(1, counts.total);

@@ -15,8 +15,13 @@ export function titleOf(job) {
 
 export function detailOf(job) {
   const seconds = job.file?.duration_seconds ?? job.metadata?.duration_seconds;
-  const parts = [job.metadata?.uploader, seconds && duration(seconds), job.quality, job.file && size(job.file.size_bytes)];
+  const parts = [job.metadata?.uploader, seconds && duration(seconds), recipeOf(job), job.file && size(job.file.size_bytes)];
   return parts.filter(Boolean).join(" · ");
+}
+
+// What was asked for: "MP3 192k", or "OPUS" for a format that is copied.
+export function recipeOf({ format, quality }) {
+  return [format.toUpperCase(), quality].filter(Boolean).join(" ");
 }
 
 export function stateOf(job) {

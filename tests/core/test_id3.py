@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ytmp3.converter.audio.tag import MAX_COVER_BYTES, id3v2_tag
+from ytmp3.converter.audio.id3 import id3v2_tag
+from ytmp3.converter.audio.tags import MAX_COVER_BYTES, Tags, tags_of
 from ytmp3.core.job import Metadata
 
 LINK = "https://www.youtube.com/watch?v=dQw4w9WgXcQ"
@@ -27,13 +28,9 @@ def read(tag: bytes) -> dict[str, bytes]:
     return frames
 
 
-def metadata(title: str, uploader: str | None) -> Metadata:
-    return Metadata(title=title, uploader=uploader, duration_seconds=None, thumbnail_url=None)
-
-
 @given(TEXT, st.none() | TEXT, st.none() | st.binary(min_size=1, max_size=70_000))
 def test_every_field_of_a_tag_is_read_back(title: str, uploader: str | None, cover: bytes | None) -> None:
-    frames = read(id3v2_tag(metadata(title, uploader), LINK, cover))
+    frames = read(id3v2_tag(Tags(title=title, artist=uploader, link=LINK, cover=cover)))
     assert frames["TIT2"][1:].decode("utf-16") == title
     assert frames["WOAS"] == LINK.encode()
     assert ("TPE1" in frames) == (uploader is not None)
@@ -45,4 +42,6 @@ def test_every_field_of_a_tag_is_read_back(title: str, uploader: str | None, cov
 
 
 def test_a_cover_that_is_too_large_is_left_out() -> None:
-    assert "APIC" not in read(id3v2_tag(metadata("t", None), LINK, bytes(MAX_COVER_BYTES + 1)))
+    metadata = Metadata(title="t", uploader=None, duration_seconds=None, thumbnail_url=None)
+    assert tags_of(metadata, LINK, bytes(MAX_COVER_BYTES)).cover is not None
+    assert tags_of(metadata, LINK, bytes(MAX_COVER_BYTES + 1)).cover is None
