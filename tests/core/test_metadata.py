@@ -11,6 +11,7 @@ from tests.fake_youtube import HOSTILE_TITLES
 from ytmp3.converter.youtube.metadata import (
     MAX_TITLE_CHARACTERS,
     UNTITLED,
+    artist_of,
     clean_duration,
     clean_metadata,
     clean_text,
@@ -113,3 +114,21 @@ def test_an_address_in_a_message_is_cut_to_its_host() -> None:
 def test_a_password_in_an_address_is_cut_too(scheme: str, password: str) -> None:
     message = without_queries(f"proxy {scheme}://user:{password}@proxy.example:3128 refused")
     assert message == f"proxy {scheme}://proxy.example:3128/... refused"
+
+
+@pytest.mark.parametrize(
+    ("video", "artist"),
+    [
+        ({"artist": "One, Two", "uploader": "Two - Topic", "channel": "Two - Topic"}, "One, Two"),
+        ({"artist": None, "uploader": "The Band - Topic"}, "The Band"),
+        ({"channel": "Off - Topic - Topic"}, "Off - Topic"),
+        ({"uploader": "Topic", "channel": "x"}, "Topic"),
+        ({"uploader": "A - Topical"}, "A - Topical"),
+        ({"uploader": 7}, 7),
+        ({}, None),
+    ],
+)
+def test_the_artist_is_the_one_of_youtube_music_or_the_channel_without_topic(
+    video: dict[str, object], artist: object
+) -> None:
+    assert artist_of(video) == artist

@@ -44,7 +44,7 @@ from ytmp3.converter.youtube.extractor import (
     is_forbidden,
     shown,
 )
-from ytmp3.converter.youtube.metadata import clean_duration, clean_metadata
+from ytmp3.converter.youtube.metadata import artist_of, clean_duration, clean_metadata
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Metadata
@@ -282,7 +282,7 @@ def _is_picture_address(url: object) -> bool:
 def _metadata(video: dict[str, Any]) -> Metadata:
     return clean_metadata(
         title=video.get("title"),
-        uploader=video.get("artist") or video.get("uploader") or video.get("channel"),
+        uploader=artist_of(video),
         duration=video.get("duration"),
         thumbnail_url=video.get("thumbnail"),
     )

@@ -7,6 +7,7 @@ character), no run of spaces, and a bounded length. It is safe in a header, a lo
 import math
 import re
 import unicodedata
+from collections.abc import Mapping
 from typing import Final
 
 from ytmp3.core.job import Metadata
@@ -29,6 +30,7 @@ _THUMBNAIL: Final = re.compile(r"https://[a-z0-9]+\.(?:ytimg|ggpht)\.com/[A-Za-z
 # Zero-width joiner and non-joiner have a meaning (emoji, Persian, Indic scripts); other format characters are removed.
 _JOINERS: Final = "\u200c\u200d"
 _UNWANTED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+_TOPIC: Final = " - Topic"
 _SPACES: Final = re.compile(r"\s+")
 _MAX_COMBINING: Final = 8
 """Most combining marks in a row: more than any script needs, too few to paint over the lines around the text."""
@@ -42,6 +44,15 @@ def clean_metadata(*, title: object, uploader: object, duration: object, thumbna
         duration_seconds=clean_duration(duration),
         thumbnail_url=clean_thumbnail_url(thumbnail_url),
     )
+
+
+def artist_of(video: Mapping[str, object]) -> object:
+    """Return the artist that YouTube Music names, or else the name of the channel.
+
+    YouTube makes channels for artists who have none, and calls them "NAME - Topic". There the artist is NAME.
+    """
+    name = video.get("artist") or video.get("uploader") or video.get("channel")
+    return name.removesuffix(_TOPIC) if isinstance(name, str) else name
 
 
 def clean_text(text: object, max_characters: int) -> str:
