@@ -3,6 +3,7 @@
 import random
 
 BODY = b'{"url":"https://youtu.be/dQw4w9WgXcQ","quality":"192k"}'
+BATCH = b'{"urls":["https://youtu.be/dQw4w9WgXcQ","x"],"quality":"192k"}'
 REQUESTS = [
     b"POST /extract HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
     % (len(BODY), BODY),
@@ -12,8 +13,17 @@ REQUESTS = [
     b'GET /download/%s.mp3 HTTP/1.1\r\nHost: x\r\nRange: bytes=0-99\r\nIf-Range: "x"\r\n\r\n',
     b'HEAD /download/%s.mp3 HTTP/1.1\r\nHost: x\r\nIf-None-Match: "x", W/"y"\r\n\r\n',
     b"DELETE /jobs/%s HTTP/1.1\r\nHost: x\r\nX-API-Key: abc\r\n\r\n",
+    b"POST /batches HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nContent-Type: application/json\r\n"
+    b"Content-Length: %d\r\n\r\n%s" % (len(BATCH), BATCH),
+    b"GET /batches/%s/items?cursor=100 HTTP/1.1\r\nHost: x\r\n\r\n",
+    b'GET /batches/%s/archive.zip?revision=%s HTTP/1.1\r\nHost: x\r\nRange: bytes=9-\r\nIf-Range: "x"\r\n\r\n',
+    b"POST /jobs/%s/deliveries/0/redeliver HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+    b"GET /jobs?limit=50&cursor=1795640400.125-%s HTTP/1.1\r\nHost: x\r\n\r\n",
     b"OPTIONS /extract HTTP/1.1\r\nHost: x\r\nOrigin: https://x\r\nAccess-Control-Request-Method: POST\r\n\r\n",
 ]
+STREAM = b"GET /events?jobs=%s,%s HTTP/1.1\r\nHost: x\r\nLast-Event-ID: %s\r\n\r\n"
+"""Not one of REQUESTS, because its response is chunked: a test that splits a connection into responses by their lengths
+cannot use it."""
 TOKENS = [
     b"\r\n",
     b"\n",

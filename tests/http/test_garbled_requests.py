@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz_factor import FUZZ_FACTOR
-from tests.http.garbled_requests import FOLLOW_UP, REQUESTS, garbled
+from tests.http.garbled_requests import FOLLOW_UP, REQUESTS, STREAM, garbled
 from tests.http.responses import statuses_of
 from tests.http.running_service import RunningService
 from tests.stand.openapi_requests import answers_are_as_documented
@@ -38,8 +38,8 @@ async def test_no_garbled_request_gets_a_500_or_breaks_the_service(service: Runn
 
     requests = [
         garbled(template.replace(b"%s", job_id) if b"%s" in template else template, chance)
-        for template in REQUESTS
-        for _ in range(150 * FUZZ_FACTOR)
+        for template in (*REQUESTS, STREAM)
+        for _ in range(80 * FUZZ_FACTOR)
     ]
     await asyncio.gather(*map(send, requests))
     async with service.client.get(f"{service.url}/health") as response:

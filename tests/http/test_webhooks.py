@@ -40,8 +40,10 @@ async def arrived(endpoint: Receiver, count: int = 1) -> list[dict[str, Any]]:
     return [json.loads(message.body) for message in endpoint.messages]
 
 
-async def deliveries(service: RunningService, job_id: str, **headers: str) -> list[dict[str, Any]]:
-    async with service.client.get(f"{service.url}/jobs/{job_id}/deliveries", headers=headers) as response:
+async def deliveries(
+    service: RunningService, an_id: str, *, kind: str = "jobs", **headers: str
+) -> list[dict[str, Any]]:
+    async with service.client.get(f"{service.url}/{kind}/{an_id}/deliveries", headers=headers) as response:
         assert response.status == 200, await response.text()
         found: list[dict[str, Any]] = (await response.json())["deliveries"]
         return found
@@ -122,6 +124,25 @@ async def test_an_ended_batch_is_sent_and_its_items_are_not(tmp_path: Path) -> N
             await service.completed("video000003")
             await arrived(endpoint, 3)
             assert endpoint.messages[2].headers["webhook-id"].startswith(batch["batch_id"]) is False
+            shown = await deliveries(service, batch["batch_id"], kind="batches")
+            assert [(each["number"], each["event"]) for each in shown] == [
+                (0, "batch.completed"),
+                (1, "batch.completed"),
+            ]
+            sent = {each.headers["webhook-id"] for each in endpoint.messages[:2]}
+            assert {each["webhook_id"] for each in shown} == sent
+            path = f"/batches/{batch['batch_id']}/deliveries"
+            async with service.client.post(f"{service.url}{path}/1/redeliver") as response:
+                assert (response.status, (await response.json())["webhook_id"]) == (202, shown[1]["webhook_id"])
+            await arrived(endpoint, 4)
+            assert endpoint.messages[3].headers["webhook-id"] == shown[1]["webhook_id"]
+            for number in ("2", "x", "-1", "00", "10", "\u0661"):
+                await expect_problem(service, "POST", f"{path}/{number}/redeliver", 404, "delivery_unknown")
+            for method, unknown in (("GET", "deliveries"), ("POST", "deliveries/0/redeliver")):
+                for batch_id in ("x", "0" * 34, f"batch-{batch['batch_id']}"):
+                    await expect_problem(service, method, f"/batches/{batch_id}/{unknown}", 404, "batch_unknown")
+                # The id of a batch has the form of a job's id, and is none.
+                await expect_problem(service, method, f"/jobs/{batch['batch_id']}/{unknown}", 404, "job_unknown")
 
 
 async def test_a_request_may_name_a_webhook_only_where_the_operator_allows_it(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.http.running_service import RunningService
 from tests.stand import openapi_check
-from tests.stand.waiting import PATIENCE_SECONDS
+from tests.stand.waiting import PATIENCE_SECONDS, until
 
 Case = schemathesis.Case[Any]
 Operation = APIOperation[Any, Any, Any, Any]
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Ids:
-    """Things that exist: a completed job, a cancelled one, and a batch."""
+    """Things that exist: a completed job, a cancelled one, and a completed batch."""
 
     kept: str
     cancelled: str
@@ -56,10 +56,17 @@ async def answers_are_as_documented(
 
 
 async def _batch(service: RunningService) -> str:
-    """Create a batch, and return its id."""
+    """Create a batch, and return its id once it has ended, so that it has an archive."""
     async with service.client.post(f"{service.url}/batches", json={"urls": [LINK]}) as response:
         assert response.status == 202
-        return str((await response.json())["batch_id"])
+        path = (await response.json())["status_url"]
+
+    async def has_ended() -> bool:
+        async with service.client.get(service.url + path) as response:
+            return (await response.json())["completed_at"] is not None
+
+    await until(has_ended, "the batch has ended", poll_seconds=0.03)
+    return str(path.rpartition("/")[2])
 
 
 async def _limits(url: str, folder: Path, ids: Ids, unserved: Sequence[str]) -> None:
@@ -93,15 +100,19 @@ def _random(url: str, ids: Ids, examples: int) -> Counter[tuple[str, int]]:
 
     def about_something(case: Case) -> Case:
         """Put in what random data never contains: the id of an existing job, or a link."""
-        match case.method:
-            case "POST":
-                case.body = {"url": LINK} if case.path == "/extract" else {"urls": [LINK]}
-            case _ if "batch_id" in case.path_parameters:
-                case.path_parameters["batch_id"] = ids.batch
-            case "DELETE":
-                case.path_parameters["job_id"] = ids.cancelled
+        if "batch_id" in case.path_parameters:
+            case.path_parameters["batch_id"] = ids.batch
+        if "job_id" in case.path_parameters:
+            case.path_parameters["job_id"] = ids.cancelled if case.method == "DELETE" else ids.kept
+        if "jobs" in case.query:
+            case.query["jobs"] = ids.kept
+        match case.path:
+            case "/extract":
+                case.body = {"url": LINK}
+            case "/batches":
+                case.body = {"urls": [LINK]}
             case _:
-                case.path_parameters["job_id"] = ids.kept
+                pass
         return case
 
     def about_another_version(case: Case) -> Case:

@@ -106,7 +106,7 @@ async def test_garbled_requests_through_nginx_mix_up_no_responses(tmp_path: Path
                 await assert_in_step(site, kept)
 
         await asyncio.gather(
-            *(one(garbled(filled(template), chance)) for template in REQUESTS for _ in range(145 * FUZZ_FACTOR))
+            *(one(garbled(filled(template), chance)) for template in REQUESTS for _ in range(85 * FUZZ_FACTOR))
         )
         assert site.complaints() == []
     # Many requests end their connection, and after many others the follow-up is answered: both are tested.

@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from ytmp3 import __version__
 
@@ -154,12 +154,11 @@ class Api:
         Raises:
             Unreachable, Refused
         """
-        cursor: str | None = ""
-        while cursor is not None and number > 0:
-            query = urlencode({"limit": min(number, JOBS_AT_ONCE)} | ({"cursor": cursor} if cursor else {}))
-            page = self._json("GET", f"/jobs?{query}")
+        path: str | None = f"/jobs?limit={min(number, JOBS_AT_ONCE)}"
+        while path is not None and number > 0:
+            page = self._json("GET", path)
             yield from page["jobs"][:number]
-            number, cursor = number - len(page["jobs"]), page["next_cursor"]
+            number, path = number - len(page["jobs"]), page["next_url"]
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job. Tried only once, because the user is waiting for the command to end.

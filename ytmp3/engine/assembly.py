@@ -23,6 +23,7 @@ from ytmp3.engine.batches import Batches
 from ytmp3.engine.capacity import Capacity, FindClient
 from ytmp3.engine.checks import Checks, DiskCheck, ToolsCheck
 from ytmp3.engine.client_jobs import ClientJobs
+from ytmp3.engine.deliveries import Deliveries
 from ytmp3.engine.estimates import Estimates
 from ytmp3.engine.events import Events
 from ytmp3.engine.expiry import WaitingExpiry
@@ -92,6 +93,8 @@ class Engine:
     """Accepts submissions: for `POST /extract`."""
     jobs: Jobs
     """Reads and cancels jobs: for all other routes of a job."""
+    deliveries: Deliveries
+    """Reads webhook messages, and sends them again."""
     feeds: Feeds
     """Feeds of finished tracks, for podcast apps."""
     subscriptions: Subscriptions
@@ -170,6 +173,7 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
         estimates=estimates,
         clients=clients,
         capacity=capacity,
+        deliveries=Deliveries(store),
         feeds=Feeds(store.clients, jobs),
         subscriptions=Subscriptions(store=store, jobs=jobs, runs=runs, events=events, clock=clock),
         intake=intake,

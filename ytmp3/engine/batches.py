@@ -225,13 +225,27 @@ class Batches:
         self._events.emit(events.BatchAccepted(batch=created))
         return self._state(created, {})
 
+    async def find(self, batch_id: str, owner: ClientId | None) -> Batch:
+        """Return the stored record of a batch. `owner` as in `Jobs.ticket`.
+
+        Raises:
+            BatchUnknown, StoreUnavailable
+        """
+        known_form = parse_batch_id(batch_id)
+        if known_form is None:
+            raise BatchUnknown
+        batch = await as_request_errors(self._store.batches.get(known_form))
+        if batch is None or (owner is not None and batch.client != owner):
+            raise BatchUnknown
+        return batch
+
     async def read(self, batch_id: str, owner: ClientId | None) -> BatchState:
         """Return a batch. `owner` as in `Jobs.ticket`.
 
         Raises:
             BatchUnknown, StoreUnavailable
         """
-        batch = await self._known(batch_id, owner)
+        batch = await self.find(batch_id, owner)
         return self._state(batch, await self._open_tickets(batch))
 
     async def followed(self, batch_id: str, owner: ClientId | None) -> tuple[BatchState, list[Ticket]]:
@@ -240,7 +254,7 @@ class Batches:
         Raises:
             BatchUnknown, StoreUnavailable
         """
-        batch = await self._known(batch_id, owner)
+        batch = await self.find(batch_id, owner)
         tickets = await self._open_tickets(batch)
         return self._state(batch, tickets), list(tickets.values())
 
@@ -252,7 +266,7 @@ class Batches:
         Raises:
             BatchUnknown, StoreUnavailable
         """
-        known = await self._known(batch_id, owner)
+        known = await self.find(batch_id, owner)
         batch = await as_request_errors(self._store.batches.cancel(known.batch_id))
         if batch is None:
             raise BatchUnknown
@@ -266,7 +280,7 @@ class Batches:
         Raises:
             BatchUnknown, StoreUnavailable
         """
-        batch = await self._known(batch_id, owner)
+        batch = await self.find(batch_id, owner)
         items = await as_request_errors(self._store.batches.items(batch.batch_id))
         end = min(len(items), start + limit)
         jobs = {
@@ -311,15 +325,6 @@ class Batches:
 
     async def _exists(self, batch_id: str) -> bool:
         return await as_request_errors(self._store.batches.get(BatchId(batch_id))) is not None
-
-    async def _known(self, batch_id: str, owner: ClientId | None) -> Batch:
-        known_form = parse_batch_id(batch_id)
-        if known_form is None:
-            raise BatchUnknown
-        batch = await as_request_errors(self._store.batches.get(known_form))
-        if batch is None or (owner is not None and batch.client != owner):
-            raise BatchUnknown
-        return batch
 
     async def _open_tickets(self, batch: Batch) -> dict[int, Ticket]:
         """Return the jobs of the open items, by index."""

@@ -13,7 +13,6 @@ from msgspec import Struct
 from ytmp3.core.errors import JobUnknown, StorageFull, StoreError, StoreFull, StoreUnavailable
 from ytmp3.core.ids import ClientId, JobId, parse_job_id
 from ytmp3.core.job import Conversion, Report, State, Status, Ticket
-from ytmp3.core.webhook import Delivery, delivery_id
 from ytmp3.engine import events
 from ytmp3.engine.capacity import STORAGE_RETRY_SECONDS
 from ytmp3.engine.estimates import Estimates
@@ -113,27 +112,6 @@ class Jobs:
         if ticket.conversion.state is State.CANCELLED:
             self._stop(ticket.conversion)
         return ticket
-
-    async def deliveries(self, job_id: str, client: ClientId | None) -> list[Delivery]:
-        """Return the webhook messages about a job; none if it has not ended.
-
-        Raises:
-            JobUnknown, StoreUnavailable
-        """
-        known = await self.ticket(job_id, client)
-        return await as_request_errors(self._store.outbox.of(known.job.job_id))
-
-    async def redeliver(self, job_id: str, client: ClientId | None, number: int | None) -> Delivery | None:
-        """Send the webhook message to the target with this number again. Returns None if there is no such message.
-
-        Raises:
-            JobUnknown, StoreUnavailable
-        """
-        # Reading makes the messages of a job that has just ended.
-        known = {delivery.delivery_id for delivery in await self.deliveries(job_id, client)}
-        if number is None or (wanted := delivery_id(job_id, number)) not in known:
-            return None
-        return await as_request_errors(self._store.outbox.redeliver(wanted))
 
     async def now(self) -> float:
         """Return the time by the store's clock.

@@ -1,4 +1,4 @@
-"""The addresses in responses: of a job, of its track, and of a batch. Pure.
+"""The addresses in responses: of a job, of its track, of a batch, and of pages of lists. Pure.
 
 All addresses are paths, because the client already knows the host. If a proxy serves the service below a path, that
 path is put in front of each address; the proxy removes it from requests.
@@ -37,6 +37,10 @@ class Addresses:
     def of_batch(self, batch_id: str) -> str:
         """Return the address of a batch."""
         return f"{self._public_path}/batches/{batch_id}"
+
+    def of_jobs(self, *, limit: int, cursor: str) -> str:
+        """Return the address of a page of a client's list of jobs."""
+        return f"{self._public_path}/jobs?limit={limit}&cursor={cursor}"
 
     def of_items(self, batch_id: str, start: int = 0) -> str:
         """Return the address of the page of a batch's items that begins with the index `start`."""

@@ -43,7 +43,7 @@ def handlers(
         clients=ClientHandlers(
             jobs=engine.jobs, feeds=engine.feeds, sender=sender, keys=keys, addresses=addresses, json=json
         ),
-        deliveries=DeliveryHandlers(jobs=engine.jobs, keys=keys),
+        deliveries=DeliveryHandlers(deliveries=engine.deliveries, jobs=engine.jobs, batches=engine.batches, keys=keys),
         batches=BatchHandlers(
             batches=engine.batches,
             jobs=engine.jobs,

@@ -19,7 +19,7 @@ from ytmp3.http import headers
 from ytmp3.http.addresses import Addresses
 from ytmp3.http.admission import CLIENT
 from ytmp3.http.download import Sender, downloadable_track, expired, split_file_name
-from ytmp3.http.errors import FeedUnknown, InvalidField, KeysNotInUse, NotFound
+from ytmp3.http.errors import FeedUnknown, InvalidCursor, InvalidField, KeysNotInUse, NotFound
 from ytmp3.http.feed_xml import feed_document
 from ytmp3.http.job_json import JobJson
 from ytmp3.http.keys import Keys
@@ -49,9 +49,11 @@ class ClientHandlers:
         """GET /jobs."""
         limit, before = _limit_of(request), _place_of(request)
         tickets = await self._jobs.listed(self._owner(request), before=before, limit=limit)
-        cursor = _cursor_after(tickets[-1]) if len(tickets) == limit else None
+        following = None
+        if len(tickets) == limit:
+            following = self._addresses.of_jobs(limit=limit, cursor=_cursor_after(tickets[-1]))
         jobs = b",".join(await self._json.of_each(tickets))
-        body = b'{"jobs":[%b],"next_cursor":%b}' % (jobs, msgspec.json.encode(cursor))
+        body = b'{"jobs":[%b],"next_url":%b}' % (jobs, msgspec.json.encode(following))
         return web.Response(body=body, headers=headers.JSON)
 
     async def make_feed(self, request: web.Request) -> web.Response:
@@ -117,7 +119,7 @@ def _place_of(request: web.Request) -> Place | None:
     match = _CURSOR.fullmatch(values[0]) if len(values) == 1 else None
     if match is None:
         if values:
-            raise InvalidField("`cursor` must be the `next_cursor` of an earlier page.", field="cursor")
+            raise InvalidCursor
         return None
     return Place(created_at=float(match[1]), job_id=JobId(match[2]))
 

@@ -76,7 +76,7 @@ class NotFound(RequestError):
 class DeliveryUnknown(RequestError):
     status = HTTPStatus.NOT_FOUND
     code = "delivery_unknown"
-    detail = "This job has no webhook message with this number. GET /jobs/ID/deliveries lists them."
+    detail = "There is no webhook message with this number. `/deliveries` of the job or the batch lists them."
 
 
 class WebhookRefused(RequestError):

@@ -196,6 +196,22 @@ CANCEL_BATCH: Final = Route(
     summary="Cancel a batch: the jobs of its items that have not ended. Finished tracks stay.",
     responses=MappingProxyType({200: BatchView} | _problems(404, *_LIMITED, *_STORE)),
 )
+BATCH_DELIVERIES: Final = Route(
+    operation="batch_deliveries",
+    method="GET",
+    path="/batches/{batch_id}/deliveries",
+    pattern="/batches/{batch_id:[^/]+}/deliveries",
+    summary="List the webhook messages about a batch, with the result of the last attempt of each.",
+    responses=MappingProxyType({200: DeliveriesView} | _problems(404, *_LIMITED, *_STORE)),
+)
+REDELIVER_BATCH: Final = Route(
+    operation="redeliver_batch",
+    method="POST",
+    path="/batches/{batch_id}/deliveries/{number}/redeliver",
+    pattern="/batches/{batch_id:[^/]+}/deliveries/{number:[^/]+}/redeliver",
+    summary="Send a webhook message about a batch again, with the same id.",
+    responses=MappingProxyType({202: DeliveryView} | _problems(404, *_LIMITED, *_STORE)),
+)
 BATCH_EVENTS: Final = Route(
     operation="batch_events",
     method="GET",
@@ -331,6 +347,8 @@ ROUTES: Final = (
     BATCH,
     ITEMS,
     CANCEL_BATCH,
+    BATCH_DELIVERIES,
+    REDELIVER_BATCH,
     BATCH_EVENTS,
     ARCHIVE,
     JOBS,

@@ -164,16 +164,16 @@ class DeliveryView(Struct, frozen=True, kw_only=True):
 
 
 class DeliveriesView(Struct, frozen=True, kw_only=True):
-    """The body of `GET /jobs/ID/deliveries`."""
+    """The body of `GET /jobs/ID/deliveries` and `GET /batches/ID/deliveries`."""
 
     deliveries: list[DeliveryView]
 
 
 class JobsView(Struct, frozen=True, kw_only=True):
-    """A page of a client's jobs, the newest first. `next_cursor` leads to the next page; null: there is none."""
+    """A page of a client's jobs, the newest first. `next_url` is the next page; null for the last one."""
 
     jobs: list[JobView]
-    next_cursor: str | None
+    next_url: str | None
 
 
 class FeedView(Struct, frozen=True, kw_only=True):
