@@ -157,6 +157,7 @@ def _config(values: Mapping[str, Any]) -> Config:
             egress_source_address=values["EGRESS_SOURCE_ADDRESS"] or None,
             cookies_file=values["COOKIES_FILE"],
             clients=values["YOUTUBE_CLIENTS"],
+            pot_provider_url=values["POT_PROVIDER_URL"] or None,
             extractor_args=values["YTDLP_EXTRACTOR_ARGS"],
             requires_sandbox=values["SANDBOX"] == "required",
             extract_concurrency=values["EXTRACT_CONCURRENCY"],

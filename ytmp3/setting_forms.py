@@ -107,6 +107,17 @@ def proxy(text: str) -> str:
     return text
 
 
+def plain_url(text: str) -> str:
+    """Return an http or https URL without a slash at the end; empty for none."""
+    if not text:
+        return ""
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError
+    _ = parts.port  # raises ValueError if the port is no number from 0 to 65535
+    return text.rstrip("/")
+
+
 EXTRACTOR_KEYS: Final = ("player_client", "player_skip", "skip", "lang", "formats", "player_js_variant")
 """Arguments of yt-dlp's YouTube extractor that an operator may set. None of them can hold a secret or an address."""
 

@@ -7,25 +7,22 @@
 import os
 from typing import Final
 
-from ytmp3.setting_files import certificates, cookies, file, program
+from ytmp3.setting_files import file, program
 from ytmp3.setting_forms import (
     Variable,
-    address,
     any_text,
-    extractor_arguments,
     folder,
     integer_within,
     networks,
     number_within,
     one_of,
     origins,
-    player_clients,
     prefix,
     private_hosts,
-    proxy,
     public_url,
     redis_address,
 )
+from ytmp3.youtube_variables import YOUTUBE_VARIABLES
 
 _SECONDS_IN_A_DAY: Final = 86_400
 
@@ -344,56 +341,5 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         meaning="Event streams of one client at once. 0: no limit for each client.",
         parse=integer_within(0, 1_000_000),
     ),
-    Variable(
-        name="EGRESS_PROXY",
-        default="",
-        form="a http://, socks5:// or socks5h:// URL",
-        meaning="Proxy for all traffic to YouTube.",
-        parse=proxy,
-    ),
-    Variable(
-        name="EGRESS_FAMILY",
-        default="auto",
-        form="auto, 4 or 6",
-        meaning="IP version of the connections to YouTube. `auto`: each conversion keeps that of its first connection.",
-        parse=one_of("auto", "4", "6"),
-    ),
-    Variable(
-        name="EGRESS_SOURCE_ADDRESS",
-        default="",
-        form="an IP address of this machine",
-        meaning="Source address of the connections to YouTube. It also determines the IP version.",
-        parse=address,
-    ),
-    Variable(
-        name="EGRESS_CA_FILE",
-        default="",
-        form="a readable file with certificates in PEM form",
-        meaning="A certificate authority to trust besides the system's, for a proxy that decrypts TLS.",
-        parse=certificates,
-    ),
-    Variable(
-        name="YOUTUBE_CLIENTS",
-        default="",
-        form="groups of yt-dlp's player clients, separated by commas, with + between the clients of a group",
-        meaning="Order in which yt-dlp's player clients are tried: if no client of a group can serve a video, the next "
-        "group is tried. Empty: `visionos,default`, or `default` (yt-dlp's own choice) with `COOKIES_FILE`.",
-        parse=player_clients,
-    ),
-    Variable(
-        name="YTDLP_EXTRACTOR_ARGS",
-        default="",
-        form="youtube:KEY=VALUE,VALUE;KEY=VALUE with the keys player_client, player_skip, skip, lang, formats, "
-        "player_js_variant",
-        meaning="Arguments of yt-dlp's YouTube extractor, for use when YouTube has changed and no new yt-dlp exists "
-        "yet, such as `youtube:player_client=visionos,web`.",
-        parse=extractor_arguments,
-    ),
-    Variable(
-        name="COOKIES_FILE",
-        default="",
-        form="a readable file with cookies in Netscape format",
-        meaning="YouTube cookies for yt-dlp, which gets a private copy of the file.",
-        parse=cookies,
-    ),
+    *YOUTUBE_VARIABLES,
 )

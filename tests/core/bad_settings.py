@@ -78,6 +78,7 @@ BAD: Final[dict[str, list[str]]] = {
     "CLIENT_MAX_DOWNLOADS": ["-1", "x", "1000001"],
     "MAX_STREAMS": ["-1", "x", "1000001"],
     "CLIENT_MAX_STREAMS": ["-1", "x", "1000001"],
+    "POT_PROVIDER_URL": ["pot:4416", "ftp://pot", "http://", "http://pot?x=1", "http://pot#x", "http://pot:99999"],
     "EGRESS_PROXY": [
         "https://proxy:443",
         "proxy:3128",

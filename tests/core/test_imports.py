@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "ytmp3"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"core", "threads"}),
     frozenset({"jobstore", "storage", "converter", "log_stream", "logs", "setting_files", "setting_forms"}),
+    frozenset({"youtube_variables"}),
     frozenset({"variables"}),
     frozenset({"engine"}),
     frozenset({"metrics", "webhooks"}),

@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 from typing import Final
 
-from msgspec import json
+from msgspec import Struct, json
 
 from ytmp3.converter import ToolCheck
 from ytmp3.converter.audio.broken import BrokenError
@@ -22,6 +22,7 @@ from ytmp3.converter.sandbox.report import Report, report_of
 from ytmp3.converter.sandbox.short_run import Completed, ShortRun, run_briefly
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.solver.service import Solver
+from ytmp3.converter.tokens import TokenProvider
 from ytmp3.converter.youtube.events import Versions
 from ytmp3.core.recipe import Quality, Recipe
 from ytmp3.core.release import fits
@@ -53,15 +54,26 @@ console.log(new Function(text + "; return turn('3pmty')")());
 _SOLUTION: Final = b"ytmp3"
 
 
+class Programs(Struct, frozen=True, kw_only=True):
+    """The paths of the programs."""
+
+    ffmpeg: str
+    deno: str | None
+    """None: it is not installed."""
+
+
 class Checker:
     """Checks one program after the other."""
 
-    def __init__(self, spawner: Spawner, solver: Solver, *, ffmpeg: str, deno: str | None, folder: Path) -> None:
+    def __init__(
+        self, spawner: Spawner, solver: Solver, tokens: TokenProvider, programs: Programs, *, folder: Path
+    ) -> None:
         self._spawner = spawner
         self._solver = solver
-        self._ffmpeg = ffmpeg
-        self._ffmpeg_profile = None if is_script(ffmpeg) else tool_profile(ffmpeg)
-        self._deno = deno
+        self._tokens = tokens
+        self._ffmpeg = programs.ffmpeg
+        self._ffmpeg_profile = None if is_script(programs.ffmpeg) else tool_profile(programs.ffmpeg)
+        self._deno = programs.deno
         self._folder = folder
 
     async def check(self) -> list[ToolCheck]:
@@ -71,11 +83,13 @@ class Checker:
         except ZygoteError as error:
             return [ToolCheck(name="yt-dlp", ok=False, version=None, detail=str(error))]
         versions = json.decode(ready.preloaded, type=Versions)
+        tokens = await self._tokens.check()
         return [
             ToolCheck(name="yt-dlp", ok=True, version=versions.yt_dlp, detail="preloaded"),
             solver_check(versions),
             await self._check_deno(versions),
             self._solver.check(),
+            *(() if tokens is None else (tokens,)),
             await self._check_ffmpeg(),
             self._check_sandbox(ready.protections),
         ]

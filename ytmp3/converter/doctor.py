@@ -20,14 +20,16 @@ from msgspec import Struct, json
 
 from ytmp3 import __version__
 from ytmp3.converter import ToolCheck
-from ytmp3.converter.check import Checker
+from ytmp3.converter.check import Checker, Programs
 from ytmp3.converter.profiles import youtube_profile
 from ytmp3.converter.sandbox.protocol import Profile
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.converter.solver.service import Solver
+from ytmp3.converter.tokens import TokenProvider
 from ytmp3.converter.tools import deno_path, ffmpeg_path, rungs, youtube_program
 from ytmp3.converter.youtube.events import Extraction, Facts, Probed, ProbeTask, Versions
+from ytmp3.converter.youtube.fetch import Connections
 from ytmp3.converter.youtube.ladder import Rung, single_clients
 from ytmp3.converter.youtube.prober import probe
 from ytmp3.core.errors import FailureCode
@@ -165,9 +167,10 @@ class Doctor:
                 rungs=(Rung(clients=(client,)),),
             )
             task = ProbeTask(extraction=extraction, later_seconds=self._later_seconds)
-            async with stand.solver.connection() as solver:
+            async with stand.solver.connection() as solver, stand.tokens.connection() as tokens:
+                ends = Connections(solver=solver, tokens=tokens, token_seconds=stand.tokens.child_seconds)
                 seconds = self._limits.extract_seconds + self._samples_seconds
-                return await probe(stand.spawner, task, stand.profile, solver, seconds=seconds)
+                return await probe(stand.spawner, task, stand.profile, ends, seconds=seconds)
         except (ZygoteError, OSError) as error:
             return _not_asked(error)
 
@@ -177,6 +180,7 @@ class _Stand(Struct, frozen=True, kw_only=True):
 
     spawner: Spawner
     solver: Solver
+    tokens: TokenProvider
     checker: Checker
     profile: Profile
     folder: Path
@@ -188,15 +192,18 @@ async def _stand(settings: ToolSettings) -> AsyncIterator[_Stand]:
     with tempfile.TemporaryDirectory(prefix="ytmp3-doctor-", ignore_cleanup_errors=True) as folder:
         spawner = Spawner(youtube_program(settings, deno=deno))
         solver = Solver(spawner, deno=deno, folder=Path(folder))
+        tokens, programs = TokenProvider(settings), Programs(ffmpeg=ffmpeg, deno=deno)
         try:
             yield _Stand(
                 spawner=spawner,
                 solver=solver,
-                checker=Checker(spawner, solver, ffmpeg=ffmpeg, deno=deno, folder=Path(folder)),
+                tokens=tokens,
+                checker=Checker(spawner, solver, tokens, programs, folder=Path(folder)),
                 profile=youtube_profile(settings, deno=deno),
                 folder=Path(folder),
             )
         finally:
+            await tokens.close()
             await solver.close()
             await spawner.close()
 

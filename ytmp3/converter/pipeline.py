@@ -30,7 +30,7 @@ from ytmp3.converter.audio.mp3 import walk_file
 from ytmp3.converter.audio.tags import tags_of
 from ytmp3.converter.audio.verify import assemble, check_duration, read_cover
 from ytmp3.converter.causes import first_cause, log_failure
-from ytmp3.converter.check import Checker
+from ytmp3.converter.check import Checker, Programs
 from ytmp3.converter.profiles import profiles_of
 from ytmp3.converter.progress import Progress
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
@@ -38,9 +38,10 @@ from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.converter.slots import FairSlots, Slot
 from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.spool import Spool, SpoolReplacedError
+from ytmp3.converter.tokens import TokenProvider
 from ytmp3.converter.tools import Tools, copy_of_cookies, deno_path, ffmpeg_path, rungs, youtube_program
 from ytmp3.converter.youtube.events import Extraction, Facts
-from ytmp3.converter.youtube.fetch import Fetch
+from ytmp3.converter.youtube.fetch import Connections, Fetch
 from ytmp3.converter.youtube.ladder import Ladder
 from ytmp3.converter.youtube.lister import read_playlist
 from ytmp3.converter.youtube.signs import Sign
@@ -79,13 +80,15 @@ class Pipeline:
     ) -> None:
         self._limits = limits
         self._requires_sandbox = settings.requires_sandbox
-        ffmpeg, deno = ffmpeg_path(settings), deno_path()
+        programs = Programs(ffmpeg=ffmpeg_path(settings), deno=deno_path())
+        ffmpeg, deno, tokens = programs.ffmpeg, programs.deno, TokenProvider(settings)
         self._spawner = spawner or Spawner(youtube_program(settings, deno=deno))
         self._solver = Solver(self._spawner, deno=deno, folder=work_folder)
-        self._checker = Checker(self._spawner, self._solver, ffmpeg=ffmpeg, deno=deno, folder=work_folder)
+        self._checker = Checker(self._spawner, self._solver, tokens, programs, folder=work_folder)
         self._tools = Tools(
             spawner=self._spawner,
             solver=self._solver,
+            tokens=tokens,
             ffmpeg=ffmpeg,
             cores=cores or Cores(os.sched_getaffinity(0), max_encoders=settings.encode_concurrency),
             cookies_file=settings.cookies_file,
@@ -94,8 +97,7 @@ class Pipeline:
         )
         self._signs: Counter[str] = Counter()
         extractions, encoders = settings.extract_concurrency, settings.encode_concurrency
-        # An extraction may need 300 MB, so there are no spare slots for it: it takes seconds, and the next slot is free
-        # soon. An encoder needs 30 MB, and may take minutes.
+        # No spare slots for extractions, which may take 300 MB, but only seconds. An encoder takes 30 MB, for minutes.
         self._slots = FairSlots(extractions, spare=0), FairSlots(encoders, spare=encoders)
 
     async def open(self) -> None:
@@ -110,6 +112,7 @@ class Pipeline:
 
     async def close(self) -> None:
         """End every process of this converter. Returns when none is left."""
+        await self._tools.tokens.close()
         await self._solver.close()
         await self._spawner.close()
 
@@ -168,9 +171,8 @@ class Pipeline:
         if facts is None or not signs:
             return
         self._signs.update(signs)
-        fields = {"video_id": video_id, "client": facts.client[:40], "signs": signs}
-        fields["formats"] = structs.asdict(facts.formats)
-        logger.info("trouble at YouTube", extra=fields)
+        seen = {"client": facts.client[:40], "signs": signs, "formats": structs.asdict(facts.formats)}
+        logger.info("trouble at YouTube", extra={"video_id": video_id, **seen})
 
 
 class _Task(Struct, frozen=True, kw_only=True):
@@ -235,20 +237,20 @@ class _Conversion:
         return self._fetch.chosen.track_seconds or self._fetch.chosen.metadata.duration_seconds
 
     async def run(self) -> Converted:
-        async with self._tools.solver.connection() as solver:
+        async with self._tools.connections() as connections:
             try:
-                metadata = await self._extract(solver)
+                metadata = await self._extract(connections)
                 self._progress.extracted(metadata)
                 cover = await self._download_and_encode()
             finally:
                 await self._fetch.end()
         return await self._verify_and_tag(metadata, cover)
 
-    async def _extract(self, solver: int) -> Metadata:
+    async def _extract(self, connections: Connections) -> Metadata:
         async with self._take_slot():
             with self._progress.timing(Stage.EXTRACTING):
                 extraction, profile = await self._extraction(), self._tools.profiles.youtube
-                await self._fetch.start(self._tools.spawner, extraction, profile, solver)
+                await self._fetch.start(self._tools.spawner, extraction, profile, connections)
                 extracted = await self._fetch.extracted()
         logger.debug("format chosen", extra={"video_id": self._task.video_id, "format": extracted.format})
         return extracted.metadata

@@ -41,6 +41,8 @@ class ToolSettings:
     """IP version of the connections to YouTube: auto, 4 or 6."""
     egress_source_address: str | None = None
     """Address of this machine from which YouTube is asked."""
+    pot_provider_url: str | None = field(default=None, repr=False)
+    """The URL of the provider of proof-of-origin tokens, without a slash at the end; None: there is none."""
     requires_sandbox: bool = False
     """Whether the service must not start where child processes cannot be confined."""
     extractor_args: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

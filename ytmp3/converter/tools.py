@@ -1,7 +1,9 @@
 """What all conversions of an instance share; and where its programs are, which is looked up once, at the start."""
 
+import contextlib
 import sys
 import sysconfig
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
@@ -13,8 +15,10 @@ from ytmp3.converter.profiles import Profiles
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteProgram
 from ytmp3.converter.settings import ToolSettings
 from ytmp3.converter.solver.service import Solver
+from ytmp3.converter.tokens import TokenProvider
 from ytmp3.converter.youtube.events import Preload
-from ytmp3.converter.youtube.ladder import DEFAULT, LIGHT, Ladder, Rung
+from ytmp3.converter.youtube.fetch import Connections
+from ytmp3.converter.youtube.ladder import DEFAULT, LIGHT, WITH_TOKEN, Ladder, Rung
 from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.threads import Threads
 
@@ -30,6 +34,7 @@ class Tools(Struct, frozen=True, kw_only=True):
 
     spawner: Spawner
     solver: Solver
+    tokens: TokenProvider
     ffmpeg: str
     cores: Cores
     cookies_file: Path | None
@@ -38,6 +43,12 @@ class Tools(Struct, frozen=True, kw_only=True):
     files: Threads = field(default_factory=lambda: Threads("converter-files", FILE_THREADS))
     """For short calls of files."""
     verifiers: Threads = field(default_factory=lambda: Threads("verifier", VERIFIERS))
+
+    @contextlib.asynccontextmanager
+    async def connections(self) -> AsyncIterator[Connections]:
+        """Open the connections of one youtube child to the server, until the block ends."""
+        async with self.solver.connection() as solver, self.tokens.connection() as tokens:
+            yield Connections(solver=solver, tokens=tokens, token_seconds=self.tokens.child_seconds)
 
 
 def ffmpeg_path(settings: ToolSettings) -> str:
@@ -85,7 +96,8 @@ def rungs(settings: ToolSettings) -> tuple[Rung, ...]:
         return (Rung(clients=tuple(chosen)),)
     if settings.clients:
         return tuple(Rung(clients=group) for group in settings.clients)
-    return (DEFAULT,) if settings.cookies_file is not None else (LIGHT, DEFAULT)
+    usual = (DEFAULT,) if settings.cookies_file is not None else (LIGHT, DEFAULT)
+    return usual if settings.pot_provider_url is None else (*usual, WITH_TOKEN)
 
 
 def copy_of_cookies(cookies: Path, target: Path) -> Path:

@@ -53,8 +53,8 @@ _CHANGED_SIGNALS: Final = (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.
 expect, so the child resets these signals before exec."""
 
 MAX_DESCRIPTORS: Final = 8
-"""Most file descriptors that one request may carry. Real requests carry at most four (an encoder's input, progress,
-errors and output)."""
+"""Most file descriptors that one request may carry. Real requests carry at most five (a youtube child's log, events,
+permits, solver and tokens)."""
 
 END_SECONDS: Final = 1.0
 """Longest wait, in seconds, for killed children before the zygote exits. They end within milliseconds, unless one is

@@ -22,6 +22,7 @@ from ytmp3.converter.youtube.patches import forget_solutions, use_in_handler, us
 from ytmp3.converter.youtube.responses import BoundedResponses
 from ytmp3.converter.youtube.signs import sign_of_debug, sign_of_status, sign_of_transport, sign_of_warning
 from ytmp3.converter.youtube.solver_client import SolverClient
+from ytmp3.converter.youtube.token_provider import TokenClient
 
 SOCKET_TIMEOUT_SECONDS: Final = 20
 """Longest wait for a connection and for each read from it: yt-dlp's own default."""
@@ -92,6 +93,8 @@ class Downloader(YoutubeDL):  # type: ignore[misc]
         self.wanted = Wanted()
         self.solver: SolverClient | None = None
         """Set in a forked child: asked before yt-dlp starts deno."""
+        self.tokens: TokenClient | None = None
+        """Set in a forked child where the server has a provider of proof-of-origin tokens."""
         self._last_position = ""
         self._requests_of_position = 0
         super().__init__({**params, "format": self._choose})

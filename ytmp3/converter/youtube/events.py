@@ -27,6 +27,10 @@ SOLVER_DESCRIPTOR: Final = FIRST_MORE_DESCRIPTOR + 1
 """The child's connection to the solver, if there is one."""
 
 
+TOKENS_DESCRIPTOR: Final = FIRST_MORE_DESCRIPTOR + 2
+"""The child's connection for proof-of-origin tokens, if there is a provider."""
+
+
 class Preload(Struct, frozen=True, kw_only=True):
     """The first packet to the zygote: what is the same for every conversion."""
 
@@ -69,6 +73,8 @@ class Extraction(Struct, frozen=True, kw_only=True, tag=True):
     """YouTube's formats that could not be decoded in an earlier try of this conversion."""
     solver_seconds: float | None = None
     """Longest wait for the solver, in seconds; None: there is no connection to it."""
+    token_seconds: float | None = None
+    """Longest wait for a proof-of-origin token, in seconds; None: there is no provider."""
     rungs: tuple[Rung, ...] = (DEFAULT,)
     """The ways to ask, the first one first."""
     left_out: tuple[str, ...] = ()

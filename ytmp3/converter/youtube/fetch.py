@@ -61,6 +61,24 @@ LONGEST_WAIT_SECONDS: Final = 300.0
 """How long a child may say that no byte comes. Far above the length of YouTube's advertisements before a video."""
 
 
+class Connections(msgspec.Struct, frozen=True, kw_only=True):
+    """Descriptors of one child's ends of its connections to the server. They stay the caller's."""
+
+    solver: int
+    tokens: int | None = None
+    """For proof-of-origin tokens; None: there is no provider."""
+    token_seconds: float | None = None
+
+    def descriptors(self, permits: int) -> tuple[int, ...]:
+        """Return all descriptors in the order that the child expects (`events`)."""
+        return (permits, self.solver) if self.tokens is None else (permits, self.solver, self.tokens)
+
+    def with_time_limits(self, extraction: Extraction, extract_seconds: float) -> Extraction:
+        """Return the task with how long the child may wait for answers."""
+        seconds = SOLVER_SHARE * extract_seconds
+        return msgspec.structs.replace(extraction, solver_seconds=seconds, token_seconds=self.token_seconds)
+
+
 class Fetch:
     """Extraction and download of one video. Needs a running event loop.
 
@@ -99,9 +117,9 @@ class Fetch:
         """The end of what the child wrote to its standard output and error."""
 
     async def start(
-        self, spawner: Spawner, extraction: Extraction, profile: Profile, solver: int | None = None
+        self, spawner: Spawner, extraction: Extraction, profile: Profile, connections: Connections | None = None
     ) -> None:
-        """Fork the child. `solver`: a descriptor, the child's end of a connection to the solver; stays the caller's.
+        """Fork the child. `connections`: its connections to the solver and the token provider; tests have none.
 
         `profile` is what the child may reach besides its scratch folder.
 
@@ -125,10 +143,10 @@ class Fetch:
         self._readers = [Reader(log_ours, self.log.add), events]
         try:
             permits = self._permits.open()
-            more = (permits,) if solver is None else (permits, solver)
-            if solver is not None:
-                seconds = SOLVER_SHARE * self._limits.extract_seconds
-                extraction = msgspec.structs.replace(extraction, solver_seconds=seconds)
+            more: tuple[int, ...] = (permits,)
+            if connections is not None:
+                more = connections.descriptors(permits)
+                extraction = connections.with_time_limits(extraction, self._limits.extract_seconds)
             task = msgspec.json.encode(extraction)
             self._child = await spawner.fork(task, limits, log=log_theirs, events=events_theirs, more=more)
         finally:

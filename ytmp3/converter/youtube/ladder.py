@@ -58,6 +58,8 @@ LIGHT: Final = Rung(clients=("visionos",))
 """yt-dlp's client without JavaScript, which sends plain links (yt-dlp 2026.10.26)."""
 DEFAULT: Final = Rung(clients=("default",))
 """yt-dlp's own clients."""
+WITH_TOKEN: Final = Rung(clients=("mweb",))
+"""A client whose media links work with a proof-of-origin token only. Asked last, where there is a provider."""
 
 
 def single_clients(rungs: Iterable[Rung], default: Iterable[str]) -> list[tuple[int, str]]:

@@ -18,7 +18,7 @@ import yt_dlp.version
 from msgspec import json
 from yt_dlp.utils import YoutubeDLError
 
-from ytmp3.converter.youtube import patches, solver_provider
+from ytmp3.converter.youtube import patches, solver_provider, token_provider
 from ytmp3.converter.youtube.connecting import Route
 from ytmp3.converter.youtube.cover import rehearse_cover
 from ytmp3.converter.youtube.download import VideoDownload
@@ -26,7 +26,9 @@ from ytmp3.converter.youtube.downloader import Downloader, options
 from ytmp3.converter.youtube.events import (
     PERMITS_DESCRIPTOR,
     SOLVER_DESCRIPTOR,
+    TOKENS_DESCRIPTOR,
     Event,
+    Extraction,
     Facts,
     Failed,
     ListTask,
@@ -41,6 +43,7 @@ from ytmp3.converter.youtube.permits import wait_for_permit
 from ytmp3.converter.youtube.probing import Probe
 from ytmp3.converter.youtube.rehearsal import VIDEO_ID, RehearsalDownloader
 from ytmp3.converter.youtube.solver_client import SolverClient
+from ytmp3.converter.youtube.token_provider import TokenClient
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.link import canonical_link
 
@@ -51,6 +54,7 @@ class PreloadedYoutube:
     def __init__(self, preload: Preload) -> None:
         self._preload = preload
         solver_provider.register()
+        token_provider.register()
         tls = patches.tls_context(preload.egress_ca_file)
         self._deno = patches.js_runtime(preload.deno_path)
         rehearsal = RehearsalDownloader(options(preload), tls, self._deno)
@@ -76,6 +80,13 @@ class PreloadedYoutube:
             )
         )
 
+    def _connect(self, extraction: Extraction) -> None:
+        """Take over the connections to the server that this child has."""
+        if extraction.solver_seconds is not None:
+            self._downloader.solver = SolverClient(SOLVER_DESCRIPTOR, extraction.solver_seconds)
+        if extraction.token_seconds is not None:
+            self._downloader.tokens = TokenClient(TOKENS_DESCRIPTOR, extraction.token_seconds)
+
     def run(self, task: bytes, events: int, leave_everything: Callable[[], object]) -> int:
         """Extract and download one video; return the exit status. The outcome is also an event.
 
@@ -99,8 +110,7 @@ class PreloadedYoutube:
             if isinstance(given, ListTask):
                 return list_entries(self._lister, given, emit)
             extraction = given.extraction if isinstance(given, ProbeTask) else given
-            if extraction.solver_seconds is not None:
-                self._downloader.solver = SolverClient(SOLVER_DESCRIPTOR, extraction.solver_seconds)
+            self._connect(extraction)
             if isinstance(given, ProbeTask):
                 Probe(self._downloader, given, emit, route).run()
                 return 0

@@ -10,18 +10,19 @@ from ytmp3.converter.sandbox.pipes import DRAIN_SECONDS, Lines, Reader, Tail
 from ytmp3.converter.sandbox.protocol import Profile, ResourceLimits
 from ytmp3.converter.sandbox.spawner import Spawner
 from ytmp3.converter.youtube.events import MAX_LINE_BYTES, Facts, Failed, Probed, ProbeTask, Sample, decode_event
-from ytmp3.converter.youtube.fetch import DATA_BYTES, SOLVER_SHARE
+from ytmp3.converter.youtube.fetch import DATA_BYTES, Connections
 from ytmp3.core.errors import FailureCode
 
 FILE_BYTES: Final = 2**20
 """Largest file that the child may write. It needs to write none."""
 
 
-async def probe(spawner: Spawner, task: ProbeTask, profile: Profile, solver: int, *, seconds: float) -> Probed:
+async def probe(
+    spawner: Spawner, task: ProbeTask, profile: Profile, connections: Connections, *, seconds: float
+) -> Probed:
     """Run a child with this task for at most `seconds`, and return what it has found.
 
-    `profile` is what the child may reach besides its scratch folder; `solver` is a descriptor, the child's end of a
-    connection to the solver.
+    `profile` is what the child may reach besides its scratch folder.
 
     Raises:
         ZygoteError: the child could not be forked.
@@ -34,7 +35,7 @@ async def probe(spawner: Spawner, task: ProbeTask, profile: Profile, solver: int
         network=True,
         profile=msgspec.structs.replace(profile, writable=(task.scratch,)),
     )
-    extraction = msgspec.structs.replace(task.extraction, solver_seconds=SOLVER_SHARE * seconds)
+    extraction = connections.with_time_limits(task.extraction, seconds)
     encoded = msgspec.json.encode(msgspec.structs.replace(task, extraction=extraction))
     log_ours, log_theirs = os.pipe()
     events_ours, events_theirs = os.pipe()
@@ -43,7 +44,8 @@ async def probe(spawner: Spawner, task: ProbeTask, profile: Profile, solver: int
     readers = [Reader(log_ours, Tail().add), Reader(events_ours, Lines(MAX_LINE_BYTES, last.on_line).add)]
     try:
         try:
-            child = await spawner.fork(encoded, limits, log=log_theirs, events=events_theirs, more=(no_permits, solver))
+            more = connections.descriptors(no_permits)
+            child = await spawner.fork(encoded, limits, log=log_theirs, events=events_theirs, more=more)
         finally:
             for descriptor in (log_theirs, events_theirs, no_permits):
                 os.close(descriptor)
