@@ -1,8 +1,9 @@
 """`python -m scripts.batches`: batches while instances are killed, and archives that are read from any byte on.
 
 Part 1: instances on one Valkey feed 20 batches of 50 links. One of them after the other is killed (SIGKILL) at a random
-moment, and replaced. At the end every item must be completed, with one job and one published track for each video. Only
-YouTube and ffmpeg are replaced, by a converter that takes a fraction of a second.
+moment, and replaced. At the end every item must be completed, with one job and one published track for each video, and
+a webhook endpoint must have been told about each batch, always with the same `webhook-id`. Only YouTube and ffmpeg are
+replaced, by a converter that takes a fraction of a second.
 
 Part 2: 10,000 random ranges of an archive must equal the slices of the whole; and an archive of sparse tracks with more
 than 4 GiB is read by Python's zipfile, from ranges alone.
@@ -25,17 +26,21 @@ from typing import Any, Final
 
 from tests.contract.harness import PATIENT
 from tests.fakes import FakeConverter
+from tests.http.webhook_servers import Receiver, receiver
 from tests.stand.valkey import Valkey
+from tests.stand.waiting import until
 from ytmp3.app import running
 from ytmp3.config import load
 from ytmp3.converter import Converted
 from ytmp3.core.batch import Batch, Mark, counts_of, first_marks, items_of
 from ytmp3.core.ids import ClientId, InstanceId, VideoId, new_batch_id
 from ytmp3.core.recipe import DEFAULT_RECIPE
+from ytmp3.core.webhook import WebhookTarget, batch_subject, delivery_id
 from ytmp3.core.zip_layout import Bytes, Entry, Layout
 from ytmp3.jobstore.batches import NewBatch
 from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
 from ytmp3.jobstore.settings import Policy
+from ytmp3.webhooks.signature import new_secret
 
 POLICY: Final = Policy(lease_seconds=2.0, retention_seconds=86_400.0, crash_limit=1000)
 """Short leases, so that a killed instance is replaced soon; and no conversion is given up for the kills."""
@@ -44,6 +49,7 @@ LIFE_SECONDS: Final = (0.2, 2.0)
 """An instance is killed between these times after the last kill."""
 CONVERSION_SECONDS: Final = (0.2, 1.5)
 CLEAN_UP_SECONDS: Final = 600.0
+ENDPOINT: Final = "home"
 
 
 class SlowConverter(FakeConverter):
@@ -62,7 +68,13 @@ class SlowConverter(FakeConverter):
 
 async def live(folder: Path, address: str) -> None:
     """Be an instance, until it is killed."""
-    settings = {"DATA_DIR": str(folder / "data"), "REDIS_ADDR": address, "WORKER_POOL_SIZE": "2"}
+    settings = {
+        "DATA_DIR": str(folder / "data"),
+        "REDIS_ADDR": address,
+        "WORKER_POOL_SIZE": "2",
+        "WEBHOOKS_FILE": str(folder / "webhooks"),
+        "WEBHOOK_PRIVATE_HOSTS": "127.0.0.1",
+    }
     config = dataclasses.replace(load(settings), store=POLICY)
     async with running(config, lambda *_: SlowConverter(folder / "converted")):
         await asyncio.Event().wait()
@@ -83,6 +95,12 @@ async def end(process: asyncio.subprocess.Process) -> None:
 
 async def killed(folder: Path, kills: int, batches: int, items: int) -> None:
     """Run part 1."""
+    async with receiver() as endpoint:
+        (folder / "webhooks").write_text(f"{ENDPOINT} * {endpoint.url} {new_secret(os.urandom(32))}\n")
+        await _killed(folder, kills, batches, items, endpoint)
+
+
+async def _killed(folder: Path, kills: int, batches: int, items: int, endpoint: Receiver) -> None:
     server = Valkey(folder)
     await asyncio.to_thread(server.start)
     store = RedisJobStore(RedisSettings(address=server.address), POLICY, InstanceId("watcher"), timeouts=PATIENT)
@@ -103,6 +121,7 @@ async def killed(folder: Path, kills: int, batches: int, items: int) -> None:
             await asyncio.sleep(0.5)
         print(f"  {done} kills in {time.monotonic() - began_at:.0f} s", flush=True)
         await _check(folder, store, created, items)
+        await _check_messages(endpoint, created)
     finally:
         for process in processes:
             await end(process)
@@ -118,10 +137,24 @@ async def _create(store: RedisJobStore, number: int, items: int) -> Batch:
         recipe=DEFAULT_RECIPE,
         marks=first_marks(lines),
         items=lines,
+        webhooks=(WebhookTarget(endpoint=ENDPOINT),),
     )
     batch = await store.batches.create(new)
     assert isinstance(batch, Batch), batch
     return batch
+
+
+async def _check_messages(endpoint: Receiver, created: list[Batch]) -> None:
+    """Check that each batch was reported, with one id. A message whose sender was killed comes after its lease."""
+    wanted = {delivery_id(batch_subject(batch.batch_id), 0) for batch in created}
+
+    def arrived() -> Counter[str]:
+        return Counter(message.headers["webhook-id"] for message in endpoint.messages)
+
+    await until(lambda: wanted <= arrived().keys(), "every batch is reported", seconds=CLEAN_UP_SECONDS)
+    assert arrived().keys() == wanted, "a batch was reported with another id"
+    more = sum(count > 1 for count in arrived().values())
+    print(f"  {len(wanted)} batches reported, each with one webhook-id; {more} of them more than once")
 
 
 async def _has_ended(store: RedisJobStore, batch: Batch) -> bool:
