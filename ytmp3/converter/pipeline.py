@@ -78,8 +78,7 @@ class Pipeline:
         spawner: Spawner | None = None,
         cores: Cores | None = None,
     ) -> None:
-        self._limits = limits
-        self._requires_sandbox = settings.requires_sandbox
+        self._limits, self._requires_sandbox = limits, settings.requires_sandbox
         programs = Programs(ffmpeg=ffmpeg_path(settings), deno=deno_path())
         ffmpeg, deno, tokens = programs.ffmpeg, programs.deno, TokenProvider(settings)
         self._spawner = spawner or Spawner(youtube_program(settings, deno=deno))
@@ -97,7 +96,7 @@ class Pipeline:
         )
         self._signs: Counter[str] = Counter()
         extractions, encoders = settings.extract_concurrency, settings.encode_concurrency
-        # No spare slots for extractions, which may take 300 MB, but only seconds. An encoder takes 30 MB, for minutes.
+        # An extraction may take 300 MB, but only for seconds, so it has no spare slot.
         self._slots = FairSlots(extractions, spare=0), FairSlots(encoders, spare=encoders)
 
     async def open(self) -> None:
