@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, ClientTimeout
+from yarl import URL
 
 from tests.core.link_tables import ACCEPTED, REFUSED
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
 from tests.fuzz_factor import FUZZ_FACTOR
 from tests.stand.pipeline import FFMPEG, MIB, fake_encoder, limits, running_pipeline
-from tests.stand.processes import descendants
-from tests.stand.service_process import CLIENT_SECONDS, END_STATES, ServiceProcess, egress, service_process
+from tests.stand.processes import descendants, descriptor_count
+from tests.stand.service_process import END_STATES, ServiceProcess, egress, service_process
 from tests.stand.waiting import until
 from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.audio.encoder import OUTPUT_SLACK_BYTES
@@ -112,7 +112,7 @@ async def test_a_refused_link_costs_no_process_no_row_and_no_packet(youtube: Spa
         before = await asyncio.to_thread(_connects, youtube)
         await until(lambda: len(descendants(service.pid)) == 1, "the checks of the start have ended")
         children, (_, stats) = descendants(service.pid), await service.get("/stats")
-        sockets = _sockets(service.pid)
+        descriptors = await service.descriptors()
         codes: Counter[tuple[int, str]] = Counter()
         for link in REFUSED:
             try:
@@ -123,7 +123,7 @@ async def test_a_refused_link_costs_no_process_no_row_and_no_packet(youtube: Spa
         assert {status for status, _ in codes} <= {400, 413, 422}, codes
         assert sum(codes.values()) >= 100, codes
         assert descendants(service.pid) == children
-        assert _sockets(service.pid) <= sockets + 1  # our own connection
+        await service.holds_at_most(descriptors)
         assert (await service.get("/stats"))[1]["jobs"] == stats["jobs"]
         assert await asyncio.to_thread(_connects, youtube) == before
         # All accepted spellings of the link together make one conversion.
@@ -177,8 +177,8 @@ async def test_mixed_ends_of_a_service_leave_nothing(youtube: Spawned, tmp_path:
             ends += await mixed_ends(service, zygote, kinds, first_number=501 + 50 * batch)
         assert set(ends) == {"completed", "failed", "cancelled", "children killed"}
 
-        def holds_no_more() -> bool:
-            held = held_by(service, zygote)
+        async def holds_no_more() -> bool:
+            held = await held_by(service, zygote)
             return (
                 held.descriptors <= before.descriptors + 2
                 and held.descriptors_of_zygote <= before.descriptors_of_zygote
@@ -251,21 +251,19 @@ class Held:
 
 async def held_at_rest(service: ServiceProcess, zygote: set[int]) -> Held:
     """Return what the service holds without a connection of this test."""
-    await service.client.close()
-    await until(lambda: _connections(service.pid) == 0, "the service has closed its connections")
-    service.client = ClientSession(timeout=ClientTimeout(CLIENT_SECONDS))
-    return held_by(service, zygote)
+    await service.close_connections()
+    await until(lambda: _connections(service) == 0, "the service has closed its connections")
+    return await held_by(service, zygote)
 
 
-def _connections(pid: int) -> int:
-    """Return how many connections to its port the process has: established ones, or half closed (proc_net_tcp(5))."""
-    inodes = {name[8:-1] for name in _links(pid) if name.startswith("socket:")}
-    tables = [Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
-    states = {fields[9]: fields[3] for table in tables for fields in map(str.split, table)}
-    return sum(states.get(inode) in {"01", "08"} for inode in inodes)
+def _connections(service: ServiceProcess) -> int:
+    """Return how many connections the server has: established ones, or half closed (proc_net_tcp(5))."""
+    port = f":{URL(service.url).port:04X}"
+    rows = [row.split() for row in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
+    return sum(local.endswith(port) and state in {"01", "08"} for _, local, _, state, *_ in rows)
 
 
-def held_by(service: ServiceProcess, zygote: set[int]) -> Held:
+async def held_by(service: ServiceProcess, zygote: set[int]) -> Held:
     pid = service.pid
     zombies = 0
     for entry in Path("/proc").iterdir():
@@ -277,8 +275,8 @@ def held_by(service: ServiceProcess, zygote: set[int]) -> Held:
             zombies += fields[0] == "Z" and int(fields[1]) in {pid, *zygote}
     status = status_of(pid)
     return Held(
-        descriptors=len(os.listdir(f"/proc/{pid}/fd")),
-        descriptors_of_zygote=sum(len(os.listdir(f"/proc/{each}/fd")) for each in zygote),
+        descriptors=await service.descriptors(),
+        descriptors_of_zygote=sum(map(descriptor_count, zygote)),
         zombies=zombies,
         threads=int(status["Threads"]),
         resident_kilobytes=int(status["VmRSS"].split()[0]),

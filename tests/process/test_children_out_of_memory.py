@@ -101,7 +101,7 @@ async def test_every_job_is_completed_although_children_and_the_zygote_are_kille
         await service.until(job["job_id"])
         await until(lambda: len(descendants(service.pid)) == 1, "only the zygote is left")
         (zygote,) = descendants(service.pid)
-        before = descriptor_count(service.pid), descriptor_count(zygote)
+        before, of_zygote = await service.descriptors(), descriptor_count(zygote)
         over = asyncio.Event()
         liveness = asyncio.create_task(check_liveness(service, over))
         killer = Killer(service, RUNS)
@@ -123,11 +123,8 @@ async def test_every_job_is_completed_although_children_and_the_zygote_are_kille
         (successor,) = descendants(service.pid)
         assert successor not in {zygote, *its_children}
         assert oom_score(successor) == oom_score(service.pid) + ZYGOTE_OOM_SCORE
-        await until(lambda: descriptor_count(successor) <= before[1], "the new zygote holds no more than the first")
-        await service.client.close()
-        await until(
-            lambda: descriptor_count(service.pid) <= before[0], f"no more than {before[0]} descriptors are open"
-        )
+        await until(lambda: descriptor_count(successor) <= of_zygote, "the new zygote holds no more than the first")
+        await service.holds_at_most(before)
         (instance,) = (tmp_path / "data" / "scratch").iterdir()
         await until(
             lambda: {path.name for path in instance.iterdir()} <= {".lock", "tools"}, "no file of a conversion is left"

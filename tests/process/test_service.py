@@ -12,7 +12,7 @@ from tests.fake_youtube import BEHAVIOURS, UNKIND, Kind, Spawned, video_id, watc
 from tests.stand.encoders import slow_ffmpeg
 from tests.stand.failures import kill_and_restart, until_nothing_is_left
 from tests.stand.links import spellings
-from tests.stand.processes import descendants, descriptor_count, is_running
+from tests.stand.processes import descendants, is_running
 from tests.stand.service_process import ServiceProcess, egress, service_process
 from tests.stand.waiting import until
 from ytmp3.converter.audio.mp3 import walk_file
@@ -74,7 +74,7 @@ async def test_110_mixed_links_end_as_they_should(youtube: Spawned, tmp_path: Pa
     slots = asyncio.Semaphore(JOBS_AT_ONCE - 3)
     ends: list[str | None] = []
     async with service_process(tmp_path, MAX_JOB_RETRIES="1", MAX_FILE_MB="50", **egress(youtube)) as service:
-        before = descriptor_count(service.pid)
+        before = await service.descriptors()
 
         async def carry(kind: Kind, number: int) -> None:
             async with slots:
@@ -88,10 +88,7 @@ async def test_110_mixed_links_end_as_they_should(youtube: Spawned, tmp_path: Pa
         await asyncio.gather(carry_in_order(), *(carry(kind, number) for kind, number in wanted))
         assert ends == [None] * LINKS
         await until_nothing_is_left(service, tmp_path / "data")
-        # The client of this test keeps its idle connections open: as many as it had requests at once.
-        await until(
-            lambda: descriptor_count(service.pid) <= before + JOBS_AT_ONCE + 5, "the service has closed its descriptors"
-        )
+        await service.holds_at_most(before + 5)
         tracks = list((tmp_path / "data" / "tracks").iterdir())
         assert len(tracks) == len([kind for kind, _ in wanted + in_order if BEHAVIOURS[kind].expected == "done"])
         # Operators count failed conversions by this line: one for each, however many attempts there were.

@@ -39,8 +39,14 @@ def processes_with(text: str) -> list[int]:
 
 
 def descriptor_count(pid: int) -> int:
-    """Return how many descriptors a process holds open."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    """Return how many descriptors a process holds open, or 0 if the kernel hides them.
+
+    It shows those of a server and of a zygote to root only, because they are not dumpable (proc(5)).
+    """
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except PermissionError:
+        return 0
 
 
 def resident_bytes(pid: int) -> int:

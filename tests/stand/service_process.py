@@ -33,6 +33,12 @@ def egress(youtube: Spawned) -> dict[str, str]:
     return {"EGRESS_PROXY": youtube.proxy_url, "EGRESS_CA_FILE": str(youtube.ca_file)}
 
 
+def _client() -> ClientSession:
+    return ClientSession(
+        timeout=ClientTimeout(CLIENT_SECONDS), cookie_jar=DummyCookieJar(), connector=TCPConnector(limit=0)
+    )
+
+
 @dataclass(slots=True)
 class ServiceProcess:
     """A service in a process of its own; it can be ended and started again with the same settings and data."""
@@ -43,11 +49,7 @@ class ServiceProcess:
     """The beginning of the command: a program that runs the rest of it."""
     process: asyncio.subprocess.Process | None = None
     url: str = ""
-    client: ClientSession = field(
-        default_factory=lambda: ClientSession(
-            timeout=ClientTimeout(CLIENT_SECONDS), cookie_jar=DummyCookieJar(), connector=TCPConnector(limit=0)
-        )
-    )
+    client: ClientSession = field(default_factory=_client)
 
     @property
     def pid(self) -> int:
@@ -94,6 +96,29 @@ class ServiceProcess:
     async def get(self, path: str) -> tuple[int, Any]:
         async with self.client.get(self.url + path) as response:
             return response.status, await response.json()
+
+    async def descriptors(self) -> int:
+        """Return how many descriptors the server holds, that of the connection of this request included.
+
+        The figure is from its metrics: the kernel shows those of a process that is not dumpable to root only (proc(5)).
+        """
+        async with self.client.get(f"{self.url}/metrics") as response:
+            (line,) = re.findall(r"^process_open_fds (.+)$", await response.text(), re.MULTILINE)
+        return int(float(line))
+
+    async def holds_at_most(self, descriptors: int) -> None:
+        """Return once the server holds no more descriptors, without the other connections of this test."""
+        await self.close_connections()
+
+        async def is_so() -> bool:
+            return await self.descriptors() <= descriptors
+
+        await until(is_so, f"the server holds {descriptors} descriptors at most")
+
+    async def close_connections(self) -> None:
+        """Close all connections of this test's client, which keeps as many as it had requests at once."""
+        await self.client.close()
+        self.client = _client()
 
     async def post(self, link: str, **fields: str) -> tuple[int, dict[str, Any]]:
         async with self.client.post(f"{self.url}/extract", json={"url": link} | fields) as response:
