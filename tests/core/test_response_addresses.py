@@ -40,3 +40,7 @@ def test_a_signed_link_follows_what_the_address_has_already() -> None:
     assert addresses.of_archive("b", "r", 99) == f"/batches/b/archive.zip?revision=r&{signer.query('b', 99)}"
     assert addresses.of_track("j", "mp3", 99) == f"/download/j.mp3?{signer.query('j', 99)}"
     assert addresses.of_archive("b", "r") == "/batches/b/archive.zip?revision=r"
+
+
+def test_the_next_page_of_the_list_of_jobs_has_the_same_limit() -> None:
+    assert Addresses(public_path="/music").of_jobs(limit=20, cursor="abc") == "/music/jobs?limit=20&cursor=abc"
