@@ -5,7 +5,8 @@ import hashlib
 import io
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -17,10 +18,12 @@ from tests.fakes import content_of
 from tests.http.client_commands import own_environment, ytmp3
 from tests.http.running_service import RunningService, running_service
 from ytmp3.client.api import Api, Refused
+from ytmp3.client.arguments import COPIED_FORMATS, FORMATS
 from ytmp3.client.download import DownloadFailed, download
 from ytmp3.client.names import numbered, track_name
 from ytmp3.client.progress import Bars, Line, Lines, fitted, picture
 from ytmp3.core.errors import FailureCode
+from ytmp3.core.recipe import Format, has_quality
 
 VIDEO, OTHER = "video000001", "video000002"
 NAME = "Rock n Roll Tür 100.mp3"
@@ -42,6 +45,18 @@ async def test_get_saves_each_track_and_prints_its_path(tmp_path: Path, capsys: 
         # Repeated: nothing is downloaded or saved again.
         assert await ytmp3("get", VIDEO, "-o", str(tmp_path / "music"), "--server", service.url) == 0
         assert len(list((tmp_path / "music").iterdir())) == 2
+
+
+async def test_a_copied_format_can_be_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tuple(Format) == FORMATS
+    assert {name for name in Format if not has_quality(name)} == COPIED_FORMATS
+    async with running_service(tmp_path / "data") as service:
+        to = ("-o", str(tmp_path / "music"), "--server", service.url)
+        for given, extension in (("M4A", "m4a"), ("opus", "opus"), ("mp3", "mp3")):
+            assert await ytmp3("get", VIDEO, "-f", given, *to) == 0
+            path = Path(capsys.readouterr().out.strip())
+            assert path.name == NAME.replace("mp3", extension)
+            assert path.read_bytes() == content_of(VIDEO)
 
 
 async def test_a_link_that_fails_does_not_stop_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,6 +99,8 @@ async def test_jobs_can_be_submitted_shown_and_cancelled(tmp_path: Path, capsys:
         (("get", VIDEO, "--server", "file:///etc/passwd"), "is no address such as"),
         (("get", VIDEO, "--key-file", "/nonexistent"), "No such file"),
         (("get", VIDEO, "--key-file", "/dev/null"), "must have one key"),
+        (("get", VIDEO, "-f", "flac"), "invalid choice"),
+        (("get", VIDEO, "-f", "m4a", "-q", "192"), "--quality is only for mp3"),
         (("status",), "the following arguments are required"),
     ],
 )
@@ -162,11 +179,12 @@ class Breaking(BaseHTTPRequestHandler):
 
     content = b""
     piece = 1000
+    disposition = 'attachment; filename="a.mp3"'
     requests: list[str | None]
 
     def do_HEAD(self) -> None:
         self.send_response(200)
-        self.send_header("Content-Disposition", 'attachment; filename="a.mp3"')
+        self.send_header("Content-Disposition", self.disposition)
         self.end_headers()
 
     def do_GET(self) -> None:
@@ -182,23 +200,30 @@ class Breaking(BaseHTTPRequestHandler):
         pass
 
 
+def job_of(content: bytes) -> dict[str, Any]:
+    file = {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    return {"video_id": VIDEO, "download_url": "/download/x.mp3", "file": file}
+
+
+@contextmanager
+def serving(handler: type[Breaking]) -> Iterator[Api]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        try:
+            yield Api(server=f"http://127.0.0.1:{server.server_port}")
+        finally:
+            server.shutdown()
+
+
 def breaking_download(folder: Path, content: bytes, piece: int, *, sha256: str | None = None) -> list[str | None]:
     """Download `content` from a server that sends only `piece` bytes at once; return the ranges that were asked for."""
     asked: list[str | None] = []
     handler = type("Handler", (Breaking,), {"content": content, "piece": piece, "requests": asked})
-    job = {
-        "video_id": VIDEO,
-        "download_url": "/download/x.mp3",
-        "file": {"size_bytes": len(content), "sha256": sha256 or hashlib.sha256(content).hexdigest()},
-    }
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        try:
-            api = Api(server=f"http://127.0.0.1:{server.server_port}")
-            path = download(api, job, folder, lambda _: None, sleep=lambda _: None)
-            assert path.read_bytes() == content
-        finally:
-            server.shutdown()
+    job = job_of(content)
+    job["file"]["sha256"] = sha256 or job["file"]["sha256"]
+    with serving(handler) as api:
+        path = download(api, job, folder, lambda _: None, sleep=lambda _: None)
+        assert path.read_bytes() == content
     return asked
 
 
@@ -217,6 +242,21 @@ def test_a_track_that_differs_from_its_hash_is_not_saved(tmp_path: Path) -> None
     with pytest.raises(DownloadFailed, match="differs from its SHA-256"):
         breaking_download(tmp_path, content_of(VIDEO, 3500), 3500, sha256="0" * 64)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("video_id", "fields", "name"),
+    [(VIDEO, {"format": "m4a"}, f"{VIDEO}.m4a"), (VIDEO, {}, f"{VIDEO}.mp3"), ("../x", {"format": "/y"}, "_x._y")],
+)
+def test_a_track_without_a_name_is_named_after_its_video_and_format(
+    video_id: str, fields: dict[str, str], name: str, tmp_path: Path
+) -> None:
+    class Nameless(Breaking):
+        content, disposition, requests = b"track", "attachment", []
+
+    with serving(Nameless) as api:
+        job = job_of(b"track") | {"video_id": video_id} | fields
+        assert download(api, job, tmp_path, lambda _: None) == tmp_path / name
 
 
 async def test_a_busy_service_is_waited_for_as_long_as_it_says(tmp_path: Path) -> None:

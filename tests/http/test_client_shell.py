@@ -18,6 +18,8 @@ COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _ytmp3; printf '%
         ("ytmp3 st", ["status"]),
         ("ytmp3 ser", ["serve"]),
         ("ytmp3 get --qu", ["--quality"]),
+        ("ytmp3 get --format ''", ["mp3", "m4a", "opus"]),
+        ("ytmp3 get -f o", ["opus"]),
         ("ytmp3 jobs --num", ["--number"]),
         ("ytmp3 get -i li", ["links.txt"]),
         ("ytmp3 jobs --qu", [""]),

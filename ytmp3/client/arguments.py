@@ -9,6 +9,10 @@ from urllib.parse import urlsplit
 
 STALL_SECONDS: Final = 120.0
 """Default of --give-up-after, in seconds: room for about five attempts that do not reach YouTube."""
+FORMATS: Final = ("mp3", "m4a", "opus")
+"""The values of --format: those of the service, whose modules the client alone does not have."""
+COPIED_FORMATS: Final = frozenset({"m4a", "opus"})
+"""The formats in which the service copies YouTube's own sound, so that there is no quality to choose."""
 COMMANDS: Final = frozenset({"get", "status", "jobs", "cancel", "completion", "man"})
 
 _GET: Final = """\
@@ -28,7 +32,17 @@ def add_commands(commands: Any) -> None:
     get.add_argument("links", metavar="LINK", nargs="*", help="a link to a video, its id, or a link to a playlist")
     get.add_argument("-i", "--input", metavar="FILE", help="read links from FILE, one per line; - is standard input")
     get.add_argument("-o", "--output", metavar="DIR", type=Path, default=Path(), help="folder for the tracks (here)")
-    get.add_argument("-q", "--quality", metavar="Q", help="192k (default), 128k, 320k, V0 ...: see docs/api.md")
+    get.add_argument(
+        "-f",
+        "--format",
+        metavar="F",
+        type=str.lower,
+        choices=FORMATS,
+        help="mp3 (default), or YouTube's own sound, not encoded again: m4a (AAC) or opus",
+    )
+    get.add_argument(
+        "-q", "--quality", metavar="Q", help="of an mp3: 192k (default), 128k, 320k, V0 ...: see docs/api.md"
+    )
     get.add_argument("-p", "--playlist", action="store_true", help="of a video in a playlist, take the whole playlist")
     get.add_argument(
         "--give-up-after",

@@ -14,7 +14,7 @@ from typing import Final
 
 from ytmp3.client import playlists
 from ytmp3.client.api import Api, Batch, Job, Refused, Unreachable
-from ytmp3.client.arguments import key_of, server_of
+from ytmp3.client.arguments import COPIED_FORMATS, key_of, server_of
 from ytmp3.client.private import NoService, PrivateService, private_service
 from ytmp3.client.progress import progress_for
 from ytmp3.client.shell import completion, man_page
@@ -76,6 +76,8 @@ def _get(options: argparse.Namespace, server: str | None, key: str | None) -> Ex
     links = [*options.links, *_links_in(options.input)]
     if not links:
         raise argparse.ArgumentTypeError("name at least one link, or a file with links (-i FILE)")
+    if options.quality is not None and options.format in COPIED_FORMATS:
+        raise argparse.ArgumentTypeError(f"--quality is only for mp3: the sound of {options.format} is copied")
     if options.private and options.server is not None:
         raise argparse.ArgumentTypeError("--private and --server exclude each other")
     options.output.mkdir(parents=True, exist_ok=True)
@@ -111,11 +113,11 @@ def _convert(options: argparse.Namespace, api: Api, links: list[str], service: P
         else:
             progress.say(f"{title_of(item.job) or item.link}: {item.error}")
 
-    fields = {} if options.quality is None else {"quality": options.quality}
+    chosen = {"format": options.format, "quality": options.quality}
     work = Work(
         api=api,
         folder=options.output,
-        fields=fields,
+        fields={name: value for name, value in chosen.items() if value is not None},
         progress=progress,
         on_end=on_end,
         updates=Updates(api=api),

@@ -45,7 +45,9 @@ def download(
     """
     size, sha256 = int(job["file"]["size_bytes"]), str(job["file"]["sha256"])
     with api.open("HEAD", job["download_url"]) as response:
-        name = track_name(response.headers.get("Content-Disposition", ""), f"{job['video_id']}.mp3")
+        # Jobs of older services have no field for the format, which is always MP3.
+        fallback = f"{job['video_id']}.{job.get('format', 'mp3')}"
+        name = track_name(response.headers.get("Content-Disposition", ""), fallback)
     target, is_there = _place(folder, name, size, sha256)
     if is_there:
         on_bytes(size)

@@ -15,14 +15,14 @@ _UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|\u200b-\u200f\u202a-\
 
 
 def track_name(disposition: str, fallback: str) -> str:
-    """Return the name that a Content-Disposition suggests, made safe, or `fallback` if it suggests none."""
+    """Return the name that a Content-Disposition suggests, or `fallback` if it suggests none. Both are made safe."""
     extended = re.search(r"filename\*=UTF-8''([^;]+)", disposition, re.IGNORECASE)
     quoted = re.search(r'filename="((?:[^"\\]|\\.)*)"', disposition)
     if extended is not None:
         name = unquote(extended[1], errors="replace")
     else:
         name = "" if quoted is None else re.sub(r"\\(.)", r"\1", quoted[1])
-    name = _UNSAFE.sub("_", name).strip().lstrip(".-").strip()
+    name, fallback = _safe(name), _safe(fallback)
     stem, dot, extension = name.rpartition(".")
     if not dot or not stem.strip("_. "):
         return fallback
@@ -30,6 +30,10 @@ def track_name(disposition: str, fallback: str) -> str:
     if room < MAX_NAME_BYTES // 2:
         return fallback
     return f"{stem.encode()[:room].decode(errors='ignore').rstrip()}.{extension}"
+
+
+def _safe(name: str) -> str:
+    return _UNSAFE.sub("_", name).strip().lstrip(".-").strip()
 
 
 def numbered(name: str, number: int) -> str:

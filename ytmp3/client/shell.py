@@ -20,6 +20,9 @@ _ytmp3() {{
     if [ "$COMP_CWORD" -eq 1 ]; then
         words="{commands}"
     else
+        case "${{COMP_WORDS[1]}} ${{COMP_WORDS[COMP_CWORD - 1]}}" in
+{values}
+        esac
         case "$current" in -*)
             case "${{COMP_WORDS[1]}}" in
 {cases}
@@ -37,9 +40,16 @@ complete -o filenames -F _ytmp3 ytmp3
 
 
 def completion(commands: Mapping[str, argparse.ArgumentParser]) -> str:
-    """Return the shell code that completes commands, options and file names."""
+    """Return the shell code that completes commands, options, their values and file names."""
+    values = (
+        f'            "{name} {option}") words="{" ".join(action.choices)}" ;;'
+        for name, parser in commands.items()
+        for action in parser._actions  # noqa: SLF001  argparse has no public way to list the options
+        if action.choices is not None
+        for option in action.option_strings
+    )
     cases = (f'                {name}) words="{" ".join(_flags(parser))}" ;;' for name, parser in commands.items())
-    return _COMPLETION.format(commands=" ".join(commands), cases="\n".join(cases))
+    return _COMPLETION.format(commands=" ".join(commands), values="\n".join(values), cases="\n".join(cases))
 
 
 def man_page(commands: Mapping[str, argparse.ArgumentParser]) -> str:
