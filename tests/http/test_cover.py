@@ -5,17 +5,20 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from tests.core.test_mp4 import whole
+from tests.core.test_ogg import stream
 from tests.fakes import content_of
 from tests.http.responses import expect_problem
 from tests.http.running_service import RunningService, running_service
 from ytmp3.converter.audio.id3 import id3v2_tag
-from ytmp3.converter.audio.tags import MAX_COVER_BYTES, tags_of
+from ytmp3.converter.audio.mp4 import pieces_of_mp4, read_mp4
+from ytmp3.converter.audio.mp4_tags import mp4_tags
+from ytmp3.converter.audio.ogg import pieces_of_opus, read_opus
+from ytmp3.converter.audio.ogg_tags import opus_tags
+from ytmp3.converter.audio.tags import tags_of
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.job import Metadata
-from ytmp3.http.cover import HEADER_BYTES, MAX_TAG_BYTES, cover_in, tag_size
 from ytmp3.http.keys import key_line, new_secret
 
 VIDEO: Final = "dQw4w9WgXcQ"
@@ -47,7 +50,26 @@ async def test_the_cover_is_the_picture_in_the_track_and_is_not_sent_twice(servi
         assert response.headers["Content-Length"] == str(len(COVER))
 
 
-@pytest.mark.parametrize("content", [tagged(None), tagged(b"GIF89a" * 99), content_of(VIDEO), b"ID3\x03\x00\x00"])
+@pytest.mark.parametrize("extension", ["m4a", "opus"])
+async def test_copied_formats_have_covers_too(service: RunningService, extension: str) -> None:
+    tags = tags_of(METADATA, LINK, COVER)
+    if extension == "m4a":
+        mp4 = whole([50, 60], [2])
+        pieces = pieces_of_mp4(read_mp4(mp4), mp4, mp4_tags(tags))
+    else:
+        ogg = stream([[50, 60]])
+        pieces = pieces_of_opus(read_opus(ogg), ogg, opus_tags(tags))
+    service.converter.contents[VIDEO] = b"".join(pieces)
+    job = await service.ended((await service.submit(VIDEO, format=extension))["job_id"])
+    assert job["download_url"].endswith(f".{extension}")
+    async with service.client.get(f"{service.url}/cover/{job['job_id']}.jpg") as response:
+        assert (response.status, response.content_type, await response.read()) == (200, "image/jpeg", COVER)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [tagged(None), tagged(b"GIF89a" * 99), content_of(VIDEO), b"ID3\x03\x00\x00", b"OggS\0", b"\0\0\0\x08ftyp"],
+)
 async def test_a_track_without_a_picture_has_an_empty_cover(service: RunningService, content: bytes) -> None:
     service.converter.contents[VIDEO] = content
     job = await service.completed(VIDEO)
@@ -91,20 +113,3 @@ async def test_only_the_owner_of_a_job_gets_its_cover(tmp_path: Path) -> None:
         signature = job["download_url"].partition("?")[2]
         for query in ("", f"?{signature}"):  # a signed link gives access to the track alone
             await expect_problem(service, "GET", path + query, 401, "unauthorized", headers={"X-API-Key": "x"})
-
-
-def test_every_tag_of_the_converter_fits_and_gives_its_picture_back() -> None:
-    cover = b"\xff\xd8\xff" + b"\0" * (MAX_COVER_BYTES - 3)
-    tag = id3v2_tag(tags_of(METADATA, LINK, cover))
-    assert tag_size(tag[:HEADER_BYTES]) == len(tag) - HEADER_BYTES < MAX_TAG_BYTES
-    assert cover_in(tag[HEADER_BYTES:]) == cover
-    assert cover_in(tag[HEADER_BYTES:-1]) is None
-
-
-@given(st.binary(max_size=200), st.binary(max_size=20))
-def test_any_bytes_in_place_of_a_tag_give_a_picture_or_none(frames: bytes, header: bytes) -> None:
-    size = tag_size(header)
-    assert 0 <= size < 2**28
-    for text in (frames, b"APIC" + len(frames).to_bytes(4) + b"\0\0" + frames):
-        cover = cover_in(text)
-        assert cover is None or (cover.startswith(b"\xff\xd8\xff") and cover in text)

@@ -1,6 +1,6 @@
-"""The cover of a finished track: the picture in the ID3 tag at the beginning of its file (id3.org, id3v2.3.0).
+"""The cover of a finished track: the picture in the tags at the beginning of its file, whatever its format is.
 
-The page shows it, so that no browser has to ask YouTube for a picture. The tag is read in threads, never by the event
+The page shows it, so that no browser has to ask YouTube for a picture. The tags are read in threads, never by the event
 loop. A track without a picture is no error: the response is then 204, without a body.
 """
 
@@ -20,6 +20,7 @@ from ytmp3.http.admission import CLIENT
 from ytmp3.http.download import BUSY_RETRY_SECONDS, DISK_SECONDS, downloadable_track, expired, split_file_name
 from ytmp3.http.errors import NotFound
 from ytmp3.http.keys import Keys
+from ytmp3.http.pictures import picture_in
 from ytmp3.http.preconditions import NotModified, Preconditions, Representation, evaluate
 from ytmp3.storage import OpenFile, Shelf
 from ytmp3.threads import Threads
@@ -28,12 +29,6 @@ EXTENSION: Final = "jpg"
 """Every cover is a JPEG, because the converter makes it."""
 READERS: Final = 2
 """Threads that read tags. A tag of 100 kB that is in the page cache is read within a millisecond."""
-HEADER_BYTES: Final = 10
-"""Length of a tag's header, and of a frame's header."""
-MAX_TAG_BYTES: Final = 1024 * 1024
-"""Most bytes of a tag that are read. The converter writes at most 512 KiB of cover, and a few kB of text."""
-_JPEG: Final = b"\xff\xd8\xff"
-"""The first bytes of every JPEG file."""
 
 
 class CoverHandlers:
@@ -96,38 +91,8 @@ def _is_known(request: web.Request, etag: str) -> bool:
 
 
 def _read_cover(descriptor: int) -> bytes | None:
-    """Return the picture in the tag of an open file, and close it. None if there is none, or it cannot be read."""
+    """Return the picture in the tags of an open file, and close it. None if there is none, or it cannot be read."""
     with open(descriptor, "rb", buffering=0) as file, contextlib.suppress(OSError):
-        size = tag_size(os.pread(file.fileno(), HEADER_BYTES, 0))
-        return cover_in(os.pread(file.fileno(), min(size, MAX_TAG_BYTES), HEADER_BYTES))
-    return None
-
-
-def tag_size(header: bytes) -> int:
-    """Return the number of bytes after the header of an ID3v2.3 tag; 0 if the file does not begin with one.
-
-    Extended headers and unsynchronisation, which the flags would announce, are never used by the converter.
-    """
-    if len(header) < HEADER_BYTES or not header.startswith(b"ID3\x03\x00\x00"):
-        return 0
-    size = 0
-    for byte in header[6:]:
-        size = size << 7 | byte & 0x7F
-    return size
-
-
-def cover_in(frames: bytes) -> bytes | None:
-    """Return the JPEG in the frames of an ID3v2.3 tag, or None."""
-    position = 0
-    while position + HEADER_BYTES <= len(frames) and frames[position]:
-        name = frames[position : position + 4]
-        start = position + HEADER_BYTES
-        end = start + int.from_bytes(frames[position + 4 : position + 8])
-        if name == b"APIC" and end <= len(frames):
-            # Encoding (one byte), media type, zero, kind of picture (one byte), description, zero, picture. The
-            # converter writes neither a description nor an encoding whose zero has two bytes.
-            fields = frames[start + 1 : end].split(b"\0", 2)
-            picture = fields[2] if len(fields) == 3 else b""
-            return picture if fields[0] == b"image/jpeg" and picture.startswith(_JPEG) else None
-        position = end
+        number = file.fileno()
+        return picture_in(lambda start, size: os.pread(number, size, start), os.fstat(number).st_size)
     return None
