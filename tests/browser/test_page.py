@@ -62,6 +62,7 @@ async def test_a_finished_track_shows_its_cover(visit: Visit, service: RunningSe
     released = service.converter.hold(VIDEO)
     await visit.open()
     await visit.convert(LINK, link(1))
+    await expect(visit.page.locator(".job.completed")).to_have_count(1)
     await expect(visit.page.locator(".job.processing .title")).to_have_text(TITLE)
     released.set()
     await expect(visit.page.locator(".job .cover img")).to_have_count(1)
