@@ -161,6 +161,9 @@ class Splicer:
     async def _splice(self, source: int) -> None:
         position = 0
         while True:
+            # Asked before the bytes are moved. The child may write the last ones, and report that the download is
+            # complete, after the thread has read to the end of the file and before this coroutine continues.
+            is_last = self._spool.is_complete
             self._moving = asyncio.ensure_future(self._threads.run(self._move, source, position))
             position, is_all = await asyncio.shield(self._moving)
             if not is_all:
@@ -169,8 +172,10 @@ class Splicer:
                 continue
             # All bytes on disk have been moved. The position is not compared with the size that the child reported,
             # because that may be larger than the size on disk. Then this loop would spin until the rest is on disk.
-            if self._spool.is_complete:
+            if is_last:
                 return
+            if self._spool.is_complete:
+                continue
             self.is_waiting_for_input = True
             await self._spool.changed()
             self.is_waiting_for_input = False
