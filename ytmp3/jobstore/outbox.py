@@ -20,7 +20,7 @@ from typing import Final, Protocol
 
 from ytmp3.core.webhook import Delivery, DeliveryId, Settlement
 
-JOBS_AT_ONCE: Final = 100
+JOBS_AT_ONCE: Final = 25
 """Most jobs of ended conversions whose deliveries one `take` creates. It limits the time of the step. A store with
 shards may exceed it by one job for each shard."""
 

@@ -80,7 +80,7 @@ class Deliveries:
         """Make the deliveries of ended conversions, and lease those that are due."""
         for (job_id,) in self._rows(queries.SELECT_ANNOUNCED_JOBS, (JOBS_AT_ONCE,)):
             self._expand(job_id)
-        self.connection.execute(queries.DELETE_ANNOUNCED)
+        self.connection.execute(queries.DELETE_ANNOUNCED, (JOBS_AT_ONCE,))
         now = self.clock()
         due = [_decode(record) for (record,) in self._rows(queries.SELECT_DUE_DELIVERIES, (now, limit))]
         return [self._save(webhook.taken(delivery, until=now + lease_seconds)) for delivery in due]

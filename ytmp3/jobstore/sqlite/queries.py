@@ -99,10 +99,14 @@ REMOVE_PROBE: Final = "DELETE FROM jobs WHERE job_id = ''"
 HOOK_JOB: Final = "INSERT INTO hooked VALUES (?, ?)"
 UNHOOK_JOB: Final = "DELETE FROM hooked WHERE job_id = ?"
 ANNOUNCE_CONVERSION: Final = "INSERT OR IGNORE INTO announced SELECT serial FROM hooked WHERE serial = ? LIMIT 1"
-DELETE_ANNOUNCED: Final = """
-    DELETE FROM announced WHERE NOT EXISTS (SELECT 1 FROM hooked WHERE hooked.serial = announced.serial)
+# Both begin with the oldest conversions and look at few, so they take the same time for ten rows and for ten thousand.
+SELECT_ANNOUNCED_JOBS: Final = """
+    SELECT job_id FROM announced CROSS JOIN hooked USING (serial) ORDER BY announced.serial LIMIT ?
 """
-SELECT_ANNOUNCED_JOBS: Final = "SELECT job_id FROM announced JOIN hooked USING (serial) LIMIT ?"
+DELETE_ANNOUNCED: Final = """
+    DELETE FROM announced WHERE serial IN (SELECT serial FROM announced ORDER BY serial LIMIT ?)
+        AND NOT EXISTS (SELECT 1 FROM hooked WHERE hooked.serial = announced.serial)
+"""
 SELECT_HOOKED_JOB: Final = """
     SELECT jobs.record, conversions.record
     FROM hooked JOIN jobs USING (job_id) JOIN conversions ON conversions.serial = hooked.serial
