@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from scripts.bench.load import Latencies, closed_loop, open_loop
@@ -117,21 +118,15 @@ async def loop_lag(service: ServiceProcess, store: str) -> Row:
 async def downloads(bench: Bench) -> list[Row]:
     """Throughput of a track sent by the service itself, compared with the same file sent by nginx."""
     ratios = []
-    folder = bench.folder / f"nginx-{time.monotonic_ns()}"
     async with bench.service("download") as service:
         _, job = await service.post(bench.links(Kind.SONG, 1)[0])
         job = await service.until(job["job_id"])
         tracks = Path(service.settings["DATA_DIR"]) / "tracks"
-        nginx = Nginx(folder, free_port())
-        write_configuration(folder, port=nginx.port, upstreams=["127.0.0.1:1"], tracks=tracks, is_limited=False)
-        site = folder / "site.conf"
-        site.write_text(site.read_text().replace("    internal;\n    alias", "    alias"))
-        await nginx.start()
         (file,) = tracks.iterdir()
-        try:
+        async with static_nginx(bench, tracks) as static:
             for _ in range(bench.pair_count):
                 seconds = []
-                for url in (service.url + job["download_url"], f"{nginx.url}/protected-tracks/{file.name}"):
+                for url in (service.url + job["download_url"], f"{static}/{file.name}"):
                     started_at = time.perf_counter()
                     for _ in range(20):
                         async with service.client.get(url) as response:
@@ -140,9 +135,22 @@ async def downloads(bench: Bench) -> list[Row]:
                             await response.read()
                     seconds.append(time.perf_counter() - started_at)
                 ratios.append(seconds[1] / seconds[0])
-        finally:
-            await nginx.stop()
     return [Row(what="download throughput, ours / nginx static", value=median(ratios), goal=None, at_least=True)]
+
+
+@asynccontextmanager
+async def static_nginx(bench: Bench, folder: Path) -> AsyncIterator[str]:
+    """Run an nginx with the production files that sends the files of a folder to everybody; yield their base URL."""
+    configuration = bench.folder / f"nginx-{time.monotonic_ns()}"
+    nginx = Nginx(configuration, free_port())
+    write_configuration(configuration, port=nginx.port, upstreams=["127.0.0.1:1"], tracks=folder, is_limited=False)
+    site = configuration / "site.conf"
+    site.write_text(site.read_text().replace("    internal;\n    alias", "    alias"))
+    await nginx.start()
+    try:
+        yield f"{nginx.url}/protected-tracks"
+    finally:
+        await nginx.stop()
 
 
 async def redis_commands(bench: Bench) -> list[Row]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Awaitable, Callable
 
+from scripts.bench.batches import archives, batches
 from scripts.bench.challenges import challenges
 from scripts.bench.conversions import clips, copies, javascript_clips, javascript_songs, one_clip, songs, start
 from scripts.bench.fairness import fairness
 from scripts.bench.growth import growth
 from scripts.bench.requests import downloads, posts_at_rest, redis_commands, status_peak, under_load
 from scripts.bench.services import Bench, Row
-from scripts.bench.streams import event_streams
+from scripts.bench.streams import event_streams, event_streams_across
 
 ROWS: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
     "one_clip": one_clip,
@@ -17,6 +18,9 @@ ROWS: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
     "posts_at_rest": posts_at_rest,
     "under_load": under_load,
     "event_streams": event_streams,
+    "event_streams_across": event_streams_across,
+    "batches": batches,
+    "archives": archives,
     "downloads": downloads,
     "redis_commands": redis_commands,
     "growth": growth,
