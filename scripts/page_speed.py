@@ -12,7 +12,7 @@ from typing import Final
 from playwright.async_api import Page, async_playwright
 
 from tests.browser.conftest import ARGUMENTS, new_visit
-from tests.browser.test_many_jobs import LONG_LIST, fill_list, video
+from tests.browser.long_list import LONG_LIST, fill_list, video
 from tests.http.running_service import running_service
 
 SCROLL_PIXELS: Final = 60

@@ -10,8 +10,8 @@ from scripts.bench.measure import median
 from scripts.bench.requests import latency_rows, static_nginx
 from scripts.bench.services import Bench, Row, own_cpu_seconds, service_with
 from tests.fake_youtube import Kind
+from tests.http.batch_requests import created, ended, video
 from tests.http.running_service import running_service
-from tests.http.test_batches import created, ended, video
 from tests.stand.service_process import ServiceProcess
 from tests.stand.waiting import until
 

@@ -1,22 +1,17 @@
 """Long lists on the page: many jobs at once, and a list of a thousand that must scroll smoothly."""
 
-import json
-from typing import Any, Final
+from typing import Final
 
 from playwright.async_api import Page, Request, expect
 
 from tests.browser.conftest import PATIENCE_MS, Visit
+from tests.browser.long_list import LONG_LIST, fill_list, video
 from tests.http.running_service import RunningService
 
 expect.set_options(timeout=PATIENCE_MS)
 JOBS: Final = 50
-LONG_LIST: Final = 1000
 VISIBLE: Final = 30
 """Most cards that the browser may lay out at once: those in a window of 800 pixels, and about as many around it."""
-
-
-def video(number: int) -> str:
-    return f"video{number:06d}"
 
 
 def requests_of(page: Page) -> list[str]:
@@ -69,20 +64,3 @@ async def test_a_list_of_a_thousand_is_read_with_few_requests_and_laid_out_in_pa
     await expect(visit.page.locator(".job").last).to_be_in_viewport()
     # Only the covers on the screen were requested, not a thousand.
     assert len([path for path in paths if path.startswith("/cover/")]) <= 2 * VISIBLE
-
-
-async def fill_list(page: Page, job: dict[str, Any]) -> None:
-    """Let the page know a thousand jobs that are like `job`, by their ids and by the answers of event streams."""
-    ids = [f"{number:034x}" for number in range(LONG_LIST)]
-    await page.evaluate("ids => localStorage.setItem('ytmp3.jobs', JSON.stringify(ids))", ids)
-    await page.route(
-        "**/events?*",
-        lambda route, request: route.fulfill(
-            content_type="text/event-stream",
-            body="".join(
-                f"event: job\nid: 0\ndata: {json.dumps(job | {'job_id': job_id})}\n\n"
-                for job_id in request.url.partition("jobs=")[2].split(",")
-            ),
-        ),
-    )
-    await page.route("**/cover/*", lambda route: route.fulfill(status=204))

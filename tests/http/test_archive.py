@@ -16,9 +16,9 @@ import pytest
 from msgspec.structs import replace
 from multidict import CIMultiDictProxy
 
+from tests.http.batch_requests import created, ended, get, video
 from tests.http.responses import expect_problem
 from tests.http.running_service import RunningService, running_service
-from tests.http.test_batches import created, ended, get, video
 from tests.stand.waiting import until
 from ytmp3.core.errors import FailureCode
 from ytmp3.http.keys import key_line, new_secret

@@ -5,43 +5,14 @@ from typing import Any
 
 import pytest
 
+from tests.http.batch_requests import created, ended, get, video
 from tests.http.responses import expect_problem
-from tests.http.running_service import POLL_SECONDS, RunningService, running_service
+from tests.http.running_service import POLL_SECONDS, running_service
 from tests.stand.waiting import until
 from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.core.ids import VideoId
 from ytmp3.core.playlist import Entry, Listing
 from ytmp3.http.batch_api import PAGE_ITEMS
-
-
-def video(number: int) -> str:
-    return f"video{number:06d}"
-
-
-async def created(service: RunningService, urls: list[str], **fields: str) -> dict[str, Any]:
-    async with service.client.post(f"{service.url}/batches", json={"urls": urls} | fields) as response:
-        batch: dict[str, Any] = await response.json()
-        assert response.status == 202, batch
-        assert response.headers["Location"] == batch["status_url"]
-        return batch
-
-
-async def get(service: RunningService, path: str) -> dict[str, Any]:
-    async with service.client.get(service.url + path) as response:
-        assert response.status == 200, await response.text()
-        found: dict[str, Any] = await response.json()
-        return found
-
-
-async def ended(service: RunningService, batch: dict[str, Any]) -> dict[str, Any]:
-    last: dict[str, Any] = {}
-
-    async def has_ended() -> bool:
-        last.update(await get(service, batch["status_url"]))
-        return last["completed_at"] is not None
-
-    await until(has_ended, "the batch has ended", poll_seconds=POLL_SECONDS)
-    return last
 
 
 async def test_a_batch_reports_each_line_and_its_job(tmp_path: Path) -> None:

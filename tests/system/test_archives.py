@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.http.test_batches import created, ended, video
+from tests.http.batch_requests import created, ended, video
 from tests.system.behind_nginx import BehindNginx, behind_nginx
 
 TRACKS, TRACK_BYTES = 4, 1_500_000
