@@ -141,7 +141,7 @@ class Batches:
         self._estimates = estimates
         self._events = events
         life_seconds = store.policy.longest_life_of_batch_seconds
-        self._keys = IdempotencyKeys(store, kind="batch", life_seconds=life_seconds, exists=self._exists)
+        self._keys = IdempotencyKeys(store, kind="batch", life_seconds=life_seconds, find=self._find)
 
     async def create_from_playlist(
         self,
@@ -211,12 +211,11 @@ class Batches:
         if self._health.is_draining:
             raise Draining(retry_after_seconds=DRAIN_RETRY_SECONDS)
         if idempotency is not None:
-            first_id = BatchId(await self._keys.resource_id(idempotency, new.client, new.batch_id))
-            known = None if first_id == new.batch_id else await as_request_errors(self._store.batches.get(first_id))
+            first_id, known = await self._keys.first(idempotency, new.client, new.batch_id)
             if known is not None:
                 return self._state(known, await self._open_tickets(known))
             # If the first request has not reached the store yet, this one creates its batch, or finds it then.
-            new = replace(new, batch_id=first_id)
+            new = replace(new, batch_id=BatchId(first_id))
         created = await as_request_errors(self._store.batches.create(new))
         if created is Refusal.CLIENT_FULL:
             raise BatchQuota(retry_after_seconds=self._estimates.spread_seconds(FULL_RETRY_SECONDS))
@@ -323,8 +322,8 @@ class Batches:
         """
         return len(await as_request_errors(self._store.batches.keep(job_ids, seconds))) == len(job_ids)
 
-    async def _exists(self, batch_id: str) -> bool:
-        return await as_request_errors(self._store.batches.get(BatchId(batch_id))) is not None
+    async def _find(self, batch_id: str) -> Batch | None:
+        return await as_request_errors(self._store.batches.get(BatchId(batch_id)))
 
     async def _open_tickets(self, batch: Batch) -> dict[int, Ticket]:
         """Return the jobs of the open items, by index."""

@@ -12,7 +12,7 @@ draft-ietf-httpapi-idempotency-key-header-07, without its 409: a repeated reques
 import hashlib
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from msgspec import Struct
 
@@ -20,6 +20,8 @@ from ytmp3.core.errors import IdempotencyKeyReused
 from ytmp3.core.ids import ClientId
 from ytmp3.engine.jobs import as_request_errors
 from ytmp3.jobstore import JobStore
+
+Resource = TypeVar("Resource")
 
 UNFINISHED_SECONDS: Final = 60.0
 """How long, in seconds, an id may be reserved while its resource does not exist: the first request is still on its way
@@ -35,26 +37,26 @@ class Idempotency(Struct, frozen=True, kw_only=True):
     """The request in a canonical form, such as its decoded body, encoded again."""
 
 
-class IdempotencyKeys:
-    """Finds the id of the resource that a request with a key creates or has created.
+class IdempotencyKeys(Generic[Resource]):
+    """Finds the resource that a request with a key has created, or the id under which to create it.
 
-    `kind` names the kind of resource. `exists` tells whether a resource with an id exists, and `life_seconds` is an
-    upper bound of the time for which it does.
+    `kind` names the kind of resource. `find` reads one by its id (None: it does not exist), and `life_seconds` is an
+    upper bound of the time for which it exists.
     """
 
     def __init__(
-        self, store: JobStore, *, kind: str, life_seconds: float, exists: Callable[[str], Awaitable[bool]]
+        self, store: JobStore, *, kind: str, life_seconds: float, find: Callable[[str], Awaitable[Resource | None]]
     ) -> None:
         self._store = store
         self._kind = kind
         self._life_seconds = life_seconds
-        self._exists = exists
+        self._find = find
 
-    async def resource_id(self, idempotency: Idempotency, client: ClientId, proposed: str) -> str:
-        """Return the id to use: `proposed` for a first request, that of the first request for a repeated one.
+    async def first(self, idempotency: Idempotency, client: ClientId, proposed: str) -> tuple[str, Resource | None]:
+        """Return the id that the first request with the key has reserved, and its resource.
 
-        If no resource has the returned id, the caller creates it under this id; another request may do the same at the
-        same time.
+        For a first request, the id is `proposed`. The resource is None if it does not exist: the caller then creates it
+        under the returned id. Another request may do the same at the same time.
 
         Raises:
             IdempotencyKeyReused: the key belongs to another request.
@@ -64,9 +66,14 @@ class IdempotencyKeys:
         fingerprint = hashlib.sha256(idempotency.request).hexdigest()
         reserve = partial(self._store.clients.reserve, life_seconds=self._life_seconds)
         reserved = await as_request_errors(reserve(name, fingerprint, proposed))
-        is_kept = reserved.age_seconds < UNFINISHED_SECONDS or await self._exists(reserved.resource_id)
-        if not is_kept:
-            reserved = await as_request_errors(reserve(name, fingerprint, proposed, instead_of=reserved.resource_id))
+        found: Resource | None = None
+        if reserved.age_seconds >= UNFINISHED_SECONDS:
+            found = await self._find(reserved.resource_id)
+            if found is None:
+                call = reserve(name, fingerprint, proposed, instead_of=reserved.resource_id)
+                reserved = await as_request_errors(call)
         if reserved.fingerprint != fingerprint:
             raise IdempotencyKeyReused
-        return reserved.resource_id
+        if found is None and reserved.resource_id != proposed:
+            found = await self._find(reserved.resource_id)
+        return reserved.resource_id, found

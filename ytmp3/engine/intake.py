@@ -66,7 +66,7 @@ class Intake:
         self._events = events
         self._random_bytes = random_bytes
         self._idempotency_keys = IdempotencyKeys(
-            store, kind="job", life_seconds=store.policy.longest_life_seconds, exists=self._exists
+            store, kind="job", life_seconds=store.policy.longest_life_seconds, find=self._find
         )
 
     @property
@@ -101,8 +101,7 @@ class Intake:
         key = conversion_key(video_id, recipe)
         submission = self._new(video_id, recipe, client, webhooks)
         if idempotency is not None:
-            first_id = await self._first_id(idempotency, submission)
-            ticket = None if first_id == submission.job_id else await as_request_errors(self._store.get(first_id))
+            first_id, ticket = await self._first(idempotency, submission)
             if ticket is not None:
                 return ticket
             # If the first request has not reached the store yet, this one creates its job, or finds it then.
@@ -120,16 +119,17 @@ class Intake:
     def _new_job_id(self, key: ConversionKey) -> JobId:
         return new_job_id(key, self._random_bytes(ID_BYTES))
 
-    async def _first_id(self, idempotency: Idempotency, submission: Submission) -> JobId:
-        """Return the job id of the first request with this idempotency key: that of `submission` if it is the first.
+    async def _first(self, idempotency: Idempotency, submission: Submission) -> tuple[JobId, Ticket | None]:
+        """Return the job id of the first request with this idempotency key (see `IdempotencyKeys`), and its job.
 
         The key of the conversion is part of what is compared, because a job's id begins with its shard.
         """
         whole = replace(idempotency, request=submission.key.encode() + b"\n" + idempotency.request)
-        return JobId(await self._idempotency_keys.resource_id(whole, submission.client, submission.job_id))
+        first_id, ticket = await self._idempotency_keys.first(whole, submission.client, submission.job_id)
+        return JobId(first_id), ticket
 
-    async def _exists(self, job_id: str) -> bool:
-        return await as_request_errors(self._store.get(JobId(job_id))) is not None
+    async def _find(self, job_id: str) -> Ticket | None:
+        return await as_request_errors(self._store.get(JobId(job_id)))
 
     async def submit_item(self, batch: Batch, video_id: VideoId, client: Client) -> Ticket:
         """Create the job of an item of a batch, or return it if it exists already. `client` is the batch's owner.
