@@ -1,22 +1,21 @@
 """A `POST /batches` that is repeated with its idempotency key gets the batch of the first request."""
 
 import asyncio
-import itertools
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from tests.engine.batch_steps import ended
+from tests.engine.lost_calls import lose_each_call
 from tests.engine.rig import OTHER, RETENTION_SECONDS, SOMEONE, Rig, engine, link, video
 from tests.fakes import Fault
-from tests.virtual_time import settled
 from ytmp3.core.batch import BatchStatus
 from ytmp3.core.client import Client
-from ytmp3.core.errors import BatchQuota, IdempotencyKeyReused, StoreUnavailable
+from ytmp3.core.errors import BatchQuota, IdempotencyKeyReused
 from ytmp3.core.recipe import DEFAULT_RECIPE
 from ytmp3.engine import events
 from ytmp3.engine.batches import BatchState
-from ytmp3.engine.feeder import FEED_SECONDS
 from ytmp3.engine.idempotency import Idempotency
 from ytmp3.jobstore.batches import MAX_UNFINISHED_OF_CLIENT
 
@@ -26,17 +25,6 @@ LINKS = [link(video(number)) for number in range(1, 4)]
 async def create(now: Rig, *, key: str = "k", request: bytes = b"", client: Client = SOMEONE) -> BatchState:
     idempotency = Idempotency(key=key, request=request)
     return await now.parts.batches.create(LINKS, DEFAULT_RECIPE, client, idempotency=idempotency)
-
-
-async def ended(now: Rig, batch_id: str) -> BatchState:
-    for _ in range(100):
-        await now.parts.feeder.feed()
-        await settled()
-        state = await now.parts.batches.read(batch_id, None)
-        if state.batch.completed_at is not None:
-            return state
-        await asyncio.sleep(FEED_SECONDS)
-    raise AssertionError("the batch does not end")
 
 
 async def test_a_repeated_request_gets_the_same_batch_in_its_current_state(tmp_path: Path) -> None:
@@ -96,16 +84,9 @@ async def test_the_key_is_free_after_a_refusal_and_after_the_end_of_its_batch(tm
 
 @pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST_REPLY])
 async def test_after_any_lost_call_a_repetition_makes_exactly_one_batch(tmp_path: Path, fault: Fault) -> None:
-    for number in itertools.count(1):
-        async with engine(tmp_path / f"{number}", instance=f"{number}") as now:
-            now.store.faults[len(now.store.calls) + number] = fault
-            try:
-                await create(now)
-            except StoreUnavailable:
-                pass
-            else:
-                assert number == 3, "a first request makes two calls: reserve and create"
-                return
-            batch_id = (await create(now)).batch.batch_id
-            assert (await create(now)).batch.batch_id == batch_id
-            assert await now.store.batches.unfinished() == 1
+    async def check(now: Rig) -> None:
+        batch_id = (await create(now)).batch.batch_id
+        assert (await create(now)).batch.batch_id == batch_id
+        assert await now.store.batches.unfinished() == 1
+
+    await lose_each_call(tmp_path, fault, create, check)

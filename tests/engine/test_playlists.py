@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine.batch_steps import ended, state, turn, videos
 from tests.engine.rig import SOMEONE, Rig, engine, video
-from tests.engine.test_feeder import ended, state, turn, videos
 from ytmp3.core.batch import BatchStatus, ItemStatus
 from ytmp3.core.errors import ConversionError, FailureCode, PlaylistRefused
 from ytmp3.core.ids import VideoId
