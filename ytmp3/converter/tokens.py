@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import logging
 import re
-import socket
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final, TypeVar
@@ -22,6 +21,7 @@ import msgspec
 from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar
 
 from ytmp3.converter import ToolCheck
+from ytmp3.converter.child_connection import child_connection
 from ytmp3.converter.settings import ToolSettings
 from ytmp3.converter.token_messages import MAX_LINE_BYTES, NoToken, Token, TokenWanted, decode_wanted, encode
 
@@ -87,14 +87,8 @@ class TokenProvider:
         if self._url is None:
             yield None
             return
-        ours, theirs = socket.socketpair()
-        task = asyncio.create_task(self._serve(ours), name="token connection")
-        try:
-            yield theirs.fileno()
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
-            theirs.close()
+        async with child_connection(self._serve, name="token", max_line_bytes=MAX_LINE_BYTES) as descriptor:
+            yield descriptor
 
     async def check(self) -> ToolCheck | None:
         """Ask the provider whether it is there; None: there is none to ask.
@@ -116,21 +110,13 @@ class TokenProvider:
         if self._session is not None:
             await self._session.close()
 
-    async def _serve(self, connection: socket.socket) -> None:
-        """Answer one child until it ends, or sends something that it should not."""
-        reader, writer = await asyncio.open_unix_connection(sock=connection, limit=MAX_LINE_BYTES)
-        try:
-            for _ in range(MAX_TOKENS):
-                line = await reader.readline()
-                if not line:
-                    return
-                writer.write(encode(await self._answer(decode_wanted(line))) + b"\n")
-                await writer.drain()
-        except (OSError, EOFError, ValueError) as error:
-            # ValueError: a line that is too long, or no message.
-            logger.debug("token connection ended", extra={"reason": str(error)})
-        finally:
-            writer.close()
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(MAX_TOKENS):
+            line = await reader.readline()
+            if not line:
+                return
+            writer.write(encode(await self._answer(decode_wanted(line))) + b"\n")
+            await writer.drain()
 
     async def _answer(self, wanted: TokenWanted) -> Token | NoToken:
         if not _BINDING.fullmatch(wanted.content_binding):

@@ -9,17 +9,17 @@ parsing. A player that could not be solved is not tried again before a pause, wh
 """
 
 import asyncio
-import contextlib
 import logging
 import re
-import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final
 
 from ytmp3.converter import ToolCheck
+from ytmp3.converter.child_connection import child_connection
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.solver.messages import (
     MAX_LINE_BYTES,
@@ -120,42 +120,26 @@ class Solver:
             detail += f"; last error: {self._last_error}" if self._last_error else ""
         return ToolCheck(name="solver", ok=True, version=None, detail=detail)
 
-    @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncIterator[int]:
-        """Yield a descriptor for one child. Its questions are answered until the block ends."""
-        ours, theirs = socket.socketpair()
-        task = asyncio.create_task(self._serve(ours), name="solver connection")
-        try:
-            yield theirs.fileno()
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
-            theirs.close()
+    def connection(self) -> AbstractAsyncContextManager[int]:
+        """Return a context manager whose value is a descriptor for one child, and in which it is answered."""
+        return child_connection(self._serve, name="solver", max_line_bytes=MAX_LINE_BYTES)
 
     async def close(self) -> None:
         """End every process. All connections must have ended before."""
         for player in self._players.values():
             await player.cool()
 
-    async def _serve(self, connection: socket.socket) -> None:
-        """Answer one child until it ends, or sends something that it should not."""
-        reader, writer = await asyncio.open_unix_connection(sock=connection, limit=MAX_LINE_BYTES)
-        try:
-            while line := await reader.readline():
-                match question := decode_question(line):
-                    case LinkRefused():
-                        await self._drop(question)
-                    case Solve():
-                        if not 0 <= question.script_bytes <= MAX_SCRIPT_BYTES:
-                            return
-                        script = await reader.readexactly(question.script_bytes)
-                        writer.write(encode(await self._answer(question, script)) + b"\n")
-                        await writer.drain()
-        except (OSError, EOFError, ValueError) as error:
-            # ValueError: a line that is too long, or no message.
-            logger.debug("solver connection ended", extra={"reason": str(error)})
-        finally:
-            writer.close()
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            match question := decode_question(line):
+                case LinkRefused():
+                    await self._drop(question)
+                case Solve():
+                    if not 0 <= question.script_bytes <= MAX_SCRIPT_BYTES:
+                        return
+                    script = await reader.readexactly(question.script_bytes)
+                    writer.write(encode(await self._answer(question, script)) + b"\n")
+                    await writer.drain()
 
     async def _answer(self, question: Solve, script: bytes) -> Answer:
         if self._deno is None or not PLAYER_PATH.fullmatch(question.player):

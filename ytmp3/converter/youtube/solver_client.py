@@ -20,6 +20,7 @@ from ytmp3.converter.solver.messages import (
     decode_answer,
     encode,
 )
+from ytmp3.converter.youtube.lines import read_line
 
 
 class NoSolutionError(Exception):
@@ -79,7 +80,8 @@ class SolverClient:
         deadline = time.monotonic() + self._ask_seconds
         try:
             self._send(question, content, deadline)
-            answer: Answer = decode_answer(self._line(deadline))
+            line = read_line(self._socket, deadline, piece_bytes=MAX_LINE_BYTES, max_bytes=2 * MAX_LINE_BYTES)
+            answer: Answer = decode_answer(line)
         except (OSError, msgspec.MsgspecError) as error:
             self.is_usable = False
             raise NoSolutionError(f"no answer from the solver: {error}") from error
@@ -88,16 +90,6 @@ class SolverClient:
     def _send(self, question: Question, content: bytes, deadline: float) -> None:
         self._socket.settimeout(max(0.001, deadline - time.monotonic()))
         self._socket.sendall(encode(question) + b"\n" + content)
-
-    def _line(self, deadline: float) -> bytes:
-        line = b""
-        while not line.endswith(b"\n"):
-            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
-            received = self._socket.recv(MAX_LINE_BYTES)
-            if not received or len(line) > 2 * MAX_LINE_BYTES:
-                raise ConnectionError("the connection is closed")
-            line += received
-        return line
 
 
 def is_solved(url: str) -> bool:

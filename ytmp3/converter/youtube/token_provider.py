@@ -20,6 +20,7 @@ from yt_dlp.extractor.youtube.pot.provider import (
 from yt_dlp.extractor.youtube.pot.utils import WEBPO_CLIENTS, get_webpo_content_binding
 
 from ytmp3.converter.token_messages import MAX_LINE_BYTES, NoToken, Token, TokenWanted, decode_answer, encode
+from ytmp3.converter.youtube.lines import read_line
 
 
 class TokenClient:
@@ -37,13 +38,7 @@ class TokenClient:
         self.is_usable = False
         self._socket.settimeout(self._seconds)
         self._socket.sendall(encode(wanted) + b"\n")
-        line = b""
-        while not line.endswith(b"\n"):
-            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
-            received = self._socket.recv(MAX_LINE_BYTES)
-            if not received or len(line) > MAX_LINE_BYTES:
-                raise ConnectionError("the connection is closed")
-            line += received
+        line = read_line(self._socket, deadline, piece_bytes=MAX_LINE_BYTES, max_bytes=MAX_LINE_BYTES)
         answer: Token | NoToken = decode_answer(line)
         match answer:
             case Token(token=token):
