@@ -9,7 +9,6 @@ import contextlib
 import datetime as dt
 import math
 import platform
-import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -27,12 +26,12 @@ from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.tokens import TokenProvider
-from ytmp3.converter.tools import deno_path, ffmpeg_path, rungs, youtube_program
-from ytmp3.converter.youtube.events import Extraction, Facts, Probed, ProbeTask, Versions
+from ytmp3.converter.tools import copy_of_cookies, deno_path, ffmpeg_path, rungs, youtube_program
+from ytmp3.converter.youtube.events import Extraction, Probed, ProbeTask, Versions
 from ytmp3.converter.youtube.fetch import Connections
 from ytmp3.converter.youtube.ladder import Rung, single_clients
 from ytmp3.converter.youtube.prober import probe
-from ytmp3.core.errors import FailureCode
+from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.core.ids import VideoId
 from ytmp3.core.release import age_days
 
@@ -157,7 +156,7 @@ class Doctor:
         try:
             if cookies is not None:
                 # yt-dlp writes its cookies back at the end: it gets a copy.
-                cookies = Path(shutil.copyfile(cookies, scratch / "cookies"))
+                cookies = copy_of_cookies(cookies, scratch / "cookies")
             extraction = Extraction(
                 video_id=video_id,
                 scratch=str(scratch),
@@ -171,8 +170,12 @@ class Doctor:
                 ends = Connections(solver=solver, tokens=tokens, token_seconds=stand.tokens.child_seconds)
                 seconds = self._limits.extract_seconds + self._samples_seconds
                 return await probe(stand.spawner, task, stand.profile, ends, seconds=seconds)
-        except (ZygoteError, OSError) as error:
-            return _not_asked(error)
+        except ConversionError as error:
+            return Probed(code=error.code, reason=error.reason)
+        except ZygoteError as error:
+            return Probed(code=FailureCode.TOOL_MISSING, reason=str(error))
+        except OSError as error:
+            return Probed(code=FailureCode.STORAGE_FULL, reason=f"{error.strerror}")
 
 
 class _Stand(Struct, frozen=True, kw_only=True):
@@ -218,19 +221,4 @@ def _surroundings(tools: Sequence[ToolCheck]) -> Surroundings:
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         time=now.isoformat(timespec="seconds"),
         extractor_age_days=None if math.isnan(age) else int(age),
-    )
-
-
-def _not_asked(error: Exception) -> Probed:
-    """Return the result for a client that could not be asked, because of this machine."""
-    code = FailureCode.TOOL_MISSING if isinstance(error, ZygoteError) else FailureCode.STORAGE_FULL
-    reason = str(error) if isinstance(error, ZygoteError) else f"{error.strerror}" if isinstance(error, OSError) else ""
-    return Probed(
-        facts=Facts(),
-        requests=0,
-        extract_seconds=0.0,
-        cpu_seconds=0.0,
-        peak_bytes=0,
-        code=code.value,
-        reason=reason,
     )

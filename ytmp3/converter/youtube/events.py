@@ -201,13 +201,13 @@ class Sample(Struct, frozen=True, kw_only=True):
 class Probed(Struct, frozen=True, kw_only=True, tag=True):
     """What a probe has found until now. The child sends it after each step; the last one counts."""
 
-    facts: Facts
-    requests: int
+    facts: Facts = Facts()
+    requests: int = 0
     """Requests to YouTube."""
-    extract_seconds: float
-    cpu_seconds: float
+    extract_seconds: float = 0.0
+    cpu_seconds: float = 0.0
     """CPU time of the child, and of a deno that it started; not of the solver's deno."""
-    peak_bytes: int
+    peak_bytes: int = 0
     """Largest resident memory of the child, with the part that it shares with the zygote."""
     code: str = ""
     """Value of the FailureCode of an extraction that failed; empty: it succeeded."""

@@ -4,18 +4,16 @@ The child is not trusted: the server itself limits the time and the number of en
 has the form of a video id.
 """
 
-import asyncio
-import os
 import re
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from ytmp3.converter.sandbox.pipes import DRAIN_SECONDS, Lines, Reader, Tail
 from ytmp3.converter.sandbox.protocol import ResourceLimits
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
-from ytmp3.converter.youtube.events import MAX_LINE_BYTES, Failed, Listed, ListEnded, ListTask, decode_event
+from ytmp3.converter.youtube.child_run import FILE_BYTES, run_child
+from ytmp3.converter.youtube.events import Failed, Listed, ListEnded, ListTask, decode_event
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
 from ytmp3.core.playlist import MESSAGES, Entry, Listing
 
@@ -23,8 +21,6 @@ LIST_SECONDS: Final = 120.0
 """Longest time, in seconds, to read a playlist. 1,000 entries are ten pages. The entries read by then are used."""
 DATA_BYTES: Final = 2**30
 """Private memory of the child. A page is at most a few megabytes, and only one page is in memory at a time."""
-FILE_BYTES: Final = 2**20
-"""Largest file that the child may write. It needs to write none."""
 _VIDEO_ID: Final = re.compile(r"[A-Za-z0-9_-]{11}", re.ASCII)
 
 
@@ -40,27 +36,11 @@ async def read_playlist(
     limits = ResourceLimits(
         file_bytes=FILE_BYTES, cpu_seconds=int(2 * seconds) + 1, data_bytes=DATA_BYTES, network=True
     )
-    log_ours, log_theirs = os.pipe()
-    events_ours, events_theirs = os.pipe()
-    readers = [Reader(log_ours, Tail().add), Reader(events_ours, Lines(MAX_LINE_BYTES, run.on_line).add)]
+    task = msgspec.json.encode(ListTask(url=url, max_items=max_items, scratch=str(scratch)))
     try:
-        try:
-            task = msgspec.json.encode(ListTask(url=url, max_items=max_items, scratch=str(scratch)))
-            child = await spawner.fork(task, limits, log=log_theirs, events=events_theirs)
-        finally:
-            os.close(log_theirs)
-            os.close(events_theirs)
-        try:
-            await asyncio.wait([child.ended], timeout=seconds)
-            if child.ended.done():
-                await asyncio.wait([reader.ended for reader in readers], timeout=DRAIN_SECONDS)
-        finally:
-            await child.end()
+        await run_child(spawner, task, limits, run.on_line, seconds=seconds)
     except ZygoteError as error:
         raise NoProcess(str(error)) from error
-    finally:
-        for reader in readers:
-            reader.close()
     return run.result()
 
 

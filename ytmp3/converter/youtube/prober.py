@@ -1,20 +1,15 @@
 """The server's side of a child process that tries one way to ask YouTube: its limits, its end, its last report."""
 
-import asyncio
 import os
-from typing import Final
 
 import msgspec
 
-from ytmp3.converter.sandbox.pipes import DRAIN_SECONDS, Lines, Reader, Tail
 from ytmp3.converter.sandbox.protocol import Profile, ResourceLimits
 from ytmp3.converter.sandbox.spawner import Spawner
-from ytmp3.converter.youtube.events import MAX_LINE_BYTES, Facts, Failed, Probed, ProbeTask, Sample, decode_event
+from ytmp3.converter.youtube.child_run import FILE_BYTES, run_child
+from ytmp3.converter.youtube.events import Facts, Failed, Probed, ProbeTask, Sample, decode_event
 from ytmp3.converter.youtube.fetch import DATA_BYTES, Connections
 from ytmp3.core.errors import FailureCode
-
-FILE_BYTES: Final = 2**20
-"""Largest file that the child may write. It needs to write none."""
 
 
 async def probe(
@@ -37,28 +32,14 @@ async def probe(
     )
     extraction = connections.with_time_limits(task.extraction, seconds)
     encoded = msgspec.json.encode(msgspec.structs.replace(task, extraction=extraction))
-    log_ours, log_theirs = os.pipe()
-    events_ours, events_theirs = os.pipe()
     # In place of the pipe of permits: a probe extracts only once.
     no_permits = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    readers = [Reader(log_ours, Tail().add), Reader(events_ours, Lines(MAX_LINE_BYTES, last.on_line).add)]
     try:
-        try:
-            more = connections.descriptors(no_permits)
-            child = await spawner.fork(encoded, limits, log=log_theirs, events=events_theirs, more=more)
-        finally:
-            for descriptor in (log_theirs, events_theirs, no_permits):
-                os.close(descriptor)
-        try:
-            await asyncio.wait([child.ended], timeout=seconds)
-            is_ended = child.ended.done()
-            await asyncio.wait([reader.ended for reader in readers], timeout=DRAIN_SECONDS if is_ended else 0)
-        finally:
-            await child.end()
+        more = connections.descriptors(no_permits)
+        has_ended = await run_child(spawner, encoded, limits, last.on_line, seconds=seconds, more=more)
     finally:
-        for reader in readers:
-            reader.close()
-    return last.result(FailureCode.TOOL_MISSING if is_ended else FailureCode.UPSTREAM_TIMEOUT, seconds)
+        os.close(no_permits)
+    return last.result(FailureCode.TOOL_MISSING if has_ended else FailureCode.UPSTREAM_TIMEOUT, seconds)
 
 
 class _Last:
@@ -87,10 +68,7 @@ class _Last:
             failed = self._failed or Failed(code=otherwise.value, reason=reason, facts=Facts())
             return Probed(
                 facts=failed.facts,
-                requests=0,
                 extract_seconds=seconds if is_late else 0.0,
-                cpu_seconds=0.0,
-                peak_bytes=0,
                 code=failed.code,
                 reason=failed.reason,
             )

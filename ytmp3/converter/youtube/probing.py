@@ -18,7 +18,7 @@ from yt_dlp.utils import YoutubeDLError
 
 from ytmp3.converter.youtube.connecting import Route
 from ytmp3.converter.youtube.downloader import BLOCK_BYTES, Downloader
-from ytmp3.converter.youtube.events import Event, Facts, Probed, ProbeTask, Sample
+from ytmp3.converter.youtube.events import Event, Probed, ProbeTask, Sample
 from ytmp3.converter.youtube.extractor import Extractor, RefusedError, announced_bytes, format_in_words, shown
 from ytmp3.converter.youtube.metadata import clean_duration
 from ytmp3.converter.youtube.solver_client import is_solved
@@ -48,7 +48,7 @@ class Probe:
         self._emit = emit
         self._route = route
         self._extractor = Extractor(downloader, task.extraction, route.forget)
-        self._found = Probed(facts=Facts(), requests=0, extract_seconds=0.0, cpu_seconds=0.0, peak_bytes=0)
+        self._found = Probed()
 
     def run(self) -> None:
         """Extract, and fetch the samples. Errors of YouTube are part of the result."""
