@@ -40,6 +40,11 @@ UNKNOWN_BURST: Final = 0.25
 """The part of BURST_SIZE that such requests of one address may use at once. By default it is 50."""
 
 
+def owner_in(request: web.Request, keys: Keys) -> ClientId | None:
+    """Return the client that must own a job or a batch, or None if no API keys are in use: then its id gives access."""
+    return request[CLIENT].owner if keys.are_required else None
+
+
 class RateLimits:
     """The bucket of all requests together, one bucket for each client, and one for each address without a client."""
 

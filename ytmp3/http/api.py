@@ -11,7 +11,6 @@ from aiohttp.typedefs import Handler
 
 from ytmp3 import __version__
 from ytmp3.core.errors import JobUnknown
-from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Status, Ticket
 from ytmp3.core.link import parse_link
 from ytmp3.engine.capacity import UNREADY_RETRY_SECONDS
@@ -20,7 +19,7 @@ from ytmp3.engine.intake import Intake
 from ytmp3.engine.jobs import Jobs
 from ytmp3.engine.subscriptions import Subscriptions
 from ytmp3.http import headers, openapi, routes
-from ytmp3.http.admission import CLIENT, LINK_UNTIL, Admission
+from ytmp3.http.admission import CLIENT, LINK_UNTIL, Admission, owner_in
 from ytmp3.http.batch_api import BatchHandlers
 from ytmp3.http.batch_events import BatchEventHandlers
 from ytmp3.http.body import answer_expectation, parse_extract_request, read_json_body
@@ -117,11 +116,6 @@ class JobHandlers:
         has_playlist: bool = False,
     ) -> web.Response:
         return _json(await self._json.of(ticket, has_playlist=has_playlist), status=status, more=more)
-
-
-def owner_in(request: web.Request, keys: Keys) -> ClientId | None:
-    """Return the client that must own a job, or None if no API keys are in use: then the job's id gives access."""
-    return request[CLIENT].owner if keys.are_required else None
 
 
 class EventHandlers:

@@ -28,7 +28,8 @@ from ytmp3.core.job import Ticket, Track
 from ytmp3.core.zip_layout import Bytes, Entry, Layout, Moment
 from ytmp3.engine.batches import Batches
 from ytmp3.http import headers
-from ytmp3.http.download import STALL_SECONDS, Sender, expired, preconditions_of
+from ytmp3.http.conditional import preconditions_of
+from ytmp3.http.download import STALL_SECONDS, Sender, expired
 from ytmp3.http.errors import NotReady, PreconditionFailed, RangeNotSatisfiable, TrackGone
 from ytmp3.http.file_names import archive_name
 from ytmp3.http.preconditions import Failed, NotModified, Part, Representation, Unsatisfiable, evaluate

@@ -9,11 +9,10 @@ import msgspec
 from aiohttp import hdrs, web
 
 from ytmp3.core.errors import BatchUnknown
-from ytmp3.core.ids import ClientId
 from ytmp3.engine.batches import Batches, BatchState
 from ytmp3.engine.jobs import Jobs
 from ytmp3.http import headers
-from ytmp3.http.admission import CLIENT, LINK_UNTIL
+from ytmp3.http.admission import CLIENT, LINK_UNTIL, owner_in
 from ytmp3.http.archive import Archives
 from ytmp3.http.batch_json import BatchJson
 from ytmp3.http.batch_view import items_json
@@ -66,17 +65,21 @@ class BatchHandlers:
 
     async def read(self, request: web.Request) -> web.Response:
         """GET /batches/ID."""
-        return await self._batch(await self._batches.read(request.match_info["batch_id"], self._owner(request)))
+        return await self._batch(
+            await self._batches.read(request.match_info["batch_id"], owner_in(request, self._keys))
+        )
 
     async def cancel(self, request: web.Request) -> web.Response:
         """DELETE /batches/ID."""
-        return await self._batch(await self._batches.cancel(request.match_info["batch_id"], self._owner(request)))
+        return await self._batch(
+            await self._batches.cancel(request.match_info["batch_id"], owner_in(request, self._keys))
+        )
 
     async def items(self, request: web.Request) -> web.Response:
         """GET /batches/ID/items."""
         batch_id = request.match_info["batch_id"]
         start = _start(request.query.getall("cursor", ()))
-        page = await self._batches.items(batch_id, self._owner(request), start=start, limit=PAGE_ITEMS)
+        page = await self._batches.items(batch_id, owner_in(request, self._keys), start=start, limit=PAGE_ITEMS)
         jobs = {
             item.index: msgspec.Raw(await self._json.of(item.ticket)) for item in page.items if item.ticket is not None
         }
@@ -84,7 +87,7 @@ class BatchHandlers:
 
     async def archive(self, request: web.Request) -> web.StreamResponse:
         """GET and HEAD /batches/ID/archive.zip."""
-        batch_id, owner = request.match_info["archive_of"], self._owner(request)
+        batch_id, owner = request.match_info["archive_of"], owner_in(request, self._keys)
         link_until = request.get(LINK_UNTIL)
         if link_until is not None:
             if link_until <= await self._jobs.now():
@@ -94,10 +97,6 @@ class BatchHandlers:
                 # The owner's key was removed, so its links are no longer valid.
                 raise BatchUnknown
         return await self._archives.send(request, batch_id, owner, request.query.get("revision"), request[CLIENT].owner)
-
-    def _owner(self, request: web.Request) -> ClientId | None:
-        """Return the client that must own the batch, or None if no API keys are in use: then the id gives access."""
-        return request[CLIENT].owner if self._keys.are_required else None
 
     async def _batch(
         self, state: BatchState, *, status: HTTPStatus = HTTPStatus.OK, more: Mapping[str, str] | None = None

@@ -15,11 +15,11 @@ from typing import Final
 from aiohttp import web
 from msgspec.structs import replace
 
-from ytmp3.core.ids import ClientId, JobId
+from ytmp3.core.ids import JobId
 from ytmp3.core.job import Ticket
 from ytmp3.engine.batches import Batches, BatchState
 from ytmp3.engine.subscriptions import Subscription, Subscriptions
-from ytmp3.http.admission import CLIENT
+from ytmp3.http.admission import CLIENT, owner_in
 from ytmp3.http.batch_json import BatchJson
 from ytmp3.http.job_events import JobSource
 from ytmp3.http.job_json import JobJson
@@ -137,7 +137,7 @@ class BatchEventHandlers:
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """GET /batches/ID/events."""
-        owner: ClientId | None = request[CLIENT].owner if self._keys.are_required else None
+        owner = owner_in(request, self._keys)
         batch_id = request.match_info["batch_id"]
         with self._subscriptions.open([]) as subscription:
             source = BatchSource(

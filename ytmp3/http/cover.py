@@ -16,12 +16,12 @@ from ytmp3.core.errors import StorageUnavailable
 from ytmp3.core.job import Track
 from ytmp3.engine.jobs import Jobs
 from ytmp3.http import headers
-from ytmp3.http.admission import CLIENT
+from ytmp3.http.admission import owner_in
+from ytmp3.http.conditional import is_known
 from ytmp3.http.download import BUSY_RETRY_SECONDS, DISK_SECONDS, downloadable_track, expired, split_file_name
 from ytmp3.http.errors import NotFound
 from ytmp3.http.keys import Keys
 from ytmp3.http.pictures import picture_in
-from ytmp3.http.preconditions import NotModified, Preconditions, Representation, evaluate
 from ytmp3.storage import OpenFile, Shelf
 from ytmp3.threads import Threads
 
@@ -45,14 +45,13 @@ class CoverHandlers:
         job_id, extension = split_file_name(request.match_info["cover_name"])
         if extension not in {None, EXTENSION}:
             raise NotFound(f"Every cover is a JPEG: ask for /cover/ID.{EXTENSION}.")
-        owner = request[CLIENT].owner if self._keys.are_required else None
-        ticket = await self._jobs.ticket(job_id, owner)
+        ticket = await self._jobs.ticket(job_id, owner_in(request, self._keys))
         track, _ = downloadable_track(ticket, ready_in_seconds=self._jobs.live(ticket).eta_seconds)
         if await self._jobs.has_expired(ticket):
             raise expired()
         etag = f'"{track.sha256}.{EXTENSION}"'
         more: dict[str, str] = {hdrs.ETAG: etag}
-        if _is_known(request, etag):
+        if is_known(request, etag):
             return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers.extended(headers.COVER_UNCHANGED, more))
         cover = await self._cover_of(track)
         if cover is None:
@@ -80,14 +79,6 @@ class CoverHandlers:
                 return await asyncio.shield(reading)
         except TimeoutError:
             raise StorageUnavailable(retry_after_seconds=BUSY_RETRY_SECONDS) from None
-
-
-def _is_known(request: web.Request, etag: str) -> bool:
-    """Return whether the client already has the cover with this ETag."""
-    known = request.headers.getall(hdrs.IF_NONE_MATCH, ())
-    conditions = Preconditions(if_none_match=", ".join(known) if known else None)
-    representation = Representation(etag=etag, modified_at=0, size_bytes=0)
-    return isinstance(evaluate(representation, conditions, is_get=True), NotModified)
 
 
 def _read_cover(descriptor: int) -> bytes | None:

@@ -8,13 +8,12 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from ytmp3.core.ids import ClientId
 from ytmp3.core.webhook import Delivery, DeliveryState, batch_subject
 from ytmp3.engine.batches import Batches
 from ytmp3.engine.deliveries import Deliveries
 from ytmp3.engine.jobs import Jobs
 from ytmp3.http import headers
-from ytmp3.http.admission import CLIENT
+from ytmp3.http.admission import owner_in
 from ytmp3.http.errors import DeliveryUnknown
 from ytmp3.http.keys import Keys
 from ytmp3.http.wire import DeliveriesView, DeliveryView
@@ -49,11 +48,13 @@ class DeliveryHandlers:
 
     async def _job(self, request: web.Request) -> str:
         """Return the subject of the deliveries of a job, which the client may see."""
-        return (await self._jobs.ticket(request.match_info["job_id"], self._owner(request))).job.job_id
+        owner = owner_in(request, self._keys)
+        return (await self._jobs.ticket(request.match_info["job_id"], owner)).job.job_id
 
     async def _batch(self, request: web.Request) -> str:
         """Return the subject of the deliveries of a batch, which the client may see."""
-        return batch_subject((await self._batches.find(request.match_info["batch_id"], self._owner(request))).batch_id)
+        owner = owner_in(request, self._keys)
+        return batch_subject((await self._batches.find(request.match_info["batch_id"], owner)).batch_id)
 
     async def _list(self, subject_id: str) -> web.Response:
         found = await self._deliveries.of(subject_id)
@@ -67,9 +68,6 @@ class DeliveryHandlers:
         if delivery is None:
             raise DeliveryUnknown
         return _json(_view(delivery), status=HTTPStatus.ACCEPTED)
-
-    def _owner(self, request: web.Request) -> ClientId | None:
-        return request[CLIENT].owner if self._keys.are_required else None
 
 
 def _view(delivery: Delivery) -> DeliveryView:

@@ -21,6 +21,7 @@ from ytmp3.core.job import Metadata, Status, Ticket, Track
 from ytmp3.core.recipe import Recipe
 from ytmp3.core.sharing import may_take_more
 from ytmp3.http import headers
+from ytmp3.http.conditional import preconditions_of
 from ytmp3.http.errors import NotReady, PreconditionFailed, RangeNotSatisfiable, TooManyDownloads, TrackGone
 from ytmp3.http.file_names import content_disposition
 from ytmp3.http.file_sending import FileSending
@@ -29,7 +30,6 @@ from ytmp3.http.preconditions import (
     Failed,
     NotModified,
     Part,
-    Preconditions,
     Representation,
     Unsatisfiable,
     evaluate,
@@ -86,24 +86,6 @@ def downloadable_track(ticket: Ticket, *, ready_in_seconds: int | None) -> tuple
 def representation_of(track: Track) -> Representation:
     """Return the facts that requests are evaluated against. The ETag is the file's hash, equal on every instance."""
     return Representation(etag=f'"{track.sha256}"', modified_at=int(track.published_at), size_bytes=track.size_bytes)
-
-
-def preconditions_of(request: web.Request) -> Preconditions:
-    """Return the header fields that the decision depends on. A list may be split into several header lines."""
-    fields = request.headers
-
-    def joined(name: str) -> str | None:
-        values = fields.getall(name, ())
-        return ", ".join(values) if values else None
-
-    return Preconditions(
-        if_match=joined(hdrs.IF_MATCH),
-        if_none_match=joined(hdrs.IF_NONE_MATCH),
-        if_modified_since=fields.get(hdrs.IF_MODIFIED_SINCE),
-        if_unmodified_since=fields.get(hdrs.IF_UNMODIFIED_SINCE),
-        if_range=joined(hdrs.IF_RANGE),
-        ranges=fields.getall(hdrs.RANGE, ()),
-    )
 
 
 class Sender:

@@ -16,7 +16,7 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from ytmp3.http import headers
-from ytmp3.http.preconditions import NotModified, Preconditions, Representation, evaluate
+from ytmp3.http.conditional import is_known
 
 _INTERPRETER: Final = b"#!/usr/bin/env python3\n"
 _MAIN: Final = """\
@@ -64,17 +64,16 @@ class ProgramHandlers:
         self._public_url = public_url
 
     @cached_property
-    def _program(self) -> tuple[bytes, Representation]:
+    def _program(self) -> tuple[bytes, str]:
+        """The file and its ETag."""
         body = program(self._public_url)
-        etag = f'"{hashlib.sha256(body).hexdigest()}"'
-        return body, Representation(etag=etag, modified_at=0, size_bytes=len(body))
+        return body, f'"{hashlib.sha256(body).hexdigest()}"'
 
     async def program(self, request: web.Request) -> web.StreamResponse:
         """GET and HEAD /ytmp3.pyz."""
-        body, representation = self._program
-        wanted = Preconditions(if_none_match=request.headers.get(hdrs.IF_NONE_MATCH))
-        more: dict[str, str] = {hdrs.ETAG: representation.etag}
-        if isinstance(evaluate(representation, wanted, is_get=True), NotModified):
+        body, etag = self._program
+        more: dict[str, str] = {hdrs.ETAG: etag}
+        if is_known(request, etag):
             return web.Response(status=304, headers=headers.extended(headers.PROGRAM_UNCHANGED, more))
         more[hdrs.CONTENT_DISPOSITION] = 'attachment; filename="ytmp3.pyz"'
         return web.Response(body=body, headers=headers.extended(headers.PROGRAM, more))

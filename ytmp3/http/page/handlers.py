@@ -12,13 +12,12 @@ from aiohttp.typedefs import Handler
 from msgspec import structs
 
 from ytmp3.core.errors import JobUnknown, RequestError
-from ytmp3.core.ids import ClientId
 from ytmp3.core.recipe import DEFAULT_QUALITY, Format, parse_format, parse_quality, recipe_for
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.jobs import Jobs
 from ytmp3.http import headers
 from ytmp3.http.addresses import Addresses
-from ytmp3.http.admission import CLIENT, Admission
+from ytmp3.http.admission import CLIENT, Admission, owner_in
 from ytmp3.http.body import answer_expectation, read_body
 from ytmp3.http.errors import BadRequest, InvalidField, NotFound, Unauthorized, UnsupportedMediaType
 from ytmp3.http.keys import Keys, find_key
@@ -198,7 +197,7 @@ class PageHandlers:
 
     async def _job(self, job_id: str, request: web.Request) -> JobView | None:
         """Return a job as the page shows it; None if the visitor has no such job."""
-        owner: ClientId | None = request[CLIENT].owner if self._keys.are_required else None
+        owner = owner_in(request, self._keys)
         with contextlib.suppress(JobUnknown):
             ticket = await self._jobs.ticket(job_id, owner)
             return job_view(ticket, self._jobs.live(ticket), self._addresses)
