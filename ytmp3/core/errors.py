@@ -261,7 +261,7 @@ FAILURES: Final[Mapping[FailureCode, Failure]] = MappingProxyType(
         FailureCode.NO_AUDIO: Failure(retryable=False, message="The video has no sound."),
         FailureCode.FORMAT_UNAVAILABLE: Failure(
             retryable=False,
-            message="YouTube does not offer the sound of this video in the requested format. The format mp3 works.",
+            message="YouTube does not offer the sound of this video in the requested format. Request mp3 instead.",
         ),
         FailureCode.DRM: Failure(retryable=False, message="The video is protected by DRM."),
         FailureCode.BOT_CHECK: Failure(

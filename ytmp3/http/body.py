@@ -51,7 +51,7 @@ _HELP_OF_FIELD: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 _NO_QUALITY: Final = (
-    "`quality` can be chosen for mp3 only. The sound of m4a and opus is copied from YouTube as it is: leave it out."
+    "`quality` can be chosen for mp3 only: leave it out. The sound of m4a and opus is copied from YouTube unchanged."
 )
 _OTHER_NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {

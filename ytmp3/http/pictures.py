@@ -69,7 +69,7 @@ def _id3_size(header: bytes) -> int:
 
 
 def _id3_picture(frames: bytes) -> bytes:
-    """Return the picture in the frames of an ID3v2.3 tag; empty if there is none. So do the other formats."""
+    """Return the picture in the frames of an ID3v2.3 tag; empty if there is none."""
     position = 0
     while position + HEADER_BYTES <= len(frames) and frames[position]:
         name = frames[position : position + 4]

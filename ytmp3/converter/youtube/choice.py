@@ -47,7 +47,8 @@ class Wanted(Struct, frozen=True, kw_only=True):
 def candidates(formats: Iterable[Mapping[str, Any]], wanted: Wanted) -> list[Mapping[str, Any]]:
     """Return the formats that may be downloaded, in the order in which they were given.
 
-    A format that is copied has no choice of codec. It never takes a dubbed track because the original has another one.
+    For a copied track (M4A, Opus), these are only the formats of the original language with the codec of the track. A
+    dubbed track is not taken instead, even if the original exists in another codec only.
     """
     allowed = [
         each

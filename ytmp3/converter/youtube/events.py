@@ -221,7 +221,7 @@ class Probed(Struct, frozen=True, kw_only=True, tag=True):
     has_token: bool = False
     """Whether the link contains a proof-of-origin token."""
     family: int | None = None
-    """IP version of the connections: 4 or 6. Of those to the proxy, if there is one."""
+    """IP version of the connections to YouTube, or to the proxy if there is one: 4 or 6."""
     link_family: int | None = None
     """IP version of the address that the link was made for; None: the link does not say."""
     beginning: Sample | None = None
