@@ -8,8 +8,9 @@ import pytest
 
 from tests.documents.pages import DOCS, README, Page, rows
 from ytmp3.core.recipe import Quality
+from ytmp3.http.request_bodies import ExtractRequest
 from ytmp3.http.routes import ROUTES
-from ytmp3.http.wire import ExtractRequest, JobView
+from ytmp3.http.wire import JobView
 
 API = DOCS["api"]
 

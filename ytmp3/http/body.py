@@ -20,7 +20,7 @@ from ytmp3.http.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
-from ytmp3.http.wire import BatchRequest, ExtractRequest
+from ytmp3.http.request_bodies import BatchRequest, ExtractRequest
 
 MAX_BODY_BYTES: Final = 4096
 """Largest body, in bytes. A link has at most 2,048 characters, and the rest of a request is short."""

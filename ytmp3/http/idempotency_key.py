@@ -8,7 +8,7 @@ from aiohttp import web
 
 from ytmp3.engine.idempotency import Idempotency
 from ytmp3.http.errors import InvalidIdempotencyKey
-from ytmp3.http.wire import BatchRequest, ExtractRequest
+from ytmp3.http.request_bodies import BatchRequest, ExtractRequest
 
 HEADER: Final = "Idempotency-Key"
 _BARE: Final = re.compile(r"[!-~]{1,255}", re.ASCII)

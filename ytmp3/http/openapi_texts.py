@@ -14,12 +14,11 @@ from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Stage, Status
 from ytmp3.core.recipe import DEFAULT_QUALITY, Format
 from ytmp3.engine.health import Readiness
+from ytmp3.http.request_bodies import BatchRequest, ExtractRequest
 from ytmp3.http.wire import (
     BatchCountsView,
-    BatchRequest,
     BatchView,
     CheckView,
-    ExtractRequest,
     FileView,
     HealthView,
     JobView,

@@ -13,12 +13,11 @@ from typing import Final
 from msgspec import Struct
 
 from ytmp3.core.recipe import DEFAULT_RECIPE
+from ytmp3.http.request_bodies import BatchRequest, ExtractRequest
 from ytmp3.http.wire import (
-    BatchRequest,
     BatchView,
     DeliveriesView,
     DeliveryView,
-    ExtractRequest,
     FeedView,
     HealthView,
     ItemsView,

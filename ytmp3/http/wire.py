@@ -1,55 +1,23 @@
-"""The JSON documents of the HTTP API, as types.
+"""The JSON documents of the HTTP API's responses, as types. `request_bodies` has those of its requests.
 
-The server encodes responses and decodes requests with these types, and a client can use the same types. In a response
-every field is present; a field that does not apply is null. Decoding a response ignores unknown fields, so that an
-older client can read the responses of a newer server. Times are RFC 3339 in UTC. Nothing here computes a value.
+The server encodes responses with these types, and a client can use the same types. In a response every field is
+present; a field that does not apply is null. Decoding a response ignores unknown fields, so that an older client can
+read the responses of a newer server. Times are RFC 3339 in UTC. Nothing here computes a value.
 """
 
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType, json
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ytmp3.core.batch import BatchStatus, ItemStatus
 from ytmp3.core.breaker import BreakerState
 from ytmp3.core.errors import FailureCode, Fault
 from ytmp3.core.job import Stage, Status
-from ytmp3.core.recipe import DEFAULT_QUALITY, Format, Quality, Recipe, has_quality, recipe_for
+from ytmp3.core.recipe import Format, Quality
 from ytmp3.core.webhook import DeliveryState, Reason, WebhookEvent
 from ytmp3.engine.health import Readiness
-
-GivenQuality = Annotated[Quality, Meta(extra_json_schema={"default": DEFAULT_QUALITY})]
-"""Whether a quality was given must be known, so it has no default value for the decoder."""
-
-
-def check_quality(format_: Format, quality: Quality | UnsetType) -> None:
-    """Refuse a quality for a format that has none: raises ValueError."""
-    if quality is not UNSET and not has_quality(format_):
-        raise ValueError("this format has no quality")
-
-
-class ExtractRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of `POST /extract`."""
-
-    url: str
-    quality: GivenQuality | UnsetType = UNSET
-    format: Format = Format.MP3
-    webhook: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what each field alone allows. The decoder makes its own error of a ValueError."""
-        check_quality(self.format, self.quality)
-
-    @property
-    def recipe(self) -> Recipe:
-        """The requested output."""
-        return recipe_for(self.format, None if self.quality is UNSET else self.quality)
-
-    @property
-    def fingerprint(self) -> bytes:
-        """What makes two requests the same. A field with its default value is the same as a missing one."""
-        return json.encode((self.url, self.recipe.spelling, self.webhook))
 
 
 class Hint(StrEnum):
@@ -57,33 +25,6 @@ class Hint(StrEnum):
 
     PLAYLIST = "playlist"
     """It names a playlist too."""
-
-
-class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of `POST /batches`: either links to videos, or a link to a playlist; and one recipe for all.
-
-    Lines of `urls` that are no links to videos are reported item by item.
-    """
-
-    urls: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
-    playlist: str | None = None
-    quality: GivenQuality | UnsetType = UNSET
-    format: Format = Format.MP3
-    webhook: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what each field alone allows. The decoder makes its own error of a ValueError."""
-        check_quality(self.format, self.quality)
-
-    @property
-    def recipe(self) -> Recipe:
-        """The requested output."""
-        return recipe_for(self.format, None if self.quality is UNSET else self.quality)
-
-    @property
-    def fingerprint(self) -> bytes:
-        """What makes two requests the same; see `ExtractRequest`."""
-        return json.encode((self.urls, self.playlist, self.recipe.spelling, self.webhook))
 
 
 class MetadataView(Struct, frozen=True, kw_only=True):

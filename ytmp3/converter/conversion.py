@@ -1,0 +1,273 @@
+"""One try of a conversion: extract, download while encoding, verify, tag. Other modules do the work of each step.
+
+Rules: an extraction and an encoding each wait for a slot, which clients share; a conversion that waits for an encoding
+slot holds only a file and the process that downloads it; no child process outlives the coroutine that started it; the
+exit code 0 of an encoder is not enough, so every frame or packet is checked before the result counts as a track.
+"""
+
+import asyncio
+import contextlib
+import functools
+import logging
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct, structs
+
+from ytmp3.converter import Converted
+from ytmp3.converter.audio.broken import BrokenError
+from ytmp3.converter.audio.encoder import Encoder, EncoderRun
+from ytmp3.converter.audio.ffmpeg import SNIFF_BYTES, demuxer_of, is_streamable, may_be_as_wanted
+from ytmp3.converter.audio.mp3 import walk_file
+from ytmp3.converter.audio.tags import tags_of
+from ytmp3.converter.audio.verify import assemble, check_duration, read_cover
+from ytmp3.converter.causes import first_cause
+from ytmp3.converter.progress import Progress
+from ytmp3.converter.settings import ConversionLimits
+from ytmp3.converter.slots import FairSlots, Slot
+from ytmp3.converter.spool import Spool, SpoolReplacedError
+from ytmp3.converter.tools import Tools, copy_of_cookies
+from ytmp3.converter.youtube.events import Extraction, Facts
+from ytmp3.converter.youtube.fetch import Connections, Fetch
+from ytmp3.core.errors import ConversionError, FailureCode
+from ytmp3.core.ids import ClientId, VideoId
+from ytmp3.core.job import Metadata, Stage
+from ytmp3.core.link import canonical_link
+from ytmp3.core.recipe import Recipe
+
+COVER_GRACE_SECONDS: Final = 2.0
+"""Longest wait, in seconds, for the cover after the encoding: it is optional, so the track must not wait long."""
+LOGGED_CHARACTERS: Final = 4000
+"""After a failure, this many characters from the end of yt-dlp's output are logged."""
+
+logger = logging.getLogger(__name__)
+
+
+class Task(Struct, frozen=True, kw_only=True):
+    """What one try of a conversion has to make."""
+
+    video_id: VideoId
+    recipe: Recipe
+    client: ClientId
+    scratch: Path
+    excluded_formats: tuple[str, ...] = ()
+    """Formats of YouTube that could not be decoded in an earlier try."""
+
+
+class ConversionTry:
+    """One try of a conversion."""
+
+    def __init__(
+        self,
+        *,
+        slots: tuple[FairSlots, FairSlots],
+        tools: Tools,
+        limits: ConversionLimits,
+        task: Task,
+        progress: Progress,
+    ) -> None:
+        extract_slots, self._encode_slots = slots
+        self._take_slot = functools.partial(extract_slots.slot, task.client)
+        self._tools = tools
+        self._limits = limits
+        self._task = task
+        self._progress = progress
+        self._fetch = Fetch(task.scratch, limits, self._take_slot, tools.files)
+        self._encoded_path = task.scratch / f"encoded.{task.recipe.extension}"
+
+    @property
+    def tool_log(self) -> str:
+        """The end of yt-dlp's standard output and error."""
+        return self._fetch.log.text()[-LOGGED_CHARACTERS:].strip()
+
+    @property
+    def facts(self) -> Facts | None:
+        """The latest report of the youtube child about the extraction."""
+        return self._fetch.facts
+
+    def may_try_another_format(self, error: ConversionError) -> bool:
+        """Whether YouTube offers another format in place of the one that could not be decoded."""
+        is_format_at_fault = error.code in {FailureCode.MEDIA_INVALID, FailureCode.NO_AUDIO}
+        return is_format_at_fault and self._fetch.chosen is not None and self._fetch.chosen.has_other_formats
+
+    def without_its_format(self) -> Task:
+        """Return the task of the next try: in a folder of its own, without this one's format. Blocking."""
+        assert self._fetch.chosen is not None
+        if self._fetch.spool is not None:
+            self._fetch.spool.path.unlink(missing_ok=True)
+        excluded = (*self._task.excluded_formats, self._fetch.chosen.format_id)
+        scratch = self._task.scratch / f"without-{len(excluded)}"
+        scratch.mkdir()
+        return structs.replace(self._task, scratch=scratch, excluded_formats=excluded)
+
+    @property
+    def _announced_seconds(self) -> float | None:
+        """How long the sound should be: the track's own duration, or else the video's."""
+        assert self._fetch.chosen is not None
+        return self._fetch.chosen.track_seconds or self._fetch.chosen.metadata.duration_seconds
+
+    async def run(self) -> Converted:
+        """Make the track. On every way out, its child processes have ended."""
+        async with self._tools.connections() as connections:
+            try:
+                metadata = await self._extract(connections)
+                self._progress.extracted(metadata)
+                cover = await self._download_and_encode()
+            finally:
+                await self._fetch.end()
+        return await self._verify_and_tag(metadata, cover)
+
+    async def _extract(self, connections: Connections) -> Metadata:
+        async with self._take_slot():
+            with self._progress.timing(Stage.EXTRACTING):
+                extraction, profile = await self._extraction(), self._tools.profiles.youtube
+                await self._fetch.start(self._tools.spawner, extraction, profile, connections)
+                extracted = await self._fetch.extracted()
+        logger.debug("format chosen", extra={"video_id": self._task.video_id, "format": extracted.format})
+        return extracted.metadata
+
+    async def _extraction(self) -> Extraction:
+        cookies = self._tools.cookies_file
+        if cookies is not None:
+            # yt-dlp writes its cookies back at the end. It gets a copy, so that conversions do not overwrite each
+            # other's.
+            cookies = await self._tools.files.run(copy_of_cookies, cookies, self._task.scratch / "cookies")
+        rungs_to_ask, left_out = self._tools.ladder.way()
+        return Extraction(
+            video_id=self._task.video_id,
+            scratch=str(self._task.scratch),
+            cookies_file=None if cookies is None else str(cookies),
+            max_duration_seconds=self._limits.max_duration_seconds,
+            max_file_bytes=self._limits.max_file_bytes,
+            format=self._task.recipe.format,
+            excluded_formats=self._task.excluded_formats,
+            rungs=rungs_to_ask,
+            left_out=left_out,
+        )
+
+    async def _download_and_encode(self) -> bytes | None:
+        """Download and encode concurrently. Returns the cover picture, or None if it is not ready in time."""
+        download = asyncio.create_task(self._download(), name="download")
+        encode = asyncio.create_task(self._encode(), name="encode")
+        cover = asyncio.create_task(self._cover(), name="cover")
+        try:
+            await asyncio.wait([download, encode], return_when=asyncio.FIRST_EXCEPTION)
+            if download.done() and encode.done():
+                await asyncio.wait([cover], timeout=COVER_GRACE_SECONDS)
+        finally:
+            # Cancel all three before waiting: each may take five seconds to end its child process (TERM, then KILL).
+            for task in (download, encode, cover):
+                task.cancel()
+            await asyncio.wait([download, encode, cover])
+        if errors := [error for task in (download, encode) if not task.cancelled() and (error := task.exception())]:
+            raise first_cause(errors)
+        return None if cover.cancelled() else cover.result()
+
+    async def _download(self) -> None:
+        with self._progress.timing(Stage.DOWNLOADING):
+            await self._fetch.watch()
+        if (served := self._fetch.served) is not None:
+            self._tools.ladder.ended(served.rung, served.failed_rungs, served.client, served.refused_clients)
+
+    async def _encode(self) -> None:
+        while True:
+            spool = await self._fetch.current_spool()
+            with contextlib.suppress(SpoolReplacedError):
+                await self._encode_spool(spool)
+                return
+
+    async def _encode_spool(self, spool: Spool) -> None:
+        await spool.reaches(SNIFF_BYTES)
+        head = await self._tools.files.run(spool.head, SNIFF_BYTES)
+        demuxer = demuxer_of(head)
+        if demuxer is None:
+            raise ConversionError(FailureCode.MEDIA_INVALID, f"unknown container: {head[:16].hex()}")
+        # An MP3 source may be copied instead of encoded, but only if the whole file is one clean stream at the wanted
+        # bit rate. That can be checked only when the download is complete. Other copies wait for this too: they take a
+        # tenth of a second, so an earlier start gains nothing.
+        may_copy, must_copy = may_be_as_wanted(demuxer, self._task.recipe), self._task.recipe.is_copied
+        may_overlap = not (may_copy or must_copy or spool.is_complete) and is_streamable(demuxer, head)
+        if may_overlap and self._encode_slots.has_free(self._task.client):
+            async with self._encode_slot() as slot:
+                if await self._encode_growing(spool, demuxer, slot):
+                    return
+        await spool.completion()
+        async with self._encode_slot():
+            is_copied = must_copy or (may_copy and await self._is_as_wanted(spool))
+            with self._encoder(spool, demuxer, is_copied=is_copied) as encoder:
+                await encoder.encode_file(spool)
+
+    async def _encode_growing(self, spool: Spool, demuxer: str, slot: Slot) -> bool:
+        """Encode while the spool grows. Returns False if ffmpeg cannot read this file as a stream.
+
+        In that case ffmpeg may still be able to read the complete file. The slot is given back as soon as the encoder
+        waits for input: an encoder that waits for a slow download needs no core.
+        """
+        try:
+            with self._encoder(spool, demuxer, is_copied=False) as encoder:
+                await encoder.encode_stream(spool, slot.release)
+        except ConversionError as error:
+            if error.code not in {FailureCode.MEDIA_INVALID, FailureCode.NO_AUDIO}:
+                raise
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def _encoder(self, spool: Spool, demuxer: str, *, is_copied: bool) -> Iterator[Encoder]:
+        announced = self._announced_seconds
+
+        def on_seconds(seconds: float) -> None:
+            stage = Stage.CONVERTING if spool.is_complete else Stage.DOWNLOADING
+            encoded = seconds / announced if announced else spool.fraction / 2
+            self._progress.moved(stage, downloaded=spool.fraction, encoded=encoded)
+
+        with self._tools.cores.one() as core:
+            run = EncoderRun(
+                ffmpeg=self._tools.ffmpeg,
+                demuxer=demuxer,
+                recipe=self._task.recipe,
+                is_copied=is_copied,
+                target=self._encoded_path,
+                announced_seconds=announced,
+                core=core,
+                profile=self._tools.profiles.ffmpeg,
+            )
+            yield Encoder(self._tools.spawner, run, self._limits, on_seconds, self._tools.files)
+
+    @contextlib.asynccontextmanager
+    async def _encode_slot(self) -> AsyncIterator[Slot]:
+        # Short encodings go first, and every copy is short.
+        seconds = 0.0 if self._task.recipe.is_copied else self._announced_seconds or 0.0
+        async with self._encode_slots.slot(self._task.client, seconds) as slot:
+            with self._progress.timing(Stage.CONVERTING):
+                yield slot
+
+    async def _is_as_wanted(self, spool: Spool) -> bool:
+        """Whether the complete download already is one clean MP3 stream of the wanted bit rate."""
+        with contextlib.suppress(BrokenError):
+            stream = await self._tools.verifiers.run(walk_file, spool.path)
+            return f"{stream.bitrate_kbps}k" == self._task.recipe.quality
+        return False
+
+    async def _cover(self) -> bytes | None:
+        cover = await asyncio.shield(self._fetch.cover)
+        # Use only the last part of the name, so that the child cannot name a file outside the scratch folder.
+        path = None if cover is None else self._task.scratch / Path(cover.name).name
+        return None if path is None else await self._tools.files.run(read_cover, path)
+
+    async def _verify_and_tag(self, metadata: Metadata, cover: bytes | None) -> Converted:
+        self._progress.moved(Stage.CONVERTING, downloaded=1.0, encoded=1.0)
+        with self._progress.timing(Stage.PUBLISHING):
+            recipe, tags = self._task.recipe, tags_of(metadata, canonical_link(self._task.video_id), cover)
+            target = self._task.scratch / f"track.{recipe.extension}"
+            track = await self._tools.verifiers.run(assemble, self._encoded_path, recipe.format, tags, target)
+        check_duration(track.duration_seconds, self._announced_seconds, self._limits)
+        if track.size_bytes > self._limits.max_file_bytes:
+            raise ConversionError(FailureCode.TOO_LARGE, f"the track has {track.size_bytes} bytes")
+        return Converted(
+            path=target,
+            **structs.asdict(track),
+            metadata=metadata,
+            stage_seconds=self._progress.stage_seconds,
+        )
