@@ -28,7 +28,7 @@ pytestmark = pytest.mark.fuzz
 SOAK_PROGRAMS: Final = int(os.environ.get("YTMP3_SOAK_PROGRAMS", "0"))
 
 
-PROGRAMS: Final = SOAK_PROGRAMS or 40
+PROGRAMS: Final = SOAK_PROGRAMS or 25
 
 
 STEPS: Final = 200 if SOAK_PROGRAMS else 40

@@ -8,8 +8,6 @@ its own module, nor one of another module, if only blocking functions have that 
 import ast
 from collections.abc import Iterator
 
-import pytest
-
 from tests.core.test_imports import MODULES, tree_of
 
 CALLS = frozenset(
@@ -102,14 +100,14 @@ def known_as_blocking() -> set[str]:
 KNOWN_AS_BLOCKING = known_as_blocking()
 
 
-@pytest.mark.parametrize("module", server_modules())
-def test_no_coroutine_calls_the_file_system(module: str) -> None:
-    tree = tree_of(module)
-    names = CALLS | KNOWN_AS_BLOCKING | blocking_functions(tree)
-    for function in ast.walk(tree):
-        if isinstance(function, ast.AsyncFunctionDef):
-            called = {name for call in calls_in(function) if (name := name_of(call)) in names}
-            assert called <= ALLOWED.get((module, function.name), set()), f"{module}.{function.name}"
+def test_no_coroutine_calls_the_file_system() -> None:
+    for module in server_modules():
+        tree = tree_of(module)
+        names = CALLS | KNOWN_AS_BLOCKING | blocking_functions(tree)
+        for function in ast.walk(tree):
+            if isinstance(function, ast.AsyncFunctionDef):
+                called = {name for call in calls_in(function) if (name := name_of(call)) in names}
+                assert called <= ALLOWED.get((module, function.name), set()), f"{module}.{function.name}"
 
 
 def test_a_blocking_call_in_a_coroutine_is_found() -> None:

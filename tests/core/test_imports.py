@@ -1,14 +1,14 @@
 """Imports go one way between packages, `core` has no I/O, and importing a module starts nothing.
 
-The tests read the syntax trees of the package, so they also see imports inside functions.
+The tests read the syntax trees of the package, so they also see imports inside functions. Each looks at all modules
+and names those that break its rule: a test for each module would cost more than its check.
 """
 
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 PACKAGE = Path(__file__).parents[2] / "ytmp3"
 
@@ -65,11 +65,13 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
+@cache
 def tree_of(name: str) -> ast.Module:
     return ast.parse(MODULES[name].read_text(encoding="utf-8"))
 
 
-def imports_of(name: str) -> set[str]:
+@cache
+def imports_of(name: str) -> frozenset[str]:
     """Return every imported name, dotted."""
     names: set[str] = set()
     for node in ast.walk(tree_of(name)):
@@ -79,22 +81,31 @@ def imports_of(name: str) -> set[str]:
             case ast.ImportFrom(level=level, module=module):
                 assert level == 0, f"{name}: a relative import"
                 names.update(f"{module}.{alias.name}" for alias in node.names)
-    return names
+    return frozenset(names)
 
 
-def own_imports_of(name: str) -> set[str]:
+@cache
+def own_imports_of(name: str) -> frozenset[str]:
     """Return the imported modules of this package, dotted below `ytmp3`."""
     own = set()
     for imported in imports_of(name):
         root, _, rest = imported.partition(".")
         if root == "ytmp3":
             own.add(next((m for m in _prefixes(rest) if m in MODULES), "__init__"))
-    return own - {"__init__"}
+    return frozenset(own - {"__init__"})
 
 
 def _prefixes(dotted: str) -> list[str]:
     parts = dotted.split(".")
     return [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+
+
+def modules_of(*packages: str) -> list[str]:
+    """Return the names of the modules in some packages, the packages themselves included; there is at least one."""
+    found = [name for name in MODULES if name.startswith(tuple(f"{package}." for package in packages))]
+    found += [package for package in packages if package in MODULES]
+    assert found
+    return found
 
 
 def layer_of(name: str) -> int:
@@ -106,24 +117,26 @@ def test_every_package_has_a_layer() -> None:
     assert {name.partition(".")[0] for name in MODULES} == frozenset().union(*LAYERS)
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_a_module_imports_only_from_lower_layers_and_its_own_package(name: str) -> None:
-    package = name.partition(".")[0]
-    for imported in own_imports_of(name):
-        other = imported.partition(".")[0]
-        if other == package:
-            # A Protocol does not know its adapters.
-            is_part = imported == f"{name}.settings" or imported in NOT_ADAPTERS
-            assert name not in PROTOCOLS or is_part, f"{name} imports {imported}"
-        else:
-            assert layer_of(imported) < layer_of(name), f"{name} imports {imported}"
+def is_allowed(name: str, imported: str) -> bool:
+    """Return whether a module may import another one of this package."""
+    package, other = name.partition(".")[0], imported.partition(".")[0]
+    if other != package:
+        return layer_of(imported) < layer_of(name)
+    # A Protocol does not know its adapters.
+    return name not in PROTOCOLS or imported == f"{name}.settings" or imported in NOT_ADAPTERS
 
 
-@pytest.mark.parametrize("name", sorted(name for name in MODULES if name.partition(".")[0] == "client"))
-def test_the_client_uses_only_the_standard_library_and_its_own_package(name: str) -> None:
-    assert {imported.partition(".")[0] for imported in own_imports_of(name)} <= {"client"}
-    roots = {imported.partition(".")[0] for imported in imports_of(name)}
-    assert roots - {"ytmp3"} <= sys.stdlib_module_names
+def test_a_module_imports_only_from_lower_layers_and_its_own_package() -> None:
+    pairs = [(name, imported) for name in MODULES for imported in own_imports_of(name)]
+    assert pairs
+    assert not [pair for pair in pairs if not is_allowed(*pair)]
+
+
+def test_the_client_uses_only_the_standard_library_and_its_own_package() -> None:
+    for name in modules_of("client"):
+        assert {imported.partition(".")[0] for imported in own_imports_of(name)} <= {"client"}, name
+        roots = {imported.partition(".")[0] for imported in imports_of(name)}
+        assert roots - {"ytmp3"} <= sys.stdlib_module_names, name
 
 
 def test_no_modules_import_each_other_in_a_cycle() -> None:
@@ -140,34 +153,37 @@ def test_no_modules_import_each_other_in_a_cycle() -> None:
         visit(name, ())
 
 
-@pytest.mark.parametrize("name", sorted(set(MODULES) - {"app", "config"}))
-def test_only_app_imports_the_adapters(name: str) -> None:
-    package = name.partition(".")[0]
-    adapters = {
-        module
-        for module in own_imports_of(name)
-        if "." in module
-        and module.partition(".")[0] in PROTOCOLS - {package}
-        and module not in NOT_ADAPTERS
-        and not module.endswith(".settings")
-    }
-    assert not adapters
+def is_adapter(name: str, imported: str) -> bool:
+    """Return whether the imported module is an adapter of another package than the module's own."""
+    package, below = imported.partition(".")[::2]
+    return (
+        package in PROTOCOLS - {name.partition(".")[0]}
+        and bool(below)
+        and imported not in NOT_ADAPTERS
+        and not imported.endswith(".settings")
+    )
 
 
-@pytest.mark.parametrize("name", sorted(name for name in MODULES if name.partition(".")[0] == "core"))
-def test_the_core_uses_no_clock_no_randomness_and_no_system_call(name: str) -> None:
-    for imported in imports_of(name) - CONSTANTS:
-        assert not IMPURE & set(_prefixes(imported)), f"{name} imports {imported}"
-        root = imported.partition(".")[0]
-        assert root in {"ytmp3", "msgspec"} or root in sys.stdlib_module_names, f"{name} imports {imported}"
-    for node in ast.walk(tree_of(name)):
-        assert not isinstance(node, ast.AsyncFunctionDef | ast.Await), name
-        assert not (isinstance(node, ast.Name) and node.id in {"open", "input", "print"}), name
+def test_only_app_imports_the_adapters() -> None:
+    importing = {name for name in MODULES if any(is_adapter(name, imported) for imported in own_imports_of(name))}
+    assert importing <= {"app", "config"}
+    assert "app" in importing
 
 
-@pytest.mark.parametrize("name", sorted(n for n in MODULES if n.startswith(("converter.sandbox", "converter.audio"))))
-def test_the_sandbox_and_the_audio_packages_know_nothing_about_youtube(name: str) -> None:
-    assert not {imported for imported in own_imports_of(name) if imported.startswith("converter.youtube")}
+def test_the_core_uses_no_clock_no_randomness_and_no_system_call() -> None:
+    for name in modules_of("core"):
+        for imported in imports_of(name) - CONSTANTS:
+            assert not IMPURE & set(_prefixes(imported)), f"{name} imports {imported}"
+            root = imported.partition(".")[0]
+            assert root in {"ytmp3", "msgspec"} or root in sys.stdlib_module_names, f"{name} imports {imported}"
+        for node in ast.walk(tree_of(name)):
+            assert not isinstance(node, ast.AsyncFunctionDef | ast.Await), name
+            assert not (isinstance(node, ast.Name) and node.id in {"open", "input", "print"}), name
+
+
+def test_the_sandbox_and_the_audio_packages_know_nothing_about_youtube() -> None:
+    for name in modules_of("converter.sandbox", "converter.audio"):
+        assert not {imported for imported in own_imports_of(name) if imported.startswith("converter.youtube")}, name
 
 
 def test_only_the_modules_that_start_the_service_know_the_config() -> None:
@@ -209,21 +225,18 @@ def test_only_the_command_line_and_the_client_print_and_exit() -> None:
     }
 
 
-@pytest.mark.parametrize("name", sorted(set(MODULES) - {"__main__"}))
-def test_the_top_level_of_a_module_contains_only_definitions(name: str) -> None:
-    allowed = (
-        ast.Import,
-        ast.ImportFrom,
-        ast.ClassDef,
-        ast.FunctionDef,
-        ast.AsyncFunctionDef,
-        ast.Assign,
-        ast.AnnAssign,
-    )
-    for node in tree_of(name).body:
-        is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        is_entry = isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
-        assert isinstance(node, allowed) or is_docstring or is_entry, f"{name}:{node.lineno}"
+def is_definition(node: ast.stmt) -> bool:
+    """Return whether a statement at the top level of a module only defines something, or is its entry."""
+    is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    is_entry = isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
+    definition = ast.Import | ast.ImportFrom | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    return isinstance(node, definition | ast.Assign | ast.AnnAssign) or is_docstring or is_entry
+
+
+def test_the_top_level_of_a_module_contains_only_definitions() -> None:
+    for name in MODULES.keys() - {"__main__"}:
+        for node in tree_of(name).body:
+            assert is_definition(node), f"{name}:{node.lineno}"
 
 
 PROBE = r"""

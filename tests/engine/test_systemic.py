@@ -51,7 +51,7 @@ async def pass_time(now: Rig, duration_seconds: float) -> None:
 )
 async def test_an_outage_of_minutes_fails_no_job(tmp_path: Path, code: FailureCode, cause: Fault) -> None:
     async with engine(tmp_path, workers=20, queue_capacity=200, max_retries=1) as now:
-        jobs = await outage(now, code, 100)
+        jobs = await outage(now, code, 50)
         await pass_time(now, 300)
         assert now.parts.upstream.cause is cause
         assert {(await now.ticket(job)).status for job in jobs} == {Status.PENDING}

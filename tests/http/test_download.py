@@ -14,6 +14,7 @@ from multidict import CIMultiDictProxy
 
 from tests.core.values import METADATA, TRACK, VIDEO_ID
 from tests.fakes import CONTENT_BYTES, content_of
+from tests.fuzz_factor import FUZZ_FACTOR
 from tests.http.remote_shelf import RemoteShelf
 from tests.http.responses import expect_problem
 from tests.http.running_service import RunningService, running_service
@@ -244,8 +245,9 @@ async def test_a_download_is_a_503_while_the_store_cannot_tell_the_time(track: t
     await expect_problem(service, "GET", path, 503, "store_unavailable")
 
 
+@pytest.mark.fuzz
 async def test_a_resume_never_mixes_two_files(tmp_path: Path) -> None:
-    """400 times a track is lost and made again, with other content, between the two parts of a download."""
+    """80 times a track is lost and made again, with other content, between the two parts of a download."""
     chance = random.Random(2)
     videos = [f"video{number:06d}" for number in range(80)]
 
@@ -269,7 +271,7 @@ async def test_a_resume_never_mixes_two_files(tmp_path: Path) -> None:
         assert content.endswith(body)
 
     async with running_service(tmp_path / "data") as service:
-        for size in range(10_000, 10_010, 2):
+        for size in range(10_000, 10_000 + 2 * FUZZ_FACTOR, 2):
             old, new = await made(service, size), await made(service, size + 1)
             await asyncio.gather(*(resume(service, video, old[video], new[video]) for video in videos))
 
