@@ -3,15 +3,18 @@
 import math
 import unicodedata
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fake_youtube import HOSTILE_TITLES
+from ytmp3.converter.youtube.events import MAX_LINE_BYTES
 from ytmp3.converter.youtube.metadata import (
+    MAX_CHAPTERS,
+    MAX_CHAPTERS_BYTES,
     MAX_TITLE_CHARACTERS,
     UNTITLED,
-    artist_of,
     clean_duration,
     clean_metadata,
     clean_text,
@@ -62,14 +65,25 @@ def test_a_good_title_stays_as_it_is(title: str) -> None:
 
 @pytest.mark.parametrize("title", HOSTILE_TITLES)
 def test_a_hostile_title_becomes_harmless(title: str) -> None:
-    cleaned = clean_metadata(title=title, uploader=title, duration=1, thumbnail_url=None)
+    cleaned = clean_metadata(
+        {
+            "title": title,
+            "uploader": title,
+            "artists": [title, title],
+            "track": title,
+            "album": title,
+            "chapters": [{"start_time": 0, "title": title}, {"start_time": 5, "title": title}],
+        }
+    )
     assert is_harmless(cleaned.title)
+    texts = (cleaned.uploader, cleaned.artist, cleaned.track, cleaned.album, *(each.title for each in cleaned.chapters))
+    assert all(is_harmless(text or "") for text in texts)
     assert 0 < len(cleaned.title) <= MAX_TITLE_CHARACTERS
 
 
 @pytest.mark.parametrize("title", [None, 7, [], {"a": 1}, "", " \t ", "\u202e\u2066", "\x00", "\ud800"])
 def test_a_missing_title_becomes_untitled(title: object) -> None:
-    assert clean_metadata(title=title, uploader=title, duration=None, thumbnail_url=None).title == UNTITLED
+    assert clean_metadata({"title": title, "uploader": title}).title == UNTITLED
 
 
 def test_combining_marks_in_a_row_are_bounded() -> None:
@@ -117,18 +131,53 @@ def test_a_password_in_an_address_is_cut_too(scheme: str, password: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("video", "artist"),
+    ("video", "uploader", "artist"),
     [
-        ({"artist": "One, Two", "uploader": "Two - Topic", "channel": "Two - Topic"}, "One, Two"),
-        ({"artist": None, "uploader": "The Band - Topic"}, "The Band"),
-        ({"channel": "Off - Topic - Topic"}, "Off - Topic"),
-        ({"uploader": "Topic", "channel": "x"}, "Topic"),
-        ({"uploader": "A - Topical"}, "A - Topical"),
-        ({"uploader": 7}, 7),
-        ({}, None),
+        ({"artists": ["One", "Two", "One", 7], "uploader": "Two - Topic", "channel": "x"}, "Two", "One, Two"),
+        ({"artist": "One, Two", "uploader": "Two - Topic"}, "Two", "One, Two"),
+        ({"artist": None, "uploader": "The Band - Topic"}, "The Band", None),
+        ({"channel": "Off - Topic - Topic"}, "Off - Topic", None),
+        ({"uploader": "Topic", "channel": "x"}, "Topic", None),
+        ({"uploader": "A - Topical"}, "A - Topical", None),
+        ({"uploader": 7, "artists": {}}, None, None),
+        ({}, None, None),
     ],
 )
-def test_the_artist_is_the_one_of_youtube_music_or_the_channel_without_topic(
-    video: dict[str, object], artist: object
+def test_the_artists_are_those_of_youtube_music_and_the_channel_is_without_topic(
+    video: dict[str, object], uploader: str | None, artist: str | None
 ) -> None:
-    assert artist_of(video) == artist
+    cleaned = clean_metadata(video)
+    assert (cleaned.uploader, cleaned.artist) == (uploader, artist)
+
+
+@pytest.mark.parametrize(("value", "year"), [(2011, 2011), ("2011", None), (True, None), (0, None), (10_000, None)])
+def test_a_year_is_a_number_of_at_most_four_digits(value: object, year: int | None) -> None:
+    assert clean_metadata({"release_year": value}).release_year == year
+
+
+def chapters_of(*rows: object, duration: object = 100) -> list[tuple[float, str]]:
+    cleaned = clean_metadata({"duration": duration, "chapters": list(rows)})
+    return [(each.start_seconds, each.title) for each in cleaned.chapters]
+
+
+def test_chapters_begin_later_and_later_before_the_end_and_have_titles() -> None:
+    def row(start: object, title: object = "x") -> dict[str, object]:
+        return {"start_time": start, "title": title}
+
+    assert chapters_of(
+        row(0, "<Untitled Chapter 1>"), row(5, "A"), row(5), row(4), row(-1), row(math.nan), row("9"), row(True), 7,
+        row(60.00049, None), row(100), row(math.inf),
+    ) == [(0, "Chapter 1"), (5, "A"), (60.0, "Chapter 3")]  # fmt: skip
+    assert chapters_of(row(0)) == []
+    assert clean_metadata({"chapters": {"a": 1}}).chapters == ()
+    assert chapters_of(row(0), row(1e6), duration=None) == [(0, "x"), (1e6, "x")]
+    many = chapters_of(*(row(number, "é" * 300) for number in range(300)), duration=1000)
+    assert len(many) == MAX_CHAPTERS
+    assert 0.9 * MAX_CHAPTERS_BYTES < sum(len(title.encode()) for _, title in many) <= MAX_CHAPTERS_BYTES
+
+
+def test_the_longest_metadata_fits_a_line_of_the_child() -> None:
+    worst = '\\"' * 1000
+    chapters = [{"start_time": number + 0.001, "title": worst} for number in range(1000)]
+    video = dict.fromkeys(("title", "uploader", "artist", "track", "album"), worst) | {"chapters": chapters}
+    assert len(msgspec.json.encode(clean_metadata(video))) < 0.5 * MAX_LINE_BYTES

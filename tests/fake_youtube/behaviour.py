@@ -231,5 +231,7 @@ class Behaviour:
     stream: str = ""  # "was" or "post": a recorded live stream, or one that YouTube has not finished recording
     for_kids: bool = False
     hostile_title: bool = False
+    is_song: bool = False  # of YouTube Music, on a channel that YouTube made for its artist
+    chapters: tuple[tuple[int, str], ...] = ()  # start in milliseconds, and title
     big_response: bool = False
     odd_fields: bool = False

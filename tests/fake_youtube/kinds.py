@@ -157,6 +157,9 @@ class Kind(StrEnum):
     EAC3 = "eac3"
     AMBISONIC = "ambison"
     TRACK_SHORTER = "shorter"
+    # Songs of YouTube Music, and videos with chapters.
+    MUSIC = "music"
+    CHAPTERS = "chapter"
 
 
 def video_id(kind: Kind | str, number: int = 0) -> str:

@@ -59,7 +59,19 @@ def initial_data(asked: Asked) -> dict[str, Any]:
     results: dict[str, Any] = {"results": {"results": {"contents": contents}}}
     if asked.is_heavy:
         results["secondaryResults"] = {"secondaryResults": {"results": heavy.related()}}
-    return {"contents": {"twoColumnWatchNextResults": results}}
+    return {"contents": {"twoColumnWatchNextResults": results}, **_player_bar(asked)}
+
+
+def _player_bar(asked: Asked) -> dict[str, Any]:
+    """Return the part of the initial data with the chapters of the video, if it has any."""
+    chapters = [
+        {"chapterRenderer": {"title": {"simpleText": title}, "timeRangeStartMillis": start}}
+        for start, title in asked.behaviour.chapters
+    ]
+    if not chapters:
+        return {}
+    bar = {"decoratedPlayerBarRenderer": {"playerBar": {"chapteredPlayerBarRenderer": {"chapters": chapters}}}}
+    return {"playerOverlays": {"playerOverlayRenderer": {"decoratedPlayerBarRenderer": bar}}}
 
 
 def watch_page(asked: Asked, visitor: str) -> tuple[bytes, bool]:

@@ -71,14 +71,33 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Chapter(Struct, frozen=True, kw_only=True):
+    """A chapter of a video. It ends where the next one starts, or where the video ends."""
+
+    start_seconds: float
+    title: str
+
+
 class Metadata(Struct, frozen=True, kw_only=True):
-    """YouTube's metadata of the video. `converter/youtube/metadata` has cleaned the text and bounded its length."""
+    """YouTube's metadata of the video. `converter/youtube/metadata` has cleaned the text and bounded its length.
+
+    The fields with a default are missing in records of 0.2 or older.
+    """
 
     title: str
     uploader: str | None
+    """The name of the channel, without the " - Topic" of YouTube's own artist channels."""
     duration_seconds: float | None
     """The duration that YouTube announces, in whole seconds; None if it is unknown. `Track` has the measured one."""
     thumbnail_url: str | None
+    artist: str | None = None
+    """The artists that YouTube Music names, separated by commas. This and the next three are None for other videos."""
+    track: str | None = None
+    """The title of the song, without the additions that the title of a video often has."""
+    album: str | None = None
+    release_year: int | None = None
+    chapters: tuple[Chapter, ...] = ()
+    """At least two, in the order of their starts, or none."""
 
 
 class Track(Struct, frozen=True, kw_only=True):

@@ -9,10 +9,10 @@ from typing import Final
 import msgspec
 
 from ytmp3.core.errors import FAILURES
-from ytmp3.core.job import State, Status, Ticket
+from ytmp3.core.job import Metadata, State, Status, Ticket
 from ytmp3.engine.jobs import Live
 from ytmp3.http.addresses import Addresses
-from ytmp3.http.wire import ErrorView, FileView, Hint, JobView, MetadataView
+from ytmp3.http.wire import ChapterView, ErrorView, FileView, Hint, JobView, MetadataView
 
 RENDERED_JOBS: Final = 2000
 """Most rendered jobs in the cache. With the tickets they were made from, they take about 4 MB."""
@@ -49,14 +49,7 @@ def job_view(
         video_id=conversion.video_id,
         format=conversion.recipe.format,
         quality=conversion.recipe.quality,
-        metadata=None
-        if metadata is None
-        else MetadataView(
-            title=metadata.title,
-            uploader=metadata.uploader,
-            duration_seconds=metadata.duration_seconds,
-            thumbnail_url=metadata.thumbnail_url,
-        ),
+        metadata=None if metadata is None else _metadata_view(metadata),
         attempt=_attempt(ticket),
         error=_error(ticket),
         created_at=moment(job.created_at),
@@ -96,6 +89,22 @@ class Renderer:
             del self._rendered[next(iter(self._rendered))]
         self._rendered[job_id] = (ticket, live, link_until, body)
         return body
+
+
+def _metadata_view(metadata: Metadata) -> MetadataView:
+    return MetadataView(
+        title=metadata.title,
+        uploader=metadata.uploader,
+        artist=metadata.artist,
+        track=metadata.track,
+        album=metadata.album,
+        release_year=metadata.release_year,
+        duration_seconds=metadata.duration_seconds,
+        thumbnail_url=metadata.thumbnail_url,
+        chapters=tuple(
+            ChapterView(start_seconds=chapter.start_seconds, title=chapter.title) for chapter in metadata.chapters
+        ),
+    )
 
 
 def _attempt(ticket: Ticket) -> int:

@@ -27,13 +27,28 @@ class Hint(StrEnum):
     """It names a playlist too."""
 
 
+class ChapterView(Struct, frozen=True, kw_only=True):
+    """A chapter of the video. It ends where the next one starts."""
+
+    start_seconds: float
+    title: str
+
+
 class MetadataView(Struct, frozen=True, kw_only=True):
-    """YouTube's metadata of the video. `duration_seconds` is the announced duration; `file` has the measured one."""
+    """YouTube's metadata of the video. `duration_seconds` is the announced duration; `file` has the measured one.
+
+    `artist`, `track`, `album` and `release_year` are those of YouTube Music, and null for a video that is no song.
+    """
 
     title: str
     uploader: str | None
+    artist: str | None
+    track: str | None
+    album: str | None
+    release_year: int | None
     duration_seconds: float | None
     thumbnail_url: str | None
+    chapters: tuple[ChapterView, ...]
 
 
 class ErrorView(Struct, frozen=True, kw_only=True):

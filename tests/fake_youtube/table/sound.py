@@ -94,6 +94,20 @@ SOUNDS: Final[dict[Kind, Behaviour]] = {
         seconds=30,
         track_seconds=10,
     ),
+    Kind.MUSIC: Behaviour(
+        summary="a song of YouTube Music, on a channel called NAME - Topic, as Opus and AAC",
+        expected="done",
+        media=Media.ORIGINAL_OPUS,
+        tracks=(_ORIGINAL_OPUS, _ORIGINAL_AAC),
+        is_song=True,
+    ),
+    Kind.CHAPTERS: Behaviour(
+        summary="three chapters, as Opus and AAC",
+        expected="done",
+        media=Media.ORIGINAL_OPUS,
+        tracks=(_ORIGINAL_OPUS, _ORIGINAL_AAC),
+        chapters=((0, "Intro"), (1_000, "Strophe für Zwei"), (2_500, "Ende \U0001f3b6")),
+    ),
     Kind.HLS: Behaviour(
         summary="only HLS: audio groups 233 and 234 as MPEG-TS",
         expected="done",

@@ -1,12 +1,13 @@
 """Makes the tags of an Ogg Opus file: Vorbis comments with the cover in one of them. Pure.
 
-Sources: RFC 7845, section 5.2 (the OpusTags packet); RFC 9639, section 8.8 (the picture).
+Sources: RFC 7845, section 5.2 (the OpusTags packet); RFC 9639, section 8.8 (the picture); wiki.xiph.org, "Chapter
+Extension" (CHAPTER001, CHAPTER001NAME).
 """
 
 import base64
 from typing import Final
 
-from ytmp3.converter.audio.tags import Tags
+from ytmp3.converter.audio.tags import PADDING_BYTES, Tags
 
 _VENDOR: Final = b"ytmp3"
 _FRONT_COVER: Final = 3
@@ -16,12 +17,23 @@ _UNKNOWN: Final = bytes(16)
 
 def opus_tags(tags: Tags) -> bytes:
     """Return the OpusTags packet."""
-    comments = [("TITLE", tags.title), ("ARTIST", tags.artist), ("COMMENT", tags.link)]
+    year = None if tags.year is None else str(tags.year)
+    comments = [("TITLE", tags.title), ("ARTIST", tags.artist), ("ALBUM", tags.album), ("DATE", year)]
+    comments.append(("COMMENT", tags.link))
     if tags.cover:
         picture = base64.b64encode(_picture(tags.cover)).decode("ascii")
         comments.append(("METADATA_BLOCK_PICTURE", picture))
+    for number, chapter in enumerate(tags.chapters, 1):
+        comments.append((f"CHAPTER{number:03}", _clock(chapter.start_seconds)))
+        comments.append((f"CHAPTER{number:03}NAME", chapter.title))
     fields = [f"{name}={value}".encode("utf-8", "replace") for name, value in comments if value]
-    return b"OpusTags" + _counted(_VENDOR) + len(fields).to_bytes(4, "little") + b"".join(map(_counted, fields))
+    front = b"OpusTags" + _counted(_VENDOR) + len(fields).to_bytes(4, "little")
+    return front + b"".join(map(_counted, fields)) + bytes(PADDING_BYTES)
+
+
+def _clock(seconds: float) -> str:
+    minutes, milliseconds = divmod(round(1000 * seconds), 60_000)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{milliseconds // 1000:02}.{milliseconds % 1000:03}"
 
 
 def _counted(content: bytes) -> bytes:

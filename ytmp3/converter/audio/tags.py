@@ -6,11 +6,16 @@ No tag is written by ffmpeg, so that ffmpeg never gets any metadata.
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from ytmp3.core.job import Metadata
+from ytmp3.core.job import Chapter, Metadata
 
 MAX_COVER_BYTES: Final = 512 * 1024
 """Largest cover, in bytes; a larger one is left out. A cover of 720 by 720 pixels is far smaller."""
+
+PADDING_BYTES: Final = 2560
+"""Zeros behind the tags. Other texts can replace them without moving the sound: three texts of 200 characters take at
+most 2,400 bytes, in UTF-8 and in UTF-16."""
 
 
 class Tags(Struct, frozen=True, kw_only=True):
@@ -18,13 +23,35 @@ class Tags(Struct, frozen=True, kw_only=True):
 
     title: str
     artist: str | None
+    album: str | None = None
+    year: int | None = None
     link: str
     """The video's canonical link, in ASCII."""
     cover: bytes | None
     """A square JPEG."""
+    chapters: tuple[Chapter, ...] = ()
+    """The chapters of the track, from its own start on."""
+    duration_seconds: float = 0.0
+    """The measured duration of the track, where its last chapter ends."""
+
+    def of_track(self, duration_seconds: float) -> "Tags":
+        """Return the tags for a track of this duration, without chapters that would begin after its end."""
+        chapters = tuple(each for each in self.chapters if each.start_seconds < duration_seconds)
+        return replace(self, chapters=chapters, duration_seconds=duration_seconds)
 
 
 def tags_of(metadata: Metadata, link: str, cover: bytes | None) -> Tags:
-    """Return the tags of a track of the video with this metadata. A cover that is too large is left out."""
+    """Return the tags of a track of the video with this metadata. A cover that is too large is left out.
+
+    What YouTube Music says about a song is preferred to the title of the video and the name of the channel.
+    """
     fits = cover is not None and 0 < len(cover) <= MAX_COVER_BYTES
-    return Tags(title=metadata.title, artist=metadata.uploader, link=link, cover=cover if fits else None)
+    return Tags(
+        title=metadata.track or metadata.title,
+        artist=metadata.artist or metadata.uploader,
+        album=metadata.album,
+        year=metadata.release_year,
+        link=link,
+        cover=cover if fits else None,
+        chapters=metadata.chapters,
+    )

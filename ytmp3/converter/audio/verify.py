@@ -92,13 +92,14 @@ def _track(content: mmap.mmap, format_: Format, tags: Tags) -> tuple[float, Iter
     """
     match format_:
         case Format.MP3:
-            return walk(content).duration_seconds, itertools.chain([id3v2_tag(tags)], _copied(content))
+            seconds = walk(content).duration_seconds
+            return seconds, itertools.chain([id3v2_tag(tags.of_track(seconds))], _copied(content))
         case Format.M4A:
             mp4 = read_mp4(content)
-            return mp4.duration_seconds, pieces_of_mp4(mp4, content, mp4_tags(tags))
+            return mp4.duration_seconds, pieces_of_mp4(mp4, content, mp4_tags(tags.of_track(mp4.duration_seconds)))
         case Format.OPUS:
             opus = read_opus(content)
-            return opus.duration_seconds, pieces_of_opus(opus, content, opus_tags(tags))
+            return opus.duration_seconds, pieces_of_opus(opus, content, opus_tags(tags.of_track(opus.duration_seconds)))
         case _:
             assert_never(format_)
 

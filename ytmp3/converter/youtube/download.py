@@ -44,10 +44,9 @@ from ytmp3.converter.youtube.extractor import (
     is_forbidden,
     shown,
 )
-from ytmp3.converter.youtube.metadata import artist_of, clean_duration, clean_metadata
+from ytmp3.converter.youtube.metadata import clean_duration, clean_metadata
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import VideoId
-from ytmp3.core.job import Metadata
 
 COVER_SECONDS: Final = 10
 """Longest wait for a connection and for each read of a thumbnail: shorter than for media, because it is optional."""
@@ -218,7 +217,7 @@ class VideoDownload:
         chosen = str(video.get("format_id"))
         others = candidates(video.get("formats") or (), structs.replace(wanted, excluded=wanted.excluded | {chosen}))
         return Extracted(
-            metadata=_metadata(video),
+            metadata=clean_metadata(video),
             facts=self._extractor.facts(),
             format_id=chosen[:MAX_FORMAT_ID_CHARACTERS],
             has_other_formats=bool(others),
@@ -277,15 +276,6 @@ def _is_picture_address(url: object) -> bool:
         return False
     parts = urlsplit(url)
     return parts.scheme == "https" and (parts.hostname or "").endswith(".ytimg.com") and parts.path.endswith(".jpg")
-
-
-def _metadata(video: dict[str, Any]) -> Metadata:
-    return clean_metadata(
-        title=video.get("title"),
-        uploader=artist_of(video),
-        duration=video.get("duration"),
-        thumbnail_url=video.get("thumbnail"),
-    )
 
 
 def _is_same_file(video: dict[str, Any], before: dict[str, Any]) -> bool:

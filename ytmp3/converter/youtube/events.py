@@ -16,7 +16,7 @@ from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Metadata
 from ytmp3.core.recipe import Format
 
-MAX_LINE_BYTES: Final = 32 * 1024
+MAX_LINE_BYTES: Final = 64 * 1024
 """Longest line of an event. The text fields are cut so that every event fits; a longer line is not one and is
 dropped."""
 

@@ -10,12 +10,20 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Final
 
-from ytmp3.core.job import Metadata
+from ytmp3.core.job import Chapter, Metadata
 
 MAX_TITLE_CHARACTERS: Final = 300
 """YouTube's own limit is 100; three times as many for scripts that need several code points for a character."""
 
-MAX_UPLOADER_CHARACTERS: Final = 200
+MAX_NAME_CHARACTERS: Final = 200
+"""Longest name of a channel, of the artists of a song, or of an album. A song may have a dozen artists."""
+MAX_CHAPTERS: Final = 200
+"""Most chapters; later ones are left out. A table of contents in ID3 has at most 255 (`audio/id3`)."""
+MAX_CHAPTER_CHARACTERS: Final = 100
+MAX_CHAPTERS_BYTES: Final = 8 * 1024
+"""Longest titles of all chapters together, in bytes of UTF-8: every response about a job contains them."""
+MAX_YEAR: Final = 9999
+"""The field for the year has four digits in ID3."""
 MAX_URL_CHARACTERS: Final = 500
 MAX_ANNOUNCED_SECONDS: Final = 10 * 365 * 86400.0
 """Longest duration that is accepted: longer than any video, and small enough for any calculation."""
@@ -31,28 +39,77 @@ _THUMBNAIL: Final = re.compile(r"https://[a-z0-9]+\.(?:ytimg|ggpht)\.com/[A-Za-z
 _JOINERS: Final = "\u200c\u200d"
 _UNWANTED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 _TOPIC: Final = " - Topic"
+_UNTITLED_CHAPTER: Final = re.compile("<Untitled Chapter [0-9]+>")
+"""yt-dlp's name of a chapter without a title."""
 _SPACES: Final = re.compile(r"\s+")
 _MAX_COMBINING: Final = 8
 """Most combining marks in a row: more than any script needs, too few to paint over the lines around the text."""
 
 
-def clean_metadata(*, title: object, uploader: object, duration: object, thumbnail_url: object) -> Metadata:
-    """Return the metadata of a video, made from values of any type and content. Never raises."""
+def clean_metadata(video: Mapping[str, object]) -> Metadata:
+    """Return the metadata of a video that yt-dlp has extracted. Its values may have any type and content.
+
+    Never raises.
+    """
+    duration = clean_duration(video.get("duration"))
     return Metadata(
-        title=clean_text(title, MAX_TITLE_CHARACTERS) or UNTITLED,
-        uploader=clean_text(uploader, MAX_UPLOADER_CHARACTERS) or None,
-        duration_seconds=clean_duration(duration),
-        thumbnail_url=clean_thumbnail_url(thumbnail_url),
+        title=clean_text(video.get("title"), MAX_TITLE_CHARACTERS) or UNTITLED,
+        uploader=clean_text(_uploader_of(video), MAX_NAME_CHARACTERS) or None,
+        duration_seconds=duration,
+        thumbnail_url=clean_thumbnail_url(video.get("thumbnail")),
+        artist=clean_text(_artist_of(video), MAX_NAME_CHARACTERS) or None,
+        track=clean_text(video.get("track"), MAX_TITLE_CHARACTERS) or None,
+        album=clean_text(video.get("album"), MAX_NAME_CHARACTERS) or None,
+        release_year=_clean_year(video.get("release_year")),
+        chapters=_clean_chapters(video.get("chapters"), MAX_ANNOUNCED_SECONDS if duration is None else duration),
     )
 
 
-def artist_of(video: Mapping[str, object]) -> object:
-    """Return the artist that YouTube Music names, or else the name of the channel.
+def _uploader_of(video: Mapping[str, object]) -> object:
+    """Return the name of the channel.
 
-    YouTube makes channels for artists who have none, and calls them "NAME - Topic". There the artist is NAME.
+    YouTube makes channels for artists who have none, and calls them "NAME - Topic". There the name is NAME.
     """
-    name = video.get("artist") or video.get("uploader") or video.get("channel")
+    name = video.get("uploader") or video.get("channel")
     return name.removesuffix(_TOPIC) if isinstance(name, str) else name
+
+
+def _artist_of(video: Mapping[str, object]) -> object:
+    """Return the artists that YouTube Music names, each once, as one text."""
+    artists = video.get("artists")
+    if not isinstance(artists, list | tuple):
+        return video.get("artist")
+    names = (clean_text(each, MAX_NAME_CHARACTERS) for each in artists[:MAX_NAME_CHARACTERS])
+    return ", ".join(dict.fromkeys(filter(None, names)))
+
+
+def _clean_year(value: object) -> int | None:
+    is_year = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_YEAR
+    return value if isinstance(value, int) and is_year else None
+
+
+def _clean_chapters(value: object, duration_seconds: float) -> tuple[Chapter, ...]:
+    """Return the chapters, whose starts grow strictly. A single one says nothing, so it is left out."""
+    found: list[tuple[float, object]] = []
+    for each in value if isinstance(value, list | tuple) else ():
+        start = each.get("start_time") if isinstance(each, Mapping) else None
+        if isinstance(start, bool) or not isinstance(start, int | float) or not math.isfinite(start):
+            continue
+        if (found[-1][0] if found else -1.0) < start < duration_seconds and start >= 0:
+            found.append((float(start), each.get("title")))
+    if len(found) < 2:
+        return ()
+    longest = MAX_CHAPTERS_BYTES // min(len(found), MAX_CHAPTERS)
+    return tuple(
+        Chapter(start_seconds=round(start, 3), title=_chapter_title(title, number, longest))
+        for number, (start, title) in enumerate(found[:MAX_CHAPTERS], 1)
+    )
+
+
+def _chapter_title(title: object, number: int, max_bytes: int) -> str:
+    cleaned = clean_text(title, MAX_CHAPTER_CHARACTERS).encode()[:max_bytes].decode(errors="ignore").strip()
+    # Where YouTube's first chapter begins later, yt-dlp adds one before it.
+    return cleaned if cleaned and not _UNTITLED_CHAPTER.fullmatch(cleaned) else f"Chapter {number}"
 
 
 def clean_text(text: object, max_characters: int) -> str:
