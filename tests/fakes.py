@@ -234,6 +234,8 @@ class FaultyStore:
         self.held_replies: dict[str, asyncio.Event] = {}
         """The event that each call of these methods waits for after it has reached the store."""
         self.crashed = asyncio.Event()
+        self.fault: str | None = None
+        """Why a part of the records cannot be used, as `ping` returns it."""
         self.outbox = FaultyOutbox(self._call, store.outbox)
 
     async def _call(self, name: str, operation: Callable[[], Awaitable[T]]) -> T:
@@ -267,8 +269,8 @@ class FaultyStore:
     async def close(self) -> None:
         await self._store.close()
 
-    async def ping(self) -> None:
-        await self._call("ping", self._store.ping)
+    async def ping(self) -> str | None:
+        return await self._call("ping", self._store.ping) or self.fault
 
     @property
     def is_shared(self) -> bool:

@@ -209,4 +209,9 @@ def _webhooks(values: Mapping[str, Any]) -> WebhookSettings:
 def _redis(values: Mapping[str, Any]) -> RedisSettings | None:
     if not values["REDIS_ADDR"]:
         return None
-    return RedisSettings(address=values["REDIS_ADDR"], password=values["REDIS_PASSWORD"], db=values["REDIS_DB"])
+    return RedisSettings(
+        address=values["REDIS_ADDR"],
+        password=values["REDIS_PASSWORD"],
+        db=values["REDIS_DB"],
+        prefix=values["REDIS_PREFIX"],
+    )

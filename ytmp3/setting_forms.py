@@ -201,6 +201,13 @@ REDIS_OPTIONS: Final = frozenset(
 """The options that may follow the address in its query. redis-py takes more, but some of them break the service."""
 
 
+def redis_prefix(text: str) -> str:
+    """Return a prefix of Redis keys: no braces, which would change the hash tags, and no characters of patterns."""
+    if re.fullmatch(r"[A-Za-z0-9._-]{0,64}", text) is None:
+        raise ValueError
+    return text
+
+
 def redis_address(text: str) -> str:
     """Return the address of a Redis; empty for none."""
     if not text:

@@ -21,6 +21,7 @@ from ytmp3.setting_forms import (
     private_hosts,
     public_url,
     redis_address,
+    redis_prefix,
 )
 from ytmp3.youtube_variables import YOUTUBE_VARIABLES
 
@@ -41,6 +42,14 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         form="an integer from 0 to 1023",
         meaning="Number of the Redis database.",
         parse=integer_within(0, 1023),
+    ),
+    Variable(
+        name="REDIS_PREFIX",
+        default="",
+        form="at most 64 letters, digits, dots, dashes and underscores",
+        meaning="Beginning of all keys in Redis, so that several installations can use one database. Each installation "
+        "needs its own `DATA_DIR`. With another prefix, earlier jobs are unknown.",
+        parse=redis_prefix,
     ),
     Variable(
         name="WORKER_POOL_SIZE",

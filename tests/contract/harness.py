@@ -26,7 +26,7 @@ from ytmp3.core.recipe import DEFAULT_RECIPE, conversion_key
 from ytmp3.core.states import HEAD_START_SECONDS
 from ytmp3.jobstore import Counts, JobStore, Outcome, Submission, Submitted
 from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
-from ytmp3.jobstore.redis.records import conversion_at
+from ytmp3.jobstore.redis.keys import Keys
 from ytmp3.jobstore.settings import Policy, RedisTimeouts
 from ytmp3.jobstore.sqlite import SqliteJobStore
 
@@ -169,7 +169,7 @@ class RedisHarness:
     def write(self, conversion_id: ConversionId, fields: Mapping[str, str]) -> None:
         """Change fields of a conversion's record, as another version would."""
         for name, value in fields.items():
-            self._client.hset(conversion_at(conversion_id), name, value)
+            self._client.hset(Keys().conversion_at(conversion_id), name, value)
 
     def forget_shelf(self) -> None:
         """Do what the server does at the end of that time."""

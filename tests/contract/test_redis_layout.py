@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import cast
+from dataclasses import replace as replace_dataclass
+from typing import Final, cast
 
 import pytest
 import redis
@@ -17,11 +18,15 @@ from tests.stand.ports import free_port
 from tests.stand.valkey import Valkey
 from tests.stand.waiting import until
 from ytmp3.core.errors import FailureCode, LeaseLost
-from ytmp3.core.ids import ClientId, shard_of
+from ytmp3.core.ids import BatchId, ClientId, shard_of
 from ytmp3.core.job import Status
+from ytmp3.core.recipe import DEFAULT_RECIPE
 from ytmp3.jobstore import JobStore, Outcome, Renewal
+from ytmp3.jobstore.batches import NewBatch
 from ytmp3.jobstore.redis import RedisSettings
-from ytmp3.jobstore.redis.records import root_of
+from ytmp3.jobstore.redis.keys import Keys
+
+root_of: Final = Keys().root_of
 
 
 def key_slot(name: bytes) -> int:
@@ -81,6 +86,37 @@ async def test_all_keys_of_a_script_are_in_one_slot(
         shard = name.decode().partition("{")[2][:2]
         assert name.startswith(root_of(shard).encode())
         assert key_slot(name) == key_slot(root_of(shard).encode())
+
+
+async def test_installations_with_their_own_prefix_share_a_database_and_nothing_else(
+    empty_valkey: Valkey, redis_harness: RedisHarness, ids: Ids
+) -> None:
+    """Without a prefix, the keys are those of earlier versions."""
+    with_prefix = RedisHarness(replace_dataclass(redis_harness.settings, prefix="shop-1"))
+    here, there = await redis_harness.open(), await with_prefix.open()
+    with contextlib.closing(empty_valkey.client()) as client:
+        await every_operation(here, redis_harness.clock, ids)
+        old = set(cast("list[bytes]", client.keys("*")))
+        assert all(name.startswith(b"ytmp3:{") for name in old)
+        await every_operation(there, with_prefix.clock, Ids(first=1000))
+        await every_record_of_a_client(there, ids)
+        batch = NewBatch(batch_id=BatchId("b"), client=ClientId("key:x"), recipe=DEFAULT_RECIPE, marks="", items=())
+        await there.batches.create(batch)
+        assert await there.agrees_on_shelf("mark")
+        new = set(cast("list[bytes]", client.keys("*"))) - old
+    assert all(name.startswith(b"shop-1:ytmp3:{") for name in new)
+    for name in new:
+        assert key_slot(name) == key_slot(name.removeprefix(b"shop-1:")), "the hash tags are the same"
+    assert await here.batches.unfinished() == 0
+    shared = ids.submission(50)
+    await created(here, shared)
+    assert await there.get(shared.job_id) is None
+    await created(there, ids.submission(50))
+    for harness in (redis_harness, with_prefix):
+        harness.clock.advance(3 * POLICY.retention_seconds)
+    adopted = [{conversion.conversion_id for conversion in await store.adopt(100)} for store in (here, there)]
+    assert not adopted[0] & adopted[1]
+    await with_prefix.close()
 
 
 async def test_a_server_in_cluster_mode_accepts_every_script(

@@ -66,6 +66,24 @@ def test_an_instance_that_has_checked_nothing_yet_is_not_ready() -> None:
     assert Health(is_draining=True).readiness is Readiness.DRAINING
 
 
+async def test_records_that_cannot_be_used_degrade_the_instance_and_are_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with engine(tmp_path) as now:
+        now.parts.health.tools = [WORKING]
+        for fault, expected in (("key x is a string", Readiness.DEGRADED), (None, Readiness.OK)):
+            now.store.fault = fault
+            for _ in range(2):
+                await now.parts.watcher.watch()
+            assert readiness(now) is expected
+            assert now.parts.health.checks["records"].ok == (fault is None)
+    lines = [vars(record) for record in caplog.records if record.message == "job store: records"]
+    assert [(line["levelname"], line["detail"]) for line in lines] == [
+        ("ERROR", "key x is a string"), ("INFO", "can be used"),
+    ]  # fmt: skip
+
+
 async def test_a_broken_tool_is_checked_more_often_until_it_works(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
         now.converter.tools = [BROKEN]

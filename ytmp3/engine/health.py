@@ -1,9 +1,9 @@
 """The health state of this instance: written by the watcher, read by request handlers without a wait.
 
 Live and ready are different. An instance is live while its event loop runs; any response proves that. It is ready if it
-would accept a `POST /extract`. A degraded instance is ready: it accepts jobs and shows their status, but conversions do
-not succeed, for a cause that most likely affects the other instances too. If it were unready, a load balancer would
-remove all instances, and clients could not even read the status of their jobs.
+would accept a `POST /extract`. A degraded instance is ready: it accepts jobs and shows their status, but some or all
+conversions do not succeed, for a cause that most likely affects the other instances too. If it were unready, a load
+balancer would remove all instances, and clients could not even read the status of their jobs.
 """
 
 from dataclasses import dataclass, field
@@ -38,6 +38,9 @@ class Health:
     """The latest results of the checks. An instance is unready until every check has run once."""
 
     store: Check = field(default_factory=lambda: Check(ok=False, detail="not checked yet"))
+    records: Check = field(default_factory=lambda: Check(ok=True, detail="no fault known"))
+    """Whether all records of the store can be used; its detail says what to do. It does not make the instance unready:
+    all instances have the same records, and most jobs are not affected."""
     tools: list[ToolCheck] = field(default_factory=list)
     """One result per tool; empty before the first check."""
     tools_at: float | None = None
@@ -86,7 +89,7 @@ class Health:
     @property
     def checks(self) -> dict[str, Check]:
         """All checks by name."""
-        return self._needed_checks() | {"upstream": self.upstream}
+        return self._needed_checks() | {"records": self.records, "upstream": self.upstream}
 
     def _needed_checks(self) -> dict[str, Check]:
         checks = {"store": self.store, "storage": self._storage_check()}
@@ -102,7 +105,7 @@ class Health:
             return Readiness.DRAINING
         if not all(check.ok for check in self._needed_checks().values()):
             return Readiness.UNREADY
-        return Readiness.OK if self.upstream.ok else Readiness.DEGRADED
+        return Readiness.OK if self.upstream.ok and self.records.ok else Readiness.DEGRADED
 
     @property
     def is_ready(self) -> bool:

@@ -34,8 +34,8 @@ SHELF_CHECK_SECONDS: Final = 10.0
 """Interval, in seconds, of the check that all instances have the same folder of tracks."""
 OTHER_SHELF: Final = (
     "other instances on the same Redis have another folder of tracks, so downloads fail: give all instances the same "
-    "volume as DATA_DIR, or each installation its own Redis database (if the folder was replaced on purpose, this ends "
-    "within a minute after the last instance with the old one has stopped)"
+    "volume as DATA_DIR, or each installation its own REDIS_PREFIX or Redis database (if the folder was replaced on "
+    "purpose, this ends within a minute after the last instance with the old one has stopped)"
 )
 """The text in `/health` if that check fails."""
 LAG_SECONDS: Final = 0.1
@@ -94,8 +94,9 @@ class Watcher:
         """
         seen: type[StoreError] | None = None
         try:
-            await self._store.ping()
+            fault = await self._store.ping()
             self._health.store = Check(ok=True, detail="answers", at=self._clock())
+            self._records_found(fault)
         except StoreError as error:
             seen = type(error)
             self._health.store = Check(ok=False, detail=str(error) or seen.__name__, at=self._clock())
@@ -104,6 +105,15 @@ class Watcher:
             self._has_looked, self._store_error = True, seen
             level = logging.INFO if self._health.store.ok else logging.ERROR
             log.log(level, "job store", extra={"ok": self._health.store.ok, "detail": self._health.store.detail})
+
+    def _records_found(self, fault: str | None) -> None:
+        """Record whether all records of the store can be used, and log a change."""
+        before = self._health.records
+        self._health.records = Check(ok=fault is None, detail=fault or "can be used", at=self._clock())
+        if fault is not None and before.ok:
+            log.error("job store: records", extra={"ok": False, "detail": fault})
+        elif fault is None and not before.ok:
+            log.info("job store: records", extra={"ok": True, "detail": self._health.records.detail})
 
     async def check_shelf(self) -> None:
         """Check that all instances on a shared store have the same folder of tracks.

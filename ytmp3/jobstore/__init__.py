@@ -195,8 +195,12 @@ class JobStore(Protocol):
     async def close(self) -> None:
         """Release all resources. Leases are not released; they run out."""
 
-    async def ping(self) -> None:
+    async def ping(self) -> str | None:
         """Check that the store can accept new jobs now.
+
+        Returns:
+            Why a part of the records cannot be used, and what to do, for the operator; None if all can. Jobs in the
+            other parts are not affected.
 
         Raises:
             StoreDown, StoreFull, StoreUnusable: it cannot.

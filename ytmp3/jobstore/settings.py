@@ -50,6 +50,8 @@ class RedisSettings:
     """The password; if it is empty, the one in the URL is used."""
     db: int = 0
     """The number of the database; if it is 0, the one in the URL is used."""
+    prefix: str = ""
+    """The beginning of the names of all keys and channels; if it is empty, they begin with `ytmp3:`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,13 @@
 
     store     the JobStore: chooses scripts and arguments, and interprets the replies
       due       finds the conversions that may be adopted, also when the server's clock is changed
-      records   converts hashes to values; the names of keys
+      records   converts hashes to values
+      keys      the names of keys, with the prefix of the installation
+      indexes   finds indexes that another program has overwritten, and rebuilds them
       scripts   reads the Lua files, and runs them by their digests
       clients   lists of jobs, idempotency keys and feeds
       hints     publish/subscribe: which records other instances have written
-      server    recognises a Sentinel, and a node of a cluster
+      server    checks the server; recognises a Sentinel, and a node of a cluster
         lua/      the scripts; shared.lua describes the layout of the records
       link      the connections: timeouts, the circuit breaker, one pool share for handlers and one for workers
 

@@ -16,8 +16,9 @@ from ytmp3.core.errors import LeaseLost
 from ytmp3.core.ids import BatchId, InstanceId, JobId
 from ytmp3.jobstore.batches import MAX_UNFINISHED, MAX_UNFINISHED_OF_CLIENT, Filling, NewBatch, Refusal
 from ytmp3.jobstore.records import decode_items, encode_items, with_known_batch_recipe
+from ytmp3.jobstore.redis.keys import Keys
 from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply
-from ytmp3.jobstore.redis.records import BATCHES_ROOT, fields_of, readable, root_of, targets_of
+from ytmp3.jobstore.redis.records import fields_of, readable, targets_of
 from ytmp3.jobstore.redis.scripts import Call, Scripts
 from ytmp3.jobstore.settings import Policy
 
@@ -34,8 +35,9 @@ class RedisBatches:
     """See the Protocol `BatchStore`."""
 
     def __init__(
-        self, policy: Policy, instance: InstanceId, *, scripts: Scripts, link: RedisLink, call: MakeCall
+        self, policy: Policy, instance: InstanceId, *, keys: Keys, scripts: Scripts, link: RedisLink, call: MakeCall
     ) -> None:
+        self._keys = keys
         self._policy = policy
         self._instance = instance
         self._scripts = scripts
@@ -106,7 +108,7 @@ class RedisBatches:
         for start in range(0, len(job_ids), JOBS_AT_ONCE):
             by_shard: dict[str, list[JobId]] = defaultdict(list)
             for job_id in job_ids[start : start + JOBS_AT_ONCE]:
-                by_shard[root_of(job_id)].append(job_id)
+                by_shard[self._keys.root_of(job_id)].append(job_id)
             common = (repr(self._policy.retention_seconds), repr(seconds))
             calls = [self._call("keep", root, (*common, *some)) for root, some in by_shard.items()]
             replies = await self._scripts.run_all(calls, self._link.workers)
@@ -122,7 +124,7 @@ class RedisBatches:
         return int(await self._run(self._link.handlers, "batch_count"))
 
     async def _run(self, share: PoolShare, script: str, *arguments: Argument) -> Reply:
-        return await self._scripts.run(self._call(script, BATCHES_ROOT, arguments), share)
+        return await self._scripts.run(self._call(script, self._keys.batches, arguments), share)
 
 
 def _lease_arguments(lease: BatchLease) -> tuple[Argument, Argument, Argument]:

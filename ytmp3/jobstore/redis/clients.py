@@ -17,8 +17,9 @@ from ytmp3.core.ids import ClientId, JobId, shard_of
 from ytmp3.core.job import Job, Ticket
 from ytmp3.jobstore import Place, Reservation
 from ytmp3.jobstore.redis.due import scored
+from ytmp3.jobstore.redis.keys import Keys
 from ytmp3.jobstore.redis.link import Argument, Reply
-from ytmp3.jobstore.redis.records import readable, root_of
+from ytmp3.jobstore.redis.records import readable
 from ytmp3.jobstore.settings import Policy
 
 MORE_THAN_ASKED: Final = 10
@@ -39,7 +40,8 @@ class Run(Protocol):
 class RedisClientRecords:
     """See the Protocol. `read`, `run` and `get_many` reach the server with the timeouts of HTTP requests."""
 
-    def __init__(self, policy: Policy, *, read: Read, run: Run, get_many: GetMany) -> None:
+    def __init__(self, policy: Policy, keys: Keys, *, read: Read, run: Run, get_many: GetMany) -> None:
+        self._keys = keys
         self._life = policy.longest_life_seconds
         self._read = read
         self._run = run
@@ -58,7 +60,7 @@ class RedisClientRecords:
 
     async def add(self, job: Job) -> None:
         """Add a job to the list of its client. Called after the job was stored."""
-        listed = _list_of(job.client)
+        listed = self._list_of(job.client)
         await self._read(
             [
                 ("ZADD", listed, f"{job.created_at:.6f}", job.job_id),
@@ -74,8 +76,8 @@ class RedisClientRecords:
         at_once = limit + MORE_THAN_ASKED
         last = "+inf" if before is None else repr(before.created_at)
         while len(found) < limit:
-            query = ("ZRANGE", _list_of(client), last, "-inf", "BYSCORE", "REV", "LIMIT", offset, at_once, "WITHSCORES")
-            (reply,) = await self._read([query])
+            query = (last, "-inf", "BYSCORE", "REV", "LIMIT", offset, at_once, "WITHSCORES")
+            (reply,) = await self._read([("ZRANGE", self._list_of(client), *query)])
             listed = [(float(score), JobId(member.decode())) for member, score in scored(reply)]
             ids = [
                 job_id
@@ -85,7 +87,7 @@ class RedisClientRecords:
             tickets = await self._get_many(ids)
             found += [tickets[job_id] for job_id in ids if job_id in tickets]
             if gone := [job_id for job_id in ids if job_id not in tickets]:
-                await self._read([("ZREM", _list_of(client), *gone)])
+                await self._read([("ZREM", self._list_of(client), *gone)])
             if len(listed) < at_once:
                 break
             offset += at_once - len(gone)
@@ -97,9 +99,8 @@ class RedisClientRecords:
 
     async def feed_owner(self, digest: str) -> ClientId | None:
         """See the Protocol."""
-        (reply,) = await self._read([("GET", f"{root_of(digest)}:t:{digest}")])
+        (reply,) = await self._read([("GET", f"{self._keys.root_of(digest)}:t:{digest}")])
         return None if reply is None else ClientId(reply.decode())
 
-
-def _list_of(client: ClientId) -> str:
-    return f"{root_of(shard_of(client))}:o:{client}"
+    def _list_of(self, client: ClientId) -> str:
+        return f"{self._keys.root_of(shard_of(client))}:o:{client}"

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from ytmp3.core.states import LONGEST_DELAY_SECONDS
+from ytmp3.jobstore.redis.keys import Keys
 from ytmp3.jobstore.redis.link import Argument, Reply
-from ytmp3.jobstore.redis.records import ROOTS, SHARDS, readable, root_of
+from ytmp3.jobstore.redis.records import readable
 
 MAX_JUMP_SECONDS: Final = 1.0
 """Largest difference between the two clocks, in seconds, that does not count as a jump. Slewed clocks and asymmetric
@@ -99,11 +100,13 @@ class LeftBehind:
     def __init__(
         self,
         read: Callable[[Sequence[Sequence[Argument]]], Awaitable[list[Reply]]],
+        keys: Keys,
         monotonic: Callable[[], float],
         *,
         lease_seconds: float,
     ) -> None:
         self._read = read
+        self._keys = keys
         self._monotonic = monotonic
         self._lease_seconds = lease_seconds
         self._next_look_at = float("-inf")
@@ -141,8 +144,8 @@ class LeftBehind:
     async def _suspects(self, now: float, limit: int) -> list[tuple[str, bytes, bytes]]:
         """Return conversions that are due later than one lease of this instance from now. Nearly always none."""
         beyond = f"({now + self._lease_seconds + MAX_JUMP_SECONDS:.6f}"
-        roots = [root_of(shard) for shard in SHARDS]
         query = ("+inf", beyond, "BYSCORE", "REV", "LIMIT", 0, limit, "WITHSCORES")
+        roots = self._keys.roots
         replies = await self._read([("ZRANGE", f"{root}:live", *query) for root in roots])
         return [
             (root, member, score) for root, reply in zip(roots, replies, strict=True) for member, score in scored(reply)
@@ -160,9 +163,9 @@ def scored(reply: Reply) -> list[tuple[bytes, bytes]]:
         return list(zip(members, members, strict=True))
 
 
-def poll_of(index: str) -> list[tuple[Argument, ...]]:
+def poll_of(index: str, roots: Sequence[str]) -> list[tuple[Argument, ...]]:
     """Return the commands for the server's time, and for the lowest score of a sorted set in each shard."""
-    return [("TIME",), *(("ZRANGE", f"{root}:{index}", 0, 0, "WITHSCORES") for root in ROOTS)]
+    return [("TIME",), *(("ZRANGE", f"{root}:{index}", 0, 0, "WITHSCORES") for root in roots)]
 
 
 def roots_until(now: float, roots: Sequence[str], lowest: Sequence[Reply]) -> list[str]:

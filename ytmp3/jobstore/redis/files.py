@@ -6,8 +6,9 @@ from typing import Final
 import msgspec
 
 from ytmp3.core.job import Track, conversion_id_of
+from ytmp3.jobstore.redis.keys import Keys
 from ytmp3.jobstore.redis.link import Argument, Reply
-from ytmp3.jobstore.redis.records import conversion_at, readable
+from ytmp3.jobstore.redis.records import readable
 
 Read = Callable[[Sequence[Sequence[Argument]]], Awaitable[Sequence[Reply]]]
 """Sends commands in one round trip, and returns their replies."""
@@ -16,21 +17,21 @@ FILES_AT_ONCE: Final = 500
 """Most files that `known_files` looks up in one round trip."""
 
 
-async def known_files(read: Read, file_names: Sequence[str]) -> frozenset[str]:
+async def known_files(read: Read, keys: Keys, file_names: Sequence[str]) -> frozenset[str]:
     """See `JobStore.known_files`. Only the field `file` is read, because only done conversions have it."""
     known: set[str] = set()
     for start in range(0, len(file_names), FILES_AT_ONCE):
         batch = [(name, conversion_id_of(name)) for name in file_names[start : start + FILES_AT_ONCE]]
         asked = [(name, conversion_id) for name, conversion_id in batch if conversion_id is not None]
-        replies = await read([("HGET", conversion_at(some_id), "file") for _, some_id in asked])
+        replies = await read([("HGET", keys.conversion_at(some_id), "file") for _, some_id in asked])
         known.update(name for (name, _), reply in zip(asked, replies, strict=True) if reply == name.encode())
     return frozenset(known)
 
 
-async def tracks(read: Read, file_names: Sequence[str]) -> Mapping[str, Track]:
+async def tracks(read: Read, keys: Keys, file_names: Sequence[str]) -> Mapping[str, Track]:
     """See `JobStore.tracks`. Only done conversions have a track."""
     ids = [some_id for name in file_names if (some_id := conversion_id_of(name)) is not None]
-    replies = await read([("HGET", conversion_at(some_id), "track") for some_id in ids])
+    replies = await read([("HGET", keys.conversion_at(some_id), "track") for some_id in ids])
     with readable():
         found = [msgspec.json.decode(reply, type=Track) for reply in replies if reply is not None]
     return {track.file_name: track for track in found if track.file_name in file_names}

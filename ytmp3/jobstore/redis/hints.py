@@ -15,8 +15,8 @@ from redis.exceptions import RedisError
 
 from ytmp3.core.ids import ConversionId
 from ytmp3.jobstore import OnHint
+from ytmp3.jobstore.redis.keys import Keys
 from ytmp3.jobstore.redis.link import RedisLink, Reply, pack
-from ytmp3.jobstore.redis.records import root_of
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +29,11 @@ JOBS_CHANGED: Final = b"jobs"
 """The message when jobs of the conversion have changed too. Otherwise the message is empty."""
 
 
-def channel_of(conversion_id: ConversionId) -> str:
-    """Return the channel of a conversion. lua/shared.lua makes the same name."""
-    return f"{root_of(conversion_id)}:w:{conversion_id}"
-
-
 class RedisHints:
     """The subscriptions of one instance. The connection is opened when the first conversion is watched."""
 
-    def __init__(self, link: RedisLink) -> None:
+    def __init__(self, link: RedisLink, keys: Keys) -> None:
+        self._keys = keys
         self._link = link
         self._on_hint: OnHint = lambda *_: None
         self._wanted: set[ConversionId] = set()
@@ -95,9 +91,9 @@ class RedisHints:
         while True:
             self._has_changed.clear()
             commands: list[tuple[str, ...]] = [("PING",)]
-            if more := [channel_of(each) for each in self._wanted - subscribed]:
+            if more := [self._keys.channel_of(each) for each in self._wanted - subscribed]:
                 commands.append(("SUBSCRIBE", *more))
-            if fewer := [channel_of(each) for each in subscribed - self._wanted]:
+            if fewer := [self._keys.channel_of(each) for each in subscribed - self._wanted]:
                 commands.append(("UNSUBSCRIBE", *fewer))
             subscribed = set(self._wanted)
             await connection.send_packed_command(pack(commands), check_health=False)

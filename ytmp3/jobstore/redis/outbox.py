@@ -12,8 +12,9 @@ import msgspec
 
 from ytmp3.core.webhook import Delivery, DeliveryId, Settlement
 from ytmp3.jobstore.outbox import JOBS_AT_ONCE
+from ytmp3.jobstore.redis.keys import Keys
 from ytmp3.jobstore.redis.link import Argument, Reply, pack
-from ytmp3.jobstore.redis.records import BATCHES_ROOT, SHARDS, fields_of, readable, root_of
+from ytmp3.jobstore.redis.records import fields_of, readable
 
 
 class RunOne(Protocol):
@@ -29,20 +30,25 @@ class RedisOutbox:
 
     def __init__(
         self,
+        keys: Keys,
         *,
         shards_due: Callable[[bytes, Sequence[str]], Awaitable[tuple[float, list[str]]]],
         run_on_shards: Callable[[str, Mapping[str, Sequence[Argument]]], Awaitable[list[Reply]]],
+        run_where_possible: Callable[[str, Mapping[str, Sequence[Argument]]], Awaitable[Mapping[str, Reply]]],
         run: RunOne,
     ) -> None:
         """Set up the outbox with functions of the store.
 
         `shards_due` sends a poll, and returns the time and the shards whose lowest score is due. `run_on_shards` runs a
-        script for the sender, and `run` one that an HTTP request waits for.
+        script for the sender, and `run` one that an HTTP request waits for. `run_where_possible` does the same as
+        `run_on_shards`, but leaves out the shards on which the script fails.
         """
         self._shards_due = shards_due
         self._run_on_shards = run_on_shards
+        self._run_where_possible = run_where_possible
         self._run = run
-        self._roots = (*map(root_of, SHARDS), BATCHES_ROOT)
+        self._keys = keys
+        self._roots = (*keys.roots, keys.batches)
         self._earliest = pack([("TIME",), *(("ZRANGE", f"{root}:outbox", 0, 0, "WITHSCORES") for root in self._roots)])
 
     async def take(self, limit: int, *, lease_seconds: float) -> list[Delivery]:
@@ -52,13 +58,14 @@ class RedisOutbox:
         # All scripts are sent in one pipeline, and the server processes nothing else meanwhile. So both limits apply to
         # all shards together.
         share, jobs = (max(1, most // max(1, len(roots))) for most in (limit, JOBS_AT_ONCE))
-        replies = await self._run_on_shards("take", {root: (repr(lease_seconds), share, jobs) for root in roots})
-        return [_delivery_of(reply) for shard in replies for reply in shard]
+        calls = {root: (repr(lease_seconds), share, jobs) for root in roots}
+        replies = await self._run_where_possible("take", calls)
+        return [_delivery_of(reply) for shard in replies.values() for reply in shard]
 
     async def settle(self, settlements: Sequence[Settlement]) -> None:
         by_shard: dict[str, list[Argument]] = defaultdict(list)
         for settlement in settlements:
-            by_shard[root_of(settlement.delivery_id)] += (
+            by_shard[self._keys.root_of(settlement.delivery_id)] += (
                 settlement.delivery_id,
                 settlement.token,
                 settlement.state,

@@ -6,7 +6,7 @@ wrote them) are ignored.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -14,17 +14,11 @@ import msgspec
 from msgspec.structs import replace
 
 from ytmp3.core.errors import FailureCode, StoreUnusable
-from ytmp3.core.ids import ConversionId
 from ytmp3.core.job import Conversion, Job, Lease, Metadata, Ticket, Track
-from ytmp3.core.webhook import BATCH_PREFIX, WebhookTarget
+from ytmp3.core.webhook import WebhookTarget
+from ytmp3.jobstore import Renewal
 from ytmp3.jobstore.records import with_known_recipe
 from ytmp3.jobstore.redis.link import Argument, Reply
-
-SHARD_CHARACTERS: Final = 2
-"""Number of characters of the shard at the beginning of each id (`core.ids.shard_of`)."""
-BATCHES_ROOT: Final = "ytmp3:{batches}"
-"""The prefix of all keys of batches, and of the webhook messages about them."""
-SHARDS: Final = tuple(f"{shard:02x}" for shard in range(256))
 
 _JSON_FIELDS: Final = frozenset({"metadata", "track"})
 _CODES: Final = frozenset(FailureCode)
@@ -45,26 +39,6 @@ read the records during an upgrade, or after a rollback (`set_error` in lua/shar
 def error_in_0_2(code: FailureCode) -> FailureCode:
     """Return the failure code that instances of version 0.2 read for this one."""
     return ERRORS_OF_0_2.get(code, code)
-
-
-def root_of(some_id: str) -> str:
-    """Return the prefix of all Redis keys in the shard of a job or a conversion.
-
-    The braces make the shard a hash tag: Redis Cluster keeps all keys with the same tag on the same node, so one script
-    may use any of them (the section "Hash tags" of the Redis Cluster specification).
-    """
-    if some_id.startswith(BATCH_PREFIX):
-        return BATCHES_ROOT
-    return f"ytmp3:{{{some_id[:SHARD_CHARACTERS]}}}"
-
-
-ROOTS: Final = tuple(map(root_of, SHARDS))
-"""The prefixes of all shards."""
-
-
-def conversion_at(conversion_id: ConversionId) -> str:
-    """Return the Redis key of a conversion's hash."""
-    return f"{root_of(conversion_id)}:c:{conversion_id}"
 
 
 @contextlib.contextmanager
@@ -138,3 +112,14 @@ def fields_of(flat: Reply) -> dict[str, str]:
 def lease_arguments(lease: Lease) -> tuple[Argument, Argument, Argument]:
     """Return the arguments by which a script checks a lease."""
     return lease.conversion_id, lease.token, lease.holder
+
+
+def renewal_arguments(renewal: Renewal) -> Iterable[Argument]:
+    """Return the arguments by which `lua/renew.lua` extends one lease."""
+    return (
+        *lease_arguments(renewal.lease),
+        renewal.stage or "",
+        "" if renewal.progress is None else repr(renewal.progress),
+        "" if renewal.queue_position is None else renewal.queue_position,
+        b"" if renewal.metadata is None else msgspec.json.encode(renewal.metadata),
+    )

@@ -1,8 +1,8 @@
 """The Lua scripts of `lua/`: read once, run by their digests, and sent again if the server no longer has them.
 
 Each file except those in SHARED is one script. The text that is sent consists of the file's first line (with the
-script's flags), the constants that are generated here from the enumerations of `core`, the shared files, and the rest
-of the file.
+script's flags), the constants that are generated here from the enumerations of `core`, the shared files, the check of
+the indexes if the script may write, and the rest of the file.
 """
 
 import hashlib
@@ -24,6 +24,10 @@ FOLDER: Final = "lua"
 """The folder of the scripts, next to this module."""
 SHARED: Final = ("shared.lua", "outbox.lua")
 """The files that every script begins with, in this order."""
+READS_ONLY: Final = "flags=no-writes"
+"""What the first line of a script that writes nothing contains."""
+CHECK: Final = "local wrong = wrong_index() if wrong then return wrong end\n"
+"""The check before the first write (`wrong_index` in shared.lua)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +45,7 @@ class Call:
     script: str
     """The name of its file, without the extension."""
     root: str
-    """The prefix of all its keys (`records.root_of`). It is passed as the only element of KEYS."""
+    """The prefix of all its keys (`Keys.root_of`). It is passed as the only element of KEYS."""
     arguments: tuple[Argument, ...]
 
 
@@ -55,7 +59,7 @@ def read_scripts() -> Mapping[str, Script]:
         if extension != "lua" or file.name in SHARED:
             continue
         flags, _, body = file.read_text("utf-8").partition("\n")
-        text = f"{flags}\n{shared}\n{body}"
+        text = f"{flags}\n{shared}\n{'' if READS_ONLY in flags else CHECK}{body}"
         # Redis identifies scripts by their SHA-1; no security depends on it.
         scripts[name] = Script(text=text, digest=hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
     return scripts
@@ -111,13 +115,18 @@ class Scripts:
         Raises:
             StoreError: the error of the first script that failed. The other scripts have run nevertheless.
         """
+        replies = await self.try_all(calls, share)
+        self._raise_first_error(replies)
+        return replies
+
+    async def try_all(self, calls: Sequence[Call], share: PoolShare) -> list[Reply]:
+        """Do the same, but return the errors of scripts among the replies."""
         replies = await self._send(calls, "EVALSHA", share)
         unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
             again = await self._send([calls[place] for place in unknown], "EVAL", share)
             for place, reply in zip(unknown, again, strict=True):
                 replies[place] = reply
-        self._raise_first_error(replies)
         return replies
 
     def packed(self, *calls: Call, verb: str = "EVALSHA") -> bytes:

@@ -11,12 +11,10 @@ files.
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
 
 import msgspec
-from redis.exceptions import NoScriptError, ResponseError
 
-from ytmp3.core.errors import FailureCode, LeaseLost, StoreFull, StoreUnusable
+from ytmp3.core.errors import FailureCode, LeaseLost
 from ytmp3.core.ids import ConversionId, InstanceId, JobId
 from ytmp3.core.job import Conversion, Lease, Metadata, State, Ticket, Track
 from ytmp3.jobstore import SHELF_SECONDS, Counts, Renewal, Submission, Submitted
@@ -26,23 +24,21 @@ from ytmp3.jobstore.redis.clients import RedisClientRecords
 from ytmp3.jobstore.redis.due import ClockWatch, Due, LeftBehind, poll_of, roots_until, scored, seconds_of
 from ytmp3.jobstore.redis.files import known_files, tracks
 from ytmp3.jobstore.redis.hints import RedisHints
-from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply, pack
+from ytmp3.jobstore.redis.indexes import Indexes, is_wrong_type
+from ytmp3.jobstore.redis.keys import Keys
+from ytmp3.jobstore.redis.link import Argument, RedisLink, Reply, pack
 from ytmp3.jobstore.redis.outbox import RedisOutbox
 from ytmp3.jobstore.redis.records import (
-    ROOTS,
-    SHARDS,
     conversion_of,
     error_in_0_2,
     lease_arguments,
     readable,
-    root_of,
+    renewal_arguments,
     ticket_of,
 )
 from ytmp3.jobstore.redis.scripts import Call, Scripts
-from ytmp3.jobstore.redis.server import facts_of, unsuitable
+from ytmp3.jobstore.redis.server import ServerCheck
 from ytmp3.jobstore.settings import Policy, RedisSettings, RedisTimeouts
-
-_EVICTS_LIVE_RECORDS: Final = "allkeys-"
 
 
 class RedisJobStore:
@@ -71,21 +67,40 @@ class RedisJobStore:
         self._clock = clock
         self._link = RedisLink(settings, RedisTimeouts() if timeouts is None else timeouts)
         self._scripts = Scripts(self._link)
-        self.clients = RedisClientRecords(policy, read=self._read_for_handler, run=self._handle, get_many=self.get_many)
+        self._keys = Keys(settings.prefix)
+        self._indexes = Indexes(
+            self._keys, read=self._read, run_on_shards=self._work_on_shards, lease_seconds=policy.lease_seconds
+        )
+        self._server = ServerCheck(self._link, scripts=self._scripts, keys=self._keys, indexes=self._indexes)
+        self.clients = RedisClientRecords(
+            policy, self._keys, read=self._read_for_handler, run=self._handle, get_many=self.get_many
+        )
         """See the Protocol."""
-        self.hints = RedisHints(self._link)
+        self.hints = RedisHints(self._link, self._keys)
         """See the Protocol."""
-        self.batches = RedisBatches(policy, instance, scripts=self._scripts, link=self._link, call=self._call)
+        self.batches = RedisBatches(
+            policy, instance, keys=self._keys, scripts=self._scripts, link=self._link, call=self._call
+        )
         self._monotonic = monotonic or clock or time.monotonic
         self._clock_watch = ClockWatch(
             self._monotonic, lease_seconds=policy.lease_seconds, retention_seconds=policy.retention_seconds
         )
-        self._left_behind = LeftBehind(self._read, self._monotonic, lease_seconds=policy.lease_seconds)
+        self._left_behind = LeftBehind(
+            self._read_indexes, self._keys, self._monotonic, lease_seconds=policy.lease_seconds
+        )
         # These commands are sent every second, so they are encoded once.
-        self._earliest_due, self._earliest_expiry = pack(poll_of("live")), pack(poll_of("ended"))
+        self._earliest_due, self._earliest_expiry = (
+            pack(poll_of(index, self._keys.roots)) for index in ("live", "ended")
+        )
         self._time = pack([("TIME",)])
-        self._tallies = pack([("HMGET", root, *State) for root in ROOTS])
-        self.outbox = RedisOutbox(shards_due=self._shards_due, run_on_shards=self._work_on_shards, run=self._handle)
+        self._tallies = pack([("HMGET", root, *State) for root in self._keys.roots])
+        self.outbox = RedisOutbox(
+            self._keys,
+            shards_due=self._shards_due,
+            run_on_shards=self._work_on_shards,
+            run_where_possible=self._work_where_possible,
+            run=self._handle,
+        )
         """See the Protocol."""
 
     @property
@@ -94,16 +109,18 @@ class RedisJobStore:
 
     async def open(self) -> None:
         """Check the server, and send it the scripts. Later calls send a script again if the server has lost it."""
-        await self._check(self._link.workers)
+        await self._server.check(self._link.workers)
         await self._scripts.load(self._link.workers)
 
     async def close(self) -> None:
         await self.hints.close()
         await self._link.close()
 
-    async def ping(self) -> None:
-        """See the Protocol. Costs one round trip."""
-        await self._check(self._link.handlers)
+    async def ping(self) -> str | None:
+        """See the Protocol. Costs one round trip, and more only if an index must be rebuilt."""
+        await self._server.check(self._link.handlers)
+        await self._indexes.rebuild()
+        return self._indexes.fault
 
     @property
     def is_shared(self) -> bool:
@@ -111,7 +128,7 @@ class RedisJobStore:
 
     async def agrees_on_shelf(self, mark: str) -> bool:
         """See the Protocol. The mark is stored in a key that expires unless an instance renews it."""
-        key = f"{root_of(SHARDS[0])}:shelf"
+        key = self._keys.shelf
         milliseconds = round(SHELF_SECONDS * 1000)
         _, present = await self._read([("SET", key, mark, "NX", "PX", milliseconds), ("GET", key)])
         if is_same := bool(present == mark.encode()):
@@ -158,7 +175,8 @@ class RedisJobStore:
         """See the Protocol. One script for each job. JOBS_AT_ONCE of them are sent in one write."""
         found: dict[JobId, Ticket] = {}
         for start in range(0, len(job_ids), JOBS_AT_ONCE):
-            calls = [self._call("get", root_of(some), (some,)) for some in job_ids[start : start + JOBS_AT_ONCE]]
+            some_ids = job_ids[start : start + JOBS_AT_ONCE]
+            calls = [self._call("get", self._keys.root_of(some_id), (some_id,)) for some_id in some_ids]
             tickets = map(ticket_of, await self._scripts.run_all(calls, self._link.handlers))
             found.update((ticket.job.job_id, ticket) for ticket in tickets if ticket is not None)
         return found
@@ -179,7 +197,7 @@ class RedisJobStore:
         seconds = repr(self._policy.lease_seconds)
         by_shard: dict[str, list[Argument]] = defaultdict(lambda: [seconds])
         for renewal in renewals:
-            by_shard[root_of(renewal.lease.conversion_id)] += _renewal_arguments(renewal)
+            by_shard[self._keys.root_of(renewal.lease.conversion_id)] += renewal_arguments(renewal)
         replies = await self._work_on_shards("renew", by_shard)
         with readable():
             return frozenset(ConversionId(lost_id.decode()) for lost in replies for lost_id in lost)
@@ -215,7 +233,7 @@ class RedisJobStore:
         """See the Protocol. One script for each shard, all sent in one write, because a drain waits for it."""
         by_shard: dict[str, list[Argument]] = defaultdict(list)
         for lease in leases:
-            by_shard[root_of(lease.conversion_id)] += lease_arguments(lease)
+            by_shard[self._keys.root_of(lease.conversion_id)] += lease_arguments(lease)
         await self._work_on_shards("release", by_shard)
 
     async def cancel(self, job_id: JobId) -> Ticket | None:
@@ -229,7 +247,7 @@ class RedisJobStore:
         conversion goes to only one instance. Three times in the length of a lease there is one more round trip, which
         finds leases that a clock that was set back has left far in the future (`due.LeftBehind`).
         """
-        now, roots = await self._shards_due(self._earliest_due)
+        now, roots = await self._shards_due(self._earliest_due, self._keys.roots)
         by_shard = await self._conversions_due(now, roots, limit)
         for root, left_behind in (await self._left_behind.find(now, limit)).items():
             by_shard[root] += left_behind
@@ -243,9 +261,9 @@ class RedisJobStore:
             root: (*common, *(argument for each in due for argument in each.arguments))
             for root, due in by_shard.items()
         }
-        replies = await self._work_on_shards("adopt", calls)
+        replies = await self._work_where_possible("adopt", calls)
         with readable():
-            adopted = [conversion_of(reply) for shard in replies for reply in shard]
+            adopted = [conversion_of(reply) for shard in replies.values() for reply in shard]
         return sorted(adopted, key=lambda conversion: conversion.created_at)
 
     async def forget(self, conversion_id: ConversionId) -> None:
@@ -256,15 +274,16 @@ class RedisJobStore:
 
         A step runs on every shard that has expired conversions left, and divides the most jobs of a step among them.
         """
-        now, roots = await self._shards_due(self._earliest_expiry, is_expiry=True)
+        now, roots = await self._shards_due(self._earliest_expiry, self._keys.roots, is_expiry=True)
         left = {root: max(1, limit // len(roots)) for root in roots[:limit]}
         removed: list[str | None] = []
         while left:
             jobs_of_shard = max(1, self._policy.jobs_at_once // len(left))
             shares = {root: (conversions, jobs_of_shard) for root, conversions in left.items()}
-            replies = await self._work_on_shards("expire", shares, clock=repr(now))
+            replies = await self._work_where_possible("expire", shares, clock=repr(now))
+            left = {root: left[root] for root in replies}
             with readable():
-                for root, (has_more, file_names) in zip(shares, replies, strict=True):
+                for root, (has_more, file_names) in replies.items():
                     removed += [None if file_name is None else file_name.decode() for file_name in file_names]
                     left[root] -= len(file_names)
                     if not has_more:
@@ -272,25 +291,25 @@ class RedisJobStore:
         return removed
 
     async def known_files(self, file_names: Sequence[str]) -> frozenset[str]:
-        return await known_files(self._read, file_names)
+        return await known_files(self._read, self._keys, file_names)
 
     async def tracks(self, file_names: Sequence[str]) -> Mapping[str, Track]:
-        return await tracks(self._read, file_names)
+        return await tracks(self._read, self._keys, file_names)
 
     async def counts(self) -> Counts:
         """See the Protocol. The shards are not read atomically, so a job that changes its status may be missed."""
-        replies = await self._link.exchange(self._tallies, len(SHARDS), self._link.handlers)
+        replies = await self._link.exchange(self._tallies, len(self._keys.roots), self._link.handlers)
         columns = zip(State, zip(*self._without_errors(replies), strict=True), strict=True)
         return counts_of({state: sum(int(tally or 0) for tally in column) for state, column in columns})
 
     async def _handle(self, script: str, some_id: str, *arguments: Argument) -> Reply:
         """Run a script that an HTTP request waits for."""
-        call = self._call(script, root_of(some_id), arguments)
+        call = self._call(script, self._keys.root_of(some_id), arguments)
         return await self._scripts.run(call, self._link.handlers)
 
     async def _work(self, script: str, some_id: str, *arguments: Argument) -> Reply:
         """Run a script that a worker or a housekeeping loop waits for."""
-        call = self._call(script, root_of(some_id), arguments)
+        call = self._call(script, self._keys.root_of(some_id), arguments)
         return await self._scripts.run(call, self._link.workers)
 
     async def _work_on_shards(
@@ -305,13 +324,30 @@ class RedisJobStore:
         calls = [self._call(script, root, arguments, clock=clock) for root, arguments in by_shard.items()]
         return await self._scripts.run_all(calls, self._link.workers)
 
+    async def _work_where_possible(
+        self, script: str, by_shard: Mapping[str, Sequence[Argument]], *, clock: str | None = None
+    ) -> dict[str, Reply]:
+        """Do the same, and return the replies by shard. A shard on which the script fails is left out.
+
+        So one shard that cannot be used (see `indexes`) does not keep the others from their work.
+
+        Raises:
+            StoreError: the script has failed on every shard.
+        """
+        calls = [self._call(script, root, arguments, clock=clock) for root, arguments in by_shard.items()]
+        replies = await self._scripts.try_all(calls, self._link.workers) if calls else []
+        done = {root: reply for root, reply in zip(by_shard, replies, strict=True) if not isinstance(reply, Exception)}
+        if not done:
+            self._without_errors(replies)
+        return done
+
     def _call(self, script: str, root: str, arguments: Iterable[Argument], *, clock: str | None = None) -> Call:
         """Return a call. Its first argument is the time to use, or empty for the server's clock."""
         clock_of_tests = "" if self._clock is None else repr(self._clock())
         return Call(script=script, root=root, arguments=(clock or clock_of_tests, *arguments))
 
     async def _shards_due(
-        self, poll: bytes, roots: Sequence[str] = ROOTS, *, is_expiry: bool = False
+        self, poll: bytes, roots: Sequence[str], *, is_expiry: bool = False
     ) -> tuple[float, list[str]]:
         """Return the time, and the shards whose lowest score is due, ordered by that score.
 
@@ -319,7 +355,7 @@ class RedisJobStore:
         """
         asked_at = self._monotonic()
         replies = await self._link.exchange(poll, len(roots) + 1, self._link.workers)
-        time, *lowest = self._without_errors(replies)
+        time, *lowest = self._without_errors([[] if is_wrong_type(reply) else reply for reply in replies])
         now = self._clock() if self._clock is not None else seconds_of(time)
         self._clock_watch.read(now, asked_at=asked_at)
         now -= self._clock_watch.ahead_seconds if is_expiry else 0.0
@@ -332,7 +368,7 @@ class RedisJobStore:
             return by_shard
         queries = [("ZRANGE", f"{root}:live", 0, max(0, limit - 1), "WITHSCORES") for root in roots]
         due = []
-        for root, reply in zip(roots, await self._read(queries), strict=True):
+        for root, reply in zip(roots, await self._read_indexes(queries), strict=True):
             due += [(float(score), member, score, root) for member, score in scored(reply)]
         may_take = self._clock_watch.is_trusted
         for time_due, member, score, root in sorted(due)[:limit]:
@@ -343,6 +379,11 @@ class RedisJobStore:
     async def _read(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
         replies = await self._link.exchange(pack(commands), len(commands), self._link.workers)
         return self._without_errors(replies)
+
+    async def _read_indexes(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
+        """Read sorted sets. One that another program has overwritten reads as empty (see `indexes`)."""
+        replies = await self._link.exchange(pack(commands), len(commands), self._link.workers)
+        return self._without_errors([[] if is_wrong_type(reply) else reply for reply in replies])
 
     async def _read_for_handler(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
         """Send commands that an HTTP request waits for."""
@@ -355,43 +396,3 @@ class RedisJobStore:
             if isinstance(reply, Exception):
                 raise self._link.as_store_error(reply) from None
         return replies
-
-    async def _check(self, share: PoolShare) -> None:
-        """Check in one round trip whether the server accepts new records, and keeps them.
-
-        Each of the four commands detects another fault. DEL is a write that even a full server accepts, but a replica,
-        a loading server, and a server that cannot write to its disk refuse it. INFO shows whether memory is exhausted
-        and which eviction policy is set. A script shows whether the user may run scripts. INFO and CLUSTER INFO tell a
-        Sentinel, and a node of a cluster, from a server that has all records (see `server`).
-
-        Raises:
-            StoreDown, StoreFull, StoreUnusable
-        """
-        root = root_of(SHARDS[0])
-        script = self._scripts.packed(Call(script="get", root=root, arguments=("", "")))
-        probe = pack([("CLUSTER", "INFO"), ("DEL", f"{root}:probe"), ("INFO", "memory", "server")]) + script
-        cluster, deletion, info, answer = await self._link.exchange(probe, 4, share)
-        if (reason := unsuitable(info, cluster)) is not None:
-            raise StoreUnusable(f"{self._link.name}: {reason}")
-        self._without_errors([deletion, None if isinstance(answer, NoScriptError) else answer])
-        if isinstance(info, ResponseError):
-            # Some providers forbid INFO. In that case the operator must check the settings.
-            return
-        facts = facts_of(info)
-        policy = facts.get("maxmemory_policy", "")
-        if policy.startswith(_EVICTS_LIVE_RECORDS):
-            raise StoreUnusable(f"{self._link.name}: maxmemory-policy {policy} deletes jobs: set it to noeviction")
-        limit = int(facts.get("maxmemory", 0))
-        counted = int(facts.get("used_memory", 0)) - int(facts.get("mem_not_counted_for_evict", 0))
-        if limit and counted >= limit:
-            raise StoreFull(f"{self._link.name}: out of memory (maxmemory)")
-
-
-def _renewal_arguments(renewal: Renewal) -> Iterable[Argument]:
-    return (
-        *lease_arguments(renewal.lease),
-        renewal.stage or "",
-        "" if renewal.progress is None else repr(renewal.progress),
-        "" if renewal.queue_position is None else renewal.queue_position,
-        b"" if renewal.metadata is None else msgspec.json.encode(renewal.metadata),
-    )

@@ -143,13 +143,14 @@ class SqliteJobStore:
         await writer.stop()
         await asyncio.to_thread(opened.close)
 
-    async def ping(self) -> None:
+    async def ping(self) -> str | None:
         """See the Protocol. Returns at once if the last commit succeeded; otherwise tries a write."""
         opened, writer = self._opened
         writer.raise_if_hanging()
         if writer.last_error is not None:
             await writer.run(opened.ledger.write_probe)
             await writer.run(opened.ledger.remove_probe)
+        return None
 
     @property
     def is_shared(self) -> bool:

@@ -59,14 +59,29 @@ local function clock()
   return tonumber(time[1]) + tonumber(time[2]) / 1000000
 end
 
--- Returns the fields of a conversion as strings, or nil.
-local function load(id)
-  local flat = redis.call('HGETALL', conversion_at(id))
-  if #flat == 0 then return nil end
-  local conversion = {}
-  for i = 1, #flat, 2 do conversion[flat[i]] = flat[i + 1] end
-  return conversion
+-- Returns an error if another program has overwritten an index of this shard, else nil. Every script that writes begins
+-- with this check (scripts.py): an error in the middle of it would leave half a change. indexes.py reports the fault.
+local function wrong_index()
+  for _, name in ipairs({LIVE, ENDED, OUTBOX, root, BATCHES_OF}) do
+    local found = redis.pcall('TYPE', name).ok
+    local expected = (name == root or name == BATCHES_OF) and 'hash' or 'zset'
+    if found and found ~= 'none' and found ~= expected then
+      return redis.error_reply('WRONGTYPE the key ' .. name .. ' is a ' .. found .. ' and not a ' .. expected)
+    end
+  end
 end
+
+-- Returns the fields of a hash as strings; nil if it does not exist, or if another program has overwritten it.
+local function load_at(name)
+  local flat = redis.pcall('HGETALL', name)
+  if flat.err or #flat == 0 then return nil end
+  local record = {}
+  for i = 1, #flat, 2 do record[flat[i]] = flat[i + 1] end
+  return record
+end
+
+-- Returns the fields of a conversion, or nil.
+local function load(id) return load_at(conversion_at(id)) end
 
 local function is_live(conversion)
   return conversion.state == STATE.QUEUED or conversion.state == STATE.RUNNING
