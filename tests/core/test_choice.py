@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from ytmp3.converter.youtube.choice import Wanted, best_of, candidates, track_seconds
+from ytmp3.core.language import Language
 from ytmp3.core.recipe import Format
 
 SOUND = {"protocol": "https", "vcodec": "none", "acodec": "opus", "audio_channels": 2, "language_preference": -1}
@@ -108,3 +109,32 @@ def test_a_copied_format_takes_the_best_sound_of_its_codec(
 def test_an_undecodable_original_is_not_replaced_by_a_dubbed_track_of_its_codec() -> None:
     formats = [sound("140", **AAC, **ORIGINAL), sound("139", **AAC)]
     assert candidates(formats, Wanted(format=Format.M4A, excluded=frozenset({"140"}))) == []
+
+
+EN, DE, AT = {**ORIGINAL, "language": "en-US"}, {"language": "de-DE"}, {"language": "de-AT"}
+EN_DESCRIPTION = {**DESCRIPTION, "language": "en-US-desc"}
+
+
+@pytest.mark.parametrize(
+    ("language", "format_", "best", "formats"),
+    [
+        ("de", Format.MP3, "249", [sound("251", **EN), sound("249", **DE)]),
+        ("de-DE", Format.MP3, "251", [sound("251", **DE), sound("140", **EN, **AAC), sound("249", **DE)][::-1]),
+        ("de-CH", Format.MP3, None, [sound("251", **EN), sound("249", **DE)]),
+        ("de-CH", Format.MP3, "249", [sound("251", **EN), sound("249", language="de")]),
+        # The original comes before a dubbed track of another country, then the alphabet decides.
+        ("en", Format.MP3, "250", [sound("250", **EN), sound("251", language="en-AU")]),
+        ("de", Format.MP3, "250", [sound("250", **AT), sound("251", **DE)]),
+        ("en", Format.MP3, "249", [sound("249", **EN), sound("251", **EN_DESCRIPTION)]),
+        ("en", Format.MP3, None, [sound("251", **EN_DESCRIPTION)]),
+        # A track that does not name its language fits none.
+        ("en", Format.MP3, None, [sound("251", **ORIGINAL), sound("140", language="")]),
+        ("de", Format.M4A, "140", [sound("251", **DE), sound("140", **AAC, **DE), sound("141", **AAC, **EN)]),
+        ("de", Format.M4A, None, [sound("251", **DE), sound("140", **AAC, **EN)]),
+    ],
+)
+def test_a_language_takes_the_best_sound_of_its_audio_track_alone(
+    language: str, format_: Format, best: str | None, formats: list[dict[str, Any]]
+) -> None:
+    chosen = best_of(formats, Wanted(language=Language(language), format=format_))
+    assert (chosen and chosen["format_id"]) == best

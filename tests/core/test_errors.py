@@ -90,6 +90,7 @@ FINAL = {
     "too_large",
     "no_audio",
     "format_unavailable",
+    "language_unavailable",
     "drm",
     "media_invalid",
     "poison",

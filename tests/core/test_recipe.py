@@ -6,6 +6,7 @@ import pytest
 
 from tests.core.values import KEY, VIDEO_ID
 from ytmp3.core.ids import VideoId
+from ytmp3.core.language import Language
 from ytmp3.core.recipe import (
     DEFAULT_RECIPE,
     EXTENSIONS,
@@ -22,7 +23,13 @@ from ytmp3.core.recipe import (
     recipe_of,
 )
 
-RECIPES = list({recipe_for(one, quality) for one, quality in itertools.product(Format, Quality)})
+LANGUAGES = [Language(tag) for tag in ("original", "de", "zh-Hant-TW")]
+RECIPES = list(
+    {
+        recipe_for(one, quality, language=language)
+        for one, quality, language in itertools.product(Format, Quality, LANGUAGES)
+    }
+)
 RECIPES.sort(key=lambda recipe: recipe.spelling)
 
 
@@ -63,11 +70,28 @@ def test_extension_and_media_type_are_in_the_lists_of_all(recipe: Recipe) -> Non
         "MP3-192k",
         "mp3-192K",
         "flac-192k",
+        "mp3-192k,",
+        "mp3-192k,language",
+        "mp3-192k,language=",
+        "mp3-192k,language=original",
+        "mp3-192k,language=DE",
+        "mp3-192k,language=iw",
+        "mp3-192k,language=english",
+        "mp3-192k,language=de,language=de",
+        "mp3-192k,tempo=2",
+        "language=de",
+        "ogg,language=de",
     ],
 )
 def test_an_unknown_spelling_is_refused(spelling: str) -> None:
     with pytest.raises(ValueError, match="not a recipe that this version knows"):
         parse_recipe(spelling)
+
+
+def test_a_language_is_part_of_the_spelling_unless_it_is_the_original() -> None:
+    german = Language("de")
+    assert recipe_for(Format.MP3, language=german).spelling == "mp3-192k,language=de"
+    assert recipe_for(Format.OPUS, language=german).spelling == "opus,language=de"
 
 
 def test_a_copied_format_has_one_recipe_without_a_quality() -> None:

@@ -49,6 +49,7 @@ NOTHING_YET = {
     "video_id": "dQw4w9WgXcQ",
     "format": "mp3",
     "quality": "192k",
+    "language": "original",
     "metadata": None,
     "attempt": 0,
     "error": None,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import pytest
@@ -16,19 +17,22 @@ from ytmp3.core.recipe import Quality
 pytestmark = pytest.mark.fuzz
 
 GOOD = "https://youtu.be/dQw4w9WgXcQ"
+LANGUAGE = re.compile(r"original|[a-z]{2,3}([-_][a-z0-9]{2,8})*", re.ASCII | re.IGNORECASE)
 BIT_RATES = {quality.removesuffix("k") for quality in Quality}
 CODES = {"invalid_json", "invalid_field", "body_too_large", "unsupported_url", "not_a_video"}
 
 values = st.recursive(
     st.one_of(
         st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=30), st.just(GOOD),
-        st.sampled_from(["192k", "V0", "m4a", ".OPUS", "mp3"]),
+        st.sampled_from(["192k", "V0", "m4a", ".OPUS", "mp3", "original", "de", "EN_us"]),
         st.sampled_from(["", "https://youtu.be/", "http://127.0.0.1/", "\ud800", "\x00"]),
     ),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip
-names = st.sampled_from(["url", "quality", "format", "URL", "url ", "__proto__", "job_id", ""]) | st.text(max_size=10)
+names = st.sampled_from(["url", "quality", "format", "language", "URL", "url ", "__proto__", "job_id", ""]) | st.text(
+    max_size=10
+)
 # As pairs, because a name may come twice.
 objects = st.lists(st.tuples(names, values), max_size=5)
 
@@ -68,10 +72,11 @@ def is_valid(body: bytes) -> bool:
     fields = dict(pairs)
     format_ = fields.get("format", "mp3")
     format_ = format_.strip().lower().removeprefix(".") if isinstance(format_, str) else ""
-    return (
+    return bool(
         len(fields) == len(pairs)
-        and fields.keys() <= {"url", "quality", "format"}
+        and fields.keys() <= {"url", "quality", "format", "language"}
         and isinstance(fields.get("url"), str)
+        and LANGUAGE.fullmatch(str(fields.get("language", "de")).strip())
         and (format_ == "mp3" or (format_ in {"m4a", "opus"} and "quality" not in fields))
         and str(fields.get("quality", "192k")).strip().lower().removesuffix("k") in {"v0", "v2", "v5", *BIT_RATES}
     )

@@ -187,6 +187,9 @@ async def test_a_body_that_does_not_arrive_is_a_408(service: RunningService) -> 
         (b'{"url": "%s", "format": "m4a", "quality": "192k"}' % LINK.encode(), "quality", "leave it out"),
         (b'{"url": "%s", "format": ".OPUS", "quality": 320}' % LINK.encode(), "quality", "leave it out"),
         (b'{"url": "%s", "format": "m4a", "quality": "best"}' % LINK.encode(), "quality", "96k, 128k"),
+        (b'{"url": "%s", "language": "german"}' % LINK.encode(), "language", "de, en-US or zh-Hans"),
+        (b'{"url": "%s", "language": null}' % LINK.encode(), "language", "original"),
+        (b'{"url": "%s", "lang": "de"}' % LINK.encode(), "language", "Did you mean `language`?"),
         (b'{"url": "%s", "codec": "m4a"}' % LINK.encode(), "format", "Did you mean `format`?"),
         (b'{"link": "%s"}' % LINK.encode(), "url", "Did you mean `url`?"),
         (b'{"Url": "%s"}' % LINK.encode(), "url", "Did you mean `url`?"),
@@ -254,3 +257,11 @@ async def test_near_spellings_of_a_format_are_understood(
         assert response.status == 202
         job = await response.json()
     assert (job["format"], job["quality"]) == (format_, quality)
+
+
+async def test_near_spellings_of_a_language_share_one_conversion(service: RunningService) -> None:
+    jobs = [await service.submit("dQw4w9WgXcQ", language=given) for given in ("iw", "HE", "he", " he ")]
+    assert {job["language"] for job in jobs} == {"he"}
+    assert [job["deduplicated"] for job in jobs] == [False, True, True, True]
+    others = [await service.submit("dQw4w9WgXcQ", **more) for more in ({}, {"language": "Original"})]
+    assert [(job["language"], job["deduplicated"]) for job in others] == [("original", False), ("original", True)]

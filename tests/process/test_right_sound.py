@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.fake_youtube import Kind, Spawned, video_id
+from tests.fake_youtube.behaviour import Media
+from tests.fake_youtube.media import TONES
 from tests.stand.pipeline import FFMPEG, running_pipeline
 from ytmp3.core.errors import ConversionError, FailureCode
+from ytmp3.core.language import Language
+from ytmp3.core.recipe import Format
 
 ORIGINAL_HERTZ = 440
 """The other tracks have 660 Hz and more."""
@@ -53,6 +57,27 @@ async def test_the_original_stereo_track_is_converted(youtube: Spawned, tmp_path
         for kind in ORIGINALS:
             track = await own.convert(video_id(kind))
             assert await asyncio.to_thread(hertz, track.path) == pytest.approx(ORIGINAL_HERTZ, abs=60), kind
+
+
+async def test_the_track_in_the_requested_language_is_converted_or_none(youtube: Spawned, tmp_path: Path) -> None:
+    german, english, french = map(Language, ("de", "en", "fr"))
+    async with running_pipeline(youtube, tmp_path) as own:
+        for kind, format_, language, media in (
+            (Kind.DUBBED_ALIKE, Format.MP3, german, Media.DUBBED_OPUS),
+            (Kind.DUBBED_ALIKE, Format.M4A, german, Media.DUBBED_AAC),
+            (Kind.DUBBED_BETTER, Format.OPUS, german, Media.DUBBED_OPUS),
+            (Kind.DESCRIPTIVE, Format.MP3, english, Media.ORIGINAL_OPUS),
+        ):
+            track = await own.convert(video_id(kind), format_=format_, language=language)
+            assert await asyncio.to_thread(hertz, track.path) == pytest.approx(TONES[media], abs=60), kind
+        for kind, format_, language, code in (
+            (Kind.DUBBED_ALIKE, Format.MP3, french, FailureCode.LANGUAGE_UNAVAILABLE),
+            (Kind.SHORT, Format.OPUS, english, FailureCode.LANGUAGE_UNAVAILABLE),
+            (Kind.DUBBED_BETTER, Format.M4A, german, FailureCode.FORMAT_UNAVAILABLE),
+        ):
+            with pytest.raises(ConversionError) as failure:
+                await own.convert(video_id(kind), format_=format_, language=language)
+            assert failure.value.code is code, kind
 
 
 async def test_recordings_and_short_tracks_are_converted_as_a_whole(youtube: Spawned, tmp_path: Path) -> None:

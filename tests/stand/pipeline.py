@@ -24,6 +24,7 @@ from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.tools import deno_path, youtube_program
 from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.job import Report, Stage
+from ytmp3.core.language import ORIGINAL, Language
 from ytmp3.core.recipe import Format, Quality, recipe_for
 
 MIB = 2**20
@@ -63,11 +64,17 @@ class RunningPipeline:
     on_report: Callable[[Report], None] = lambda _: None
     count: int = 0
 
-    async def convert(self, video_id: str, quality: Quality = Quality.K128, format_: Format = Format.MP3) -> Converted:
+    async def convert(
+        self,
+        video_id: str,
+        quality: Quality = Quality.K128,
+        format_: Format = Format.MP3,
+        language: Language = ORIGINAL,
+    ) -> Converted:
         self.count += 1
         scratch = self.folder / f"scratch-{self.count}"
         scratch.mkdir()
-        recipe, client = recipe_for(format_, quality), ClientId("addr:192.0.2.1")
+        recipe, client = recipe_for(format_, quality, language=language), ClientId("addr:192.0.2.1")
         return await self.pipeline.convert(VideoId(video_id), recipe, client, scratch, self._report)
 
     def _report(self, report: Report) -> None:

@@ -43,6 +43,9 @@ def add_commands(commands: Any) -> None:
     get.add_argument(
         "-q", "--quality", metavar="Q", help="of an mp3: 192k (default), 128k, 320k, V0 ...: see docs/api.md"
     )
+    get.add_argument(
+        "-l", "--language", metavar="TAG", help="of the sound: original (default), or a tag such as de or en-US"
+    )
     get.add_argument("-p", "--playlist", action="store_true", help="of a video in a playlist, take the whole playlist")
     get.add_argument(
         "--give-up-after",

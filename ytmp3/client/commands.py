@@ -113,7 +113,7 @@ def _convert(options: argparse.Namespace, api: Api, links: list[str], service: P
         else:
             progress.say(f"{title_of(item.job) or item.link}: {item.error}")
 
-    chosen = {"format": options.format, "quality": options.quality}
+    chosen = {"format": options.format, "quality": options.quality, "language": options.language}
     work = Work(
         api=api,
         folder=options.output,

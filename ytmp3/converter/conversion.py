@@ -141,6 +141,7 @@ class ConversionTry:
             max_duration_seconds=self._limits.max_duration_seconds,
             max_file_bytes=self._limits.max_file_bytes,
             format=self._task.recipe.format,
+            language=self._task.recipe.language,
             excluded_formats=self._task.excluded_formats,
             rungs=rungs_to_ask,
             left_out=left_out,

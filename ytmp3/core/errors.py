@@ -193,6 +193,7 @@ class FailureCode(StrEnum):
     TOO_LARGE = "too_large"
     NO_AUDIO = "no_audio"
     FORMAT_UNAVAILABLE = "format_unavailable"
+    LANGUAGE_UNAVAILABLE = "language_unavailable"
     DRM = "drm"
     BOT_CHECK = "bot_check"
     RATE_LIMITED_UPSTREAM = "rate_limited_upstream"
@@ -262,6 +263,10 @@ FAILURES: Final[Mapping[FailureCode, Failure]] = MappingProxyType(
         FailureCode.FORMAT_UNAVAILABLE: Failure(
             retryable=False,
             message="YouTube does not offer the sound of this video in the requested format. Request mp3 instead.",
+        ),
+        FailureCode.LANGUAGE_UNAVAILABLE: Failure(
+            retryable=False,
+            message="YouTube does not offer the sound of this video in the requested language. Request another one.",
         ),
         FailureCode.DRM: Failure(retryable=False, message="The video is protected by DRM."),
         FailureCode.BOT_CHECK: Failure(

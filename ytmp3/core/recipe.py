@@ -1,4 +1,4 @@
-"""Recipes: the requested format and quality of an output, with one canonical spelling.
+"""Recipes: the requested format, quality and language of an output, with one canonical spelling.
 
 The rule: all facts that depend on the format are here. To add a format, add a member to `Format`, its row to `_FACTS`,
 and what `converter/audio/ffmpeg` needs to know about it.
@@ -6,19 +6,21 @@ and what `converter/audio/ffmpeg` needs to know about it.
 A spelling is the last part of a conversion's key, and is therefore stored with each record. Its grammar:
 
     recipe  = format [ "-" quality ] *( "," option )
-    option  = name "=" value        in the order start, end, language, loudness; none exists yet
+    option  = name "=" value        in the order start, end, language, loudness; only language exists yet
 
 The default recipe is spelled `mp3-192k`. A format that is copied has no quality: its recipe is spelled `m4a`. An option
-with its default value is left out. So a new option does not change the spelling, and the key, of any recipe that exists
-already.
+with its default value is left out: `mp3-192k,language=de` has one. So a new option does not change the spelling, and
+the key, of any recipe that exists already.
 """
 
+import functools
 from enum import StrEnum
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ytmp3.core.ids import ConversionKey, VideoId
+from ytmp3.core.language import ORIGINAL, Language, parse_language
 
 
 class Format(StrEnum):
@@ -104,11 +106,15 @@ class Recipe(Struct, frozen=True, kw_only=True):
     format: Format = Format.MP3
     quality: Quality | None = DEFAULT_QUALITY
     """None if and only if the format is copied. `recipe_for` makes both fields fit."""
+    language: Language = ORIGINAL
+    """Which of the video's audio tracks is converted."""
 
     @property
     def spelling(self) -> str:
         """The canonical spelling. `parse_recipe` reads it back."""
-        return self.format if self.quality is None else f"{self.format}-{self.quality.lower()}"
+        sound = self.format if self.quality is None else f"{self.format}-{self.quality.lower()}"
+        options = {"language": None if self.language == ORIGINAL else self.language}
+        return ",".join((sound, *(f"{name}={value}" for name, value in options.items() if value is not None)))
 
     @property
     def is_copied(self) -> bool:
@@ -126,26 +132,37 @@ class Recipe(Struct, frozen=True, kw_only=True):
         return _FACTS[self.format].media_type
 
 
-def recipe_for(format_: Format, quality: Quality | None = None) -> Recipe:
+def recipe_for(format_: Format, quality: Quality | None = None, *, language: Language = ORIGINAL) -> Recipe:
     """Return the recipe for a format. Without a quality, it is the default one; a copied format ignores the quality."""
-    return Recipe(format=format_, quality=(quality or DEFAULT_QUALITY) if has_quality(format_) else None)
+    return Recipe(
+        format=format_, quality=(quality or DEFAULT_QUALITY) if has_quality(format_) else None, language=language
+    )
 
 
 DEFAULT_RECIPE: Final = Recipe()
-_RECIPES: Final = {
+_WITHOUT_OPTIONS: Final = {
     recipe.spelling: recipe for recipe in (recipe_for(one, quality) for one in Format for quality in Quality)
 }
-"""All recipes, by spelling. The stores look one up for every record that they read, and parsing would be slower."""
+"""All recipes without options, by spelling."""
+REMEMBERED_RECIPES: Final = 4096
+"""Most parsed recipes that are kept: the stores parse one for every record that they read. They take 1 MB."""
 
 
+@functools.lru_cache(maxsize=REMEMBERED_RECIPES)
 def parse_recipe(spelling: str) -> Recipe:
     """Return the recipe with this canonical spelling.
 
     Raises:
         ValueError: this version does not know the spelling. A newer version of the service may have written it.
     """
-    recipe = _RECIPES.get(spelling)
-    if recipe is None:
+    sound, *options = spelling.split(",")
+    recipe = _WITHOUT_OPTIONS.get(sound)
+    for option in options:
+        name, _, value = option.partition("=")
+        if recipe is not None and name == "language" and (language := parse_language(value)) is not None:
+            recipe = structs.replace(recipe, language=language)
+    # Each recipe has one spelling: this also refuses unknown options, another order, and another case.
+    if recipe is None or recipe.spelling != spelling:
         raise ValueError(f"not a recipe that this version knows: {spelling!r}")
     return recipe
 

@@ -40,6 +40,7 @@ def batch_view(state: BatchState, addresses: Addresses, link_until: int | None =
         eta_seconds=state.eta_seconds,
         format=batch.recipe.format,
         quality=batch.recipe.quality,
+        language=batch.recipe.language,
         created_at=moment(batch.created_at),
         completed_at=optional_moment(batch.completed_at),
         expires_at=optional_moment(batch.expires_at),

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from aiohttp import HttpVersion11, hdrs, web
 
+from ytmp3.core.language import parse_language
 from ytmp3.core.recipe import Format, Quality, parse_format, parse_quality
 from ytmp3.http import problems
 from ytmp3.http.errors import (
@@ -46,6 +47,7 @@ _HELP_OF_FIELD: Final[Mapping[str, str]] = MappingProxyType(
         "urls": "`urls` must be a list of texts, each a link to one YouTube video, with one link at least.",
         "quality": f"`quality` must be one of {', '.join(Quality)}.",
         "format": f"`format` must be one of {', '.join(Format)}.",
+        "language": "`language` must be original, or the BCP 47 tag of a language, such as de, en-US or zh-Hans.",
         "playlist": "`playlist` must be text: a link to a playlist, an album or a channel of YouTube.",
         "webhook": "`webhook` must be text: an https:// URL to which the finished job is sent.",
     }
@@ -70,13 +72,15 @@ _OTHER_NAMES: Final[Mapping[str, str]] = MappingProxyType(
         "codec": "format",
         "audio_format": "format",
         "filetype": "format",
+        "lang": "language",
+        "audio_language": "language",
     }
 )
 """Names that other services use for our fields."""
 _EXAMPLES: Final[Mapping[str, object]] = MappingProxyType({"url": "https://youtu.be/dQw4w9WgXcQ"})
 """A valid value of each field that must be given."""
 _SPELLINGS: Final[Mapping[str, Callable[[object], object]]] = MappingProxyType(
-    {"quality": parse_quality, "format": parse_format}
+    {"quality": parse_quality, "format": parse_format, "language": parse_language}
 )
 """Fields whose values may be spelled in several ways. The functions return None for all other values."""
 _SYNTAX_ERRORS: Final[Mapping[str, str]] = MappingProxyType(
@@ -160,7 +164,7 @@ def parse_batch_request(body: bytes) -> BatchRequest:
 
 
 def _parse(body: bytes, kind: type[Wanted]) -> Wanted:
-    """Decode a body strictly, except that a quality and a format may be spelled in several ways.
+    """Decode a body strictly, except that a quality, a format and a language may be spelled in several ways.
 
     Raises:
         InvalidJson: the text says at which character the body is not valid JSON.

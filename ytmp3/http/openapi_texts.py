@@ -12,6 +12,7 @@ from msgspec import Struct
 from ytmp3.core.batch import BatchStatus
 from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Stage, Status
+from ytmp3.core.language import ORIGINAL
 from ytmp3.core.recipe import DEFAULT_QUALITY, Format
 from ytmp3.engine.health import Readiness
 from ytmp3.http.request_bodies import BatchRequest, ExtractRequest
@@ -50,6 +51,7 @@ EXAMPLES: Final[tuple[Struct, ...]] = (
         video_id=_VIDEO,
         format=Format.MP3,
         quality=DEFAULT_QUALITY,
+        language=ORIGINAL,
         metadata=MetadataView(
             title="Big Buck Bunny",
             uploader="Blender",
@@ -82,6 +84,7 @@ EXAMPLES: Final[tuple[Struct, ...]] = (
         eta_seconds=22,
         format=Format.MP3,
         quality=DEFAULT_QUALITY,
+        language=ORIGINAL,
         created_at=_CREATED,
         completed_at=None,
         expires_at=None,
@@ -156,6 +159,7 @@ COMMON_FIELDS: Final = MappingProxyType(
         "job_id": "The id of the job: 34 hexadecimal digits.",
         "jobs": "Jobs, or how many of them have each status.",
         "joined_jobs": "Jobs that joined an unfinished conversion.",
+        "language": "The language of the sound: a BCP 47 tag, or `original`.",
         "length": "How many conversions wait.",
         "mean": "The mean.",
         "memory": "The memory of the server process.",

@@ -4,10 +4,13 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType, json
 
+from ytmp3.core.language import MAX_CHARACTERS, ORIGINAL, PATTERN, parse_language
 from ytmp3.core.recipe import DEFAULT_QUALITY, Format, Quality, Recipe, has_quality, recipe_for
 
 GivenQuality = Annotated[Quality, Meta(extra_json_schema={"default": DEFAULT_QUALITY})]
 """Whether a quality was given must be known, so it has no default value for the decoder."""
+
+GivenLanguage = Annotated[str, Meta(pattern=PATTERN, max_length=MAX_CHARACTERS)]
 
 
 def check_quality(format_: Format, quality: Quality | UnsetType) -> None:
@@ -22,6 +25,7 @@ class ExtractRequest(Struct, frozen=True, forbid_unknown_fields=True):
     url: str
     quality: GivenQuality | UnsetType = UNSET
     format: Format = Format.MP3
+    language: GivenLanguage = ORIGINAL
     webhook: str | None = None
 
     def __post_init__(self) -> None:
@@ -31,7 +35,7 @@ class ExtractRequest(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def recipe(self) -> Recipe:
         """The requested output."""
-        return recipe_for(self.format, None if self.quality is UNSET else self.quality)
+        return _recipe(self)
 
     @property
     def fingerprint(self) -> bytes:
@@ -49,6 +53,7 @@ class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
     playlist: str | None = None
     quality: GivenQuality | UnsetType = UNSET
     format: Format = Format.MP3
+    language: GivenLanguage = ORIGINAL
     webhook: str | None = None
 
     def __post_init__(self) -> None:
@@ -58,9 +63,14 @@ class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def recipe(self) -> Recipe:
         """The requested output."""
-        return recipe_for(self.format, None if self.quality is UNSET else self.quality)
+        return _recipe(self)
 
     @property
     def fingerprint(self) -> bytes:
         """What makes two requests the same; see `ExtractRequest`."""
         return json.encode((self.urls, self.playlist, self.recipe.spelling, self.webhook))
+
+
+def _recipe(request: ExtractRequest | BatchRequest) -> Recipe:
+    quality = None if request.quality is UNSET else request.quality
+    return recipe_for(request.format, quality, language=parse_language(request.language) or ORIGINAL)

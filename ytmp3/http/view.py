@@ -49,6 +49,7 @@ def job_view(
         video_id=conversion.video_id,
         format=conversion.recipe.format,
         quality=conversion.recipe.quality,
+        language=conversion.recipe.language,
         metadata=None if metadata is None else _metadata_view(metadata),
         attempt=_attempt(ticket),
         error=_error(ticket),

@@ -83,6 +83,7 @@ class JobView(Struct, frozen=True, kw_only=True):
     video_id: str
     format: Format
     quality: Quality | None
+    language: str
     metadata: MetadataView | None
     attempt: int
     error: ErrorView | None
@@ -185,6 +186,7 @@ class BatchView(Struct, frozen=True, kw_only=True):
     eta_seconds: int | None
     format: Format
     quality: Quality | None
+    language: str
     created_at: datetime
     completed_at: datetime | None
     expires_at: datetime | None

@@ -1,5 +1,7 @@
 """Chooses the format to download: the original sound, in stereo, in the best quality. Pure.
 
+A client may ask for another language: then only the audio track of that language is considered.
+
 yt-dlp's own order for YouTube puts quality, channels and codec before the language. So a dubbed track in Opus would win
 against the original in AAC, and AC-3 with six channels against both.
 """
@@ -9,9 +11,10 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from ytmp3.core.language import ORIGINAL, Language, closeness, tag_of_track
 from ytmp3.core.recipe import Format
 
-ORIGINAL: Final = 10
+ORIGINAL_PREFERENCE: Final = 10
 """yt-dlp's `language_preference` of the original track. 5 is YouTube's default track, -1 a dubbed one or the only one,
 -10 an audio description."""
 
@@ -36,6 +39,8 @@ class Wanted(Struct, frozen=True, kw_only=True):
 
     format: Format = Format.MP3
     """The requested format of the track. If it is a copied one, only its codec may be chosen."""
+    language: Language = ORIGINAL
+    """The requested language. If it is not ORIGINAL, only the audio track that fits it best may be chosen."""
     excluded: frozenset[str] = frozenset()
     """Formats (`format_id`) that could not be decoded in an earlier try."""
     is_post_live: bool = False
@@ -47,8 +52,8 @@ class Wanted(Struct, frozen=True, kw_only=True):
 def candidates(formats: Iterable[Mapping[str, Any]], wanted: Wanted) -> list[Mapping[str, Any]]:
     """Return the formats that may be downloaded, in the order in which they were given.
 
-    For a copied track (M4A, Opus), these are only the formats of the original language with the codec of the track. A
-    dubbed track is not taken instead, even if the original exists in another codec only.
+    For a copied track (M4A, Opus), these are only the formats of the wanted language with the codec of the track. A
+    track in another language is not taken instead, even if the wanted one exists in another codec only.
     """
     allowed = [
         each
@@ -57,10 +62,21 @@ def candidates(formats: Iterable[Mapping[str, Any]], wanted: Wanted) -> list[Map
         and _protocol(each) in _PROTOCOLS
         and (not wanted.is_post_live or _is_whole(each, wanted.seconds))
     ]
+    if wanted.language != ORIGINAL:
+        allowed = _in_language(allowed, wanted.language)
     if (codec := _COPIED_CODECS.get(wanted.format)) is not None:
         original = max(map(_language, allowed), default=0)
         allowed = [each for each in allowed if _language(each) == original and _has_codec(each, codec)]
     return [each for each in allowed if str(each.get("format_id")) not in wanted.excluded]
+
+
+def _in_language(formats: Iterable[Mapping[str, Any]], wanted: Language) -> list[Mapping[str, Any]]:
+    """Return the formats of the one audio track that fits the wanted language best; none if no track does."""
+    tracks = [(each, tag_of_track(each.get("language"))) for each in formats]
+    fitting = [(-closeness(wanted, tag), -_language(each), tag or "") for each, tag in tracks if closeness(wanted, tag)]
+    # Among tracks that fit equally well, the original comes first, then the order of the alphabet.
+    best = min(fitting, default=None)
+    return [each for each, tag in tracks if best is not None and tag == best[2]]
 
 
 def best_of(formats: Sequence[Mapping[str, Any]], wanted: Wanted) -> Mapping[str, Any] | None:

@@ -78,7 +78,9 @@ _LETTERBOXED: Final = re.compile(r"/(?:hqdefault|sddefault|0)\.jpg$")
 """Thumbnail sizes of 4:3 in which YouTube puts black bars above and below a 16:9 picture."""
 
 
-_LEFT_WITHOUT: Final = frozenset({FailureCode.EXTRACTOR_BROKEN, FailureCode.FORMAT_UNAVAILABLE})
+_LEFT_WITHOUT: Final = frozenset(
+    {FailureCode.EXTRACTOR_BROKEN, FailureCode.FORMAT_UNAVAILABLE, FailureCode.LANGUAGE_UNAVAILABLE}
+)
 """Failures of a fresh extraction that leaving clients out may cause."""
 
 

@@ -14,6 +14,7 @@ from ytmp3.converter.youtube.evidence import Formats
 from ytmp3.converter.youtube.ladder import DEFAULT, Rung
 from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Metadata
+from ytmp3.core.language import ORIGINAL, Language
 from ytmp3.core.recipe import Format
 
 MAX_LINE_BYTES: Final = 64 * 1024
@@ -69,6 +70,8 @@ class Extraction(Struct, frozen=True, kw_only=True, tag=True):
     max_file_bytes: int
     format: Format = Format.MP3
     """The requested format of the track, which decides whose codec may be downloaded."""
+    language: Language = ORIGINAL
+    """The requested language of the sound."""
     excluded_formats: tuple[str, ...] = ()
     """YouTube's formats that could not be decoded in an earlier try of this conversion."""
     solver_seconds: float | None = None

@@ -24,6 +24,7 @@ from ytmp3.converter.youtube.signs import Sign, sign_of_failure
 from ytmp3.converter.youtube.solver_client import is_solved
 from ytmp3.converter.youtube.verdict import judge_error, judge_formats
 from ytmp3.core.errors import FailureCode
+from ytmp3.core.language import ORIGINAL
 from ytmp3.core.link import canonical_link
 from ytmp3.core.recipe import Format
 
@@ -115,18 +116,28 @@ class Extractor:
         is_post_live = listed.get("live_status") == "post_live"
         self._downloader.wanted = wanted = Wanted(
             format=self._task.format,
+            language=self._task.language,
             excluded=frozenset(self._task.excluded_formats),
             is_post_live=is_post_live,
             seconds=clean_duration(listed.get("duration")),
         )
-        of_any_codec = structs.replace(wanted, format=Format.MP3)
-        if is_post_live and not candidates(listed["formats"], of_any_codec):
-            raise RefusedError(FailureCode.UPSTREAM_ERROR, "a stream that has just ended, with no whole format yet")
-        if not candidates(listed["formats"], wanted) and candidates(listed["formats"], of_any_codec):
-            raise RefusedError(FailureCode.FORMAT_UNAVAILABLE, f"no {wanted.format}: {self._formats}")
+        self._check_offer(listed["formats"], wanted)
         video: dict[str, Any] = self._downloader.process_ie_result(listed, download=False)
         self._check(video)
         return video
+
+    def _check_offer(self, formats: list[dict[str, Any]], wanted: Wanted) -> None:
+        """Refuse a video that has sound, but not the wanted one."""
+        if candidates(formats, wanted):
+            return
+        of_any_codec = structs.replace(wanted, format=Format.MP3)
+        of_any_language = structs.replace(of_any_codec, language=ORIGINAL)
+        if candidates(formats, of_any_codec):
+            raise RefusedError(FailureCode.FORMAT_UNAVAILABLE, f"no {wanted.format}: {self._formats}")
+        if candidates(formats, of_any_language):
+            raise RefusedError(FailureCode.LANGUAGE_UNAVAILABLE, f"no {wanted.language}: {self._formats}")
+        if wanted.is_post_live:
+            raise RefusedError(FailureCode.UPSTREAM_ERROR, "a stream that has just ended, with no whole format yet")
 
     def _check_identity(self, listed: object) -> None:
         """Refuse every other video than the one that was asked for."""

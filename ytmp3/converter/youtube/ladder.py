@@ -36,6 +36,7 @@ CURABLE: Final = frozenset(
         FailureCode.VIDEO_UNAVAILABLE,
         FailureCode.NO_AUDIO,
         FailureCode.FORMAT_UNAVAILABLE,
+        FailureCode.LANGUAGE_UNAVAILABLE,
         FailureCode.DRM,
         FailureCode.UPSTREAM_ERROR,
     }
