@@ -44,8 +44,8 @@ BUSY_RETRY_SECONDS: Final = 5
 DISK_SECONDS: Final = 10.0
 """Longest wait, in seconds, until a track is open. A disk that answers takes milliseconds."""
 STALL_SECONDS: Final = 60.0
-"""Longest time, in seconds, for one piece (`file_sending.PIECE_BYTES`). A slower client (below 4 kB/s) is disconnected,
-because it occupies a descriptor and one of the MAX_TRANSFERS."""
+"""Longest time, in seconds, for one piece (`file_sending.PIECE_BYTES`). A slower client is disconnected, because it
+occupies a descriptor and one of the MAX_TRANSFERS: below 4 kB/s, or below 17 kB/s just after it was much faster."""
 
 _REEVALUATED_BY_NGINX: Final = frozenset({hdrs.IF_MATCH, hdrs.IF_UNMODIFIED_SINCE})
 """Preconditions that nginx evaluates again, and wrongly, when it sends the file. It evaluates If-Match before it knows
