@@ -13,15 +13,27 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from tests.fake_playlists import FakePlaylists
-from tests.faulty_batches import Call, FaultyBatches
+from tests.faulty_batches import FaultyBatches
+from tests.faulty_client_records import FaultyClientRecords
+from tests.faulty_values import FaultyValues
 from tests.virtual_time import real_time
-from ytmp3.converter import Converted, ToolCheck
+from ytmp3.converter import ONLY_PASSAGE, Converted, Passage, ToolCheck
+from ytmp3.converter.settings import Identity
 from ytmp3.core import webhook
 from ytmp3.core.errors import ConversionError, FailureCode, StoreDown
 from ytmp3.core.ids import ClientId, ConversionId, JobId
 from ytmp3.core.job import Conversion, Lease, Metadata, Report, Stage, Ticket, Track
 from ytmp3.core.recipe import Recipe
-from ytmp3.jobstore import ClientRecords, Counts, Hints, JobStore, Place, Renewal, Reservation, Submission, Submitted
+from ytmp3.jobstore import (
+    ClientRecords,
+    Counts,
+    Hints,
+    JobStore,
+    Renewal,
+    SharedValues,
+    Submission,
+    Submitted,
+)
 from ytmp3.jobstore.outbox import Outbox
 from ytmp3.jobstore.settings import Policy
 
@@ -94,6 +106,9 @@ class FakeConverter(FakePlaylists):
         self._errors: defaultdict[str, deque[BaseException]] = defaultdict(deque)
         self._slow_ends: dict[str, asyncio.Event] = {}
 
+    async def before(self, video_id: str, passage: Passage) -> None:
+        """Override to refuse a conversion because of its identity."""
+
     def hold(self, video_id: str) -> asyncio.Event:
         """Let a video convert only once the returned event is set."""
         return self.held.setdefault(video_id, asyncio.Event())
@@ -110,14 +125,13 @@ class FakeConverter(FakePlaylists):
         """Let a cancelled attempt end only once the returned event is set, as if its processes were slow to end."""
         return self._slow_ends.setdefault(video_id, asyncio.Event())
 
-    async def open(self) -> None:
-        """Do nothing."""
+    def use_identities(self, identities: Sequence[Identity]) -> None: ...
 
-    async def close(self) -> None:
-        """Do nothing."""
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
 
     def solutions(self) -> dict[str, int]:
-        """Nothing: no challenge is solved."""
         return {}
 
     async def check(self) -> list[ToolCheck]:
@@ -125,11 +139,16 @@ class FakeConverter(FakePlaylists):
         return self.tools
 
     def signs(self) -> dict[str, int]:
-        """Return nothing: a fake meets no trouble."""
         return {}
 
     async def convert(
-        self, video_id: str, recipe: Recipe, client: ClientId, scratch: Path, on_progress: Callable[[Report], None]
+        self,
+        video_id: str,
+        recipe: Recipe,
+        client: ClientId,
+        scratch: Path,
+        on_progress: Callable[[Report], None],
+        passage: Passage = ONLY_PASSAGE,
     ) -> Converted:
         """Make the track, or fail, as the test has set."""
         self.started[video_id] += 1
@@ -137,6 +156,7 @@ class FakeConverter(FakePlaylists):
         self.running.add(video_id)
         self.most_at_once = max(self.most_at_once, len(self.running))
         try:
+            await self.before(video_id, passage)
             return await self._convert(video_id, scratch, on_progress)
         except asyncio.CancelledError:
             self.cancelled[video_id] += 1
@@ -284,6 +304,10 @@ class FaultyStore:
     def clients(self) -> ClientRecords:
         return FaultyClientRecords(self._store.clients, self._call)
 
+    @property
+    def values(self) -> SharedValues:
+        return FaultyValues(self._store.values, self._call)
+
     async def agrees_on_shelf(self, mark: str) -> bool:
         return await self._call("agrees_on_shelf", lambda: self._store.agrees_on_shelf(mark))
 
@@ -348,30 +372,3 @@ class FaultyStore:
 
     async def counts(self) -> Counts:
         return await self._call("counts", self._store.counts)
-
-
-class FaultyClientRecords:
-    """The client records of a FaultyStore."""
-
-    def __init__(self, records: ClientRecords, call: Call) -> None:
-        self._records = records
-        self._call = call
-
-    async def reserve(
-        self, name: str, fingerprint: str, resource_id: str, *, life_seconds: float, instead_of: str | None = None
-    ) -> Reservation:
-        return await self._call(
-            "reserve",
-            lambda: self._records.reserve(
-                name, fingerprint, resource_id, life_seconds=life_seconds, instead_of=instead_of
-            ),
-        )
-
-    async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> list[Ticket]:
-        return await self._call("jobs_of", lambda: self._records.jobs_of(client, before=before, limit=limit))
-
-    async def set_feed(self, client: ClientId, digest: str | None) -> None:
-        await self._call("set_feed", lambda: self._records.set_feed(client, digest))
-
-    async def feed_owner(self, digest: str) -> ClientId | None:
-        return await self._call("feed_owner", lambda: self._records.feed_owner(digest))

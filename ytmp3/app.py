@@ -10,7 +10,7 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,13 @@ from aiohttp import web
 
 from ytmp3.config import Config, ConfigError
 from ytmp3.converter import Converter, SandboxIncompleteError
+from ytmp3.converter.identities import only_identity
 from ytmp3.converter.pipeline import Pipeline
 from ytmp3.converter.sandbox.limits import Kernel
-from ytmp3.converter.settings import ConversionLimits, ToolSettings
+from ytmp3.converter.settings import ConversionLimits, Identity, ToolSettings
 from ytmp3.core.client import ApiKey
 from ytmp3.core.errors import StoreDown, StoreUnusable
+from ytmp3.core.identities import Budget
 from ytmp3.core.ids import InstanceId
 from ytmp3.core.webhook import WebhookEvent
 from ytmp3.engine.assembly import Engine, Outside, assemble
@@ -32,6 +34,7 @@ from ytmp3.engine.events import Events
 from ytmp3.engine.health import Health
 from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.runs import Runs
+from ytmp3.engine.upstream import Upstream
 from ytmp3.engine.workers import Workers, places_of
 from ytmp3.gauges import register_gauges, versions
 from ytmp3.http.addresses import Addresses
@@ -49,6 +52,7 @@ from ytmp3.http.settings import HttpSettings
 from ytmp3.http.stats import Stats, Tally
 from ytmp3.http.streams import EventStreams
 from ytmp3.http.webhook_messages import BatchMessages, JobMessages
+from ytmp3.identities_file import IdentitiesFileError, read_identities_file
 from ytmp3.jobstore import JobStore
 from ytmp3.jobstore.sqlite import SqliteJobStore
 from ytmp3.jobstore.sqlite.file import note_holder
@@ -76,6 +80,8 @@ class Service:
     health: Health
     sender: Sender
     streams: EventStreams
+    upstream: Upstream
+    converter: Converter
     keys: Keys
     store: JobStore
     webhooks: WebhookSender
@@ -103,6 +109,7 @@ async def running(
         metrics, tally = Metrics(), Tally()
         keys = Keys(read_keys(config.api_keys_file))
         endpoints = Endpoints(read_endpoints(config), config.webhooks.private_hosts)
+        identities = read_identities(config)
         shelf = _shelf(config, metrics)
         scratch = Scratch(config.data_dir / "scratch", instance=instance, reserve_bytes=config.disk_reserve_bytes)
         await _open_folders(config.data_dir, shelf, scratch)
@@ -111,17 +118,12 @@ async def running(
         stack.push_async_callback(store.close)
         converter = make_converter(config.tools, config.limits, await scratch.lasting_folder("tools"))
         stack.push_async_callback(converter.close)
+        converter.use_identities(identities)
         await _open_converter(converter)
-        engine = assemble(
-            config.engine,
-            Outside(
-                store=store,
-                files=Files(shelf=shelf, scratch=scratch),
-                converter=converter,
-                find_client=keys.client_of,
-            ),
-            Events(log_event, metrics.on_event, tally.on_event),
-        )
+        files = Files(shelf=shelf, scratch=scratch)
+        outside = Outside(store=store, files=files, converter=converter, find_client=keys.client_of)
+        engine = assemble(config.engine, outside, Events(log_event, metrics.on_event, tally.on_event))
+        engine.upstream.identities.use(budgets_of(identities))
         engine.start()
         stack.push_async_callback(engine.close)
         sender = _sender(config.http, shelf, metrics)
@@ -148,6 +150,8 @@ async def running(
             health=engine.health,
             sender=sender,
             streams=streams,
+            upstream=engine.upstream,
+            converter=converter,
             keys=keys,
             store=store,
             webhooks=webhooks,
@@ -172,6 +176,25 @@ def read_keys(path: Path | None) -> tuple[ApiKey, ...] | None:
         return read_keys_file(path)
     except KeyFileError as error:
         raise ConfigError([f"API_KEYS_FILE: {path}: {error}"]) from error
+
+
+def read_identities(config: Config) -> tuple[Identity, ...]:
+    """Return the identities: those of IDENTITIES_FILE, or the one of the other settings. Called for each SIGHUP too.
+
+    Raises:
+        ConfigError: the file cannot be read, a line of it is wrong, or every user may write it.
+    """
+    if config.identities_file is None:
+        return (only_identity(config.tools),)
+    try:
+        return read_identities_file(config.identities_file)
+    except IdentitiesFileError as error:
+        raise ConfigError([f"IDENTITIES_FILE: {config.identities_file}: {error}"]) from error
+
+
+def budgets_of(identities: Sequence[Identity]) -> list[Budget]:
+    """Return what the engine knows of the identities."""
+    return [Budget(name=each.name, videos_per_hour=each.videos_per_hour) for each in identities]
 
 
 def read_endpoints(config: Config) -> tuple[Endpoint, ...]:

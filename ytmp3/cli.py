@@ -209,18 +209,20 @@ def _doctor(url: str | None, *, as_json: bool) -> int:
     import asyncio  # noqa: PLC0415
     import json  # noqa: PLC0415
 
+    from ytmp3.app import read_identities  # noqa: PLC0415
     from ytmp3.converter import doctor_report  # noqa: PLC0415
     from ytmp3.converter.doctor import Doctor, ways_out  # noqa: PLC0415
     from ytmp3.greeting import EXAMPLE_LINK  # noqa: PLC0415
 
     try:
         video_id = parse_video_id(url or EXAMPLE_LINK)
-    except RequestError as error:
+        identities = read_identities(config)
+    except (RequestError, ConfigError) as error:
         print(f"ytmp3: {error}", file=sys.stderr)
         return Exit.BAD_CONFIGURATION
     doctor = Doctor(config.limits, lambda step: print(f"ytmp3 doctor: {step}", file=sys.stderr))
     try:
-        findings = asyncio.run(doctor.examine(ways_out(config.tools), video_id))
+        findings = asyncio.run(doctor.examine(ways_out(config.tools, identities), video_id))
     except OSError as error:
         return _failed(error)
     except KeyboardInterrupt:

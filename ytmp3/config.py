@@ -48,6 +48,8 @@ class Config:
     data_dir: Path
     disk_reserve_bytes: int
     """Free space below which new conversions are refused; 0: the service chooses it."""
+    identities_file: Path | None
+    """None: the other settings make the only identity."""
     api_keys_file: Path | None
     """None: requests need no key."""
     log_format: str
@@ -130,6 +132,7 @@ def _config(values: Mapping[str, Any]) -> Config:
         port=values["PORT"],
         data_dir=values["DATA_DIR"],
         disk_reserve_bytes=values["DISK_RESERVE_MB"] * 1_000_000,
+        identities_file=values["IDENTITIES_FILE"],
         api_keys_file=values["API_KEYS_FILE"],
         log_format=values["LOG_FORMAT"],
         log_level=values["LOG_LEVEL"],
@@ -156,6 +159,7 @@ def _config(values: Mapping[str, Any]) -> Config:
             egress_family=values["EGRESS_FAMILY"],
             egress_source_address=values["EGRESS_SOURCE_ADDRESS"] or None,
             cookies_file=values["COOKIES_FILE"],
+            videos_per_hour=values["EGRESS_VIDEOS_PER_HOUR"],
             clients=values["YOUTUBE_CLIENTS"],
             pot_provider_url=values["POT_PROVIDER_URL"] or None,
             extractor_args=values["YTDLP_EXTRACTOR_ARGS"],

@@ -71,11 +71,28 @@ def register_gauges(metrics: Metrics, engine: Engine, converter: Converter, stre
     for name, (text, read) in gauges.items():
         metrics.gauge(name, text, read)
 
+    _register_identities(metrics, engine)
+
     def is_paused_by(cause: Fault) -> Callable[[], bool]:
         return lambda: engine.upstream.cause is cause
 
     for cause in PAUSES:
         metrics.upstream_paused.labels(cause).set_function(is_paused_by(cause))
+
+
+def _register_identities(metrics: Metrics, engine: Engine) -> None:
+    """Register the gauges of the identities, by name."""
+    identities = engine.upstream.identities
+    metrics.per_name(
+        "ytmp3_identity_paused",
+        "1 while an identity is not used, because YouTube refuses it, it reaches nothing, or a setting is wrong.",
+        lambda: {view.name: float(view.cause is not None) for view in identities.views()},
+    )
+    metrics.per_name(
+        "ytmp3_identity_pace",
+        "Part of its budget that an identity uses now: a tenth after a refusal, 1 normally.",
+        lambda: {view.name: view.pace for view in identities.views()},
+    )
 
 
 def versions() -> dict[str, str]:

@@ -16,7 +16,7 @@ from itertools import accumulate
 from typing import Final, assert_never
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, InfoMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
@@ -244,6 +244,8 @@ class Metrics:
                 | events.Started()
                 | events.Progressed()
                 | events.Released()
+                | events.IdentityPaused()
+                | events.IdentityResumed()
                 | events.UpstreamPaused()
                 | events.UpstreamResumed()
             ):
@@ -265,6 +267,10 @@ class Metrics:
         """Register a gauge whose value is read at each scrape."""
         Gauge(name, text, registry=self.registry).set_function(read)
 
+    def per_name(self, name: str, text: str, read: Callable[[], Mapping[str, float]]) -> None:
+        """Register a gauge for each identity, by its name, whose values are read at each scrape."""
+        self.registry.register(_PerName(name, text, read))
+
     def counts(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, int]]) -> None:
         """Register a counter with one label, kept elsewhere, whose values are read at each scrape."""
         self.registry.register(_Counts(name, text, label, read))
@@ -276,6 +282,20 @@ class Metrics:
             self._exposition = generate_latest(self.registry)
             self._rendered_at = now
         return self._exposition
+
+
+class _PerName(Collector):
+    """See `Metrics.per_name`."""
+
+    def __init__(self, name: str, text: str, read: Callable[[], Mapping[str, float]]) -> None:
+        self._name, self._text, self._read = name, text, read
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the metric family; the library calls this at each scrape."""
+        family = GaugeMetricFamily(self._name, self._text, labels=["identity"])
+        for identity, value in self._read().items():
+            family.add_metric([identity], value)
+        yield family
 
 
 class _Counts(Collector):

@@ -1,6 +1,7 @@
 """Runs the server process in three steps: start listening, run until a signal, drain.
 
-SIGTERM or SIGINT starts the drain; a second one ends the drain at once. SIGHUP reloads the files of keys and webhooks.
+SIGTERM or SIGINT starts the drain; a second one ends the drain at once. SIGHUP reloads the files of keys, webhooks
+and identities.
 """
 
 import asyncio
@@ -18,7 +19,16 @@ from typing import Final
 
 from aiohttp import web
 
-from ytmp3.app import Service, hide_process, note_address, read_endpoints, read_keys, running
+from ytmp3.app import (
+    Service,
+    budgets_of,
+    hide_process,
+    note_address,
+    read_endpoints,
+    read_identities,
+    read_keys,
+    running,
+)
 from ytmp3.config import Config, ConfigError
 from ytmp3.http.connection_limit import ACCEPTED_AT_ONCE, MAX_DESCRIPTORS
 from ytmp3.http.connections import Runner
@@ -137,7 +147,7 @@ class Signals:
 
 
 async def run(service: Service, signals: Signals) -> None:
-    """Wait for the first SIGTERM or SIGINT. Until then, reload the files of keys and webhooks at each SIGHUP."""
+    """Wait for the first SIGTERM or SIGINT. Until then, reload the files that may change at each SIGHUP."""
 
     async def reload() -> None:
         while True:
@@ -145,6 +155,7 @@ async def run(service: Service, signals: Signals) -> None:
             signals.reload.clear()
             await reload_keys(service)
             await reload_endpoints(service)
+            await reload_identities(service)
 
     reloading = asyncio.create_task(reload(), name="reload-files")
     try:
@@ -196,6 +207,20 @@ async def reload_endpoints(service: Service) -> None:
         return
     service.webhooks.replace_endpoints(endpoints)
     log.info("webhooks reloaded", extra={"endpoints": len(endpoints)})
+
+
+async def reload_identities(service: Service) -> None:
+    """Reload IDENTITIES_FILE. If it cannot be used, the present identities stay. Running conversions keep theirs."""
+    if service.config.identities_file is None:
+        return
+    try:
+        identities = await asyncio.to_thread(read_identities, service.config)
+    except ConfigError as error:
+        log.error("identities not reloaded", extra={"error": str(error)})
+        return
+    service.converter.use_identities(identities)
+    service.upstream.identities.use(budgets_of(identities))
+    log.info("identities reloaded", extra={"identities": len(identities)})
 
 
 def _prepare_process() -> None:

@@ -2,8 +2,17 @@
 
 from typing import Final
 
-from ytmp3.setting_files import certificates, cookies
-from ytmp3.setting_forms import Variable, address, extractor_arguments, one_of, plain_url, player_clients, proxy
+from ytmp3.setting_files import certificates, cookies, file
+from ytmp3.setting_forms import (
+    Variable,
+    address,
+    extractor_arguments,
+    integer_within,
+    one_of,
+    plain_url,
+    player_clients,
+    proxy,
+)
 
 YOUTUBE_VARIABLES: Final[tuple[Variable, ...]] = (
     Variable(
@@ -12,6 +21,22 @@ YOUTUBE_VARIABLES: Final[tuple[Variable, ...]] = (
         form="a http://, socks5:// or socks5h:// URL",
         meaning="Proxy for all traffic to YouTube.",
         parse=proxy,
+    ),
+    Variable(
+        name="EGRESS_VIDEOS_PER_HOUR",
+        default="240",
+        form="an integer from 0 to 100000",
+        meaning="Most videos that are asked from YouTube in any hour, with repeated extractions; at most 20 at once. "
+        "Instances on one Redis share it. YouTube refuses an address from about 300 an hour on. 0: no limit.",
+        parse=integer_within(0, 100_000),
+    ),
+    Variable(
+        name="IDENTITIES_FILE",
+        default="",
+        form="a readable file",
+        meaning="Several ways out to YouTube, one a line, each with a budget of its own. They replace `EGRESS_PROXY`, "
+        "`EGRESS_FAMILY`, `EGRESS_SOURCE_ADDRESS`, `EGRESS_VIDEOS_PER_HOUR` and `COOKIES_FILE`.",
+        parse=file,
     ),
     Variable(
         name="EGRESS_FAMILY",

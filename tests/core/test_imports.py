@@ -20,7 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"engine"}),
     frozenset({"metrics", "webhooks"}),
     frozenset({"http"}),
-    frozenset({"config", "gauges"}),
+    frozenset({"config", "gauges", "identities_file"}),
     frozenset({"app", "greeting"}),
     frozenset({"serve"}),
     frozenset({"client"}),

@@ -12,7 +12,7 @@ import pytest
 from tests.engine.rig import Rig, engine, video
 from tests.fakes import FakeConverter
 from tests.virtual_time import seconds, settled
-from ytmp3.converter import Converted
+from ytmp3.converter import ONLY_PASSAGE, Converted, Passage
 from ytmp3.converter.slots import FairSlots
 from ytmp3.core.client import Client
 from ytmp3.core.ids import ClientId
@@ -45,14 +45,20 @@ class StagedConverter(FakeConverter):
         self.encoding_seconds: dict[str, float] = {}
 
     async def convert(
-        self, video_id: str, recipe: Recipe, client: ClientId, scratch: Path, on_progress: Callable[[Report], None]
+        self,
+        video_id: str,
+        recipe: Recipe,
+        client: ClientId,
+        scratch: Path,
+        on_progress: Callable[[Report], None],
+        passage: Passage = ONLY_PASSAGE,
     ) -> Converted:
         async with self.extractions.slot(client):
             await asyncio.sleep(EXTRACTION_SECONDS)
         of_encoding = self.encoding_seconds.get(video_id, SONG_SECONDS)
         async with self.encoders.slot(client, of_encoding * 60):
             await asyncio.sleep(of_encoding)
-        return await super().convert(video_id, recipe, client, scratch, on_progress)
+        return await super().convert(video_id, recipe, client, scratch, on_progress, passage)
 
 
 @asynccontextmanager

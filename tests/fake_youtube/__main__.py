@@ -42,7 +42,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
             draft.write_text(line + "\n")
             draft.replace(arguments.ready_file)
         print(line, flush=True)
-        settings = f"EGRESS_PROXY={youtube.proxy_url} EGRESS_CA_FILE={youtube.ca_file}"
+        settings = f"EGRESS_PROXY={youtube.proxy_url} EGRESS_CA_FILE={youtube.ca_file} EGRESS_VIDEOS_PER_HOUR=0"
         hint = f"In another terminal: {settings} make run\nOr, for one track: {settings} make get LINK=aqz-KE-bpKQ"
         print(hint, file=sys.stderr, flush=True)
         await stop.wait()

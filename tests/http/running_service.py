@@ -106,7 +106,7 @@ async def running_service(
         stores.append(FaultyStore(store))
         return stores[0]
 
-    unlimited = {"REQUESTS_PER_SECOND": "100000", "BURST_SIZE": "100000"}
+    unlimited = {"REQUESTS_PER_SECOND": "100000", "BURST_SIZE": "100000", "EGRESS_VIDEOS_PER_HOUR": "0"}
     config = load({"DATA_DIR": str(data_dir), "DRAIN_SECONDS": "1"} | unlimited | settings)
     config = replace(config, engine=msgspec.structs.replace(config.engine, **(engine or {})))
     async with running(config, lambda *_: converter, open_store) as parts:

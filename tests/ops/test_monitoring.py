@@ -31,8 +31,13 @@ DASHBOARD: Document = json.loads((FOLDER / "grafana/dashboards/ytmp3.json").read
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 PROMETHEUS_OWN = {"up": {"job", "instance"}, "ALERTS": {"alertname", "alertstate"}}
 SCRAPED = {"job", "instance"}
-OF_THE_CONVERTER = {"ytmp3_youtube_signs": {"kind"}, "ytmp3_js_solutions": {"how"}}
-"""Labels of the counters that the converter keeps: `app` registers them."""
+OF_THE_CONVERTER = {
+    "ytmp3_youtube_signs": {"kind"},
+    "ytmp3_js_solutions": {"how"},
+    "ytmp3_identity_paused": {"identity"},
+    "ytmp3_identity_pace": {"identity"},
+}
+"""Labels of the values that the converter and the engine keep: `app` registers them."""
 NOT_SHOWN = {
     "ytmp3_build_info", "ytmp3_memory_resident_bytes", "process_virtual_memory_bytes",
 }  # fmt: skip

@@ -15,7 +15,7 @@ from tests.fake_youtube import Spawned
 from tests.stand.processes import descendants
 from tests.stand.waiting import until
 from tests.stand.zygote import until_ready
-from ytmp3.converter import Converted
+from ytmp3.converter import ONLY_PASSAGE, Converted, Passage
 from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.pipeline import Pipeline
 from ytmp3.converter.sandbox.spawner import Spawner
@@ -70,12 +70,13 @@ class RunningPipeline:
         quality: Quality = Quality.K128,
         format_: Format = Format.MP3,
         language: Language = ORIGINAL,
+        passage: Passage = ONLY_PASSAGE,
     ) -> Converted:
         self.count += 1
         scratch = self.folder / f"scratch-{self.count}"
         scratch.mkdir()
         recipe, client = recipe_for(format_, quality, language=language), ClientId("addr:192.0.2.1")
-        return await self.pipeline.convert(VideoId(video_id), recipe, client, scratch, self._report)
+        return await self.pipeline.convert(VideoId(video_id), recipe, client, scratch, self._report, passage)
 
     def _report(self, report: Report) -> None:
         self.reports.append(report)

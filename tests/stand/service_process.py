@@ -29,8 +29,12 @@ END_STATES: Final = frozenset({"completed", "failed", "cancelled"})
 
 
 def egress(youtube: Spawned) -> dict[str, str]:
-    """Return the settings that make a service ask the fake YouTube."""
-    return {"EGRESS_PROXY": youtube.proxy_url, "EGRESS_CA_FILE": str(youtube.ca_file)}
+    """Return the settings that make a service ask the fake YouTube, which has no limit of videos an hour."""
+    return {
+        "EGRESS_PROXY": youtube.proxy_url,
+        "EGRESS_CA_FILE": str(youtube.ca_file),
+        "EGRESS_VIDEOS_PER_HOUR": "0",
+    }
 
 
 def _client() -> ClientSession:
@@ -72,7 +76,7 @@ class ServiceProcess:
                 "-m",
                 "ytmp3",
                 "serve",
-                env=environment | {"PORT": "0"} | dict(self.settings),
+                env=environment | {"PORT": "0", "EGRESS_VIDEOS_PER_HOUR": "0"} | dict(self.settings),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,

@@ -4,12 +4,13 @@ A converter takes a video id, a recipe and a scratch folder. It writes a verifie
 progress, or raises a ConversionError. It has nothing to do with jobs, leases, HTTP or the shelf.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 
+from ytmp3.converter.settings import Identity
 from ytmp3.core.errors import Ytmp3Error
 from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.job import Metadata, Report, Stage
@@ -45,8 +46,41 @@ class ToolCheck(Struct, frozen=True, kw_only=True):
     """The result in one line, for the operator."""
 
 
+class Passage(Protocol):
+    """The identity that one conversion uses for its page, player, media and cover: one way out to YouTube."""
+
+    @property
+    def name(self) -> str:
+        """The name of the identity in the settings."""
+
+    def slowed(self) -> None:
+        """Record that YouTube has warned with status 429, although the extraction succeeded."""
+
+    async def extract_again(self) -> None:
+        """Wait until the identity's budget allows another extraction of this conversion."""
+
+
+class OnlyPassage:
+    """The passage through an identity without a budget. Without a name, it is the first identity."""
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+
+    def slowed(self) -> None:
+        """Do nothing."""
+
+    async def extract_again(self) -> None:
+        """Return at once."""
+
+
+ONLY_PASSAGE: Final[Passage] = OnlyPassage()
+
+
 class Converter(Protocol):
     """The interface that the engine uses. `pipeline.Pipeline` implements it."""
+
+    def use_identities(self, identities: Sequence[Identity]) -> None:
+        """Set the identities that a passage may name. Called at the start, and again for each SIGHUP."""
 
     async def open(self) -> None:
         """Start the zygote. Called once, before the first conversion. `check` reports what is missing.
@@ -84,9 +118,17 @@ class Converter(Protocol):
         """
 
     async def convert(
-        self, video_id: VideoId, recipe: Recipe, client: ClientId, scratch: Path, on_progress: Callable[[Report], None]
+        self,
+        video_id: VideoId,
+        recipe: Recipe,
+        client: ClientId,
+        scratch: Path,
+        on_progress: Callable[[Report], None],
+        passage: Passage = ONLY_PASSAGE,
     ) -> Converted:
         """Convert one video. `scratch` is an empty folder, which the caller removes whatever happens.
+
+        `passage` is the identity through which YouTube is asked.
 
         `client` is the client whose job created the conversion: extractions and encoders are shared between clients.
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Final
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from ytmp3.converter import Converted
 from ytmp3.converter.audio.broken import BrokenError
@@ -27,14 +27,14 @@ from ytmp3.converter.progress import Progress
 from ytmp3.converter.settings import ConversionLimits
 from ytmp3.converter.slots import FairSlots, Slot
 from ytmp3.converter.spool import Spool, SpoolReplacedError
-from ytmp3.converter.tools import Tools, copy_of_cookies
-from ytmp3.converter.youtube.events import Extraction, Facts
+from ytmp3.converter.task import Task, way_of
+from ytmp3.converter.tools import Tools
+from ytmp3.converter.youtube.events import Facts
 from ytmp3.converter.youtube.fetch import Connections, Fetch
+from ytmp3.converter.youtube.signs import Sign
 from ytmp3.core.errors import ConversionError, FailureCode
-from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.job import Metadata, Stage
 from ytmp3.core.link import canonical_link
-from ytmp3.core.recipe import Recipe
 
 COVER_GRACE_SECONDS: Final = 2.0
 """Longest wait, in seconds, for the cover after the encoding: it is optional, so the track must not wait long."""
@@ -42,17 +42,6 @@ LOGGED_CHARACTERS: Final = 4000
 """After a failure, this many characters from the end of yt-dlp's output are logged."""
 
 logger = logging.getLogger(__name__)
-
-
-class Task(Struct, frozen=True, kw_only=True):
-    """What one try of a conversion has to make."""
-
-    video_id: VideoId
-    recipe: Recipe
-    client: ClientId
-    scratch: Path
-    excluded_formats: tuple[str, ...] = ()
-    """Formats of YouTube that could not be decoded in an earlier try."""
 
 
 class ConversionTry:
@@ -73,7 +62,7 @@ class ConversionTry:
         self._limits = limits
         self._task = task
         self._progress = progress
-        self._fetch = Fetch(task.scratch, limits, self._take_slot, tools.files)
+        self._fetch = Fetch(task.scratch, limits, self._take_again, tools.files)
         self._encoded_path = task.scratch / f"encoded.{task.recipe.extension}"
 
     @property
@@ -85,6 +74,11 @@ class ConversionTry:
     def facts(self) -> Facts | None:
         """The latest report of the youtube child about the extraction."""
         return self._fetch.facts
+
+    @property
+    def is_slowed(self) -> bool:
+        """Whether an extraction succeeded, but YouTube has answered 429 to a part of it, such as the page."""
+        return self._fetch.chosen is not None and self._fetch.chosen.facts.signs.get(Sign.RATE_LIMITED, 0) > 0
 
     def may_try_another_format(self, error: ConversionError) -> bool:
         """Whether YouTube offers another format in place of the one that could not be decoded."""
@@ -107,9 +101,16 @@ class ConversionTry:
         assert self._fetch.chosen is not None
         return self._fetch.chosen.track_seconds or self._fetch.chosen.metadata.duration_seconds
 
+    @contextlib.asynccontextmanager
+    async def _take_again(self) -> AsyncIterator[Slot]:
+        """Wait until the identity's budget allows another extraction, and hold a slot for it."""
+        await self._task.passage.extract_again()
+        async with self._take_slot() as slot:
+            yield slot
+
     async def run(self) -> Converted:
         """Make the track. On every way out, its child processes have ended."""
-        async with self._tools.connections() as connections:
+        async with self._tools.connections(self._task.identity) as connections:
             try:
                 metadata = await self._extract(connections)
                 self._progress.extracted(metadata)
@@ -121,31 +122,11 @@ class ConversionTry:
     async def _extract(self, connections: Connections) -> Metadata:
         async with self._take_slot():
             with self._progress.timing(Stage.EXTRACTING):
-                extraction, profile = await self._extraction(), self._tools.profiles.youtube
+                extraction, profile = await way_of(self._tools, self._limits, self._task)
                 await self._fetch.start(self._tools.spawner, extraction, profile, connections)
                 extracted = await self._fetch.extracted()
         logger.debug("format chosen", extra={"video_id": self._task.video_id, "format": extracted.format})
         return extracted.metadata
-
-    async def _extraction(self) -> Extraction:
-        cookies = self._tools.cookies_file
-        if cookies is not None:
-            # yt-dlp writes its cookies back at the end. It gets a copy, so that conversions do not overwrite each
-            # other's.
-            cookies = await self._tools.files.run(copy_of_cookies, cookies, self._task.scratch / "cookies")
-        rungs_to_ask, left_out = self._tools.ladder.way()
-        return Extraction(
-            video_id=self._task.video_id,
-            scratch=str(self._task.scratch),
-            cookies_file=None if cookies is None else str(cookies),
-            max_duration_seconds=self._limits.max_duration_seconds,
-            max_file_bytes=self._limits.max_file_bytes,
-            format=self._task.recipe.format,
-            language=self._task.recipe.language,
-            excluded_formats=self._task.excluded_formats,
-            rungs=rungs_to_ask,
-            left_out=left_out,
-        )
 
     async def _download_and_encode(self) -> bytes | None:
         """Download and encode concurrently. Returns the cover picture, or None if it is not ready in time."""
@@ -169,7 +150,9 @@ class ConversionTry:
         with self._progress.timing(Stage.DOWNLOADING):
             await self._fetch.watch()
         if (served := self._fetch.served) is not None:
-            self._tools.ladder.ended(served.rung, served.failed_rungs, served.client, served.refused_clients)
+            self._tools.ladder_of(self._task.identity).ended(
+                served.rung, served.failed_rungs, served.client, served.refused_clients
+            )
 
     async def _encode(self) -> None:
         while True:

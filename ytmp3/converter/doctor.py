@@ -11,6 +11,7 @@ import math
 import platform
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -20,10 +21,11 @@ from msgspec import Struct, json
 from ytmp3 import __version__
 from ytmp3.converter import ToolCheck
 from ytmp3.converter.check import Checker, Programs
+from ytmp3.converter.identities import only_identity
 from ytmp3.converter.profiles import youtube_profile
 from ytmp3.converter.sandbox.protocol import Profile
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
-from ytmp3.converter.settings import ConversionLimits, ToolSettings
+from ytmp3.converter.settings import ConversionLimits, Egress, Identity, ToolSettings
 from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.tokens import TokenProvider
 from ytmp3.converter.tools import copy_of_cookies, deno_path, ffmpeg_path, rungs, youtube_program
@@ -57,6 +59,8 @@ class WayOut(Struct, frozen=True, kw_only=True):
         if own.egress_source_address is not None:
             parts.append("with a source address")
         parts.append("with cookies" if own.cookies_file is not None else "without cookies")
+        if own.pot_provider_url is not None:
+            parts.append("with PO tokens")
         return ", ".join(parts)
 
 
@@ -100,9 +104,22 @@ class Findings(Struct, frozen=True, kw_only=True):
     ways: tuple[WayTried, ...]
 
 
-def ways_out(settings: ToolSettings) -> tuple[WayOut, ...]:
-    """Return the ways out of these settings, the preferred one first. There is at least one."""
-    return (WayOut(name="default", settings=settings),)
+def ways_out(settings: ToolSettings, identities: Sequence[Identity] = ()) -> tuple[WayOut, ...]:
+    """Return the ways out: one for each identity, or the one of the settings if there are none."""
+    return tuple(
+        WayOut(
+            name=identity.name,
+            settings=replace(
+                settings,
+                egress_proxy=identity.egress.proxy,
+                egress_family=identity.egress.family,
+                egress_source_address=identity.egress.source_address,
+                cookies_file=identity.cookies_file,
+                pot_provider_url=settings.pot_provider_url if identity.has_po_tokens else None,
+            ),
+        )
+        for identity in identities or (only_identity(settings),)
+    )
 
 
 class Doctor:
@@ -145,7 +162,7 @@ class Doctor:
             return  # The check of the tools has reported it.
         has_cookies = way.settings.cookies_file is not None
         default = versions.default_clients_with_cookies if has_cookies else versions.default_clients
-        clients = single_clients(rungs(way.settings), default)
+        clients = single_clients(rungs(way.settings, has_cookies=has_cookies, has_po_tokens=True), default)
         for number, (group, client) in enumerate(clients, 1):
             self._on_step(f"way out {way.name}: client {client} ({number} of {len(clients)})")
             yield Asked(client=client, group=group, found=await self._ask(way, stand, video_id, client))
@@ -166,7 +183,7 @@ class Doctor:
                 rungs=(Rung(clients=(client,)),),
             )
             task = ProbeTask(extraction=extraction, later_seconds=self._later_seconds)
-            async with stand.solver.connection() as solver, stand.tokens.connection() as tokens:
+            async with stand.solver.connection() as solver, stand.tokens.connection(stand.egress) as tokens:
                 ends = Connections(solver=solver, tokens=tokens, token_seconds=stand.tokens.child_seconds)
                 seconds = self._limits.extract_seconds + self._samples_seconds
                 return await probe(stand.spawner, task, stand.profile, ends, seconds=seconds)
@@ -186,6 +203,7 @@ class _Stand(Struct, frozen=True, kw_only=True):
     tokens: TokenProvider
     checker: Checker
     profile: Profile
+    egress: Egress
     folder: Path
 
 
@@ -203,6 +221,7 @@ async def _stand(settings: ToolSettings) -> AsyncIterator[_Stand]:
                 tokens=tokens,
                 checker=Checker(spawner, solver, tokens, programs, folder=Path(folder)),
                 profile=youtube_profile(settings, deno=deno),
+                egress=only_identity(settings).egress,
                 folder=Path(folder),
             )
         finally:

@@ -8,29 +8,29 @@ in the zygote. scripts/bench/RESULTS.md compares a conversion with ffmpeg alone.
 
 import logging
 import os
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from msgspec import structs
 
-from ytmp3.converter import Converted, SandboxIncompleteError, ToolCheck
+from ytmp3.converter import ONLY_PASSAGE, Converted, Passage, SandboxIncompleteError, ToolCheck
 from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.causes import log_failure
 from ytmp3.converter.check import Checker, Programs
-from ytmp3.converter.conversion import ConversionTry, Task
+from ytmp3.converter.conversion import ConversionTry
+from ytmp3.converter.identities import IdentityBook, only_identity
 from ytmp3.converter.profiles import profiles_of
 from ytmp3.converter.progress import Progress
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
-from ytmp3.converter.settings import ConversionLimits, ToolSettings
+from ytmp3.converter.settings import ConversionLimits, Identity, ToolSettings
 from ytmp3.converter.slots import FairSlots
 from ytmp3.converter.solver.service import Solver
+from ytmp3.converter.task import Task
 from ytmp3.converter.tokens import TokenProvider
-from ytmp3.converter.tools import Tools, deno_path, ffmpeg_path, rungs, youtube_program
+from ytmp3.converter.tools import Tools, deno_path, ffmpeg_path, ladders_of, youtube_program
 from ytmp3.converter.youtube.events import Facts
-from ytmp3.converter.youtube.ladder import Ladder
 from ytmp3.converter.youtube.lister import read_playlist
 from ytmp3.converter.youtube.signs import Sign
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
@@ -73,14 +73,18 @@ class Pipeline:
             tokens=tokens,
             ffmpeg=ffmpeg,
             cores=cores or Cores(os.sched_getaffinity(0), max_encoders=settings.encode_concurrency),
-            cookies_file=settings.cookies_file,
+            identities=IdentityBook([only_identity(settings)]),
             profiles=profiles_of(settings, ffmpeg=ffmpeg, deno=deno),
-            ladder=Ladder(rungs(settings), time.monotonic),
+            ladders=ladders_of(settings),
         )
         self._signs: Counter[str] = Counter()
         extractions, encoders = settings.extract_concurrency, settings.encode_concurrency
         # An extraction may take 300 MB, but only for seconds, so it has no spare slot.
         self._slots = FairSlots(extractions, spare=0), FairSlots(encoders, spare=encoders)
+
+    def use_identities(self, identities: Sequence[Identity]) -> None:
+        """See the Protocol."""
+        self._tools.identities.replace(identities)
 
     async def open(self) -> None:
         """Start the zygote; see the Converter protocol. If it does not start, the next conversion tries again."""
@@ -112,11 +116,18 @@ class Pipeline:
 
     async def list_playlist(self, url: str, client: ClientId, scratch: Path, *, max_items: int) -> Listing:
         """See the Protocol."""
+        egress = self._tools.identities.first.egress
         async with self._slots[0].slot(client):
-            return await read_playlist(self._spawner, url, scratch, max_items=max_items)
+            return await read_playlist(self._spawner, url, scratch, max_items=max_items, egress=egress)
 
     async def convert(
-        self, video_id: VideoId, recipe: Recipe, client: ClientId, scratch: Path, on_progress: Callable[[Report], None]
+        self,
+        video_id: VideoId,
+        recipe: Recipe,
+        client: ClientId,
+        scratch: Path,
+        on_progress: Callable[[Report], None],
+        passage: Passage = ONLY_PASSAGE,
     ) -> Converted:
         """Convert one video; see the Converter protocol.
 
@@ -124,13 +135,16 @@ class Pipeline:
             ConversionError: its code is the reason, such as a private video or a missing program.
         """
         slots, progress = self._slots, Progress(on_progress)
-        task = Task(video_id=video_id, recipe=recipe, client=client, scratch=scratch)
+        identity = self._tools.identities.of(passage.name)
+        task = Task(
+            video_id=video_id, recipe=recipe, client=client, scratch=scratch, passage=passage, identity=identity
+        )
         while True:
             conversion = ConversionTry(
                 slots=slots, tools=self._tools, limits=self._limits, task=task, progress=progress
             )
             try:
-                return await self._run(conversion, video_id)
+                return await self._run(conversion, task)
             except ConversionError as error:
                 error.stage_seconds = {stage.value: seconds for stage, seconds in progress.stage_seconds.items()}
                 log_failure(video_id, error, conversion.tool_log)
@@ -138,7 +152,7 @@ class Pipeline:
                     raise
             task = await self._tools.files.run(conversion.without_its_format)
 
-    async def _run(self, conversion: ConversionTry, video_id: VideoId) -> Converted:
+    async def _run(self, conversion: ConversionTry, task: Task) -> Converted:
         try:
             return await conversion.run()
         except ZygoteError as error:
@@ -147,7 +161,9 @@ class Pipeline:
             # The local disk is full or failing. A later attempt may succeed.
             raise ConversionError(FailureCode.STORAGE_FULL, f"{error.strerror}") from error
         finally:
-            self._record(video_id, conversion.facts)
+            if conversion.is_slowed:
+                task.passage.slowed()
+            self._record(task.video_id, conversion.facts)
 
     def _record(self, video_id: VideoId, facts: Facts | None) -> None:
         """Count and log the signs of trouble in an extraction. The child is not trusted: unknown kinds are dropped."""

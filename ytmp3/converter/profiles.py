@@ -16,10 +16,11 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 import ytmp3
 from ytmp3.converter.sandbox.protocol import Profile
-from ytmp3.converter.settings import ToolSettings
+from ytmp3.converter.settings import Egress, ToolSettings
 
 LIBRARIES: Final = (
     *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/nix/store"),
@@ -61,6 +62,10 @@ class Profiles(Struct, frozen=True, kw_only=True):
     """None: the operator's ffmpeg is a script, which cannot be confined by a profile."""
     youtube: Profile
 
+    def youtube_through(self, egress: Egress) -> Profile:
+        """Return the profile of the youtube child for this way to YouTube."""
+        return replace(self.youtube, ports=_ports(egress.proxy), may_bind=egress.source_address is not None)
+
 
 def profiles_of(settings: ToolSettings, *, ffmpeg: str, deno: str | None) -> Profiles:
     """Return the profiles for these settings and programs. Reads the first bytes of ffmpeg."""
@@ -93,12 +98,11 @@ def youtube_profile(settings: ToolSettings, *, deno: str | None) -> Profile:
 
     If the solver does not respond, yt-dlp starts deno from this child, so the child may execute deno.
     """
-    proxy = settings.egress_proxy
     return Profile(
         programs=() if deno is None else (deno, *INTERPRETERS),
         readable=(*LIBRARIES, *NAME_RESOLUTION, *python_folders()),
         devices=DEVICES,
-        ports=(DNS_PORT, HTTPS_PORT) if proxy is None else (DNS_PORT, _port_of(proxy)),
+        ports=_ports(settings.egress_proxy),
         may_bind=settings.egress_source_address is not None,
         starts_programs=True,
     )
@@ -119,6 +123,11 @@ def python_folders() -> tuple[str, ...]:
             folders.add(str(parent) if is_packages_only else package)
     folders.update(path for path in sys.path if path.endswith((".zip", "lib-dynload")))
     return tuple(sorted(folders))
+
+
+def _ports(proxy: str | None) -> tuple[int, ...]:
+    """Return the ports that the youtube child connects to."""
+    return (DNS_PORT, HTTPS_PORT) if proxy is None else (DNS_PORT, _port_of(proxy))
 
 
 def _port_of(url: str) -> int:

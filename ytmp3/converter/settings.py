@@ -22,6 +22,37 @@ class ConversionLimits(Struct, frozen=True, kw_only=True):
     """Longest time without a new byte from YouTube, or without progress of the encoder."""
 
 
+class Egress(Struct, frozen=True, kw_only=True):
+    """The way of a conversion's connections to YouTube."""
+
+    proxy: str | None = None
+    """Its URL may contain a password."""
+    family: str = "auto"
+    """IP version of the connections: auto, 4 or 6."""
+    source_address: str | None = None
+
+    def __repr__(self) -> str:
+        """Show nothing: a repr may appear in logs and tracebacks."""
+        return "Egress(...)"
+
+
+class Identity(Struct, frozen=True, kw_only=True):
+    """One way out to YouTube."""
+
+    name: str
+    """For logs, metrics and `/stats`. Nothing else of an identity appears there."""
+    egress: Egress
+    cookies_file: Path | None = None
+    videos_per_hour: int
+    """Most extractions in any hour; 0: no limit."""
+    has_po_tokens: bool = False
+    """Whether the provider of PO tokens may be asked for this identity."""
+
+    def __repr__(self) -> str:
+        """Show only the name: the proxy may contain a password."""
+        return f"Identity({self.name})"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolSettings:
     """The operator's settings for yt-dlp, its JavaScript runtime and ffmpeg."""
@@ -45,6 +76,8 @@ class ToolSettings:
     """The URL of the provider of proof-of-origin tokens, without a slash at the end; None: there is none."""
     requires_sandbox: bool = False
     """Whether the service must not start where child processes cannot be confined."""
+    videos_per_hour: int = 0
+    """Most extractions in any hour (EGRESS_VIDEOS_PER_HOUR) where there is no IDENTITIES_FILE; 0: no limit."""
     extractor_args: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Arguments of yt-dlp's YouTube extractor, such as `player_client`."""
     clients: tuple[tuple[str, ...], ...] = ()

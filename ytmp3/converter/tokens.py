@@ -11,6 +11,7 @@ of a token is passed on. A provider that fails is not asked for some seconds, so
 
 import asyncio
 import contextlib
+import functools
 import logging
 import re
 import time
@@ -22,7 +23,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar
 
 from ytmp3.converter import ToolCheck
 from ytmp3.converter.child_connection import child_connection
-from ytmp3.converter.settings import ToolSettings
+from ytmp3.converter.settings import Egress, ToolSettings
 from ytmp3.converter.token_messages import MAX_LINE_BYTES, NoToken, Token, TokenWanted, decode_wanted, encode
 
 TOKEN_SECONDS: Final = 15.0
@@ -68,11 +69,9 @@ class TokenProvider:
         self._url = settings.pot_provider_url
         self._seconds = seconds
         self._pause_seconds = pause_seconds
-        # A token is valid for the address that asked for it, so the provider must take the same way to YouTube.
-        way = {"proxy": settings.egress_proxy, "source_address": settings.egress_source_address}
-        self._way = {name: value for name, value in way.items() if value is not None}
         self._session: ClientSession | None = None
-        self._paused_until = 0.0
+        self._paused_until: dict[Egress, float] = {}
+        """By way to YouTube: a broken proxy of one identity does not take the tokens from the others."""
         self._made = self._failed = 0
         self._last_error = ""
 
@@ -82,12 +81,16 @@ class TokenProvider:
         return None if self._url is None else self._seconds + 1.0
 
     @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncIterator[int | None]:
-        """Yield a descriptor for one child, whose requests are answered until the block ends; None: no provider."""
-        if self._url is None:
+    async def connection(self, egress: Egress | None) -> AsyncIterator[int | None]:
+        """Yield a descriptor for one child, whose requests are answered until the block ends; None: no provider.
+
+        `egress` is the child's way to YouTube; None: it gets no tokens.
+        """
+        if self._url is None or egress is None:
             yield None
             return
-        async with child_connection(self._serve, name="token", max_line_bytes=MAX_LINE_BYTES) as descriptor:
+        serve = functools.partial(self._serve, egress)
+        async with child_connection(serve, name="token", max_line_bytes=MAX_LINE_BYTES) as descriptor:
             yield descriptor
 
     async def check(self) -> ToolCheck | None:
@@ -110,30 +113,36 @@ class TokenProvider:
         if self._session is not None:
             await self._session.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, egress: Egress, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for _ in range(MAX_TOKENS):
             line = await reader.readline()
             if not line:
                 return
-            writer.write(encode(await self._answer(decode_wanted(line))) + b"\n")
+            writer.write(encode(await self._answer(egress, decode_wanted(line))) + b"\n")
             await writer.drain()
 
-    async def _answer(self, wanted: TokenWanted) -> Token | NoToken:
+    async def _answer(self, egress: Egress, wanted: TokenWanted) -> Token | NoToken:
         if not _BINDING.fullmatch(wanted.content_binding):
             return NoToken(reason="not a content binding")
-        if time.monotonic() < self._paused_until:
+        if time.monotonic() < self._paused_until.get(egress, 0.0):
             return NoToken(reason="the provider is not asked for some seconds after a failure")
-        question = {"content_binding": wanted.content_binding, "bypass_cache": wanted.is_fresh, **self._way}
+        question = {"content_binding": wanted.content_binding, "bypass_cache": wanted.is_fresh, **_way(egress)}
         try:
             token = (await self._request("POST", "/get_pot", question, self._seconds, _Answer)).po_token
         except ProviderError as error:
             self._failed += 1
             self._last_error = str(error)
-            self._paused_until = time.monotonic() + self._pause_seconds
+            self._pause(egress)
             logger.warning("no PO token", extra={"reason": self._last_error})
             return NoToken(reason=self._last_error)
         self._made += 1
         return Token(token=token)
+
+    def _pause(self, egress: Egress) -> None:
+        now = time.monotonic()
+        # SIGHUP may replace the identities: the ended pauses of removed ones must not be kept.
+        self._paused_until = {way: until for way, until in self._paused_until.items() if until > now}
+        self._paused_until[egress] = now + self._pause_seconds
 
     async def _request(self, method: str, path: str, body: Any, seconds: float, kind: type[_T]) -> _T:
         if self._session is None:
@@ -155,3 +164,12 @@ class TokenProvider:
         except (ClientError, OSError, msgspec.MsgspecError) as error:
             # The text of an error may hold the address of the provider, and its password.
             raise ProviderError(type(error).__name__) from error
+
+
+def _way(egress: Egress) -> dict[str, str]:
+    """Return the fields of a request that name the way to YouTube.
+
+    A token is valid for the address that asked for it, so the provider must take the same way as the child.
+    """
+    way = {"proxy": egress.proxy, "source_address": egress.source_address}
+    return {name: value for name, value in way.items() if value is not None}

@@ -3,7 +3,8 @@
 import contextlib
 import sys
 import sysconfig
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -11,9 +12,10 @@ import imageio_ffmpeg
 from msgspec import Struct, field, json
 
 from ytmp3.converter.audio.cores import Cores
+from ytmp3.converter.identities import IdentityBook
 from ytmp3.converter.profiles import Profiles
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteProgram
-from ytmp3.converter.settings import ToolSettings
+from ytmp3.converter.settings import Identity, ToolSettings
 from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.tokens import TokenProvider
 from ytmp3.converter.youtube.events import Preload
@@ -29,6 +31,10 @@ VERIFIERS: Final = 4
 """Threads that verify tracks. They share the interpreter's lock, so more would not be faster."""
 
 
+Ladders = Mapping[tuple[bool, bool], Ladder]
+"""The ways of asking YouTube of an identity with or without cookies, and with or without PO tokens."""
+
+
 class Tools(Struct, frozen=True, kw_only=True):
     """What all conversions of an instance share."""
 
@@ -37,18 +43,24 @@ class Tools(Struct, frozen=True, kw_only=True):
     tokens: TokenProvider
     ffmpeg: str
     cores: Cores
-    cookies_file: Path | None
+    identities: IdentityBook
     profiles: Profiles
-    ladder: Ladder
+    ladders: Ladders
     files: Threads = field(default_factory=lambda: Threads("converter-files", FILE_THREADS))
     """For short calls of files."""
     verifiers: Threads = field(default_factory=lambda: Threads("verifier", VERIFIERS))
 
+    def ladder_of(self, identity: Identity) -> Ladder:
+        """Return the ways of asking through an identity, which depend on whether it has cookies and PO tokens."""
+        return self.ladders[identity.cookies_file is not None, identity.has_po_tokens]
+
     @contextlib.asynccontextmanager
-    async def connections(self) -> AsyncIterator[Connections]:
+    async def connections(self, identity: Identity) -> AsyncIterator[Connections]:
         """Open the connections of one youtube child to the server, until the block ends."""
-        async with self.solver.connection() as solver, self.tokens.connection() as tokens:
-            yield Connections(solver=solver, tokens=tokens, token_seconds=self.tokens.child_seconds)
+        egress = identity.egress if identity.has_po_tokens else None
+        async with self.solver.connection() as solver, self.tokens.connection(egress) as tokens:
+            seconds = None if tokens is None else self.tokens.child_seconds
+            yield Connections(solver=solver, tokens=tokens, token_seconds=seconds)
 
 
 def ffmpeg_path(settings: ToolSettings) -> str:
@@ -85,8 +97,17 @@ def youtube_program(settings: ToolSettings, *, deno: str | None) -> ZygoteProgra
     )
 
 
-def rungs(settings: ToolSettings) -> tuple[Rung, ...]:
-    """Return the groups of player clients to ask, in order.
+def ladders_of(settings: ToolSettings) -> Ladders:
+    """Return the ladders of all kinds of identities."""
+    return {
+        (cookies, tokens): Ladder(rungs(settings, has_cookies=cookies, has_po_tokens=tokens), time.monotonic)
+        for cookies in (False, True)
+        for tokens in (False, True)
+    }
+
+
+def rungs(settings: ToolSettings, *, has_cookies: bool, has_po_tokens: bool) -> tuple[Rung, ...]:
+    """Return the groups of player clients to ask through an identity, in order.
 
     A choice of clients in the extractor's arguments wins. With cookies, yt-dlp chooses: the clients that need no
     JavaScript take no cookies.
@@ -96,8 +117,8 @@ def rungs(settings: ToolSettings) -> tuple[Rung, ...]:
         return (Rung(clients=tuple(chosen)),)
     if settings.clients:
         return tuple(Rung(clients=group) for group in settings.clients)
-    usual = (DEFAULT,) if settings.cookies_file is not None else (LIGHT, DEFAULT)
-    return usual if settings.pot_provider_url is None else (*usual, WITH_TOKEN)
+    usual = (DEFAULT,) if has_cookies else (LIGHT, DEFAULT)
+    return (*usual, WITH_TOKEN) if has_po_tokens and settings.pot_provider_url is not None else usual
 
 
 def copy_of_cookies(cookies: Path, target: Path) -> Path:

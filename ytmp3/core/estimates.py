@@ -104,13 +104,21 @@ def _moved(mean: float, newest: float) -> float:
 
 
 def eta_seconds(
-    *, position: int | None, seconds_per_conversion: float, own_seconds: float, workers: int, progress: float
+    *,
+    position: int | None,
+    seconds_per_conversion: float,
+    own_seconds: float,
+    workers: int,
+    progress: float,
+    start_seconds: float = 0.0,
 ) -> int:
     """Return the estimated seconds until a conversion ends, at least 1.
 
     A waiting conversion starts when the workers have ended about `position` others, each in the mean duration of all
     clients. Then it takes `own_seconds`, the mean of its own client. A running one (`position` is None) needs the part
     of `own_seconds` that its progress leaves. The position follows the order of service, which is fair to clients.
+    No conversion starts before `start_seconds`, because of the budget towards YouTube.
     """
     rounds = 0.0 if position is None else position / max(1, workers)
-    return max(1, round(seconds_per_conversion * rounds + own_seconds * (1.0 - progress)))
+    waiting_seconds = max(seconds_per_conversion * rounds, start_seconds)
+    return max(1, round(waiting_seconds + own_seconds * (1.0 - progress)))

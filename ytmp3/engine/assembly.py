@@ -31,6 +31,7 @@ from ytmp3.engine.failed_attempts import FailedAttempts
 from ytmp3.engine.feeder import Feeder
 from ytmp3.engine.feeds import Feeds
 from ytmp3.engine.health import Health
+from ytmp3.engine.identities import Identities
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.janitor import Janitor
 from ytmp3.engine.jobs import Jobs
@@ -130,6 +131,7 @@ class Engine:
         await self.janitor.close()
         await self.watcher.close()
         await self.workers.close()
+        await self.upstream.identities.close()
         await self.keeper.close()
 
 
@@ -140,8 +142,9 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
     runs = Runs(events, clock=clock)
     places = places_of(settings.workers)
     queue = FairQueue(settings.queue_capacity, runs.by_client, places)
-    upstream = Upstream(settings, health=health, events=events, clock=clock)
-    estimates = Estimates(workers=settings.workers, clock=clock, random=outside.random)
+    identities = Identities(values=store.values, health=health, events=events, clock=clock)
+    upstream = Upstream(settings, identities=identities, health=health, events=events, clock=clock)
+    estimates = Estimates(settings.workers, identities.start_seconds, clock=clock, random=outside.random)
     events.listen(estimates.on_event)
     writes = Writes(settings, store=store, events=events, random=outside.random)
     checks = _checks(settings, outside, health)

@@ -38,6 +38,7 @@ from ytmp3.core.job import Conversion, Report, Stage, Track, track_file_name
 from ytmp3.engine import events
 from ytmp3.engine.events import Events
 from ytmp3.engine.failed_attempts import FailedAttempts
+from ytmp3.engine.identities import Grant
 from ytmp3.engine.runs import Run, Runs, Stop
 from ytmp3.engine.upstream import Upstream
 from ytmp3.engine.writes import Writes
@@ -76,7 +77,7 @@ class Attempts:
         self._failed = failed
         self._events = events
 
-    async def make(self, conversion: Conversion) -> None:
+    async def make(self, conversion: Conversion, grant: Grant) -> None:
         """Claim a conversion that was taken from the queue, and make one attempt at it.
 
         When this returns, the worker has nothing left to do for the conversion. If the worker's task is cancelled, the
@@ -85,11 +86,12 @@ class Attempts:
         start = self._upstream.started()
         with self._runs.busy():
             try:
-                await self._make(conversion, start)
+                await self._make(conversion, start, grant)
             finally:
+                grant.ended()
                 self._upstream.ended(start)
 
-    async def _make(self, conversion: Conversion, start: int) -> None:
+    async def _make(self, conversion: Conversion, start: int, grant: Grant) -> None:
         if self._runs.holds(conversion.conversion_id):
             await self._yield_to_earlier(conversion)
             return
@@ -105,7 +107,7 @@ class Attempts:
         elif self._writes.is_stale(claimed):
             await self._writes.fail_stale(claimed)
         else:
-            with self._runs.running(claimed, start) as run:
+            with self._runs.running(claimed, start, grant) as run:
                 await self._run(run)
 
     async def _yield_to_earlier(self, conversion: Conversion) -> None:
@@ -126,6 +128,7 @@ class Attempts:
         conversion = run.conversion
         scratch: Path | None = None
         self._failed.begun(run)
+        run.grant.begin()
         try:
             scratch = await self._scratch.new_folder(f"{conversion.conversion_id}-{conversion.token}")
             converted = await self._convert(run, scratch)
@@ -168,10 +171,13 @@ class Attempts:
         def on_progress(report: Report) -> None:
             if report.metadata is not None:
                 self._upstream.reached(run.start)
+                run.grant.reached()
             run.on_progress(report)
 
         run.task = asyncio.create_task(
-            self._converter.convert(conversion.video_id, conversion.recipe, conversion.client, scratch, on_progress),
+            self._converter.convert(
+                conversion.video_id, conversion.recipe, conversion.client, scratch, on_progress, run.grant
+            ),
             name=f"convert-{conversion.conversion_id}",
         )
         if run.stop_reason is not None:
@@ -179,6 +185,7 @@ class Attempts:
             run.task.cancel()
         converted = await run.task
         self._upstream.passed(run.start, conversion.video_id)
+        run.grant.served(conversion.video_id)
         run.task = None
         return converted
 

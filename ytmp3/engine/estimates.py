@@ -14,8 +14,17 @@ from ytmp3.engine import events
 class Estimates:
     """The measured pace of the workers, and the estimates derived from it."""
 
-    def __init__(self, *, workers: int, clock: Callable[[], float], random: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        workers: int,
+        start_seconds: Callable[[int], float],
+        *,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+    ) -> None:
+        """`start_seconds` returns the time until the conversion at a position may ask YouTube, by the budgets alone."""
         self._workers = workers
+        self._start_seconds = start_seconds
         self._clock = clock
         self._random = random
         self._pace = Pace()
@@ -43,6 +52,7 @@ class Estimates:
             own_seconds=self._pace.seconds_of(client),
             workers=self._workers,
             progress=progress,
+            start_seconds=0.0 if position is None else self._start_seconds(position),
         )
 
     def slot_wait_seconds(self) -> int:

@@ -42,10 +42,8 @@ def log_event(event: events.Event) -> None:
             log.info("conversions adopted", extra={"conversions": len(conversions)})
         case events.BatchAccepted() | events.BatchCancelled() | events.BatchEnded() | events.BatchesAdopted():
             _log_batch(event)
-        case events.UpstreamPaused(cause=cause, pause_seconds=seconds):
-            log.error("new conversions are paused", extra={"cause": cause, "pause_seconds": round(seconds, 1)})
-        case events.UpstreamResumed(cause=cause, open_seconds=seconds):
-            log.info("conversions start again", extra={"cause": cause, "seconds": round(seconds, 1)})
+        case events.UpstreamPaused() | events.UpstreamResumed() | events.IdentityPaused() | events.IdentityResumed():
+            _log_upstream(event)
         case events.StoreFailed():
             # At debug level only: the same outage fails every call of every loop, and the watcher reports it once.
             log.debug("job store call failed", extra={"operation": event.operation, "error": str(event.error)})
@@ -53,6 +51,21 @@ def log_event(event: events.Event) -> None:
             _log_webhook(event)
         case _:
             _log_attempt(event)
+
+
+def _log_upstream(
+    event: events.UpstreamPaused | events.UpstreamResumed | events.IdentityPaused | events.IdentityResumed,
+) -> None:
+    match event:
+        case events.UpstreamPaused(cause=cause, pause_seconds=seconds):
+            log.error("new conversions are paused", extra={"cause": cause, "pause_seconds": round(seconds, 1)})
+        case events.UpstreamResumed(cause=cause, open_seconds=seconds):
+            log.info("conversions start again", extra={"cause": cause, "seconds": round(seconds, 1)})
+        case events.IdentityPaused(name=name, cause=cause, pause_seconds=seconds):
+            fields = {"identity": name, "cause": cause}
+            log.warning("an identity is paused", extra=fields | {"pause_seconds": round(seconds, 1)})
+        case events.IdentityResumed(name=name, cause=cause):
+            log.info("an identity is used again", extra={"identity": name, "cause": cause})
 
 
 def _log_attempt(event: events.Event) -> None:

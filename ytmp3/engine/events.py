@@ -109,6 +109,21 @@ class UpstreamResumed(Struct, frozen=True, kw_only=True):
     open_seconds: float
 
 
+class IdentityPaused(Struct, frozen=True, kw_only=True):
+    """An identity is closed, or its trial has failed. No conversion starts through it for `pause_seconds`."""
+
+    name: str
+    cause: Fault
+    pause_seconds: float
+
+
+class IdentityResumed(Struct, frozen=True, kw_only=True):
+    """The trial of an identity has succeeded: conversions use it again."""
+
+    name: str
+    cause: Fault
+
+
 class Released(Struct, frozen=True, kw_only=True):
     """This instance drains, and has given the running conversion back to the store. No attempt is counted."""
 
@@ -205,6 +220,8 @@ Event: TypeAlias = (
     | Postponed
     | UpstreamPaused
     | UpstreamResumed
+    | IdentityPaused
+    | IdentityResumed
     | Released
     | Finished
     | Failed

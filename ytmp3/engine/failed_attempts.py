@@ -64,6 +64,10 @@ class FailedAttempts:
         if failure.fault is Fault.VIDEO:
             # YouTube has replied for this video, so neither YouTube nor the network is at fault.
             self._upstream.passed(run.start, conversion.video_id)
+            run.grant.served(conversion.video_id)
+        elif run.grant.is_at_fault(failure.fault):
+            await self._record_of_identity(run, error)
+            return
         else:
             self._upstream.failed(run.start, conversion.video_id, failure.fault)
         is_paused = self._upstream.is_blocked
@@ -76,4 +80,21 @@ class FailedAttempts:
         elif should_retry(error.code, conversion.attempts, self._max_retries):
             await self._writes.retry(conversion, error)
         else:
+            await self._writes.fail(conversion, error, seconds=run.seconds)
+
+    async def _record_of_identity(self, run: Run, error: ConversionError) -> None:
+        """Record a failure that is the identity's fault, or seems to be: a retry may succeed through another one.
+
+        The retry is due at once if there are others. It is due at once, too, if all are closed: nothing starts here
+        then, but another instance may have other identities.
+        """
+        conversion = run.conversion
+        costs_an_attempt = await run.grant.failed(conversion.video_id, error.failure.fault)
+        if not costs_an_attempt:
+            at_once = self._upstream.identities.has_others or self._upstream.is_blocked
+            await self._writes.postpone(conversion, error, at_once=at_once)
+        elif should_retry(error.code, conversion.attempts, self._max_retries):
+            await self._writes.retry(conversion, error)
+        else:
+            self._upstream.identities.forget(conversion.video_id)
             await self._writes.fail(conversion, error, seconds=run.seconds)

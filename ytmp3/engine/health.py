@@ -8,9 +8,20 @@ balancer would remove all instances, and clients could not even read the status 
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from ytmp3.converter import ToolCheck
+from ytmp3.core.errors import Fault
 from ytmp3.storage import Space
+
+REASONS: Final[dict[Fault, str]] = {
+    Fault.ADDRESS: "YouTube refuses this server's address",
+    Fault.NETWORK: "YouTube cannot be reached from here: no name lookup, no route, or a dead proxy",
+    Fault.SETTINGS: "a network setting is wrong: the proxy's login or scheme, a certificate, or the cookies",
+    Fault.RELEASE: "the installed yt-dlp does not understand YouTube's answers: is there a newer one?",
+    Fault.YOUTUBE: "most conversions fail at YouTube: is there a newer yt-dlp, or has YouTube an incident?",
+}
+"""The text for the operator about each cause of the breaker."""
 
 
 class Readiness(StrEnum):
@@ -56,7 +67,7 @@ class Health:
     shelf_error: str | None = None
     """The error if other instances on the same store use another folder of tracks; None otherwise, or if unknown."""
     upstream: Check = field(default_factory=lambda: Check(ok=True, detail="no fault known"))
-    """Whether conversions succeed at YouTube; set by `Upstream`. It does not make the instance unready."""
+    """Whether conversions succeed at YouTube; it does not make the instance unready."""
     is_draining: bool = False
     """Set once, at the beginning of the drain."""
 

@@ -118,13 +118,17 @@ class FairQueue(asyncio.Queue[Conversion]):
         self._reserved -= 1
         self.put_nowait(conversion)
 
-    def put_back(self, conversion: Conversion) -> None:
+    def put_back(self, conversion: Conversion, *, is_reserved: bool = False) -> None:
         """Put a conversion that was just taken back, as the next one of its client.
+
+        `is_reserved`: its slot was reserved with `reserve`.
 
         Raises:
             asyncio.QueueFull: the slot has been taken or reserved in the meantime.
         """
-        if self.free_slots == 0:
+        if is_reserved:
+            self._reserved -= 1
+        elif self.free_slots == 0:
             raise asyncio.QueueFull
         self.put_nowait(conversion)
         self._lines[conversion.client].rotate(1)

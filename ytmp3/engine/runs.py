@@ -16,6 +16,7 @@ from ytmp3.core.ids import ClientId, ConversionId
 from ytmp3.core.job import Conversion, Report, Stage
 from ytmp3.engine import events
 from ytmp3.engine.events import Events
+from ytmp3.engine.identities import Grant
 from ytmp3.jobstore import Renewal
 
 log = logging.getLogger(__name__)
@@ -35,11 +36,15 @@ class Stop(StrEnum):
 class Run:
     """One attempt at a conversion."""
 
-    def __init__(self, conversion: Conversion, start: int, *, events: Events, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, conversion: Conversion, start: int, grant: Grant, *, events: Events, clock: Callable[[], float]
+    ) -> None:
         self.conversion = conversion
         """The conversion as claimed. All writes of this attempt use its token."""
         self.start = start
         """The start number that `Upstream.started` returned."""
+        self.grant = grant
+        """The identity that this attempt uses."""
         self.report = Report(stage=Stage.EXTRACTING, progress=0.0)
         """The latest progress, with the metadata as soon as it is known."""
         self.has_changed = False
@@ -154,12 +159,13 @@ class Runs:
             with self._counted(conversion.client):
                 yield
         finally:
-            del self._claiming[conversion.conversion_id]
+            self._claiming.pop(conversion.conversion_id, None)
 
     @contextmanager
-    def running(self, conversion: Conversion, start: int) -> Iterator[Run]:
+    def running(self, conversion: Conversion, start: int, grant: Grant) -> Iterator[Run]:
         """Keep a claimed conversion in the table for the time of its attempt."""
-        run = self._runs[conversion.conversion_id] = Run(conversion, start, events=self._events, clock=self._clock)
+        run = Run(conversion, start, grant, events=self._events, clock=self._clock)
+        self._runs[conversion.conversion_id] = run
         self._events.emit(events.Started(conversion=conversion))
         try:
             with self._counted(conversion.client):

@@ -1,9 +1,9 @@
 """Decides whether conversions may start in this instance, from the outcomes of earlier ones.
 
-Three things prevent starts: the circuit breaker (`core/breaker`) while all conversions would fail for the same cause, a
-short pause after the operating system could not start a process, and a fault of this instance's disk or tools
-(`Health.fault`). Running conversions continue. The first start after
-the breaker's pause is its trial.
+Four things prevent starts: the circuit breaker (`core/breaker`) while all conversions would fail for the same cause,
+identities that are all closed or have used up their budgets (`identities`), a short pause after the operating system
+could not start a process, and a fault of this instance's disk or tools (`Health.fault`). Running conversions continue.
+The first start after the breaker's pause is its trial.
 
 Each change of the breaker is emitted as an event, and recorded in the health state for `/health`.
 """
@@ -20,17 +20,12 @@ from ytmp3.core.errors import Fault
 from ytmp3.core.ids import VideoId
 from ytmp3.engine import events
 from ytmp3.engine.events import Events
-from ytmp3.engine.health import Check, Health
+from ytmp3.engine.health import REASONS, Check, Health
+from ytmp3.engine.identities import Identities
 from ytmp3.engine.settings import EngineSettings
 
-REASONS: Final[dict[Fault, str]] = {
-    Fault.ADDRESS: "YouTube refuses this server's address",
-    Fault.NETWORK: "YouTube cannot be reached from here: no name lookup, no route, or a dead proxy",
-    Fault.SETTINGS: "a network setting is wrong: the proxy's login or scheme, a certificate, or the cookies",
-    Fault.RELEASE: "the installed yt-dlp does not understand YouTube's answers: is there a newer one?",
-    Fault.YOUTUBE: "most conversions fail at YouTube: is there a newer yt-dlp, or has YouTube an incident?",
-}
-"""The text for the operator about each cause of the breaker."""
+LONGEST_POLL_SECONDS: Final = 5.0
+"""Longest sleep, in seconds, of a worker that waits for the budget of an identity. A trial may end earlier."""
 
 
 class UpstreamState(Struct, frozen=True, kw_only=True):
@@ -48,9 +43,19 @@ class UpstreamState(Struct, frozen=True, kw_only=True):
 class Upstream:
     """The circuit breaker with this instance's clock, and the pause after a process could not be started."""
 
-    def __init__(self, settings: EngineSettings, *, health: Health, events: Events, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: EngineSettings,
+        *,
+        identities: Identities,
+        health: Health,
+        events: Events,
+        clock: Callable[[], float],
+    ) -> None:
         self._poll_seconds = settings.upstream_poll_seconds
         self._pause_seconds = settings.no_process_pause_seconds
+        self.identities = identities
+        """The ways out to YouTube."""
         self._health = health
         self._events = events
         self._clock = clock
@@ -60,32 +65,41 @@ class Upstream:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether the breaker is open or a trial is running, so that no conversion may start."""
-        return self._breaker.is_open(self._clock())
+        """Whether the breaker is open, all identities are closed, or a trial is running: no conversion may start."""
+        return self._breaker.is_open(self._clock()) or self.identities.closed_seconds() > 0.0
 
     @property
     def cause(self) -> Fault | None:
-        """Why the breaker is open or half open; None while it is closed."""
-        return self._breaker.cause
+        """Why the breaker is open or half open, or all identities are closed; None otherwise."""
+        return self._breaker.cause or self.identities.cause
 
     @property
     def may_start(self) -> bool:
         """Whether a conversion may start now."""
-        return self._clock() >= self._paused_until and not self.is_blocked and self._health.fault is None
+        is_paused = self._clock() < self._paused_until or self._health.fault is not None
+        return not is_paused and self.identities.may_start and not self.is_blocked
 
     async def until_may_start(self) -> None:
         """Wait until a conversion may start."""
         while not self.may_start:  # noqa: ASYNC110 - it changes with time alone, so there is no event
-            await asyncio.sleep(self._poll_seconds)
+            await asyncio.sleep(max(self._poll_seconds, min(LONGEST_POLL_SECONDS, self.identities.wait_seconds)))
 
     def blocked_seconds(self) -> int:
-        """Return the seconds until the breaker allows a start, at least 1; 0 if it is closed."""
-        now = self._clock()
-        return max(1, math.ceil(self._breaker.wait_seconds(now))) if self._breaker.is_open(now) else 0
+        """Return the seconds until a trial may start, at least 1; 0 while conversions may start."""
+        wait_seconds = max(self._breaker.wait_seconds(self._clock()), self.identities.closed_seconds())
+        return max(1, math.ceil(wait_seconds)) if self.is_blocked else 0
 
     def snapshot(self) -> UpstreamState:
-        """Return the state of the breaker, for `/stats`."""
+        """Return the state of the breaker, for `/stats`. While all identities are closed, it is shown as open."""
         now, breaker = self._clock(), self._breaker
+        if breaker.cause is None and (cause := self.identities.cause) is not None:
+            seconds = self.identities.closed_seconds()
+            return UpstreamState(
+                state=BreakerState.OPEN if seconds else BreakerState.HALF_OPEN,
+                cause=cause,
+                open_seconds=self.identities.closed_for_seconds(),
+                next_trial_seconds=seconds,
+            )
         return UpstreamState(
             state=breaker.state(now),
             cause=breaker.cause,

@@ -20,6 +20,7 @@ from ytmp3 import logs
 from ytmp3.core.job import Conversion
 from ytmp3.core.sharing import Places
 from ytmp3.engine.attempt import Attempts
+from ytmp3.engine.identities import Grant
 from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.runs import Runs, Stop
 from ytmp3.engine.upstream import Upstream
@@ -36,6 +37,8 @@ SPARE_SHARE: Final = 2
 """There is one spare worker for so many workers. Half as many spare workers as workers let several clients begin at
 once beside one that uses all workers with long videos. A spare worker that waits costs nothing, and one that runs needs
 10 MB: extractions and encoders, which need more, have limits of their own (`converter.slots`)."""
+NO_IDENTITY_SECONDS: Final = 0.5
+"""How long, in seconds, a conversion waits outside of the queue after no identity was free for it."""
 
 
 def places_of(workers: int) -> Places:
@@ -118,12 +121,46 @@ class Workers:
                 # slot is still free, because nothing was awaited since the conversion was taken.
                 self._queue.put_back(conversion)
             else:
-                await self._attempt(conversion)
+                await self._start(conversion)
 
-    async def _attempt(self, conversion: Conversion) -> None:
+    async def _start(self, conversion: Conversion) -> None:
+        """Make an attempt if an identity allows it now; put the conversion back otherwise."""
+        with self._runs.busy():
+            grant = await self._take_identity(conversion)
+            if grant is not None:
+                await self._attempt(conversion, grant)
+
+    async def _take_identity(self, conversion: Conversion) -> Grant | None:
+        """Return the identity for a conversion; None if it was put back, or released because a drain has begun.
+
+        Its slot in the queue stays reserved during the call to the store.
+        """
+        self._queue.reserve()
+        try:
+            with self._runs.claiming(conversion):
+                grant = await self._upstream.identities.take(conversion.video_id)
+                if grant is None:
+                    # Other conversions may use other identities meanwhile, so this one is not put back at once.
+                    await asyncio.sleep(NO_IDENTITY_SECONDS)
+        except asyncio.CancelledError:
+            # `close` releases it with the queue.
+            self._queue.put_back(conversion, is_reserved=True)
+            raise
+        if grant is None and self._runs.may_claim.is_set():
+            self._queue.put_back(conversion, is_reserved=True)
+            return None
+        self._queue.cancel_reservation()
+        if self._runs.may_claim.is_set():
+            return grant
+        if grant is not None:
+            grant.ended()
+        await self._writes.release([conversion.lease])
+        return None
+
+    async def _attempt(self, conversion: Conversion, grant: Grant) -> None:
         context = logs.conversion_id.set(conversion.conversion_id)
         try:
-            await self._attempts.make(conversion)
+            await self._attempts.make(conversion, grant)
         except Exception:
             # The outermost frame of a worker: a bug must not end the worker. The lease of the conversion runs out, and
             # an instance adopts it.

@@ -19,6 +19,7 @@ from ytmp3.http.wire import (
     ConversionCountsView,
     DiskView,
     DurationsView,
+    IdentityView,
     JobCountsView,
     MemoryView,
     QueueView,
@@ -101,6 +102,9 @@ class Stats:
             cache_hits=tally.cached,
             upstream_blocked_seconds=self.upstream.blocked_seconds(),
             upstream=msgspec.convert(self.upstream.snapshot(), UpstreamView, from_attributes=True),
+            identities=[
+                msgspec.convert(view, IdentityView, from_attributes=True) for view in self.upstream.identities.views()
+            ],
             memory=MemoryView(resident_bytes=resident_bytes()),
             disk=None if space is None else DiskView(total_bytes=space.total_bytes, free_bytes=space.free_bytes),
             versions=self.versions | self.health.tool_versions,

@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from ytmp3.core.batch import BatchStatus, ItemStatus
 from ytmp3.core.breaker import BreakerState
 from ytmp3.core.errors import FailureCode, Fault
+from ytmp3.core.identities import IdentityState
 from ytmp3.core.job import Stage, Status
 from ytmp3.core.recipe import Format, Quality
 from ytmp3.core.webhook import DeliveryState, Reason, WebhookEvent
@@ -336,6 +337,21 @@ class UpstreamView(Struct, frozen=True, kw_only=True):
     next_trial_seconds: float
 
 
+class IdentityView(Struct, frozen=True, kw_only=True):
+    """One identity: a way out to YouTube. `state` is `ok`, `cooling` or `broken`; null `cause` while it is ok.
+
+    `pace` is the part of the budget that is used now, and `tokens` is how many conversions could start at once.
+    """
+
+    name: str
+    state: IdentityState
+    cause: Fault | None
+    next_trial_seconds: float
+    videos_per_hour: int
+    pace: float
+    tokens: float
+
+
 class StatsView(Struct, frozen=True, kw_only=True):
     """The body of `GET /stats`. `jobs` is null while the store is down; `disk` is null before the first disk check."""
 
@@ -350,6 +366,7 @@ class StatsView(Struct, frozen=True, kw_only=True):
     cache_hits: int
     upstream_blocked_seconds: int
     upstream: UpstreamView
+    identities: list[IdentityView]
     memory: MemoryView
     disk: DiskView | None
     versions: dict[str, str]

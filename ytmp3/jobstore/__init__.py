@@ -34,6 +34,10 @@ SHELF_SECONDS: Final = 60.0
 """How long, in seconds, a shelf counts as in use after the last call of `JobStore.agrees_on_shelf`."""
 
 
+SHARED_VALUE_SECONDS: Final = 7 * 86400.0
+"""How long, in seconds, a shared value is kept after it was written. The states of identities matter for an hour."""
+
+
 class Submission(Struct, frozen=True, kw_only=True):
     """The arguments of `submit`, which adds a job to a conversion or creates both. The caller draws both ids."""
 
@@ -172,6 +176,33 @@ class Hints(Protocol):
         """Give no more hints about a conversion."""
 
 
+class SharedValue(Struct, frozen=True, kw_only=True):
+    """A shared value as it was read."""
+
+    data: bytes | None
+    """None: it was never written, or is forgotten."""
+    now: float
+    """The time of the store's clock when it was read."""
+
+
+class SharedValues(Protocol):
+    """Small values that all instances share, such as the budgets of identities. Any method may raise a StoreError.
+
+    A value is changed by compare and set: whoever reads it computes the next one and replaces the value that was read.
+    So the rules of a value are in Python alone, and two instances that change it at the same moment lose nothing. A
+    value that is not written for SHARED_VALUE_SECONDS may be forgotten.
+    """
+
+    async def read(self, name: str) -> SharedValue:
+        """Return the value of a name, and the time."""
+
+    async def replace(self, name: str, old: bytes | None, new: bytes) -> bool:
+        """Write the value, if it still is `old`. Returns whether it was written.
+
+        After a StoreDown it may have been written: the caller reads it again.
+        """
+
+
 class JobStore(Protocol):
     """The contract. Any method may raise StoreDown (no reply; the effect is unknown) or StoreUnusable."""
 
@@ -217,6 +248,10 @@ class JobStore(Protocol):
     @property
     def hints(self) -> Hints:
         """Tells this instance that another one may have changed a record."""
+
+    @property
+    def values(self) -> SharedValues:
+        """Small values that all instances share."""
 
     @property
     def clients(self) -> ClientRecords:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from ytmp3.converter.sandbox.protocol import FIRST_MORE_DESCRIPTOR
+from ytmp3.converter.settings import Egress
 from ytmp3.converter.youtube.evidence import Formats
 from ytmp3.converter.youtube.ladder import DEFAULT, Rung
 from ytmp3.core.ids import VideoId
@@ -68,6 +69,8 @@ class Extraction(Struct, frozen=True, kw_only=True, tag=True):
     cookies_file: str | None
     max_duration_seconds: float
     max_file_bytes: int
+    egress: Egress | None = None
+    """None: that of the Preload."""
     format: Format = Format.MP3
     """The requested format of the track, which decides whose codec may be downloaded."""
     language: Language = ORIGINAL
@@ -90,6 +93,8 @@ class ListTask(Struct, frozen=True, kw_only=True, tag=True):
     url: str
     max_items: int
     scratch: str
+    egress: Egress | None = None
+    """None: that of the Preload."""
 
 
 class ProbeTask(Struct, frozen=True, kw_only=True, tag=True):

@@ -12,6 +12,7 @@ import msgspec
 
 from ytmp3.converter.sandbox.protocol import ResourceLimits
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
+from ytmp3.converter.settings import Egress
 from ytmp3.converter.youtube.child_run import FILE_BYTES, run_child
 from ytmp3.converter.youtube.events import Failed, Listed, ListEnded, ListTask, decode_event
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
@@ -25,7 +26,13 @@ _VIDEO_ID: Final = re.compile(r"[A-Za-z0-9_-]{11}", re.ASCII)
 
 
 async def read_playlist(
-    spawner: Spawner, url: str, scratch: Path, *, max_items: int, seconds: float = LIST_SECONDS
+    spawner: Spawner,
+    url: str,
+    scratch: Path,
+    *,
+    max_items: int,
+    egress: Egress | None = None,
+    seconds: float = LIST_SECONDS,
 ) -> Listing:
     """Return the first `max_items` entries of the list at `url`, or those that were read within `seconds`.
 
@@ -36,7 +43,7 @@ async def read_playlist(
     limits = ResourceLimits(
         file_bytes=FILE_BYTES, cpu_seconds=int(2 * seconds) + 1, data_bytes=DATA_BYTES, network=True
     )
-    task = msgspec.json.encode(ListTask(url=url, max_items=max_items, scratch=str(scratch)))
+    task = msgspec.json.encode(ListTask(url=url, max_items=max_items, scratch=str(scratch), egress=egress))
     try:
         await run_child(spawner, task, limits, run.on_line, seconds=seconds)
     except ZygoteError as error:

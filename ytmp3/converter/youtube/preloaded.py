@@ -18,6 +18,7 @@ import yt_dlp.version
 from msgspec import json
 from yt_dlp.utils import YoutubeDLError
 
+from ytmp3.converter.settings import Egress
 from ytmp3.converter.youtube import patches, solver_provider, token_provider
 from ytmp3.converter.youtube.connecting import Route
 from ytmp3.converter.youtube.cover import rehearse_cover
@@ -102,14 +103,22 @@ class PreloadedYoutube:
             # What the JavaScript runtime writes is then removed together with the scratch folder.
             os.environ["HOME"] = os.environ["TMPDIR"] = given.scratch
             os.chdir(given.scratch)
-            if self._preload.egress_proxy is None:
+            egress = (given.extraction if isinstance(given, ProbeTask) else given).egress or Egress(
+                proxy=self._preload.egress_proxy,
+                family=self._preload.egress_family,
+                source_address=self._preload.egress_source_address,
+            )
+            if egress.proxy is None:
                 # With a proxy, the proxy resolves names, and its own address is the operator's choice.
                 patches.resolve_public_addresses_only()
-            route = Route(self._preload.egress_family, self._preload.egress_source_address)
+            route = Route(egress.family, egress.source_address)
             patches.race_addresses(route)
             if isinstance(given, ListTask):
+                self._lister.params["proxy"] = egress.proxy
                 return list_entries(self._lister, given, emit)
             extraction = given.extraction if isinstance(given, ProbeTask) else given
+            # yt-dlp reads the proxy before the first request of this process.
+            self._downloader.params["proxy"] = egress.proxy
             self._connect(extraction)
             if isinstance(given, ProbeTask):
                 Probe(self._downloader, given, emit, route).run()

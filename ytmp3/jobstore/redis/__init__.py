@@ -6,6 +6,7 @@
       keys      the names of keys, with the prefix of the installation
       indexes   finds indexes that another program has overwritten, and rebuilds them
       scripts   reads the Lua files, and runs them by their digests
+      values    small values that all instances share
       clients   lists of jobs, idempotency keys and feeds
       hints     publish/subscribe: which records other instances have written
       server    checks the server; recognises a Sentinel, and a node of a cluster

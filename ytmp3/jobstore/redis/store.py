@@ -38,6 +38,7 @@ from ytmp3.jobstore.redis.records import (
 )
 from ytmp3.jobstore.redis.scripts import Call, Scripts
 from ytmp3.jobstore.redis.server import ServerCheck
+from ytmp3.jobstore.redis.values import RedisSharedValues
 from ytmp3.jobstore.settings import Policy, RedisSettings, RedisTimeouts
 
 
@@ -78,6 +79,7 @@ class RedisJobStore:
         """See the Protocol."""
         self.hints = RedisHints(self._link, self._keys)
         """See the Protocol."""
+        self.values = RedisSharedValues(self._work)
         self.batches = RedisBatches(
             policy, instance, keys=self._keys, scripts=self._scripts, link=self._link, call=self._call
         )

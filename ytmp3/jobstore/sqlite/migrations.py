@@ -65,5 +65,12 @@ CREATE TABLE batch_items (
     record BLOB NOT NULL           -- JSON of a list of core.batch.Item, which is never changed
 ) STRICT;
 """
-MIGRATIONS: Final[Mapping[int, str]] = MappingProxyType({5: _OUTBOX, 6: _CLIENTS, 7: _BATCHES})
+_VALUES: Final = """
+CREATE TABLE shared_values (
+    name TEXT PRIMARY KEY,
+    data BLOB NOT NULL
+) STRICT;
+"""
+"""Values such as the budgets of identities (`jobstore.SharedValues`)."""
+MIGRATIONS: Final[Mapping[int, str]] = MappingProxyType({5: _OUTBOX, 6: _CLIENTS, 7: _BATCHES, 8: _VALUES})
 """The statements that bring a file to each version from the one before."""

@@ -56,6 +56,8 @@ SELECT_TICKET: Final = """
 """
 SELECT_CONVERSION_RECORD: Final = "SELECT record FROM conversions WHERE conversion_id = ?"
 SELECT_TALLIES: Final = "SELECT state, jobs FROM tallies"
+SELECT_VALUE: Final = "SELECT data FROM shared_values WHERE name = ?"
+REPLACE_VALUE: Final = "INSERT OR REPLACE INTO shared_values VALUES (?, ?)"
 
 # These five return the columns of `ledger._Row`.
 SELECT_CONVERSION: Final = """

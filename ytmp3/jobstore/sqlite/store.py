@@ -33,6 +33,7 @@ from ytmp3.jobstore.sqlite.file import BUSY_SECONDS, lock, open_for_reading, ope
 from ytmp3.jobstore.sqlite.hints import NoHints
 from ytmp3.jobstore.sqlite.ledger import Ledger
 from ytmp3.jobstore.sqlite.outbox import Deliveries, SqliteOutbox
+from ytmp3.jobstore.sqlite.values import SqliteSharedValues
 from ytmp3.jobstore.sqlite.writer import Writer
 from ytmp3.threads import Threads
 
@@ -103,6 +104,8 @@ class SqliteJobStore:
         self.outbox = SqliteOutbox(self._run_on_deliveries)
         """See the Protocol."""
         self._batches = SqliteBatches(self._run, self._query)
+        self.values = SqliteSharedValues(self._run, self._query, self.now)
+        """See the Protocol."""
         self._reader = Threads("jobstore-read", 1)
         """Its only thread, so the reading connection is never used twice at a time."""
 

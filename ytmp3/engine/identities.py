@@ -1,0 +1,381 @@
+"""Gives each conversion the identity that it asks YouTube through, and keeps their budgets and states in the job store.
+
+The rules are in `core/identities`. This module applies them: it reads the shared value, computes the next one, and
+replaces it. If another instance was faster, it does so again.
+
+With a single identity without a budget there is nothing to decide: the store is not asked, and all faults are those of
+the circuit breaker (`upstream`), as if there were no identities.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from ytmp3.core import identities as rules
+from ytmp3.core.errors import Fault, StoreDown, StoreError
+from ytmp3.core.identities import OF_IDENTITY, Budget, IdentityState, Standing, Standings
+from ytmp3.core.ids import VideoId
+from ytmp3.engine import events
+from ytmp3.engine.events import Events
+from ytmp3.engine.health import REASONS, Check, Health
+from ytmp3.jobstore import SharedValues
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+VALUE_NAME: Final = "identities"
+"""The name of the shared value with the states of all identities."""
+DEFAULT_BUDGETS: Final[tuple[Budget, ...]] = (Budget(name="default", videos_per_hour=0),)
+"""The identities until `use` is called."""
+MAX_CONFLICTS: Final = 50
+"""Most times that a change is computed again because another instance has changed the value. Each conflict means that
+another one has succeeded, so more than a few in a row are a sign of a fault."""
+STORE_PAUSE_SECONDS: Final = 1.0
+"""Time, in seconds, until the store is asked again after it did not reply."""
+REMEMBERED_VIDEOS: Final = 1000
+"""Most videos whose refusals are remembered: more than are retried at the same time."""
+LONGEST_SLEEP_SECONDS: Final = 15.0
+"""Longest time, in seconds, until a waiting conversion reads the states again, which another instance may change."""
+
+decode: Final = msgspec.json.Decoder(dict[str, Standing]).decode
+encode: Final = msgspec.json.Encoder(order="deterministic").encode
+
+
+class _Refusals(Struct):
+    """What this instance knows of the failures of one video."""
+
+    names: set[str]
+    """The identities through which it failed by a fault of the identity."""
+    refused_at: float | None = None
+    """When an identity was refused with it last."""
+
+
+class IdentityView(Struct, frozen=True, kw_only=True):
+    """The state of one identity, for `/stats` and metrics."""
+
+    name: str
+    state: IdentityState
+    cause: Fault | None
+    """Why it is not ok."""
+    next_trial_seconds: float
+    """Time until a trial may start through it; 0 while it is ok."""
+    videos_per_hour: int
+    """Its budget; 0: no limit."""
+    pace: float
+    """The part of the budget that it uses now."""
+    tokens: float
+    """Conversions that may start through it at once; 0 without a budget."""
+
+
+class Identities:
+    """The identities of this instance. `clock` is monotonic; times in the shared value are of the store's clock."""
+
+    def __init__(self, *, values: SharedValues, health: Health, events: Events, clock: Callable[[], float]) -> None:
+        self._budgets = DEFAULT_BUDGETS
+        self._values = values
+        self._health = health
+        self._events = events
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        """Held during a change: the workers of one instance do not compete with each other."""
+        self._standings: Standings = {}
+        """The states as they were read or written last."""
+        self._read_at = (0.0, 0.0)
+        """When that was, by the store's clock and by ours."""
+        self._wait_until = 0.0
+        """Until then, no identity allows a start."""
+        self._closed_at: float | None = None
+        """When all identities were found closed; None: one of them is ok."""
+        self._refusals: OrderedDict[VideoId, _Refusals] = OrderedDict()
+        self._reports: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_managed(self) -> bool:
+        """Whether there is anything to decide."""
+        return len(self._budgets) > 1 or self._budgets[0].videos_per_hour > 0
+
+    @property
+    def may_start(self) -> bool:
+        """Whether an identity may allow a start now."""
+        return not self.is_managed or self.wait_seconds <= 0.0
+
+    @property
+    def wait_seconds(self) -> float:
+        """The time until an identity may allow a start, as far as is known."""
+        return max(0.0, self._wait_until - self._clock())
+
+    @property
+    def cause(self) -> Fault | None:
+        """Why all identities are closed: the cause of the one that is tried next. None if one of them is ok."""
+        views = self.views()
+        if not self.is_managed or any(view.cause is None for view in views):
+            return None
+        return min(views, key=lambda view: view.next_trial_seconds).cause
+
+    def use(self, budgets: Sequence[Budget]) -> None:
+        """Set the identities, at the start and for each SIGHUP. An identity that keeps its name keeps its state."""
+        self._budgets = tuple(budgets)
+        self._wait_until = 0.0
+
+    def closed_seconds(self) -> float:
+        """Return the time until the first identity may be tried again; 0 if one of them is ok."""
+        return rules.closed_seconds(self._budgets, self._standings, self._now()) if self.is_managed else 0.0
+
+    def closed_for_seconds(self) -> float:
+        """Return for how long all identities have been closed; 0 if one of them is ok."""
+        return 0.0 if self._closed_at is None else self._clock() - self._closed_at
+
+    def start_seconds(self, position: int) -> float:
+        """Estimate the time until the conversion at this position of the queue may start, by the budgets alone."""
+        now = self._now()
+        tokens = rate = 0.0
+        for budget in self._budgets if self.is_managed else ():
+            if not budget.videos_per_hour:
+                return 0.0
+            standing = rules.refilled(rules.standing_of(self._standings, budget, now), budget, now)
+            if standing.cause is None:
+                tokens += standing.tokens
+                rate += budget.tokens_per_second(rules.pace_at(standing, now))
+        return self.closed_seconds() if not rate else max(0.0, position - tokens) / rate
+
+    def views(self) -> list[IdentityView]:
+        """Return the states, in the order of the settings."""
+        now = self._now()
+        return [self._view(budget, rules.standing_of(self._standings, budget, now), now) for budget in self._budgets]
+
+    async def take(self, video_id: VideoId) -> "Grant | None":
+        """Take a token of the best identity for a conversion of this video; None if there is none now."""
+        if not self.is_managed:
+            return Grant(self, self._budgets[0], None)
+        refusals = self._refusals.get(video_id)
+        avoid = frozenset(refusals.names) if refusals is not None else frozenset[str]()
+        try:
+            return await self._change(lambda standings, now: self._take(standings, now, avoid))
+        except StoreError as error:
+            self._events.emit(events.StoreFailed(operation="identities", error=error))
+            self._wait_until = self._clock() + STORE_PAUSE_SECONDS
+            return None
+
+    async def failed(self, budget: Budget, taken_at: float, video_id: VideoId, fault: Fault) -> bool:
+        """Record a failure by a fault of the identity. Returns whether it costs the conversion an attempt."""
+        known = self._refusals.setdefault(video_id, _Refusals(names=set()))
+        self._refusals.move_to_end(video_id)
+        if len(self._refusals) > REMEMBERED_VIDEOS:
+            self._refusals.popitem(last=False)
+        known.names.add(budget.name)
+        before_at = known.refused_at
+
+        def record(standings: Standings, now: float) -> tuple[Standings, tuple[float, bool]]:
+            standing = rules.standing_of(standings, budget, now)
+            standing = rules.failed(standing, video_id, fault, now, taken_at=taken_at)
+            costs = rules.costs_an_attempt(standing, video_id, refused_before_at=before_at)
+            return {**standings, budget.name: standing}, (now, costs and fault is Fault.ADDRESS)
+
+        try:
+            now, costs = await self._change(record)
+        except StoreError as error:
+            self._events.emit(events.StoreFailed(operation="identities", error=error))
+            return False
+        if fault is Fault.ADDRESS:
+            known.refused_at = now
+        return costs
+
+    @property
+    def has_others(self) -> bool:
+        """Whether there is more than one identity, so that a retry may take another."""
+        return len(self._budgets) > 1
+
+    def forget(self, video_id: VideoId) -> None:
+        """Forget the failures of a video, which was served or has ended."""
+        self._refusals.pop(video_id, None)
+
+    def later(self, budget: Budget, change: Callable[[Standing, float], Standing]) -> None:
+        """Change the state of an identity in the background. If the store does not reply, the change is lost."""
+        task = asyncio.create_task(self._report(budget, change), name="identity-report")
+        self._reports.add(task)
+        task.add_done_callback(self._reports.discard)
+
+    async def take_again(self, budget: Budget) -> None:
+        """Wait for a token of this identity, for an extraction that a running conversion repeats.
+
+        If the store does not reply, the extraction is allowed: the conversion would be lost otherwise.
+        """
+        while True:
+            try:
+                wait_seconds = await self._change(lambda standings, now: _take_of(standings, budget, now))
+            except StoreError as error:
+                self._events.emit(events.StoreFailed(operation="identities", error=error))
+                return
+            if wait_seconds <= 0.0:
+                return
+            await asyncio.sleep(min(LONGEST_SLEEP_SECONDS, wait_seconds))
+
+    async def close(self) -> None:
+        """Wait for the reports under way."""
+        await asyncio.gather(*self._reports, return_exceptions=True)
+
+    def _take(self, standings: Standings, now: float, avoid: frozenset[str]) -> tuple[Standings, "Grant | None"]:
+        choice = rules.choose(self._budgets, standings, now, avoid=avoid)
+        budget = next((budget for budget in self._budgets if budget.name == choice.name), None)
+        if budget is None:
+            if not avoid:
+                # Not longer, because another instance may open an identity meanwhile.
+                self._wait_until = self._clock() + min(LONGEST_SLEEP_SECONDS, choice.wait_seconds)
+            return standings, None
+        standing = rules.taken(rules.standing_of(standings, budget, now), budget, now)
+        return {**standings, budget.name: standing}, Grant(self, budget, now)
+
+    async def _report(self, budget: Budget, change: Callable[[Standing, float], Standing]) -> None:
+        def record(standings: Standings, now: float) -> tuple[Standings, None]:
+            return {**standings, budget.name: change(rules.standing_of(standings, budget, now), now)}, None
+
+        try:
+            await self._change(record)
+        except StoreError as error:
+            self._events.emit(events.StoreFailed(operation="identities", error=error))
+
+    async def _change(self, change: Callable[[Standings, float], tuple[Standings, T]]) -> T:
+        """Compute the next value from the present one, and write it. Returns the second result of `change`.
+
+        Raises:
+            StoreError
+        """
+        async with self._lock:
+            for _ in range(MAX_CONFLICTS):
+                value = await self._values.read(VALUE_NAME)
+                before = _decoded(value.data)
+                after, result = change(before, value.now)
+                kept = dict(rules.without_old(after, value.now))
+                if kept == before or await self._values.replace(VALUE_NAME, value.data, encode(kept)):
+                    self._remember(kept, value.now)
+                    return result
+        raise StoreDown("the states of the identities change too often")
+
+    def _remember(self, standings: Standings, now: float) -> None:
+        """Keep the states, and emit what has changed, here or at another instance."""
+        before, self._standings = self._standings, standings
+        self._read_at = (now, self._clock())
+        for budget in self._budgets:
+            old = before.get(budget.name) or rules.unused(budget, now)
+            new = standings.get(budget.name) or old
+            if new.cause is None and old.cause is not None:
+                self._wait_until = 0.0
+                self._events.emit(events.IdentityResumed(name=budget.name, cause=old.cause))
+            elif new.cause is not None and new.until > old.until:
+                pause_seconds = max(0.0, new.until - now)
+                self._events.emit(events.IdentityPaused(name=budget.name, cause=new.cause, pause_seconds=pause_seconds))
+        if (cause := self.cause) is not None:
+            self._closed_at = self._clock() if self._closed_at is None else self._closed_at
+            self._health.upstream = Check(ok=False, detail=REASONS[cause])
+        elif self._closed_at is not None:
+            self._closed_at = None
+            self._health.upstream = Check(ok=True, detail="conversions succeed")
+
+    def _now(self) -> float:
+        """Return the time of the store's clock, without asking it."""
+        by_store, by_clock = self._read_at
+        return by_store + self._clock() - by_clock
+
+    def _view(self, budget: Budget, standing: Standing, now: float) -> IdentityView:
+        is_ok = standing.cause is None
+        return IdentityView(
+            name=budget.name,
+            state=rules.state_of(standing),
+            cause=standing.cause,
+            next_trial_seconds=0.0 if is_ok else round(rules.wait_seconds(standing, budget, now), 3),
+            videos_per_hour=budget.videos_per_hour,
+            pace=rules.pace_at(standing, now),
+            tokens=round(rules.refilled(standing, budget, now).tokens, 3) if budget.videos_per_hour else 0.0,
+        )
+
+
+class Grant:
+    """The right of one conversion to ask YouTube through one identity: for its page, player, media and cover."""
+
+    def __init__(self, identities: Identities, budget: Budget, taken_at: float | None) -> None:
+        self._identities = identities
+        self._budget = budget
+        self._taken_at = taken_at
+        """When the token was taken, by the store's clock; None: the identities are not managed."""
+        self._is_used = False
+        self._is_settled = False
+        self._is_slowed = False
+
+    @property
+    def name(self) -> str:
+        """The name of the identity."""
+        return self._budget.name
+
+    def begin(self) -> None:
+        """Record that the attempt begins: from now on, the token is used."""
+        self._is_used = True
+
+    def reached(self) -> None:
+        """Record that the extraction succeeded."""
+        if (taken_at := self._taken_at) is not None:
+            self._identities.later(self._budget, lambda standing, _: rules.reached(standing, taken_at=taken_at))
+
+    def served(self, video_id: VideoId) -> None:
+        """Record that YouTube served the conversion, even if it failed later or because of its video."""
+        self._is_settled = True
+        self._identities.forget(video_id)
+        if (taken_at := self._taken_at) is not None:
+            self._identities.later(self._budget, lambda standing, now: rules.served(standing, now, taken_at=taken_at))
+
+    def slowed(self) -> None:
+        """Record a warning of YouTube, status 429, in an extraction that succeeded. Later ones do not count."""
+        if self._taken_at is not None and not self._is_slowed:
+            self._is_slowed = True
+            self._identities.later(self._budget, rules.slowed)
+
+    async def extract_again(self) -> None:
+        """Wait until the budget allows another extraction of this conversion."""
+        if self._taken_at is not None and self._budget.videos_per_hour:
+            await self._identities.take_again(self._budget)
+
+    def is_at_fault(self, fault: Fault) -> bool:
+        """Whether a failure is that of the identity, and not of all conversions."""
+        return self._taken_at is not None and fault in OF_IDENTITY
+
+    async def failed(self, video_id: VideoId, fault: Fault) -> bool:
+        """Record a failure for which `is_at_fault` is true. Returns whether it costs the conversion an attempt."""
+        assert self._taken_at is not None
+        self._is_settled = True
+        return await self._identities.failed(self._budget, self._taken_at, video_id, fault)
+
+    def ended(self) -> None:
+        """Record the end of the conversion. If it was not begun, the token is put back."""
+        if (taken_at := self._taken_at) is None or self._is_settled:
+            return
+        self._is_settled = True
+        budget = self._budget
+        if self._is_used:
+            self._identities.later(budget, lambda standing, _: rules.ended(standing, taken_at=taken_at))
+        else:
+            self._identities.later(
+                budget, lambda standing, now: rules.put_back(standing, budget, now, taken_at=taken_at)
+            )
+
+
+def _take_of(standings: Standings, budget: Budget, now: float) -> tuple[Standings, float]:
+    """Take a token of this identity, whatever its state. Returns the time until there is one; 0 if it was taken."""
+    standing = rules.standing_of(standings, budget, now)
+    seconds = rules.token_seconds(standing, budget, now)
+    if seconds > 0.0:
+        return standings, seconds
+    current = rules.refilled(standing, budget, now)
+    return {**standings, budget.name: msgspec.structs.replace(current, tokens=current.tokens - 1.0)}, 0.0
+
+
+def _decoded(data: bytes | None) -> dict[str, Standing]:
+    """Return the states. A value that cannot be read, of another version, counts as none."""
+    try:
+        return {} if data is None else decode(data)
+    except msgspec.DecodeError as error:
+        log.warning("the states of the identities cannot be read: beginning anew", extra={"error": str(error)})
+        return {}
