@@ -6,6 +6,7 @@ another converter.
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import random
 import secrets
@@ -40,14 +41,14 @@ from ytmp3.gauges import register_gauges, versions
 from ytmp3.http.addresses import Addresses
 from ytmp3.http.admission import Admission, RateLimits
 from ytmp3.http.api import OperationHandlers, add_routes, link_end
-from ytmp3.http.assembly import handlers, page
+from ytmp3.http.assembly import addresses_of, handlers, link_signer, page, sessions_of
 from ytmp3.http.connection_limit import ConnectionLimit, limit_of_process
 from ytmp3.http.download import Sender
 from ytmp3.http.keys import KeyFileError, Keys
 from ytmp3.http.keys_file import read_keys_file
 from ytmp3.http.links import SECRET_BYTES, LinkSigner
 from ytmp3.http.middleware import RequestMiddleware
-from ytmp3.http.page.sessions import Sessions, SessionSigner
+from ytmp3.http.page.sessions import Sessions
 from ytmp3.http.settings import HttpSettings
 from ytmp3.http.stats import Stats, Tally
 from ytmp3.http.streams import EventStreams
@@ -57,6 +58,7 @@ from ytmp3.jobstore import JobStore
 from ytmp3.jobstore.sqlite import SqliteJobStore
 from ytmp3.jobstore.sqlite.file import note_holder
 from ytmp3.metrics import Metrics
+from ytmp3.storage import Shelf, ShelfDown
 from ytmp3.storage.files import Files
 from ytmp3.storage.local import LocalShelf
 from ytmp3.storage.scratch import Scratch
@@ -110,9 +112,9 @@ async def running(
         keys = Keys(read_keys(config.api_keys_file))
         endpoints = Endpoints(read_endpoints(config), config.webhooks.private_hosts)
         identities = read_identities(config)
-        shelf = _shelf(config, metrics)
+        shelf = await _open_shelf(config, metrics)
         scratch = Scratch(config.data_dir / "scratch", instance=instance, reserve_bytes=config.disk_reserve_bytes)
-        await _open_folders(config.data_dir, shelf, scratch)
+        await _open_scratch(config.data_dir, scratch)
         stack.push_async_callback(scratch.close)
         store = await (open_store or _open_store)(config, instance)
         stack.push_async_callback(store.close)
@@ -130,11 +132,11 @@ async def running(
         streams = _streams(config.http, engine.health)
         register_gauges(metrics, engine, converter, streams)
         secret = await _shared_secret(config)
-        signer, sessions = _link_signer(config.http, secret), _sessions(config.http, keys, secret)
+        signer, sessions = link_signer(config.http, secret), sessions_of(config.http, keys, secret)
         admission = _admission(config.http, keys, signer, sessions)
         app = _web_application(config.http, metrics, engine.health, admission)
         public_path = config.http.public_path
-        addresses = Addresses(public_path=public_path, public_url=config.http.public_url, signer=signer)
+        addresses = addresses_of(config.http, signer, "" if config.s3 is None else config.s3.download_origin)
         webhooks = await _start_webhooks(stack, config, engine, store, endpoints, signer)
         stats = _stats(engine, store, tally)
         operations = OperationHandlers(health=engine.health, stats=stats, metrics=metrics, public_path=public_path)
@@ -216,21 +218,40 @@ def note_address(config: Config, url: str) -> None:
             note_holder(config.store_file, url)
 
 
-def _shelf(config: Config, metrics: Metrics) -> LocalShelf:
-    return LocalShelf(
+async def _open_shelf(config: Config, metrics: Metrics) -> Shelf:
+    """Open the shelf. An object store need not answer yet: the instance is not ready until it does."""
+    if config.s3 is not None:
+        # The import takes 7 MB, so it happens only if a bucket is used.
+        from ytmp3.storage.s3 import S3Shelf  # noqa: PLC0415
+
+        remote = S3Shelf(config.s3, on_damaged=metrics.on_damaged_track)
+        try:
+            await remote.open()
+        except ShelfDown as error:
+            raise ConfigError([f"STORAGE_URL: {error.strerror}"]) from error
+        return remote
+    local = LocalShelf(
         config.data_dir / "tracks",
         accel_redirect_prefix=config.http.accel_redirect_prefix,
         on_damaged=metrics.on_damaged_track,
     )
-
-
-async def _open_folders(data_dir: Path, shelf: LocalShelf, scratch: Scratch) -> None:
     try:
-        # The shelf is opened first: it creates the data folder with access for other users, which nginx needs.
-        await shelf.open()
+        # Before the scratch folder: this creates the data folder with access for other users, which nginx needs.
+        await local.open()
+    except OSError as error:
+        raise _unusable_folder(config.data_dir, error) from error
+    return local
+
+
+async def _open_scratch(data_dir: Path, scratch: Scratch) -> None:
+    try:
         await scratch.open()
     except OSError as error:
-        raise ConfigError([f"DATA_DIR: {error.filename or data_dir}: {_reason(error)}"]) from error
+        raise _unusable_folder(data_dir, error) from error
+
+
+def _unusable_folder(data_dir: Path, error: OSError) -> ConfigError:
+    return ConfigError([f"DATA_DIR: {error.filename or data_dir}: {_reason(error)}"])
 
 
 async def _open_converter(converter: Converter) -> None:
@@ -266,7 +287,7 @@ async def _open_store(config: Config, instance: InstanceId) -> JobStore:
     return shared
 
 
-def _sender(settings: HttpSettings, shelf: LocalShelf, metrics: Metrics) -> Sender:
+def _sender(settings: HttpSettings, shelf: Shelf, metrics: Metrics) -> Sender:
     return Sender(
         shelf=shelf,
         client_max_downloads=settings.client_max_downloads,
@@ -283,26 +304,19 @@ def _streams(settings: HttpSettings, health: Health) -> EventStreams:
 
 
 async def _shared_secret(config: Config) -> bytes | None:
-    """Return the secret that signs links and sessions, which instances share in DATA_DIR; None if no keys are used."""
+    """Return the secret that signs links and sessions; None if no keys are used.
+
+    Instances share it as LINK_SECRET, or in DATA_DIR.
+    """
     if config.api_keys_file is None or not (config.http.download_link_seconds or config.http.page):
         return None
+    if config.link_secret:
+        return hashlib.sha256(config.link_secret.encode()).digest()
     path = config.data_dir / "link-secret"
     try:
         return await asyncio.to_thread(shared_secret, path, secrets.token_bytes(SECRET_BYTES))
     except (OSError, ValueError) as error:
         raise ConfigError([f"DATA_DIR: {path}: {_reason(error)}"]) from error
-
-
-def _link_signer(settings: HttpSettings, secret: bytes | None) -> LinkSigner | None:
-    """Return the signer of download links, or None if they are not enabled."""
-    if secret is None or settings.download_link_seconds == 0:
-        return None
-    return LinkSigner(secret, seconds=settings.download_link_seconds)
-
-
-def _sessions(settings: HttpSettings, keys: Keys, secret: bytes | None) -> Sessions | None:
-    """Return the sessions of the page, or None without API keys or without the page."""
-    return None if secret is None or not settings.page else Sessions(SessionSigner(secret), keys)
 
 
 def _admission(settings: HttpSettings, keys: Keys, signer: LinkSigner | None, sessions: Sessions | None) -> Admission:

@@ -19,6 +19,7 @@ from ytmp3.core.states import CRASH_LIMIT
 from ytmp3.engine.settings import EngineSettings
 from ytmp3.http.settings import HttpSettings, RateLimitSettings
 from ytmp3.jobstore.settings import Policy, RedisSettings
+from ytmp3.storage.settings import S3Settings
 from ytmp3.variables import VARIABLES
 from ytmp3.webhooks.settings import PrivateHosts, WebhookSettings
 
@@ -61,6 +62,10 @@ class Config:
     store: Policy
     redis: RedisSettings | None
     """None: the embedded store, a SQLite file in `data_dir`."""
+    s3: S3Settings | None
+    """The bucket for the tracks. None: a folder in `data_dir`."""
+    link_secret: str
+    """The secret that signs links and sessions; empty: a random one in `data_dir`."""
     tools: ToolSettings
     limits: ConversionLimits
     webhooks: WebhookSettings
@@ -117,11 +122,27 @@ def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _contradictions(values: Mapping[str, Any]) -> list[str]:
     """Return the problems of values that do not fit together: a bucket must hold at least one second's requests."""
-    problems = []
+    problems = _contradictions_of_storage(values) if values["STORAGE_URL"] else []
     if values["BURST_SIZE"] < values["REQUESTS_PER_SECOND"]:
         problems.append("BURST_SIZE: expected at least REQUESTS_PER_SECOND")
     if values["CLIENT_BURST_SIZE"] and values["CLIENT_BURST_SIZE"] < values["CLIENT_REQUESTS_PER_SECOND"]:
         problems.append("CLIENT_BURST_SIZE: expected at least CLIENT_REQUESTS_PER_SECOND")
+    return problems
+
+
+def _contradictions_of_storage(values: Mapping[str, Any]) -> list[str]:
+    """Return the problems of values that do not fit together with tracks in a bucket."""
+    problems = []
+    if values["ACCEL_REDIRECT_PREFIX"]:
+        problems.append("ACCEL_REDIRECT_PREFIX: expected none with STORAGE_URL, because nginx has no tracks to send")
+    if bool(values["S3_ACCESS_KEY_ID"]) != bool(values["S3_SECRET_ACCESS_KEY"]):
+        problems.append("S3_SECRET_ACCESS_KEY: expected together with S3_ACCESS_KEY_ID")
+    signs = values["API_KEYS_FILE"] and (values["PAGE"] == "on" or values["DOWNLOAD_LINK_SECONDS"])
+    if signs and values["REDIS_ADDR"] and not values["LINK_SECRET"]:
+        problems.append(
+            "LINK_SECRET: expected with STORAGE_URL, REDIS_ADDR and API_KEYS_FILE, the same at all instances: "
+            "they have no folder in common to keep one in"
+        )
     return problems
 
 
@@ -152,6 +173,8 @@ def _config(values: Mapping[str, Any]) -> Config:
             crash_limit=CRASH_LIMIT,
         ),
         redis=_redis(values),
+        s3=_s3(values),
+        link_secret=values["LINK_SECRET"],
         tools=ToolSettings(
             ffmpeg_path=values["FFMPEG_PATH"],
             egress_proxy=values["EGRESS_PROXY"] or None,
@@ -208,6 +231,25 @@ def _http(values: Mapping[str, Any]) -> HttpSettings:
 def _webhooks(values: Mapping[str, Any]) -> WebhookSettings:
     names, networks = values["WEBHOOK_PRIVATE_HOSTS"]
     return WebhookSettings(file=values["WEBHOOKS_FILE"], private_hosts=PrivateHosts(names=names, networks=networks))
+
+
+def _s3(values: Mapping[str, Any]) -> S3Settings | None:
+    if values["STORAGE_URL"] is None:
+        return None
+    bucket, prefix = values["STORAGE_URL"]
+    style = values["S3_PATH_STYLE"]
+    return S3Settings(
+        bucket=bucket,
+        prefix=prefix,
+        endpoint=values["S3_ENDPOINT"],
+        public_endpoint=values["S3_PUBLIC_ENDPOINT"],
+        region=values["S3_REGION"],
+        access_key_id=values["S3_ACCESS_KEY_ID"],
+        secret_access_key=values["S3_SECRET_ACCESS_KEY"],
+        # The certificate of a wildcard host does not cover a bucket with a dot.
+        path_style=style == "on" or (style == "auto" and ("." in bucket or bool(values["S3_ENDPOINT"]))),
+        redirects=values["S3_DOWNLOAD"] == "redirect",
+    )
 
 
 def _redis(values: Mapping[str, Any]) -> RedisSettings | None:

@@ -23,6 +23,7 @@ from ytmp3.setting_forms import (
     redis_address,
     redis_prefix,
 )
+from ytmp3.storage_variables import STORAGE_VARIABLES
 from ytmp3.youtube_variables import YOUTUBE_VARIABLES
 
 _SECONDS_IN_A_DAY: Final = 86_400
@@ -112,7 +113,8 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="DATA_DIR",
         default="~/.local/share/ytmp3",
         form="a folder",
-        meaning="MP3 files, work in progress and the embedded store. Instances with one Redis share this folder too.",
+        meaning="MP3 files, work in progress and the embedded store. Instances with one Redis share this folder, "
+        "or a bucket (`STORAGE_URL`).",
         parse=folder,
     ),
     Variable(
@@ -350,5 +352,6 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         meaning="Event streams of one client at once. 0: no limit for each client.",
         parse=integer_within(0, 1_000_000),
     ),
+    *STORAGE_VARIABLES,
     *YOUTUBE_VARIABLES,
 )

@@ -18,10 +18,12 @@ from ytmp3.core.errors import LeaseLost
 from ytmp3.core.ids import ConversionId, JobId
 from ytmp3.core.job import Conversion, State
 from ytmp3.jobstore import JobStore, Renewal
+from ytmp3.storage import Description
 from ytmp3.storage.local import LocalShelf
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.soak, pytest.mark.attack]
 
+DESCRIPTION: Final = Description(content_type="audio/mpeg", content_disposition="attachment", sha256="")
 ROUNDS: Final = 5 * FUZZ_FACTOR
 VIDEOS: Final = 6
 
@@ -69,7 +71,7 @@ class Instance:
         await self.pause()
         draft = self.folder / f"{self.name}-{track.file_name}"
         draft.write_text(self.name)
-        await self.shelf.publish(draft, track.file_name)
+        await self.shelf.publish(draft, track.file_name, DESCRIPTION)
         self.publishers[track.file_name].add(self.name)
         await self.pause()
         try:

@@ -65,6 +65,15 @@ PLACES = {
     "CLIENT_MAX_DOWNLOADS": "http.client_max_downloads",
     "MAX_STREAMS": "http.max_streams",
     "CLIENT_MAX_STREAMS": "http.client_max_streams",
+    "STORAGE_URL": "s3.bucket",
+    "S3_ENDPOINT": "s3.endpoint",
+    "S3_PUBLIC_ENDPOINT": "s3.public_endpoint",
+    "S3_REGION": "s3.region",
+    "S3_ACCESS_KEY_ID": "s3.access_key_id",
+    "S3_SECRET_ACCESS_KEY": "s3.secret_access_key",
+    "S3_PATH_STYLE": "s3.path_style",
+    "S3_DOWNLOAD": "s3.redirects",
+    "LINK_SECRET": "link_secret",
     "EGRESS_PROXY": "tools.egress_proxy",
     "POT_PROVIDER_URL": "tools.pot_provider_url",
     "EGRESS_CA_FILE": "tools.egress_ca_file",
@@ -128,6 +137,15 @@ DEFAULTS: dict[str, object] = {
     "CLIENT_MAX_DOWNLOADS": 0,
     "MAX_STREAMS": 2000,
     "CLIENT_MAX_STREAMS": 100,
+    "STORAGE_URL": None,
+    "S3_ENDPOINT": None,
+    "S3_PUBLIC_ENDPOINT": None,
+    "S3_REGION": None,
+    "S3_ACCESS_KEY_ID": None,
+    "S3_SECRET_ACCESS_KEY": None,
+    "S3_PATH_STYLE": None,
+    "S3_DOWNLOAD": None,
+    "LINK_SECRET": "",
     "EGRESS_PROXY": None,
     "POT_PROVIDER_URL": None,
     "EGRESS_CA_FILE": None,
@@ -221,6 +239,17 @@ GOOD: list[tuple[str, str, object]] = [
     ("EGRESS_VIDEOS_PER_HOUR", "0", 0),
     ("IDENTITIES_FILE", __file__, Path(__file__)),
     ("COOKIES_FILE", str(SAMPLES / "cookies.txt"), SAMPLES / "cookies.txt"),
+    ("STORAGE_URL", "s3://tracks", "tracks"),
+    ("STORAGE_URL", "s3://my.tracks/a/b-c/", "my.tracks"),
+    ("S3_ENDPOINT", "https://s3.example.org:9000/", "https://s3.example.org:9000"),
+    ("S3_PUBLIC_ENDPOINT", "http://192.0.2.1:9000", "http://192.0.2.1:9000"),
+    ("S3_REGION", "eu-central-1", "eu-central-1"),
+    ("S3_ACCESS_KEY_ID", "an id", "an id"),
+    ("S3_SECRET_ACCESS_KEY", "a/b+c", "a/b+c"),
+    ("S3_PATH_STYLE", "on", True),
+    ("S3_PATH_STYLE", "off", False),
+    ("S3_DOWNLOAD", "redirect", True),
+    ("LINK_SECRET", "x" * 32, "x" * 32),
     ("YOUTUBE_CLIENTS", "visionos,tv+web,default", (("visionos",), ("tv", "web"), ("default",))),
     ("YTDLP_EXTRACTOR_ARGS", "youtube:player_client=visionos", {"player_client": ("visionos",)}),
     (
@@ -230,7 +259,8 @@ GOOD: list[tuple[str, str, object]] = [
     ),
 ]
 
-ANY_TEXT_WILL_DO = {"REDIS_PASSWORD", "HOST", "DATA_DIR"}
+ANY_TEXT_WILL_DO = {"REDIS_PASSWORD", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY", "HOST", "DATA_DIR"}
+BUCKET = {"STORAGE_URL": "s3://tracks", "S3_ACCESS_KEY_ID": "key", "S3_SECRET_ACCESS_KEY": "secret"}
 
 
 def test_every_variable_is_tested_here() -> None:
@@ -242,9 +272,9 @@ def test_every_variable_is_tested_here() -> None:
 
 
 def value_of(name: str, environ: dict[str, str]) -> object:
-    """The value of one variable, in the operator's unit; None for the settings of a Redis that is not used."""
+    """The value of one variable, in the operator's unit; None for a setting of a Redis or a bucket that is not used."""
     config = load(environ)
-    if name.startswith("REDIS_") and config.redis is None:
+    if (name.startswith("REDIS_") and config.redis is None) or (PLACES[name].startswith("s3.") and config.s3 is None):
         return None
     value = operator.attrgetter(PLACES[name])(config)
     return value / IN_OTHER_UNITS[name] if name in IN_OTHER_UNITS else value
@@ -266,7 +296,8 @@ def test_an_empty_variable_is_an_absent_one(blank: str) -> None:
 
 @pytest.mark.parametrize(("name", "text", "value"), GOOD)
 def test_a_good_value_is_read(name: str, text: str, value: object) -> None:
-    assert value_of(name, {"REDIS_ADDR": "redis:6379"} | {name: text}) == value
+    storage = BUCKET if PLACES[name].startswith("s3.") else {}
+    assert value_of(name, {"REDIS_ADDR": "redis:6379"} | storage | {name: text}) == value
 
 
 @pytest.mark.parametrize(
@@ -316,8 +347,9 @@ def test_variables_of_other_programs_are_ignored() -> None:
 def test_no_repr_of_the_settings_shows_a_secret() -> None:
     secret = "hunter2"
     proxy = f"http://user:{secret}@proxy:3128"
-    config = load({"REDIS_ADDR": f"redis://:{secret}@redis", "REDIS_PASSWORD": secret, "EGRESS_PROXY": proxy})
-    for value in (config, config.redis, config.tools):
+    environ = {"REDIS_ADDR": f"redis://:{secret}@redis", "REDIS_PASSWORD": secret, "EGRESS_PROXY": proxy}
+    config = load(environ | BUCKET | {"S3_SECRET_ACCESS_KEY": secret, "LINK_SECRET": secret * 5})
+    for value in (config, config.redis, config.s3, config.tools):
         assert secret not in repr(value)
         assert secret not in f"{value}"
 

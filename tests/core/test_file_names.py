@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tests.core.values import VIDEO_ID
 from tests.fuzz_factor import FUZZ_FACTOR
+from ytmp3.core.file_names import MAX_NAME_BYTES, archive_name, content_disposition
 from ytmp3.core.ids import VideoId
-from ytmp3.http.file_names import MAX_NAME_BYTES, archive_name, content_disposition
 
 FORBIDDEN = set('"\\/:*?<>|%;')
 RESERVED = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "ytmp3"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"core", "threads"}),
     frozenset({"jobstore", "storage", "converter", "log_stream", "logs", "setting_files", "setting_forms"}),
-    frozenset({"youtube_variables"}),
+    frozenset({"youtube_variables", "storage_variables"}),
     frozenset({"variables"}),
     frozenset({"engine"}),
     frozenset({"metrics", "webhooks"}),
@@ -196,7 +196,18 @@ def test_the_config_imports_only_settings_and_the_core() -> None:
 
 
 def test_the_command_line_loads_nothing_that_only_the_service_needs() -> None:
-    heavy = ["aiohttp", "asyncio", "orjson", "prometheus_client", "redis", "sqlite3", "ssl", "urllib.request", "yt_dlp"]
+    heavy = [
+        "aiohttp",
+        "asyncio",
+        "obstore",
+        "orjson",
+        "prometheus_client",
+        "redis",
+        "sqlite3",
+        "ssl",
+        "urllib.request",
+        "yt_dlp",
+    ]
     program = f"import sys, ytmp3.cli; print([name for name in {heavy} if name in sys.modules])"
     loaded = subprocess.run(
         [sys.executable, "-c", program], cwd=PACKAGE.parent, capture_output=True, text=True, timeout=60, check=True
@@ -241,7 +252,8 @@ def test_the_top_level_of_a_module_contains_only_definitions() -> None:
 
 PROBE = r"""
 import importlib, os, sys, threading
-import aiohttp, asyncio, prometheus_client, aiohttplimiter, limits, redis.asyncio, yt_dlp, deno, imageio_ffmpeg, orjson
+import aiohttp, asyncio, prometheus_client, aiohttplimiter, limits, obstore, redis.asyncio, yt_dlp, deno, orjson
+import imageio_ffmpeg
 from aiohttp import web
 happened = []
 

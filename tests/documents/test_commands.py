@@ -28,6 +28,7 @@ OTHER_NAMES = {
     "CONFIG_SECURITY_LANDLOCK",
     "CONFIG_SECCOMP_FILTER",
     "PR_SET_DUMPABLE",
+    "AWS_ACCESS_KEY_ID",
 }
 """Names in capitals that are no settings: a capability, a variable of redis-cli, placeholders, a test's variable, those
 of the client, one of n8n."""

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ytmp3.core.job import Track
-from ytmp3.storage import Delivery, OpenFile, Url
+from ytmp3.storage import Delivery, Description, OpenFile, Url
 
 
 class RemoteShelf:
     """A shelf whose tracks are fetched from another address, as from an object store."""
 
-    async def publish(self, source: Path, file_name: str) -> float:
+    async def publish(self, source: Path, file_name: str, description: Description) -> float:
         raise NotImplementedError
 
     async def holds(self, track: Track) -> bool:
@@ -22,7 +22,7 @@ class RemoteShelf:
     async def crc32(self, file_name: str) -> int | None:
         return None
 
-    async def deliver(self, track: Track, *, may_redirect: bool) -> Delivery | None:
+    async def deliver(self, track: Track, *, may_redirect: bool, may_leave: bool = False) -> Delivery | None:
         return Url(f"https://tracks.example/{track.file_name}")
 
     async def is_damaged(self, track: Track) -> bool:

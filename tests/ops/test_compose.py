@@ -197,14 +197,34 @@ def test_an_unset_or_empty_variable_has_its_default() -> None:
     assert interpolated("a: ${A:-1}\n", {"A": "2"}) == {"a": 2}
 
 
-def test_the_yaml_files_pass_yamllint() -> None:
+def test_with_a_bucket_no_container_shares_a_folder_of_tracks_with_another() -> None:
+    text = (ROOT / "docker-compose.s3.yml").read_text()
     code, answer = checked(
-        program("yamllint"), "--strict", "--config-data", YAMLLINT, "docker-compose.yml", "k8s", "monitoring"
+        program("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", "docker-compose.s3.yml"
     )
+    assert code == 0, answer
+    assert set(variables(text)) <= set(variables(COMPOSE_TEXT))
+    changed = interpolated(text, {})["services"]
+    # Compose merges mounts by their target, and settings by their name.
+    for name in ("nginx", "tls", "api"):
+        targets = {m["target"] if isinstance(m, dict) else m.split(":")[1] for m in SERVICES[name]["volumes"]}
+        (mount,) = changed[name]["volumes"]
+        assert mount["target"] == "/data"
+        assert "/data" in targets
+        assert "source" not in mount
+    settings = PASSED | {name: str(value) for name, value in changed["api"]["environment"].items()}
+    config = load(settings)
+    assert config.s3 is not None
+    assert config.redis is not None
+
+
+def test_the_yaml_files_pass_yamllint() -> None:
+    code, answer = checked(program("yamllint"), "--strict", "--config-data", YAMLLINT, *YAML_FILES)
     assert code == 0, answer
     assert document(ROOT / "docker-compose.yml")["name"] == "ytmp3"
 
 
+YAML_FILES = ("docker-compose.yml", "docker-compose.s3.yml", "k8s", "monitoring")
 YAMLLINT = """
 extends: default
 rules:

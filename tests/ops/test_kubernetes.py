@@ -63,12 +63,36 @@ def test_kubectl_apply_k_reads_the_same_files() -> None:
 
 
 def test_the_one_node_component_patches_fields_that_exist() -> None:
-    for patch in document(FOLDER / "optional/one-node/Kustomization")["patches"]:
+    check_patches("one-node")
+
+
+def test_with_a_bucket_no_instance_has_the_shared_volume() -> None:
+    check_patches("s3")
+    volume, *others = pod(API)["volumes"]
+    assert volume == {"name": "data", "persistentVolumeClaim": {"claimName": "ytmp3-data"}}
+    assert not [other for other in others if "persistentVolumeClaim" in other]
+    bucket = {"STORAGE_URL": "s3://tracks", "S3_ACCESS_KEY_ID": "id", "S3_SECRET_ACCESS_KEY": "secret"}
+    assert load(SETTINGS | bucket).s3 is not None
+    assert set(bucket) - {"STORAGE_URL"} <= {variable["name"] for variable in container(API)["env"]}
+
+
+def check_patches(component: str) -> None:
+    """Check that each patch of a component changes a field that exists, or deletes a whole object."""
+    for patch in document(FOLDER / f"optional/{component}/Kustomization")["patches"]:
         target = manifest(patch["target"]["kind"], patch["target"]["name"])
+        operations = yaml.safe_load(patch["patch"])
+        if isinstance(operations, dict):
+            assert operations.pop("$patch") == "delete"
+            assert all(target[name] == operations[name] for name in ("apiVersion", "kind"))
+            assert operations["metadata"].items() <= target["metadata"].items()
+            continue
         for operation in operations_of(patch["patch"]):
             assert operation["op"] == "replace"
             place: object = target
             for step in operation["path"].strip("/").split("/"):
+                if isinstance(place, list):
+                    place = place[int(step)]
+                    continue
                 assert isinstance(place, dict)
                 assert step in place, operation["path"]
                 place = place[step]

@@ -32,6 +32,7 @@ _NOT_INHERITED: Final = frozenset(
     {
         "REDIS_ADDR", "REDIS_PASSWORD", "REDIS_DB", "API_KEYS_FILE", "ACCEL_REDIRECT_PREFIX", "PUBLIC_URL",
         "TRUSTED_PROXIES", "CORS_ORIGINS", "CLIENT_REQUESTS_PER_SECOND", "CLIENT_MAX_JOBS", "CLIENT_MAX_DOWNLOADS",
+        "STORAGE_URL",
     }
 )  # fmt: skip
 """Settings that only matter for a shared service. Those of conversions, such as EGRESS_PROXY, also apply to a private

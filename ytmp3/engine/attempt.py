@@ -34,6 +34,7 @@ from typing import Final
 
 from ytmp3.converter import Converted, Converter
 from ytmp3.core.errors import ConversionError, FailureCode, LeaseLost
+from ytmp3.core.file_names import content_disposition
 from ytmp3.core.job import Conversion, Report, Stage, Track, track_file_name
 from ytmp3.engine import events
 from ytmp3.engine.events import Events
@@ -42,6 +43,7 @@ from ytmp3.engine.identities import Grant
 from ytmp3.engine.runs import Run, Runs, Stop
 from ytmp3.engine.upstream import Upstream
 from ytmp3.engine.writes import Writes
+from ytmp3.storage import Description
 from ytmp3.storage.files import Files
 
 log = logging.getLogger(__name__)
@@ -194,14 +196,22 @@ class Attempts:
 
         Raises:
             LeaseLost: no file is left on the shelf.
-            OSError: no file is on the shelf.
+            OSError: no file is on the shelf, or one that no record names.
         """
         run.on_progress(Report(stage=Stage.PUBLISHING, progress=PUBLISHING_PROGRESS, metadata=converted.metadata))
         await self._writes.confirm(run)
-        file_name = track_file_name(run.conversion.lease, run.conversion.recipe)
+        recipe = run.conversion.recipe
+        file_name = track_file_name(run.conversion.lease, recipe)
+        description = Description(
+            content_type=recipe.media_type,
+            content_disposition=content_disposition(
+                converted.metadata.title, run.conversion.video_id, recipe.extension
+            ),
+            sha256=converted.sha256,
+        )
         started_seconds = run.seconds
         # Until `finish` has recorded the track, no record names the published file.
-        published_at = await self._shelf.publish(converted.path, file_name)
+        published_at = await self._shelf.publish(converted.path, file_name, description)
         track = Track(
             file_name=file_name,
             size_bytes=converted.size_bytes,

@@ -14,6 +14,7 @@ from ytmp3.converter import Converter
 from ytmp3.core.errors import FailureCode
 from ytmp3.engine.health import Health
 from ytmp3.engine.settings import EngineSettings
+from ytmp3.storage import ShelfDown
 from ytmp3.storage.files import Files
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,8 @@ class DiskCheck:
         try:
             self._health.space = await self._files.check()
             error = None
+        except ShelfDown as failed:
+            error = failed.strerror
         except OSError as failed:
             error = f"the data folder cannot be used: {failed.strerror or failed}"
         self._health.space_at = self._clock()

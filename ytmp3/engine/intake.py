@@ -31,7 +31,7 @@ from ytmp3.engine.health import Health
 from ytmp3.engine.idempotency import Idempotency, IdempotencyKeys
 from ytmp3.engine.jobs import STORE_RETRY_SECONDS, as_request_errors
 from ytmp3.jobstore import JobStore, Outcome, Submission, Submitted
-from ytmp3.storage import Shelf
+from ytmp3.storage import Shelf, ShelfDown
 
 log = logging.getLogger(__name__)
 
@@ -188,5 +188,5 @@ class Intake:
         try:
             async with asyncio.timeout(DISK_SECONDS):
                 return await self._shelf.holds(track)
-        except TimeoutError:
+        except (TimeoutError, ShelfDown):
             raise StorageUnavailable(retry_after_seconds=DISK_RETRY_SECONDS) from None

@@ -34,8 +34,8 @@ SHELF_CHECK_SECONDS: Final = 10.0
 """Interval, in seconds, of the check that all instances have the same folder of tracks."""
 OTHER_SHELF: Final = (
     "other instances on the same Redis have another folder of tracks, so downloads fail: give all instances the same "
-    "volume as DATA_DIR, or each installation its own REDIS_PREFIX or Redis database (if the folder was replaced on "
-    "purpose, this ends within a minute after the last instance with the old one has stopped)"
+    "STORAGE_URL or the same volume as DATA_DIR, or each installation its own REDIS_PREFIX or Redis database (if the "
+    "folder was replaced on purpose, this ends within a minute after the last instance with the old one has stopped)"
 )
 """The text in `/health` if that check fails."""
 LAG_SECONDS: Final = 0.1

@@ -14,13 +14,22 @@ class Addresses:
 
     `public_url` is PUBLIC_URL, such as `https://example.org/ytmp3`, and `public_path` its path. They are empty if it is
     not set; the path also at the root of a host. With `signer`, the address of a track is a signed link that needs no
-    API key; None: signed links are not enabled.
+    API key; None: signed links are not enabled. `download_origin` is the origin of the object store to which downloads
+    are redirected; empty: they are not.
     """
 
-    def __init__(self, *, public_path: str = "", public_url: str = "", signer: LinkSigner | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        public_path: str = "",
+        public_url: str = "",
+        signer: LinkSigner | None = None,
+        download_origin: str = "",
+    ) -> None:
         self._public_path = public_path
         self.public_url = public_url
         self.signer = signer
+        self.download_origin = download_origin
 
     def absolute(self, request: web.Request, path: str) -> str:
         """Return the whole address of a path, for other programs than the client of this request."""

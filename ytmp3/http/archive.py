@@ -1,8 +1,7 @@
 """Sends the tracks of an ended batch as one ZIP archive that can be resumed at any byte.
 
 The archive is never stored. Its layout is computed from the tracks' recorded sizes and CRC-32s (`core.zip_layout`). So
-its length and its ETag are known before a track is read, and every instance sends the same bytes. `sendfile` copies the
-tracks from their files to the socket.
+its length and its ETag are known before a track is read, and every instance sends the same bytes.
 
 While an archive is sent, its tracks are pinned: their expiry in the job store is extended, so that no instance deletes
 them. All of them are checked before the response begins, because its Content-Length cannot be changed afterwards.
@@ -12,7 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -22,18 +21,18 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from ytmp3.core.batch import Batch, Mark
-from ytmp3.core.errors import RequestError
+from ytmp3.core.errors import RequestError, StorageUnavailable
+from ytmp3.core.file_names import archive_name
 from ytmp3.core.ids import ClientId, JobId
 from ytmp3.core.job import Ticket, Track
 from ytmp3.core.zip_layout import Bytes, Entry, Layout, Moment
 from ytmp3.engine.batches import Batches
 from ytmp3.http import headers
 from ytmp3.http.conditional import preconditions_of
-from ytmp3.http.download import STALL_SECONDS, Sender, expired
+from ytmp3.http.download import BUSY_RETRY_SECONDS, STALL_SECONDS, Sender, expired
 from ytmp3.http.errors import NotReady, PreconditionFailed, RangeNotSatisfiable, TrackGone
-from ytmp3.http.file_names import archive_name
 from ytmp3.http.preconditions import Failed, NotModified, Part, Representation, Unsatisfiable, evaluate
-from ytmp3.storage import OpenFile
+from ytmp3.storage import OpenFile, RemoteFile, ShelfDown
 
 PIN_SECONDS: Final = 900.0
 """Time, in seconds, for which tracks are pinned at once. Pins of a crashed instance last at most this long."""
@@ -83,6 +82,7 @@ class Archives:
             NotReady: the batch has not ended.
             TrackGone: it has no tracks, some of them have expired, or the URL is that of another list of tracks.
             TooManyDownloads, ClientQuota
+            StorageUnavailable: the object store with the tracks does not answer.
         """
         state, tickets = await self._batches.finished(batch_id, owner)
         batch = state.batch
@@ -161,13 +161,15 @@ class Archives:
 
         Raises:
             TrackGone: the file is missing.
+            StorageUnavailable
         """
         if track.crc32 is not None:
             return track.crc32
         known = self._checksums.get(track.file_name)
         if known is not None:
             return known
-        computed = await self._shelf.crc32(track.file_name)
+        with _unavailable_if_down():
+            computed = await self._shelf.crc32(track.file_name)
         if computed is None:
             raise expired()
         if len(self._checksums) >= REMEMBERED_CHECKSUMS:
@@ -179,11 +181,13 @@ class Archives:
         """Check that every file that this response needs exists.
 
         Raises:
-            TrackGone
+            TrackGone, StorageUnavailable
         """
         needed = {part.entry for part in archive.layout.parts(first, last) if not isinstance(part, Bytes)}
         tracks = [archive.tracks[entry] for entry in needed if entry < len(archive.tracks)]
-        if not await self._shelf.has_all(tracks):
+        with _unavailable_if_down():
+            are_there = await self._shelf.has_all(tracks)
+        if not are_there:
             raise expired()
 
     @contextlib.asynccontextmanager
@@ -225,16 +229,30 @@ class Archives:
     async def _send_track(
         self, request: web.Request, response: web.StreamResponse, track: Track, offset: int, count: int
     ) -> None:
-        delivery = await self._shelf.deliver(track, may_redirect=False)
-        if not isinstance(delivery, OpenFile):
-            # The file was removed despite the pin, or its content has changed. The connection is closed.
+        try:
+            delivery = await self._shelf.deliver(track, may_redirect=False)
+        except ShelfDown:
+            delivery = None
+        if not isinstance(delivery, OpenFile | RemoteFile):
+            # The file was removed despite the pin, its content has changed, or the object store does not answer. The
+            # connection is closed.
             if request.transport is not None:
                 request.transport.abort()
             raise ConnectionResetError("a track of the archive is missing")
         try:
-            await self._sender.send_bytes(request, response, delivery.descriptor, offset, count)
+            await self._sender.send_bytes(request, response, delivery, offset, count)
         finally:
-            self._shelf.close_file(delivery)
+            if isinstance(delivery, OpenFile):
+                self._shelf.close_file(delivery)
+
+
+@contextlib.contextmanager
+def _unavailable_if_down() -> Iterator[None]:
+    """Raise StorageUnavailable if the object store does not answer."""
+    try:
+        yield
+    except ShelfDown:
+        raise StorageUnavailable(retry_after_seconds=BUSY_RETRY_SECONDS) from None
 
 
 def _check_complete(batch: Batch, tickets: Sequence[Ticket], revision: str | None) -> None:

@@ -1,4 +1,4 @@
-"""Builds the handlers of all routes from the parts of the engine."""
+"""Builds the handlers of all routes from the parts of the engine, and what signs and makes their addresses."""
 
 from ytmp3.engine.assembly import Engine
 from ytmp3.http.addresses import Addresses
@@ -13,9 +13,11 @@ from ytmp3.http.deliveries import DeliveryHandlers
 from ytmp3.http.download import Sender
 from ytmp3.http.job_json import JobJson
 from ytmp3.http.keys import Keys
+from ytmp3.http.links import LinkSigner
 from ytmp3.http.page.handlers import PageHandlers
-from ytmp3.http.page.sessions import Sessions
+from ytmp3.http.page.sessions import Sessions, SessionSigner
 from ytmp3.http.program import ProgramHandlers
+from ytmp3.http.settings import HttpSettings
 from ytmp3.http.streams import EventStreams
 from ytmp3.http.webhook_targets import WebhookTargets
 from ytmp3.webhooks.endpoints import Endpoints
@@ -82,4 +84,26 @@ def page(
         addresses=addresses,
         sessions=sessions,
         base=public_path,
+    )
+
+
+def link_signer(settings: HttpSettings, secret: bytes | None) -> LinkSigner | None:
+    """Return the signer of download links, or None if they are not enabled."""
+    if secret is None or settings.download_link_seconds == 0:
+        return None
+    return LinkSigner(secret, seconds=settings.download_link_seconds)
+
+
+def sessions_of(settings: HttpSettings, keys: Keys, secret: bytes | None) -> Sessions | None:
+    """Return the sessions of the page, or None without API keys or without the page."""
+    return None if secret is None or not settings.page else Sessions(SessionSigner(secret), keys)
+
+
+def addresses_of(settings: HttpSettings, signer: LinkSigner | None, download_origin: str) -> Addresses:
+    """Return what makes addresses. `download_origin` is where downloads are redirected to; empty: nowhere."""
+    return Addresses(
+        public_path=settings.public_path,
+        public_url=settings.public_url,
+        signer=signer,
+        download_origin=download_origin,
     )

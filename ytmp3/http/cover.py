@@ -21,12 +21,14 @@ from ytmp3.http.conditional import is_known
 from ytmp3.http.download import BUSY_RETRY_SECONDS, DISK_SECONDS, downloadable_track, expired, split_file_name
 from ytmp3.http.errors import NotFound
 from ytmp3.http.keys import Keys
-from ytmp3.http.pictures import picture_in
-from ytmp3.storage import OpenFile, Shelf
+from ytmp3.http.pictures import Read, picture_in
+from ytmp3.storage import OpenFile, RemoteFile, Shelf, ShelfDown
 from ytmp3.threads import Threads
 
 EXTENSION: Final = "jpg"
 """Every cover is a JPEG, because the converter makes it."""
+BLOCK_BYTES: Final = 256 * 1024
+"""Bytes that one request to an object store reads. Most covers are within the first block."""
 READERS: Final = 2
 """Threads that read tags. A tag of 100 kB that is in the page cache is read within a millisecond."""
 
@@ -59,17 +61,19 @@ class CoverHandlers:
         return web.Response(body=cover, headers=headers.extended(headers.COVER, more))
 
     async def _cover_of(self, track: Track) -> bytes | None:
-        """Return the picture of a track; None if it has none, or if its file is on another server.
+        """Return the picture of a track; None if it has none.
 
         Raises:
             TrackGone: the file is missing, or is not the one that was verified.
-            StorageUnavailable: the disk does not answer.
+            StorageUnavailable: the disk or the object store does not answer.
         """
         try:
             async with asyncio.timeout(DISK_SECONDS):
                 delivery = await self._shelf.deliver(track, may_redirect=False)
                 if delivery is None:
                     raise expired()
+                if isinstance(delivery, RemoteFile):
+                    return await self._readers.run(_read_remote_cover, _blocking(delivery), track.size_bytes)
                 if not isinstance(delivery, OpenFile):
                     return None
                 # The thread has a descriptor of its own: it may still read when this wait has ended.
@@ -77,8 +81,45 @@ class CoverHandlers:
                 self._shelf.close_file(delivery)
                 reading = asyncio.create_task(self._readers.run(_read_cover, descriptor), name="read-cover")
                 return await asyncio.shield(reading)
-        except TimeoutError:
+        except (TimeoutError, ShelfDown):
             raise StorageUnavailable(retry_after_seconds=BUSY_RETRY_SECONDS) from None
+
+
+def _blocking(file: RemoteFile) -> Read:
+    """Return a function for threads that reads a part of a file on another server."""
+    loop = asyncio.get_running_loop()
+
+    async def part(start: int, size: int) -> bytes:
+        return b"".join([piece async for piece in file.read(start, size)])
+
+    return lambda start, size: asyncio.run_coroutine_threadsafe(part(start, size), loop).result()
+
+
+def _read_remote_cover(read: Read, size_bytes: int) -> bytes | None:
+    """Return the picture in the tags of a file on another server; None if there is none. Called in a thread.
+
+    The tags are read in a few large blocks, because each read is a request.
+
+    Raises:
+        ShelfDown
+    """
+    blocks: dict[int, bytes] = {}
+
+    def block(number: int) -> bytes:
+        if number not in blocks:
+            start = number * BLOCK_BYTES
+            blocks[number] = read(start, min(BLOCK_BYTES, size_bytes - start))
+        return blocks[number]
+
+    def part(start: int, size: int) -> bytes:
+        end = min(start + size, size_bytes)
+        if start >= end:
+            return b""
+        first = start // BLOCK_BYTES
+        joined = b"".join(block(number) for number in range(first, (end - 1) // BLOCK_BYTES + 1))
+        return joined[start - first * BLOCK_BYTES : end - first * BLOCK_BYTES]
+
+    return picture_in(part, size_bytes)
 
 
 def _read_cover(descriptor: int) -> bytes | None:

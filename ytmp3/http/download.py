@@ -1,4 +1,4 @@
-"""Sends finished tracks: from this process with `sendfile`, or through nginx with the header `X-Accel-Redirect`.
+"""Sends finished tracks: from this process, through nginx with the header `X-Accel-Redirect`, or from an object store.
 
 `preconditions` decides the kind of the response (the whole file, a part, 304, 412 or 416) before a byte is sent.
 """
@@ -16,6 +16,7 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from ytmp3.core.errors import FAILURES, ClientQuota, StorageUnavailable
+from ytmp3.core.file_names import content_disposition
 from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.job import Metadata, Status, Ticket, Track
 from ytmp3.core.recipe import Recipe
@@ -23,7 +24,6 @@ from ytmp3.core.sharing import may_take_more
 from ytmp3.http import headers
 from ytmp3.http.conditional import preconditions_of
 from ytmp3.http.errors import NotReady, PreconditionFailed, RangeNotSatisfiable, TooManyDownloads, TrackGone
-from ytmp3.http.file_names import content_disposition
 from ytmp3.http.file_sending import FileSending
 from ytmp3.http.preconditions import (
     Decision,
@@ -34,7 +34,8 @@ from ytmp3.http.preconditions import (
     Unsatisfiable,
     evaluate,
 )
-from ytmp3.storage import Delivery, InternalRedirect, OpenFile, Shelf, Url
+from ytmp3.http.remote_sending import RemoteSending
+from ytmp3.storage import Delivery, InternalRedirect, OpenFile, RemoteFile, Shelf, ShelfDown, Source, Url
 
 MAX_TRANSFERS: Final = 200
 """Most transfers of this process at once. Each holds two descriptors and a socket buffer. Downloads that nginx sends do
@@ -108,7 +109,8 @@ class Sender:
         self.shelf = shelf
         self._client_max_downloads = client_max_downloads
         self._max_transfers = max_transfers
-        self._sending = FileSending(count_bytes=count_bytes, stall_seconds=stall_seconds)
+        self._files = FileSending(count_bytes=count_bytes, stall_seconds=stall_seconds)
+        self._remote_files = RemoteSending(count_bytes=count_bytes, stall_seconds=stall_seconds)
         self.transfers: Counter[ClientId] = Counter()
         """The number of transfers that this process is sending, by client. Clients without one are not in it."""
 
@@ -132,7 +134,7 @@ class Sender:
             PreconditionFailed, RangeNotSatisfiable
             TrackGone: the file is missing, or is not the one that was verified.
             TooManyDownloads, ClientQuota: nothing was sent.
-            StorageUnavailable: the disk does not answer.
+            StorageUnavailable: the disk or the object store does not answer.
         """
         representation = representation_of(track)
         is_get = request.method == hdrs.METH_GET
@@ -155,28 +157,31 @@ class Sender:
         more[hdrs.CONTENT_DISPOSITION] = content_disposition(metadata.title, video_id, recipe.extension)
         # For HEAD, nginx would send a 206 for a Range, which RFC 9110, section 14.2 defines only for GET.
         may_redirect = is_get and _nginx_agrees(request.headers)
-        match await self._delivery(track, may_redirect=may_redirect):
+        may_leave = may_redirect and _object_store_agrees(request.headers, representation.etag)
+        match await self._delivery(track, may_redirect=may_redirect, may_leave=may_leave):
             case None:
                 raise expired()
             case InternalRedirect(path):
                 more["X-Accel-Redirect"] = path
                 return web.Response(headers=headers.extended(kind, more))
             case Url(url):
-                more[hdrs.LOCATION] = url
-                return web.Response(status=HTTPStatus.TEMPORARY_REDIRECT, headers=headers.extended(kind, more))
-            case OpenFile(descriptor) as file:
+                # Without an ETag, and not to be stored: a cache that revalidated it would use a URL that has run out.
+                moved = headers.extended(headers.EMPTY, {hdrs.LOCATION: url})
+                return web.Response(status=HTTPStatus.TEMPORARY_REDIRECT, headers=moved)
+            case OpenFile() | RemoteFile() as source:
                 try:
                     with self.transfer_of(client) if is_get else contextlib.nullcontext():
                         fields = headers.extended(kind, more)
-                        return await self._respond(request, descriptor, decision, fields, track.size_bytes)
+                        return await self._respond(request, source, decision, fields, track.size_bytes)
                 finally:
-                    self.shelf.close_file(file)
+                    if isinstance(source, OpenFile):
+                        self.shelf.close_file(source)
 
-    async def _delivery(self, track: Track, *, may_redirect: bool) -> Delivery | None:
+    async def _delivery(self, track: Track, *, may_redirect: bool, may_leave: bool) -> Delivery | None:
         try:
             async with asyncio.timeout(DISK_SECONDS):
-                return await self.shelf.deliver(track, may_redirect=may_redirect)
-        except TimeoutError:
+                return await self.shelf.deliver(track, may_redirect=may_redirect, may_leave=may_leave)
+        except (TimeoutError, ShelfDown):
             raise StorageUnavailable(retry_after_seconds=BUSY_RETRY_SECONDS) from None
 
     @contextlib.contextmanager
@@ -207,7 +212,7 @@ class Sender:
             self.transfers -= Counter((client,))
 
     async def _respond(
-        self, request: web.Request, file: int, decision: Decision, fields: Mapping[str, str], size_bytes: int
+        self, request: web.Request, source: Source, decision: Decision, fields: Mapping[str, str], size_bytes: int
     ) -> web.StreamResponse:
         match decision:
             case Part(first, last):
@@ -220,19 +225,23 @@ class Sender:
         response.content_length = last + 1 - first
         await response.prepare(request)
         if request.method == hdrs.METH_GET:
-            await self.send_bytes(request, response, file, first, last + 1 - first)
+            await self.send_bytes(request, response, source, first, last + 1 - first)
         await response.write_eof()
         return response
 
     async def send_bytes(
-        self, request: web.Request, response: web.StreamResponse, file: int, offset: int, count: int
+        self, request: web.Request, response: web.StreamResponse, source: Source, offset: int, count: int
     ) -> None:
-        """Send `count` bytes of an open file, after the response's headers.
+        """Send `count` bytes of a track, after the response's headers.
 
         Raises:
             ConnectionResetError: the client went away or stalled, or the file is too short. The connection is aborted.
         """
-        await self._sending.send(request, response, file, offset=offset, count=count)
+        match source:
+            case OpenFile(descriptor):
+                await self._files.send(request, response, descriptor, offset=offset, count=count)
+            case RemoteFile() as file:
+                await self._remote_files.send(request, response, file, offset=offset, count=count)
 
 
 def _nginx_agrees(fields: Mapping[str, str]) -> bool:
@@ -240,6 +249,16 @@ def _nginx_agrees(fields: Mapping[str, str]) -> bool:
     return not any(name in fields for name in _REEVALUATED_BY_NGINX) and not _MISREAD_BY_NGINX.search(
         fields.get(hdrs.RANGE, "")
     )
+
+
+def _object_store_agrees(fields: Mapping[str, str], etag: str) -> bool:
+    """Return whether the client may repeat the request at the object store, which evaluates it by its own ETag.
+
+    A range that continues a part from this service must come from here. If the client continues a part from the object
+    store, its If-Range has that ETag, and the object store must decide. A page of another origin sends Origin, and
+    could not read a response of the object store, which knows nothing of CORS_ORIGINS.
+    """
+    return fields.get(hdrs.IF_RANGE) != etag and hdrs.ORIGIN not in fields
 
 
 def expired() -> TrackGone:

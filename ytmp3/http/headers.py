@@ -27,15 +27,17 @@ _DATA_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
 _PAGE_POLICY: Final = "; ".join(
     (
         "default-src 'none'",
-        *(f"{kind}-src 'self'" for kind in ("script", "style", "img", "connect", "media", "manifest")),
+        *(f"{kind}-src 'self'" for kind in ("script", "style", "img", "connect", "manifest")),
         "form-action 'self'",
         "base-uri 'none'",
         "frame-ancestors 'none'",
         "require-trusted-types-for 'script'",
         "trusted-types 'none'",
+        "media-src 'self'",
     )
 )
-"""Content security policy of the web page: only files of this service, no inline code, and no markup made from text."""
+"""Content security policy of the web page: only files of this service, no inline code, and no markup made from text.
+The last directive is that of its player."""
 
 
 def _kind(
@@ -79,11 +81,17 @@ PROGRAM: Final = _kind(content_type="application/octet-stream", cache_control="n
 """The command-line client. Caches revalidate it by its ETag, so that users get the version of the service."""
 PROGRAM_UNCHANGED: Final = _kind(content_type=None, cache_control="no-cache")
 """304, for a client that is up to date."""
-PAGE: Final = extended(
-    _kind(content_type="text/html; charset=utf-8", policy=_PAGE_POLICY),
-    # Without a referrer, browsers would send `Origin: null` with the page's own forms.
-    {"Referrer-Policy": "same-origin"},
-)
+
+
+def page(download_origin: str) -> Mapping[str, str]:
+    """Return the headers of the web page. Its player may also load tracks from `download_origin`, if not empty."""
+    return extended(
+        _kind(content_type="text/html; charset=utf-8", policy=f"{_PAGE_POLICY} {download_origin}".rstrip()),
+        # Without a referrer, browsers would send `Origin: null` with the page's own forms.
+        {"Referrer-Policy": "same-origin"},
+    )
+
+
 MANIFEST: Final = _kind(content_type="application/manifest+json", cache_control="no-cache")
 PAGE_FILE: Final = _kind(content_type=None, cache_control="public, max-age=31536000, immutable")
 """A file of the page, whose address changes with its content."""

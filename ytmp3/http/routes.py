@@ -114,7 +114,8 @@ DOWNLOAD: Final = Route(
     request_headers=("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"),
     request_parameters=("until", "signature"),
     responses=MappingProxyType(
-        {200: Media.TRACK, 206: Media.TRACK, 304: None} | _problems(403, 404, 409, 410, 412, 416, *_LIMITED, *_STORE)
+        {200: Media.TRACK, 206: Media.TRACK, 304: None, 307: None}
+        | _problems(403, 404, 409, 410, 412, 416, *_LIMITED, *_STORE)
     ),
 )
 COVER: Final = Route(
@@ -275,7 +276,8 @@ FEED_TRACK: Final = Route(
     summary="Download a track of the feed, whole or in part.",
     request_headers=DOWNLOAD.request_headers,
     responses=MappingProxyType(
-        {200: Media.TRACK, 206: Media.TRACK, 304: None} | _problems(404, 409, 410, 412, 416, 429, 500, *_STORE)
+        {200: Media.TRACK, 206: Media.TRACK, 304: None, 307: None}
+        | _problems(404, 409, 410, 412, 416, 429, 500, *_STORE)
     ),
     needs_key=False,
 )

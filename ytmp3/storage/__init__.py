@@ -1,7 +1,8 @@
 """Files, in two places with different rules.
 
-* `Shelf`, a Protocol, holds finished tracks. `local` keeps them in a folder; another adapter could keep them elsewhere.
-  The shelf decides how a track is sent: from an open file, by the reverse proxy, or from another URL.
+* `Shelf`, a Protocol, holds finished tracks. `local` keeps them in a folder, and `s3` in a bucket of an object store.
+  The shelf decides how a track is sent: from an open file, by the reverse proxy, in pieces that this process reads from
+  another server, or by that server itself.
 * `scratch` holds work in progress. It is always a local folder, because tools write into it through descriptors.
 
 A track file is never changed, and only one publisher ever writes its name (`core.job.track_file_name`). Its content is
@@ -9,7 +10,7 @@ compared with its SHA-256 before an instance sends it first (`integrity`). This 
 HTTP.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -46,6 +47,22 @@ class Space(Struct, frozen=True, kw_only=True):
         return self.free_bytes < self.reserve_bytes
 
 
+class ShelfDown(OSError):
+    """The server with the tracks does not answer, or refuses. `strerror` is for the operator, and has no secrets.
+
+    `errno` is ENOSPC if its space is used up, and EIO otherwise.
+    """
+
+
+class Description(Struct, frozen=True, kw_only=True):
+    """What is kept beside a track: a server that sends it to clients has no other source for these headers."""
+
+    content_type: str
+    content_disposition: str
+    sha256: str
+    """Hash of the whole file, as in `Track`."""
+
+
 @dataclass(frozen=True, slots=True)
 class OpenFile:
     """The track is sent from this descriptor. The receiver closes it."""
@@ -67,36 +84,61 @@ class Url:
     url: str
 
 
-Delivery = OpenFile | InternalRedirect | Url
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """This process sends the track, which is on another server."""
+
+    read: Callable[[int, int], AsyncIterator[bytes]]
+    """Returns the pieces of a part: its offset and its length, in bytes. It raises ShelfDown if they do not come."""
+
+
+Source = OpenFile | RemoteFile
+"""Where this process takes the bytes of a track from."""
+Delivery = Source | InternalRedirect | Url
 """How a track is sent."""
 
 
 class Shelf(Protocol):
     """The contract of a place for finished tracks."""
 
-    async def publish(self, source: Path, file_name: str) -> float:
+    async def publish(self, source: Path, file_name: str, description: Description) -> float:
         """Move a finished file from the scratch folder to the shelf, durably. `source` no longer exists afterwards.
 
         Returns:
             The file's last modification, in seconds since 1970: the track's `published_at`.
 
         Raises:
-            OSError: nothing is on the shelf under this name.
+            OSError: nothing is on the shelf under this name, or something that the janitor's sweep removes.
         """
 
     async def holds(self, track: Track) -> bool:
-        """Return whether the track exists with the content that was published."""
+        """Return whether the track exists with the content that was published.
+
+        Raises:
+            ShelfDown: it is not known.
+        """
 
     async def has_all(self, tracks: Sequence[Track]) -> bool:
-        """Return whether every track exists with its size. Their contents are not read: `deliver` does that."""
+        """Return whether every track exists with its size. Their contents are not read: `deliver` does that.
+
+        Raises:
+            ShelfDown: it is not known.
+        """
 
     async def crc32(self, file_name: str) -> int | None:
-        """Compute the CRC-32 of a track from its bytes; None if it does not exist."""
+        """Compute the CRC-32 of a track from its bytes; None if it does not exist.
 
-    async def deliver(self, track: Track, *, may_redirect: bool) -> Delivery | None:
+        Raises:
+            ShelfDown: it is not known.
+        """
+
+    async def deliver(self, track: Track, *, may_redirect: bool, may_leave: bool = False) -> Delivery | None:
         """Return how to send the track, or None if it does not exist with the content that was published.
 
-        `may_redirect` is false if the reverse proxy must not send it.
+        `may_redirect` is false if the reverse proxy must not send it, and `may_leave` if no other server must.
+
+        Raises:
+            ShelfDown: it is not known.
         """
 
     async def is_damaged(self, track: Track) -> bool:
@@ -113,7 +155,11 @@ class Shelf(Protocol):
         """
 
     async def delete(self, file_name: str) -> None:
-        """Remove a track. It is no error if it does not exist. A running transfer continues."""
+        """Remove a track. It is no error if it does not exist. A running transfer of an open file continues.
+
+        Raises:
+            OSError
+        """
 
     async def mark(self) -> str:
         """Return a random text that tells this shelf from others; it is made at the first call, and kept on the shelf.
@@ -123,4 +169,8 @@ class Shelf(Protocol):
         """
 
     async def names(self, *, older_than_seconds: float) -> list[str]:
-        """List the files that were last changed longer ago. The janitor removes those that no record names."""
+        """List the files that were last changed longer ago. The janitor removes those that no record names.
+
+        Raises:
+            OSError
+        """

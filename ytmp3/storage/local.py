@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ytmp3.core.job import Track
-from ytmp3.storage import InternalRedirect, OpenFile
+from ytmp3.storage import Description, InternalRedirect, OpenFile
 from ytmp3.storage.integrity import Integrity
 from ytmp3.storage.secret_file import shared_secret
 from ytmp3.threads import Threads
@@ -82,8 +82,8 @@ class LocalShelf:
         with contextlib.suppress(OSError):
             os.chmod(file, mode)  # noqa: PTH101  a descriptor is no path
 
-    async def publish(self, source: Path, file_name: str) -> float:
-        """See the Protocol."""
+    async def publish(self, source: Path, file_name: str, description: Description) -> float:
+        """See the Protocol. The description is not kept: this process, or nginx behind it, sends the headers."""
         return await self.writers.run(self._publish, source, self.folder / file_name)
 
     def _publish(self, source: Path, target: Path) -> float:
@@ -135,7 +135,9 @@ class LocalShelf:
             return None
         return crc32
 
-    async def deliver(self, track: Track, *, may_redirect: bool) -> OpenFile | InternalRedirect | None:
+    async def deliver(
+        self, track: Track, *, may_redirect: bool, may_leave: bool = False
+    ) -> OpenFile | InternalRedirect | None:
         """See the Protocol."""
         descriptor = await self._open_intact(track)
         if descriptor is None:

@@ -59,6 +59,7 @@ class PageHandlers:
         self._keys = keys
         self._addresses = addresses
         self._sessions = sessions
+        self._headers = headers.page(addresses.download_origin)
         self._home = f"{base}/"
         self._files = PageFiles()
         self._markup = Markup(self._files, base=base)
@@ -139,7 +140,7 @@ class PageHandlers:
 
     async def reference(self, _: web.Request) -> web.StreamResponse:
         """GET /docs: the API reference, which needs no scripts."""
-        return web.Response(body=self._markup.reference.encode(), headers=headers.PAGE)
+        return web.Response(body=self._markup.reference.encode(), headers=self._headers)
 
     async def manifest(self, _: web.Request) -> web.StreamResponse:
         """GET /manifest.webmanifest: what a browser needs to install the page as an app."""
@@ -209,7 +210,7 @@ class PageHandlers:
         key = None if self._sessions is None else self._sessions.key_of(request)
         html = self._markup.page(structs.replace(shown, owner=None if key is None else key.name))
         more: dict[str, str] = {} if retry_after is None else {hdrs.RETRY_AFTER: str(max(1, retry_after))}
-        return web.Response(body=html.encode(), status=status, headers=headers.extended(headers.PAGE, more))
+        return web.Response(body=html.encode(), status=status, headers=headers.extended(self._headers, more))
 
     def _refuse(
         self, request: web.Request, error: RequestError, links: str = "", jobs: Sequence[JobView] = ()

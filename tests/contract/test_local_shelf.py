@@ -1,4 +1,4 @@
-"""The contract of a shelf of finished tracks, tested with the folder."""
+"""The shelf in a folder, beyond the contract that every shelf keeps (`test_shelf_contract`)."""
 
 import asyncio
 import hashlib
@@ -9,7 +9,7 @@ import pytest
 
 from tests.stand.waiting import until
 from ytmp3.core.job import Track
-from ytmp3.storage import InternalRedirect, OpenFile
+from ytmp3.storage import Description, InternalRedirect, OpenFile
 from ytmp3.storage.local import LocalShelf
 
 CONTENT = b"a track"
@@ -22,6 +22,7 @@ def track_of(name: str = NAME, content: bytes = CONTENT) -> Track:
 
 
 TRACK = track_of()
+DESCRIPTION = Description(content_type="audio/mpeg", content_disposition="attachment", sha256=TRACK.sha256)
 OTHER = track_of("other.mp3")
 LONGER = track_of(content=CONTENT + b"!")
 CHANGED = CONTENT[:-1] + b"K"
@@ -39,7 +40,7 @@ async def published(shelf: LocalShelf, tmp_path: Path) -> LocalShelf:
     source = tmp_path / "encoded"
     source.write_bytes(CONTENT)
     os.utime(source, (1_700_000_000, 1_700_000_000.25))
-    assert await shelf.publish(source, NAME) == 1_700_000_000.25
+    assert await shelf.publish(source, NAME, DESCRIPTION) == 1_700_000_000.25
     assert not source.exists()
     return shelf
 
@@ -61,7 +62,7 @@ async def test_no_other_user_may_read_the_tracks_that_the_service_sends_itself(t
     shelf.folder.mkdir(parents=True, mode=0o755)
     await shelf.open()
     (tmp_path / "encoded").write_bytes(CONTENT)
-    await shelf.publish(tmp_path / "encoded", NAME)
+    await shelf.publish(tmp_path / "encoded", NAME, DESCRIPTION)
     assert (shelf.folder / NAME).stat().st_mode & 0o777 == 0o400
     assert shelf.folder.stat().st_mode & 0o777 == 0o700
 
@@ -81,7 +82,7 @@ async def test_a_disk_without_file_modes_can_hold_tracks(tmp_path: Path, monkeyp
     shelf = LocalShelf(tmp_path / "data/tracks")
     await shelf.open()
     (tmp_path / "encoded").write_bytes(CONTENT)
-    await shelf.publish(tmp_path / "encoded", NAME)
+    await shelf.publish(tmp_path / "encoded", NAME, DESCRIPTION)
     assert await shelf.holds(TRACK)
 
 
@@ -160,7 +161,7 @@ async def test_a_symbolic_link_is_not_delivered(shelf: LocalShelf, tmp_path: Pat
 
 async def test_a_failed_publication_leaves_nothing_on_the_shelf(shelf: LocalShelf, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="missing"):
-        await shelf.publish(tmp_path / "missing", NAME)
+        await shelf.publish(tmp_path / "missing", NAME, DESCRIPTION)
     assert list(shelf.folder.iterdir()) == []
 
 
