@@ -5,9 +5,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ytmp3.converter.audio.ffmpeg import FILE, STREAM, demuxer_of, encode_arguments, encoded_seconds, is_streamable
+from ytmp3.converter.audio.ffmpeg import (
+    FILE,
+    STREAM,
+    demuxer_of,
+    encode_arguments,
+    encoded_seconds,
+    is_streamable,
+    may_be_as_wanted,
+)
 from ytmp3.converter.sandbox.pipes import TAIL_BYTES, Lines, Tail
 from ytmp3.converter.youtube.events import decode_event
+from ytmp3.core.cut import Cut
 from ytmp3.core.recipe import DEFAULT_RECIPE, Quality, Recipe
 
 
@@ -126,3 +135,13 @@ def test_the_encoder_command_is_fixed() -> None:
     assert " -c:a copy " in " ".join(
         encode_arguments("/ffmpeg", source=FILE, demuxer="mp3", recipe=DEFAULT_RECIPE, is_copied=True)
     )
+    counted = "asetpts=N/SR/TB"
+    for cut, bounds in ((Cut(start_ms=1500, end_ms=9000), "start=1500ms:end=9000ms"), (Cut(start_ms=5), "start=5ms")):
+        command = encode_arguments("/ffmpeg", source=FILE, demuxer="mov", recipe=Recipe(cut=cut))
+        assert f" -map_chapters -1 -af {counted},atrim={bounds},{counted} -c:a libmp3lame " in " ".join(command)
+
+
+def test_an_mp3_is_not_copied_if_only_a_part_of_it_is_wanted() -> None:
+    assert may_be_as_wanted("mp3", DEFAULT_RECIPE)
+    assert not may_be_as_wanted("mp3", Recipe(cut=Cut(start_ms=5)))
+    assert not may_be_as_wanted("aac", DEFAULT_RECIPE)

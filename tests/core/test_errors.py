@@ -91,6 +91,7 @@ FINAL = {
     "no_audio",
     "format_unavailable",
     "language_unavailable",
+    "cut_out_of_range",
     "drm",
     "media_invalid",
     "poison",

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from mutagen.id3 import ID3
 
 from ytmp3.converter.audio.id3 import id3v2_tag
@@ -80,6 +81,21 @@ def test_a_song_has_its_own_names_and_no_chapter_after_its_end() -> None:
         None,
         (),
     )
+
+
+def test_a_part_of_a_video_has_its_own_chapters_from_its_own_start_on() -> None:
+    rows = ((0, "a"), (9, "b"), (20, "c"), (30, "d"))
+    chapters = tuple(Chapter(start_seconds=start, title=title) for start, title in rows)
+    video = Metadata(title="t", uploader=None, duration_seconds=40.0, thumbnail_url=None, chapters=chapters)
+    for start, duration, expected in (
+        (0, 40.0, [(0, "a"), (9, "b"), (20, "c"), (30, "d")]),
+        (12.5, 10.0, [(0, "b"), (7.5, "c")]),
+        (20, 10.0, [(0, "c")]),
+        (35, 5.0, [(0, "d")]),
+    ):
+        tags = tags_of(video, LINK, None, start).of_track(duration)
+        assert [(chapter.start_seconds, chapter.title) for chapter in tags.chapters] == expected
+    assert tags_of(structs.replace(video, chapters=()), LINK, None, 5).chapters == ()
 
 
 def test_a_cover_that_is_too_large_is_left_out() -> None:

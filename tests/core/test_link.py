@@ -235,3 +235,28 @@ def test_a_hostile_link_is_parsed_in_linear_time(start: str, filling: str) -> No
     _parse_any(link)
     # CPU time, which other programs do not add to. It takes 0.2 ms; a cubic pattern takes seconds.
     assert time.process_time() - began_at < 0.5
+
+
+@pytest.mark.parametrize(
+    ("link", "start_ms"),
+    [
+        (WATCH, None),
+        (f"{WATCH}&t=90", 90_000),
+        (f"{WATCH}&t=1m30s", 90_000),
+        (f"{WATCH}&t=1h2m3s&list=WL", 3_723_000),
+        (f"{WATCH}#t=1m30s", 90_000),
+        (f"https://youtu.be/{ID}?si=x&t=5", 5000),
+        (f"https://youtu.be/{ID}#t=5", 5000),
+        (f"https://www.youtube.com/embed/{ID}?start=7", 7000),
+        (f"{WATCH}&time_continue=7", 7000),
+        (f"{WATCH}&t=0s", 0),
+        (f"{WATCH}&t=", None),
+        (f"{WATCH}&t=soon", None),
+        (f"{WATCH}&t=-5", None),
+        (f"{WATCH}&t=soon&start=7", 7000),
+        (f"https://www.youtube.com/attribution_link?u=%2Fwatch%3Fv%3D{ID}%26t%3D9", 9000),
+        (ID, None),
+    ],
+)
+def test_a_link_may_say_where_to_start(link: str, start_ms: int | None) -> None:
+    assert parse_link(link).start_ms == start_ms

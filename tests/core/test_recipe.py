@@ -3,10 +3,14 @@
 import itertools
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.core.values import KEY, VIDEO_ID
+from ytmp3.core.cut import Cut
 from ytmp3.core.ids import VideoId
 from ytmp3.core.language import Language
+from ytmp3.core.loudness import LoudnessMode
 from ytmp3.core.recipe import (
     DEFAULT_RECIPE,
     EXTENSIONS,
@@ -71,6 +75,21 @@ def test_extension_and_media_type_are_in_the_lists_of_all(recipe: Recipe) -> Non
         "mp3-192K",
         "flac-192k",
         "mp3-192k,",
+        "mp3-192k,start",
+        "mp3-192k,start=",
+        "mp3-192k,start=0",
+        "mp3-192k,start=05",
+        "mp3-192k,start=1.5",
+        "mp3-192k,start=1:30",
+        "mp3-192k,start=-5",
+        "mp3-192k,start=1000000000",
+        "mp3-192k,end=0",
+        "mp3-192k,end=2000,start=1000",
+        "mp3-192k,start=2000,end=1000",
+        "mp3-192k,start=1000,start=1000",
+        "mp3-192k,start=1000,start=2000",
+        "m4a,start=1000",
+        "flac,start=1000",
         "mp3-192k,language",
         "mp3-192k,language=",
         "mp3-192k,language=original",
@@ -79,6 +98,11 @@ def test_extension_and_media_type_are_in_the_lists_of_all(recipe: Recipe) -> Non
         "mp3-192k,language=english",
         "mp3-192k,language=de,language=de",
         "mp3-192k,tempo=2",
+        "mp3-192k,loudness=off",
+        "mp3-192k,loudness=-14.0",
+        "mp3-192k,loudness=-3",
+        "opus,loudness=-14",
+        "mp3-192k,language=de,start=1000",
         "language=de",
         "ogg,language=de",
     ],
@@ -141,3 +165,60 @@ def test_a_bit_rate_may_be_a_number() -> None:
 )
 def test_anything_else_is_no_quality(value: object) -> None:
     assert parse_quality(value) is None
+
+
+positions = st.integers(0, 359_000_000)
+cuts = st.builds(
+    lambda start, length: Cut(start_ms=start, end_ms=None if length is None else start + length),
+    positions,
+    st.none() | st.integers(100, 999_999),
+)
+targets = st.integers(-300, -50).map(lambda tenths: tenths / 10)
+recipes = st.builds(
+    recipe_for,
+    st.just(Format.MP3),
+    st.sampled_from(Quality),
+    cut=cuts,
+    loudness=st.sampled_from(LoudnessMode) | targets,
+) | st.builds(recipe_for, st.sampled_from([Format.M4A, Format.OPUS]), loudness=st.sampled_from(LoudnessMode))
+
+
+@given(recipes, recipes)
+def test_a_recipe_with_options_has_one_spelling_and_one_key(recipe: Recipe, other: Recipe) -> None:
+    assert recipe.misfit is None
+    assert parse_recipe(recipe.spelling) == recipe
+    assert recipe_of(conversion_key(VIDEO_ID, recipe)) == recipe
+    assert (recipe == other) is (recipe.spelling == other.spelling)
+
+
+@given(recipes, st.data())
+def test_a_changed_spelling_is_refused_or_that_of_another_recipe(recipe: Recipe, data: st.DataObject) -> None:
+    spelling = recipe.spelling
+    position = data.draw(st.integers(0, len(spelling)))
+    changed = spelling[:position] + data.draw(st.sampled_from(",=-.05mk ")) + spelling[position + 1 :]
+    try:
+        read = parse_recipe(changed)
+    except ValueError:
+        return
+    assert read.spelling == changed
+    assert (read == recipe) is (changed == spelling)
+
+
+def test_options_have_an_order_and_no_default_is_spelled() -> None:
+    recipe = recipe_for(
+        Format.MP3, Quality.V0, cut=Cut(start_ms=61_500, end_ms=90_000), language=Language("de"), loudness=-14.0
+    )
+    assert recipe.spelling == "mp3-v0,start=61500,end=90000,language=de,loudness=-14"
+    assert recipe_for(Format.OPUS, loudness=LoudnessMode.TAGS).spelling == "opus,loudness=tags"
+    assert recipe_for(Format.MP3, cut=Cut(), loudness=LoudnessMode.OFF).spelling == "mp3-192k"
+
+
+def test_a_recipe_names_the_field_that_does_not_fit() -> None:
+    for recipe, field in (
+        (recipe_for(Format.MP3, cut=Cut(start_ms=2000, end_ms=1000)), "end"),
+        (recipe_for(Format.M4A, cut=Cut(start_ms=2000)), "start"),
+        (recipe_for(Format.OPUS, cut=Cut(end_ms=2000)), "end"),
+        (recipe_for(Format.OPUS, loudness=-14.0), "loudness"),
+        (recipe_for(Format.MP3, cut=Cut(start_ms=2000), loudness=-14.0), None),
+    ):
+        assert recipe.misfit == field

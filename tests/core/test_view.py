@@ -49,6 +49,8 @@ NOTHING_YET = {
     "video_id": "dQw4w9WgXcQ",
     "format": "mp3",
     "quality": "192k",
+    "start_seconds": None,
+    "end_seconds": None,
     "language": "original",
     "metadata": None,
     "attempt": 0,

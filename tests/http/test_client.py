@@ -78,10 +78,11 @@ async def test_jobs_can_be_submitted_shown_and_cancelled(tmp_path: Path, capsys:
     async with running_service(tmp_path / "data") as service:
         service.converter.hold(VIDEO)
         server = ("--server", service.url)
-        assert await ytmp3("get", VIDEO, "--no-wait", "-q", "320", *server) == 0
+        assert await ytmp3("get", VIDEO, "--no-wait", "-q", "320", "--start", "1:30", *server) == 0
         job_id = capsys.readouterr().out.strip()
         assert await ytmp3("status", job_id, "--json", *server) == 0
-        assert json.loads(capsys.readouterr().out)["quality"] == "320k"
+        job = json.loads(capsys.readouterr().out)
+        assert (job["quality"], job["start_seconds"]) == ("320k", 90.0)
         assert await ytmp3("cancel", job_id, *server) == 0
         assert "cancelled" in capsys.readouterr().out
         assert await ytmp3("status", job_id, "0" * 34, *server) == 1
@@ -101,6 +102,7 @@ async def test_jobs_can_be_submitted_shown_and_cancelled(tmp_path: Path, capsys:
         (("get", VIDEO, "--key-file", "/dev/null"), "must have one key"),
         (("get", VIDEO, "-f", "flac"), "invalid choice"),
         (("get", VIDEO, "-f", "m4a", "-q", "192"), "--quality is only for mp3"),
+        (("get", VIDEO, "-f", "opus", "--end", "1:30"), "--start and --end are only for mp3"),
         (("status",), "the following arguments are required"),
     ],
 )

@@ -131,6 +131,17 @@ async def test_without_scripts_the_form_ignores_the_quality_of_a_copy(service: R
     assert (await service.ended(job_id))["download_url"] == f"/download/{job_id}.opus"
 
 
+async def test_without_scripts_the_form_takes_a_part_of_the_video(service: RunningService) -> None:
+    fields = {"links": f"https://youtu.be/{VIDEO}?t=90", "start": "link", "end": " 1:40.5 "}
+    fields |= {"format": "mp3", "quality": "192k"}
+    response = await send_form(service, "/convert", 303, fields)
+    job = await service.ended(response.headers["Location"].removeprefix("/?jobs="))
+    assert (job["start_seconds"], job["end_seconds"]) == (90.0, 100.5)
+    for wrong in ({"end": "0:10"}, {"start": "soon"}, {"format": "m4a"}):
+        page = await expect_page(await send_form(service, "/convert", 400, fields | wrong))
+        assert "`start`" in page, wrong
+
+
 async def test_without_scripts_the_page_is_loaded_again_while_a_job_is_open(service: RunningService) -> None:
     service.converter.hold(VIDEO)
     response = await send_form(service, "/convert", 303, {"links": VIDEO, "quality": "V0"})

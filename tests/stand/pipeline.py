@@ -22,9 +22,11 @@ from ytmp3.converter.sandbox.spawner import Spawner
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.tools import deno_path, youtube_program
+from ytmp3.core.cut import WHOLE, Cut
 from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.job import Report, Stage
 from ytmp3.core.language import ORIGINAL, Language
+from ytmp3.core.loudness import Loudness, LoudnessMode
 from ytmp3.core.recipe import Format, Quality, recipe_for
 
 MIB = 2**20
@@ -71,11 +73,15 @@ class RunningPipeline:
         format_: Format = Format.MP3,
         language: Language = ORIGINAL,
         passage: Passage = ONLY_PASSAGE,
+        *,
+        cut: Cut = WHOLE,
+        loudness: Loudness = LoudnessMode.OFF,
     ) -> Converted:
         self.count += 1
         scratch = self.folder / f"scratch-{self.count}"
         scratch.mkdir()
-        recipe, client = recipe_for(format_, quality, language=language), ClientId("addr:192.0.2.1")
+        recipe = recipe_for(format_, quality, cut=cut, language=language, loudness=loudness)
+        client = ClientId("addr:192.0.2.1")
         return await self.pipeline.convert(VideoId(video_id), recipe, client, scratch, self._report, passage)
 
     def _report(self, report: Report) -> None:

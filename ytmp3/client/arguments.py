@@ -46,6 +46,10 @@ def add_commands(commands: Any) -> None:
     get.add_argument(
         "-l", "--language", metavar="TAG", help="of the sound: original (default), or a tag such as de or en-US"
     )
+    get.add_argument(
+        "--start", metavar="TIME", help="of an mp3: begin here, such as 1:30; link: at the time in the link"
+    )
+    get.add_argument("--end", metavar="TIME", help="of an mp3: end here, such as 1:02:03.5")
     get.add_argument("-p", "--playlist", action="store_true", help="of a video in a playlist, take the whole playlist")
     get.add_argument(
         "--give-up-after",

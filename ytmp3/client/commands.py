@@ -78,6 +78,8 @@ def _get(options: argparse.Namespace, server: str | None, key: str | None) -> Ex
         raise argparse.ArgumentTypeError("name at least one link, or a file with links (-i FILE)")
     if options.quality is not None and options.format in COPIED_FORMATS:
         raise argparse.ArgumentTypeError(f"--quality is only for mp3: the sound of {options.format} is copied")
+    if (options.start or options.end) and options.format in COPIED_FORMATS:
+        raise argparse.ArgumentTypeError(f"--start and --end are only for mp3: the sound of {options.format} is copied")
     if options.private and options.server is not None:
         raise argparse.ArgumentTypeError("--private and --server exclude each other")
     options.output.mkdir(parents=True, exist_ok=True)
@@ -113,7 +115,8 @@ def _convert(options: argparse.Namespace, api: Api, links: list[str], service: P
         else:
             progress.say(f"{title_of(item.job) or item.link}: {item.error}")
 
-    chosen = {"format": options.format, "quality": options.quality, "language": options.language}
+    chosen = {"format": options.format, "quality": options.quality, "start": options.start, "end": options.end}
+    chosen["language"] = options.language
     work = Work(
         api=api,
         folder=options.output,

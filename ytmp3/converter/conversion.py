@@ -21,7 +21,7 @@ from ytmp3.converter.audio.encoder import Encoder, EncoderRun
 from ytmp3.converter.audio.ffmpeg import SNIFF_BYTES, demuxer_of, is_streamable, may_be_as_wanted
 from ytmp3.converter.audio.mp3 import walk_file
 from ytmp3.converter.audio.tags import tags_of
-from ytmp3.converter.audio.verify import assemble, check_duration, read_cover
+from ytmp3.converter.audio.verify import assemble, check_cut, check_duration, read_cover
 from ytmp3.converter.causes import first_cause
 from ytmp3.converter.progress import Progress
 from ytmp3.converter.settings import ConversionLimits
@@ -97,9 +97,14 @@ class ConversionTry:
 
     @property
     def _announced_seconds(self) -> float | None:
-        """How long the sound should be: the track's own duration, or else the video's."""
+        """How long the sound of the whole video should be: the track's own duration, or else the video's."""
         assert self._fetch.chosen is not None
         return self._fetch.chosen.track_seconds or self._fetch.chosen.metadata.duration_seconds
+
+    @property
+    def _expected_seconds(self) -> float | None:
+        """How long the requested part of the sound should be."""
+        return self._task.recipe.cut.length_of(self._announced_seconds or None)
 
     @contextlib.asynccontextmanager
     async def _take_again(self) -> AsyncIterator[Slot]:
@@ -125,6 +130,7 @@ class ConversionTry:
                 extraction, profile = await way_of(self._tools, self._limits, self._task)
                 await self._fetch.start(self._tools.spawner, extraction, profile, connections)
                 extracted = await self._fetch.extracted()
+                check_cut(self._task.recipe.cut, self._announced_seconds)
         logger.debug("format chosen", extra={"video_id": self._task.video_id, "format": extracted.format})
         return extracted.metadata
 
@@ -199,11 +205,11 @@ class ConversionTry:
 
     @contextlib.contextmanager
     def _encoder(self, spool: Spool, demuxer: str, *, is_copied: bool) -> Iterator[Encoder]:
-        announced = self._announced_seconds
+        expected = self._expected_seconds
 
         def on_seconds(seconds: float) -> None:
             stage = Stage.CONVERTING if spool.is_complete else Stage.DOWNLOADING
-            encoded = seconds / announced if announced else spool.fraction / 2
+            encoded = seconds / expected if expected else spool.fraction / 2
             self._progress.moved(stage, downloaded=spool.fraction, encoded=encoded)
 
         with self._tools.cores.one() as core:
@@ -213,7 +219,7 @@ class ConversionTry:
                 recipe=self._task.recipe,
                 is_copied=is_copied,
                 target=self._encoded_path,
-                announced_seconds=announced,
+                announced_seconds=self._announced_seconds,
                 core=core,
                 profile=self._tools.profiles.ffmpeg,
             )
@@ -222,7 +228,7 @@ class ConversionTry:
     @contextlib.asynccontextmanager
     async def _encode_slot(self) -> AsyncIterator[Slot]:
         # Short encodings go first, and every copy is short.
-        seconds = 0.0 if self._task.recipe.is_copied else self._announced_seconds or 0.0
+        seconds = 0.0 if self._task.recipe.is_copied else self._expected_seconds or 0.0
         async with self._encode_slots.slot(self._task.client, seconds) as slot:
             with self._progress.timing(Stage.CONVERTING):
                 yield slot
@@ -243,10 +249,11 @@ class ConversionTry:
     async def _verify_and_tag(self, metadata: Metadata, cover: bytes | None) -> Converted:
         self._progress.moved(Stage.CONVERTING, downloaded=1.0, encoded=1.0)
         with self._progress.timing(Stage.PUBLISHING):
-            recipe, tags = self._task.recipe, tags_of(metadata, canonical_link(self._task.video_id), cover)
+            recipe, link = self._task.recipe, canonical_link(self._task.video_id)
+            tags = tags_of(metadata, link, cover, recipe.cut.start_seconds or 0.0)
             target = self._task.scratch / f"track.{recipe.extension}"
             track = await self._tools.verifiers.run(assemble, self._encoded_path, recipe.format, tags, target)
-        check_duration(track.duration_seconds, self._announced_seconds, self._limits)
+        check_duration(track.duration_seconds, self._announced_seconds, self._limits, self._task.recipe.cut)
         if track.size_bytes > self._limits.max_file_bytes:
             raise ConversionError(FailureCode.TOO_LARGE, f"the track has {track.size_bytes} bytes")
         return Converted(

@@ -194,6 +194,7 @@ class FailureCode(StrEnum):
     NO_AUDIO = "no_audio"
     FORMAT_UNAVAILABLE = "format_unavailable"
     LANGUAGE_UNAVAILABLE = "language_unavailable"
+    CUT_OUT_OF_RANGE = "cut_out_of_range"
     DRM = "drm"
     BOT_CHECK = "bot_check"
     RATE_LIMITED_UPSTREAM = "rate_limited_upstream"
@@ -267,6 +268,9 @@ FAILURES: Final[Mapping[FailureCode, Failure]] = MappingProxyType(
         FailureCode.LANGUAGE_UNAVAILABLE: Failure(
             retryable=False,
             message="YouTube does not offer the sound of this video in the requested language. Request another one.",
+        ),
+        FailureCode.CUT_OUT_OF_RANGE: Failure(
+            retryable=False, message="The video ends before the requested part. Request an earlier start or end."
         ),
         FailureCode.DRM: Failure(retryable=False, message="The video is protected by DRM."),
         FailureCode.BOT_CHECK: Failure(

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from msgspec import Struct
 
+from ytmp3.core.cut import parse_position
 from ytmp3.core.errors import NotAVideo, UnsupportedUrl
 from ytmp3.core.ids import VideoId
 
@@ -61,6 +62,9 @@ _NOT_A_VIDEO: Final = re.compile(
 _NO_PLAYLISTS: Final = ("RD", "WL", "LL", "LM")
 """Beginnings of `list` that name no list of interest: mixes, which YouTube continues without end, and a person's own
 lists ("watch later", "liked"), which only that person can open."""
+
+_STARTS: Final = frozenset({"t", "start", "time_continue"})
+"""Parameters with the position at which a player starts. Old links have `t` behind a `#`."""
 
 _WRAPPERS: Final = {
     "attribution_link": ("u",),
@@ -111,6 +115,8 @@ class Link(Struct, frozen=True):
     video_id: VideoId
     has_playlist: bool = False
     """Whether the link also names a playlist that the video was opened from."""
+    start_ms: int | None = None
+    """Where the link starts the video (`t=`), in milliseconds; None if it does not say. Used only on request."""
 
 
 def parse_video_id(link: str) -> VideoId:
@@ -131,7 +137,8 @@ def parse_link(link: str) -> Link:
     if _VIDEO_ID.fullmatch(text):
         return Link(VideoId(text))
     host, path, query = _address(text, wrappers=MAX_WRAPPERS)
-    return Link(_from_youtube(host, path, query), _has_playlist(query))
+    start = _start_ms(f"{query}&{text.partition('#')[2]}")
+    return Link(_from_youtube(host, path, query), _has_playlist(query), start)
 
 
 def youtube_page(link: str) -> tuple[str, list[tuple[str, str]]]:
@@ -239,6 +246,12 @@ def _from_youtube(host: str, path: str, query: str) -> VideoId:
 def _has_playlist(query: str) -> bool:
     lists = {value for name, value in _parameters(query) if name == "list"}
     return any(value and not value.startswith(_NO_PLAYLISTS) for value in lists)
+
+
+def _start_ms(query: str) -> int | None:
+    """Return the first valid position among the parameters."""
+    values = (unquote(value) for name, value in _parameters(query) if name in _STARTS)
+    return next((position for value in values if (position := parse_position(value)) is not None), None)
 
 
 def _parameters(query: str) -> list[tuple[str, str]]:

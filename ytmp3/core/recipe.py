@@ -1,4 +1,4 @@
-"""Recipes: the requested format, quality and language of an output, with one canonical spelling.
+"""Recipes: the requested format, quality, part, language and loudness of an output, in one canonical spelling.
 
 The rule: all facts that depend on the format are here. To add a format, add a member to `Format`, its row to `_FACTS`,
 and what `converter/audio/ffmpeg` needs to know about it.
@@ -6,21 +6,24 @@ and what `converter/audio/ffmpeg` needs to know about it.
 A spelling is the last part of a conversion's key, and is therefore stored with each record. Its grammar:
 
     recipe  = format [ "-" quality ] *( "," option )
-    option  = name "=" value        in the order start, end, language, loudness; only language exists yet
+    option  = name "=" value        in the order start, end, language, loudness
 
 The default recipe is spelled `mp3-192k`. A format that is copied has no quality: its recipe is spelled `m4a`. An option
-with its default value is left out: `mp3-192k,language=de` has one. So a new option does not change the spelling, and
-the key, of any recipe that exists already.
+with its default value is left out. So a new option does not change the spelling, and the key, of any recipe that exists
+already. `start` and `end` are milliseconds: `mp3-192k,start=61500,end=90000,language=de` has three options.
 """
 
 import functools
+import re
 from enum import StrEnum
 from typing import Final
 
 from msgspec import Struct, structs
 
+from ytmp3.core.cut import WHOLE, Cut
 from ytmp3.core.ids import ConversionKey, VideoId
 from ytmp3.core.language import ORIGINAL, Language, parse_language
+from ytmp3.core.loudness import Loudness, LoudnessMode, parse_loudness, spelling_of
 
 
 class Format(StrEnum):
@@ -106,15 +109,36 @@ class Recipe(Struct, frozen=True, kw_only=True):
     format: Format = Format.MP3
     quality: Quality | None = DEFAULT_QUALITY
     """None if and only if the format is copied. `recipe_for` makes both fields fit."""
+    cut: Cut = WHOLE
+    """The part of the video. See `misfit` for the formats that can be cut."""
     language: Language = ORIGINAL
     """Which of the video's audio tracks is converted."""
+    loudness: Loudness = LoudnessMode.OFF
+    """What is done about the loudness. See `misfit` for the formats that can have a target."""
 
     @property
     def spelling(self) -> str:
         """The canonical spelling. `parse_recipe` reads it back."""
         sound = self.format if self.quality is None else f"{self.format}-{self.quality.lower()}"
-        options = {"language": None if self.language == ORIGINAL else self.language}
+        options = {
+            "start": self.cut.start_ms or None,
+            "end": self.cut.end_ms,
+            "language": None if self.language == ORIGINAL else self.language,
+            "loudness": None if self.loudness is LoudnessMode.OFF else spelling_of(self.loudness),
+        }
         return ",".join((sound, *(f"{name}={value}" for name, value in options.items() if value is not None)))
+
+    @property
+    def misfit(self) -> str | None:
+        """The name of the field that does not fit the others; None if the recipe can be made.
+
+        Only an MP3 can be cut to the sample, and has a field for the gain in each frame.
+        """
+        if not self.cut.is_long_enough:
+            return "end"
+        if self.is_copied and not self.cut.is_whole:
+            return "start" if self.cut.start_ms else "end"
+        return "loudness" if self.is_copied and not isinstance(self.loudness, LoudnessMode) else None
 
     @property
     def is_copied(self) -> bool:
@@ -132,11 +156,17 @@ class Recipe(Struct, frozen=True, kw_only=True):
         return _FACTS[self.format].media_type
 
 
-def recipe_for(format_: Format, quality: Quality | None = None, *, language: Language = ORIGINAL) -> Recipe:
+def recipe_for(
+    format_: Format,
+    quality: Quality | None = None,
+    *,
+    cut: Cut = WHOLE,
+    language: Language = ORIGINAL,
+    loudness: Loudness = LoudnessMode.OFF,
+) -> Recipe:
     """Return the recipe for a format. Without a quality, it is the default one; a copied format ignores the quality."""
-    return Recipe(
-        format=format_, quality=(quality or DEFAULT_QUALITY) if has_quality(format_) else None, language=language
-    )
+    given = (quality or DEFAULT_QUALITY) if has_quality(format_) else None
+    return Recipe(format=format_, quality=given, cut=cut, language=language, loudness=loudness)
 
 
 DEFAULT_RECIPE: Final = Recipe()
@@ -146,6 +176,7 @@ _WITHOUT_OPTIONS: Final = {
 """All recipes without options, by spelling."""
 REMEMBERED_RECIPES: Final = 4096
 """Most parsed recipes that are kept: the stores parse one for every record that they read. They take 1 MB."""
+_MILLISECONDS: Final = re.compile("[0-9]{1,9}", re.ASCII)
 
 
 @functools.lru_cache(maxsize=REMEMBERED_RECIPES)
@@ -159,12 +190,25 @@ def parse_recipe(spelling: str) -> Recipe:
     recipe = _WITHOUT_OPTIONS.get(sound)
     for option in options:
         name, _, value = option.partition("=")
-        if recipe is not None and name == "language" and (language := parse_language(value)) is not None:
-            recipe = structs.replace(recipe, language=language)
-    # Each recipe has one spelling: this also refuses unknown options, another order, and another case.
-    if recipe is None or recipe.spelling != spelling:
+        recipe = None if recipe is None else _with_option(recipe, name, value)
+    # Each recipe has one spelling: this also refuses another order, and another spelling of a value.
+    if recipe is None or recipe.spelling != spelling or recipe.misfit is not None:
         raise ValueError(f"not a recipe that this version knows: {spelling!r}")
     return recipe
+
+
+def _with_option(recipe: Recipe, name: str, value: str) -> Recipe | None:
+    """Return the recipe with another value of an option, or None if there is no such option or value."""
+    match name:
+        case "start" if _MILLISECONDS.fullmatch(value):
+            return structs.replace(recipe, cut=structs.replace(recipe.cut, start_ms=int(value)))
+        case "end" if _MILLISECONDS.fullmatch(value):
+            return structs.replace(recipe, cut=structs.replace(recipe.cut, end_ms=int(value)))
+        case "language" if (language := parse_language(value)) is not None:
+            return structs.replace(recipe, language=language)
+        case "loudness" if (loudness := parse_loudness(value)) is not None:
+            return structs.replace(recipe, loudness=loudness)
+    return None
 
 
 def conversion_key(video_id: VideoId, recipe: Recipe) -> ConversionKey:

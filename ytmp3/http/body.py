@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from aiohttp import HttpVersion11, hdrs, web
 
+from ytmp3.core.cut import parse_position
 from ytmp3.core.language import parse_language
 from ytmp3.core.recipe import Format, Quality, parse_format, parse_quality
 from ytmp3.http import problems
@@ -21,7 +22,7 @@ from ytmp3.http.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
-from ytmp3.http.request_bodies import BatchRequest, ExtractRequest
+from ytmp3.http.request_bodies import OF_LINK, TEXT_OF_MISFIT, BatchRequest, ExtractRequest, MisfitError
 
 MAX_BODY_BYTES: Final = 4096
 """Largest body, in bytes. A link has at most 2,048 characters, and the rest of a request is short."""
@@ -41,19 +42,19 @@ Wanted = TypeVar("Wanted", ExtractRequest, BatchRequest)
 _DECODERS: Final[Mapping[type, msgspec.json.Decoder[Any]]] = MappingProxyType(
     {kind: msgspec.json.Decoder(kind) for kind in (ExtractRequest, BatchRequest)}
 )
+_POSITIONS: Final = 'seconds such as 90 or 90.5, or text such as "1:30" or "1:02:03.5", below 100 hours'
 _HELP_OF_FIELD: Final[Mapping[str, str]] = MappingProxyType(
     {
         "url": "`url` must be text: a link to one YouTube video, such as https://youtu.be/dQw4w9WgXcQ.",
         "urls": "`urls` must be a list of texts, each a link to one YouTube video, with one link at least.",
         "quality": f"`quality` must be one of {', '.join(Quality)}.",
         "format": f"`format` must be one of {', '.join(Format)}.",
+        "start": f'`start` must be {_POSITIONS}; in POST /extract also "{OF_LINK}", for the time in the link (`t=`).',
+        "end": f"`end` must be {_POSITIONS}, and at least 0.1 s after `start`.",
         "language": "`language` must be original, or the BCP 47 tag of a language, such as de, en-US or zh-Hans.",
         "playlist": "`playlist` must be text: a link to a playlist, an album or a channel of YouTube.",
         "webhook": "`webhook` must be text: an https:// URL to which the finished job is sent.",
     }
-)
-_NO_QUALITY: Final = (
-    "`quality` can be chosen for mp3 only: leave it out. The sound of m4a and opus is copied from YouTube unchanged."
 )
 _OTHER_NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -74,15 +75,38 @@ _OTHER_NAMES: Final[Mapping[str, str]] = MappingProxyType(
         "filetype": "format",
         "lang": "language",
         "audio_language": "language",
+        "from": "start",
+        "begin": "start",
+        "start_time": "start",
+        "start_seconds": "start",
+        "to": "end",
+        "stop": "end",
+        "end_time": "end",
+        "end_seconds": "end",
     }
 )
 """Names that other services use for our fields."""
 _EXAMPLES: Final[Mapping[str, object]] = MappingProxyType({"url": "https://youtu.be/dQw4w9WgXcQ"})
 """A valid value of each field that must be given."""
+
+
+def _position(value: object) -> object:
+    """Return a position as a number of seconds. Other values are returned unchanged: null is valid, and `link`."""
+    position = parse_position(value)
+    text = value.strip().lower() if isinstance(value, str) else value
+    return text if position is None else position / 1000
+
+
 _SPELLINGS: Final[Mapping[str, Callable[[object], object]]] = MappingProxyType(
-    {"quality": parse_quality, "format": parse_format, "language": parse_language}
+    {
+        "quality": parse_quality,
+        "format": parse_format,
+        "start": _position,
+        "end": _position,
+        "language": parse_language,
+    }
 )
-"""Fields whose values may be spelled in several ways. The functions return None for all other values."""
+"""Fields whose values may be spelled in several ways. For other values, the functions return what is not valid."""
 _SYNTAX_ERRORS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "Expecting property name": "a name in double quotes is expected",
@@ -158,13 +182,22 @@ def parse_extract_request(body: bytes) -> ExtractRequest:
     return _parse(body, ExtractRequest)
 
 
+def extract_request(fields: Mapping[str, object]) -> ExtractRequest:
+    """Return the request with these fields, which a form has instead of a body.
+
+    Raises:
+        InvalidField
+    """
+    return _lenient(fields, ExtractRequest)
+
+
 def parse_batch_request(body: bytes) -> BatchRequest:
     """Decode the body of `POST /batches`; see `_parse`."""
     return _parse(body, BatchRequest)
 
 
 def _parse(body: bytes, kind: type[Wanted]) -> Wanted:
-    """Decode a body strictly, except that a quality, a format and a language may be spelled in several ways.
+    """Decode a body strictly, except that the fields of a recipe may be spelled in several ways.
 
     Raises:
         InvalidJson: the text says at which character the body is not valid JSON.
@@ -214,9 +247,12 @@ def _lenient(fields: Mapping[str, object], kind: type[Wanted]) -> Wanted:
             raise InvalidField(_HELP_OF_FIELD[name], field=name) from None
     try:
         return msgspec.convert(given, kind)
-    except msgspec.ValidationError:
+    except msgspec.ValidationError as error:
         # Each value is right by itself, so two do not fit together.
-        raise InvalidField(_NO_QUALITY, field="quality") from None
+        cause = error.__cause__
+        if not isinstance(cause, MisfitError):
+            raise
+        raise InvalidField(TEXT_OF_MISFIT[cause.field], field=cause.field) from None
 
 
 def _unknown_field(name: str, known: tuple[str, ...]) -> InvalidField:

@@ -1,22 +1,34 @@
 """The JSON bodies of requests, as types. `wire` has those of responses; `body` reads and checks a body."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import UNSET, Meta, Struct, UnsetType, json
 
+from ytmp3.core.cut import MAX_POSITION_SECONDS, POSITION_PATTERN, Cut, parse_position
 from ytmp3.core.language import MAX_CHARACTERS, ORIGINAL, PATTERN, parse_language
+from ytmp3.core.link import parse_link
 from ytmp3.core.recipe import DEFAULT_QUALITY, Format, Quality, Recipe, has_quality, recipe_for
+from ytmp3.http.errors import InvalidField
+
+OF_LINK: Final = "link"
+"""The value of `start` for the time in the link (`t=`)."""
 
 GivenQuality = Annotated[Quality, Meta(extra_json_schema={"default": DEFAULT_QUALITY})]
 """Whether a quality was given must be known, so it has no default value for the decoder."""
+_Seconds = Annotated[float, Meta(ge=0, le=MAX_POSITION_SECONDS)]
+Position = _Seconds | Annotated[str, Meta(pattern=POSITION_PATTERN)] | None
+"""A position in the video; None for its beginning or end."""
+PositionOrLink = _Seconds | Annotated[str, Meta(pattern=f"{POSITION_PATTERN}|^{OF_LINK}$")] | None
 
 GivenLanguage = Annotated[str, Meta(pattern=PATTERN, max_length=MAX_CHARACTERS)]
 
 
-def check_quality(format_: Format, quality: Quality | UnsetType) -> None:
-    """Refuse a quality for a format that has none: raises ValueError."""
-    if quality is not UNSET and not has_quality(format_):
-        raise ValueError("this format has no quality")
+class MisfitError(ValueError):
+    """Fields that are right by themselves do not fit together. `field` is the one to change."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{field} does not fit the other fields")
+        self.field = field
 
 
 class ExtractRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,17 +37,32 @@ class ExtractRequest(Struct, frozen=True, forbid_unknown_fields=True):
     url: str
     quality: GivenQuality | UnsetType = UNSET
     format: Format = Format.MP3
+    start: PositionOrLink = None
+    end: Position = None
     language: GivenLanguage = ORIGINAL
     webhook: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what each field alone allows. The decoder makes its own error of a ValueError."""
-        check_quality(self.format, self.quality)
+        _check(self)
 
     @property
     def recipe(self) -> Recipe:
-        """The requested output."""
-        return _recipe(self)
+        """The requested output.
+
+        Raises:
+            InvalidField: the start is that of the link, which has none, or one that does not fit the end.
+            UnsupportedUrl, NotAVideo: the start is that of the link, and it is no link to a video.
+        """
+        if self.start != OF_LINK:
+            return _recipe(self)
+        start = parse_link(self.url).start_ms
+        if start is None:
+            raise InvalidField("`start` is `link`, but `url` has no time such as `t=90`.", field="start")
+        recipe = _recipe(self, start)
+        if recipe.misfit is not None:
+            raise InvalidField(TEXT_OF_MISFIT[recipe.misfit], field=recipe.misfit)
+        return recipe
 
     @property
     def fingerprint(self) -> bytes:
@@ -53,12 +80,14 @@ class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
     playlist: str | None = None
     quality: GivenQuality | UnsetType = UNSET
     format: Format = Format.MP3
+    start: Position = None
+    end: Position = None
     language: GivenLanguage = ORIGINAL
     webhook: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what each field alone allows. The decoder makes its own error of a ValueError."""
-        check_quality(self.format, self.quality)
+        _check(self)
 
     @property
     def recipe(self) -> Recipe:
@@ -71,6 +100,34 @@ class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
         return json.encode((self.urls, self.playlist, self.recipe.spelling, self.webhook))
 
 
-def _recipe(request: ExtractRequest | BatchRequest) -> Recipe:
+NO_QUALITY: Final = (
+    "`quality` can be chosen for mp3 only: leave it out. The sound of m4a and opus is copied from YouTube unchanged."
+)
+_NO_CUT: Final = "can be chosen for mp3 only. The sound of m4a and opus is copied from YouTube whole."
+TEXT_OF_MISFIT: Final = {
+    "quality": NO_QUALITY,
+    "start": f"`start` {_NO_CUT}",
+    "end": f"`end` must be at least 0.1 s after `start`, and {_NO_CUT}",
+}
+
+
+def _check(request: ExtractRequest | BatchRequest) -> None:
+    """Refuse fields that do not fit together: raises MisfitError."""
+    if request.quality is not UNSET and not has_quality(request.format):
+        raise MisfitError("quality")
+    # The time of the link is not known here, and `recipe` checks it.
+    if (misfit := _recipe(request).misfit) is not None:
+        raise MisfitError(misfit)
+    if request.start == OF_LINK and not has_quality(request.format):
+        raise MisfitError("start")
+
+
+def _recipe(request: ExtractRequest | BatchRequest, start_of_link: int = 0) -> Recipe:
     quality = None if request.quality is UNSET else request.quality
-    return recipe_for(request.format, quality, language=parse_language(request.language) or ORIGINAL)
+    start = start_of_link if request.start == OF_LINK else parse_position(request.start)
+    return recipe_for(
+        request.format,
+        quality,
+        cut=Cut(start_ms=start or 0, end_ms=parse_position(request.end)),
+        language=parse_language(request.language) or ORIGINAL,
+    )

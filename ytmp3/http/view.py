@@ -49,6 +49,8 @@ def job_view(
         video_id=conversion.video_id,
         format=conversion.recipe.format,
         quality=conversion.recipe.quality,
+        start_seconds=conversion.recipe.cut.start_seconds,
+        end_seconds=conversion.recipe.cut.end_seconds,
         language=conversion.recipe.language,
         metadata=None if metadata is None else _metadata_view(metadata),
         attempt=_attempt(ticket),

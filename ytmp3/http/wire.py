@@ -69,7 +69,10 @@ class FileView(Struct, frozen=True, kw_only=True):
 
 
 class JobView(Struct, frozen=True, kw_only=True):
-    """A job. `batch_id` is set if the job is an item of a batch. `quality` is null for a format that is copied."""
+    """A job. `batch_id` is set if the job is an item of a batch. `quality` is null for a format that is copied.
+
+    `start_seconds` and `end_seconds` are null at the beginning and at the end of the video.
+    """
 
     job_id: str
     batch_id: str | None
@@ -84,6 +87,8 @@ class JobView(Struct, frozen=True, kw_only=True):
     video_id: str
     format: Format
     quality: Quality | None
+    start_seconds: float | None
+    end_seconds: float | None
     language: str
     metadata: MetadataView | None
     attempt: int
@@ -187,6 +192,8 @@ class BatchView(Struct, frozen=True, kw_only=True):
     eta_seconds: int | None
     format: Format
     quality: Quality | None
+    start_seconds: float | None
+    end_seconds: float | None
     language: str
     created_at: datetime
     completed_at: datetime | None

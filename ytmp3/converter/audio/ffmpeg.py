@@ -7,6 +7,7 @@ make ffmpeg open a file or a URL.
 
 from typing import Final
 
+from ytmp3.core.cut import Cut
 from ytmp3.core.recipe import Format, Quality, Recipe
 
 STREAM: Final = "pipe:0"
@@ -49,6 +50,8 @@ _OUTPUTS: Final = {
     Format.OPUS: ("-fflags", "+bitexact", "-f", "opus"),
 }
 """Options of the muxers. None writes a tag, or anything that differs between two runs."""
+_COUNTED: Final = "asetpts=N/SR/TB"
+"""The filter that replaces each timestamp by the number of samples before it."""
 _TRANSPORT_STREAM_PACKET: Final = 188
 
 
@@ -79,7 +82,7 @@ def demuxer_of(head: bytes) -> str | None:
 
 def may_be_as_wanted(demuxer: str, recipe: Recipe) -> bool:
     """Return whether the frames of a source may already be those of an MP3 of this recipe."""
-    return recipe.format is Format.MP3 and demuxer == "mp3"
+    return recipe.format is Format.MP3 and demuxer == "mp3" and recipe.cut.is_whole
 
 
 def is_streamable(demuxer: str, head: bytes) -> bool:
@@ -117,6 +120,7 @@ def encode_arguments(ffmpeg: str, *, source: str, demuxer: str, recipe: Recipe, 
         *(["-fd", "0"] if source == FILE else []),
         *("-f", demuxer, "-i", source),
         *("-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"),
+        *([] if recipe.cut.is_whole else ["-af", _cutting(recipe.cut)]),
         *(*codec, *_OUTPUTS[recipe.format], "-fd", str(OUTPUT_DESCRIPTOR), "fd:"),
     ]
 
@@ -127,6 +131,15 @@ def encoded_seconds(line: bytes) -> float | None:
     if name != b"out_time_us" or not value.strip().isdigit():
         return None
     return int(value) / 1e6
+
+
+def _cutting(cut: Cut) -> str:
+    """Return the filters that leave only a part of the sound.
+
+    Positions are counted in samples from the first one, so that a gap in the timestamps of a source moves nothing.
+    """
+    bounds = [f"start={cut.start_ms}ms", *([] if cut.end_ms is None else [f"end={cut.end_ms}ms"])]
+    return f"{_COUNTED},atrim={':'.join(bounds)},{_COUNTED}"
 
 
 def _rate(quality: Quality) -> list[str]:

@@ -3,6 +3,8 @@
 No tag is written by ffmpeg, so that ffmpeg never gets any metadata.
 """
 
+from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Final
 
 from msgspec import Struct
@@ -40,8 +42,10 @@ class Tags(Struct, frozen=True, kw_only=True):
         return replace(self, chapters=chapters, duration_seconds=duration_seconds)
 
 
-def tags_of(metadata: Metadata, link: str, cover: bytes | None) -> Tags:
+def tags_of(metadata: Metadata, link: str, cover: bytes | None, start_seconds: float = 0.0) -> Tags:
     """Return the tags of a track of the video with this metadata. A cover that is too large is left out.
+
+    `start_seconds` is where the track starts in the video.
 
     What YouTube Music says about a song is preferred to the title of the video and the name of the channel.
     """
@@ -53,5 +57,12 @@ def tags_of(metadata: Metadata, link: str, cover: bytes | None) -> Tags:
         year=metadata.release_year,
         link=link,
         cover=cover if fits else None,
-        chapters=metadata.chapters,
+        chapters=tuple(_chapters_from(start_seconds, metadata.chapters)),
     )
+
+
+def _chapters_from(start_seconds: float, chapters: tuple[Chapter, ...]) -> Iterator[Chapter]:
+    """Yield the chapters of the part of a video that begins here. The first one may have begun earlier."""
+    for chapter, end in zip_longest(chapters, (each.start_seconds for each in chapters[1:])):
+        if end is None or end > start_seconds:
+            yield replace(chapter, start_seconds=max(0.0, chapter.start_seconds - start_seconds))

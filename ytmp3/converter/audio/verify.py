@@ -25,14 +25,12 @@ from ytmp3.converter.audio.ogg import pieces_of_opus, read_opus
 from ytmp3.converter.audio.ogg_tags import opus_tags
 from ytmp3.converter.audio.tags import MAX_COVER_BYTES, Tags
 from ytmp3.converter.settings import ConversionLimits
+from ytmp3.core.cut import TOLERATED_SECONDS, WHOLE, Cut, tolerance
 from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.core.recipe import Format
 
-TOLERATED_SECONDS: Final = 2.0
-TOLERATED_FRACTION: Final = 0.02
-"""Largest accepted difference between the measured and the announced duration: these seconds, or this fraction of the
-announced duration, if that is more. Announced durations are whole seconds, and the audio of a video may be slightly
-longer or shorter than its picture."""
+EXACT_SECONDS: Final = 0.05
+"""Largest accepted difference, in seconds, where the duration is known to the sample: a frame of MP3 has 26 ms."""
 
 COPY_BYTES: Final = 2**20
 """Number of bytes of an MP3 that are copied at once from the encoder's output to the track."""
@@ -49,16 +47,34 @@ class Assembled(Struct, frozen=True, kw_only=True):
     crc32: int
 
 
-def check_duration(seconds: float, announced: float | None, limits: ConversionLimits) -> None:
-    """Compare the measured duration with the limit and with the announced one, if there is one.
+def check_cut(cut: Cut, announced: float | None) -> None:
+    """Compare a requested part with the announced duration of the video, if there is one.
 
     Raises:
-        ConversionError: the audio is longer than allowed, or differs too much from the announced duration.
+        ConversionError: the video ends before.
+    """
+    if announced and not cut.fits(announced):
+        raise ConversionError(FailureCode.CUT_OUT_OF_RANGE, f"{announced:.1f} s announced")
+
+
+def check_duration(seconds: float, announced: float | None, limits: ConversionLimits, cut: Cut = WHOLE) -> None:
+    """Compare the measured duration of a track with the limit, and with what is expected of it.
+
+    `announced` is the announced duration of the whole video, if there is one, and `cut` the part that was requested.
+
+    Raises:
+        ConversionError: the audio is longer than allowed, or differs too much from the expected duration.
     """
     if seconds > limits.max_duration_seconds + TOLERATED_SECONDS:
         raise ConversionError(FailureCode.TOO_LONG, f"{seconds:.1f} s")
-    if announced and abs(seconds - announced) > max(TOLERATED_SECONDS, TOLERATED_FRACTION * announced):
-        raise ConversionError(FailureCode.OUTPUT_TRUNCATED, f"{seconds:.1f} s of {announced:.1f} s")
+    expected = cut.length_of(announced or None)
+    if expected is None:
+        return
+    tolerated = EXACT_SECONDS if cut.is_exact(announced) or not announced else tolerance(announced)
+    if abs(seconds - expected) > tolerated:
+        # Without an announced duration, nobody can know before that the video is too short.
+        code = FailureCode.OUTPUT_TRUNCATED if announced else FailureCode.CUT_OUT_OF_RANGE
+        raise ConversionError(code, f"{seconds:.2f} s of {expected:.2f} s")
 
 
 def assemble(encoded: Path, format_: Format, tags: Tags, target: Path) -> Assembled:

@@ -12,13 +12,13 @@ from aiohttp.typedefs import Handler
 from msgspec import structs
 
 from ytmp3.core.errors import JobUnknown, RequestError
-from ytmp3.core.recipe import DEFAULT_QUALITY, Format, parse_format, parse_quality, recipe_for
+from ytmp3.core.recipe import DEFAULT_QUALITY, Format, has_quality, parse_format, parse_quality
 from ytmp3.engine.intake import Intake
 from ytmp3.engine.jobs import Jobs
 from ytmp3.http import headers
 from ytmp3.http.addresses import Addresses
 from ytmp3.http.admission import CLIENT, Admission, owner_in
-from ytmp3.http.body import answer_expectation, read_body
+from ytmp3.http.body import answer_expectation, extract_request, read_body
 from ytmp3.http.errors import BadRequest, InvalidField, NotFound, Unauthorized, UnsupportedMediaType
 from ytmp3.http.keys import Keys, find_key
 from ytmp3.http.page.files import PageFiles
@@ -30,6 +30,8 @@ from ytmp3.http.wire import JobView
 
 MAX_FORM_BYTES: Final = 32_768
 """Largest form, in bytes: room for MAX_FORM_LINKS long links."""
+MAX_FORM_FIELDS: Final = 16
+"""Most fields of a form. The page's largest form has fewer."""
 MAX_FORM_LINKS: Final = 50
 """Most links of a form that is sent without scripts, and most jobs that the page shows without scripts. With scripts,
 the page submits and reads each job with a request of its own."""
@@ -105,10 +107,12 @@ class PageHandlers:
             return self._refuse(request, InvalidField(f"Enter 1 to {MAX_FORM_LINKS} links, one a line."), links=text)
         if quality is None or format_ is None:
             return self._refuse(request, InvalidField("Choose one of the formats and qualities."), links=text)
+        wanted = {name: fields[name].strip() for name in ("start", "end") if fields.get(name, "").strip()}
+        wanted |= {"format": format_} | ({"quality": quality} if has_quality(format_) else {})
         client, ids = request[CLIENT], list[str]()
         for position, link in enumerate(links):
             try:
-                recipe, webhooks = recipe_for(format_, quality), self._webhooks.of(client)
+                recipe, webhooks = extract_request({"url": link, **wanted}).recipe, self._webhooks.of(client)
                 ticket = await self._intake.submit(link, recipe, client, webhooks=webhooks)
             except RequestError as error:
                 # The links before this one are jobs already; the others stay in the form.
@@ -191,7 +195,7 @@ class PageHandlers:
             raise BadRequest("This form was sent by a page of another site.")
         body = await read_body(request, max_bytes=MAX_FORM_BYTES)
         try:
-            fields = parse_qs(body.decode("utf-8"), keep_blank_values=True, max_num_fields=len(_SHARED))
+            fields = parse_qs(body.decode("utf-8"), keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS)
         except ValueError:
             raise BadRequest("The form is malformed.") from None
         return {name: values[0] for name, values in fields.items() if len(values) == 1}

@@ -31,6 +31,7 @@ ERRORS_OF_0_2: Final[Mapping[FailureCode, FailureCode]] = MappingProxyType(
         FailureCode.STORAGE_FULL: FailureCode.LOST,
         FailureCode.FORMAT_UNAVAILABLE: FailureCode.NO_AUDIO,
         FailureCode.LANGUAGE_UNAVAILABLE: FailureCode.NO_AUDIO,
+        FailureCode.CUT_OUT_OF_RANGE: FailureCode.NO_AUDIO,
     }
 )
 """For each failure code that version 0.2 does not know: the one that it gave for the same failure. Instances of 0.2 may

@@ -9,6 +9,8 @@ const form = document.getElementById("convert");
 const links = document.getElementById("links");
 const format = document.getElementById("format");
 const quality = document.getElementById("quality");
+const start = document.getElementById("start");
+const end = document.getElementById("end");
 const notice = document.getElementById("notice");
 
 const KEY = "ytmp3.jobs";
@@ -63,13 +65,25 @@ fitQuality(); // a browser may restore the form of an earlier visit
 restore();
 makeBookmarklet();
 
-// The fields of a request for the chosen format. A format that is copied has no quality.
+// The fields of a request for the chosen format. A format that is copied has no quality, and is not cut.
 function chosen() {
-  return recipeOf({ format: format.value, quality: quality.disabled ? null : quality.value });
+  const isCopied = quality.disabled;
+  return fieldsOf({
+    format: format.value,
+    quality: isCopied ? null : quality.value,
+    start: isCopied ? null : start.value.trim(),
+    end: isCopied ? null : end.value.trim(),
+  });
 }
 
-function recipeOf({ format, quality }) {
-  return quality ? { format, quality } : { format };
+// The fields of a request for the same recipe as that of a job.
+function recipeOf(job) {
+  const { format, quality, language, start_seconds: start, end_seconds: end } = job;
+  return fieldsOf({ format, quality, language, start, end });
+}
+
+function fieldsOf(values) {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value != null && value !== ""));
 }
 
 // Submits every link of the form. Links that the service refuses stay in the form, and the reason is shown.
@@ -84,7 +98,7 @@ async function convert() {
   try {
     if (urls.length >= MANY_LINKS) {
       const card = await patiently(() => batches.create({ urls, ...chosen() }));
-      links.value = "";
+      links.value = start.value = end.value = "";
       return void card.focus({ preventScroll: true });
     }
     for (const url of urls) {
@@ -99,6 +113,7 @@ async function convert() {
     button.removeAttribute("aria-busy");
   }
   links.value = refused.map(([url]) => url).join("\n");
+  if (!refused.length) start.value = end.value = ""; // a part of this video is none of the next one
   if (refused.length) {
     say(refused.map(([url, reason]) => (refused.length > 1 ? `${url}: ${reason}` : reason)).join("\n"));
     links.focus();
@@ -209,7 +224,7 @@ function say(text) {
 }
 
 function fitQuality() {
-  quality.disabled = format.selectedOptions[0].dataset.hasQuality === "false";
+  quality.disabled = start.disabled = end.disabled = format.selectedOptions[0].dataset.hasQuality === "false";
 }
 
 function makeBookmarklet() {
