@@ -17,7 +17,7 @@ from tests.faulty_batches import FaultyBatches
 from tests.faulty_client_records import FaultyClientRecords
 from tests.faulty_values import FaultyValues
 from tests.virtual_time import real_time
-from ytmp3.converter import ONLY_PASSAGE, Converted, Passage, ToolCheck
+from ytmp3.converter import ONLY_PASSAGE, Converted, Passage, ReleaseInUse, ToolCheck
 from ytmp3.converter.settings import Identity
 from ytmp3.core import webhook
 from ytmp3.core.errors import ConversionError, FailureCode, StoreDown
@@ -91,6 +91,7 @@ class FakeConverter(FakePlaylists):
         """Videos of which every attempt fails, with the code."""
         self.tools = [ToolCheck(name="ffmpeg", ok=True, version="0", detail="a fake")]
         """The result of `check`."""
+        self.release_in_use = ReleaseInUse(serial=0, is_refused=False)
         self.started: Counter[str] = Counter()
         """How many attempts have begun, by video."""
         self.order: list[str] = []
@@ -137,6 +138,9 @@ class FakeConverter(FakePlaylists):
     async def check(self) -> list[ToolCheck]:
         """Return the checks that the test has set."""
         return self.tools
+
+    def release(self) -> ReleaseInUse:
+        return self.release_in_use
 
     def signs(self) -> dict[str, int]:
         return {}

@@ -1,4 +1,4 @@
-"""The command line: `serve`, `health`, `doctor`, `key`, `webhook`, `backup`, `restore`, and the commands of the client.
+"""The command line: `serve`, `health`, `doctor`, `extractor`, `key`, `webhook`, `backup`, `restore`, and the client's.
 
 Only this module and the client print, and exit.
 
@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from ytmp3 import __version__
+from ytmp3.cli_arguments import add_doctor, add_extractor, add_webhook
 from ytmp3.client.arguments import COMMANDS, add_commands
 from ytmp3.config import Config, ConfigError, load, misspelt
 from ytmp3.core.errors import RequestError, Ytmp3Error
-from ytmp3.core.examination import MEANINGS
 from ytmp3.core.link import parse_video_id
 from ytmp3.http.keys import KEY_BYTES, KEY_NAME, key_line, new_secret
 from ytmp3.variables import VARIABLES
@@ -62,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             sys.exit(_health("/health/live" if options.live else "/health"))
         case "doctor":
             sys.exit(_doctor(options.url, as_json=options.json))
+        case "extractor":
+            sys.exit(_extractor(options.action, getattr(options, "version", "")))
         case "backup":
             sys.exit(_backup(options.file))
         case "restore":
@@ -90,7 +92,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Ask the instance on HOST and PORT whether it is ready, and print its checks. Exit code 0: ready.",
     )
     health.add_argument("--live", action="store_true", help="ask only whether the process responds")
-    _add_doctor(commands)
+    add_doctor(commands)
+    add_extractor(commands)
     key = commands.add_parser(
         "key",
         help="make an API key",
@@ -111,44 +114,8 @@ def _parser() -> argparse.ArgumentParser:
         "stopped. FILE is checked first, and the store that it replaces is kept.",
     )
     restore.add_argument("file", metavar="FILE", type=Path)
-    _add_webhook(commands)
+    add_webhook(commands)
     return parser
-
-
-def _add_webhook(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    webhook = commands.add_parser("webhook", help="make the secret of a webhook endpoint, or send it a test message")
-    actions = webhook.add_subparsers(dest="action", required=True)
-    actions.add_parser(
-        "secret", help="make a secret", description="Print a new secret, for WEBHOOKS_FILE and the receiver."
-    )
-    test = actions.add_parser(
-        "test",
-        help="send a signed test message",
-        description="Send a signed message of type `test` to an endpoint of WEBHOOKS_FILE, as a real one is sent. "
-        "Exit code 0: the endpoint has accepted it.",
-    )
-    test.add_argument("name", metavar="NAME", help="the name of the endpoint in WEBHOOKS_FILE")
-    test.add_argument("url", metavar="URL", nargs="?", help="the address, if the line of the endpoint has `*` for it")
-
-
-def _add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    doctor = commands.add_parser(
-        "doctor",
-        help="ask YouTube with each player client, and report what works",
-        description="Ask YouTube for one video with each player client of YOUTUBE_CLIENTS, through each way out, with "
-        "the settings of the service and also while it runs. Prints a report without secrets.",
-        epilog=_outcomes(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    doctor.add_argument("url", metavar="URL", nargs="?", help="a video of some minutes (default: Big Buck Bunny)")
-    doctor.add_argument("--json", action="store_true", help="print the report as one JSON object")
-
-
-def _outcomes() -> str:
-    """The exit codes of `doctor`, as its help prints them."""
-    meanings = {int(outcome): meaning for outcome, meaning in MEANINGS.items()}
-    meanings[Exit.BAD_CONFIGURATION] = "A setting or the URL is wrong."
-    return "\n".join(["exit codes:", *(f"  {code}  {meanings[code]}" for code in sorted(meanings))])
 
 
 def _settings() -> str:
@@ -232,6 +199,35 @@ def _doctor(url: str | None, *, as_json: bool) -> int:
     else:
         print(doctor_report.as_text(findings), end="")
     return doctor_report.outcome_of(findings)
+
+
+def _extractor(action: str, version: str) -> int:
+    if not _is_on_linux("extractor"):
+        return Exit.FAILED
+    config = _config()
+    if config is None:
+        return Exit.BAD_CONFIGURATION
+    import asyncio  # noqa: PLC0415
+
+    from ytmp3.converter.releases.commands import ExtractorError, commands_of  # noqa: PLC0415
+
+    commands = commands_of(config.tools, os.environ, lambda line: print(line, flush=True))
+    try:
+        match action:
+            case "list":
+                commands.list()
+            case "try":
+                asyncio.run(commands.try_(version))
+            case "use":
+                asyncio.run(commands.use(version))
+            case _:
+                commands.back()
+    except ExtractorError as error:
+        print(f"ytmp3: {error}", file=sys.stderr)
+        return error.ended
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    return Exit.OK
 
 
 def _announcement(config: Config, url: str, *, as_text: bool) -> str:

@@ -186,6 +186,8 @@ def _config(values: Mapping[str, Any]) -> Config:
             clients=values["YOUTUBE_CLIENTS"],
             pot_provider_url=values["POT_PROVIDER_URL"] or None,
             extractor_args=values["YTDLP_EXTRACTOR_ARGS"],
+            releases_folder=values["DATA_DIR"] / "extractor",
+            package_index=values["YTDLP_INDEX"] or None,
             requires_sandbox=values["SANDBOX"] == "required",
             extract_concurrency=values["EXTRACT_CONCURRENCY"],
             encode_concurrency=values["ENCODE_CONCURRENCY"],

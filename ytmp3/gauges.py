@@ -59,6 +59,10 @@ def register_gauges(metrics: Metrics, engine: Engine, converter: Converter, stre
             "Days since the release of the installed yt-dlp; NaN if not known.",
             lambda: age_days(health.tool_versions.get("yt-dlp"), time.time()),
         ),
+        "ytmp3_extractor_refused": (
+            "1 while the release of yt-dlp that was chosen cannot be used, and the built-in one is used instead.",
+            lambda: converter.release().is_refused,
+        ),
         "ytmp3_uptime_seconds": ("Time since this instance started.", lambda: time.monotonic() - started_at),
         "ytmp3_memory_resident_bytes": ("Resident memory of the server process.", resident_bytes),
         "ytmp3_storage_total_bytes": ("Size of the disk with the tracks.", of_disk(lambda disk: disk.total_bytes)),

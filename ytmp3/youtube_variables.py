@@ -77,6 +77,14 @@ YOUTUBE_VARIABLES: Final[tuple[Variable, ...]] = (
         parse=extractor_arguments,
     ),
     Variable(
+        name="YTDLP_INDEX",
+        default="",
+        form="an http:// or https:// URL without query, such as https://index.example/simple",
+        meaning="Package index from which `ytmp3 extractor` fetches releases of yt-dlp (PEP 503 or 691). The service "
+        "itself fetches nothing. Empty: nothing can be fetched.",
+        parse=plain_url,
+    ),
+    Variable(
         name="COOKIES_FILE",
         default="",
         form="a readable file with cookies in Netscape format",

@@ -106,6 +106,7 @@ BAD: Final[dict[str, list[str]]] = {
     "S3_PATH_STYLE": ["yes", "path"],
     "S3_DOWNLOAD": ["direct", "on"],
     "LINK_SECRET": ["short", "x" * 31],
+    "YTDLP_INDEX": ["index.example/simple", "ftp://index.example", "https://", "https://index.example?x=1"],
     "POT_PROVIDER_URL": ["pot:4416", "ftp://pot", "http://", "http://pot?x=1", "http://pot#x", "http://pot:99999"],
     "EGRESS_PROXY": [
         "https://proxy:443",

@@ -22,6 +22,7 @@ CALLS = frozenset(
 """Names of functions and methods that call the file system."""
 ELSEWHERE = (
     "converter.doctor",
+    "converter.releases",
     "converter.youtube",
     "jobstore.sqlite.backup",
     "converter.sandbox.zygote",

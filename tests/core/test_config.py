@@ -84,6 +84,7 @@ PLACES = {
     "COOKIES_FILE": "tools.cookies_file",
     "YOUTUBE_CLIENTS": "tools.clients",
     "YTDLP_EXTRACTOR_ARGS": "tools.extractor_args",
+    "YTDLP_INDEX": "tools.package_index",
 }
 """Where each variable's value is in the Config."""
 
@@ -148,6 +149,7 @@ DEFAULTS: dict[str, object] = {
     "LINK_SECRET": "",
     "EGRESS_PROXY": None,
     "POT_PROVIDER_URL": None,
+    "YTDLP_INDEX": None,
     "EGRESS_CA_FILE": None,
     "EGRESS_FAMILY": "auto",
     "EGRESS_SOURCE_ADDRESS": None,
@@ -231,6 +233,7 @@ GOOD: list[tuple[str, str, object]] = [
     ("CLIENT_MAX_STREAMS", "8", 8),
     ("EGRESS_PROXY", "socks5://proxy:1080", "socks5://proxy:1080"),
     ("POT_PROVIDER_URL", "http://pot:4416/", "http://pot:4416"),
+    ("YTDLP_INDEX", "https://index.example/simple/", "https://index.example/simple"),
     ("POT_PROVIDER_URL", "https://pot.example/path", "https://pot.example/path"),
     ("EGRESS_PROXY", "http://u:p@proxy:3128", "http://u:p@proxy:3128"),
     ("EGRESS_CA_FILE", str(SAMPLES / "ca.pem"), SAMPLES / "ca.pem"),

@@ -23,7 +23,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"config", "gauges", "identities_file"}),
     frozenset({"app", "greeting"}),
     frozenset({"serve"}),
-    frozenset({"client"}),
+    frozenset({"client", "cli_arguments"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )
@@ -33,11 +33,11 @@ PROTOCOLS = frozenset({"jobstore", "storage", "converter"})
 NOT_ADAPTERS = frozenset(
     {
         *("storage.files", "storage.scratch", "jobstore.sqlite.backup", "jobstore.outbox", "jobstore.batches"),
-        *("converter.doctor", "converter.doctor_report"),
+        *("converter.doctor", "converter.doctor_report", "converter.releases.commands"),
     }
 )
 """Used whatever the adapter: work in progress is always in a local folder, and commands on the embedded store's file
-are for that file only; `ytmp3 doctor` is a command that examines one converter. `jobstore.outbox` and
+are for that file only; `ytmp3 doctor` and `ytmp3 extractor` are commands for one converter. `jobstore.outbox` and
 `jobstore.batches` are parts of the Protocol."""
 IMPURE = frozenset(
     {

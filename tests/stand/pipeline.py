@@ -111,7 +111,7 @@ class RunningPipeline:
 
     @property
     def solver(self) -> Solver:
-        return self.pipeline._solver
+        return self.pipeline._generations.current.tools.solver
 
     async def until_reached(self, conversion: "asyncio.Task[Converted]", is_reached: Callable[[], object]) -> None:
         """Return once `is_reached` is true. If the conversion ends before, raise its error at once."""
@@ -185,11 +185,12 @@ async def running_pipeline(
     spawner = Spawner(program, hang_seconds=changed.pop("hang_seconds", HANG_SECONDS))
     pipeline = Pipeline(settings, limits(**changed), folder, spawner=spawner, cores=cores)
     if ports:
-        profiles = pipeline._tools.profiles
+        generation = pipeline._generations.current
+        profiles = generation.tools.profiles
         profiles = msgspec.structs.replace(profiles, youtube=msgspec.structs.replace(profiles.youtube, ports=ports))
-        pipeline._tools = msgspec.structs.replace(pipeline._tools, profiles=profiles)
+        generation.tools = msgspec.structs.replace(generation.tools, profiles=profiles)
     if not has_solver:
-        pipeline._solver._deno = None
+        pipeline._generations.current.tools.solver._deno = None
     try:
         await pipeline.open()
         await until_ready(spawner)

@@ -76,6 +76,15 @@ class OnlyPassage:
 ONLY_PASSAGE: Final[Passage] = OnlyPassage()
 
 
+class ReleaseInUse(Struct, frozen=True, kw_only=True):
+    """Which release of yt-dlp new conversions use."""
+
+    serial: int
+    """Changes with each other release that is put into use."""
+    is_refused: bool
+    """Whether the operator's choice cannot be used, so that the built-in release is used instead."""
+
+
 class Converter(Protocol):
     """The interface that the engine uses. `pipeline.Pipeline` implements it."""
 
@@ -94,6 +103,9 @@ class Converter(Protocol):
 
     async def check(self) -> list[ToolCheck]:
         """Check yt-dlp, the JavaScript runtime and ffmpeg. Never cached; takes up to a second if all work."""
+
+    def release(self) -> ReleaseInUse:
+        """Return which release of yt-dlp new conversions use."""
 
     def signs(self) -> Mapping[str, int]:
         """Return how often each sign of trouble at YouTube was seen since the start, also in conversions that succeed.

@@ -7,6 +7,7 @@ whose zygote died, is run once more: the kernel kills processes for lack of memo
 import os
 import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -66,8 +67,16 @@ class Checker:
     """Checks one program after the other."""
 
     def __init__(
-        self, spawner: Spawner, solver: Solver, tokens: TokenProvider, programs: Programs, *, folder: Path
+        self,
+        spawner: Spawner,
+        solver: Solver,
+        tokens: TokenProvider,
+        programs: Programs,
+        *,
+        folder: Path,
+        describe_release: Callable[[], str],
     ) -> None:
+        """`describe_release` returns which release of yt-dlp the zygote has loaded, in words for `/health`."""
         self._spawner = spawner
         self._solver = solver
         self._tokens = tokens
@@ -75,6 +84,7 @@ class Checker:
         self._ffmpeg_profile = None if is_script(programs.ffmpeg) else tool_profile(programs.ffmpeg)
         self._deno = programs.deno
         self._folder = folder
+        self._describe_release = describe_release
 
     async def check(self) -> list[ToolCheck]:
         """Return one result for each program; if the zygote does not start, only one for yt-dlp. Never raises."""
@@ -85,7 +95,7 @@ class Checker:
         versions = json.decode(ready.preloaded, type=Versions)
         tokens = await self._tokens.check()
         return [
-            ToolCheck(name="yt-dlp", ok=True, version=versions.yt_dlp, detail="preloaded"),
+            ToolCheck(name="yt-dlp", ok=True, version=versions.yt_dlp, detail=self._describe_release()),
             solver_check(versions),
             await self._check_deno(versions),
             self._solver.check(),

@@ -23,12 +23,13 @@ from ytmp3.converter import ToolCheck
 from ytmp3.converter.check import Checker, Programs
 from ytmp3.converter.identities import only_identity
 from ytmp3.converter.profiles import youtube_profile
+from ytmp3.converter.releases.program import program_in_use
 from ytmp3.converter.sandbox.protocol import Profile
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.settings import ConversionLimits, Egress, Identity, ToolSettings
 from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.tokens import TokenProvider
-from ytmp3.converter.tools import copy_of_cookies, deno_path, ffmpeg_path, rungs, youtube_program
+from ytmp3.converter.tools import copy_of_cookies, deno_path, ffmpeg_path, rungs
 from ytmp3.converter.youtube.events import Extraction, Probed, ProbeTask, Versions
 from ytmp3.converter.youtube.fetch import Connections
 from ytmp3.converter.youtube.ladder import Rung, single_clients
@@ -210,8 +211,9 @@ class _Stand(Struct, frozen=True, kw_only=True):
 @contextlib.asynccontextmanager
 async def _stand(settings: ToolSettings) -> AsyncIterator[_Stand]:
     deno, ffmpeg = deno_path(), ffmpeg_path(settings)
+    program, packages = program_in_use(settings, deno=deno)
     with tempfile.TemporaryDirectory(prefix="ytmp3-doctor-", ignore_cleanup_errors=True) as folder:
-        spawner = Spawner(youtube_program(settings, deno=deno))
+        spawner = Spawner(program)
         solver = Solver(spawner, deno=deno, folder=Path(folder))
         tokens, programs = TokenProvider(settings), Programs(ffmpeg=ffmpeg, deno=deno)
         try:
@@ -219,8 +221,15 @@ async def _stand(settings: ToolSettings) -> AsyncIterator[_Stand]:
                 spawner=spawner,
                 solver=solver,
                 tokens=tokens,
-                checker=Checker(spawner, solver, tokens, programs, folder=Path(folder)),
-                profile=youtube_profile(settings, deno=deno),
+                checker=Checker(
+                    spawner,
+                    solver,
+                    tokens,
+                    programs,
+                    folder=Path(folder),
+                    describe_release=lambda: program.description,
+                ),
+                profile=youtube_profile(settings, deno=deno, packages=packages),
                 egress=only_identity(settings).egress,
                 folder=Path(folder),
             )

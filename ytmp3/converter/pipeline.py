@@ -7,7 +7,6 @@ in the zygote. scripts/bench/RESULTS.md compares a conversion with ffmpeg alone.
 """
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,21 +14,17 @@ from typing import Final
 
 from msgspec import structs
 
-from ytmp3.converter import ONLY_PASSAGE, Converted, Passage, SandboxIncompleteError, ToolCheck
+from ytmp3.converter import ONLY_PASSAGE, Converted, Passage, ReleaseInUse, SandboxIncompleteError, ToolCheck
 from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.causes import log_failure
-from ytmp3.converter.check import Checker, Programs
 from ytmp3.converter.conversion import ConversionTry
-from ytmp3.converter.identities import IdentityBook, only_identity
-from ytmp3.converter.profiles import profiles_of
+from ytmp3.converter.generations import Generations
 from ytmp3.converter.progress import Progress
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.settings import ConversionLimits, Identity, ToolSettings
 from ytmp3.converter.slots import FairSlots
-from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.task import Task
-from ytmp3.converter.tokens import TokenProvider
-from ytmp3.converter.tools import Tools, deno_path, ffmpeg_path, ladders_of, youtube_program
+from ytmp3.converter.tools import Tools
 from ytmp3.converter.youtube.events import Facts
 from ytmp3.converter.youtube.lister import read_playlist
 from ytmp3.converter.youtube.signs import Sign
@@ -62,21 +57,7 @@ class Pipeline:
         cores: Cores | None = None,
     ) -> None:
         self._limits, self._requires_sandbox = limits, settings.requires_sandbox
-        programs = Programs(ffmpeg=ffmpeg_path(settings), deno=deno_path())
-        ffmpeg, deno, tokens = programs.ffmpeg, programs.deno, TokenProvider(settings)
-        self._spawner = spawner or Spawner(youtube_program(settings, deno=deno))
-        self._solver = Solver(self._spawner, deno=deno, folder=work_folder)
-        self._checker = Checker(self._spawner, self._solver, tokens, programs, folder=work_folder)
-        self._tools = Tools(
-            spawner=self._spawner,
-            solver=self._solver,
-            tokens=tokens,
-            ffmpeg=ffmpeg,
-            cores=cores or Cores(os.sched_getaffinity(0), max_encoders=settings.encode_concurrency),
-            identities=IdentityBook([only_identity(settings)]),
-            profiles=profiles_of(settings, ffmpeg=ffmpeg, deno=deno),
-            ladders=ladders_of(settings),
-        )
+        self._generations = Generations(settings, work_folder, spawner=spawner, cores=cores)
         self._signs: Counter[str] = Counter()
         extractions, encoders = settings.extract_concurrency, settings.encode_concurrency
         # An extraction may take 300 MB, but only for seconds, so it has no spare slot.
@@ -84,31 +65,33 @@ class Pipeline:
 
     def use_identities(self, identities: Sequence[Identity]) -> None:
         """See the Protocol."""
-        self._tools.identities.replace(identities)
+        self._generations.identities.replace(identities)
 
     async def open(self) -> None:
         """Start the zygote; see the Converter protocol. If it does not start, the next conversion tries again."""
+        await self._generations.open()
         try:
-            missing = await self._checker.missing_protections()
+            missing = await self._generations.current.checker.missing_protections()
         except ZygoteError as error:
-            logger.error("zygote did not start", extra={"reason": str(error)})
             missing = (str(error),)
         if missing and self._requires_sandbox:
             raise SandboxIncompleteError("; ".join(missing))
 
     async def close(self) -> None:
         """End every process of this converter. Returns when none is left."""
-        await self._tools.tokens.close()
-        await self._solver.close()
-        await self._spawner.close()
+        await self._generations.close()
 
     def solutions(self) -> Mapping[str, int]:
         """See the Protocol."""
-        return self._solver.solutions
+        return self._generations.solutions
+
+    def release(self) -> ReleaseInUse:
+        """See the Protocol."""
+        return self._generations.release
 
     async def check(self) -> list[ToolCheck]:
         """Check that yt-dlp, the JavaScript runtime and ffmpeg work."""
-        return await self._checker.check()
+        return await self._generations.current.checker.check()
 
     def signs(self) -> Mapping[str, int]:
         """Return how often each sign of trouble at YouTube was seen since the start."""
@@ -116,9 +99,9 @@ class Pipeline:
 
     async def list_playlist(self, url: str, client: ClientId, scratch: Path, *, max_items: int) -> Listing:
         """See the Protocol."""
-        egress = self._tools.identities.first.egress
-        async with self._slots[0].slot(client):
-            return await read_playlist(self._spawner, url, scratch, max_items=max_items, egress=egress)
+        async with self._slots[0].slot(client), self._generations.in_use() as tools:
+            egress = tools.identities.first.egress
+            return await read_playlist(tools.spawner, url, scratch, max_items=max_items, egress=egress)
 
     async def convert(
         self,
@@ -134,15 +117,21 @@ class Pipeline:
         Raises:
             ConversionError: its code is the reason, such as a private video or a missing program.
         """
-        slots, progress = self._slots, Progress(on_progress)
-        identity = self._tools.identities.of(passage.name)
-        task = Task(
-            video_id=video_id, recipe=recipe, client=client, scratch=scratch, passage=passage, identity=identity
-        )
-        while True:
-            conversion = ConversionTry(
-                slots=slots, tools=self._tools, limits=self._limits, task=task, progress=progress
+        async with self._generations.in_use() as tools:
+            task = Task(
+                video_id=video_id,
+                recipe=recipe,
+                client=client,
+                scratch=scratch,
+                passage=passage,
+                identity=tools.identities.of(passage.name),
             )
+            return await self._convert(task, tools, Progress(on_progress))
+
+    async def _convert(self, task: Task, tools: Tools, progress: Progress) -> Converted:
+        slots, video_id = self._slots, task.video_id
+        while True:
+            conversion = ConversionTry(slots=slots, tools=tools, limits=self._limits, task=task, progress=progress)
             try:
                 return await self._run(conversion, task)
             except ConversionError as error:
@@ -150,7 +139,7 @@ class Pipeline:
                 log_failure(video_id, error, conversion.tool_log)
                 if not conversion.may_try_another_format(error) or len(task.excluded_formats) == MORE_FORMATS:
                     raise
-            task = await self._tools.files.run(conversion.without_its_format)
+            task = await tools.files.run(conversion.without_its_format)
 
     async def _run(self, conversion: ConversionTry, task: Task) -> Converted:
         try:

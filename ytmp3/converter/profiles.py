@@ -67,11 +67,14 @@ class Profiles(Struct, frozen=True, kw_only=True):
         return replace(self.youtube, ports=_ports(egress.proxy), may_bind=egress.source_address is not None)
 
 
-def profiles_of(settings: ToolSettings, *, ffmpeg: str, deno: str | None) -> Profiles:
-    """Return the profiles for these settings and programs. Reads the first bytes of ffmpeg."""
+def profiles_of(settings: ToolSettings, *, ffmpeg: str, deno: str | None, packages: Path | None = None) -> Profiles:
+    """Return the profiles for these settings and programs. Reads the first bytes of ffmpeg.
+
+    `packages` is the folder of the release of yt-dlp, if it is not the built-in one.
+    """
     return Profiles(
         ffmpeg=None if is_script(ffmpeg) else tool_profile(ffmpeg),
-        youtube=youtube_profile(settings, deno=deno),
+        youtube=youtube_profile(settings, deno=deno, packages=packages),
     )
 
 
@@ -93,14 +96,14 @@ def tool_profile(program: str) -> Profile:
     return Profile(programs=(program, *INTERPRETERS), readable=(*LIBRARIES, libraries), devices=DEVICES)
 
 
-def youtube_profile(settings: ToolSettings, *, deno: str | None) -> Profile:
-    """Return the profile of the youtube child, without its scratch folder.
+def youtube_profile(settings: ToolSettings, *, deno: str | None, packages: Path | None = None) -> Profile:
+    """Return the profile of the youtube child, without its scratch folder. `packages`: as for `profiles_of`.
 
     If the solver does not respond, yt-dlp starts deno from this child, so the child may execute deno.
     """
     return Profile(
         programs=() if deno is None else (deno, *INTERPRETERS),
-        readable=(*LIBRARIES, *NAME_RESOLUTION, *python_folders()),
+        readable=(*LIBRARIES, *NAME_RESOLUTION, *python_folders(), *(() if packages is None else (str(packages),))),
         devices=DEVICES,
         ports=_ports(settings.egress_proxy),
         may_bind=settings.egress_source_address is not None,

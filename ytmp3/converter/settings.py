@@ -82,3 +82,7 @@ class ToolSettings:
     """Arguments of yt-dlp's YouTube extractor, such as `player_client`."""
     clients: tuple[tuple[str, ...], ...] = ()
     """Groups of yt-dlp's player clients, which are asked one group after the other; empty: the usual ones."""
+    releases_folder: Path | None = None
+    """The folder of the releases of yt-dlp that were fetched; None: only the built-in release is used."""
+    package_index: str | None = None
+    """The URL of the package index for `ytmp3 extractor`, without a slash at the end; None: nothing can be fetched."""

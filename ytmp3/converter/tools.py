@@ -1,4 +1,4 @@
-"""What all conversions of an instance share; and where its programs are, which is looked up once, at the start."""
+"""What all conversions with one zygote share; and where its programs are, which is looked up once, at the start."""
 
 import contextlib
 import sys
@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Final
 
 import imageio_ffmpeg
-from msgspec import Struct, field, json
+from msgspec import Struct, json
 
 from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.identities import IdentityBook
 from ytmp3.converter.profiles import Profiles
-from ytmp3.converter.sandbox.spawner import Spawner, ZygoteProgram
+from ytmp3.converter.sandbox.program import ZygoteProgram
+from ytmp3.converter.sandbox.spawner import Spawner
 from ytmp3.converter.settings import Identity, ToolSettings
 from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.tokens import TokenProvider
@@ -36,7 +37,7 @@ Ladders = Mapping[tuple[bool, bool], Ladder]
 
 
 class Tools(Struct, frozen=True, kw_only=True):
-    """What all conversions of an instance share."""
+    """What all conversions with one zygote share."""
 
     spawner: Spawner
     solver: Solver
@@ -46,9 +47,9 @@ class Tools(Struct, frozen=True, kw_only=True):
     identities: IdentityBook
     profiles: Profiles
     ladders: Ladders
-    files: Threads = field(default_factory=lambda: Threads("converter-files", FILE_THREADS))
+    files: Threads
     """For short calls of files."""
-    verifiers: Threads = field(default_factory=lambda: Threads("verifier", VERIFIERS))
+    verifiers: Threads
 
     def ladder_of(self, identity: Identity) -> Ladder:
         """Return the ways of asking through an identity, which depend on whether it has cookies and PO tokens."""

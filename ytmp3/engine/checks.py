@@ -83,6 +83,12 @@ class ToolsCheck:
         self._health = health
         self._clock = clock
         self._running: asyncio.Task[None] | None = None
+        self._release = converter.release()
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether another release of yt-dlp has been put into use since the last check."""
+        return self._release != self._converter.release()
 
     async def look(self) -> None:
         """Check now, or wait for the check that runs already."""
@@ -105,6 +111,7 @@ class ToolsCheck:
 
     async def _check(self) -> None:
         before = {tool.name: tool.ok for tool in self._health.tools}
+        self._release = self._converter.release()
         tools = self._health.tools = await self._converter.check()
         self._health.tools_at = self._clock()
         if not before and all(tool.ok for tool in tools):

@@ -134,7 +134,8 @@ class Watcher:
 
     async def check_tools(self) -> None:
         """Check the tools, if they are due. Called every TOOLS_RETRY_SECONDS."""
-        if self._tools_turns == 0 or not all(tool.ok for tool in self._health.tools):
+        is_due = self._tools_turns == 0 or self._checks.tools.is_stale
+        if is_due or not all(tool.ok for tool in self._health.tools):
             self._tools_turns = round(TOOLS_SECONDS / TOOLS_RETRY_SECONDS)
             await self._checks.tools.look()
         self._tools_turns -= 1

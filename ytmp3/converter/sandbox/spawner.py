@@ -10,18 +10,15 @@ own clock decides.
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from msgspec import Struct
-
 from ytmp3.converter.sandbox.pipes import resolve
+from ytmp3.converter.sandbox.program import NO_DENO_CACHE, PATH, ZygoteProgram, start_zygote
 from ytmp3.converter.sandbox.protocol import (
     MAX_PACKET_BYTES,
     Ended,
@@ -62,31 +59,11 @@ HANG_SECONDS: Final = 15
 """How many seconds a zygote may take to reply. It takes a millisecond, and on a machine that is out of memory or CPU
 time some seconds. All its children are lost when it is killed, so this is generous."""
 
-PATH: Final = "/usr/local/bin:/usr/bin:/bin"
-"""The PATH of the zygote and of every child."""
-
-NO_DENO_CACHE: Final = {"DENO_DIR": "/dev/null/deno"}
-"""A cache folder that cannot exist. Otherwise each run of deno makes two SQLite databases there, with four fsyncs."""
-
-
 logger = logging.getLogger(__name__)
 
 
 class ZygoteError(Exception):
     """The zygote died, could not be started, or could not fork a child. A later start may succeed."""
-
-
-class ZygoteProgram(Struct, frozen=True, kw_only=True):
-    """The program of the zygote: a Python program that ends by calling `zygote.serve`."""
-
-    arguments: Sequence[str]
-    """The arguments of the interpreter, such as `("-m", "package.module")`."""
-    path: Sequence[str]
-    """The PYTHONPATH: the folders of the packages that the program imports."""
-    environment: Mapping[str, str]
-    """Environment variables in addition to PATH, LANG, HOME and PYTHONPATH. The program has no others."""
-    preload: bytes
-    """The first packet for the program, which is passed to its `preload` function."""
 
 
 class Child:
@@ -129,9 +106,21 @@ class Child:
 class Spawner:
     """Owns the zygote, and starts a new one if it has died."""
 
-    def __init__(self, program: ZygoteProgram, *, hang_seconds: int = HANG_SECONDS) -> None:
-        """A zygote that does not reply for `hang_seconds` is killed."""
-        self._program = program
+    def __init__(
+        self,
+        program: ZygoteProgram | Callable[[int], ZygoteProgram],
+        *,
+        hang_seconds: int = HANG_SECONDS,
+        start_seconds: float = START_SECONDS,
+    ) -> None:
+        """A zygote that does not reply for `hang_seconds` is killed, and so is one that is not ready in time.
+
+        If `program` is a function, it is called in a thread before each start, with the number of starts in a row that
+        have failed.
+        """
+        self._choose = program if callable(program) else lambda _: program
+        self._failed_starts = 0
+        self._start_seconds = start_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._starting = asyncio.Lock()
@@ -165,9 +154,10 @@ class Spawner:
             assert self._ready is not None
             try:
                 # `wait_for` is not used: on Python 3.11 it swallows a cancellation if the future is done already.
-                async with asyncio.timeout(START_SECONDS):
+                async with asyncio.timeout(self._start_seconds):
                     return await asyncio.shield(self._ready)
             except TimeoutError:
+                self._failed_starts += 1
                 await self._stop()
                 raise ZygoteError("the zygote did not start in time") from None
 
@@ -244,9 +234,14 @@ class Spawner:
         if self._process is not None:
             await self._stop()
             await asyncio.sleep(self._pause_seconds)
+        try:
+            async with asyncio.timeout(self._start_seconds):
+                program = await asyncio.to_thread(self._choose, self._failed_starts)
+        except TimeoutError:
+            raise ZygoteError("the disk with the packages does not respond") from None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            self._process = await asyncio.to_thread(_start_zygote, self._program, theirs)
+            self._process = await asyncio.to_thread(start_zygote, program, theirs)
         except OSError as error:
             ours.close()
             raise ZygoteError(f"the zygote cannot be started: {error.strerror}") from error
@@ -255,7 +250,7 @@ class Spawner:
         ours.setblocking(False)  # noqa: FBT003  positional only
         # This is sent as a packet and not as an argument: the URL of a proxy may contain a password, and every user of
         # the machine can read command lines.
-        ours.send(self._program.preload)
+        ours.send(program.preload)
         self._socket = ours
         self._started_at = time.monotonic()
         loop = asyncio.get_running_loop()
@@ -279,6 +274,7 @@ class Spawner:
     def _handle(self, reply: Reply) -> None:
         match reply:
             case Ready():
+                self._failed_starts = 0
                 if self._ready is not None and not self._ready.done():
                     self._ready.set_result(reply)
             case Started():
@@ -329,6 +325,7 @@ class Spawner:
         self._close_socket()
         error = ZygoteError("the zygote died")
         if self._ready is not None and not self._ready.done():
+            self._failed_starts += 1
             self._ready.set_exception(error)
             self._ready.exception()
         for child in self._children.values():
@@ -370,23 +367,6 @@ class Spawner:
 def child_environment(folder: str) -> dict[str, str]:
     """Return the environment of an executed program. It has no variable of the server. `folder` is the HOME."""
     return {"PATH": PATH, "LANG": "C.UTF-8", "HOME": folder, "TMPDIR": folder, **NO_DENO_CACHE}
-
-
-def _start_zygote(program: ZygoteProgram, connection: socket.socket) -> subprocess.Popen[bytes]:
-    environment = {
-        "PATH": PATH,
-        "LANG": "C.UTF-8",
-        "HOME": "/nonexistent",
-        "PYTHONPATH": os.pathsep.join(program.path),
-        **NO_DENO_CACHE,
-        **program.environment,
-    }
-    return subprocess.Popen(  # noqa: S603  the program is one of ours
-        [sys.executable, *program.arguments],
-        stdin=connection.fileno(),
-        env=environment,
-        start_new_session=True,
-    )
 
 
 def _reap_zygote(process: subprocess.Popen[bytes]) -> None:

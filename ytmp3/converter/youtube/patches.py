@@ -1,6 +1,6 @@
 """Every place where yt-dlp or the interpreter is changed from outside, or yt-dlp is used beyond its public interface.
 
-A new release of yt-dlp may move any of them. `PLACES` lists them with the parameters that this code relies on, and
+A new release of yt-dlp may move any of them. `places` lists them with the parameters that this code relies on, and
 tests/process/test_yt_dlp_patches.py fails when one has moved, or when a change no longer has its effect. Replacing is
 done here; the methods that are overridden are in `downloader` and `rehearsal`.
 """
@@ -11,10 +11,9 @@ import subprocess
 import urllib.request
 from collections.abc import Iterable
 from importlib import metadata as packages
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import yt_dlp.networking._urllib
-from msgspec import Struct
 from yt_dlp import YoutubeDL
 from yt_dlp.extractor.youtube import YoutubeIE
 from yt_dlp.extractor.youtube._base import INNERTUBE_CLIENTS
@@ -24,58 +23,6 @@ from yt_dlp.networking._urllib import UrllibRH
 
 from ytmp3.converter.youtube.connecting import Route
 from ytmp3.converter.youtube.egress import public_only
-
-
-class Place(Struct, frozen=True):
-    """One name that must exist."""
-
-    module: str
-    name: str
-    parameters: tuple[str, ...] | None = None
-    """Of a function: its parameters in order. None for what is not a function."""
-
-
-PLACES: Final = (
-    # Replaced, in a forked child.
-    Place("socket", "getaddrinfo", ("host", "port", "family", "type", "proto", "flags")),
-    Place(
-        "yt_dlp.networking._urllib",
-        "create_connection",
-        ("address", "timeout", "source_address", "_create_socket_func"),
-    ),
-    # Replaced on the one request handler of each Downloader.
-    Place("yt_dlp.networking._urllib", "UrllibRH._make_sslcontext", ("self", "legacy_ssl_support")),
-    Place(
-        "yt_dlp.networking._urllib",
-        "UrllibRH._create_instance",
-        ("self", "proxies", "cookiejar", "legacy_ssl_support"),
-    ),
-    # A functools.cached_property, filled in advance on each Downloader.
-    Place("yt_dlp", "YoutubeDL._js_runtimes"),
-    # Overridden by Downloader or RehearsalDownloader.
-    Place("yt_dlp", "YoutubeDL.build_request_director", ("self", "handlers", "preferences")),
-    Place("yt_dlp", "YoutubeDL.urlopen", ("self", "req")),
-    Place("yt_dlp", "YoutubeDL.report_warning", ("self", "message", "only_once")),
-    Place("yt_dlp", "YoutubeDL.write_debug", ("self", "message", "only_once")),
-    Place("yt_dlp", "YoutubeDL.to_stderr", ("self", "message", "only_once")),
-    # Public in name only: it is in no documentation.
-    Place("yt_dlp", "YoutubeDL.process_ie_result", ("self", "ie_result", "download", "extra_info")),
-    # Private, and called or read.
-    Place("yt_dlp", "YoutubeDL.dl", ("self", "name", "info", "subtitle", "test")),
-    Place("yt_dlp.globals", "supported_js_runtimes"),
-    Place("yt_dlp.extractor.youtube._base", "INNERTUBE_CLIENTS"),
-    Place("yt_dlp.extractor.youtube", "YoutubeIE._DEFAULT_CLIENTS"),
-    Place("yt_dlp.extractor.youtube", "YoutubeIE._DEFAULT_AUTHED_CLIENTS"),
-    Place(
-        "yt_dlp.networking._helper",
-        "make_ssl_context",
-        (
-            *("verify", "client_certificate", "client_certificate_key", "client_certificate_password"),
-            *("legacy_support", "use_certifi"),
-        ),
-    ),
-    Place("yt_dlp.extractor.youtube.jsc._builtin.vendor._info", "VERSION"),
-)
 
 
 def resolve_public_addresses_only() -> None:

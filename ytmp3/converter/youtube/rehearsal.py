@@ -19,13 +19,25 @@ VIDEO_ID: Final = VideoId("rehearsal00")
 class RehearsalDownloader(Downloader):
     """Answers every request from memory."""
 
+    def __init__(self, params: dict[str, Any], tls: Any, deno: Any) -> None:
+        self.player_response = json.encode(PLAYER)
+        """The answer to a player request; at first that of an ordinary video."""
+        self.player_script = b""
+        super().__init__(params, tls, deno)
+
     def to_stderr(self, *_: Any, **__: Any) -> None:
         """Drop warnings: they are about fields that the canned responses do not have."""
 
     def urlopen(self, request: Any) -> Response:
-        """Answer a player request as for an ordinary video, and every other request with the video's page."""
+        """Answer a player request, one for the player's script, and every other request with the video's page."""
         url = request if isinstance(request, str) else request.url
-        body = _PLAYER if "/player" in urlsplit(url).path else _PAGE
+        path = urlsplit(url).path
+        if path.endswith(".js"):
+            body = self.player_script
+        elif "/player" in path:
+            body = self.player_response
+        else:
+            body = _PAGE
         return Response(io.BytesIO(body), url, {"Content-Type": "text/html; charset=utf-8"})
 
 
@@ -42,7 +54,8 @@ _PAGE: Final = (
 )
 
 
-def _format(itag: int, mime: str, **more: object) -> dict[str, object]:
+def media_format(itag: int, mime: str, **more: object) -> dict[str, object]:
+    """Return a format as YouTube describes it, with a plain link."""
     return {
         "itag": itag,
         "url": f"https://rehearsal.googlevideo.com/videoplayback?itag={itag}",
@@ -54,38 +67,36 @@ def _format(itag: int, mime: str, **more: object) -> dict[str, object]:
     }
 
 
-_SOUND: Final = {"audioQuality": "AUDIO_QUALITY_MEDIUM", "audioSampleRate": "48000", "audioChannels": 2}
+SOUND: Final = {"audioQuality": "AUDIO_QUALITY_MEDIUM", "audioSampleRate": "48000", "audioChannels": 2}
 
 
-_PLAYER: Final = json.encode(
-    {
-        "playabilityStatus": {"status": "OK"},
-        "videoDetails": {
-            "videoId": VIDEO_ID,
-            "title": "-",
+PLAYER: Final = {
+    "playabilityStatus": {"status": "OK"},
+    "videoDetails": {
+        "videoId": VIDEO_ID,
+        "title": "-",
+        "lengthSeconds": "1",
+        "author": "-",
+        "channelId": "UCrehearsalrehearsalrehe",
+        "shortDescription": "-\n0:00 -\n",
+        "viewCount": "1234",
+        "thumbnail": {
+            "thumbnails": [{"url": f"https://i.ytimg.com/vi/{VIDEO_ID}/hq720.jpg", "width": 1280, "height": 720}]
+        },
+    },
+    "microformat": {
+        "playerMicroformatRenderer": {
             "lengthSeconds": "1",
-            "author": "-",
-            "channelId": "UCrehearsalrehearsalrehe",
-            "shortDescription": "-\n0:00 -\n",
-            "viewCount": "1234",
-            "thumbnail": {
-                "thumbnails": [{"url": f"https://i.ytimg.com/vi/{VIDEO_ID}/hq720.jpg", "width": 1280, "height": 720}]
-            },
-        },
-        "microformat": {
-            "playerMicroformatRenderer": {
-                "lengthSeconds": "1",
-                "ownerProfileUrl": "http://www.youtube.com/@rehearsal",
-                "publishDate": "2020-02-02T00:00:00-08:00",
-                "uploadDate": "2020-02-02T00:00:00-08:00",
-            }
-        },
-        "streamingData": {
-            "adaptiveFormats": [
-                _format(251, 'audio/webm; codecs="opus"', **_SOUND),
-                _format(140, 'audio/mp4; codecs="mp4a.40.2"', **_SOUND),
-                _format(136, 'video/mp4; codecs="avc1.4d401f"', width=1280, height=720, fps=25),
-            ]
-        },
-    }
-)
+            "ownerProfileUrl": "http://www.youtube.com/@rehearsal",
+            "publishDate": "2020-02-02T00:00:00-08:00",
+            "uploadDate": "2020-02-02T00:00:00-08:00",
+        }
+    },
+    "streamingData": {
+        "adaptiveFormats": [
+            media_format(251, 'audio/webm; codecs="opus"', **SOUND),
+            media_format(140, 'audio/mp4; codecs="mp4a.40.2"', **SOUND),
+            media_format(136, 'video/mp4; codecs="avc1.4d401f"', width=1280, height=720, fps=25),
+        ]
+    },
+}

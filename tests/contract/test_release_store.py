@@ -1,0 +1,180 @@
+"""The folder of yt-dlp releases: whatever is killed or damaged, a server finds a whole release or the built-in one."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.stand.service_process import ROOT
+from ytmp3.converter.releases.store import BUILT_IN, BusyError, DamagedError, ReleaseStore, State
+
+OLD, NEW, NEWER = "2026.8.19", "2026.10.26", "2026.10.26.220202.dev0"
+
+KILLED = r"""
+import os, shutil, signal, sys
+from pathlib import Path
+from ytmp3.converter.releases.store import ReleaseStore
+
+STEPS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "open", "fcntl.flock", "tempfile.mkdtemp"}
+
+def change(folder):
+    store = ReleaseStore(folder)
+    with store.changing():
+        incoming = store.incoming()
+        (incoming / "packages" / "yt_dlp").mkdir(parents=True)
+        (incoming / "packages" / "yt_dlp" / "__init__.py").write_text("")
+        store.add(incoming, yt_dlp=sys.argv[2], yt_dlp_ejs="0.8.0", wheels={})
+        store.choose(sys.argv[2])
+        store.tidy()
+
+base = Path(sys.argv[1])
+for step in range(1, 1000):
+    folder = base / str(step)
+    shutil.copytree(base / "before", folder)
+    pid = os.fork()
+    if pid == 0:
+        left = step
+        def hook(event, arguments):
+            global left
+            if event not in STEPS:
+                return
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        sys.addaudithook(hook)
+        change(folder)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    if status == 0:
+        break
+    assert status == signal.SIGKILL, status
+print(step)
+"""
+"""Kills the same change at its first step, its second step, and so on, each in a copy of the folder `before`."""
+
+
+def add(store: ReleaseStore, version: str) -> None:
+    with store.changing():
+        incoming = store.incoming()
+        (incoming / "packages" / "yt_dlp").mkdir(parents=True)
+        (incoming / "packages" / "yt_dlp" / "__init__.py").write_text(version)
+        store.add(incoming, yt_dlp=version, yt_dlp_ejs="0.8.0", wheels={})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ReleaseStore:
+    return ReleaseStore(tmp_path / "extractor")
+
+
+def test_a_command_killed_at_any_step_leaves_a_whole_release_in_use(tmp_path: Path) -> None:
+    before = ReleaseStore(tmp_path / "before")
+    for version in (OLD, NEW):
+        add(before, version)
+        before.choose(version)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path), NEWER], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    steps = int(killed.stdout)
+    assert steps > 20
+    chosen = set()
+    for step in range(1, steps + 1):
+        store = ReleaseStore(tmp_path / str(step))
+        state = store.state()
+        chosen.add(state.active)
+        store.verify(state.active)
+        if state.previous != BUILT_IN:
+            store.verify(state.previous)
+        # The next command works, and cleans up.
+        add(store, NEWER)
+        store.choose(NEWER)
+        store.tidy()
+        assert len(store.versions()) == 2
+        with store.changing():
+            names = {entry.name for entry in (tmp_path / str(step)).iterdir()}
+        assert not [name for name in names if name.startswith(("incoming", "removed"))]
+        store.verify(NEWER)
+    assert chosen == {NEW, NEWER}
+
+
+def test_the_release_in_use_the_tried_one_and_the_one_before_are_kept_in_this_order(store: ReleaseStore) -> None:
+    for version in (OLD, NEW):
+        add(store, version)
+        store.choose(version)
+    assert store.state() == State(active=NEW, previous=OLD, serial=2)
+    add(store, NEWER)
+    store.tidy(tried=NEWER)
+    assert store.versions() == [NEW, NEWER]
+    # The one before is gone, so the built-in release takes its place.
+    assert store.state() == State(active=NEW, previous=BUILT_IN, serial=2)
+    assert store.choose(NEW) == State(active=NEW, previous=BUILT_IN, serial=3)
+
+
+def test_a_held_release_is_not_removed(store: ReleaseStore) -> None:
+    add(store, OLD)
+    hold = store.hold(OLD)
+    store.remove(OLD)
+    with pytest.raises(OSError, match="unavailable"):
+        add(store, OLD)
+    store.verify(OLD)
+    os.close(hold)
+    store.remove(OLD)
+    assert store.versions() == []
+
+
+def test_two_commands_do_not_change_the_releases_at_once(store: ReleaseStore) -> None:
+    with store.changing(), pytest.raises(BusyError), store.changing():
+        pass
+
+
+def test_every_damage_is_found(store: ReleaseStore, tmp_path: Path) -> None:
+    packages = store.packages(OLD)
+    manifest = tmp_path / "extractor" / OLD / "manifest.json"
+    module = packages / "yt_dlp" / "__init__.py"
+    for damage, text in (
+        (lambda: module.write_text("changed"), "has changed"),
+        (module.unlink, "is missing"),
+        (lambda: (packages / "yt_dlp.pth").write_text(""), "not in the manifest"),
+        (lambda: (packages / "link").symlink_to("/etc"), "neither a file nor a folder"),
+        (lambda: manifest.write_text("{"), "cannot be read"),
+        (lambda: manifest.write_bytes(manifest.read_bytes().replace(OLD.encode(), NEW.encode())), "another release"),
+        (manifest.unlink, "not there"),
+    ):
+        add(store, OLD)
+        store.verify(OLD)
+        damage()
+        with pytest.raises(DamagedError, match=text):
+            store.verify(OLD)
+
+
+def test_a_state_that_cannot_be_read_is_replaced_by_the_next_choice(store: ReleaseStore, tmp_path: Path) -> None:
+    assert store.state() == State()
+    add(store, OLD)
+    path = tmp_path / "extractor" / "state.json"
+    for content in (b"", b"{", b"\xff", b"[]", b'{"active": 1}', b'{"active": "../../tmp"}'):
+        path.write_bytes(content)
+        with pytest.raises(DamagedError):
+            store.state()
+        store.choose(OLD)
+        assert store.state().active == OLD
+    assert msgspec.json.decode(path.read_bytes()) == {"active": OLD, "previous": "", "serial": 1}
+
+
+def test_signals_of_a_killed_command_free_the_lock(store: ReleaseStore, tmp_path: Path) -> None:
+    add(store, OLD)
+    program = (
+        "import sys, time; from pathlib import Path; from ytmp3.converter.releases.store import ReleaseStore\n"
+        "with ReleaseStore(Path(sys.argv[1])).changing():\n    print('held', flush=True); time.sleep(3600)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "extractor")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"held\n"
+        with pytest.raises(BusyError), store.changing():
+            pass
+        running.send_signal(signal.SIGKILL)
+    with store.changing():
+        pass

@@ -1,0 +1,320 @@
+"""The folder of releases: DATA_DIR/extractor. Blocking.
+
+    state.json          which release is used, and which one was used before; replaced atomically
+    lock                locked by the command that changes something
+    VERSION/manifest.json   the versions, and the SHA-256 of every file of the release
+    VERSION/packages/       the two unpacked packages: yt-dlp, and the yt-dlp-ejs that it names
+    incoming-*, removed-*   a release that is being made or removed; the next command deletes the rest of it
+
+A release appears and disappears by a rename, and `state.json` changes by a rename, so a crash between any two steps
+leaves either the old or the new state. The built-in release is not in this folder and cannot be removed, so every
+error here has one answer: use the built-in release.
+
+The manifest protects against damage: a disk error, a copy that was interrupted, a file that was changed by hand. It
+does not protect against somebody who may write to this folder, who could change the manifest as well.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from ytmp3.core.errors import Ytmp3Error
+from ytmp3.core.release import newest, normalized
+
+BUILT_IN: Final = ""
+"""In the state: the release that is installed with the service."""
+
+MAX_KEPT: Final = 2
+"""Most releases in the folder: the one in use, and the one before or the one that is tried. Each takes 15 MB."""
+
+MANIFEST: Final = "manifest.json"
+PACKAGES: Final = "packages"
+_INCOMING: Final = "incoming-"
+_REMOVED: Final = "removed-"
+_MAX_JSON_BYTES: Final = 4 * 2**20
+"""Largest file of JSON that is read. A manifest has 0.1 MB."""
+
+
+_T = TypeVar("_T")
+
+
+class DamagedError(Ytmp3Error):
+    """A release, or the state, cannot be used. The text says why."""
+
+
+class BusyError(Ytmp3Error):
+    """Another command is changing the releases."""
+
+
+class State(Struct, frozen=True, kw_only=True):
+    """The content of state.json."""
+
+    active: str = BUILT_IN
+    """Version of the release that new conversions use."""
+    previous: str = BUILT_IN
+    """Version of the one that was used before, for `back`."""
+    serial: int = 0
+    """Number of changes, so that a running server notices that the same release was chosen again."""
+
+
+class Manifest(Struct, frozen=True, kw_only=True):
+    """The content of manifest.json."""
+
+    yt_dlp: str
+    """As in the name of the folder: 2026.8.19."""
+    yt_dlp_ejs: str
+    wheels: Mapping[str, str]
+    """SHA-256 of both wheels, by file name."""
+    files: Mapping[str, str]
+    """SHA-256 of every file in the folder of packages, by its path there."""
+
+
+class ReleaseStore:
+    """The folder of releases. A server only reads it; commands change it, one at a time (`changing`)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def packages(self, version: str) -> Path:
+        """Return the folder to put in front of the import path."""
+        return self._folder / version / PACKAGES
+
+    def state(self) -> State:
+        """Return the state; without the file, the built-in release is used.
+
+        Raises:
+            DamagedError: it cannot be read.
+        """
+        path = self._folder / "state.json"
+        try:
+            state = _read(path, State)
+        except FileNotFoundError:
+            return State()
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise DamagedError(f"{path} cannot be read: {_reason(error)}") from None
+        for version in (state.active, state.previous):
+            if version != BUILT_IN and normalized(version) != version:
+                raise DamagedError(f"{path} cannot be read: it names no version")
+        return state
+
+    def versions(self) -> list[str]:
+        """Return the versions of the releases in the folder, whether damaged or not; the oldest release first."""
+        with contextlib.suppress(OSError):
+            found = {entry.name for entry in self._folder.iterdir() if normalized(entry.name) == entry.name}
+            ordered = []
+            while (version := newest(found)) is not None:
+                ordered.append(version)
+                found.remove(version)
+            return ordered[::-1]
+        return []
+
+    def manifest(self, version: str) -> Manifest:
+        """Return the manifest of a release, without a check of its files.
+
+        Raises:
+            DamagedError: there is none, or it is not that of this version.
+        """
+        try:
+            manifest = _read(self._folder / version / MANIFEST, Manifest)
+        except FileNotFoundError:
+            raise DamagedError("it is not there") from None
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise DamagedError(f"its manifest cannot be read: {_reason(error)}") from None
+        if manifest.yt_dlp != version:
+            raise DamagedError("its manifest is that of another release")
+        return manifest
+
+    def verify(self, version: str) -> Manifest:
+        """Check every file of a release, and return its manifest. Takes 0.1 s.
+
+        Raises:
+            DamagedError: a file is missing, is not that of the manifest, or should not be there.
+        """
+        manifest = self.manifest(version)
+        try:
+            found = hashes(self.packages(version))
+        except OSError as error:
+            raise DamagedError(f"its files cannot be read: {_reason(error)}") from None
+        for name in sorted(manifest.files.keys() | found.keys()):
+            if name not in found:
+                raise DamagedError(f"the file {name} is missing")
+            if name not in manifest.files:
+                raise DamagedError(f"the file {name} is not in the manifest")
+            if found[name] != manifest.files[name]:
+                raise DamagedError(f"the file {name} has changed")
+        return manifest
+
+    def hold(self, version: str) -> int:
+        """Keep a release from being removed while it is in use. Returns a descriptor; closing it ends the hold.
+
+        Raises:
+            OSError: there is no such release.
+        """
+        return _locked(self._folder / version / MANIFEST, fcntl.LOCK_SH)
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold the lock that a command needs for its changes; and delete what an interrupted command has left.
+
+        Raises:
+            BusyError: another command has the lock.
+            OSError: the folder cannot be made or written.
+        """
+        self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        (self._folder / "lock").touch(mode=0o644)
+        try:
+            descriptor = _locked(self._folder / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError("another `ytmp3 extractor` command is running") from None
+        try:
+            for entry in self._folder.iterdir():
+                if entry.name.startswith((_INCOMING, _REMOVED)):
+                    shutil.rmtree(entry, ignore_errors=True)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def incoming(self) -> Path:
+        """Make an empty folder for a release that is about to be made. Deleted by the next command unless `add`ed."""
+        return Path(tempfile.mkdtemp(prefix=_INCOMING, dir=self._folder))
+
+    def add(self, incoming: Path, *, yt_dlp: str, yt_dlp_ejs: str, wheels: Mapping[str, str]) -> Manifest:
+        """Turn an incoming folder, in which `packages` is complete, into a release. Replaces one of the same version.
+
+        Raises:
+            OSError: it cannot be written.
+            DamagedError: it contains something that is neither a file nor a folder.
+        """
+        files = hashes(incoming / PACKAGES)
+        manifest = Manifest(yt_dlp=yt_dlp, yt_dlp_ejs=yt_dlp_ejs, wheels=wheels, files=files)
+        (incoming / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+        # Files for everybody: the command may run as another user than the service. There is no secret in them.
+        for path in (incoming, *incoming.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        # A thousand files: one call for all of them is faster than an fsync for each.
+        os.sync()
+        if (self._folder / yt_dlp).exists():
+            self._move_away(yt_dlp)
+        incoming.rename(self._folder / yt_dlp)
+        _sync_folder(self._folder)
+        return manifest
+
+    def choose(self, version: str) -> State:
+        """Make a release (or BUILT_IN) the one that new conversions use, and return the new state.
+
+        Raises:
+            OSError: the state cannot be written; the old one stays.
+        """
+        old = State()
+        with contextlib.suppress(DamagedError):
+            old = self.state()
+        previous = old.previous if version == old.active else old.active
+        state = State(active=version, previous=previous, serial=old.serial + 1)
+        self._write_state(state)
+        return state
+
+    def tidy(self, tried: str = BUILT_IN) -> None:
+        """Remove releases until MAX_KEPT are left. Kept first: the one in use, `tried`, the one before, the newest.
+
+        A release that a server still uses stays; a later command removes it.
+
+        Raises:
+            DamagedError: the state cannot be read.
+        """
+        state = self.state()
+        in_order = (state.active, tried, state.previous, *reversed(self.versions()))
+        kept = list(dict.fromkeys(version for version in in_order if version != BUILT_IN))[:MAX_KEPT]
+        if state.previous not in (*kept, BUILT_IN):
+            # Written before the release goes, so that the state never names one that is not there.
+            self._write_state(State(active=state.active, serial=state.serial))
+        for version in self.versions():
+            if version not in kept:
+                self.remove(version)
+
+    def remove(self, version: str) -> None:
+        """Remove a release, as after a failed trial. One that a server uses stays."""
+        with contextlib.suppress(OSError):
+            self._move_away(version)
+
+    def _move_away(self, version: str) -> None:
+        """Remove a release. Raises OSError if a server uses it."""
+        folder = self._folder / version
+        descriptor = None
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = _locked(folder / MANIFEST, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            away = Path(tempfile.mkdtemp(prefix=_REMOVED, dir=self._folder))
+            folder.rename(away / version)
+            shutil.rmtree(away, ignore_errors=True)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def _write_state(self, state: State) -> None:
+        descriptor, name = tempfile.mkstemp(prefix=".state-", dir=self._folder)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(msgspec.json.encode(state) + b"\n")
+                os.fchmod(file.fileno(), 0o644)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(self._folder / "state.json")
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        _sync_folder(self._folder)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file below a folder, by its path there.
+
+    Raises:
+        DamagedError: something is neither a file nor a folder, such as a link.
+        OSError: a file cannot be read.
+    """
+    found = {}
+    for path in folder.rglob("*"):
+        mode = path.lstat().st_mode
+        if stat.S_ISREG(mode):
+            found[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
+        elif not stat.S_ISDIR(mode):
+            raise DamagedError(f"{path.relative_to(folder)} is neither a file nor a folder")
+    return found
+
+
+def _read(path: Path, kind: type[_T]) -> _T:
+    with path.open("rb") as file:
+        return msgspec.json.decode(file.read(_MAX_JSON_BYTES), type=kind)
+
+
+def _locked(path: Path, how: int) -> int:
+    """Open and lock a file. Returns the descriptor. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, how)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
