@@ -7,6 +7,7 @@ import pytest
 
 from tests.documents.pages import DOCS, PAGES, ROOT, Page, rows
 from tests.ops.files import COMPOSE_TEXT, compose, document, manifests, variables
+from ytmp3.core import release
 from ytmp3.core.examination import Outcome
 from ytmp3.variables import VARIABLES
 
@@ -29,9 +30,12 @@ OTHER_NAMES = {
     "CONFIG_SECCOMP_FILTER",
     "PR_SET_DUMPABLE",
     "AWS_ACCESS_KEY_ID",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
 }
 """Names in capitals that are no settings: a capability, a variable of redis-cli, placeholders, a test's variable, those
-of the client, one of n8n."""
+of the client, one of n8n, those that Python's HTTP client follows."""
 PRODUCT_COMMANDS = (
     "up -d", "up -d --scale api=3", "logs -f api", "exec redis redis-cli ping",
 )  # fmt: skip
@@ -53,6 +57,11 @@ def test_compose_commands_name_services_and_profiles_that_exist(page: Page) -> N
 def test_the_runbook_explains_every_exit_code_of_the_doctor() -> None:
     explained = {row[0] for row in rows(DOCS["runbook"].section("The day YouTube changes"))}
     assert explained == {"2"} | {str(int(outcome)) for outcome in Outcome}
+
+
+def test_the_exit_codes_of_the_extractor_command_are_explained() -> None:
+    table = {row[0]: row[1] for row in rows(DOCS["operating"].section("Without a restart"))}
+    assert table == {str(int(ended)): meaning for ended, meaning in release.MEANINGS.items()}
 
 
 def test_every_service_that_an_operator_touches_is_in_a_command() -> None:
