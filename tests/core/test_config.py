@@ -12,81 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.core.bad_settings import BAD
+from tests.core.setting_places import PLACES
 from ytmp3.config import ConfigError, load, misspelt
 from ytmp3.variables import VARIABLES
 from ytmp3.webhooks.settings import PrivateHosts
 
 SAMPLES = Path(__file__).parent / "samples"
-
-PLACES = {
-    "REDIS_ADDR": "redis.address",
-    "REDIS_PASSWORD": "redis.password",
-    "REDIS_DB": "redis.db",
-    "REDIS_PREFIX": "redis.prefix",
-    "WORKER_POOL_SIZE": "engine.workers",
-    "JOB_QUEUE_CAPACITY": "engine.queue_capacity",
-    "MAX_JOB_RETRIES": "engine.max_retries",
-    "REQUESTS_PER_SECOND": "http.rate_limits.requests_per_second",
-    "BURST_SIZE": "http.rate_limits.burst_size",
-    "JOB_EXPIRATION_HOURS": "store.retention_seconds",
-    "HOST": "host",
-    "PORT": "port",
-    "DATA_DIR": "data_dir",
-    "DISK_RESERVE_MB": "disk_reserve_bytes",
-    "LOG_FORMAT": "log_format",
-    "LOG_LEVEL": "log_level",
-    "ACCESS_LOG": "http.access_log",
-    "FFMPEG_PATH": "tools.ffmpeg_path",
-    "SANDBOX": "tools.requires_sandbox",
-    "PAGE": "http.page",
-    "EXTRACT_CONCURRENCY": "tools.extract_concurrency",
-    "ENCODE_CONCURRENCY": "tools.encode_concurrency",
-    "MAX_DURATION_SECONDS": "limits.max_duration_seconds",
-    "MAX_FILE_MB": "limits.max_file_bytes",
-    "EXTRACT_SECONDS": "limits.extract_seconds",
-    "DOWNLOAD_SECONDS": "limits.download_seconds",
-    "ENCODE_SECONDS": "limits.encode_seconds",
-    "IDLE_SECONDS": "limits.idle_seconds",
-    "LEASE_SECONDS": "store.lease_seconds",
-    "DRAIN_SECONDS": "drain_seconds",
-    "TRUSTED_PROXIES": "http.trusted_proxies",
-    "ACCEL_REDIRECT_PREFIX": "http.accel_redirect_prefix",
-    "CORS_ORIGINS": "http.cors_origins",
-    "PUBLIC_URL": "http.public_path",
-    "API_KEYS_FILE": "api_keys_file",
-    "WEBHOOKS_FILE": "webhooks.file",
-    "WEBHOOK_PRIVATE_HOSTS": "webhooks.private_hosts",
-    "DOWNLOAD_LINK_SECONDS": "http.download_link_seconds",
-    "CLIENT_REQUESTS_PER_SECOND": "http.rate_limits.client_requests_per_second",
-    "CLIENT_BURST_SIZE": "http.rate_limits.client_burst_size",
-    "CLIENT_MAX_JOBS": "engine.client_max_jobs",
-    "CLIENT_MAX_KEPT_JOBS": "engine.client_max_kept_jobs",
-    "BATCH_MAX_ITEMS": "engine.batch_max_items",
-    "CLIENT_MAX_DOWNLOADS": "http.client_max_downloads",
-    "MAX_STREAMS": "http.max_streams",
-    "CLIENT_MAX_STREAMS": "http.client_max_streams",
-    "STORAGE_URL": "s3.bucket",
-    "S3_ENDPOINT": "s3.endpoint",
-    "S3_PUBLIC_ENDPOINT": "s3.public_endpoint",
-    "S3_REGION": "s3.region",
-    "S3_ACCESS_KEY_ID": "s3.access_key_id",
-    "S3_SECRET_ACCESS_KEY": "s3.secret_access_key",
-    "S3_PATH_STYLE": "s3.path_style",
-    "S3_DOWNLOAD": "s3.redirects",
-    "LINK_SECRET": "link_secret",
-    "EGRESS_PROXY": "tools.egress_proxy",
-    "POT_PROVIDER_URL": "tools.pot_provider_url",
-    "EGRESS_CA_FILE": "tools.egress_ca_file",
-    "EGRESS_FAMILY": "tools.egress_family",
-    "EGRESS_SOURCE_ADDRESS": "tools.egress_source_address",
-    "EGRESS_VIDEOS_PER_HOUR": "tools.videos_per_hour",
-    "IDENTITIES_FILE": "identities_file",
-    "COOKIES_FILE": "tools.cookies_file",
-    "YOUTUBE_CLIENTS": "tools.clients",
-    "YTDLP_EXTRACTOR_ARGS": "tools.extractor_args",
-    "YTDLP_INDEX": "tools.package_index",
-}
-"""Where each variable's value is in the Config."""
 
 IN_OTHER_UNITS = {"JOB_EXPIRATION_HOURS": 3600, "MAX_FILE_MB": 1_000_000, "DISK_RESERVE_MB": 1_000_000}
 """The factor by which the code's unit is smaller than the operator's."""
