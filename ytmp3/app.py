@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import platform
 import random
 import secrets
 import time
@@ -27,7 +28,7 @@ from ytmp3.converter.settings import ConversionLimits, Identity, ToolSettings
 from ytmp3.core.client import ApiKey
 from ytmp3.core.errors import StoreDown, StoreUnusable
 from ytmp3.core.identities import Budget
-from ytmp3.core.ids import InstanceId
+from ytmp3.core.ids import INSTANCE_CHARACTERS, InstanceId, new_instance_id
 from ytmp3.core.webhook import WebhookEvent
 from ytmp3.engine.assembly import Engine, Outside, assemble
 from ytmp3.engine.event_log import log_event
@@ -107,7 +108,7 @@ async def running(
         StoreUnusable: the embedded store's file must not be used; nothing was changed.
     """
     async with AsyncExitStack() as stack:
-        instance = InstanceId(secrets.token_hex(8))
+        instance = _new_instance(config)
         metrics, tally = Metrics(), Tally()
         keys = Keys(read_keys(config.api_keys_file))
         endpoints = Endpoints(read_endpoints(config), config.webhooks.private_hosts)
@@ -241,6 +242,11 @@ async def _open_shelf(config: Config, metrics: Metrics) -> Shelf:
     except OSError as error:
         raise _unusable_folder(config.data_dir, error) from error
     return local
+
+
+def _new_instance(config: Config) -> InstanceId:
+    place = f"{platform.node()} {config.host} {config.port}"
+    return new_instance_id(place, secrets.token_bytes(INSTANCE_CHARACTERS))
 
 
 async def _open_scratch(data_dir: Path, scratch: Scratch) -> None:

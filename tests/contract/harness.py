@@ -23,7 +23,7 @@ from ytmp3.core.ids import (
 )
 from ytmp3.core.job import Conversion, Lease, Metadata, Ticket, Track, track_file_name
 from ytmp3.core.recipe import DEFAULT_RECIPE, conversion_key
-from ytmp3.core.states import HEAD_START_SECONDS
+from ytmp3.core.states import ELSEWHERE_SECONDS, HEAD_START_SECONDS
 from ytmp3.jobstore import Counts, JobStore, Outcome, Submission, Submitted
 from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
 from ytmp3.jobstore.redis.keys import Keys
@@ -62,6 +62,8 @@ class Harness(Protocol):
     """Whether several instances may be open at once."""
     head_start_seconds: float
     """How long an instance leaves a conversion that it has failed to the others."""
+    elsewhere_seconds: float
+    """The same for a conversion that has crashed there too often, and nowhere else."""
 
     async def open(self, instance: str = "a", policy: Policy = POLICY) -> JobStore: ...
 
@@ -86,6 +88,7 @@ class Harness(Protocol):
 class SqliteHarness:
     shared = False
     head_start_seconds = 0.0
+    elsewhere_seconds = 0.0
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -131,6 +134,7 @@ class SqliteHarness:
 class RedisHarness:
     shared = True
     head_start_seconds = HEAD_START_SECONDS
+    elsewhere_seconds = ELSEWHERE_SECONDS
 
     def __init__(self, settings: RedisSettings, clock: Callable[[], float] | None = None) -> None:
         self.settings = settings

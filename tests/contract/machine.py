@@ -301,7 +301,10 @@ class StoreMachine(RuleBasedStateMachine):
         name, store = self.store(instance)
         adopted = self.runner.run(store.adopt(100))
         assert {conversion.conversion_id for conversion in adopted} == self.model.adopt(
-            name, self.now, head_start_seconds=self.harness.head_start_seconds
+            name,
+            self.now,
+            head_start_seconds=self.harness.head_start_seconds,
+            elsewhere_seconds=self.harness.elsewhere_seconds,
         )
         assert [each.created_at for each in adopted] == sorted(each.created_at for each in adopted)
         for conversion in adopted:
@@ -357,7 +360,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert ticket is not None, "an acknowledged job is unknown"
         conversion = ticket.conversion
         assert ticket.status == self.model.status(job_id)
-        names = ("state", "token", "holder", "attempts", "crashes", "error", "failed_by")
+        names = ("state", "token", "holder", "attempts", "crashes", "crashed_at", "error", "failed_by")
         for name in (*names, "joined_at", "completed_at", "expires_at"):
             assert getattr(conversion, name) == getattr(expected, name), name
         assert (conversion.track is not None) == (conversion.state is State.DONE)

@@ -35,12 +35,17 @@ class ModelConversion:
     token: int = 1
     attempts: int = 0
     crashes: int = 0
+    crashed_at: str | None = None
     error: FailureCode | None = None
     failed_by: str | None = None
     completed_at: float | None = None
     expires_at: float | None = None
     file_name: str | None = None
     """The name of its track; None until it is finished."""
+
+    @property
+    def crashed_here_only(self) -> bool:
+        return self.crashes == 0 or self.crashed_at == self.holder
 
     def end(self, state: State, now: float) -> None:
         self.state = state
@@ -146,8 +151,14 @@ class Model:
         conversion.token += 1
         conversion.due_at = due_at
 
-    def adopt(self, instance: str, now: float, *, head_start_seconds: float) -> set[ConversionId]:
-        """`head_start_seconds`: how long an instance leaves a retry to the others after it failed the conversion."""
+    def adopt(
+        self, instance: str, now: float, *, head_start_seconds: float, elsewhere_seconds: float
+    ) -> set[ConversionId]:
+        """Adopt what is due.
+
+        `head_start_seconds`: how long an instance leaves a retry to the others after it failed the conversion.
+        `elsewhere_seconds`: the same for a conversion that has crashed there too often, and nowhere else.
+        """
         adopted = set()
         for conversion_id, conversion in self.conversions.items():
             if conversion.state not in LIVE or conversion.due_at > now:
@@ -155,16 +166,27 @@ class Model:
             is_own_failure = conversion.holder is None and conversion.failed_by == instance
             if is_own_failure and conversion.due_at + head_start_seconds > now:
                 continue
+            is_left = self.is_poison(conversion, instance) and conversion.crashed_here_only
+            if is_left and conversion.due_at + elsewhere_seconds > now:
+                continue
             if self.take(conversion_id, instance, now):
                 adopted.add(conversion_id)
         return adopted
+
+    def is_poison(self, conversion: ModelConversion, instance: str) -> bool:
+        if conversion.state is not State.RUNNING or conversion.crashes + 1 < POLICY.crash_limit:
+            return False
+        return not conversion.crashed_here_only or conversion.holder == instance
 
     def take(self, conversion_id: ConversionId, instance: str, now: float) -> bool:
         """Adopt a conversion that is due. Returns False if it failed as poison instead."""
         conversion = self.conversions[conversion_id]
         if conversion.state is State.RUNNING:
+            is_poison = self.is_poison(conversion, instance)
+            if not is_poison:
+                conversion.crashed_at = conversion.holder if conversion.crashed_here_only else ""
             conversion.crashes += 1
-            if conversion.crashes >= POLICY.crash_limit:
+            if is_poison:
                 conversion.error = FailureCode.POISON
                 self.end(conversion_id, State.FAILED, now)
                 return False

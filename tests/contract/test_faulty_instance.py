@@ -1,19 +1,21 @@
-"""One of several instances fails every conversion, and does not know why: it uses up no conversion's attempts."""
+"""One of several instances fails every conversion, or crashes at each: it costs no conversion its attempts."""
 
 import random
 
 import pytest
 
-from tests.contract.harness import METADATA, Harness, Ids, RedisHarness, created, running, ticket_of, track_of
+from tests.contract.harness import METADATA, POLICY, Harness, Ids, RedisHarness, created, running, ticket_of, track_of
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.job import Conversion, State
-from ytmp3.core.states import HEAD_START_SECONDS
+from ytmp3.core.states import ELSEWHERE_SECONDS, HEAD_START_SECONDS
 from ytmp3.jobstore import JobStore
 
 pytestmark = pytest.mark.attack
 
 CONVERSIONS = 60
 POLL_SECONDS = 1.0
+CRASHING = [f"b-----{start}" for start in range(POLICY.crash_limit)]
+"""The ids of an instance that is killed and started again. All begin with its place (`ids.place_of`)."""
 
 
 async def fail(store: JobStore, conversion: Conversion) -> None:
@@ -78,3 +80,43 @@ async def test_every_job_completes_beside_an_instance_that_fails_everything(redi
     ended = [(await ticket_of(healthy, submission.job_id)).conversion for submission in submissions]
     assert {each.state for each in ended} == {State.DONE}
     assert max(each.attempts for each in ended) == 1
+
+
+async def test_what_has_crashed_one_instance_only_is_tried_by_another_before_it_is_poison(
+    redis_harness: RedisHarness,
+) -> None:
+    healthy, ids = await redis_harness.open("a"), Ids()
+    submissions = [ids.submission(video) for video in range(CONVERSIONS)]
+    waiting = [await created(healthy, submission) for submission in submissions]
+    await healthy.release([each.lease for each in waiting])
+    for crashes, name in enumerate(CRASHING):
+        # It is idle after each start, so it takes everything; then it is killed.
+        crashing = await redis_harness.open(name)
+        waiting = await crashing.adopt(100)
+        assert [each.crashes for each in waiting] == [crashes] * CONVERSIONS
+        for conversion in waiting:
+            await crashing.claim(conversion.lease)
+        redis_harness.clock.advance(POLICY.lease_seconds)
+    crashing = await redis_harness.open("b-----again")
+    assert await crashing.adopt(100) == [], "they are left to the others"
+    for conversion in await healthy.adopt(CONVERSIONS - 1):
+        await finish(healthy, conversion)
+    ended = [(await ticket_of(healthy, submission.job_id)).conversion for submission in submissions]
+    assert [each.state for each in ended].count(State.DONE) == CONVERSIONS - 1
+    # Where no other instance takes it, it fails in the end.
+    redis_harness.clock.advance(ELSEWHERE_SECONDS)
+    assert await crashing.adopt(100) == []
+    ended = [(await ticket_of(healthy, submission.job_id)).conversion for submission in submissions]
+    (last,) = [each for each in ended if each.state is not State.DONE]
+    assert (last.state, last.error, last.crashes) == (State.FAILED, FailureCode.POISON, POLICY.crash_limit)
+
+
+async def test_what_has_crashed_two_instances_is_poison(redis_harness: RedisHarness, ids: Ids) -> None:
+    first = ids.submission(1)
+    for name in ("a", "b", "b"):
+        store = await redis_harness.open(name)
+        conversion = await created(store, first) if name == "a" else (await store.adopt(10))[0]
+        await store.claim(conversion.lease)
+        redis_harness.clock.advance(POLICY.lease_seconds)
+    assert await store.adopt(10) == []
+    assert (await ticket_of(store, first.job_id)).conversion.error is FailureCode.POISON

@@ -148,6 +148,7 @@ async def test_a_conversion_that_was_running_at_three_crashes_fails_as_poison(
         (adopted,) = await adopt_expired(harness, store)
         assert adopted.crashes == crashes
         conversion = await store.claim(adopted.lease)
+    harness.clock.advance(harness.elsewhere_seconds)
     assert await adopt_expired(harness, store) == []
     ticket = await ticket_of(store, submission.job_id)
     assert ticket.status is Status.FAILED

@@ -115,6 +115,7 @@ async def test_a_failure_and_a_poisoned_conversion_are_reported(harness: Harness
     lease = (await created(store, poisoned)).lease
     for _ in range(POLICY.crash_limit):
         await store.claim(lease)
+        harness.clock.advance(harness.elsewhere_seconds)
         for adopted in await adopt_expired(harness, store):
             lease = adopted.lease
     assert (await ticket_of(store, poisoned.job_id)).conversion.error is FailureCode.POISON

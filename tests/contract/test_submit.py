@@ -128,6 +128,7 @@ async def test_a_conversion_that_failed_or_was_cancelled_or_forgotten_takes_no_j
             for _ in range(POLICY.crash_limit - 1):
                 (orphaned,) = await adopt_expired(harness, store)
                 await store.claim(orphaned.lease)
+            harness.clock.advance(harness.elsewhere_seconds)
             assert await adopt_expired(harness, store) == []
     assert await store.submit(ids.submission(), may_create=False) is None
     assert (await created(store, ids.submission())).conversion_id != old.conversion_id

@@ -6,7 +6,17 @@ from collections import Counter
 import pytest
 
 from tests.core.values import KEY, conversion
-from ytmp3.core.ids import ConversionKey, VideoId, new_conversion_id, new_job_id, parse_job_id, shard_of
+from ytmp3.core.ids import (
+    INSTANCE_CHARACTERS,
+    ConversionKey,
+    VideoId,
+    new_conversion_id,
+    new_instance_id,
+    new_job_id,
+    parse_job_id,
+    place_of,
+    shard_of,
+)
 from ytmp3.core.job import conversion_id_of, track_file_name
 from ytmp3.core.recipe import DEFAULT_RECIPE, conversion_key
 
@@ -16,6 +26,14 @@ CHANCE = bytes(range(16))
 def test_the_ids_of_a_key_begin_with_its_shard() -> None:
     assert new_job_id(KEY, CHANCE) == shard_of(KEY) + CHANCE.hex()
     assert new_conversion_id(KEY, CHANCE) == shard_of(KEY) + CHANCE.hex()
+
+
+def test_the_id_of_an_instance_is_new_at_each_start_and_tells_its_place() -> None:
+    ids = [new_instance_id(place, bytes([start]) * 16) for place in ("host :: 1", "host :: 2") for start in (1, 2)]
+    assert len(set(ids)) == 4
+    assert [place_of(each) for each in ids] == [place_of(ids[0])] * 2 + [place_of(ids[2])] * 2
+    assert place_of(ids[0]) != place_of(ids[2])
+    assert {len(each) for each in ids} == {INSTANCE_CHARACTERS}
 
 
 def test_the_shards_are_evenly_filled() -> None:

@@ -18,6 +18,7 @@ from ytmp3.core.ids import ClientId, ConversionId, InstanceId
 from ytmp3.core.job import Conversion, Lease, State
 from ytmp3.core.states import IllegalTransition, Transition, is_stale
 
+A, B = InstanceId("a"), InstanceId("b")
 ENDED = frozenset({State.DONE, State.FAILED, State.CANCELLED})
 
 
@@ -286,7 +287,25 @@ def test_a_new_conversion_is_queued_and_held_by_its_creator() -> None:
 def test_a_conversion_that_was_running_at_too_many_crashes_is_poison(
     state: State, crashes: int, *, is_poison: bool
 ) -> None:
-    assert states.is_poison(replace(conversion(state=state), crashes=crashes), crash_limit=3) is is_poison
+    crashed = replace(conversion(state=state), holder=A, crashes=crashes, crashed_at=A)
+    assert states.is_poison(crashed, adopter=A, crash_limit=3) is is_poison
+
+
+def test_a_conversion_that_has_crashed_at_one_place_only_is_tried_at_another_before_it_is_poison() -> None:
+    running = replace(conversion(state=State.RUNNING), holder=A)
+    once = states.orphaned(running, due_at=NOW)
+    twice = states.orphaned(replace(once, state=State.RUNNING, holder=A), due_at=NOW)
+    assert (once.crashed_at, twice.crashed_at, twice.crashes) == (A, A, 2)
+    third = replace(twice, state=State.RUNNING, holder=A)
+    assert states.is_poison(third, adopter=A, crash_limit=3)
+    assert not states.is_poison(third, adopter=B, crash_limit=3)
+    elsewhere = replace(states.orphaned(third, due_at=NOW), state=State.RUNNING, holder=B)
+    for adopter in (A, B):
+        assert states.is_poison(elsewhere, adopter=adopter, crash_limit=3)
+    assert states.orphaned(elsewhere, due_at=NOW).crashed_at == "", "several places"
+    both = replace(twice, state=State.RUNNING, holder=B)
+    assert states.is_poison(both, adopter=A, crash_limit=3), "it has crashed at both places"
+    assert states.is_poison(replace(third, crashed_at=None), adopter=B, crash_limit=3), "written by version 0.2"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,13 @@ VideoId = NewType("VideoId", str)
 ClientId = NewType("ClientId", str)
 """The owner of a job: `key:<name of the API key>` or `addr:<IP address or network>`."""
 InstanceId = NewType("InstanceId", str)
-"""The id of one running `ytmp3 serve`. It is drawn at each start, so a restarted process is another instance."""
+"""The id of one running `ytmp3 serve`. It is drawn at each start, so a restarted process is another instance. It begins
+with the instance's place (`place_of`), which stays the same."""
+PLACE_CHARACTERS: Final = 6
+"""Number of hex digits of the place in an instance's id. Among 20 instances, two have the same with a chance of 1 in
+90,000. Then a conversion that has crashed one of them is not left to the other."""
+INSTANCE_CHARACTERS: Final = 16
+"""Length of an instance's id. The names of tracks contain it (`core.job.track_file_name`)."""
 
 JOB_ID: Final = re.compile(r"[0-9a-f]{34}", re.ASCII)
 """The form of a job id: two hex digits of the shard, then 128 bits from a CSPRNG. Always used with `fullmatch`."""
@@ -66,3 +72,14 @@ def item_job_id(batch_id: BatchId, key: ConversionKey) -> JobId:
     instead of a second one, and equal links of a batch share one job. Who does not know the batch's id cannot guess it.
     """
     return JobId(shard_of(key) + hashlib.sha256(f"batch item\n{batch_id}\n{key}".encode()).hexdigest()[:32])
+
+
+def new_instance_id(place: str, chance: bytes) -> InstanceId:
+    """Return the id of an instance that starts. `place` names its machine and its address; `chance` is random."""
+    digest = hashlib.sha256(place.encode()).hexdigest()[:PLACE_CHARACTERS]
+    return InstanceId((digest + chance.hex())[:INSTANCE_CHARACTERS])
+
+
+def place_of(instance: InstanceId) -> str:
+    """Return where an instance runs. An instance that crashes and is restarted has the same place again."""
+    return instance[:PLACE_CHARACTERS]

@@ -166,7 +166,11 @@ class Conversion(Struct, frozen=True, kw_only=True):
     would meet (see `states.costs_an_attempt`)."""
     crashes: int = 0
     """Number of leases that ran out while the conversion was running; the adoption that follows adds one. At
-    CRASH_LIMIT the conversion fails with the code `poison`, because it may itself cause the crashes."""
+    CRASH_LIMIT the conversion fails with the code `poison`, because it may itself cause the crashes: see
+    `states.is_poison`."""
+    crashed_at: str | None = None
+    """The place (`ids.place_of`) at which all of these crashes happened; empty if there were several. Set together with
+    `crashes`."""
     token: int = 0
     """The fencing token (see `Lease`). Every claim, adoption, release, retry and cancellation raises it; it never
     falls."""

@@ -23,12 +23,17 @@ from typing import Final
 from msgspec.structs import replace
 
 from ytmp3.core.errors import FAILURES, FailureCode, Fault, Ytmp3Error
-from ytmp3.core.ids import ClientId, ConversionId, ConversionKey, InstanceId, VideoId
+from ytmp3.core.ids import ClientId, ConversionId, ConversionKey, InstanceId, VideoId, place_of
 from ytmp3.core.job import Conversion, Metadata, Stage, State, Track
 
 CRASH_LIMIT: Final = 3
 """Number of crashes, each with the conversion running, after which the conversion fails with the code `poison`. It may
-itself cause the crashes, and then every further attempt would take another instance down."""
+itself cause the crashes, and then every further attempt would take another instance down. If all crashes happened at
+one place, it is first tried at another one, because the fault may be with that instance."""
+ELSEWHERE_SECONDS: Final = 30.0
+"""How long, in seconds, an instance leaves such a conversion to the others before it fails it itself: many of their
+searches for due conversions, so that one of them gets a free slot. In SQLite there is no such wait, because there are
+no others."""
 RETRY_BASE_SECONDS: Final = 2.0
 """Upper bound of the wait before the first retry, in seconds. It doubles with each attempt."""
 RETRY_CAP_SECONDS: Final = 60.0
@@ -75,7 +80,7 @@ class Transition(StrEnum):
     FAILED = "failed"
     """The attempt ended with an error that is not retried."""
     POISONED = "poisoned"
-    """The lease ran out while the conversion was running, for the CRASH_LIMIT-th time."""
+    """The lease ran out while the conversion was running, for the CRASH_LIMIT-th time or a later one (`is_poison`)."""
     RETRIED = "retried"
     """The attempt ended with an error that is retried later."""
     RELEASED = "released"
@@ -234,8 +239,20 @@ def released(conversion: Conversion, *, due_at: float) -> Conversion:
 
 def orphaned(conversion: Conversion, *, due_at: float) -> Conversion:
     """Requeue because the lease ran out. Counts a crash if the conversion was running, and nothing if it was queued."""
-    crash = conversion.state is State.RUNNING
-    return replace(_requeued(conversion, Transition.ORPHANED, due_at), crashes=conversion.crashes + crash)
+    requeued = _requeued(conversion, Transition.ORPHANED, due_at)
+    if conversion.state is not State.RUNNING:
+        return requeued
+    crashed_at = _holder_place(conversion) if has_crashed_here_only(conversion) else ""
+    return replace(requeued, crashes=conversion.crashes + 1, crashed_at=crashed_at)
+
+
+def has_crashed_here_only(conversion: Conversion) -> bool:
+    """Return whether all crashes so far, with the present one, happened at the place of the holder."""
+    return conversion.crashes == 0 or conversion.crashed_at == _holder_place(conversion)
+
+
+def _holder_place(conversion: Conversion) -> str:
+    return place_of(conversion.holder or InstanceId(""))
 
 
 def _requeued(conversion: Conversion, transition: Transition, due_at: float) -> Conversion:
@@ -251,9 +268,16 @@ def _requeued(conversion: Conversion, transition: Transition, due_at: float) -> 
     )
 
 
-def is_poison(conversion: Conversion, *, crash_limit: int) -> bool:
-    """Return whether a conversion whose lease ran out must fail instead of being queued again."""
-    return conversion.state is State.RUNNING and conversion.crashes + 1 >= crash_limit
+def is_poison(conversion: Conversion, *, adopter: InstanceId, crash_limit: int) -> bool:
+    """Return whether a conversion whose lease ran out must fail instead of being queued again by `adopter`.
+
+    An instance that crashes at every conversion, for example because it has too little memory, must not fail the jobs
+    of all. So at the limit, a conversion that has crashed at one place only gets an attempt at another place.
+    `lua/adopt.lua` implements the same rule.
+    """
+    if conversion.state is not State.RUNNING or conversion.crashes + 1 < crash_limit:
+        return False
+    return not has_crashed_here_only(conversion) or _holder_place(conversion) == place_of(adopter)
 
 
 def retention_of(conversion: Conversion, retention_seconds: float) -> float:

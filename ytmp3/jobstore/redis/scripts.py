@@ -15,8 +15,9 @@ from typing import Final
 from redis.exceptions import NoScriptError
 
 from ytmp3.core.errors import FailureCode
+from ytmp3.core.ids import PLACE_CHARACTERS
 from ytmp3.core.job import EVENT_OF_STATE, Stage, State
-from ytmp3.core.states import HEAD_START_SECONDS
+from ytmp3.core.states import ELSEWHERE_SECONDS, HEAD_START_SECONDS
 from ytmp3.core.webhook import BATCH_PREFIX, MAX_TARGETS, DeliveryState, WebhookEvent
 from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply, pack
 
@@ -72,6 +73,8 @@ def constants() -> str:
         f"STATE = {_table(State)}",
         f"STAGE = {_table(Stage)}",
         f"HEAD_START_SECONDS = {HEAD_START_SECONDS}",
+        f"ELSEWHERE_SECONDS = {ELSEWHERE_SECONDS}",
+        f"PLACE_CHARACTERS = {PLACE_CHARACTERS}",
         f"POISON = '{FailureCode.POISON}'",
         f"EVENT = {{{events}}}",
         f"DELIVERY = {_table(DeliveryState)}",

@@ -210,7 +210,7 @@ class Ledger:
             if conversion.holder is not None:
                 # The lease ran out. A conversion without a holder was released or waits for a retry, so no crash is
                 # counted.
-                if states.is_poison(conversion, crash_limit=self.policy.crash_limit):
+                if states.is_poison(conversion, adopter=self.instance, crash_limit=self.policy.crash_limit):
                     self._save(row, self._poisoned(conversion, now))
                     continue
                 conversion = states.orphaned(conversion, due_at=now)

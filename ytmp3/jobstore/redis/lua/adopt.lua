@@ -9,25 +9,48 @@
 local lease, retention, instance, crash_limit = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local now = clock()
 
--- Requeues a conversion whose lease ran out (states.orphaned). Returns the new token, or nil if the crash limit was
--- reached and the conversion has failed (states.is_poison).
+-- ids.place_of
+local function place_of(holder) return string.sub(holder, 1, PLACE_CHARACTERS) end
+
+-- states.has_crashed_here_only
+local function has_crashed_here_only(conversion)
+  return conversion.crashes == '0' or conversion.crashed_at == place_of(conversion.holder)
+end
+
+-- Whether the crash limit is reached, if a conversion whose lease ran out has crashed once more.
+local function is_at_limit(conversion)
+  return conversion.state == STATE.RUNNING and tonumber(conversion.crashes) + 1 >= crash_limit
+end
+
+-- Requeues a conversion whose lease ran out (states.orphaned). Returns the new token, or nil if the conversion has failed
+-- (states.is_poison).
 local function orphan(id, conversion)
   if conversion.state == STATE.RUNNING then
-    local crashes = redis.call('HINCRBY', conversion_at(id), 'crashes', 1)
-    if crashes >= crash_limit then
+    local is_here_only = has_crashed_here_only(conversion)
+    redis.call('HINCRBY', conversion_at(id), 'crashes', 1)
+    if is_at_limit(conversion) and not (is_here_only and place_of(conversion.holder) ~= place_of(instance)) then
       finalize(id, conversion, STATE.FAILED, now, retention)
       redis.call('HSET', conversion_at(id), 'error', POISON)
       return nil
     end
+    redis.call('HSET', conversion_at(id), 'crashed_at', is_here_only and place_of(conversion.holder) or '')
   end
   return requeue(id, conversion, now, 0)
 end
 
--- Whether this instance failed the conversion, and the others may still adopt it first (states.HEAD_START_SECONDS). A
--- due time in the future was written before the clock was set back: then the wait is over (due.py).
+-- Whether the others may still adopt the conversion first: because this instance failed it (states.HEAD_START_SECONDS),
+-- or because it has crashed only here, and would fail now (states.ELSEWHERE_SECONDS). A due time in the future was
+-- written before the clock was set back: then the wait is over (due.py).
 local function is_left_to_others(conversion)
+  local wait = 0
+  if not conversion.holder then
+    if conversion.failed_by == instance then wait = HEAD_START_SECONDS end
+  elseif is_at_limit(conversion) and has_crashed_here_only(conversion)
+    and place_of(conversion.holder) == place_of(instance) then
+    wait = ELSEWHERE_SECONDS
+  end
   local overdue = now - tonumber(conversion.due_at)
-  return conversion.failed_by == instance and overdue >= 0 and overdue < HEAD_START_SECONDS
+  return overdue >= 0 and overdue < wait
 end
 
 local adopted = {}
@@ -38,8 +61,7 @@ for i = 6, #ARGV, 3 do
   if not conversion then
     -- The server has evicted the record.
     redis.call('ZREM', LIVE, id)
-  elseif due == ARGV[i + 1] and (not conversion.holder and not is_left_to_others(conversion) or
-    conversion.holder and ARGV[i + 2] == '1') then
+  elseif due == ARGV[i + 1] and (not conversion.holder or ARGV[i + 2] == '1') and not is_left_to_others(conversion) then
     local token = tonumber(conversion.token)
     -- A conversion without a holder was released or waits for a retry. In these cases no crash is counted.
     if conversion.holder then token = orphan(id, conversion) end

@@ -17,7 +17,7 @@
 --   wait    how long it was from the last write of due_at, by the clock of that moment, until due_at (due.py)
 --
 -- The transitions are those of core/states.py. The contract suite runs the same tests against these scripts and against
--- the functions there. scripts.py generates STATE, STAGE, HEAD_START_SECONDS, POISON, EVENT, DELIVERY and MAX_TARGETS
+-- the functions there. scripts.py generates STATE, STAGE, HEAD_START_SECONDS, ELSEWHERE_SECONDS, PLACE_CHARACTERS, POISON, EVENT, DELIVERY and MAX_TARGETS
 -- from the constants of core, and puts them before this file.
 --
 -- The server runs no other command during a script. A crash of the server loses all writes of a script or none, because
