@@ -21,6 +21,8 @@ SECRETS = {
     "PROXY_USER": "proxyuser0b8e",
     "PROXY_PASSWORD": "proxysecret4e6a",
     "OTHER": "environmentsecret55e2",
+    "S3": "objectstoresecret21fc",
+    "LINK": "linksecret77aa" * 3,
 }
 
 
@@ -70,6 +72,8 @@ async def test_a_run_with_many_failures_reveals_no_secret(youtube: Spawned, redi
         "EGRESS_PROXY": with_credentials(youtube.proxy_url),
         "EGRESS_CA_FILE": str(youtube.ca_file),
         "SOME_TOKEN": SECRETS["OTHER"],
+        "S3_SECRET_ACCESS_KEY": SECRETS["S3"],
+        "LINK_SECRET": SECRETS["LINK"],
         "no_proxy": "*",
         "MAX_JOB_RETRIES": "0",
         "LOG_LEVEL": "debug",

@@ -92,7 +92,8 @@ def _blocking(file: RemoteFile) -> Read:
     async def part(start: int, size: int) -> bytes:
         return b"".join([piece async for piece in file.read(start, size)])
 
-    return lambda start, size: asyncio.run_coroutine_threadsafe(part(start, size), loop).result()
+    # The limit ends the thread also if the event loop ends first.
+    return lambda start, size: asyncio.run_coroutine_threadsafe(part(start, size), loop).result(DISK_SECONDS)
 
 
 def _read_remote_cover(read: Read, size_bytes: int) -> bytes | None:
@@ -101,7 +102,7 @@ def _read_remote_cover(read: Read, size_bytes: int) -> bytes | None:
     The tags are read in a few large blocks, because each read is a request.
 
     Raises:
-        ShelfDown
+        ShelfDown, TimeoutError
     """
     blocks: dict[int, bytes] = {}
 

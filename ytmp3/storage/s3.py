@@ -100,7 +100,8 @@ class S3Shelf:
             self._next_probe_at = 0.0
             raise
         self._note_compared(file_name, stored.etag)
-        source.unlink()
+        # A cancelled attempt has removed its folder meanwhile.
+        source.unlink(missing_ok=True)
         return stored.modified_at
 
     async def holds(self, track: Track) -> bool:
