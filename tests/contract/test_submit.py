@@ -23,6 +23,7 @@ from ytmp3.core import states
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import InstanceId
 from ytmp3.core.job import State, Status
+from ytmp3.core.tag_edits import TagEdits
 from ytmp3.jobstore import JobStore, Outcome
 
 
@@ -217,3 +218,11 @@ async def test_a_conversion_with_the_most_jobs_takes_no_more_and_the_next_job_cr
         await store.finish(first.lease, track_of(first.lease), METADATA)
     assert (await ticket_of(store, submissions[1].job_id)).status is Status.COMPLETED
     assert (await submitted(store, ids.submission())).ticket.conversion.conversion_id == second.conversion_id
+
+
+async def test_a_job_keeps_the_tags_that_its_client_has_chosen(store: JobStore, ids: Ids) -> None:
+    for edits in (None, TagEdits(title="Tür '\\"), TagEdits(artist="a", album="b", cover=False)):
+        submission = replace(ids.submission(), edits=edits)
+        await submitted(store, submission)
+        assert (await ticket_of(store, submission.job_id)).job.edits == edits
+        assert (await store.get_many([submission.job_id]))[submission.job_id].job.edits == edits

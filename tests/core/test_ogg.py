@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ytmp3.converter.audio.broken import BrokenError, CutError
-from ytmp3.converter.audio.ogg import checksum, pieces_of_opus, read_opus
+from ytmp3.converter.audio.ogg import pieces_of_opus, read_opus
 from ytmp3.converter.audio.ogg_tags import opus_tags
 from ytmp3.converter.audio.tags import Tags
+from ytmp3.core.ogg_checksum import checksum
 
 SERIAL = (77).to_bytes(4, "little")
 PRE_SKIP = 312

@@ -13,6 +13,7 @@ from ytmp3.core import states
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import InstanceId
 from ytmp3.core.job import Conversion, Report, Stage, State, Ticket
+from ytmp3.core.tag_edits import TagEdits
 from ytmp3.engine.jobs import Live
 from ytmp3.http.addresses import Addresses
 from ytmp3.http.view import Renderer, job_view
@@ -117,6 +118,21 @@ def test_a_completed_job_shows_its_file_and_neither_estimate_nor_position() -> N
         "file": {"size_bytes": 5_000_000, "duration_seconds": 212.1, "sha256": "cd" * 32},
         "download_url": "/download/ab" + "1" * 32 + ".mp3",
     }
+
+
+def test_a_job_shows_the_tags_that_its_client_has_chosen() -> None:
+    edits = TagEdits(title="Mine", artist="Me", album="Ours")
+    own = ticket(DONE)
+    own = replace(own, job=replace(own.job, edits=edits))
+    shown = seen(own)
+    assert shown["metadata"] == SHOWN_METADATA | {"title": "Mine", "artist": "Me", "album": "Ours"}
+    assert (shown["file"]["sha256"], shown["file"]["size_bytes"]) == (None, 5_000_000)
+    song = replace(METADATA, track="Song", artist="Band", album="Album")
+    assert own.edited(song) == replace(song, title="Mine", track="Mine", artist="Me", album="Ours")
+    only_without_cover = replace(own, job=replace(own.job, edits=TagEdits(cover=False)))
+    assert only_without_cover.edited(song) == song
+    assert only_without_cover.metadata == METADATA
+    assert replace(own, conversion=RUNNING).metadata is None
 
 
 def test_a_failed_job_shows_its_error() -> None:

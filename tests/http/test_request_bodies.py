@@ -8,6 +8,7 @@ import pytest
 from tests.http.responses import expect_problem
 from tests.http.running_service import RunningService
 from tests.stand.waiting import PATIENCE_SECONDS
+from ytmp3.http.body import MAX_BODY_BYTES
 
 LINK = "https://youtu.be/dQw4w9WgXcQ"
 MARK = "zZmarkZz"
@@ -128,13 +129,13 @@ async def test_a_compressed_body_is_never_expanded(service: RunningService, enco
 
 
 async def test_a_large_body_is_refused_whether_its_length_is_declared_or_not(service: RunningService) -> None:
-    assert await post(service, b'{"url":"' + b"x" * 5000 + b'"}') == (413, "body_too_large")
+    assert await post(service, b'{"url":"' + b"x" * MAX_BODY_BYTES + b'"}') == (413, "body_too_large")
     chunk = b"1000\r\n" + b"x" * 4096 + b"\r\n"
     head = (
         b"POST /extract HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
         b"Transfer-Encoding: chunked\r\n\r\n"
     )
-    assert (await service.raw(head + chunk * 3 + b"0\r\n\r\n")).startswith(b"HTTP/1.1 413 ")
+    assert (await service.raw(head + chunk * 4 + b"0\r\n\r\n")).startswith(b"HTTP/1.1 413 ")
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/stats"), ("GET", "/nowhere"), ("PUT", "/extract")])

@@ -12,11 +12,13 @@ from enum import StrEnum
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import BatchId, ClientId, ConversionId, ConversionKey, InstanceId, JobId, VideoId
 from ytmp3.core.link import canonical_link
 from ytmp3.core.recipe import EXTENSIONS, Recipe, recipe_of
+from ytmp3.core.tag_edits import TagEdits
 from ytmp3.core.webhook import WebhookEvent, WebhookTarget
 
 _TRACK_FILE_NAME: Final = re.compile(
@@ -235,6 +237,9 @@ class Job(Struct, frozen=True, kw_only=True):
     """The targets that get a message when the job has ended. Set at creation, from WEBHOOKS_FILE and the request."""
     batch_id: BatchId | None = None
     """The batch that the job is an item of; None for a job of `POST /extract`. Set at creation."""
+    edits: TagEdits | None = None
+    """The tags that the client has chosen for its track; None if it has chosen none. Set at creation. The file on the
+    shelf does not have them, because other jobs share it."""
 
 
 class Ticket(Struct, frozen=True, kw_only=True):
@@ -249,6 +254,24 @@ class Ticket(Struct, frozen=True, kw_only=True):
         if self.job.cancelled_at is not None:
             return Status.CANCELLED
         return _STATUS_OF_STATE[self.conversion.state]
+
+    @property
+    def metadata(self) -> Metadata | None:
+        """The recorded metadata, with the tags that the client has chosen; None before the extraction."""
+        return self.edited(self.conversion.metadata)
+
+    def edited(self, metadata: Metadata | None) -> Metadata | None:
+        """Return the metadata of the video, with the tags that the client has chosen."""
+        edits = self.job.edits
+        if metadata is None or edits is None:
+            return metadata
+        return replace(
+            metadata,
+            title=edits.title or metadata.title,
+            track=metadata.track and (edits.title or metadata.track),
+            artist=edits.artist or metadata.artist,
+            album=edits.album or metadata.album,
+        )
 
     @property
     def url(self) -> str:

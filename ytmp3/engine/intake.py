@@ -23,6 +23,7 @@ from ytmp3.core.ids import ConversionKey, JobId, VideoId, new_conversion_id, new
 from ytmp3.core.job import Ticket
 from ytmp3.core.link import parse_video_id
 from ytmp3.core.recipe import Recipe, conversion_key
+from ytmp3.core.tag_edits import TagEdits
 from ytmp3.core.webhook import WebhookTarget
 from ytmp3.engine import events
 from ytmp3.engine.capacity import Capacity
@@ -81,9 +82,12 @@ class Intake:
         client: Client,
         *,
         webhooks: tuple[WebhookTarget, ...] = (),
+        edits: TagEdits | None = None,
         idempotency: Idempotency | None = None,
     ) -> Ticket:
         """Create a job for a link. When this returns, the job is durable. `webhooks` get a message at its end.
+
+        `edits` are the tags of the job's track; they do not decide which conversion the job joins.
 
         Called by `POST /extract`. If the file of a finished track has disappeared, the conversion is forgotten and the
         link is converted again. A request that is repeated with the same idempotency key gets the job of the first one.
@@ -99,7 +103,7 @@ class Intake:
         if self._health.is_draining:
             raise Draining(retry_after_seconds=DRAIN_RETRY_SECONDS)
         key = conversion_key(video_id, recipe)
-        submission = self._new(video_id, recipe, client, webhooks)
+        submission = replace(self._new(video_id, recipe, client, webhooks), edits=edits)
         if idempotency is not None:
             first_id, ticket = await self._first(idempotency, submission)
             if ticket is not None:

@@ -26,11 +26,12 @@ from ytmp3.http.body import answer_expectation, parse_extract_request, read_json
 from ytmp3.http.client_handlers import ClientHandlers
 from ytmp3.http.cover import CoverHandlers
 from ytmp3.http.deliveries import DeliveryHandlers
-from ytmp3.http.download import Sender, downloadable_track, expired, split_file_name
+from ytmp3.http.download import downloadable_track, expired, split_file_name
 from ytmp3.http.errors import LinkExpired, NotFound
 from ytmp3.http.idempotency_key import idempotency_of
 from ytmp3.http.job_events import JobSource, wanted_jobs
 from ytmp3.http.job_json import JobJson
+from ytmp3.http.job_tracks import JobTracks
 from ytmp3.http.keys import Keys
 from ytmp3.http.links import LinkSigner
 from ytmp3.http.program import ProgramHandlers
@@ -50,7 +51,7 @@ class JobHandlers:
         *,
         intake: Intake,
         jobs: Jobs,
-        sender: Sender,
+        tracks: JobTracks,
         keys: Keys,
         webhooks: WebhookTargets,
         json: JobJson,
@@ -58,7 +59,7 @@ class JobHandlers:
         self._intake = intake
         self._webhooks = webhooks
         self._jobs = jobs
-        self._sender = sender
+        self._tracks = tracks
         self._keys = keys
         self._json = json
 
@@ -68,7 +69,9 @@ class JobHandlers:
         idempotency = idempotency_of(request, wanted)
         client = request[CLIENT]
         targets = self._webhooks.of(client, wanted.webhook)
-        ticket = await self._intake.submit(wanted.url, wanted.recipe, client, webhooks=targets, idempotency=idempotency)
+        ticket = await self._intake.submit(
+            wanted.url, wanted.recipe, client, webhooks=targets, edits=wanted.edits, idempotency=idempotency
+        )
         status = HTTPStatus.OK if ticket.status is Status.COMPLETED else HTTPStatus.ACCEPTED
         location = self._json.addresses.of_job(ticket.job.job_id)
         has_playlist = parse_link(wanted.url).has_playlist
@@ -86,13 +89,13 @@ class JobHandlers:
         """GET and HEAD /download/ID.mp3, or with the extension of another format. The extension may be missing."""
         job_id, extension = split_file_name(request.match_info["file_name"])
         ticket = await self._downloaded_ticket(request, job_id)
-        video_id, recipe = ticket.conversion.video_id, ticket.conversion.recipe
-        if extension not in {None, recipe.extension}:
-            raise NotFound(f"This job's track has another extension: ask for /download/ID.{recipe.extension}.")
+        own_extension = ticket.conversion.recipe.extension
+        if extension not in {None, own_extension}:
+            raise NotFound(f"This job's track has another extension: ask for /download/ID.{own_extension}.")
         track, metadata = downloadable_track(ticket, ready_in_seconds=self._jobs.live(ticket).eta_seconds)
         if await self._jobs.has_expired(ticket):
             raise expired()
-        return await self._sender.send(request, track, metadata, video_id, recipe, request[CLIENT].owner)
+        return await self._tracks.send(request, ticket, track, metadata, request[CLIENT].owner)
 
     async def _downloaded_ticket(self, request: web.Request, job_id: str) -> Ticket:
         """Return the job of a download request, which its owner or a valid signed link gives access to."""

@@ -29,8 +29,9 @@ from ytmp3.core.zip_layout import Bytes, Entry, Layout, Moment
 from ytmp3.engine.batches import Batches
 from ytmp3.http import headers
 from ytmp3.http.conditional import preconditions_of
-from ytmp3.http.download import BUSY_RETRY_SECONDS, STALL_SECONDS, Sender, expired
+from ytmp3.http.download import BUSY_RETRY_SECONDS, Sender, expired
 from ytmp3.http.errors import NotReady, PreconditionFailed, RangeNotSatisfiable, TrackGone
+from ytmp3.http.file_sending import write_content
 from ytmp3.http.preconditions import Failed, NotModified, Part, Representation, Unsatisfiable, evaluate
 from ytmp3.storage import OpenFile, RemoteFile, ShelfDown
 
@@ -128,7 +129,7 @@ class Archives:
         digits = len(str(len(tickets)))
         for number, ticket in enumerate(tickets, start=1):
             conversion = ticket.conversion
-            track, metadata = conversion.track, conversion.metadata
+            track, metadata = conversion.track, ticket.metadata
             if track is None or metadata is None:
                 raise expired()
             name = archive_name(number, digits, metadata.title, conversion.video_id, conversion.recipe.extension)
@@ -220,9 +221,9 @@ class Archives:
     ) -> None:
         for part in archive.layout.parts(first, last):
             if isinstance(part, Bytes):
-                await _write(request, response, part.content)
+                await write_content(request, response, part.content)
             elif part.entry == len(archive.tracks):
-                await _write(request, response, archive.playlist[part.offset : part.offset + part.count])
+                await write_content(request, response, archive.playlist[part.offset : part.offset + part.count])
             else:
                 await self._send_track(request, response, archive.tracks[part.entry], part.offset, part.count)
 
@@ -279,14 +280,3 @@ def _fields(batch: Batch, representation: Representation) -> dict[str, str]:
         hdrs.ACCEPT_RANGES: "bytes",
         hdrs.CONTENT_DISPOSITION: f'attachment; filename="ytmp3-{batch.batch_id[:8]}.zip"',
     }
-
-
-async def _write(request: web.Request, response: web.StreamResponse, content: bytes) -> None:
-    """Write bytes that are not from a file. A client that reads nothing for STALL_SECONDS is disconnected."""
-    try:
-        async with asyncio.timeout(STALL_SECONDS):
-            await response.write(content)
-    except TimeoutError:
-        if request.transport is not None:
-            request.transport.abort()
-        raise ConnectionResetError("the reader stalled") from None

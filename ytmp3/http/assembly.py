@@ -12,6 +12,7 @@ from ytmp3.http.cover import CoverHandlers
 from ytmp3.http.deliveries import DeliveryHandlers
 from ytmp3.http.download import Sender
 from ytmp3.http.job_json import JobJson
+from ytmp3.http.job_tracks import JobTracks
 from ytmp3.http.keys import Keys
 from ytmp3.http.links import LinkSigner
 from ytmp3.http.page.handlers import PageHandlers
@@ -34,16 +35,17 @@ def handlers(
 ) -> Handlers:
     """Return the handlers of the API."""
     json, webhooks = JobJson(jobs=engine.jobs, keys=keys, addresses=addresses), WebhookTargets(endpoints)
+    tracks = JobTracks(sender)
     return Handlers(
         jobs=JobHandlers(
-            intake=engine.intake, jobs=engine.jobs, sender=sender, keys=keys, webhooks=webhooks, json=json
+            intake=engine.intake, jobs=engine.jobs, tracks=tracks, keys=keys, webhooks=webhooks, json=json
         ),
         covers=CoverHandlers(jobs=engine.jobs, shelf=sender.shelf, keys=keys),
         events=EventHandlers(
             jobs=engine.jobs, subscriptions=engine.subscriptions, streams=streams, keys=keys, json=json
         ),
         clients=ClientHandlers(
-            jobs=engine.jobs, feeds=engine.feeds, sender=sender, keys=keys, addresses=addresses, json=json
+            jobs=engine.jobs, feeds=engine.feeds, tracks=tracks, keys=keys, addresses=addresses, json=json
         ),
         deliveries=DeliveryHandlers(deliveries=engine.deliveries, jobs=engine.jobs, batches=engine.batches, keys=keys),
         batches=BatchHandlers(

@@ -14,6 +14,7 @@ from aiohttp import HttpVersion11, hdrs, web
 from ytmp3.core.cut import parse_position
 from ytmp3.core.language import parse_language
 from ytmp3.core.recipe import Format, Quality, parse_format, parse_quality
+from ytmp3.core.tag_edits import MAX_TEXT_CHARACTERS
 from ytmp3.http import problems
 from ytmp3.http.errors import (
     BodyTooLarge,
@@ -22,12 +23,20 @@ from ytmp3.http.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
-from ytmp3.http.request_bodies import OF_LINK, TEXT_OF_MISFIT, BatchRequest, ExtractRequest, MisfitError
+from ytmp3.http.request_bodies import (
+    OF_LINK,
+    TEXT_OF_MISFIT,
+    BatchRequest,
+    ExtractRequest,
+    MetadataRequest,
+    MisfitError,
+)
 
-MAX_BODY_BYTES: Final = 4096
-"""Largest body, in bytes. A link has at most 2,048 characters, and the rest of a request is short."""
+MAX_BODY_BYTES: Final = 12 * 1024
+"""Largest body, in bytes. A link has at most 2,048 characters, and three texts for tags have 200 each, of up to 12
+bytes in JSON. The rest of a request is short."""
 BODY_SECONDS: Final = 5.0
-"""Longest time, in seconds, for a body to arrive. 4 kB need a fraction of a second on any connection."""
+"""Longest time, in seconds, for a body to arrive. 12 kB need a fraction of a second on any connection."""
 
 MAX_BATCH_BODY_BYTES: Final = 256 * 1024
 """Largest body of a batch, in bytes: 1,000 links of 250 characters. Links copied from a playlist have about 100."""
@@ -53,7 +62,19 @@ _HELP_OF_FIELD: Final[Mapping[str, str]] = MappingProxyType(
         "end": f"`end` must be {_POSITIONS}, and at least 0.1 s after `start`.",
         "language": "`language` must be original, or the BCP 47 tag of a language, such as de, en-US or zh-Hans.",
         "playlist": "`playlist` must be text: a link to a playlist, an album or a channel of YouTube.",
+        "metadata": "`metadata` must be an object with texts for the tags of the track, `title`, `artist` and `album`, "
+        "and `cover`: false for a track without a picture. None has to be given.",
         "webhook": "`webhook` must be text: an https:// URL to which the finished job is sent.",
+    }
+)
+_HELP_OF_TAG: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        **{
+            name: f"`metadata.{name}` must be text of 1 to {MAX_TEXT_CHARACTERS} characters in one line, without "
+            "control characters and invisible ones."
+            for name in ("title", "artist", "album")
+        },
+        "cover": "`metadata.cover` must be true or false.",
     }
 )
 _OTHER_NAMES: Final[Mapping[str, str]] = MappingProxyType(
@@ -213,20 +234,29 @@ def _parse(body: bytes, kind: type[Wanted]) -> Wanted:
         raise InvalidJson(_syntax_error(body)) from None
     # If a name occurs twice, the decoder takes the last value; a proxy's parser may take the first. Bodies are small,
     # so parsing one a second time is cheap.
-    pairs = _pairs(body)
-    names = [name for name, _ in pairs]
-    if len(names) != len(set(names)):
-        raise InvalidField("A field is given twice.")
-    return _lenient(dict(pairs), kind) if decoded is None else decoded
+    fields = _fields(body)
+    return _lenient(fields, kind) if decoded is None else decoded
 
 
-def _pairs(body: bytes) -> list[tuple[str, object]]:
-    """Return the fields of a JSON object as pairs. Nested objects become lists of pairs too."""
+def _fields(body: bytes) -> dict[str, object]:
+    """Return the fields of a JSON object.
+
+    Raises:
+        InvalidJson
+        InvalidField: a field is given twice, in this object or in one within it.
+    """
     try:
-        pairs: list[tuple[str, object]] = json.loads(body, object_pairs_hook=list)
+        fields: dict[str, object] = json.loads(body, object_pairs_hook=_object)
     except (ValueError, RecursionError):
         raise InvalidJson(_syntax_error(body)) from None
-    return pairs
+    return fields
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise InvalidField("A field is given twice.")
+    return fields
 
 
 def _lenient(fields: Mapping[str, object], kind: type[Wanted]) -> Wanted:
@@ -244,7 +274,7 @@ def _lenient(fields: Mapping[str, object], kind: type[Wanted]) -> Wanted:
         try:
             msgspec.convert({**examples, name: given.get(name)}, kind)
         except msgspec.ValidationError:
-            raise InvalidField(_HELP_OF_FIELD[name], field=name) from None
+            raise _invalid_tag(given[name]) if name == "metadata" else _invalid(name) from None
     try:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
@@ -253,6 +283,25 @@ def _lenient(fields: Mapping[str, object], kind: type[Wanted]) -> Wanted:
         if not isinstance(cause, MisfitError):
             raise
         raise InvalidField(TEXT_OF_MISFIT[cause.field], field=cause.field) from None
+
+
+def _invalid(name: str) -> InvalidField:
+    return InvalidField(_HELP_OF_FIELD[name], field=name)
+
+
+def _invalid_tag(metadata: object) -> InvalidField:
+    """Return the error for a wrong value of `metadata`: it names the field within it that is wrong."""
+    if not isinstance(metadata, dict):
+        return _invalid("metadata")
+    for name, value in metadata.items():
+        if name not in _HELP_OF_TAG:
+            accepted = ", ".join(f"`{field}`" for field in _HELP_OF_TAG)
+            return InvalidField(f"`metadata` has an unknown field. Its fields are: {accepted}.", field="metadata")
+        try:
+            msgspec.convert({name: value}, MetadataRequest)
+        except msgspec.ValidationError:
+            return InvalidField(_HELP_OF_TAG[name], field=f"metadata.{name}")
+    return _invalid("metadata")
 
 
 def _unknown_field(name: str, known: tuple[str, ...]) -> InvalidField:

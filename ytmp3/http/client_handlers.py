@@ -18,10 +18,11 @@ from ytmp3.engine.jobs import Jobs
 from ytmp3.http import headers
 from ytmp3.http.addresses import Addresses
 from ytmp3.http.admission import CLIENT
-from ytmp3.http.download import Sender, downloadable_track, expired, split_file_name
+from ytmp3.http.download import downloadable_track, expired, split_file_name
 from ytmp3.http.errors import FeedUnknown, InvalidCursor, InvalidField, KeysNotInUse, NotFound
 from ytmp3.http.feed_xml import feed_document
 from ytmp3.http.job_json import JobJson
+from ytmp3.http.job_tracks import JobTracks
 from ytmp3.http.keys import Keys
 from ytmp3.http.wire import FeedView
 from ytmp3.jobstore import Place
@@ -36,11 +37,11 @@ class ClientHandlers:
     """The routes of a client with an API key, and those that a feed's token gives access to."""
 
     def __init__(
-        self, *, jobs: Jobs, feeds: Feeds, sender: Sender, keys: Keys, addresses: Addresses, json: JobJson
+        self, *, jobs: Jobs, feeds: Feeds, tracks: JobTracks, keys: Keys, addresses: Addresses, json: JobJson
     ) -> None:
         self._jobs = jobs
         self._feeds = feeds
-        self._sender = sender
+        self._tracks = tracks
         self._keys = keys
         self._addresses = addresses
         self._json = json
@@ -85,13 +86,12 @@ class ClientHandlers:
         owner = await self._feed_owner(request.match_info["token"])
         job_id, extension = split_file_name(request.match_info["file_name"])
         ticket = await self._jobs.ticket(job_id, owner)
-        conversion = ticket.conversion
-        if extension != conversion.recipe.extension:
+        if extension != ticket.conversion.recipe.extension:
             raise NotFound
         track, metadata = downloadable_track(ticket, ready_in_seconds=self._jobs.live(ticket).eta_seconds)
         if await self._jobs.has_expired(ticket):
             raise expired()
-        return await self._sender.send(request, track, metadata, conversion.video_id, conversion.recipe, owner)
+        return await self._tracks.send(request, ticket, track, metadata, owner)
 
     def _owner(self, request: web.Request) -> ClientId:
         """Return the owner of the API key that the request has presented."""

@@ -5,8 +5,6 @@ loop. A track without a picture is no error: the response is then 204, without a
 """
 
 import asyncio
-import contextlib
-import os
 from http import HTTPStatus
 from typing import Final
 
@@ -21,16 +19,12 @@ from ytmp3.http.conditional import is_known
 from ytmp3.http.download import BUSY_RETRY_SECONDS, DISK_SECONDS, downloadable_track, expired, split_file_name
 from ytmp3.http.errors import NotFound
 from ytmp3.http.keys import Keys
-from ytmp3.http.pictures import Read, picture_in
+from ytmp3.http.pictures import picture_in
+from ytmp3.http.tag_reading import TagReading
 from ytmp3.storage import OpenFile, RemoteFile, Shelf, ShelfDown
-from ytmp3.threads import Threads
 
 EXTENSION: Final = "jpg"
 """Every cover is a JPEG, because the converter makes it."""
-BLOCK_BYTES: Final = 256 * 1024
-"""Bytes that one request to an object store reads. Most covers are within the first block."""
-READERS: Final = 2
-"""Threads that read tags. A tag of 100 kB that is in the page cache is read within a millisecond."""
 
 
 class CoverHandlers:
@@ -40,7 +34,7 @@ class CoverHandlers:
         self._jobs = jobs
         self._shelf = shelf
         self._keys = keys
-        self._readers = Threads("cover", READERS)
+        self._reading = TagReading("cover")
 
     async def cover(self, request: web.Request) -> web.Response:
         """GET /cover/ID.jpg."""
@@ -51,6 +45,8 @@ class CoverHandlers:
         track, _ = downloadable_track(ticket, ready_in_seconds=self._jobs.live(ticket).eta_seconds)
         if await self._jobs.has_expired(ticket):
             raise expired()
+        if ticket.job.edits is not None and not ticket.job.edits.cover:
+            return web.Response(status=HTTPStatus.NO_CONTENT, headers=headers.EMPTY)
         etag = f'"{track.sha256}.{EXTENSION}"'
         more: dict[str, str] = {hdrs.ETAG: etag}
         if is_known(request, etag):
@@ -72,60 +68,14 @@ class CoverHandlers:
                 delivery = await self._shelf.deliver(track, may_redirect=False)
                 if delivery is None:
                     raise expired()
-                if isinstance(delivery, RemoteFile):
-                    return await self._readers.run(_read_remote_cover, _blocking(delivery), track.size_bytes)
-                if not isinstance(delivery, OpenFile):
+                if not isinstance(delivery, OpenFile | RemoteFile):
                     return None
-                # The thread has a descriptor of its own: it may still read when this wait has ended.
-                descriptor = os.dup(delivery.descriptor)
-                self._shelf.close_file(delivery)
-                reading = asyncio.create_task(self._readers.run(_read_cover, descriptor), name="read-cover")
-                return await asyncio.shield(reading)
+                try:
+                    return await self._reading.read(delivery, track.size_bytes, picture_in)
+                finally:
+                    if isinstance(delivery, OpenFile):
+                        self._shelf.close_file(delivery)
         except (TimeoutError, ShelfDown):
             raise StorageUnavailable(retry_after_seconds=BUSY_RETRY_SECONDS) from None
-
-
-def _blocking(file: RemoteFile) -> Read:
-    """Return a function for threads that reads a part of a file on another server."""
-    loop = asyncio.get_running_loop()
-
-    async def part(start: int, size: int) -> bytes:
-        return b"".join([piece async for piece in file.read(start, size)])
-
-    # The limit ends the thread also if the event loop ends first.
-    return lambda start, size: asyncio.run_coroutine_threadsafe(part(start, size), loop).result(DISK_SECONDS)
-
-
-def _read_remote_cover(read: Read, size_bytes: int) -> bytes | None:
-    """Return the picture in the tags of a file on another server; None if there is none. Called in a thread.
-
-    The tags are read in a few large blocks, because each read is a request.
-
-    Raises:
-        ShelfDown, TimeoutError
-    """
-    blocks: dict[int, bytes] = {}
-
-    def block(number: int) -> bytes:
-        if number not in blocks:
-            start = number * BLOCK_BYTES
-            blocks[number] = read(start, min(BLOCK_BYTES, size_bytes - start))
-        return blocks[number]
-
-    def part(start: int, size: int) -> bytes:
-        end = min(start + size, size_bytes)
-        if start >= end:
-            return b""
-        first = start // BLOCK_BYTES
-        joined = b"".join(block(number) for number in range(first, (end - 1) // BLOCK_BYTES + 1))
-        return joined[start - first * BLOCK_BYTES : end - first * BLOCK_BYTES]
-
-    return picture_in(part, size_bytes)
-
-
-def _read_cover(descriptor: int) -> bytes | None:
-    """Return the picture in the tags of an open file, and close it. None if there is none, or it cannot be read."""
-    with open(descriptor, "rb", buffering=0) as file, contextlib.suppress(OSError):
-        number = file.fileno()
-        return picture_in(lambda start, size: os.pread(number, size, start), os.fstat(number).st_size)
-    return None
+        except OSError:
+            return None

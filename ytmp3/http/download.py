@@ -79,14 +79,25 @@ def downloadable_track(ticket: Ticket, *, ready_in_seconds: int | None) -> tuple
         case Status.FAILED:
             code = conversion.error
             raise TrackGone(code or "failed", FAILURES[code].message if code else "The job failed.")
-    if conversion.track is None or conversion.metadata is None:
+    metadata = ticket.metadata
+    if conversion.track is None or metadata is None:
         raise expired()
-    return conversion.track, conversion.metadata
+    return conversion.track, metadata
 
 
 def representation_of(track: Track) -> Representation:
     """Return the facts that requests are evaluated against. The ETag is the file's hash, equal on every instance."""
     return Representation(etag=f'"{track.sha256}"', modified_at=int(track.published_at), size_bytes=track.size_bytes)
+
+
+def validators_of(representation: Representation) -> dict[str, str]:
+    """Return the headers by which a client may ask for a representation again, or for a part of it."""
+    modified_at = datetime.fromtimestamp(representation.modified_at, UTC)
+    return {
+        hdrs.ETAG: representation.etag,
+        hdrs.LAST_MODIFIED: format_datetime(modified_at, usegmt=True),
+        hdrs.ACCEPT_RANGES: "bytes",
+    }
 
 
 class Sender:
@@ -139,11 +150,7 @@ class Sender:
         representation = representation_of(track)
         is_get = request.method == hdrs.METH_GET
         decision = evaluate(representation, preconditions_of(request), is_get=is_get)
-        more: dict[str, str] = {
-            hdrs.ETAG: representation.etag,
-            hdrs.LAST_MODIFIED: format_datetime(datetime.fromtimestamp(representation.modified_at, UTC), usegmt=True),
-            hdrs.ACCEPT_RANGES: "bytes",
-        }
+        more = validators_of(representation)
         match decision:
             case Failed():
                 raise PreconditionFailed

@@ -30,11 +30,11 @@ def feed_document(tickets: Iterable[Ticket], *, feed_url: str, track_url: str) -
 
 def _item(ticket: Ticket, track_url: str) -> str:
     job, conversion = ticket.job, ticket.conversion
-    track, metadata, completed_at = conversion.track, conversion.metadata, conversion.completed_at
+    track, metadata, completed_at = conversion.track, ticket.metadata, conversion.completed_at
     if track is None or metadata is None or completed_at is None:
         return ""
     url = quoteattr(f"{track_url}/{job.job_id}.{conversion.recipe.extension}")
-    author = _text(metadata.uploader or "")
+    author = _text(metadata.artist or metadata.uploader or "")
     return (
         f'<item>\n<title>{_text(metadata.title)}</title>\n<guid isPermaLink="false">{job.job_id}</guid>\n'
         f"<link>{escape(canonical_link(conversion.video_id))}</link>\n<itunes:author>{author}</itunes:author>\n"

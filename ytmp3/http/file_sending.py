@@ -23,6 +23,8 @@ SCRAP_BYTES: Final = 64 * 1024
 READ_BYTES: Final = 64 * 1024
 """Bytes that are read in a thread at once. Each transfer may hold this many in memory, and as many again in its
 socket's buffer."""
+CONTENT_SECONDS: Final = 60.0
+"""Longest time, in seconds, for READ_BYTES that are not from a file. A slower client (1 kB/s) is disconnected."""
 READERS: Final = 8
 """Threads that read pieces that are not in the page cache."""
 
@@ -86,3 +88,19 @@ class FileSending:
         except OSError:
             # Not all of it is cached; or the file system does not support RWF_NOWAIT, such as NFS and FUSE.
             return False
+
+
+async def write_content(request: web.Request, response: web.StreamResponse, content: bytes) -> None:
+    """Send bytes that are not from a file.
+
+    Raises:
+        ConnectionResetError: the client went away, or stalled. The connection is closed.
+    """
+    for start in range(0, len(content), READ_BYTES):
+        try:
+            async with asyncio.timeout(CONTENT_SECONDS):
+                await response.write(content[start : start + READ_BYTES])
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError("the reader stalled") from None

@@ -12,6 +12,8 @@ import binascii
 from collections.abc import Callable
 from typing import Final
 
+from msgspec import Struct
+
 Read = Callable[[int, int], bytes]
 """Returns so many bytes (second argument) of a file from a position on; fewer at the end of the file."""
 
@@ -28,8 +30,11 @@ _BOX_BYTES: Final = 16
 """Longest header of a box in MP4."""
 _MAX_BOXES: Final = 64
 """Most boxes in one box that are looked at. The converter writes at most ten."""
-_PATH: Final = ((b"moov", 0), (b"udta", 0), (b"meta", 4), (b"ilst", 0), (b"covr", 0), (b"data", 8))
-"""The boxes around the picture, from the outermost one, and the bytes in each before its content."""
+Path = tuple[tuple[bytes, int], ...]
+ILST_PATH: Final[Path] = ((b"moov", 0), (b"udta", 0), (b"meta", 4), (b"ilst", 0))
+"""The boxes around the tags, from the outermost one, and the bytes in each before its content."""
+_PICTURE_PATH: Final[Path] = (*ILST_PATH, (b"covr", 0), (b"data", 8))
+"""The boxes around the picture."""
 
 _PAGE_BYTES: Final = 27
 """Length of the header of an Ogg page without its table of segments."""
@@ -47,15 +52,15 @@ def picture_in(read: Read, size: int) -> bytes | None:
     """Return the JPEG in the tags of a file of this size, or None."""
     start = read(0, HEADER_BYTES)
     if start.startswith(b"OggS"):
-        picture = _opus_picture(_opus_tags(read))
+        picture = _opus_picture(b"".join(page.body for page in opus_tag_pages(read)))
     elif start[4:8] == b"ftyp":
         picture = _mp4_picture(read, size)
     else:
-        picture = _id3_picture(read(HEADER_BYTES, min(_id3_size(start), MAX_TAG_BYTES)))
+        picture = _id3_picture(read(HEADER_BYTES, min(id3_size(start), MAX_TAG_BYTES)))
     return picture if picture.startswith(_JPEG) else None
 
 
-def _id3_size(header: bytes) -> int:
+def id3_size(header: bytes) -> int:
     """Return the number of bytes after the header of an ID3v2.3 tag; 0 if the file does not begin with one.
 
     Extended headers and unsynchronisation, which the flags would announce, are never used by the converter.
@@ -85,11 +90,19 @@ def _id3_picture(frames: bytes) -> bytes:
 
 
 def _mp4_picture(read: Read, size: int) -> bytes:
-    start, end = 0, size
-    for kind, skipped in _PATH:
-        start, end = _box(read, kind, start, end)
-        start += skipped
+    start, end = box_at(read, size, _PICTURE_PATH)
     return read(start, end - start) if 0 < end - start <= MAX_TAG_BYTES else b""
+
+
+def box_at(read: Read, size: int, path: Path) -> tuple[int, int]:
+    """Return the bounds of the content of a box of a file of this size; (0, 0) if there is none."""
+    start, end = 0, size
+    for kind, skipped in path:
+        start, end = _box(read, kind, start, end)
+        if end == 0:
+            return 0, 0
+        start += skipped
+    return start, end
 
 
 def _box(read: Read, kind: bytes, position: int, end: int) -> tuple[int, int]:
@@ -109,23 +122,35 @@ def _box(read: Read, kind: bytes, position: int, end: int) -> tuple[int, int]:
     return 0, 0
 
 
-def _opus_tags(read: Read) -> bytes:
-    """Return the second packet of an Ogg file, which ends with its page; empty if the file is damaged."""
-    position, packet = 0, b""
+class OpusPage(Struct, frozen=True, kw_only=True):
+    """A page of an Ogg file."""
+
+    start: int
+    """Its position in the file."""
+    header: bytes
+    """Its header with its table of segments."""
+    body: bytes
+
+
+def opus_tag_pages(read: Read) -> list[OpusPage]:
+    """Return the pages of the second packet of an Ogg file, which ends with its page; none if the file is damaged."""
+    position, size, pages = 0, 0, list[OpusPage]()
     for number in range(_MAX_PAGES):
         header = read(position, _PAGE_BYTES + _MAX_SEGMENTS)
         if len(header) < _PAGE_BYTES or not header.startswith(b"OggS\0"):
             break
-        segments = header[_PAGE_BYTES : _PAGE_BYTES + header[26]]
-        start, size = position + _PAGE_BYTES + header[26], sum(segments)
+        header = header[: _PAGE_BYTES + header[26]]
+        segments = header[_PAGE_BYTES:]
         if number > 0:  # the first page is the first packet
-            packet += read(start, size)
+            body = read(position + len(header), sum(segments))
+            pages.append(OpusPage(start=position, header=header, body=body))
+            size += len(body)
             if segments[-1:] < _FULL_SEGMENT:
-                return packet
-        if len(packet) > MAX_TAG_BYTES:
+                return pages
+        if size > MAX_TAG_BYTES:
             break
-        position = start + size
-    return b""
+        position += len(header) + sum(segments)
+    return []
 
 
 def _opus_picture(packet: bytes) -> bytes:

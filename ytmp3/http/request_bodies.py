@@ -8,6 +8,7 @@ from ytmp3.core.cut import MAX_POSITION_SECONDS, POSITION_PATTERN, Cut, parse_po
 from ytmp3.core.language import MAX_CHARACTERS, ORIGINAL, PATTERN, parse_language
 from ytmp3.core.link import parse_link
 from ytmp3.core.recipe import DEFAULT_QUALITY, Format, Quality, Recipe, has_quality, recipe_for
+from ytmp3.core.tag_edits import MAX_TEXT_CHARACTERS, TagEdits, clean_text
 from ytmp3.http.errors import InvalidField
 
 OF_LINK: Final = "link"
@@ -31,6 +32,34 @@ class MisfitError(ValueError):
         self.field = field
 
 
+TagText = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT_CHARACTERS)]
+"""A text for the tags. `clean_text` refuses some characters besides."""
+
+
+class MetadataRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The tags of the track of one job. Fields that are missing or null leave the tags as they are."""
+
+    title: TagText | None = None
+    artist: TagText | None = None
+    album: TagText | None = None
+    cover: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what each field alone allows. The decoder makes its own error of a ValueError."""
+        _ = self.edits
+
+    @property
+    def edits(self) -> TagEdits | None:
+        """The edits; None if there are none.
+
+        Raises:
+            ValueError: a text has a forbidden character.
+        """
+        texts = {"title": self.title, "artist": self.artist, "album": self.album}
+        given = {name: clean_text(text) for name, text in texts.items() if text is not None}
+        return TagEdits(**given, cover=self.cover) if given or not self.cover else None
+
+
 class ExtractRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /extract`."""
 
@@ -40,6 +69,7 @@ class ExtractRequest(Struct, frozen=True, forbid_unknown_fields=True):
     start: PositionOrLink = None
     end: Position = None
     language: GivenLanguage = ORIGINAL
+    metadata: MetadataRequest | None = None
     webhook: str | None = None
 
     def __post_init__(self) -> None:
@@ -65,9 +95,18 @@ class ExtractRequest(Struct, frozen=True, forbid_unknown_fields=True):
         return recipe
 
     @property
+    def edits(self) -> TagEdits | None:
+        """The tags that the client has chosen; None if it has chosen none."""
+        return None if self.metadata is None else self.metadata.edits
+
+    @property
     def fingerprint(self) -> bytes:
-        """What makes two requests the same. A field with its default value is the same as a missing one."""
-        return json.encode((self.url, self.recipe.spelling, self.webhook))
+        """What makes two requests the same. A field with its default value is the same as a missing one.
+
+        Requests that older versions understand have the same fingerprint there: instances may differ in their version.
+        """
+        known = (self.url, self.recipe.spelling, self.webhook)
+        return json.encode(known if self.edits is None else (*known, self.edits))
 
 
 class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):

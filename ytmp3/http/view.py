@@ -32,7 +32,7 @@ def job_view(
     """
     job, conversion, status = ticket.job, ticket.conversion, ticket.status
     report = live.report if status is Status.PROCESSING else None
-    metadata = conversion.metadata or (report.metadata if report else None)
+    metadata = ticket.edited(conversion.metadata or (report.metadata if report else None))
     track = conversion.track if status is Status.COMPLETED else None
     is_open = status in {Status.PENDING, Status.PROCESSING}
     return JobView(
@@ -61,7 +61,11 @@ def job_view(
         expires_at=optional_moment(conversion.expires_at),
         file=None
         if track is None
-        else FileView(size_bytes=track.size_bytes, duration_seconds=track.duration_seconds, sha256=track.sha256),
+        else FileView(
+            size_bytes=track.size_bytes,
+            duration_seconds=track.duration_seconds,
+            sha256=track.sha256 if job.edits is None else None,
+        ),
         status_url=addresses.of_job(job.job_id),
         download_url=None if track is None else addresses.of_track(job.job_id, conversion.recipe.extension, link_until),
     )

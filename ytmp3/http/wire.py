@@ -61,11 +61,11 @@ class ErrorView(Struct, frozen=True, kw_only=True):
 
 
 class FileView(Struct, frozen=True, kw_only=True):
-    """The finished track."""
+    """The finished track. `sha256` is null if the request has changed its tags: they are written as it is sent."""
 
     size_bytes: int
     duration_seconds: float
-    sha256: str
+    sha256: str | None
 
 
 class JobView(Struct, frozen=True, kw_only=True):

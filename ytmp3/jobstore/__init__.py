@@ -25,6 +25,7 @@ from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import BatchId, ClientId, ConversionId, ConversionKey, JobId, VideoId
 from ytmp3.core.job import Conversion, Lease, Metadata, Stage, Ticket, Track
 from ytmp3.core.recipe import Recipe, conversion_key
+from ytmp3.core.tag_edits import TagEdits
 from ytmp3.core.webhook import WebhookTarget
 from ytmp3.jobstore.batches import BatchStore
 from ytmp3.jobstore.outbox import Outbox
@@ -55,6 +56,8 @@ class Submission(Struct, frozen=True, kw_only=True):
     """The targets that get a message when the job has ended."""
     batch_id: BatchId | None = None
     """The batch that the job is an item of, if it is one."""
+    edits: TagEdits | None = None
+    """The tags that the client has chosen for its track."""
 
     @property
     def key(self) -> ConversionKey:

@@ -9,13 +9,13 @@ that a player drops at the end comes from the old positions.
 """
 
 import mmap
-import zlib
 from collections.abc import Iterator
 from typing import Final
 
 from msgspec import Struct
 
 from ytmp3.converter.audio.broken import BrokenError, CutError
+from ytmp3.core.ogg_checksum import checksum
 
 SAMPLE_RATE: Final = 48_000
 """Granule positions count samples at this rate, whatever the rate of the source was."""
@@ -44,8 +44,6 @@ _FRAME_SAMPLES: Final = tuple(
     for config in range(32)
 )
 """Samples of a frame, by the configuration in the upper five bits of a packet's first byte."""
-
-_REVERSED: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 class Page(Struct, frozen=True):
@@ -126,16 +124,6 @@ def pieces_of_opus(file: OpusFile, content: bytes | mmap.mmap, tags: bytes) -> I
         body = content[page.start : page.end]
         yield _page(body, flags=flags, granule=granule, number=number, segments=page.segments)
         number += 1
-
-
-def checksum(page: bytes) -> int:
-    """Return the CRC-32 of a page whose checksum field is zero (polynomial 0x04C11DB7, most significant bit first).
-
-    zlib computes the CRC of the same polynomial from the least significant bit on. So the bits of each byte are
-    reversed before, and those of the result afterwards: this is a hundred times as fast as a loop in Python.
-    """
-    reversed_crc = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
-    return int.from_bytes(reversed_crc.to_bytes(4, "little").translate(_REVERSED))
 
 
 def _page(body: bytes, *, flags: int, granule: int, number: int, segments: bytes) -> bytes:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from ytmp3.core.errors import FailureCode, StoreUnusable
 from ytmp3.core.job import Conversion, Job, Lease, Metadata, Ticket, Track
+from ytmp3.core.tag_edits import TagEdits
 from ytmp3.core.webhook import WebhookTarget
 from ytmp3.jobstore import Renewal
 from ytmp3.jobstore.records import with_known_recipe
@@ -96,8 +97,9 @@ def _error_of(error: str, code: str) -> str:
 
 def _job_of(reply: Reply) -> Job:
     fields = fields_of(reply)
-    webhooks = targets_of(fields)
-    return replace(msgspec.convert(fields, Job, strict=False), webhooks=webhooks)
+    webhooks, edits = targets_of(fields), fields.pop("edits", None)
+    job = replace(msgspec.convert(fields, Job, strict=False), webhooks=webhooks)
+    return job if edits is None else replace(job, edits=msgspec.json.decode(edits, type=TagEdits))
 
 
 def targets_of(fields: dict[str, str]) -> tuple[WebhookTarget, ...]:

@@ -156,14 +156,13 @@ class RedisJobStore:
             self._instance,
             *(int(may_create), int(may_join)),
             self._policy.jobs_of_conversion,
-            submission.job_id,
-            submission.conversion_id,
-            submission.key,
-            submission.video_id,
+            *(submission.job_id, submission.conversion_id),
+            *(submission.key, submission.video_id),
             submission.recipe.quality or "",
             submission.client,
             msgspec.json.encode(submission.webhooks) if submission.webhooks else b"",
             submission.batch_id or "",
+            msgspec.json.encode(submission.edits) if submission.edits is not None else b"",
         )
         ticket = ticket_of(reply)
         if ticket is not None and submission.is_listed:

@@ -301,6 +301,7 @@ class Ledger:
             created_at=now,
             webhooks=submission.webhooks,
             batch_id=submission.batch_id,
+            edits=submission.edits,
         )
         listed = (job.client, now) if submission.is_listed else (None, None)
         self.connection.execute(queries.INSERT_JOB, (job.job_id, serial, encode_job(job), *listed))

@@ -1,14 +1,14 @@
 #!lua
 -- Add a job to the current conversion of its key, or create both. A full server refuses this script only.
 -- ARGV: clock, lease, retention, instance, may_create, may_join, the most jobs of a conversion, job, conversion, key,
--- video, quality, client, webhooks (JSON, or '' for none), batch ('' if none)
+-- video, quality, client, webhooks (JSON, or '' for none), batch ('' if none), edits (JSON, or '')
 -- Returns {job, conversion}, or false if a conversion would have to be created and may_create is not '1', or if the job
 -- would share an unfinished conversion and may_join is not '1'.
 
 local lease, retention, instance, may_create = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5] == '1'
 local may_join, most_jobs = ARGV[6] == '1', tonumber(ARGV[7])
 local job_id, new_id, key, video_id, quality, client = ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13]
-local webhooks, batch = ARGV[14], ARGV[15]
+local webhooks, batch, edits = ARGV[14], ARGV[15], ARGV[16]
 local now = clock()
 
 -- A repeated call: the job exists, because the reply to the first call was lost.
@@ -37,6 +37,7 @@ end
 redis.call('HSET', job_at(job_id), 'job_id', job_id, 'conversion_id', id, 'client', client,
   'deduplicated', is_joined and 1 or 0, 'created_at', seconds(now))
 if batch ~= '' then redis.call('HSET', job_at(job_id), 'batch_id', batch) end
+if edits ~= '' then redis.call('HSET', job_at(job_id), 'edits', edits) end
 redis.call('SADD', jobs_of(id), job_id)
 redis.call('HINCRBY', conversion_at(id), 'riders', 1)
 redis.call('HINCRBY', conversion_at(id), 'jobs', 1)
