@@ -313,7 +313,8 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="CLIENT_MAX_JOBS",
         default="0",
         form="an integer from 0 to 1000000",
-        meaning="Unfinished jobs of one client in this instance, including those that share a conversion. 0: no limit.",
+        meaning="Unfinished jobs of one client in this instance, including those that share a conversion or wait for a "
+        "retry. 0: no limit.",
         parse=integer_within(0, 1_000_000),
     ),
     Variable(

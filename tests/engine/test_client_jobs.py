@@ -8,9 +8,10 @@ import pytest
 from tests.engine.rig import OTHER, RETENTION_SECONDS, SOMEONE, Rig, engine, video
 from tests.virtual_time import settled
 from ytmp3.core.client import ApiKey, Client
-from ytmp3.core.errors import ClientQuota, QueueFull, StoreDown, StoreUnavailable
+from ytmp3.core.errors import ClientQuota, FailureCode, QueueFull, StoreDown, StoreUnavailable
 from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Job, Status
+from ytmp3.engine import events
 from ytmp3.engine.client_jobs import ELSEWHERE_SECONDS
 
 
@@ -21,6 +22,12 @@ async def refused(now: Rig, number: int, client: Client = SOMEONE) -> int:
         await now.submit(video(number), client)
     assert await jobs_in(now) == before
     return error.value.retry_after_seconds or 0
+
+
+async def until_retried(now: Rig, number: int) -> None:
+    """Wait until so many attempts have failed."""
+    while len(now.seen(events.Retried)) < number:
+        await settled()
 
 
 async def jobs_in(now: Rig) -> int:
@@ -61,6 +68,47 @@ async def test_a_cancelled_job_stops_counting_at_once(tmp_path: Path) -> None:
         await now.parts.jobs.cancel(joined[0].job_id, None)
         await now.submit(video(0), OTHER)
         await refused(now, 0, OTHER)
+
+
+async def test_conversions_that_wait_for_a_retry_count_against_the_quota_until_they_have_ended(tmp_path: Path) -> None:
+    async with engine(tmp_path, workers=2, client_max_jobs=3) as now:
+        jobs = []
+        for number in range(3):
+            now.converter.fail(video(number), FailureCode.UPSTREAM_TIMEOUT)
+            jobs.append(await now.submit(video(number)))
+        await until_retried(now, 3)
+        assert now.parts.clients.conversions_of(SOMEONE.owner) == 0
+        await refused(now, 3)
+        await now.parts.jobs.cancel(jobs[0].job_id, None)
+        await now.submit(video(3))
+        await asyncio.sleep(60.0)
+        # Once more in the queue, each counts once, and when it has ended, not at all.
+        await now.parts.janitor.adopt()
+        for job in jobs[1:]:
+            assert (await now.ended(job)).status is Status.COMPLETED
+        assert now.parts.clients.unfinished_of(SOMEONE.owner) == 0
+
+
+async def test_a_retry_that_another_instance_has_adopted_counts_for_a_while(tmp_path: Path) -> None:
+    async with engine(tmp_path, workers=1, client_max_jobs=1) as now:
+        now.converter.fail(video(0), FailureCode.UPSTREAM_TIMEOUT)
+        await now.submit(video(0))
+        await until_retried(now, 1)
+        await refused(now, 1)
+        await asyncio.sleep(ELSEWHERE_SECONDS + 60.0)
+        await now.submit(video(1))
+        assert not now.parts.clients.retrying._clients
+
+
+async def test_items_that_wait_for_a_retry_do_not_stop_a_batch(tmp_path: Path) -> None:
+    async with engine(tmp_path, workers=2, queue_capacity=1000) as now:
+        room = now.parts.capacity.batch_room(SOMEONE)
+        now.converter.fail(video(0), FailureCode.UPSTREAM_TIMEOUT)
+        await now.submit(video(0))
+        await until_retried(now, 1)
+        assert now.parts.capacity.batch_room(SOMEONE) == room
+        limited = Client(owner=SOMEONE.owner, key=ApiKey(name="someone", digest=b"", max_jobs=5))
+        assert now.parts.capacity.batch_room(limited) == 5 - 1
 
 
 async def test_a_client_over_its_quota_may_have_a_finished_track(tmp_path: Path) -> None:

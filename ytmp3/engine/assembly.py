@@ -160,7 +160,7 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
     clients = ClientJobs(
         settings, retention_seconds=store.policy.retention_seconds, queue=queue, runs=runs, clock=clock
     )
-    events.listen(clients.joined.on_event)
+    events.listen(clients.on_event)
     capacity = Capacity(clients, queue=queue, runs=runs, upstream=upstream, health=health, estimates=estimates)
     capacity.find_client = outside.find_client
     read_playlist = Listings(settings, converter=converter, scratch=files.scratch).read

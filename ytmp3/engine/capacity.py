@@ -127,16 +127,17 @@ class Capacity:
         """Return how many more items the batches of a client may open now.
 
         Batches use at most half of the queue, so that single requests always find a slot. All batches of one client
-        together get BATCH_SHARE conversions at once, and no more than the client's quota. None opens while no
-        conversion can start.
+        together get BATCH_SHARE conversions at once, and no more than the client's quota. Items that wait for a retry
+        count against the quota only, so that a few of them do not stop a batch. None opens while no conversion can
+        start.
         """
         if self._health.is_storage_low or self._upstream.is_blocked:
             return 0
-        share = BATCH_SHARE
+        arriving = self._arriving[client.owner]
+        room = BATCH_SHARE - self._clients.active_of(client.owner) - arriving
         if max_jobs := self._clients.max_jobs(client):
-            share = min(share, max_jobs)
-        unfinished = self._clients.unfinished_of(client.owner) + self._arriving[client.owner]
-        return max(0, min(share - unfinished, self._queue.free_slots - self._queue.maxsize // 2))
+            room = min(room, max_jobs - self._clients.unfinished_of(client.owner) - arriving)
+        return max(0, min(room, self._queue.free_slots - self._queue.maxsize // 2))
 
     def _refusal(self, client: Client) -> RequestError | None:
         """Return the refusal of a faulty instance, for an exhausted quota or a full disk, or None.

@@ -1,10 +1,13 @@
 """Counts the jobs of each client, so that one client can neither occupy this instance alone nor fill the job store.
 
-There are two counts. *Joined* jobs share the unfinished conversion of another job. They count against CLIENT_MAX_JOBS,
-like the conversions that the client's own jobs have created. *Kept* jobs are all jobs in the store, including those of
-finished tracks: each is a record that is kept for the retention. They count against CLIENT_MAX_KEPT_JOBS.
+There are three counts. *Joined* jobs share the unfinished conversion of another job. *Retrying* conversions have failed
+and wait in the store for their next attempt. Both count against CLIENT_MAX_JOBS, like the client's conversions that
+wait or run here. Otherwise a client whose videos fail could fill the job store: in an incident at YouTube, all videos
+fail.
+*Kept* jobs are all jobs in the store, including those of finished tracks: each is a record that is kept for the
+retention. They count against CLIENT_MAX_KEPT_JOBS.
 
-Both counts are local to this instance and start at zero when it starts. They limit clients, but are not exact.
+All counts are local to this instance and start at zero when it starts. They limit clients, but are not exact.
 """
 
 from collections import OrderedDict, defaultdict
@@ -16,7 +19,8 @@ from msgspec import Struct
 from ytmp3.core.buckets import TokenBuckets
 from ytmp3.core.client import Client
 from ytmp3.core.ids import ClientId, ConversionId, JobId
-from ytmp3.core.job import Ticket
+from ytmp3.core.job import Conversion, Ticket
+from ytmp3.core.states import LIVE
 from ytmp3.engine import events
 from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.runs import Runs
@@ -25,7 +29,8 @@ from ytmp3.jobstore import Outcome, Submitted
 
 ELSEWHERE_SECONDS: Final = 120.0
 """How long, in seconds, a job counts that has joined a conversion of another instance, because this instance does not
-see the end of that conversion. Most conversions take less time."""
+see the end of that conversion. Most conversions take less time. A conversion whose retry is due counts for as long, if
+another instance has adopted it."""
 
 
 class _Joined(Struct, frozen=True):
@@ -91,6 +96,57 @@ class JoinedJobs:
             self._by_conversion.pop(conversion_id, None)
 
 
+class RetryingConversions:
+    """The conversions that have failed at this instance and wait for another attempt, by client."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._by_client: dict[ClientId, dict[ConversionId, float]] = {}
+        """Until when each of them counts, by the engine's clock. No dict is empty."""
+        self._clients: OrderedDict[ConversionId, ClientId] = OrderedDict()
+        """The client of each of them, in the order of their last failures."""
+
+    def count(self, client: ClientId) -> int:
+        """Return the number of a client's conversions that, as far as known, wait for another attempt."""
+        now = self._clock()
+        for conversion_id, until in list(self._by_client.get(client, {}).items()):
+            if until <= now:
+                self._remove(conversion_id)
+        return len(self._by_client.get(client, ()))
+
+    def on_event(self, event: events.Event) -> None:
+        """Begin and end to count a conversion. This is a listener."""
+        match event:
+            case events.Retried(conversion=conversion) | events.Postponed(conversion=conversion):
+                self._add(conversion, event.delay_seconds)
+            case events.Adopted(conversions=conversions):
+                # From now on, the queue counts them.
+                for conversion in conversions:
+                    self._remove(conversion.conversion_id)
+            case events.JobCancelled(ticket=ticket) if ticket.conversion.state not in LIVE:
+                self._remove(ticket.conversion.conversion_id)
+            case _:
+                pass
+
+    def _add(self, conversion: Conversion, delay_seconds: float) -> None:
+        self._remove(conversion.conversion_id)
+        until = self._clock() + delay_seconds + ELSEWHERE_SECONDS
+        self._by_client.setdefault(conversion.client, {})[conversion.conversion_id] = until
+        self._clients[conversion.conversion_id] = conversion.client
+        # Each new one also updates the count of an old one's client, so that clients which never return are removed.
+        oldest = next(iter(self._clients))
+        self.count(self._clients[oldest])
+        if oldest in self._clients:
+            self._clients.move_to_end(oldest)
+
+    def _remove(self, conversion_id: ConversionId) -> None:
+        client = self._clients.pop(conversion_id, None)
+        if client is not None:
+            del self._by_client[client][conversion_id]
+            if not self._by_client[client]:
+                del self._by_client[client]
+
+
 class ClientJobs:
     """The number of jobs of each client at this instance, and its limits. `retention_seconds` is that of the job store.
 
@@ -112,6 +168,7 @@ class ClientJobs:
         self._runs = runs
         self._clock = clock
         self.joined = JoinedJobs(queue=queue, runs=runs, clock=clock)
+        self.retrying = RetryingConversions(clock)
         most = settings.client_max_kept_jobs
         self._kept = (
             TokenBuckets(rate_per_second=most / 2 / retention_seconds, burst=max(1, most // 2)) if most else None
@@ -126,9 +183,18 @@ class ClientJobs:
         """Count the conversions that a client has waiting or running here."""
         return self._queue.length_of(client) + self._runs.by_client()[client]
 
-    def unfinished_of(self, client: ClientId) -> int:
+    def active_of(self, client: ClientId) -> int:
         """Count these conversions, plus the client's jobs that have joined other conversions."""
         return self.conversions_of(client) + self.joined.count(client)
+
+    def unfinished_of(self, client: ClientId) -> int:
+        """Count the same, plus the client's conversions that wait for a retry."""
+        return self.active_of(client) + self.retrying.count(client)
+
+    def on_event(self, event: events.Event) -> None:
+        """Update the counts. This is a listener."""
+        self.joined.on_event(event)
+        self.retrying.on_event(event)
 
     def begin(self, client: ClientId) -> float:
         """Count a job that is about to be stored. `end` must follow.
