@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from scripts import env_example, reference_page
+from ytmp3.core.description import ProbeFailed, ProbeRefused
 from ytmp3.core.errors import FAILURES, PlaylistRefused, RequestError
 from ytmp3.core.job import State
 from ytmp3.core.states import TRANSITIONS
@@ -89,6 +90,10 @@ def errors() -> str:
     del known[int(HTTPStatus.GONE), http_errors.TrackGone.code]
     known[int(HTTPStatus.GONE), "cancelled, expired, or the job's own code"] = http_errors.TrackGone.detail
     # The code says which of the two it is.
+    # Their codes are those of a job that fails for the same reason.
+    for error in (ProbeRefused, ProbeFailed):
+        status = int(error.status)
+        known[status, f"the code of a job that fails ({error.code})"] = known.pop((status, error.code))
     refused = known.pop((int(PlaylistRefused.status), PlaylistRefused.code))
     known[int(PlaylistRefused.status), "playlist_endless or playlist_personal"] = refused
     rows = (

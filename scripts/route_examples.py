@@ -18,6 +18,7 @@ LINK: Final = "https://www.youtube.com/watch?v=aqz-KE-bpKQ"
 BODIES: Final[Mapping[str, dict[str, Any]]] = MappingProxyType(
     {
         "extract": {"url": LINK, "quality": "192k"},
+        "probe": {"url": LINK},
         "create_batch": {"urls": [LINK, "https://youtu.be/eRsGyueVLvQ"]},
     }
 )

@@ -25,6 +25,7 @@ from ytmp3.core.errors import FAILURES, Fault, LeaseLost, StoreDown, StoreFull, 
 from ytmp3.core.job import Stage
 from ytmp3.core.webhook import DeliveryState, Reason
 from ytmp3.engine import events
+from ytmp3.engine.events import ProbeOutcome
 from ytmp3.jobstore import Outcome
 
 REQUEST_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
@@ -156,9 +157,19 @@ class Metrics:
         self.downloaded_bytes = Counter(
             "ytmp3_track_bytes_sent_total", "Bytes of tracks sent by this process.", registry=r
         )
-
         self._add_webhooks(r)
+        self._add_probes(r)
         self._begin_at_zero()
+
+    def _add_probes(self, r: CollectorRegistry) -> None:
+        self.probes = Counter(
+            "ytmp3_probes_total",
+            "Probes answered, by how (extracted, joined, cached, late) and error code; empty: a description.",
+            ["outcome", "code"],
+            registry=r,
+        )
+        for outcome in ProbeOutcome:
+            self.probes.labels(outcome, "")
 
     def _add_webhooks(self, r: CollectorRegistry) -> None:
         self.webhook_requests = Counter(
@@ -236,6 +247,8 @@ class Metrics:
                 self._count_webhook(event)
             case events.WebhookDropped(reason=reason):
                 self.webhooks_ended.labels(DeliveryState.FAILED, reason).inc()
+            case events.ProbeAnswered(outcome=outcome, code=code):
+                self.probes.labels(outcome, code or "").inc()
             case events.LoopLagged(seconds=seconds):
                 self.loop_lag.observe(seconds)
             case (

@@ -59,6 +59,9 @@ STATUS_OF_CODE = {
     "store_unavailable": 503,
     "draining": 503,
     "upstream_blocked": 503,
+    "probe_refused": 422,
+    "probe_failed": 503,
+    "probe_pending": 503,
     "too_many_downloads": 503,
     "too_many_streams": 503,
 }

@@ -47,6 +47,8 @@ async def test_every_address_in_a_response_can_be_followed(tmp_path: Path, proxi
             job = await response.json()
         async with service.client.get(site + job["download_url"]) as response:
             assert (response.status, len(await response.read())) == (200, job["file"]["size_bytes"])
+        async with service.client.post(f"{site}/ytmp3/probe", json=link) as response:
+            assert (response.status, (await response.json())["video_id"]) == (200, job["video_id"])
         async with service.client.get(f"{site}/ytmp3/openapi.json") as response:
             assert (await response.json())["servers"] == [{"url": "/ytmp3"}]
         async with service.client.get(f"{site}/ytmp3/") as response:

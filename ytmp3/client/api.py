@@ -90,6 +90,15 @@ class Api:
         body = json.dumps({"url": link, **fields}).encode()
         return self._repeated(lambda: self._json("POST", "/extract", body))
 
+    def probe(self, link: str) -> dict[str, Any]:
+        """Return what YouTube offers of a video. If the result is not there yet, or a limit applies, wait and retry.
+
+        Raises:
+            Unreachable, Refused
+        """
+        body = json.dumps({"url": link}).encode()
+        return self._repeated(lambda: self._json("POST", "/probe", body))
+
     def status(self, job_id: str) -> Job:
         """Read a job.
 

@@ -13,13 +13,18 @@ FORMATS: Final = ("mp3", "m4a", "opus")
 """The values of --format: those of the service, whose modules the client alone does not have."""
 COPIED_FORMATS: Final = frozenset({"m4a", "opus"})
 """The formats in which the service copies YouTube's own sound, so that there is no quality to choose."""
-COMMANDS: Final = frozenset({"get", "status", "jobs", "cancel", "completion", "man"})
+COMMANDS: Final = frozenset({"get", "probe", "status", "jobs", "cancel", "completion", "man"})
 
 _GET: Final = """\
 Convert links and save the tracks. Without --server (or YTMP3_SERVER), the service on this machine is used if there is
 one at 127.0.0.1:8080; otherwise one is started for this command alone. A command that was interrupted can be repeated:
 it continues where it stopped.
 """
+_PROBE: Final = """\
+Show what YouTube offers of videos: languages, formats with their sizes, and chapters. Nothing is converted.
+"""
+PROBE_SECONDS: Final = 60.0
+"""Longest wait of `probe`, in seconds, for a service that is busy or waits for YouTube itself."""
 _CODES: Final = """\
 exit codes: 0 all done, 1 some failed, 2 wrong usage, 3 no service, 4 gave up waiting, 130 interrupted with Ctrl-C
 environment: YTMP3_SERVER, YTMP3_API_KEY
@@ -60,6 +65,8 @@ def add_commands(commands: Any) -> None:
     )
     get.add_argument("--private", action="store_true", help="start a service for this command, even if one runs here")
     get.add_argument("--no-wait", action="store_true", help="submit the links, print the jobs' ids, and exit")
+    probe = _command(commands, "probe", "show what YouTube offers of videos", _PROBE)
+    probe.add_argument("links", metavar="LINK", nargs="+", help="a link to a video, or its id")
     status = _command(commands, "status", "show jobs", "Show jobs, and the batches of playlists, by their ids.")
     status.add_argument("jobs", metavar="JOB", nargs="+")
     jobs = _command(commands, "jobs", "list the jobs of your API key", "List the jobs of your API key, newest first.")

@@ -14,8 +14,9 @@ from typing import Final
 
 from ytmp3.client import playlists
 from ytmp3.client.api import Api, Batch, Job, Refused, Unreachable
-from ytmp3.client.arguments import COPIED_FORMATS, key_of, server_of
+from ytmp3.client.arguments import COPIED_FORMATS, PROBE_SECONDS, key_of, server_of
 from ytmp3.client.private import NoService, PrivateService, private_service
+from ytmp3.client.probe import described
 from ytmp3.client.progress import progress_for
 from ytmp3.client.shell import completion, man_page
 from ytmp3.client.stalls import GaveUp, Stalls
@@ -61,6 +62,8 @@ def _run(options: argparse.Namespace, server: str | None, key: str | None) -> Ex
             return _get(options, server, key)
         case "status":
             return _on_jobs(options, _impatient(server, key), is_cancelling=False)
+        case "probe":
+            return _probe(options, Api(server=server or LOCAL_SERVER, key=key, patience_seconds=PROBE_SECONDS))
         case "jobs":
             return _list_jobs(options, _impatient(server, key))
         case _:
@@ -187,6 +190,23 @@ def _print_submitted(item: Item, *, is_json: bool) -> None:
     elif item.job is not None:
         print(json.dumps(item.job, ensure_ascii=False) if is_json else item.job["job_id"], flush=True)
     # Otherwise, on_end has printed the reason.
+
+
+def _probe(options: argparse.Namespace, api: Api) -> Exit:
+    code = Exit.OK
+    for link in options.links:
+        try:
+            found = api.probe(link)
+        except Refused as error:
+            code = Exit.SOME_FAILED
+            if options.json:
+                failure = {"link": link, "error": {"code": error.code, "message": str(error)}}
+                print(json.dumps(failure, ensure_ascii=False), flush=True)
+            else:
+                print(f"{link}: {error}", file=sys.stderr)
+            continue
+        print(json.dumps(found, ensure_ascii=False) if options.json else described(found), flush=True)
+    return code
 
 
 def _list_jobs(options: argparse.Namespace, api: Api) -> Exit:

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 from ytmp3.converter.settings import Identity
+from ytmp3.core.description import Description
 from ytmp3.core.errors import Ytmp3Error
 from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.job import Metadata, Report, Stage
@@ -127,6 +128,17 @@ class Converter(Protocol):
 
         Raises:
             ConversionError: it cannot be read. VIDEO_UNAVAILABLE: it does not exist, or it is private.
+        """
+
+    async def describe(
+        self, video_id: VideoId, client: ClientId, scratch: Path, passage: Passage = ONLY_PASSAGE
+    ) -> Description:
+        """Find out what YouTube offers of a video, without a download. `scratch` is an empty folder.
+
+        It takes one of the slots for extractions, as a conversion of `client` does.
+
+        Raises:
+            ConversionError: with the code of a conversion that fails in its extraction.
         """
 
     async def convert(

@@ -23,16 +23,18 @@ from ytmp3.converter.progress import Progress
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.settings import ConversionLimits, Identity, ToolSettings
 from ytmp3.converter.slots import FairSlots
-from ytmp3.converter.task import Task
+from ytmp3.converter.task import Task, way_of
 from ytmp3.converter.tools import Tools
+from ytmp3.converter.youtube.describer import describe_video
 from ytmp3.converter.youtube.events import Facts
 from ytmp3.converter.youtube.lister import read_playlist
 from ytmp3.converter.youtube.signs import Sign
+from ytmp3.core.description import Description
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
 from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.job import Report
 from ytmp3.core.playlist import Listing
-from ytmp3.core.recipe import Recipe
+from ytmp3.core.recipe import DEFAULT_RECIPE, Recipe
 
 MORE_FORMATS: Final = 2
 """Most other formats of YouTube that are tried if one cannot be decoded."""
@@ -102,6 +104,37 @@ class Pipeline:
         async with self._slots[0].slot(client), self._generations.in_use() as tools:
             egress = tools.identities.first.egress
             return await read_playlist(tools.spawner, url, scratch, max_items=max_items, egress=egress)
+
+    async def describe(
+        self, video_id: VideoId, client: ClientId, scratch: Path, passage: Passage = ONLY_PASSAGE
+    ) -> Description:
+        """See the Protocol."""
+        identity = self._generations.identities.of(passage.name)
+        task = Task(
+            video_id=video_id,
+            recipe=DEFAULT_RECIPE,
+            client=client,
+            scratch=scratch,
+            passage=passage,
+            identity=identity,
+        )
+        try:
+            async with (
+                self._slots[0].slot(client),
+                self._generations.in_use() as tools,
+                tools.connections(identity) as connections,
+            ):
+                extraction, profile = await way_of(tools, self._limits, task)
+                seconds = self._limits.extract_seconds
+                found = await describe_video(tools.spawner, extraction, profile, connections, seconds=seconds)
+        except ZygoteError as error:
+            raise NoProcess(str(error)) from error
+        except OSError as error:
+            raise ConversionError(FailureCode.STORAGE_FULL, f"{error.strerror}") from error
+        self._record(video_id, found.facts)
+        if isinstance(found.result, ConversionError):
+            raise found.result
+        return found.result
 
     async def convert(
         self,

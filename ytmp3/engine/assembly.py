@@ -24,6 +24,7 @@ from ytmp3.engine.capacity import Capacity, FindClient
 from ytmp3.engine.checks import Checks, DiskCheck, ToolsCheck
 from ytmp3.engine.client_jobs import ClientJobs
 from ytmp3.engine.deliveries import Deliveries
+from ytmp3.engine.descriptions import Descriptions
 from ytmp3.engine.estimates import Estimates
 from ytmp3.engine.events import Events
 from ytmp3.engine.expiry import WaitingExpiry
@@ -94,6 +95,8 @@ class Engine:
     """Accepts submissions: for `POST /extract`."""
     jobs: Jobs
     """Reads and cancels jobs: for all other routes of a job."""
+    descriptions: Descriptions
+    """Says what YouTube offers of a video: for `POST /probe`."""
     deliveries: Deliveries
     """Reads webhook messages, and sends them again."""
     feeds: Feeds
@@ -126,6 +129,7 @@ class Engine:
         """End every task, and release all conversions. The keeper ends last: until then the leases are renewed."""
         await self.relief.close()
         await self.feeder.close()
+        await self.descriptions.close()
         await self.subscriptions.close()
         await self.expiry.close()
         await self.janitor.close()
@@ -138,9 +142,8 @@ class Engine:
 def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engine:
     """Build every part; nothing is started."""
     store, files, converter, clock = outside.store, outside.files, outside.converter, outside.clock
-    health = Health()
+    health, places = Health(), places_of(settings.workers)
     runs = Runs(events, clock=clock)
-    places = places_of(settings.workers)
     queue = FairQueue(settings.queue_capacity, runs.by_client, places)
     identities = Identities(values=store.values, health=health, events=events, clock=clock)
     upstream = Upstream(settings, identities=identities, health=health, events=events, clock=clock)
@@ -176,6 +179,7 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
         estimates=estimates,
         clients=clients,
         capacity=capacity,
+        descriptions=Descriptions(converter, files.scratch, upstream, health=health, events=events, clock=clock),
         deliveries=Deliveries(store),
         feeds=Feeds(store.clients, jobs),
         subscriptions=Subscriptions(store=store, jobs=jobs, runs=runs, events=events, clock=clock),

@@ -10,6 +10,7 @@ into the engine. This module makes no decisions, and its only state is the list 
 
 import logging
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -201,6 +202,27 @@ class WebhookDropped(Struct, frozen=True, kw_only=True):
     reason: Reason
 
 
+class ProbeOutcome(StrEnum):
+    """How a request was answered that asks what YouTube offers of a video."""
+
+    EXTRACTED = "extracted"
+    """YouTube was asked because of this request."""
+    JOINED = "joined"
+    """Another request had begun the extraction."""
+    CACHED = "cached"
+    """The result of an earlier request was used."""
+    LATE = "late"
+    """The extraction took longer than a request waits. A later request gets its result."""
+
+
+class ProbeAnswered(Struct, frozen=True, kw_only=True):
+    """A request that asks what YouTube offers of a video was answered."""
+
+    outcome: ProbeOutcome
+    code: FailureCode | None
+    """Why there is no description; None: there is one, or it is late."""
+
+
 class LoopLagged(Struct, frozen=True, kw_only=True):
     """A timer of the event loop fired this much too late. A measurement, emitted ten times a second."""
 
@@ -232,6 +254,7 @@ Event: TypeAlias = (
     | StoreFailed
     | WebhookSent
     | WebhookDropped
+    | ProbeAnswered
     | LoopLagged
 )
 Listener: TypeAlias = Callable[[Event], None]

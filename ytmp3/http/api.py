@@ -34,6 +34,7 @@ from ytmp3.http.job_json import JobJson
 from ytmp3.http.job_tracks import JobTracks
 from ytmp3.http.keys import Keys
 from ytmp3.http.links import LinkSigner
+from ytmp3.http.probe import ProbeHandlers
 from ytmp3.http.program import ProgramHandlers
 from ytmp3.http.routes import Route
 from ytmp3.http.stats import Stats
@@ -199,6 +200,7 @@ class Handlers:
     """The handlers of all routes."""
 
     jobs: JobHandlers
+    probes: ProbeHandlers
     covers: CoverHandlers
     events: EventHandlers
     deliveries: DeliveryHandlers
@@ -215,6 +217,7 @@ def add_routes(router: web.UrlDispatcher, admission: Admission, handlers: Handle
     deliveries, operations = handlers.deliveries, handlers.operations
     bindings: tuple[tuple[Route, Handler], ...] = (
         (routes.EXTRACT, jobs.extract),
+        (routes.PROBE, handlers.probes.probe),
         (routes.STATUS, jobs.status),
         (routes.DOWNLOAD, jobs.download),
         (routes.COVER, handlers.covers.cover),

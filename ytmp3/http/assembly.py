@@ -17,6 +17,7 @@ from ytmp3.http.keys import Keys
 from ytmp3.http.links import LinkSigner
 from ytmp3.http.page.handlers import PageHandlers
 from ytmp3.http.page.sessions import Sessions, SessionSigner
+from ytmp3.http.probe import ProbeHandlers
 from ytmp3.http.program import ProgramHandlers
 from ytmp3.http.settings import HttpSettings
 from ytmp3.http.streams import EventStreams
@@ -40,6 +41,7 @@ def handlers(
         jobs=JobHandlers(
             intake=engine.intake, jobs=engine.jobs, tracks=tracks, keys=keys, webhooks=webhooks, json=json
         ),
+        probes=ProbeHandlers(engine.descriptions),
         covers=CoverHandlers(jobs=engine.jobs, shelf=sender.shelf, keys=keys),
         events=EventHandlers(
             jobs=engine.jobs, subscriptions=engine.subscriptions, streams=streams, keys=keys, json=json

@@ -30,6 +30,7 @@ from ytmp3.http.request_bodies import (
     ExtractRequest,
     MetadataRequest,
     MisfitError,
+    ProbeRequest,
 )
 
 MAX_BODY_BYTES: Final = 12 * 1024
@@ -47,9 +48,9 @@ MAX_GUESSED_CHARACTERS: Final = 20
 """Number of characters of an unknown field's name that are compared with the known names. Comparing long names would be
 slow."""
 
-Wanted = TypeVar("Wanted", ExtractRequest, BatchRequest)
+Wanted = TypeVar("Wanted", ExtractRequest, BatchRequest, ProbeRequest)
 _DECODERS: Final[Mapping[type, msgspec.json.Decoder[Any]]] = MappingProxyType(
-    {kind: msgspec.json.Decoder(kind) for kind in (ExtractRequest, BatchRequest)}
+    {kind: msgspec.json.Decoder(kind) for kind in (ExtractRequest, BatchRequest, ProbeRequest)}
 )
 _POSITIONS: Final = 'seconds such as 90 or 90.5, or text such as "1:30" or "1:02:03.5", below 100 hours'
 _HELP_OF_FIELD: Final[Mapping[str, str]] = MappingProxyType(
@@ -215,6 +216,11 @@ def extract_request(fields: Mapping[str, object]) -> ExtractRequest:
 def parse_batch_request(body: bytes) -> BatchRequest:
     """Decode the body of `POST /batches`; see `_parse`."""
     return _parse(body, BatchRequest)
+
+
+def parse_probe_request(body: bytes) -> ProbeRequest:
+    """Decode the body of `POST /probe`; see `_parse`."""
+    return _parse(body, ProbeRequest)
 
 
 def _parse(body: bytes, kind: type[Wanted]) -> Wanted:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from ytmp3.http.routes import BATCH, CANCEL, CREATE_BATCH, DOWNLOAD, EXTRACT, ROUTES, STATUS, Route
+from ytmp3.http.routes import BATCH, CANCEL, CREATE_BATCH, DOWNLOAD, EXTRACT, PROBE, ROUTES, STATUS, Route
 
 _JOB: Final = (STATUS, CANCEL, DOWNLOAD)
 _MEANT: Final[Mapping[str, tuple[Route, ...]]] = MappingProxyType(
@@ -18,6 +18,8 @@ _MEANT: Final[Mapping[str, tuple[Route, ...]]] = MappingProxyType(
         },
         "extract": (EXTRACT,),
         "convert": (EXTRACT,),
+        "info": (PROBE,),
+        "formats": (PROBE,),
         "status": _JOB,
         "job": _JOB,
         "jobs": _JOB,

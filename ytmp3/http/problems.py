@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import hdrs, web
 from msgspec import UNSET
 
+from ytmp3.core.description import ProbeFailed, ProbeRefused
 from ytmp3.core.errors import PlaylistRefused, RequestError
 from ytmp3.http import headers
 from ytmp3.http.errors import (
@@ -55,7 +56,7 @@ def response_of(error: RequestError) -> web.Response:
             more[hdrs.ALLOW] = ", ".join(sorted(error.allowed))
         case RangeNotSatisfiable():
             more[hdrs.CONTENT_RANGE] = f"bytes */{error.size_bytes}"
-        case TrackGone() | PlaylistRefused():
+        case TrackGone() | PlaylistRefused() | ProbeRefused() | ProbeFailed():
             code = error.reason_code
         case RequestError(status=HTTPStatus.UNAUTHORIZED):
             more[hdrs.WWW_AUTHENTICATE] = 'Bearer realm="ytmp3"'

@@ -109,6 +109,12 @@ class ExtractRequest(Struct, frozen=True, forbid_unknown_fields=True):
         return json.encode(known if self.edits is None else (*known, self.edits))
 
 
+class ProbeRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /probe`."""
+
+    url: str
+
+
 class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /batches`: either links to videos, or a link to a playlist; and one recipe for all.
 

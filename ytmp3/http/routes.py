@@ -13,7 +13,8 @@ from typing import Final
 from msgspec import Struct
 
 from ytmp3.core.recipe import DEFAULT_RECIPE
-from ytmp3.http.request_bodies import BatchRequest, ExtractRequest
+from ytmp3.http.probe_view import ProbeView
+from ytmp3.http.request_bodies import BatchRequest, ExtractRequest, ProbeRequest
 from ytmp3.http.wire import (
     BatchView,
     DeliveriesView,
@@ -96,6 +97,15 @@ EXTRACT: Final = Route(
     responses=MappingProxyType(
         {200: JobView, 202: JobView} | _problems(400, 408, 413, 415, 417, 422, *_LIMITED, *_STORE)
     ),
+)
+PROBE: Final = Route(
+    operation="probe",
+    method="POST",
+    path="/probe",
+    pattern="/probe",
+    summary="Find out what YouTube offers of a video, without converting it: languages, formats, sizes, chapters.",
+    request=ProbeRequest,
+    responses=MappingProxyType({200: ProbeView} | _problems(400, 408, 413, 415, 417, 422, *_LIMITED, *_STORE)),
 )
 STATUS: Final = Route(
     operation="status",
@@ -337,6 +347,7 @@ PROGRAM: Final = Route(
 
 ROUTES: Final = (
     EXTRACT,
+    PROBE,
     STATUS,
     DOWNLOAD,
     COVER,

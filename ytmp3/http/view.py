@@ -52,7 +52,7 @@ def job_view(
         start_seconds=conversion.recipe.cut.start_seconds,
         end_seconds=conversion.recipe.cut.end_seconds,
         language=conversion.recipe.language,
-        metadata=None if metadata is None else _metadata_view(metadata),
+        metadata=None if metadata is None else metadata_view(metadata),
         attempt=_attempt(ticket),
         error=_error(ticket),
         created_at=moment(job.created_at),
@@ -98,7 +98,8 @@ class Renderer:
         return body
 
 
-def _metadata_view(metadata: Metadata) -> MetadataView:
+def metadata_view(metadata: Metadata) -> MetadataView:
+    """Return the metadata of a video as clients see it."""
     return MetadataView(
         title=metadata.title,
         uploader=metadata.uploader,

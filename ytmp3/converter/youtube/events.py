@@ -13,6 +13,7 @@ from ytmp3.converter.sandbox.protocol import FIRST_MORE_DESCRIPTOR
 from ytmp3.converter.settings import Egress
 from ytmp3.converter.youtube.evidence import Formats
 from ytmp3.converter.youtube.ladder import DEFAULT, Rung
+from ytmp3.core.description import Description
 from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Metadata
 from ytmp3.core.language import ORIGINAL, Language
@@ -111,6 +112,18 @@ class ProbeTask(Struct, frozen=True, kw_only=True, tag=True):
         return self.extraction.scratch
 
 
+class DescribeTask(Struct, frozen=True, kw_only=True, tag=True):
+    """The task of a child that finds out what YouTube offers of a video. Nothing is downloaded."""
+
+    extraction: Extraction
+    """As for a conversion to MP3 in the original language, which every video with sound allows."""
+
+    @property
+    def scratch(self) -> str:
+        """The child's folder."""
+        return self.extraction.scratch
+
+
 class Facts(Struct, frozen=True, kw_only=True):
     """What an extraction met, for logs and metrics, also of one that succeeded."""
 
@@ -197,6 +210,13 @@ class ListEnded(Struct, frozen=True, kw_only=True, tag=True):
     is_truncated: bool
 
 
+class Described(Struct, frozen=True, kw_only=True, tag=True):
+    """What YouTube offers of the video."""
+
+    description: Description
+    facts: Facts
+
+
 class Sample(Struct, frozen=True, kw_only=True):
     """A piece of a track that a probe has fetched."""
 
@@ -258,10 +278,11 @@ Event = (
     | CoverWritten
     | Listed
     | ListEnded
+    | Described
     | Probed
     | Failed
 )
 
 
 decode_event = msgspec.json.Decoder(Event).decode
-decode_task = msgspec.json.Decoder(Extraction | ListTask | ProbeTask).decode
+decode_task = msgspec.json.Decoder(Extraction | ListTask | DescribeTask | ProbeTask).decode

@@ -22,12 +22,14 @@ from ytmp3.converter.settings import Egress
 from ytmp3.converter.youtube import patches, solver_provider, token_provider
 from ytmp3.converter.youtube.connecting import Route
 from ytmp3.converter.youtube.cover import rehearse_cover
+from ytmp3.converter.youtube.describing import describe
 from ytmp3.converter.youtube.download import VideoDownload
 from ytmp3.converter.youtube.downloader import Downloader, options
 from ytmp3.converter.youtube.events import (
     PERMITS_DESCRIPTOR,
     SOLVER_DESCRIPTOR,
     TOKENS_DESCRIPTOR,
+    DescribeTask,
     Event,
     Extraction,
     Facts,
@@ -91,7 +93,8 @@ class PreloadedYoutube:
     def run(self, task: bytes, events: int, leave_everything: Callable[[], object]) -> int:
         """Extract and download one video; return the exit status. The outcome is also an event.
 
-        `task` is an Extraction, a ListTask to read a playlist, or a ProbeTask of `ytmp3 doctor`, as JSON.
+        `task` is an Extraction, a ListTask to read a playlist, a DescribeTask of `POST /probe`, or a ProbeTask of
+        `ytmp3 doctor`, as JSON.
         `leave_everything` is called once all bytes have arrived, before a picture from the network is decoded.
         """
 
@@ -103,7 +106,7 @@ class PreloadedYoutube:
             # What the JavaScript runtime writes is then removed together with the scratch folder.
             os.environ["HOME"] = os.environ["TMPDIR"] = given.scratch
             os.chdir(given.scratch)
-            egress = (given.extraction if isinstance(given, ProbeTask) else given).egress or Egress(
+            egress = (given if isinstance(given, Extraction | ListTask) else given.extraction).egress or Egress(
                 proxy=self._preload.egress_proxy,
                 family=self._preload.egress_family,
                 source_address=self._preload.egress_source_address,
@@ -116,10 +119,12 @@ class PreloadedYoutube:
             if isinstance(given, ListTask):
                 self._lister.params["proxy"] = egress.proxy
                 return list_entries(self._lister, given, emit)
-            extraction = given.extraction if isinstance(given, ProbeTask) else given
+            extraction = given if isinstance(given, Extraction) else given.extraction
             # yt-dlp reads the proxy before the first request of this process.
             self._downloader.params["proxy"] = egress.proxy
             self._connect(extraction)
+            if isinstance(given, DescribeTask):
+                return describe(self._downloader, given, emit, route)
             if isinstance(given, ProbeTask):
                 Probe(self._downloader, given, emit, route).run()
                 return 0
