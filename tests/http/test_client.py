@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.core.test_tag_edits import edited, written
 from tests.fakes import content_of
 from tests.http.client_commands import own_environment, ytmp3
 from tests.http.running_service import RunningService, running_service
@@ -24,6 +25,7 @@ from ytmp3.client.names import numbered, track_name
 from ytmp3.client.progress import Bars, Line, Lines, fitted, picture
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.recipe import Format, has_quality
+from ytmp3.core.tag_edits import TagEdits
 
 VIDEO, OTHER = "video000001", "video000002"
 NAME = "Rock n Roll Tür 100.mp3"
@@ -57,6 +59,24 @@ async def test_a_copied_format_can_be_chosen(tmp_path: Path, capsys: pytest.Capt
             path = Path(capsys.readouterr().out.strip())
             assert path.name == NAME.replace("mp3", extension)
             assert path.read_bytes() == content_of(VIDEO)
+
+
+async def test_tags_can_be_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with running_service(tmp_path / "data") as service:
+        service.converter.contents[VIDEO] = written("mp3")
+        to = ("-o", str(tmp_path / "music"), "--server", service.url)
+        (tmp_path / "music").mkdir()
+        (tmp_path / "music" / "Mine.mp3.part").write_bytes(b"ID3 of another track")
+        for _ in range(2):  # it is not saved twice
+            assert await ytmp3("get", VIDEO, "--title", "Mine", "--artist", "Me", "--no-cover", *to) == 0
+            assert Path(capsys.readouterr().out.strip()).name == "Mine.mp3"
+        expected = edited(written("mp3"), TagEdits(title="Mine", artist="Me", cover=False))
+        assert (tmp_path / "music" / "Mine.mp3").read_bytes() == expected
+        assert await ytmp3("get", VIDEO, "--title", "Mine", *to) == 0
+        assert sorted(path.name for path in (tmp_path / "music").iterdir()) == ["Mine (2).mp3", "Mine.mp3"]
+        capsys.readouterr()
+        assert await ytmp3("get", "https://www.youtube.com/playlist?list=PL0123456789", "--album", "x", *to) == 1
+        assert "tags can be chosen for videos only" in capsys.readouterr().err
 
 
 async def test_a_link_that_fails_does_not_stop_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,6 +123,8 @@ async def test_jobs_can_be_submitted_shown_and_cancelled(tmp_path: Path, capsys:
         (("get", VIDEO, "-f", "flac"), "invalid choice"),
         (("get", VIDEO, "-f", "m4a", "-q", "192"), "--quality is only for mp3"),
         (("get", VIDEO, "-f", "opus", "--end", "1:30"), "--start and --end are only for mp3"),
+        (("get", VIDEO, "a" * 11, "--title", "x"), "--title is for one link only"),
+        (("get", VIDEO, "-p", "--no-cover"), "are not for playlists"),
         (("status",), "the following arguments are required"),
     ],
 )

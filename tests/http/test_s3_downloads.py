@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from tests.core.test_mp4 import whole
+from tests.core.test_tag_edits import edited, written
 from tests.fakes import content_of
 from tests.http.batch_requests import created, ended, video
 from tests.http.responses import expect_problem
@@ -22,6 +23,7 @@ from ytmp3.client.download import download
 from ytmp3.converter.audio.mp4 import pieces_of_mp4, read_mp4
 from ytmp3.converter.audio.mp4_tags import mp4_tags
 from ytmp3.converter.audio.tags import tags_of
+from ytmp3.core.tag_edits import TagEdits
 from ytmp3.http.connections import TIMEOUTS
 
 pytestmark = pytest.mark.xdist_group("s3")
@@ -79,6 +81,17 @@ async def the_covers_are_right(service: RunningService) -> None:
             assert (response.status, await response.read()) == (200 if cover else 204, cover)
 
 
+async def the_chosen_tags_are_right(service: RunningService) -> None:
+    content = service.converter.contents["edited_edit"] = written("mp3")
+    request = {"url": "https://youtu.be/edited_edit", "metadata": {"title": "Mine", "cover": False}}
+    async with service.client.post(f"{service.url}/extract", json=request) as response:
+        job = await service.ended((await response.json())["job_id"])
+    expected = edited(content, TagEdits(title="Mine", cover=False))
+    for given, status, body in (({}, 200, expected), ({"Range": "bytes=3-90000"}, 206, expected[3:90001])):
+        async with service.client.get(service.url + job["download_url"], headers=given) as response:
+            assert (response.status, await response.read()) == (status, body)
+
+
 async def test_tracks_pass_through_the_service_with_its_own_tags_and_ranges(
     s3_server: S3Server, tmp_path: Path
 ) -> None:
@@ -96,6 +109,7 @@ async def test_tracks_pass_through_the_service_with_its_own_tags_and_ranges(
         await ranges_are_right(service, job["download_url"], content, etag)
         await the_archive_is_right(service)
         await the_covers_are_right(service)
+        await the_chosen_tags_are_right(service)
         assert service.parts.sender.active == 0
 
 

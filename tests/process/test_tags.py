@@ -14,6 +14,8 @@ from tests.fake_youtube import BEHAVIOURS, Kind, Spawned, video_id
 from tests.stand.pipeline import FFMPEG, running_pipeline
 from ytmp3.core.job import Chapter
 from ytmp3.core.recipe import Format
+from ytmp3.core.tag_edits import TagEdits
+from ytmp3.http.tag_edits import edit_of
 
 SONG: Final = {"title": "Song 7", "artist": "First Artist, Second Artist", "album": "The Fäke Album", "year": "2011"}
 CHAPTERS: Final = [(start / 1000, title) for start, title in BEHAVIOURS[Kind.CHAPTERS].chapters]
@@ -55,6 +57,26 @@ def chapters_by_ffmpeg(path: Path) -> list[tuple[float, float, str]]:
     return [(float(start), float(end), title) for start, end, title in rows]
 
 
+def check_other_tags(path: Path) -> None:
+    """Check a copy of a track with the tags that a client has chosen: the readers find them, and the same sound."""
+    content = path.read_bytes()
+    edits = TagEdits(title="Mine", artist="Jemand", cover=False)
+    edit = edit_of(lambda start, size: content[start : start + size], len(content), edits)
+    assert edit is not None
+    other = path.with_stem("other")
+    other.write_bytes(content[: edit.start] + edit.content + content[edit.end :])
+    assert by_mutagen(other) == by_tinytag(other) == SONG | {"title": "Mine", "artist": "Jemand"}
+    assert sound(other) == sound(path)
+
+
+def sound(path: Path) -> bytes:
+    """Return the hash of the packets that ffmpeg reads, without an error."""
+    command = [FFMPEG, "-nostdin", "-v", "error", "-i", str(path), "-map", "0:a", "-c", "copy", "-f", "md5", "-"]
+    done = subprocess.run(command, capture_output=True, check=True)
+    assert done.stderr == b""
+    return done.stdout
+
+
 async def test_a_song_has_the_tags_of_youtube_music_in_every_format(youtube: Spawned, tmp_path: Path) -> None:
     async with running_pipeline(youtube, tmp_path) as own:
         tracks = await asyncio.gather(*(own.convert(video_id(Kind.MUSIC, 7), format_=format_) for format_ in Format))
@@ -64,6 +86,7 @@ async def test_a_song_has_the_tags_of_youtube_music_in_every_format(youtube: Spa
             assert track.metadata.uploader == "Fake Artist 7"
             assert track.metadata.title == "Fake music 7"
             assert track.metadata.chapters == ()
+            await asyncio.to_thread(check_other_tags, track.path)
 
 
 async def test_every_reader_finds_the_chapters_in_every_format(youtube: Spawned, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ class Api:
         proxies = [urllib.request.ProxyHandler({})] if urlsplit(self.server).hostname in _LOOPBACK else []
         object.__setattr__(self, "opener", urllib.request.build_opener(_Redirects, *proxies))
 
-    def submit(self, link: str, fields: Mapping[str, str]) -> Job:
+    def submit(self, link: str, fields: Mapping[str, Any]) -> Job:
         """Create a job for a link. If the queue is full or a rate limit applies, wait and retry.
 
         Raises:
@@ -107,7 +107,7 @@ class Api:
         """
         return self._repeated(lambda: self._json("GET", f"/status/{job_id}"))
 
-    def submit_playlist(self, link: str, fields: Mapping[str, str]) -> Batch:
+    def submit_playlist(self, link: str, fields: Mapping[str, Any]) -> Batch:
         """Create a batch of the entries of a playlist.
 
         Raises:

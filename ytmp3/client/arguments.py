@@ -55,6 +55,9 @@ def add_commands(commands: Any) -> None:
         "--start", metavar="TIME", help="of an mp3: begin here, such as 1:30; link: at the time in the link"
     )
     get.add_argument("--end", metavar="TIME", help="of an mp3: end here, such as 1:02:03.5")
+    for name in ("title", "artist", "album"):
+        get.add_argument(f"--{name}", metavar="TEXT", help=f"{name} in the tags of the track, instead of the usual one")
+    get.add_argument("--no-cover", action="store_true", help="leave out the picture")
     get.add_argument("-p", "--playlist", action="store_true", help="of a video in a playlist, take the whole playlist")
     get.add_argument(
         "--give-up-after",

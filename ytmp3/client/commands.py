@@ -83,6 +83,10 @@ def _get(options: argparse.Namespace, server: str | None, key: str | None) -> Ex
         raise argparse.ArgumentTypeError(f"--quality is only for mp3: the sound of {options.format} is copied")
     if (options.start or options.end) and options.format in COPIED_FORMATS:
         raise argparse.ArgumentTypeError(f"--start and --end are only for mp3: the sound of {options.format} is copied")
+    if options.title is not None and len(links) > 1:
+        raise argparse.ArgumentTypeError("--title is for one link only")
+    if options.playlist and _tags(options) is not None:
+        raise argparse.ArgumentTypeError("--title, --artist, --album and --no-cover are not for playlists")
     if options.private and options.server is not None:
         raise argparse.ArgumentTypeError("--private and --server exclude each other")
     options.output.mkdir(parents=True, exist_ok=True)
@@ -94,6 +98,15 @@ def _get(options: argparse.Namespace, server: str | None, key: str | None) -> Ex
     if server is not None:
         raise Unreachable(f"no ytmp3 service answers at {server}")
     return _convert_alone(options, links)
+
+
+def _tags(options: argparse.Namespace) -> dict[str, str | bool] | None:
+    """Return the tags that the user has chosen; None: the usual ones."""
+    names = ("title", "artist", "album")
+    tags: dict[str, str | bool] = {name: text for name in names if (text := getattr(options, name)) is not None}
+    if options.no_cover:
+        tags["cover"] = False
+    return tags or None
 
 
 def _convert_alone(options: argparse.Namespace, links: list[str]) -> Exit:
@@ -120,6 +133,7 @@ def _convert(options: argparse.Namespace, api: Api, links: list[str], service: P
 
     chosen = {"format": options.format, "quality": options.quality, "start": options.start, "end": options.end}
     chosen["language"] = options.language
+    chosen["metadata"] = _tags(options)
     work = Work(
         api=api,
         folder=options.output,

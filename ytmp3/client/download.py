@@ -36,29 +36,34 @@ def download(
 ) -> Path:
     """Download the track of a completed job into `folder`, and return its path.
 
-    If a file with the same content exists already, nothing is downloaded. `on_bytes` is called with the number of bytes
-    that have been downloaded so far.
+    If a file with the same content exists already, nothing is downloaded. A track with tags of the client's choice has
+    no SHA-256 in its job: it is always downloaded, from its beginning, and not saved twice. `on_bytes` is called with
+    the number of bytes that have been downloaded so far.
 
     Raises:
         DownloadFailed, Unreachable, Refused
         OSError: the file cannot be written.
     """
-    size, sha256 = int(job["file"]["size_bytes"]), str(job["file"]["sha256"])
+    size, sha256 = int(job["file"]["size_bytes"]), job["file"]["sha256"]
     with api.open("HEAD", job["download_url"]) as response:
+        etag = response.headers.get("ETag", f'"{sha256}"')
         # Jobs of older services have no field for the format, which is always MP3.
         fallback = f"{job['video_id']}.{job.get('format', 'mp3')}"
         name = track_name(response.headers.get("Content-Disposition", ""), fallback)
-    target, is_there = _place(folder, name, size, sha256)
+    target, is_there = (folder / name, False) if sha256 is None else _place(folder, name, size, sha256)
     if is_there:
         on_bytes(size)
         return target
     part = target.with_name(f"{target.name}.part")
+    if sha256 is None:
+        # Nothing would show that a partial file of an earlier run has other tags.
+        part.unlink(missing_ok=True)
     failures, is_resumed = 0, _size(part) > 0
     while True:
         before = _size(part)
         if before < size:
             try:
-                _continue(api, job, part, size, on_bytes)
+                _continue(api, job, part, size, etag, on_bytes)
             except (Unreachable, OSError, http.client.HTTPException, Refused) as error:
                 if not _is_worth_repeating(error):
                     raise
@@ -67,14 +72,23 @@ def download(
                     raise DownloadFailed(f"the connection breaks again and again: {error}") from None
                 sleep(_pause_seconds(error, failures))
                 continue
-        if _sha256(part) == sha256:
-            part.replace(target)
-            return target
+        actual = _sha256(part)
+        if sha256 in {actual, None}:
+            return _kept(part, *_place(folder, name, size, actual))
         part.unlink()
         if not is_resumed:
             raise DownloadFailed("the track that arrived differs from its SHA-256")
         # The partial file of an earlier run belonged to another track with the same name.
         is_resumed = False
+
+
+def _kept(part: Path, target: Path, is_there: bool) -> Path:  # noqa: FBT001  the result of `_place`
+    """Give a complete file its name, unless there is a file with its content already. Returns the path."""
+    if is_there:
+        part.unlink()
+    else:
+        part.replace(target)
+    return target
 
 
 def _place(folder: Path, name: str, size: int, sha256: str) -> tuple[Path, bool]:
@@ -89,10 +103,10 @@ def _place(folder: Path, name: str, size: int, sha256: str) -> tuple[Path, bool]
         number += 1
 
 
-def _continue(api: Api, job: Job, part: Path, size: int, on_bytes: Callable[[int], None]) -> None:
-    """Download the missing bytes, until the connection ends."""
+def _continue(api: Api, job: Job, part: Path, size: int, etag: str, on_bytes: Callable[[int], None]) -> None:
+    """Download the missing bytes of the track with this ETag, until the connection ends."""
     have = _size(part)
-    headers = {"Range": f"bytes={have}-", "If-Range": f'"{job["file"]["sha256"]}"'} if have else {}
+    headers = {"Range": f"bytes={have}-", "If-Range": etag} if have else {}
     with api.open("GET", job["download_url"], headers) as response:
         is_continued = response.status == 206
         with part.open("ab" if is_continued else "wb") as file:

@@ -62,7 +62,7 @@ class Work:
 
     api: Api
     folder: Path
-    fields: Mapping[str, str]
+    fields: Mapping[str, Any]
     progress: Progress
     on_end: Callable[[Item], None]
     updates: Updates
@@ -141,6 +141,9 @@ class Work:
         Raises:
             Refused, Unreachable
         """
+        if "metadata" in self.fields:
+            # A playlist without the chosen tags is not what the user wants.
+            raise Refused(422, "not_a_video", "The link names no video, and tags can be chosen for videos only.")
         try:
             item.batch = self.api.submit_playlist(item.link, self.fields)
         except Refused as error:
