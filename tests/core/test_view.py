@@ -66,7 +66,7 @@ NOTHING_YET = {
 }
 SHOWN_METADATA = {
     "title": "A song", "uploader": "Someone", "duration_seconds": 212.0, "thumbnail_url": "https://i.ytimg.com/x",
-    "artist": None, "track": None, "album": None, "release_year": None, "chapters": (),
+    "artist": None, "track": None, "album": None, "release_year": None, "audio_language": None, "chapters": (),
 }  # fmt: skip
 
 

@@ -69,6 +69,7 @@ async def test_the_track_in_the_requested_language_is_converted_or_none(youtube:
             (Kind.DESCRIPTIVE, Format.MP3, english, Media.ORIGINAL_OPUS),
         ):
             track = await own.convert(video_id(kind), format_=format_, language=language)
+            assert (track.metadata.audio_language or "").startswith(language), kind
             assert await asyncio.to_thread(hertz, track.path) == pytest.approx(TONES[media], abs=60), kind
         for kind, format_, language, code in (
             (Kind.DUBBED_ALIKE, Format.MP3, french, FailureCode.LANGUAGE_UNAVAILABLE),

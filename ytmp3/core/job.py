@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import BatchId, ClientId, ConversionId, ConversionKey, InstanceId, JobId, VideoId
+from ytmp3.core.language import Language
 from ytmp3.core.link import canonical_link
 from ytmp3.core.recipe import EXTENSIONS, Recipe, recipe_of
 from ytmp3.core.tag_edits import TagEdits
@@ -98,6 +99,8 @@ class Metadata(Struct, frozen=True, kw_only=True):
     """The title of the song, without the additions that the title of a video often has."""
     album: str | None = None
     release_year: int | None = None
+    audio_language: Language | None = None
+    """The language of the converted audio track; None if YouTube does not say, as for most videos with one track."""
     chapters: tuple[Chapter, ...] = ()
     """At least two, in the order of their starts, or none."""
 

@@ -37,7 +37,7 @@ def parse_language(value: object) -> Language | None:
     return Language(language) if len(language) <= MAX_CHARACTERS and _CANONICAL.fullmatch(language) else None
 
 
-def tag_of_track(tag: object) -> str | None:
+def tag_of_track(tag: object) -> Language | None:
     """Return the canonical tag of an audio track, given yt-dlp's; None if it has none, or is an audio description."""
     if not isinstance(tag, str) or tag.lower().endswith(_DESCRIPTION):
         return None

@@ -109,6 +109,7 @@ def metadata_view(metadata: Metadata) -> MetadataView:
         release_year=metadata.release_year,
         duration_seconds=metadata.duration_seconds,
         thumbnail_url=metadata.thumbnail_url,
+        audio_language=metadata.audio_language,
         chapters=tuple(
             ChapterView(start_seconds=chapter.start_seconds, title=chapter.title) for chapter in metadata.chapters
         ),

@@ -49,6 +49,7 @@ class MetadataView(Struct, frozen=True, kw_only=True):
     release_year: int | None
     duration_seconds: float | None
     thumbnail_url: str | None
+    audio_language: str | None
     chapters: tuple[ChapterView, ...]
 
 

@@ -45,19 +45,15 @@ def description_of(video: Mapping[str, Any]) -> Description:
     return Description(
         metadata=clean_metadata(video),
         original=AudioTrack(
-            language=_language(None if chosen is None else tag_of_track(chosen.get("language"))),
+            language=None if chosen is None else tag_of_track(chosen.get("language")),
             is_original=True,
             copies=_copies(formats, ORIGINAL),
         ),
         languages=tuple(
-            AudioTrack(language=Language(tag), is_original=tag in originals, copies=_copies(formats, Language(tag)))
+            AudioTrack(language=tag, is_original=tag in originals, copies=_copies(formats, tag))
             for tag in tags[:MAX_LANGUAGES]
         ),
     )
-
-
-def _language(tag: str | None) -> Language | None:
-    return None if tag is None else Language(tag)
 
 
 def _copies(formats: Sequence[Mapping[str, Any]], language: Language) -> tuple[CopiedSound, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ytmp3.core.job import Chapter, Metadata
+from ytmp3.core.language import tag_of_track
 
 MAX_TITLE_CHARACTERS: Final = 300
 """YouTube's own limit is 100; three times as many for scripts that need several code points for a character."""
@@ -61,6 +62,7 @@ def clean_metadata(video: Mapping[str, object]) -> Metadata:
         track=clean_text(video.get("track"), MAX_TITLE_CHARACTERS) or None,
         album=clean_text(video.get("album"), MAX_NAME_CHARACTERS) or None,
         release_year=_clean_year(video.get("release_year")),
+        audio_language=tag_of_track(video.get("language")),
         chapters=_clean_chapters(video.get("chapters"), MAX_ANNOUNCED_SECONDS if duration is None else duration),
     )
 
