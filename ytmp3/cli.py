@@ -38,6 +38,19 @@ _REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compare
 """`0.0.0.0` and `::` mean "listen on all interfaces". `health` connects to the loopback address instead."""
 
 
+_STRAY_SIGNALS: Final = (
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGALRM,
+    signal.SIGVTALRM,
+    signal.SIGXCPU,
+    signal.SIGQUIT,
+)
+"""Signals without a meaning here, which would end the process without a drain. It ignores them."""
+_STDERR: Final = 2
+"""The number of the last standard stream."""
+
+
 class Exit(IntEnum):
     """The exit codes."""
 
@@ -144,6 +157,10 @@ def _serve() -> Exit:
     # Until the service listens to it, SIGHUP would end the process. It asks for reading the keys again, and they are
     # read later than this.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in _STRAY_SIGNALS:
+        # Not SIG_IGN, which the child processes would inherit: SIGXCPU enforces their limit of CPU time.
+        signal.signal(number, lambda *_: None)
+    _open_standard_streams()
     config = _config()
     if config is None:
         return Exit.BAD_CONFIGURATION
@@ -165,6 +182,19 @@ def _serve() -> Exit:
     except (Ytmp3Error, OSError) as error:
         return _failed(error)
     return Exit.OK
+
+
+def _open_standard_streams() -> None:
+    """Open /dev/null for each standard stream that was closed at the start.
+
+    Otherwise the next socket or file would get its number, and what is meant for the stream would be written there.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(descriptor, True)  # noqa: FBT003  a parameter without a name
+    os.close(descriptor)
+    # Python has set such a stream to None.
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def _doctor(url: str | None, *, as_json: bool) -> int:

@@ -97,6 +97,23 @@ async def test_a_sighup_before_the_service_has_started_does_not_end_it(youtube: 
         assert await service.stop() == 0
 
 
+async def test_stray_signals_and_closed_standard_streams_change_nothing(youtube: Spawned, tmp_path: Path) -> None:
+    settings = {"DATA_DIR": str(tmp_path)} | egress(youtube)
+    closing = ("/bin/sh", "-c", 'exec "$@" <&- 2>&-', "sh")
+    service = ServiceProcess(settings, tmp_path / "log", prefix=closing)
+    try:
+        await service.start()
+        for name in ("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGXCPU", "SIGQUIT"):
+            service.send_signal(signal.Signals[name])
+        job = await service.submit(watch_url(video_id(Kind.SHORT, 1)))
+        await service.until(job["job_id"], "completed")
+        for number in (0, 2):
+            assert Path(f"/proc/{service.pid}/fd/{number}").readlink() == Path(os.devnull)
+    finally:
+        await service.client.close()
+        assert await service.stop() == 0
+
+
 async def test_a_log_in_json_is_json_all_through(youtube: Spawned, tmp_path: Path) -> None:
     async with service_process(tmp_path, **egress(youtube)) as service:
         await service.stop()
