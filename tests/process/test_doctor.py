@@ -114,6 +114,8 @@ async def test_the_command_prints_a_report_without_secrets(youtube: Spawned, tmp
     cookies = tmp_path / "cookies"
     cookies.write_text("# Netscape HTTP Cookie File\n.youtube.com\tTRUE\t/\tTRUE\t2145916800\tSID\tcookiesecret\n")
     settings = {"EGRESS_PROXY": proxy, "EGRESS_CA_FILE": str(youtube.ca_file), "COOKIES_FILE": str(cookies)}
+    # Not every user has a home folder, which the default is in.
+    settings["DATA_DIR"] = str(tmp_path / "data")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "ytmp3", "doctor", watch_url(video_id(Kind.SHORT))),
         cwd=ROOT,
