@@ -128,6 +128,9 @@ class FakeConverter(FakePlaylists):
 
     def use_identities(self, identities: Sequence[Identity]) -> None: ...
 
+    def refused_cookies(self) -> dict[str, int]:
+        return {}
+
     async def open(self) -> None: ...
 
     async def close(self) -> None: ...

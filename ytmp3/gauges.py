@@ -22,18 +22,7 @@ def register_gauges(metrics: Metrics, engine: Engine, converter: Converter, stre
     """Register the gauges, which are read at each scrape."""
     started_at = time.monotonic()
     health, runs, queue, settings = engine.health, engine.runs, engine.queue, engine.settings
-    metrics.counts(
-        "ytmp3_youtube_signs",
-        "Signs of trouble at YouTube by kind, also in conversions that succeeded.",
-        "kind",
-        converter.signs,
-    )
-    metrics.counts(
-        "ytmp3_js_solutions",
-        "YouTube's JavaScript challenges, by how they were solved: warm, cold, or failed (not by the solver).",
-        "how",
-        converter.solutions,
-    )
+    _register_counts(metrics, converter)
     ProcessCollector(registry=metrics.registry)
     metrics.build(lambda: versions() | health.tool_versions)
 
@@ -82,6 +71,28 @@ def register_gauges(metrics: Metrics, engine: Engine, converter: Converter, stre
 
     for cause in PAUSES:
         metrics.upstream_paused.labels(cause).set_function(is_paused_by(cause))
+
+
+def _register_counts(metrics: Metrics, converter: Converter) -> None:
+    """Register the counters that the converter keeps."""
+    metrics.counts(
+        "ytmp3_youtube_signs",
+        "Signs of trouble at YouTube by kind, also in conversions that succeeded.",
+        "kind",
+        converter.signs,
+    )
+    metrics.counts(
+        "ytmp3_js_solutions",
+        "YouTube's JavaScript challenges, by how they were solved: warm, cold, or failed (not by the solver).",
+        "how",
+        converter.solutions,
+    )
+    metrics.counts(
+        "ytmp3_cookies_refused",
+        "Conversions whose cookies YouTube has refused, by identity.",
+        "identity",
+        converter.refused_cookies,
+    )
 
 
 def _register_identities(metrics: Metrics, engine: Engine) -> None:

@@ -64,7 +64,7 @@ YOUTUBE_VARIABLES: Final[tuple[Variable, ...]] = (
         default="",
         form="groups of yt-dlp's player clients, separated by commas, with + between the clients of a group",
         meaning="Order in which yt-dlp's player clients are tried: if no client of a group can serve a video, the next "
-        "group is tried. Empty: `visionos,default`, or `default` (yt-dlp's own choice) with `COOKIES_FILE`.",
+        "group is tried. Empty: `visionos,default`, where `default` is yt-dlp's own choice.",
         parse=player_clients,
     ),
     Variable(
@@ -88,7 +88,8 @@ YOUTUBE_VARIABLES: Final[tuple[Variable, ...]] = (
         name="COOKIES_FILE",
         default="",
         form="a readable file with cookies in Netscape format",
-        meaning="YouTube cookies for yt-dlp, which gets a private copy of the file.",
+        meaning="Cookies of a YouTube account. They are used only for videos that YouTube refuses to guests (age, bot "
+        "check), and renewed ones are written back to the file.",
         parse=cookies,
     ),
     Variable(

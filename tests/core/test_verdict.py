@@ -246,6 +246,7 @@ def test_a_failed_request_has_a_sign(sign: Sign, text: str) -> None:
         (Sign.PO_TOKEN, "[youtube] x: web client https formats require a GVS PO Token which was not provided."),
         (Sign.BOT_CHECK, "[youtube] YouTube said: Sign in to confirm you're not a bot"),
         (Sign.RATE_LIMITED, "[youtube] Unable to download webpage: HTTP Error 429: Too Many Requests"),
+        (Sign.CLIENT_WITHOUT_COOKIES, 'Skipping client "visionos" since it does not support cookies'),
         (Sign.COOKIES, "[youtube] The provided YouTube account cookies are no longer valid."),
         (Sign.OTHER_VIDEO, "[youtube] Skipping player responses from visionos clients"),
         (Sign.FORBIDDEN, "[youtube] Unable to download API page: HTTP Error 403: Forbidden"),

@@ -1,17 +1,14 @@
 """Conversions take the identities with budget and health, on virtual time: no attempt is lost to a closed one."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.engine.doors import Doors, most_within
 from tests.engine.rig import SOMEONE, Rig, engine, video
-from tests.fakes import FakeConverter
 from tests.virtual_time import seconds, settled
-from ytmp3.converter import Passage
-from ytmp3.core.errors import ConversionError, FailureCode, Fault, StoreDown
+from ytmp3.core.errors import FailureCode, Fault, StoreDown
 from ytmp3.core.identities import Budget, IdentityState
 from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Job, Status
@@ -21,37 +18,6 @@ from ytmp3.engine.janitor import ADOPT_SECONDS
 
 HOUR = 3600.0
 FIRST, SECOND = Budget(name="first", videos_per_hour=240), Budget(name="second", videos_per_hour=240)
-
-
-class Doors(FakeConverter):
-    """A YouTube that bans identities, and remembers when each was asked."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: defaultdict[str, list[float]] = defaultdict(list)
-        self.refused: defaultdict[str, list[float]] = defaultdict(list)
-        self.banned: dict[str, FailureCode] = {}
-        self.ban_after: dict[str, int] = {}
-        self.ban_seconds = 600.0
-        self.slowing: set[str] = set()
-
-    async def before(self, video_id: str, passage: Passage) -> None:
-        name = passage.name
-        self.asked[name].append(seconds())
-        if len(self.asked[name]) == self.ban_after.get(name):
-            self.banned[name] = FailureCode.BOT_CHECK
-            asyncio.get_running_loop().call_later(self.ban_seconds, self.banned.pop, name)
-        if name in self.banned:
-            self.refused[name].append(seconds())
-            raise ConversionError(self.banned[name], "as the test asked")
-        if name in self.slowing:
-            passage.slowed()
-        await asyncio.sleep(10.0)
-
-
-def most_within(times: Sequence[float], window_seconds: float) -> int:
-    """Return the largest number of times in any window."""
-    return max((sum(begin <= at < begin + window_seconds for at in times) for begin in times), default=0)
 
 
 async def all_ended(now: Rig, jobs: list[Job]) -> list[Status]:

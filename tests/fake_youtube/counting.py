@@ -52,6 +52,7 @@ class Tallies:
         self.trapped = 0
         self.captcha_pages = 0
         self.player_scripts = 0
+        self.logged_in_pages = 0
 
     def __getitem__(self, identifier: str) -> _Tally:
         return self._videos[identifier]
@@ -60,7 +61,7 @@ class Tallies:
         """Forget all, also which videos have failed once already."""
         self._videos.clear()
         self.refused.clear()
-        self.connects = self.trapped = self.captcha_pages = self.player_scripts = 0
+        self.connects = self.trapped = self.captcha_pages = self.player_scripts = self.logged_in_pages = 0
 
     def new_visitor(self) -> str:
         """Return the name of a new guest session."""
@@ -96,5 +97,6 @@ class Tallies:
             "trapped": self.trapped,
             "captcha_pages": self.captcha_pages,
             "player_scripts": self.player_scripts,
+            "logged_in_pages": self.logged_in_pages,
             "videos": {identifier: dataclasses.asdict(self.counts(identifier)) for identifier in self._videos},
         }

@@ -1,6 +1,7 @@
 """The web server that answers as YouTube: page, player API, thumbnails and player script."""
 
 import asyncio
+import dataclasses
 import json
 import time
 from collections.abc import Iterator
@@ -33,6 +34,11 @@ BOMB_BYTES: Final = 2**30
 _VISITOR_COOKIE: Final = "VISITOR_INFO1_LIVE"
 _SORRY: Final = "https://www.google.com/sorry/index?continue=https://www.youtube.com/"
 _CONFIG_HOSTS: Final = {"m.youtube.com": Client.MWEB, "music.youtube.com": Client.WEB_MUSIC}
+LOGIN_COOKIE: Final = "LOGIN_INFO"
+RENEWED_COOKIE: Final = "__Secure-1PSIDTS"
+_YEAR_SECONDS: Final = 365 * 86_400
+_OF_GUESTS: Final = (BEHAVIOURS[Kind.AGE].refusal, BEHAVIOURS[Kind.BOT_CHECK].refusal)
+"""What only guests are refused."""
 _OF_LIMIT: Final = {"rate_limited": Kind.RATE_LIMITED, "bot_check": Kind.BOT_CHECK}
 
 
@@ -135,11 +141,24 @@ class Server:
             return web.Response(body=pages.bomb(BOMB_BYTES), headers={"Content-Encoding": "gzip"})
         if (hindered := _hindered(behaviour, is_page=True)) is not None:
             return hindered
-        page, is_packed = pages.watch_page(self._asked(identifier, Client.WEB, refusal), visitor)
+        asked = self._as_account(request, self._asked(identifier, Client.WEB, refusal))
+        page, is_packed = pages.watch_page(asked, visitor)
         response = web.Response(body=page, content_type="text/html", charset="utf-8")
         if is_packed:
             response.headers["Content-Encoding"] = "gzip"
         response.set_cookie(_VISITOR_COOKIE, visitor, domain=".youtube.com", secure=True)
+        if LOGIN_COOKIE in request.cookies:
+            self._tallies.logged_in_pages += 1
+            match self._switchboard.current.account:
+                case "renewed":
+                    value = f"renewed-{self._tallies.logged_in_pages}"
+                    response.set_cookie(
+                        RENEWED_COOKIE, value, domain=".youtube.com", max_age=_YEAR_SECONDS, secure=True
+                    )
+                case "ended":
+                    response.del_cookie(LOGIN_COOKIE, domain=".youtube.com", secure=True)
+                case _:
+                    pass
         return response
 
     async def _embed(self, request: web.Request) -> web.Response:
@@ -199,10 +218,15 @@ class Server:
                 return web.Response(text="<html>Sorry", content_type="text/html")
             case _:
                 pass
-        asked = self._asked(identifier, client, refusal, player=_player_of(query))
+        asked = self._as_account(request, self._asked(identifier, client, refusal, player=_player_of(query)))
         sizes = {track.media: len(await self._library.media(track.media)) for track in asked.tracks}
         response = player_response(asked, sizes=sizes, now=time.time(), visitor=visitor)
         return web.Response(body=response, content_type="application/json", charset="utf-8")
+
+    def _as_account(self, request: web.Request, asked: Asked) -> Asked:
+        """Serve an account that is logged in what guests are refused."""
+        is_logged_in = LOGIN_COOKIE in request.cookies and self._switchboard.current.account != "ended"
+        return dataclasses.replace(asked, refusal=None) if is_logged_in and asked.refusal in _OF_GUESTS else asked
 
     def _visitor_of(self, request: web.Request) -> str:
         """Return the guest session that an API request names, else a new one."""

@@ -38,6 +38,9 @@ class Switches(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     api: Outage = "no"
     media: Outage = "no"
     limit: Limit | None = None
+    # How sessions of accounts (a cookie LOGIN_INFO) are treated: served, served with a renewed cookie on each page, or
+    # ended, which removes the cookie.
+    account: Literal["served", "renewed", "ended"] = "served"
     # Whether the kind `slow` is sent without pauses from now on, running responses included.
     hurried: bool = False
 

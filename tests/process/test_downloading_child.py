@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ytmp3.converter.tools import copy_of_cookies
+from ytmp3.converter.cookies import Cookies
 from ytmp3.converter.youtube.download import VideoDownload
 from ytmp3.converter.youtube.downloader import Downloader, StartedOverError, options
 from ytmp3.converter.youtube.events import CoverWritten, Event, Extraction, Preload, SpoolGrown, SpoolOpened
@@ -108,9 +108,10 @@ def test_the_options_of_yt_dlp_are_fixed() -> None:
 
 
 def test_cookies_that_are_gone_are_a_fault_of_the_settings(tmp_path: Path) -> None:
+    cookies = Cookies(tmp_path / "cookies", lambda: 0.0)
     (tmp_path / "cookies").write_text("cookies")
-    assert copy_of_cookies(tmp_path / "cookies", tmp_path / "copy").read_text() == "cookies"
+    assert cookies.copy_to(tmp_path / "copy") == b"cookies"
     (tmp_path / "cookies").unlink()
     with pytest.raises(ConversionError, match="COOKIES_FILE: No such file") as failure:
-        copy_of_cookies(tmp_path / "cookies", tmp_path / "copy")
+        cookies.copy_to(tmp_path / "copy")
     assert failure.value.failure.fault is Fault.SETTINGS

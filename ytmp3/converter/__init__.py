@@ -92,6 +92,9 @@ class Converter(Protocol):
     def use_identities(self, identities: Sequence[Identity]) -> None:
         """Set the identities that a passage may name. Called at the start, and again for each SIGHUP."""
 
+    def refused_cookies(self) -> Mapping[str, int]:
+        """Return how many conversions had their cookies refused, by identity, since the start."""
+
     async def open(self) -> None:
         """Start the zygote. Called once, before the first conversion. `check` reports what is missing.
 

@@ -27,7 +27,7 @@ from ytmp3.converter.progress import Progress
 from ytmp3.converter.settings import ConversionLimits
 from ytmp3.converter.slots import FairSlots, Slot
 from ytmp3.converter.spool import Spool, SpoolReplacedError
-from ytmp3.converter.task import Task, way_of
+from ytmp3.converter.task import Task, ladder_of, way_of
 from ytmp3.converter.tools import Tools
 from ytmp3.converter.youtube.events import Facts
 from ytmp3.converter.youtube.fetch import Connections, Fetch
@@ -80,6 +80,11 @@ class ConversionTry:
         """Whether an extraction succeeded, but YouTube has answered 429 to a part of it, such as the page."""
         return self._fetch.chosen is not None and self._fetch.chosen.facts.signs.get(Sign.RATE_LIMITED, 0) > 0
 
+    @property
+    def are_cookies_refused(self) -> bool:
+        """Whether YouTube has ended the session of the cookies, or does not accept it."""
+        return self.facts is not None and self.facts.signs.get(Sign.COOKIES, 0) > 0
+
     def may_try_another_format(self, error: ConversionError) -> bool:
         """Whether YouTube offers another format in place of the one that could not be decoded."""
         is_format_at_fault = error.code in {FailureCode.MEDIA_INVALID, FailureCode.NO_AUDIO}
@@ -93,7 +98,10 @@ class ConversionTry:
         excluded = (*self._task.excluded_formats, self._fetch.chosen.format_id)
         scratch = self._task.scratch / f"without-{len(excluded)}"
         scratch.mkdir()
-        return structs.replace(self._task, scratch=scratch, excluded_formats=excluded)
+        cookies = None if self._task.cookies is None else self._task.cookies.again_at(scratch / "cookies")
+        return structs.replace(
+            self._task, scratch=scratch, cookies=cookies, excluded_formats=excluded, is_repeated=True
+        )
 
     @property
     def _announced_seconds(self) -> float | None:
@@ -125,9 +133,9 @@ class ConversionTry:
         return await self._verify_and_tag(metadata, cover)
 
     async def _extract(self, connections: Connections) -> Metadata:
-        async with self._take_slot():
+        async with self._take_again() if self._task.is_repeated else self._take_slot():
             with self._progress.timing(Stage.EXTRACTING):
-                extraction, profile = await way_of(self._tools, self._limits, self._task)
+                extraction, profile = way_of(self._tools, self._limits, self._task)
                 await self._fetch.start(self._tools.spawner, extraction, profile, connections)
                 extracted = await self._fetch.extracted()
                 check_cut(self._task.recipe.cut, self._announced_seconds)
@@ -156,7 +164,7 @@ class ConversionTry:
         with self._progress.timing(Stage.DOWNLOADING):
             await self._fetch.watch()
         if (served := self._fetch.served) is not None:
-            self._tools.ladder_of(self._task.identity).ended(
+            ladder_of(self._tools, self._task).ended(
                 served.rung, served.failed_rungs, served.client, served.refused_clients
             )
 

@@ -10,6 +10,7 @@ import datetime as dt
 import math
 import platform
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from msgspec import Struct, json
 from ytmp3 import __version__
 from ytmp3.converter import ToolCheck
 from ytmp3.converter.check import Checker, Programs
+from ytmp3.converter.cookies import Cookies
 from ytmp3.converter.identities import only_identity
 from ytmp3.converter.profiles import youtube_profile
 from ytmp3.converter.releases.program import program_in_use
@@ -29,7 +31,7 @@ from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.settings import ConversionLimits, Egress, Identity, ToolSettings
 from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.tokens import TokenProvider
-from ytmp3.converter.tools import copy_of_cookies, deno_path, ffmpeg_path, rungs
+from ytmp3.converter.tools import deno_path, ffmpeg_path, rungs
 from ytmp3.converter.youtube.events import Extraction, Probed, ProbeTask, Versions
 from ytmp3.converter.youtube.fetch import Connections
 from ytmp3.converter.youtube.ladder import Rung, single_clients
@@ -106,21 +108,25 @@ class Findings(Struct, frozen=True, kw_only=True):
 
 
 def ways_out(settings: ToolSettings, identities: Sequence[Identity] = ()) -> tuple[WayOut, ...]:
-    """Return the ways out: one for each identity, or the one of the settings if there are none."""
-    return tuple(
-        WayOut(
-            name=identity.name,
-            settings=replace(
-                settings,
-                egress_proxy=identity.egress.proxy,
-                egress_family=identity.egress.family,
-                egress_source_address=identity.egress.source_address,
-                cookies_file=identity.cookies_file,
-                pot_provider_url=settings.pot_provider_url if identity.has_po_tokens else None,
-            ),
+    """Return the ways out: each identity as a guest, and with its cookies if it has some.
+
+    Without identities, it is that of the settings.
+    """
+    ways = []
+    for identity in identities or (only_identity(settings),):
+        guest = replace(
+            settings,
+            egress_proxy=identity.egress.proxy,
+            egress_family=identity.egress.family,
+            egress_source_address=identity.egress.source_address,
+            cookies_file=None,
+            pot_provider_url=settings.pot_provider_url if identity.has_po_tokens else None,
         )
-        for identity in identities or (only_identity(settings),)
-    )
+        ways.append(WayOut(name=identity.name, settings=guest))
+        if identity.cookies_file is not None:
+            own = replace(guest, cookies_file=identity.cookies_file)
+            ways.append(WayOut(name=f"{identity.name} with cookies", settings=own))
+    return tuple(ways)
 
 
 class Doctor:
@@ -173,8 +179,10 @@ class Doctor:
         cookies = way.settings.cookies_file
         try:
             if cookies is not None:
-                # yt-dlp writes its cookies back at the end: it gets a copy.
-                cookies = copy_of_cookies(cookies, scratch / "cookies")
+                # yt-dlp writes its cookies back at the end. It gets a copy, whose changes are dropped.
+                copy = scratch / "cookies"
+                Cookies(cookies, time.monotonic).copy_to(copy)
+                cookies = copy
             extraction = Extraction(
                 video_id=video_id,
                 scratch=str(scratch),

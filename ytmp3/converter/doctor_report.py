@@ -13,7 +13,7 @@ from ytmp3.converter.youtube.events import Probed, Sample
 from ytmp3.converter.youtube.signs import Sign
 from ytmp3.core.examination import MEANINGS, Outcome, outcome_of_all, outcome_of_way
 
-_NEVER_BROKEN: Final = frozenset({"sandbox", "solver", "po-tokens"})
+_NEVER_BROKEN: Final = frozenset({"sandbox", "solver", "po-tokens", "cookies"})
 """Checks that describe a state, and are never a reason to be unready."""
 
 

@@ -1,8 +1,11 @@
 """The identities in use. `identities_file` reads them, and `engine.identities` chooses one for each conversion."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from ytmp3.converter import ToolCheck
+from ytmp3.converter.accounts import Account
 from ytmp3.converter.settings import Egress, Identity, ToolSettings
 
 ONLY_NAME: Final = "default"
@@ -25,7 +28,9 @@ def only_identity(settings: ToolSettings) -> Identity:
 class IdentityBook:
     """The identities in use, by name. They can be replaced while the service runs (SIGHUP)."""
 
-    def __init__(self, identities: Sequence[Identity]) -> None:
+    def __init__(self, identities: Sequence[Identity], clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._accounts: dict[str, Account] = {}
         self.replace(identities)
 
     def replace(self, identities: Sequence[Identity]) -> None:
@@ -33,7 +38,29 @@ class IdentityBook:
         self.first = identities[0]
         """The identity that reads playlists."""
         self._by_name = {identity.name: identity for identity in identities}
+        accounts: dict[str, Account] = {}
+        for identity in identities:
+            if (path := identity.cookies_file) is not None:
+                account = self._accounts.get(identity.name)
+                if account is None or account.path != path:
+                    account = Account(identity.name, path, self._clock)
+                accounts[identity.name] = account
+        # Replaced as a whole, because threads read it.
+        self._accounts = accounts
 
     def of(self, name: str) -> Identity:
         """Return the identity with this name; the first one if it was removed after it had been chosen."""
         return self._by_name.get(name, self.first)
+
+    def account_of(self, identity: Identity) -> Account | None:
+        """Return the account whose cookies an identity has; None: it has none."""
+        return self._accounts.get(identity.name)
+
+    def refused_cookies(self) -> Mapping[str, int]:
+        """Return how many conversions had their cookies refused, by identity."""
+        return {name: account.refusals for name, account in self._accounts.items()}
+
+    def check_cookies(self) -> ToolCheck | None:
+        """Return the state of the cookies; None: there are none. Never a reason to be unready. Blocking."""
+        states = [f"{name}: {account.cookies.state()}" for name, account in self._accounts.items()]
+        return ToolCheck(name="cookies", ok=True, version=None, detail="; ".join(states)) if states else None

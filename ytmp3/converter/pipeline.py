@@ -10,7 +10,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 from msgspec import structs
 
@@ -25,6 +24,7 @@ from ytmp3.converter.settings import ConversionLimits, Identity, ToolSettings
 from ytmp3.converter.slots import FairSlots
 from ytmp3.converter.task import Task, way_of
 from ytmp3.converter.tools import Tools
+from ytmp3.converter.tries import Tries
 from ytmp3.converter.youtube.describer import describe_video
 from ytmp3.converter.youtube.events import Facts
 from ytmp3.converter.youtube.lister import read_playlist
@@ -35,9 +35,6 @@ from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.job import Report
 from ytmp3.core.playlist import Listing
 from ytmp3.core.recipe import DEFAULT_RECIPE, Recipe
-
-MORE_FORMATS: Final = 2
-"""Most other formats of YouTube that are tried if one cannot be decoded."""
 
 logger = logging.getLogger(__name__)
 
@@ -93,11 +90,17 @@ class Pipeline:
 
     async def check(self) -> list[ToolCheck]:
         """Check that yt-dlp, the JavaScript runtime and ffmpeg work."""
-        return await self._generations.current.checker.check()
+        current, identities = self._generations.current, self._generations.identities
+        cookies, checks = await current.tools.files.run(identities.check_cookies), await current.checker.check()
+        return [*checks, *(() if cookies is None else (cookies,))]
 
     def signs(self) -> Mapping[str, int]:
         """Return how often each sign of trouble at YouTube was seen since the start."""
         return self._signs
+
+    def refused_cookies(self) -> Mapping[str, int]:
+        """See the Protocol."""
+        return self._generations.identities.refused_cookies()
 
     async def list_playlist(self, url: str, client: ClientId, scratch: Path, *, max_items: int) -> Listing:
         """See the Protocol."""
@@ -124,7 +127,7 @@ class Pipeline:
                 self._generations.in_use() as tools,
                 tools.connections(identity) as connections,
             ):
-                extraction, profile = await way_of(tools, self._limits, task)
+                extraction, profile = way_of(tools, self._limits, task)
                 seconds = self._limits.extract_seconds
                 found = await describe_video(tools.spawner, extraction, profile, connections, seconds=seconds)
         except ZygoteError as error:
@@ -163,16 +166,19 @@ class Pipeline:
 
     async def _convert(self, task: Task, tools: Tools, progress: Progress) -> Converted:
         slots, video_id = self._slots, task.video_id
+        tries = Tries(tools, task)
+        task = await tries.first()
         while True:
             conversion = ConversionTry(slots=slots, tools=tools, limits=self._limits, task=task, progress=progress)
             try:
-                return await self._run(conversion, task)
+                converted = await self._run(conversion, task)
             except ConversionError as error:
                 error.stage_seconds = {stage.value: seconds for stage, seconds in progress.stage_seconds.items()}
                 log_failure(video_id, error, conversion.tool_log)
-                if not conversion.may_try_another_format(error) or len(task.excluded_formats) == MORE_FORMATS:
-                    raise
-            task = await tools.files.run(conversion.without_its_format)
+                task = await tries.after(task, conversion, error)
+            else:
+                await tries.succeeded(task, conversion)
+                return converted
 
     async def _run(self, conversion: ConversionTry, task: Task) -> Converted:
         try:

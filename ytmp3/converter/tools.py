@@ -22,7 +22,6 @@ from ytmp3.converter.tokens import TokenProvider
 from ytmp3.converter.youtube.events import Preload
 from ytmp3.converter.youtube.fetch import Connections
 from ytmp3.converter.youtube.ladder import DEFAULT, LIGHT, WITH_TOKEN, Ladder, Rung
-from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.threads import Threads
 
 FILE_THREADS: Final = 16
@@ -33,7 +32,7 @@ VERIFIERS: Final = 4
 
 
 Ladders = Mapping[tuple[bool, bool], Ladder]
-"""The ways of asking YouTube of an identity with or without cookies, and with or without PO tokens."""
+"""The ways of asking YouTube with or without cookies, and with or without PO tokens."""
 
 
 class Tools(Struct, frozen=True, kw_only=True):
@@ -50,10 +49,6 @@ class Tools(Struct, frozen=True, kw_only=True):
     files: Threads
     """For short calls of files."""
     verifiers: Threads
-
-    def ladder_of(self, identity: Identity) -> Ladder:
-        """Return the ways of asking through an identity, which depend on whether it has cookies and PO tokens."""
-        return self.ladders[identity.cookies_file is not None, identity.has_po_tokens]
 
     @contextlib.asynccontextmanager
     async def connections(self, identity: Identity) -> AsyncIterator[Connections]:
@@ -99,7 +94,7 @@ def youtube_program(settings: ToolSettings, *, deno: str | None) -> ZygoteProgra
 
 
 def ladders_of(settings: ToolSettings) -> Ladders:
-    """Return the ladders of all kinds of identities."""
+    """Return the ladders, each with a record of its own."""
     return {
         (cookies, tokens): Ladder(rungs(settings, has_cookies=cookies, has_po_tokens=tokens), time.monotonic)
         for cookies in (False, True)
@@ -108,7 +103,7 @@ def ladders_of(settings: ToolSettings) -> Ladders:
 
 
 def rungs(settings: ToolSettings, *, has_cookies: bool, has_po_tokens: bool) -> tuple[Rung, ...]:
-    """Return the groups of player clients to ask through an identity, in order.
+    """Return the groups of player clients to ask, in order.
 
     A choice of clients in the extractor's arguments wins. With cookies, yt-dlp chooses: the clients that need no
     JavaScript take no cookies.
@@ -120,17 +115,3 @@ def rungs(settings: ToolSettings, *, has_cookies: bool, has_po_tokens: bool) -> 
         return tuple(Rung(clients=group) for group in settings.clients)
     usual = (DEFAULT,) if has_cookies else (LIGHT, DEFAULT)
     return (*usual, WITH_TOKEN) if has_po_tokens and settings.pot_provider_url is not None else usual
-
-
-def copy_of_cookies(cookies: Path, target: Path) -> Path:
-    """Copy the operator's file of cookies for one conversion. Returns the copy.
-
-    Raises:
-        ConversionError: the file is gone or cannot be read: a fault of the settings, not of the disk or of YouTube.
-    """
-    try:
-        content = cookies.read_bytes()
-    except OSError as error:
-        raise ConversionError(FailureCode.EGRESS_MISCONFIGURED, f"COOKIES_FILE: {error.strerror}") from None
-    target.write_bytes(content)
-    return target

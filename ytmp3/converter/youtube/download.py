@@ -121,6 +121,9 @@ class VideoDownload:
         size = _size_of(spool)
         if not size:
             raise RefusedError(FailureCode.MEDIA_INVALID, "an empty file")
+        # YouTube may have renewed some cookies. The server takes them over once the whole conversion has succeeded.
+        with contextlib.suppress(OSError):
+            self._downloader.save_cookies()
         self._emit(
             Downloaded(
                 size_bytes=size,

@@ -146,8 +146,8 @@ class Ladder:
     def __init__(self, order: Sequence[Rung], clock: Callable[[], float]) -> None:
         self._order = tuple(order)
         self._clock = clock
-        self._rungs = {rung: _Record() for rung in self._order}
-        self._clients: dict[str, _Record] = {}
+        self._rungs = {rung: Record() for rung in self._order}
+        self._clients: dict[str, Record] = {}
 
     def way(self) -> tuple[tuple[Rung, ...], tuple[str, ...]]:
         """Return the rungs for the next conversion, in order, and the clients to leave out, by YouTube's names.
@@ -167,23 +167,24 @@ class Ladder:
             if record is not None:
                 record.failed(now)
         if rung in self._rungs:
-            self._rungs[rung] = _Record()
+            self._rungs[rung] = Record()
         self._clients.pop(client, None)
 
-    def _record(self, client: str) -> "_Record | None":
+    def _record(self, client: str) -> "Record | None":
         if client not in self._clients and len(self._clients) < MAX_CLIENTS:
-            self._clients[client] = _Record()
+            self._clients[client] = Record()
         return self._clients.get(client)
 
 
-class _Record:
-    """How one rung or client has done lately."""
+class Record:
+    """How one rung, client, or other way of asking has done lately."""
 
     def __init__(self) -> None:
         self._failures = 0
         self._skipped_until = 0.0
 
     def failed(self, now: float) -> None:
+        """Record a failure while another way succeeded."""
         self._failures += 1
         if self._failures >= FAILURES_TO_SKIP:
             self._skipped_until = now + SKIP_SECONDS

@@ -31,6 +31,8 @@ class Sign(StrEnum):
     """Status 429, a redirect to Google's captcha page, or YouTube's sentence about a session's rate limit."""
     COOKIES = "cookies"
     """The cookies are no longer valid, or YouTube redirects to the login page."""
+    CLIENT_WITHOUT_COOKIES = "client_without_cookies"
+    """A client of YOUTUBE_CLIENTS was not asked, because it cannot send cookies."""
     OTHER_VIDEO = "other_video"
     """A client answered for another video than the one that was asked for."""
     CLIENT_REFUSED = "client_refused"
@@ -92,7 +94,8 @@ _WARNINGS: Final = tuple(
     for sign, expressions in (
         (Sign.RATE_LIMITED, r"HTTP Error 429|Too Many Requests|rate-limited by youtube"),
         (Sign.BOT_CHECK, r"not a bot\b|\bcaptcha\b|unusual traffic"),
-        (Sign.COOKIES, r"cookies are no longer valid|failed to parse user PREF cookie|does not support cookies"),
+        (Sign.COOKIES, r"cookies are no longer valid"),
+        (Sign.CLIENT_WITHOUT_COOKIES, r"does not support cookies"),
         (Sign.SABR_ONLY, r"missing a URL|SABR"),
         (Sign.NO_JS_RUNTIME, r"no supported javascript runtime"),
         # Before the missing solver: yt-dlp advises to install one in each of these warnings.
