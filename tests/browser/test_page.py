@@ -54,6 +54,20 @@ async def test_a_link_becomes_a_file_that_is_downloaded_under_its_title(
     assert visit.complaints == []
 
 
+async def test_the_form_offers_the_languages_of_its_video(visit: Visit, service: RunningService) -> None:
+    await visit.open()
+    await visit.page.fill("#links", LINK)
+    await visit.page.click("summary")
+    await visit.page.focus("#language")
+    await expect(visit.page.locator("#languages option")).to_have_count(2)
+    assert await visit.page.locator("#languages option").first.get_attribute("value") == "en-US"
+    await visit.page.fill("#language", "de")
+    await visit.page.click("#convert button.primary")
+    await expect(visit.page.locator(".job.completed .detail")).to_contain_text("192k de")
+    assert service.converter.described == [VIDEO]
+    assert visit.complaints == []
+
+
 async def test_a_finished_track_shows_its_cover(visit: Visit, service: RunningService) -> None:
     picture = BytesIO()
     Image.new("RGB", (40, 40), "teal").save(picture, "JPEG")

@@ -131,6 +131,14 @@ async def test_without_scripts_the_form_ignores_the_quality_of_a_copy(service: R
     assert (await service.ended(job_id))["download_url"] == f"/download/{job_id}.opus"
 
 
+async def test_without_scripts_the_form_takes_a_language(service: RunningService) -> None:
+    fields = {"links": VIDEO, "language": " DE "}
+    response = await send_form(service, "/convert", 303, fields)
+    assert (await service.ended(response.headers["Location"].removeprefix("/?jobs=")))["language"] == "de"
+    page = await expect_page(await send_form(service, "/convert", 400, fields | {"language": "german"}))
+    assert "`language`" in page
+
+
 async def test_without_scripts_the_form_takes_a_part_of_the_video(service: RunningService) -> None:
     fields = {"links": f"https://youtu.be/{VIDEO}?t=90", "start": "link", "end": " 1:40.5 "}
     fields |= {"format": "mp3", "quality": "192k"}

@@ -9,6 +9,7 @@ const form = document.getElementById("convert");
 const links = document.getElementById("links");
 const format = document.getElementById("format");
 const quality = document.getElementById("quality");
+const language = document.getElementById("language");
 const start = document.getElementById("start");
 const end = document.getElementById("end");
 const notice = document.getElementById("notice");
@@ -58,6 +59,7 @@ links.addEventListener("keydown", (event) => {
   }
 });
 format.addEventListener("change", fitQuality);
+language.addEventListener("focus", offerLanguages);
 window.addEventListener("offline", () => say(OFFLINE));
 window.addEventListener("online", reconnected);
 
@@ -71,6 +73,7 @@ function chosen() {
   return fieldsOf({
     format: format.value,
     quality: isCopied ? null : quality.value,
+    language: language.value.trim(),
     start: isCopied ? null : start.value.trim(),
     end: isCopied ? null : end.value.trim(),
   });
@@ -225,6 +228,20 @@ function say(text) {
 
 function fitQuality() {
   quality.disabled = start.disabled = end.disabled = format.selectedOptions[0].dataset.hasQuality === "false";
+}
+
+// Offers the languages of the video in the form, if it is a single one. Where they are not known, a tag can be typed.
+async function offerLanguages() {
+  const offered = document.getElementById("languages");
+  const urls = linksIn(links.value);
+  if (urls.length !== 1 || offered.dataset.of === urls[0]) return;
+  offered.dataset.of = urls[0];
+  offered.replaceChildren();
+  const found = await call("POST", "/probe", { url: urls[0] }).catch(() => null);
+  if (offered.dataset.of !== urls[0]) return; // another link was entered meanwhile
+  if (!found) delete offered.dataset.of;
+  const options = (found?.languages ?? []).map((each) => new Option(each.is_original ? "original" : "", each.language));
+  offered.replaceChildren(...options);
 }
 
 function makeBookmarklet() {
