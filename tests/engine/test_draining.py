@@ -7,8 +7,9 @@ import pytest
 
 from tests.engine.rig import engine, never, slow_disk, some_turns, video
 from tests.virtual_time import seconds, settled
-from ytmp3.core.errors import StoreFull
+from ytmp3.core.errors import FailureCode, StoreFull
 from ytmp3.core.job import Status
+from ytmp3.engine import events
 from ytmp3.engine.workers import STOP_SECONDS
 
 VIDEO = video(1)
@@ -38,6 +39,24 @@ async def test_conversions_that_do_not_end_in_time_are_released_at_no_cost(tmp_p
         assert now.converter.cancelled[VIDEO] == 1
         await now.check_released(job)
         assert (now.tracks(), now.leftovers()) == ({}, [])
+
+
+async def test_a_failure_during_the_drain_is_not_counted_unless_the_video_is_at_fault(
+    tmp_path: Path,
+) -> None:
+    async with engine(tmp_path, workers=2) as now:
+        ended, refused = await now.running(VIDEO), await now.running(video(2))
+        now.converter.fail(VIDEO, FailureCode.UPSTREAM_ERROR)
+        now.converter.fail(video(2), FailureCode.PRIVATE)
+        now.parts.health.is_draining = True
+        drain = asyncio.create_task(now.parts.workers.drain(60.0, never()))
+        await settled()
+        for each in (VIDEO, video(2)):
+            now.converter.hold(each).set()
+        await drain
+        assert (await now.ticket(refused)).conversion.error is FailureCode.PRIVATE
+        assert now.seen(events.Postponed)
+        await now.check_released(ended)
 
 
 async def test_a_forced_drain_releases_the_running_at_once(tmp_path: Path) -> None:

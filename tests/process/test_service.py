@@ -1,7 +1,9 @@
 """The whole service on one machine: real yt-dlp against the fake YouTube, real ffmpeg, real kill -9."""
 
 import asyncio
+import contextlib
 import hashlib
+import os
 import random
 import signal
 from pathlib import Path
@@ -212,6 +214,23 @@ async def test_sigterm_releases_running_conversions_and_a_restart_finishes_them(
             ended = await service.until(job["job_id"])
             assert (ended["status"], ended["attempt"]) == ("completed", 1)
         assert (await service.until(jobs[0]["job_id"], "downloading"))["attempt"] == 1
+
+
+async def test_a_sigterm_to_all_processes_of_the_service_costs_no_attempt(youtube: Spawned, tmp_path: Path) -> None:
+    """As systemd sends it by default, and as a terminal sends SIGINT."""
+    async with service_process(tmp_path, DRAIN_SECONDS="5", **egress(youtube)) as service:
+        jobs = [(await service.post(watch_url(video_id(Kind.STALLED, 100 + n))))[1] for n in range(2)]
+        for job in jobs:
+            await service.until(job["job_id"], "downloading")
+        tools = descendants(service.pid)
+        service.send_signal(signal.SIGTERM)
+        for pid in tools:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        assert await service.wait() == 0
+        await service.start()
+        for job in jobs:
+            assert (await service.until(job["job_id"], "downloading"))["attempt"] == 1
 
 
 async def test_a_second_sigterm_ends_the_drain_at_once_and_still_releases(youtube: Spawned, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Records failed attempts: who is at fault, whether the attempt counts, and whether there is another one.
 
-The rule: an attempt is not counted if this instance's own disk or tools are at fault. So an instance that has just
-become faulty costs no job one of its attempts: before a failure is recorded that may have this cause, the disk or the
-tools are checked.
+The rule: an attempt is not counted if this instance's own disk or tools are at fault, or while the instance drains. So
+an instance that has just become faulty costs no job one of its attempts: before a failure is recorded that may have
+this cause, the disk or the tools are checked.
 """
 
 import logging
@@ -43,6 +43,10 @@ class FailedAttempts:
         """
         if error.failure.fault is not Fault.VIDEO:
             await self._checks.after_failure(error.code)
+            if self._health.is_draining:
+                # Whatever the failure says: what ends a service often sends its signal to the tools as well.
+                await self._writes.postpone(run.conversion, error, at_once=True)
+                return
             if self._health.storage_faults != run.storage_faults:
                 # Whatever the tools reported, such as a download that stopped: the disk failed under them.
                 error = ConversionError(FailureCode.STORAGE_FULL, f"the disk failed during the attempt: {error}")
