@@ -11,13 +11,16 @@ from ytmp3.converter.audio.ffmpeg import (
     demuxer_of,
     encode_arguments,
     encoded_seconds,
+    errors_in,
     is_streamable,
     may_be_as_wanted,
+    measured_in,
 )
 from ytmp3.converter.sandbox.pipes import TAIL_BYTES, Lines, Tail
 from ytmp3.converter.youtube.events import decode_event
 from ytmp3.core.cut import Cut
-from ytmp3.core.recipe import DEFAULT_RECIPE, Quality, Recipe
+from ytmp3.core.loudness import LoudnessMode, Measured
+from ytmp3.core.recipe import DEFAULT_RECIPE, Format, Quality, Recipe, recipe_for
 
 
 @given(st.lists(st.binary(max_size=20).filter(lambda line: b"\n" not in line)), st.lists(st.integers(1, 30)))
@@ -141,7 +144,48 @@ def test_the_encoder_command_is_fixed() -> None:
         assert f" -map_chapters -1 -af {counted},atrim={bounds},{counted} -c:a libmp3lame " in " ".join(command)
 
 
+SUMMARY = """\
+[info] Input #0, matroska,webm, from 'fd:':
+[info]     title : Integrated loudness: I: -1.0 LUFS True peak: Peak: 9.0 dBFS
+[Parsed_ebur128_0 @ 0x7f77e0001c00] [info] Summary:
+
+  Integrated loudness:
+    I:         -22.3 LUFS
+    Threshold: -32.0 LUFS
+
+  True peak:
+    Peak:      %s dBFS
+[out#0/mp3 @ 0x55faa87d7d00] [info] video:0KiB audio:704KiB
+"""
+
+
+def test_the_loudness_is_that_of_the_last_summary() -> None:
+    assert measured_in(SUMMARY % "-12.8") == Measured(lufs=-22.3, peak_dbtp=-12.8)
+    assert measured_in(SUMMARY % "-inf") == Measured(lufs=-22.3, peak_dbtp=float("-inf"))
+    assert measured_in(SUMMARY % "nan") is None
+    assert measured_in("[error] Integrated loudness:") is None
+    assert measured_in("") is None
+
+
+def test_only_errors_are_read_from_a_log_with_levels() -> None:
+    assert errors_in(f"{SUMMARY}[in#0 @ 0x1] [error] broken\n") == "[in#0 @ 0x1] [error] broken"
+    assert errors_in("no level\n") == "no level\n"
+
+
+def test_the_loudness_is_measured_in_the_run_that_makes_the_track() -> None:
+    encoded = encode_arguments("/ffmpeg", source=FILE, demuxer="mov", recipe=Recipe(loudness=-14.0))
+    assert "-v level+info" in " ".join(encoded)
+    assert "-af ebur128=peak=true:framelog=quiet -c:a libmp3lame" in " ".join(encoded)
+    cut = encode_arguments("/ffmpeg", source=FILE, demuxer="mov", recipe=Recipe(cut=Cut(end_ms=500), loudness=-14.0))
+    assert ",asetpts=N/SR/TB,ebur128=" in " ".join(cut)
+    copied = recipe_for(Format.OPUS, loudness=LoudnessMode.TAGS)
+    command = " ".join(encode_arguments("/ffmpeg", source=FILE, demuxer="mov", recipe=copied))
+    assert command.endswith("-fd 3 fd: -map 0:a:0 -af ebur128=peak=true:framelog=quiet -f null -")
+    assert "-c:a copy" in command
+
+
 def test_an_mp3_is_not_copied_if_only_a_part_of_it_is_wanted() -> None:
     assert may_be_as_wanted("mp3", DEFAULT_RECIPE)
     assert not may_be_as_wanted("mp3", Recipe(cut=Cut(start_ms=5)))
+    assert not may_be_as_wanted("mp3", Recipe(loudness=LoudnessMode.TAGS))
     assert not may_be_as_wanted("aac", DEFAULT_RECIPE)

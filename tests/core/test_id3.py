@@ -93,9 +93,9 @@ def test_a_part_of_a_video_has_its_own_chapters_from_its_own_start_on() -> None:
         (20, 10.0, [(0, "c")]),
         (35, 5.0, [(0, "d")]),
     ):
-        tags = tags_of(video, LINK, None, start).of_track(duration)
+        tags = tags_of(video, LINK, None, start_seconds=start).of_track(duration)
         assert [(chapter.start_seconds, chapter.title) for chapter in tags.chapters] == expected
-    assert tags_of(structs.replace(video, chapters=()), LINK, None, 5).chapters == ()
+    assert tags_of(structs.replace(video, chapters=()), LINK, None, start_seconds=5).chapters == ()
 
 
 def test_a_cover_that_is_too_large_is_left_out() -> None:

@@ -9,10 +9,12 @@ from ytmp3.core.loudness import (
     CEILING_DBTP,
     LOUDNESS_PATTERN,
     STEP_DB,
+    LoudnessMode,
     Measured,
     parse_loudness,
     spelling_of,
     steps_to,
+    volume_of,
 )
 
 levels = st.floats(-60, 3)
@@ -82,10 +84,30 @@ def test_a_raised_track_stays_below_the_ceiling_and_comes_no_nearer_by_another_s
 ) -> None:
     before = measured(lufs, peak)
     steps = steps_to(target, before)
-    after = before.raised(steps)
+    after = before.changed(STEP_DB * steps)
     if steps > 0:
         assert after.peak_dbtp <= CEILING_DBTP + 1e-6
     if after.lufs < target - STEP_DB / 2 - 1e-6:
-        assert before.raised(max(1, steps + 1)).peak_dbtp > CEILING_DBTP - 1e-6
+        assert before.changed(STEP_DB * max(1, steps + 1)).peak_dbtp > CEILING_DBTP - 1e-6
     else:
         assert abs(after.lufs - target) <= STEP_DB / 2 + 1e-6
+
+
+def test_the_volume_of_a_recipe() -> None:
+    loud = measured(-9.5, peak=1.0)
+    for loudness, before, steps, lufs in (
+        (LoudnessMode.OFF, None, 0, None),
+        (LoudnessMode.TAGS, loud, 0, -9.5),
+        (LoudnessMode.TAGS, measured(-70), 0, None),
+        (-14.0, loud, -3, -14.0),
+        (-14.0, measured(-70), 0, None),
+    ):
+        volume = volume_of(loudness, before)
+        assert (volume.steps, volume.lufs) == (steps, lufs)
+
+
+def test_the_values_of_tags() -> None:
+    loud = measured(-9.5, peak=-6.0)
+    assert loud.replaygain_db == -8.5
+    assert loud.r128_gain == -3456
+    assert round(loud.peak, 4) == 0.5012

@@ -52,6 +52,7 @@ NOTHING_YET = {
     "quality": "192k",
     "start_seconds": None,
     "end_seconds": None,
+    "loudness": "off",
     "language": "original",
     "metadata": None,
     "attempt": 0,
@@ -115,7 +116,7 @@ def test_a_completed_job_shows_its_file_and_neither_estimate_nor_position() -> N
         "started_at": moment(NOW + 2),
         "completed_at": moment(NOW + 22),
         "expires_at": moment(NOW + 86_422),
-        "file": {"size_bytes": 5_000_000, "duration_seconds": 212.1, "sha256": "cd" * 32},
+        "file": {"size_bytes": 5_000_000, "duration_seconds": 212.1, "sha256": "cd" * 32, "loudness_lufs": None},
         "download_url": "/download/ab" + "1" * 32 + ".mp3",
     }
 

@@ -13,6 +13,7 @@ from tests.fuzz_factor import FUZZ_FACTOR
 from tests.http.running_service import RunningService
 from tests.stand.waiting import PATIENCE_SECONDS
 from ytmp3.core.cut import parse_position
+from ytmp3.core.loudness import parse_loudness
 from ytmp3.core.recipe import Quality
 
 pytestmark = pytest.mark.fuzz
@@ -26,14 +27,14 @@ values = st.recursive(
     st.one_of(
         st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=30), st.just(GOOD),
         st.sampled_from(["192k", "V0", "m4a", ".OPUS", "mp3", "original", "de", "EN_us"]),
-        st.sampled_from(["1:30", "2m", "link"]),
+        st.sampled_from(["1:30", "2m", "link", "tags", -14]),
         st.sampled_from(["", "https://youtu.be/", "http://127.0.0.1/", "\ud800", "\x00"]),
     ),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip
 names = st.sampled_from(
-    ["url", "quality", "format", "language", "start", "end", "URL", "url ", "__proto__", "job_id", ""]
+    ["url", "quality", "format", "language", "start", "end", "loudness", "URL", "url ", "__proto__", "job_id", ""]
 ) | st.text(max_size=10)
 # As pairs, because a name may come twice.
 objects = st.lists(st.tuples(names, values), max_size=5)
@@ -73,6 +74,12 @@ def is_valid_part(start: object, end: object, *, is_cut: bool) -> bool:
     return is_cut or (not first and last is None)
 
 
+def is_valid_loudness(loudness: object, *, has_gain: bool) -> bool:
+    """Tell whether a loudness is valid: a mode, or a target for a format that has a field for the gain."""
+    parsed = parse_loudness(loudness)
+    return parsed is not None and (has_gain or not isinstance(parsed, float))
+
+
 def is_valid(body: bytes) -> bool:
     """Tell whether a body is valid, by an independent reading: one object, each field once and of its form."""
     try:
@@ -86,8 +93,9 @@ def is_valid(body: bytes) -> bool:
     format_ = format_.strip().lower().removeprefix(".") if isinstance(format_, str) else ""
     return bool(
         len(fields) == len(pairs)
-        and fields.keys() <= {"url", "quality", "format", "language", "start", "end"}
+        and fields.keys() <= {"url", "quality", "format", "language", "start", "end", "loudness"}
         and isinstance(fields.get("url"), str)
+        and is_valid_loudness(fields.get("loudness", "off"), has_gain=format_ == "mp3")
         and is_valid_part(fields.get("start"), fields.get("end"), is_cut=format_ == "mp3")
         and LANGUAGE.fullmatch(str(fields.get("language", "de")).strip())
         and (format_ == "mp3" or (format_ in {"m4a", "opus"} and "quality" not in fields))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ytmp3.core.cut import parse_position
 from ytmp3.core.errors import RequestError
+from ytmp3.core.loudness import parse_loudness
 from ytmp3.core.recipe import Quality, Recipe, parse_recipe
 from ytmp3.http.body import parse_batch_request, parse_extract_request
 from ytmp3.http.errors import InvalidField
@@ -51,9 +52,12 @@ def test_every_spelling_of_a_recipe_has_one_key(
         fields["start"] = data.draw(spelled(start))
     if length is not None or data.draw(st.booleans()):
         fields["end"] = None if length is None else data.draw(spelled(start + length))
+    tenths = data.draw(st.none() | st.integers(-300, -50))
+    if tenths is not None:
+        fields["loudness"] = data.draw(st.sampled_from([tenths / 10, f"{tenths / 10}", f"{tenths / 10} LUFS"]))
     read = recipe(**fields)
     assert (read.cut.start_ms, read.cut.end_ms) == (start, None if length is None else start + length)
-    assert read.quality == quality
+    assert (read.quality, read.loudness) == (quality, "off" if tenths is None else tenths / 10)
     assert parse_recipe(read.spelling) == read
 
 
@@ -67,9 +71,9 @@ wrong = st.one_of(
 )
 
 
-@given(st.sampled_from(["start", "end"]), wrong)
+@given(st.sampled_from(["start", "end", "loudness"]), wrong)
 def test_every_wrong_value_is_a_400_that_names_its_field(field: str, value: object) -> None:
-    is_right = parse_position(value) not in {None, 0}
+    is_right = parse_loudness(value) is not None if field == "loudness" else parse_position(value) not in {None, 0}
     if not is_right and not (field == "start" and parse_position(value) == 0):
         named, text = refused(**{field: value})
         assert named == field
@@ -84,8 +88,12 @@ def test_fields_that_do_not_fit_together_are_a_400_that_names_one() -> None:
         ({"format": "m4a", "start": 10}, "start", "mp3 only"),
         ({"format": "opus", "end": 10}, "end", "mp3 only"),
         ({"format": "opus", "start": "link"}, "start", "mp3 only"),
+        ({"format": "m4a", "loudness": -14}, "loudness", "mp3 only"),
+        ({"format": "M4A", "loudness": "-14 LUFS"}, "loudness", "mp3 only"),
         ({"format": "m4a", "quality": "192k"}, "quality", "mp3 only"),
         ({"start_time": 10}, "start", "Did you mean `start`?"),
+        ({"normalize": True}, "loudness", "Did you mean `loudness`?"),
+        ({"loudness": None}, "loudness", "-14"),
     ):
         named, detail = refused(**fields)
         assert named == field, fields

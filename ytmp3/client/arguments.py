@@ -58,6 +58,9 @@ def add_commands(commands: Any) -> None:
     for name in ("title", "artist", "album"):
         get.add_argument(f"--{name}", metavar="TEXT", help=f"{name} in the tags of the track, instead of the usual one")
     get.add_argument("--no-cover", action="store_true", help="leave out the picture")
+    get.add_argument(
+        "--loudness", metavar="L", help="off (default), tags for players to use, or of an mp3 a target such as -14 LUFS"
+    )
     get.add_argument("-p", "--playlist", action="store_true", help="of a video in a playlist, take the whole playlist")
     get.add_argument(
         "--give-up-after",

@@ -132,7 +132,7 @@ def _convert(options: argparse.Namespace, api: Api, links: list[str], service: P
             progress.say(f"{title_of(item.job) or item.link}: {item.error}")
 
     chosen = {"format": options.format, "quality": options.quality, "start": options.start, "end": options.end}
-    chosen["language"] = options.language
+    chosen |= {"language": options.language, "loudness": options.loudness}
     chosen["metadata"] = _tags(options)
     work = Work(
         api=api,

@@ -32,6 +32,8 @@ class Converted(Struct, frozen=True, kw_only=True):
     """Measured from the frames or packets."""
     sha256: str
     crc32: int
+    loudness_lufs: float | None = None
+    """The loudness of the track; None if it was not measured, or the track is silent."""
     metadata: Metadata
     stage_seconds: dict[Stage, float]
     """Wall time spent in each stage, without the time spent waiting for a slot. For metrics."""

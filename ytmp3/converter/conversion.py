@@ -35,6 +35,7 @@ from ytmp3.converter.youtube.signs import Sign
 from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.core.job import Metadata, Stage
 from ytmp3.core.link import canonical_link
+from ytmp3.core.loudness import Measured, volume_of
 
 COVER_GRACE_SECONDS: Final = 2.0
 """Longest wait, in seconds, for the cover after the encoding: it is optional, so the track must not wait long."""
@@ -62,6 +63,7 @@ class ConversionTry:
         self._limits = limits
         self._task = task
         self._progress = progress
+        self._measured: Measured | None = None
         self._fetch = Fetch(task.scratch, limits, self._take_again, tools.files)
         self._encoded_path = task.scratch / f"encoded.{task.recipe.extension}"
 
@@ -194,7 +196,7 @@ class ConversionTry:
         async with self._encode_slot():
             is_copied = must_copy or (may_copy and await self._is_as_wanted(spool))
             with self._encoder(spool, demuxer, is_copied=is_copied) as encoder:
-                await encoder.encode_file(spool)
+                self._measured = await encoder.encode_file(spool)
 
     async def _encode_growing(self, spool: Spool, demuxer: str, slot: Slot) -> bool:
         """Encode while the spool grows. Returns False if ffmpeg cannot read this file as a stream.
@@ -204,7 +206,7 @@ class ConversionTry:
         """
         try:
             with self._encoder(spool, demuxer, is_copied=False) as encoder:
-                await encoder.encode_stream(spool, slot.release)
+                self._measured = await encoder.encode_stream(spool, slot.release)
         except ConversionError as error:
             if error.code not in {FailureCode.MEDIA_INVALID, FailureCode.NO_AUDIO}:
                 raise
@@ -235,8 +237,9 @@ class ConversionTry:
 
     @contextlib.asynccontextmanager
     async def _encode_slot(self) -> AsyncIterator[Slot]:
-        # Short encodings go first, and every copy is short.
-        seconds = 0.0 if self._task.recipe.is_copied else self._expected_seconds or 0.0
+        # Short encodings go first, and every copy is short unless its loudness is measured.
+        is_short = self._task.recipe.is_copied and not self._task.recipe.is_measured
+        seconds = 0.0 if is_short else self._expected_seconds or 0.0
         async with self._encode_slots.slot(self._task.client, seconds) as slot:
             with self._progress.timing(Stage.CONVERTING):
                 yield slot
@@ -258,7 +261,8 @@ class ConversionTry:
         self._progress.moved(Stage.CONVERTING, downloaded=1.0, encoded=1.0)
         with self._progress.timing(Stage.PUBLISHING):
             recipe, link = self._task.recipe, canonical_link(self._task.video_id)
-            tags = tags_of(metadata, link, cover, recipe.cut.start_seconds or 0.0)
+            volume = volume_of(recipe.loudness, self._measured)
+            tags = tags_of(metadata, link, cover, volume, start_seconds=recipe.cut.start_seconds or 0.0)
             target = self._task.scratch / f"track.{recipe.extension}"
             track = await self._tools.verifiers.run(assemble, self._encoded_path, recipe.format, tags, target)
         check_duration(track.duration_seconds, self._announced_seconds, self._limits, self._task.recipe.cut)
@@ -267,6 +271,7 @@ class ConversionTry:
         return Converted(
             path=target,
             **structs.asdict(track),
+            loudness_lufs=volume.lufs,
             metadata=metadata,
             stage_seconds=self._progress.stage_seconds,
         )

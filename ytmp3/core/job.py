@@ -121,6 +121,8 @@ class Track(Struct, frozen=True, kw_only=True):
     crc32: int | None = None
     """The file's CRC-32, for the archives of batches. None in a record of 0.2 or older: then it is computed when it is
     first needed."""
+    loudness_lufs: float | None = None
+    """Its integrated loudness, in LUFS; None if it was not measured, or the track is silent."""
 
 
 class Lease(Struct, frozen=True, kw_only=True):

@@ -78,9 +78,49 @@ class Measured(Struct, frozen=True, kw_only=True):
         """Whether there is nothing to measure. A silent track gets no gain."""
         return self.lufs <= SILENCE_LUFS
 
-    def raised(self, steps: int) -> "Measured":
-        """Return the loudness after a change by steps of `global_gain`."""
-        return Measured(lufs=self.lufs + STEP_DB * steps, peak_dbtp=self.peak_dbtp + STEP_DB * steps)
+    @property
+    def replaygain_db(self) -> float:
+        """The gain for players with ReplayGain, in dB."""
+        return REPLAYGAIN_LUFS - self.lufs
+
+    @property
+    def peak(self) -> float:
+        """The true peak as a factor of full scale."""
+        return float(10 ** (self.peak_dbtp / 20))
+
+    @property
+    def r128_gain(self) -> int:
+        """The gain for players of Opus, in 1/256 dB (Q7.8)."""
+        return round(256 * (R128_LUFS - self.lufs))
+
+    def changed(self, gain_db: float) -> "Measured":
+        """Return the loudness after a change of the volume."""
+        return Measured(lufs=self.lufs + gain_db, peak_dbtp=self.peak_dbtp + gain_db)
+
+
+class Volume(Struct, frozen=True, kw_only=True):
+    """What is done to the volume of a track, and how loud it is then."""
+
+    steps: int = 0
+    """Steps of `global_gain` by which the track is changed."""
+    measured: Measured | None = None
+    """The loudness of the track after the change; None if it was not measured, or is silent."""
+
+    @property
+    def lufs(self) -> float | None:
+        """The loudness that is shown to clients."""
+        return None if self.measured is None else round(self.measured.lufs, 1)
+
+
+UNCHANGED: Final = Volume()
+
+
+def volume_of(loudness: Loudness, measured: Measured | None) -> Volume:
+    """Return what a recipe means for a track with this loudness."""
+    if measured is None or measured.is_silent:
+        return UNCHANGED
+    steps = 0 if isinstance(loudness, LoudnessMode) else steps_to(loudness, measured)
+    return Volume(steps=steps, measured=measured.changed(STEP_DB * steps))
 
 
 def steps_to(target: float, measured: Measured) -> int:

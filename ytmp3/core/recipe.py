@@ -141,6 +141,11 @@ class Recipe(Struct, frozen=True, kw_only=True):
         return "loudness" if self.is_copied and not isinstance(self.loudness, LoudnessMode) else None
 
     @property
+    def is_measured(self) -> bool:
+        """Whether the loudness is measured."""
+        return self.loudness is not LoudnessMode.OFF
+
+    @property
     def is_copied(self) -> bool:
         """Whether the sound is copied from YouTube's own stream, not encoded again."""
         return _FACTS[self.format].is_copied

@@ -218,6 +218,7 @@ class Attempts:
             duration_seconds=converted.duration_seconds,
             sha256=converted.sha256,
             crc32=converted.crc32,
+            loudness_lufs=converted.loudness_lufs,
             published_at=published_at,
         )
         try:

@@ -6,6 +6,7 @@ import msgspec
 
 from ytmp3.core.batch import LISTING_MESSAGES, ItemStatus
 from ytmp3.core.errors import FAILURES, FailureCode
+from ytmp3.core.loudness import spelling_of
 from ytmp3.engine.batches import BatchState, ItemPage, ItemState
 from ytmp3.http.addresses import Addresses
 from ytmp3.http.archive import revision_of
@@ -43,6 +44,7 @@ def batch_view(state: BatchState, addresses: Addresses, link_until: int | None =
         start_seconds=batch.recipe.cut.start_seconds,
         end_seconds=batch.recipe.cut.end_seconds,
         language=batch.recipe.language,
+        loudness=spelling_of(batch.recipe.loudness),
         created_at=moment(batch.created_at),
         completed_at=optional_moment(batch.completed_at),
         expires_at=optional_moment(batch.expires_at),

@@ -13,6 +13,7 @@ from aiohttp import HttpVersion11, hdrs, web
 
 from ytmp3.core.cut import parse_position
 from ytmp3.core.language import parse_language
+from ytmp3.core.loudness import MAX_TARGET, MIN_TARGET, LoudnessMode, parse_loudness
 from ytmp3.core.recipe import Format, Quality, parse_format, parse_quality
 from ytmp3.core.tag_edits import MAX_TEXT_CHARACTERS
 from ytmp3.http import problems
@@ -62,6 +63,8 @@ _HELP_OF_FIELD: Final[Mapping[str, str]] = MappingProxyType(
         "start": f'`start` must be {_POSITIONS}; in POST /extract also "{OF_LINK}", for the time in the link (`t=`).',
         "end": f"`end` must be {_POSITIONS}, and at least 0.1 s after `start`.",
         "language": "`language` must be original, or the BCP 47 tag of a language, such as de, en-US or zh-Hans.",
+        "loudness": f"`loudness` must be {', '.join(LoudnessMode)}, or a target such as -14, "
+        f"in LUFS from {MIN_TARGET:g} to {MAX_TARGET:g}.",
         "playlist": "`playlist` must be text: a link to a playlist, an album or a channel of YouTube.",
         "metadata": "`metadata` must be an object with texts for the tags of the track, `title`, `artist` and `album`, "
         "and `cover`: false for a track without a picture. None has to be given.",
@@ -105,6 +108,8 @@ _OTHER_NAMES: Final[Mapping[str, str]] = MappingProxyType(
         "stop": "end",
         "end_time": "end",
         "end_seconds": "end",
+        "normalize": "loudness",
+        "lufs": "loudness",
     }
 )
 """Names that other services use for our fields."""
@@ -126,6 +131,7 @@ _SPELLINGS: Final[Mapping[str, Callable[[object], object]]] = MappingProxyType(
         "start": _position,
         "end": _position,
         "language": parse_language,
+        "loudness": parse_loudness,
     }
 )
 """Fields whose values may be spelled in several ways. For other values, the functions return what is not valid."""

@@ -54,6 +54,7 @@ EXAMPLES: Final[tuple[Struct, ...]] = (
         start_seconds=None,
         end_seconds=None,
         language=ORIGINAL,
+        loudness="off",
         metadata=MetadataView(
             title="Big Buck Bunny",
             uploader="Blender",
@@ -72,7 +73,9 @@ EXAMPLES: Final[tuple[Struct, ...]] = (
         started_at=_CREATED,
         completed_at=_CREATED + timedelta(seconds=21),
         expires_at=_CREATED + timedelta(days=1),
-        file=FileView(size_bytes=15_240_960, duration_seconds=635.04, sha256="9f86d081884c7d65" * 4),
+        file=FileView(
+            size_bytes=15_240_960, duration_seconds=635.04, sha256="9f86d081884c7d65" * 4, loudness_lufs=None
+        ),
         status_url=f"/status/{_ID}",
         download_url=f"/download/{_ID}.mp3",
     ),
@@ -90,6 +93,7 @@ EXAMPLES: Final[tuple[Struct, ...]] = (
         start_seconds=None,
         end_seconds=None,
         language=ORIGINAL,
+        loudness="off",
         created_at=_CREATED,
         completed_at=None,
         expires_at=None,
@@ -175,6 +179,8 @@ COMMON_FIELDS: Final = MappingProxyType(
         "language": "The language of the sound: a BCP 47 tag, or `original`.",
         "languages": "The audio tracks that `language` can name, the original first.",
         "length": "How many conversions wait.",
+        "loudness": "`off`, `tags`, or a target in LUFS, such as `-14`.",
+        "loudness_lufs": "The loudness of the track in LUFS; null if it was not measured, or the track is silent.",
         "mean": "The mean.",
         "memory": "The memory of the server process.",
         "message": "A text for people, which may change.",

@@ -7,6 +7,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, json
 from ytmp3.core.cut import MAX_POSITION_SECONDS, POSITION_PATTERN, Cut, parse_position
 from ytmp3.core.language import MAX_CHARACTERS, ORIGINAL, PATTERN, parse_language
 from ytmp3.core.link import parse_link
+from ytmp3.core.loudness import LOUDNESS_PATTERN, MAX_TARGET, MIN_TARGET, LoudnessMode, parse_loudness
 from ytmp3.core.recipe import DEFAULT_QUALITY, Format, Quality, Recipe, has_quality, recipe_for
 from ytmp3.core.tag_edits import MAX_TEXT_CHARACTERS, TagEdits, clean_text
 from ytmp3.http.errors import InvalidField
@@ -21,6 +22,7 @@ Position = _Seconds | Annotated[str, Meta(pattern=POSITION_PATTERN)] | None
 """A position in the video; None for its beginning or end."""
 PositionOrLink = _Seconds | Annotated[str, Meta(pattern=f"{POSITION_PATTERN}|^{OF_LINK}$")] | None
 
+GivenLoudness = Annotated[float, Meta(ge=MIN_TARGET, le=MAX_TARGET)] | Annotated[str, Meta(pattern=LOUDNESS_PATTERN)]
 GivenLanguage = Annotated[str, Meta(pattern=PATTERN, max_length=MAX_CHARACTERS)]
 
 
@@ -69,6 +71,7 @@ class ExtractRequest(Struct, frozen=True, forbid_unknown_fields=True):
     start: PositionOrLink = None
     end: Position = None
     language: GivenLanguage = ORIGINAL
+    loudness: GivenLoudness = LoudnessMode.OFF.value
     metadata: MetadataRequest | None = None
     webhook: str | None = None
 
@@ -128,6 +131,7 @@ class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
     start: Position = None
     end: Position = None
     language: GivenLanguage = ORIGINAL
+    loudness: GivenLoudness = LoudnessMode.OFF.value
     webhook: str | None = None
 
     def __post_init__(self) -> None:
@@ -153,6 +157,7 @@ TEXT_OF_MISFIT: Final = {
     "quality": NO_QUALITY,
     "start": f"`start` {_NO_CUT}",
     "end": f"`end` must be at least 0.1 s after `start`, and {_NO_CUT}",
+    "loudness": "`loudness` can be a target such as -14 for mp3 only. For m4a and opus, it can be off or tags.",
 }
 
 
@@ -175,4 +180,5 @@ def _recipe(request: ExtractRequest | BatchRequest, start_of_link: int = 0) -> R
         quality,
         cut=Cut(start_ms=start or 0, end_ms=parse_position(request.end)),
         language=parse_language(request.language) or ORIGINAL,
+        loudness=parse_loudness(request.loudness) or LoudnessMode.OFF,
     )

@@ -10,6 +10,7 @@ import msgspec
 
 from ytmp3.core.errors import FAILURES
 from ytmp3.core.job import Metadata, State, Status, Ticket
+from ytmp3.core.loudness import spelling_of
 from ytmp3.engine.jobs import Live
 from ytmp3.http.addresses import Addresses
 from ytmp3.http.wire import ChapterView, ErrorView, FileView, Hint, JobView, MetadataView
@@ -52,6 +53,7 @@ def job_view(
         start_seconds=conversion.recipe.cut.start_seconds,
         end_seconds=conversion.recipe.cut.end_seconds,
         language=conversion.recipe.language,
+        loudness=spelling_of(conversion.recipe.loudness),
         metadata=None if metadata is None else metadata_view(metadata),
         attempt=_attempt(ticket),
         error=_error(ticket),
@@ -65,6 +67,7 @@ def job_view(
             size_bytes=track.size_bytes,
             duration_seconds=track.duration_seconds,
             sha256=track.sha256 if job.edits is None else None,
+            loudness_lufs=track.loudness_lufs,
         ),
         status_url=addresses.of_job(job.job_id),
         download_url=None if track is None else addresses.of_track(job.job_id, conversion.recipe.extension, link_until),

@@ -62,11 +62,16 @@ class ErrorView(Struct, frozen=True, kw_only=True):
 
 
 class FileView(Struct, frozen=True, kw_only=True):
-    """The finished track. `sha256` is null if the request has changed its tags: they are written as it is sent."""
+    """The finished track.
+
+    `sha256` is null if the request has changed its tags: they are written as it is sent. `loudness_lufs` is null if the
+    loudness was not measured, or the track is silent.
+    """
 
     size_bytes: int
     duration_seconds: float
     sha256: str | None
+    loudness_lufs: float | None
 
 
 class JobView(Struct, frozen=True, kw_only=True):
@@ -91,6 +96,7 @@ class JobView(Struct, frozen=True, kw_only=True):
     start_seconds: float | None
     end_seconds: float | None
     language: str
+    loudness: str
     metadata: MetadataView | None
     attempt: int
     error: ErrorView | None
@@ -196,6 +202,7 @@ class BatchView(Struct, frozen=True, kw_only=True):
     start_seconds: float | None
     end_seconds: float | None
     language: str
+    loudness: str
     created_at: datetime
     completed_at: datetime | None
     expires_at: datetime | None

@@ -15,7 +15,16 @@ from typing import Final
 
 from msgspec import Struct
 
-from ytmp3.converter.audio.ffmpeg import FILE, MEMORY_BYTES, STREAM, encode_arguments, encoded_seconds
+from ytmp3.converter.audio.ffmpeg import (
+    FILE,
+    MEMORY_BYTES,
+    STREAM,
+    encode_arguments,
+    encoded_seconds,
+    errors_in,
+    gain_of_encoder,
+    measured_in,
+)
 from ytmp3.converter.audio.messages import code_of_ffmpeg_message
 from ytmp3.converter.sandbox.pipes import DRAIN_SECONDS, Lines, Reader, Tail
 from ytmp3.converter.sandbox.protocol import NOT_STARTED_STATUS, Profile, ResourceLimits
@@ -23,6 +32,7 @@ from ytmp3.converter.sandbox.spawner import Child, Spawner
 from ytmp3.converter.settings import ConversionLimits
 from ytmp3.converter.spool import PIPE_BYTES, Splicer, Spool, open_spool
 from ytmp3.core.errors import ConversionError, FailureCode
+from ytmp3.core.loudness import Measured
 from ytmp3.core.recipe import Recipe
 from ytmp3.threads import Threads
 
@@ -97,8 +107,10 @@ class Encoder:
         self._splicer: Splicer | None = None
         self._on_waiting: Callable[[], None] = _ignore
 
-    async def encode_stream(self, spool: Spool, on_waiting: Callable[[], None]) -> None:
+    async def encode_stream(self, spool: Spool, on_waiting: Callable[[], None]) -> Measured | None:
         """Encode a spool that still grows. `on_waiting` is called whenever a check finds the encoder waiting for input.
+
+        Returns the loudness, if the recipe asks for it.
 
         In every case, no process is left. After an error, an incomplete target may exist.
 
@@ -112,14 +124,14 @@ class Encoder:
         os.set_blocking(ours, False)
         self._splicer = Splicer(spool, ours, self._files)
         self._on_waiting = on_waiting
-        await self._encode(STREAM, theirs, asyncio.create_task(self._splicer.run(), name="splicer"))
+        return await self._encode(STREAM, theirs, asyncio.create_task(self._splicer.run(), name="splicer"))
 
-    async def encode_file(self, spool: Spool) -> None:
-        """Encode a spool that is complete. Raises as `encode_stream` does."""
+    async def encode_file(self, spool: Spool) -> Measured | None:
+        """Encode a spool that is complete. Returns and raises as `encode_stream` does."""
         source = await self._files.descriptor(open_spool, spool.path)
-        await self._encode(FILE, source, None)
+        return await self._encode(FILE, source, None)
 
-    async def _encode(self, kind: str, source: int, splicing: asyncio.Task[None] | None) -> None:
+    async def _encode(self, kind: str, source: int, splicing: asyncio.Task[None] | None) -> Measured | None:
         """Start and supervise one process, and check its exit status. `source` is its input, and is closed here."""
         readers: list[Reader] = []
         child: Child | None = None
@@ -130,6 +142,7 @@ class Encoder:
             await self._watch(child, splicing)
             await asyncio.wait([reader.ended for reader in readers], timeout=DRAIN_SECONDS)
             self._judge(child.ended.result().status)
+            return self._measured()
         finally:
             if splicing is not None:
                 # This closes the pipe, and must happen before SIGTERM: ffmpeg handles the signal only when its read has
@@ -214,10 +227,18 @@ class Encoder:
             self._moved_at = time.monotonic()
             self._on_seconds(seconds)
 
+    def _measured(self) -> Measured | None:
+        if not self._run.recipe.is_measured:
+            return None
+        measured = measured_in(self._tail.text())
+        if measured is None:
+            raise ConversionError(FailureCode.TOOL_MISSING, "the encoder has not reported the loudness")
+        return measured.changed(gain_of_encoder(self._run.recipe))
+
     def _judge(self, status: int) -> None:
         if status == 0:
             return
-        reason = f"status {status}: {self._tail.text()[-ERROR_CHARACTERS:].strip()}"
+        reason = f"status {status}: {errors_in(self._tail.text())[-ERROR_CHARACTERS:].strip()}"
         if status == NOT_STARTED_STATUS:
             raise ConversionError(FailureCode.TOOL_MISSING, reason)
         if status in SIGXFSZ_STATUSES:

@@ -5,9 +5,12 @@ the input, and protocols, formats and codecs are restricted to lists. So a playl
 make ffmpeg open a file or a URL.
 """
 
+import math
+import re
 from typing import Final
 
 from ytmp3.core.cut import Cut
+from ytmp3.core.loudness import Measured
 from ytmp3.core.recipe import Format, Quality, Recipe
 
 STREAM: Final = "pipe:0"
@@ -30,7 +33,17 @@ hostile file could make ffmpeg allocate more."""
 
 _AUDIO_CODECS: Final = "aac,opus,vorbis,mp3,mp3float,flac,alac,pcm_s16le,pcm_s24le,pcm_f32le"
 
-_QUIET: Final = ("-hide_banner", "-nostdin", "-v", "error")
+_QUIET: Final = ("-hide_banner", "-nostdin", "-v")
+_MEASURING: Final = "ebur128=peak=true:framelog=quiet"
+"""The filter that measures loudness (EBU R 128) and true peak, and does not change the sound. It logs a summary at the
+end, at the level of information."""
+_SUMMARY: Final = re.compile(
+    r"Integrated loudness:\s+I:\s+(-?[0-9.]+) LUFS.*?True peak:\s+Peak:\s+(-?(?:[0-9.]+|inf)) dBFS", re.DOTALL
+)
+_SCALES: Final = {Quality.K96: 0.95, Quality.K128: 0.95, Quality.K160: 0.95, Quality.K192: 0.97}
+"""LAME multiplies the samples by this before it encodes them at these bit rates, so that less of the sound is clipped
+(`abr_switch_map` in its presets.c). Without it, the loudness of an MP3 would be reported 0.4 dB too high."""
+_ERRORS: Final = re.compile(r"^.*\[(?:panic|fatal|error)\].*$", re.MULTILINE)
 # ffmpeg's demuxers, each with the position and the value of bytes by which its files are recognised.
 _MATROSKA: Final = "matroska"
 _MOV: Final = "mov"
@@ -82,7 +95,7 @@ def demuxer_of(head: bytes) -> str | None:
 
 def may_be_as_wanted(demuxer: str, recipe: Recipe) -> bool:
     """Return whether the frames of a source may already be those of an MP3 of this recipe."""
-    return recipe.format is Format.MP3 and demuxer == "mp3" and recipe.cut.is_whole
+    return recipe.format is Format.MP3 and demuxer == "mp3" and recipe.cut.is_whole and not recipe.is_measured
 
 
 def is_streamable(demuxer: str, head: bytes) -> bool:
@@ -112,16 +125,33 @@ def encode_arguments(ffmpeg: str, *, source: str, demuxer: str, recipe: Recipe, 
     `is_copied` copies the frames of an MP3 that is as wanted. A recipe that is copied never encodes. Progress goes to
     descriptor 1, errors to 2.
     """
-    codec = ["-c:a", "copy"] if is_copied or recipe.quality is None else ["-c:a", "libmp3lame", *_rate(recipe.quality)]
+    measuring = [_MEASURING] if recipe.is_measured else []
+    if is_copied or recipe.quality is None:
+        # Only a second output, which goes nowhere, decodes the sound of a copy.
+        sound = ["-c:a", "copy"]
+        more = ["-map", "0:a:0", "-af", *measuring, "-f", "null", "-"] if measuring else []
+    else:
+        filters = [*([] if recipe.cut.is_whole else [_cutting(recipe.cut)]), *measuring]
+        sound = [*(["-af", ",".join(filters)] if filters else []), "-c:a", "libmp3lame", *_rate(recipe.quality)]
+        more = []
     return [
-        *(ffmpeg, *_QUIET, "-nostats", "-stats_period", "0.25", "-progress", "pipe:1"),
+        *(
+            ffmpeg,
+            *_QUIET,
+            "level+info" if measuring else "error",
+            "-nostats",
+            "-stats_period",
+            "0.25",
+            "-progress",
+            "pipe:1",
+        ),
         *("-protocol_whitelist", "fd,pipe", "-format_whitelist", _whitelist(demuxer)),
         *("-codec_whitelist", _AUDIO_CODECS),
         *(["-fd", "0"] if source == FILE else []),
         *("-f", demuxer, "-i", source),
         *("-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"),
-        *([] if recipe.cut.is_whole else ["-af", _cutting(recipe.cut)]),
-        *(*codec, *_OUTPUTS[recipe.format], "-fd", str(OUTPUT_DESCRIPTOR), "fd:"),
+        *(*sound, *_OUTPUTS[recipe.format], "-fd", str(OUTPUT_DESCRIPTOR), "fd:"),
+        *more,
     ]
 
 
@@ -140,6 +170,25 @@ def _cutting(cut: Cut) -> str:
     """
     bounds = [f"start={cut.start_ms}ms", *([] if cut.end_ms is None else [f"end={cut.end_ms}ms"])]
     return f"{_COUNTED},atrim={':'.join(bounds)},{_COUNTED}"
+
+
+def measured_in(log: str) -> Measured | None:
+    """Return the loudness in the last summary of a log; None if there is none.
+
+    What a file says about itself is logged before the first sound, so it cannot take the place of the summary.
+    """
+    found = _SUMMARY.search(log, max(0, log.rfind("Integrated loudness:")))
+    return None if found is None else Measured(lufs=float(found[1]), peak_dbtp=float(found[2]))
+
+
+def gain_of_encoder(recipe: Recipe) -> float:
+    """Return by how much the encoder changes the volume, in dB."""
+    return 0.0 if recipe.quality is None else 20 * math.log10(_SCALES.get(recipe.quality, 1.0))
+
+
+def errors_in(log: str) -> str:
+    """Return only the errors of a log with levels, and a log without levels as it is."""
+    return "\n".join(_ERRORS.findall(log)) or log
 
 
 def _rate(quality: Quality) -> list[str]:

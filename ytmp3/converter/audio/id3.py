@@ -1,4 +1,4 @@
-"""Writes an ID3v2.3 tag: texts, link, chapters and cover. Pure.
+"""Writes an ID3v2.3 tag: texts, loudness, link, chapters and cover. Pure.
 
 Sources: id3.org, id3v2.3.0, and its addendum id3v2-chapters-1.0.
 
@@ -25,6 +25,8 @@ def id3v2_tag(tags: Tags) -> bytes:
     """Return the tag, which goes before the first frame."""
     texts = (("TIT2", tags.title), ("TPE1", tags.artist), ("TALB", tags.album), ("TYER", tags.year))
     frames = [_text_frame(name, str(text)) for name, text in texts if text]
+    named = (f"{name}\0{value}".encode("ascii") for name, value in tags.replaygain.items())
+    frames.extend(_frame("TXXX", _LATIN1 + text) for text in named)
     frames.append(_frame("WOAS", tags.link.encode("ascii")))
     frames.extend(_chapter_frames(tags.chapters, tags.duration_seconds))
     if tags.cover:

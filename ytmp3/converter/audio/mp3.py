@@ -85,6 +85,18 @@ def walk(content: bytes | mmap.mmap) -> Stream:
     )
 
 
+def sound_of(content: bytes | mmap.mmap) -> tuple[int, int]:
+    """Return where the frames with sound begin and end: without tags, and without a Xing or Info frame.
+
+    Raises:
+        BrokenError: the content is not an MP3.
+    """
+    position, end = _bounds(content)
+    first = _frame_at(content, position, end)
+    is_tag = _encoder_delay(content[position : position + first.size_bytes], first) is not None
+    return (position + first.size_bytes if is_tag else position), end
+
+
 def _walk_frames(content: bytes | mmap.mmap, position: int, end: int, first: Frame) -> tuple[int, set[int]]:
     known: dict[bytes, int] = {}
     bitrates: set[int] = set()

@@ -33,6 +33,7 @@ def mp4_tags(tags: Tags) -> bytes:
         (b"\xa9cmt", tags.link),
     )
     items = [_text(name, str(text)) for name, text in texts if text]
+    items.extend(_free_text(name.lower(), value) for name, value in tags.replaygain.items())
     if tags.cover:
         items.append(_item(b"covr", _JPEG, tags.cover))
     parts = (box_of(b"hdlr", _HANDLER), box_of(b"ilst", b"".join(items)), box_of(b"free", bytes(PADDING_BYTES)))
@@ -48,6 +49,13 @@ def _chapter_list(chapters: tuple[Chapter, ...]) -> bytes:
         title = chapter.title.encode()[:_MAX_TITLE_BYTES].decode(errors="ignore").encode()
         rows.append(round(_TICKS * chapter.start_seconds).to_bytes(8) + bytes([len(title)]) + title)
     return box_of(b"chpl", b"\1" + bytes(7) + bytes([len(rows)]) + b"".join(rows))
+
+
+def _free_text(name: str, text: str) -> bytes:
+    """Return a tag that has a name instead of a kind, as iTunes writes it."""
+    inner = box_of(b"mean", bytes(4) + b"com.apple.iTunes") + box_of(b"name", bytes(4) + name.encode("ascii"))
+    value = box_of(b"data", _TEXT.to_bytes(4) + bytes(4) + text.encode("ascii"))
+    return box_of(b"----", inner + value)
 
 
 def _text(name: bytes, text: str) -> bytes:

@@ -20,6 +20,8 @@ def opus_tags(tags: Tags) -> bytes:
     year = None if tags.year is None else str(tags.year)
     comments = [("TITLE", tags.title), ("ARTIST", tags.artist), ("ALBUM", tags.album), ("DATE", year)]
     comments.append(("COMMENT", tags.link))
+    if tags.volume.measured is not None:
+        comments.append(("R128_TRACK_GAIN", str(tags.volume.measured.r128_gain)))
     if tags.cover:
         picture = base64.b64encode(_picture(tags.cover)).decode("ascii")
         comments.append(("METADATA_BLOCK_PICTURE", picture))

@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ytmp3.core.job import Chapter, Metadata
+from ytmp3.core.loudness import UNCHANGED, Volume
 
 MAX_COVER_BYTES: Final = 512 * 1024
 """Largest cover, in bytes; a larger one is left out. A cover of 720 by 720 pixels is far smaller."""
@@ -31,10 +32,25 @@ class Tags(Struct, frozen=True, kw_only=True):
     """The video's canonical link, in ASCII."""
     cover: bytes | None
     """A square JPEG."""
+    volume: Volume = UNCHANGED
+    """The loudness, which players use, and by how much the volume was changed."""
     chapters: tuple[Chapter, ...] = ()
     """The chapters of the track, from its own start on."""
     duration_seconds: float = 0.0
     """The measured duration of the track, where its last chapter ends."""
+
+    @property
+    def replaygain(self) -> dict[str, str]:
+        """The names and values of the tags of ReplayGain 2.0, and of MP3Gain if the volume was changed."""
+        measured, steps = self.volume.measured, self.volume.steps
+        if measured is None:
+            return {}
+        tags = {
+            "REPLAYGAIN_TRACK_GAIN": f"{measured.replaygain_db:+.2f} dB",
+            "REPLAYGAIN_TRACK_PEAK": f"{measured.peak:.6f}",
+        }
+        # The steps that restore the left and the right channel, and that no gain was to wrap around.
+        return tags | ({"MP3GAIN_UNDO": f"{-steps:+04d},{-steps:+04d},N"} if steps else {})
 
     def of_track(self, duration_seconds: float) -> "Tags":
         """Return the tags for a track of this duration, without chapters that would begin after its end."""
@@ -42,7 +58,9 @@ class Tags(Struct, frozen=True, kw_only=True):
         return replace(self, chapters=chapters, duration_seconds=duration_seconds)
 
 
-def tags_of(metadata: Metadata, link: str, cover: bytes | None, start_seconds: float = 0.0) -> Tags:
+def tags_of(
+    metadata: Metadata, link: str, cover: bytes | None, volume: Volume = UNCHANGED, *, start_seconds: float = 0.0
+) -> Tags:
     """Return the tags of a track of the video with this metadata. A cover that is too large is left out.
 
     `start_seconds` is where the track starts in the video.
@@ -57,6 +75,7 @@ def tags_of(metadata: Metadata, link: str, cover: bytes | None, start_seconds: f
         year=metadata.release_year,
         link=link,
         cover=cover if fits else None,
+        volume=volume,
         chapters=tuple(_chapters_from(start_seconds, metadata.chapters)),
     )
 

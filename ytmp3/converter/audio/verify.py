@@ -17,6 +17,7 @@ from typing import Final, assert_never
 from msgspec import Struct
 
 from ytmp3.converter.audio.broken import BrokenError, CutError
+from ytmp3.converter.audio.gain import with_gain
 from ytmp3.converter.audio.id3 import id3v2_tag
 from ytmp3.converter.audio.mp3 import walk
 from ytmp3.converter.audio.mp4 import pieces_of_mp4, read_mp4
@@ -109,7 +110,9 @@ def _track(content: mmap.mmap, format_: Format, tags: Tags) -> tuple[float, Iter
     match format_:
         case Format.MP3:
             seconds = walk(content).duration_seconds
-            return seconds, itertools.chain([id3v2_tag(tags.of_track(seconds))], _copied(content))
+            steps = tags.volume.steps
+            sound = with_gain(content, steps) if steps else _copied(content)
+            return seconds, itertools.chain([id3v2_tag(tags.of_track(seconds))], sound)
         case Format.M4A:
             mp4 = read_mp4(content)
             return mp4.duration_seconds, pieces_of_mp4(mp4, content, mp4_tags(tags.of_track(mp4.duration_seconds)))

@@ -107,7 +107,8 @@ class PageHandlers:
             return self._refuse(request, InvalidField(f"Enter 1 to {MAX_FORM_LINKS} links, one a line."), links=text)
         if quality is None or format_ is None:
             return self._refuse(request, InvalidField("Choose one of the formats and qualities."), links=text)
-        wanted = {name: fields[name].strip() for name in ("language", "start", "end") if fields.get(name, "").strip()}
+        optional = ("start", "end", "language", "loudness")
+        wanted = {name: fields[name].strip() for name in optional if fields.get(name, "").strip()}
         wanted |= {"format": format_} | ({"quality": quality} if has_quality(format_) else {})
         client, ids = request[CLIENT], list[str]()
         for position, link in enumerate(links):

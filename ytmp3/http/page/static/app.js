@@ -10,6 +10,7 @@ const links = document.getElementById("links");
 const format = document.getElementById("format");
 const quality = document.getElementById("quality");
 const language = document.getElementById("language");
+const loudness = document.getElementById("loudness");
 const start = document.getElementById("start");
 const end = document.getElementById("end");
 const notice = document.getElementById("notice");
@@ -74,6 +75,7 @@ function chosen() {
     format: format.value,
     quality: isCopied ? null : quality.value,
     language: language.value.trim(),
+    loudness: loudness.value === "off" ? null : loudness.value,
     start: isCopied ? null : start.value.trim(),
     end: isCopied ? null : end.value.trim(),
   });
@@ -81,8 +83,8 @@ function chosen() {
 
 // The fields of a request for the same recipe as that of a job.
 function recipeOf(job) {
-  const { format, quality, language, start_seconds: start, end_seconds: end } = job;
-  return fieldsOf({ format, quality, language, start, end });
+  const { format, quality, language, loudness, start_seconds: start, end_seconds: end } = job;
+  return fieldsOf({ format, quality, language, loudness, start, end });
 }
 
 function fieldsOf(values) {
@@ -227,7 +229,10 @@ function say(text) {
 }
 
 function fitQuality() {
-  quality.disabled = start.disabled = end.disabled = format.selectedOptions[0].dataset.hasQuality === "false";
+  const isCopied = format.selectedOptions[0].dataset.hasQuality === "false";
+  for (const option of loudness.options) option.disabled = "needsQuality" in option.dataset && isCopied;
+  if (loudness.selectedOptions[0]?.disabled) loudness.value = "off";
+  quality.disabled = start.disabled = end.disabled = isCopied;
 }
 
 // Offers the languages of the video in the form, if it is a single one. Where they are not known, a tag can be typed.

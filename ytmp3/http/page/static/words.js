@@ -19,10 +19,12 @@ export function detailOf(job) {
   return parts.filter(Boolean).join(" · ");
 }
 
-// What was asked for: "MP3 192k de 1:30-2:00", or "OPUS" for a format that is copied.
-export function recipeOf({ format, quality, language, start_seconds: start, end_seconds: end }) {
+// What was asked for: "MP3 192k de -14 LUFS 1:30-2:00", or "OPUS" for a format that is copied.
+export function recipeOf({ format, quality, language, loudness, start_seconds: start, end_seconds: end }) {
   const part = start == null && end == null ? null : `${duration(start ?? 0)}-${end == null ? "" : duration(end)}`;
-  return [format.toUpperCase(), quality, language === "original" ? null : language, part].filter(Boolean).join(" ");
+  const target = /^-/.test(loudness) ? `${loudness} LUFS` : null;
+  const parts = [format.toUpperCase(), quality, language === "original" ? null : language, target, part];
+  return parts.filter(Boolean).join(" ");
 }
 
 export function stateOf(job) {
