@@ -49,7 +49,7 @@ def register_gauges(metrics: Metrics, engine: Engine, converter: Converter, stre
             lambda: age_days(health.tool_versions.get("yt-dlp"), time.time()),
         ),
         "ytmp3_extractor_refused": (
-            "1 while the release of yt-dlp that was chosen cannot be used, and the built-in one is used instead.",
+            "1 while the release of yt-dlp that was chosen is not used: it is damaged, or conversions failed with it.",
             lambda: converter.release().is_refused,
         ),
         "ytmp3_uptime_seconds": ("Time since this instance started.", lambda: time.monotonic() - started_at),

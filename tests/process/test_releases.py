@@ -27,6 +27,8 @@ from ytmp3.core.release import Ended
 
 GOOD = "2026.11.1"
 HUNG = "2026.11.5"
+LATER = "2026.11.12"
+"""Passes every trial, and fails at YouTube."""
 SECONDS = 600.0
 """A limit that no busy machine reaches."""
 SHORT_SECONDS = 2.0
@@ -56,6 +58,9 @@ def add_releases(index: PackageIndex) -> dict[str, tuple[Ended, str]]:
     moved = broken(full, "yt_dlp/YoutubeDL.py", b"def build_request_director(", b"def make_request_director(")
     wrong_hash = add(2, only(""))
     index.hashes[f"yt_dlp-{wrong_hash}-py3-none-any.whl"] = "0" * 64
+    entry = b"    def _real_extract(self, url):\n"
+    fails = b"        if 'rehearsal00' not in url: raise ExtractorError('YouTube has changed')\n"
+    assert add(12, broken(extractor_files(LATER), "yt_dlp/extractor/youtube/_video.py", entry, entry + fails)) == LATER
     assert add(5, only("import time\ntime.sleep(3600)")) == HUNG
     return {
         wrong_hash: (Ended.NOT_FETCHED, "SHA-256"),
@@ -148,13 +153,28 @@ async def test_a_service_changes_to_a_good_release_and_never_to_a_broken_one(
             for entry in folder.glob("incoming-*")
         }
         assert await converts(service, 3)
+        await commands.use(LATER)
+
+        async def is_later() -> bool:
+            return LATER in await release_in_use(service)
+
+        await until(is_later, "the service uses the release that fails later")
+        for number in range(4, 9):
+            assert await converts(service, number)
+        await until(lambda: store.state().active == GOOD, "the release before is used again")
+        assert LATER in store.state().note
+        assert len(service.events("extractor release given up")) == 1
+        assert not service.events("retry scheduled")
+        assert not service.events("conversion failed")
         commands.back()
+        assert store.state().active == LATER
+        await commands.use("built-in")
 
         async def is_built_in() -> bool:
             return await release_in_use(service) == "preloaded"
 
         await until(is_built_in, "the service uses the built-in release")
-        assert await converts(service, 4)
+        assert await converts(service, 9)
 
 
 async def test_a_damaged_release_is_replaced_by_the_built_in_one(tmp_path: Path, index: PackageIndex) -> None:
@@ -169,8 +189,8 @@ async def test_a_damaged_release_is_replaced_by_the_built_in_one(tmp_path: Path,
         first = generations.current
         zygote = first.tools.spawner.zygote_pid
         assert zygote is not None
-        async with generations.in_use() as tools:
-            assert tools is first.tools
+        with generations.in_use() as generation:
+            assert generation is first
             # The release is in use, so it cannot be removed; and a zygote that is replaced runs on with its conversion.
             ReleaseStore(folder).remove(GOOD)
             assert ReleaseStore(folder).versions() == [GOOD]

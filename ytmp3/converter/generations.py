@@ -4,6 +4,9 @@ A zygote is started with one release of yt-dlp, so another release needs another
 everything that depends on its release. The server reads the state of the releases every POLL_SECONDS; when another one
 was chosen (`ytmp3 extractor use`), it starts a new generation beside the current one, and new conversions take it as
 soon as it is ready. No conversion changes its generation. If the new zygote does not start, the current one stays.
+
+The generation before the current one stays ready while the current one is on probation (`core.probation`). Conversions
+that fail are repeated with it, and it becomes the current one again if it can do what the new one cannot.
 """
 
 import asyncio
@@ -12,7 +15,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -22,12 +25,14 @@ from ytmp3.converter.check import Checker, Programs
 from ytmp3.converter.identities import IdentityBook, only_identity
 from ytmp3.converter.profiles import profiles_of
 from ytmp3.converter.releases.program import FAILED_STARTS, ReleaseProgram
-from ytmp3.converter.releases.store import BUILT_IN, DamagedError, ReleaseStore, State
+from ytmp3.converter.releases.store import BUILT_IN, BusyError, DamagedError, ReleaseStore, State
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.settings import ToolSettings
 from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.tokens import TokenProvider
 from ytmp3.converter.tools import FILE_THREADS, VERIFIERS, Tools, deno_path, ffmpeg_path, ladders_of, youtube_program
+from ytmp3.core.errors import FailureCode
+from ytmp3.core.probation import Probation
 from ytmp3.threads import Threads
 
 POLL_SECONDS: Final = 2.0
@@ -102,6 +107,11 @@ class Generations:
         self._ending: set[asyncio.Task[None]] = set()
         self._solved: Counter[str] = Counter()
         self._problem = ""
+        self._note = ""
+        self._before: Generation | None = None
+        self._probation = Probation(0.0)
+        self._given_up: int | None = None
+        """Serial number of the state whose release has failed its probation."""
         self._following: asyncio.Task[None] | None = None
         self._files, self._verifiers = Threads("converter-files", FILE_THREADS), Threads("verifier", VERIFIERS)
         self.current = self._made(State(), spawner=spawner)
@@ -121,27 +131,51 @@ class Generations:
         if self._store is not None:
             self._following = asyncio.create_task(self._follow(self._store), name="follow-releases")
 
-    @contextlib.asynccontextmanager
-    async def in_use(self) -> AsyncIterator[Tools]:
-        """Use the current generation until the block ends, whichever is current then."""
-        generation = self.current
+    @contextlib.contextmanager
+    def in_use(self, generation: Generation | None = None) -> Iterator[Generation]:
+        """Use a generation, by default the current one, until the block ends, whichever is current then."""
+        generation = generation or self.current
         generation.users += 1
         try:
-            yield generation.tools
+            yield generation
         finally:
             generation.users -= 1
             self._end_unused()
 
+    def before(self, generation: Generation) -> Generation | None:
+        """Return the generation to repeat a failed conversion with; None if there is none.
+
+        A conversion that fails after its release was given up is repeated with the current release.
+        """
+        if generation is self.current:
+            return self._before
+        return self.current if generation.serial == self._given_up else None
+
+    def ended(self, generation: Generation) -> None:
+        """Count a conversion that has ended with this generation, also one that has failed."""
+        if generation is self.current and self._before is not None:
+            self._probation.ended()
+
+    def blame(self, generation: Generation, code: FailureCode) -> None:
+        """Count a conversion that failed with this generation, and then succeeded with the one before."""
+        before = self._before
+        if generation is not self.current or before is None:
+            return
+        self._probation.blame(code)
+        if self._probation.is_failed:
+            self._give_up(before)
+
     @property
     def release(self) -> ReleaseInUse:
         """The release of the current generation."""
-        return ReleaseInUse(serial=self.current.serial, is_refused=bool(self.current.program.refused or self._problem))
+        is_refused = bool(self.current.program.refused or self._problem or self._note)
+        return ReleaseInUse(serial=self.current.serial, is_refused=is_refused)
 
     @property
     def solutions(self) -> Mapping[str, int]:
         """The counts of all solvers since the start."""
         total = Counter(self._solved)
-        for generation in (*self._earlier, self.current):
+        for generation in self._all:
             for how, count in generation.tools.solver.solutions.items():
                 total[how] += count
         return total
@@ -153,15 +187,21 @@ class Generations:
             await asyncio.wait([self._following])
         await asyncio.gather(*self._ending)
         await self._tokens.close()
-        for generation in (*self._earlier, self.current):
+        for generation in self._all:
             await generation.close()
 
     async def _follow(self, store: ReleaseStore) -> None:
         retry_at, failed_serial = 0.0, -1
         while True:
             await asyncio.sleep(self._poll_seconds)
+            if self._before is not None and self._probation.is_passed(time.monotonic()):
+                self._retire(self._before)
+                self._before = None
             state = await self._state(store)
-            if state is None or state.serial == self.current.serial:
+            if state is None or state.serial in {self.current.serial, self._given_up}:
+                continue
+            if state.active == self.current.program.version and not self.current.program.refused:
+                self.current.serial = state.serial
                 continue
             if state.serial == failed_serial and time.monotonic() < retry_at:
                 continue
@@ -180,12 +220,44 @@ class Generations:
         except asyncio.CancelledError:
             await new.close()
             raise
-        self._earlier.append(self.current)
-        self.current = new
+        retired = [self._before, None if state.is_new else self.current]
+        self._before, self.current = self.current if state.is_new else None, new
+        self._probation = Probation(time.monotonic())
+        for generation in retired:
+            if generation is not None:
+                self._retire(generation)
         facts = {"release": state.active or "built-in", "detail": new.program.description}
         logger.info("extractor release in use", extra=facts)
-        self._end_unused()
         return True
+
+    def _give_up(self, before: Generation) -> None:
+        """Use the release before again, at once in this server, and then in the state for all."""
+        failed, self.current, self._before = self.current, before, None
+        self._given_up = failed.serial
+        self._retire(failed)
+        old, new = (each.program.version or "the built-in release" for each in (before, failed))
+        codes = ", ".join(sorted({code.value for code in self._probation.blames}))
+        self._note = f"{new} was given up: conversions that failed with it ({codes}) succeeded with {old}"
+        logger.error("extractor release given up", extra={"release": new, "in_use": old, "codes": codes})
+        if self._store is not None:
+            task = asyncio.create_task(self._write_back(self._store, failed.serial, before), name="give-up-release")
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+    async def _write_back(self, store: ReleaseStore, serial: int, before: Generation) -> None:
+        try:
+            await self._files.run(store.give_up, serial, before.program.version, self._note)
+        except (BusyError, DamagedError, OSError) as error:
+            # This server keeps to its decision; others decide by themselves.
+            logger.error("extractor state not written", extra={"error": str(error)})
+
+    def _retire(self, generation: Generation) -> None:
+        self._earlier.append(generation)
+        self._end_unused()
+
+    @property
+    def _all(self) -> list[Generation]:
+        return [*self._earlier, *([] if self._before is None else [self._before]), self.current]
 
     def _end_unused(self) -> None:
         """End each earlier generation whose last conversion has ended."""
@@ -206,6 +278,8 @@ class Generations:
             self._problem = str(error)
             return None
         self._problem = ""
+        if state.serial != self._given_up:
+            self._note = state.note
         return state
 
     def _held(self, store: ReleaseStore, state: State) -> Generation:
@@ -246,4 +320,4 @@ class Generations:
         return Generation(tools, checker, program, serial=state.serial, hold=hold)
 
     def _description(self, program: ReleaseProgram) -> str:
-        return f"{program.description}; {self._problem}" if self._problem else program.description
+        return "; ".join(each for each in (program.description, self._problem, self._note) if each)

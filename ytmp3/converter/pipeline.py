@@ -25,7 +25,7 @@ from ytmp3.converter.slots import FairSlots
 from ytmp3.converter.task import Task, way_of
 from ytmp3.converter.tools import Tools
 from ytmp3.converter.tries import Tries
-from ytmp3.converter.youtube.describer import describe_video
+from ytmp3.converter.youtube.describer import Found, describe_video
 from ytmp3.converter.youtube.events import Facts
 from ytmp3.converter.youtube.lister import read_playlist
 from ytmp3.converter.youtube.signs import Sign
@@ -34,9 +34,19 @@ from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
 from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.job import Report
 from ytmp3.core.playlist import Listing
+from ytmp3.core.probation import is_suspicious
 from ytmp3.core.recipe import DEFAULT_RECIPE, Recipe
 
 logger = logging.getLogger(__name__)
+
+
+def _folder_in(scratch: Path) -> Path:
+    folder = scratch / "repeated"
+    try:
+        folder.mkdir()
+    except OSError as error:
+        raise ConversionError(FailureCode.STORAGE_FULL, f"{error.strerror}") from error
+    return folder
 
 
 class Pipeline:
@@ -104,9 +114,11 @@ class Pipeline:
 
     async def list_playlist(self, url: str, client: ClientId, scratch: Path, *, max_items: int) -> Listing:
         """See the Protocol."""
-        async with self._slots[0].slot(client), self._generations.in_use() as tools:
-            egress = tools.identities.first.egress
-            return await read_playlist(tools.spawner, url, scratch, max_items=max_items, egress=egress)
+        egress = self._generations.identities.first.egress
+        async with self._slots[0].slot(client):
+            with self._generations.in_use() as generation:
+                spawner = generation.tools.spawner
+                return await read_playlist(spawner, url, scratch, max_items=max_items, egress=egress)
 
     async def describe(
         self, video_id: VideoId, client: ClientId, scratch: Path, passage: Passage = ONLY_PASSAGE
@@ -122,14 +134,9 @@ class Pipeline:
             identity=identity,
         )
         try:
-            async with (
-                self._slots[0].slot(client),
-                self._generations.in_use() as tools,
-                tools.connections(identity) as connections,
-            ):
-                extraction, profile = way_of(tools, self._limits, task)
-                seconds = self._limits.extract_seconds
-                found = await describe_video(tools.spawner, extraction, profile, connections, seconds=seconds)
+            async with self._slots[0].slot(client):
+                with self._generations.in_use() as generation:
+                    found = await self._described(task, generation.tools)
         except ZygoteError as error:
             raise NoProcess(str(error)) from error
         except OSError as error:
@@ -138,6 +145,12 @@ class Pipeline:
         if isinstance(found.result, ConversionError):
             raise found.result
         return found.result
+
+    async def _described(self, task: Task, tools: Tools) -> Found:
+        extraction, profile = way_of(tools, self._limits, task)
+        async with tools.connections(task.identity) as connections:
+            seconds = self._limits.extract_seconds
+            return await describe_video(tools.spawner, extraction, profile, connections, seconds=seconds)
 
     async def convert(
         self,
@@ -153,16 +166,32 @@ class Pipeline:
         Raises:
             ConversionError: its code is the reason, such as a private video or a missing program.
         """
-        async with self._generations.in_use() as tools:
-            task = Task(
-                video_id=video_id,
-                recipe=recipe,
-                client=client,
-                scratch=scratch,
-                passage=passage,
-                identity=tools.identities.of(passage.name),
-            )
-            return await self._convert(task, tools, Progress(on_progress))
+        generations, progress = self._generations, Progress(on_progress)
+        task = Task(
+            video_id=video_id,
+            recipe=recipe,
+            client=client,
+            scratch=scratch,
+            passage=passage,
+            identity=generations.identities.of(passage.name),
+        )
+        with generations.in_use() as generation:
+            try:
+                return await self._convert(task, generation.tools, progress)
+            except ConversionError as error:
+                before = generations.before(generation)
+                if before is None or not is_suspicious(error.code):
+                    raise
+                failed = error
+            finally:
+                generations.ended(generation)
+        # The release of yt-dlp is new. Does the one before convert the video? This belongs to the same attempt.
+        with generations.in_use(before):
+            folder = await before.tools.files.run(_folder_in, scratch)
+            again = structs.replace(task, scratch=folder, is_repeated=True)
+            converted = await self._convert(again, before.tools, progress)
+        generations.blame(generation, failed.code)
+        return converted
 
     async def _convert(self, task: Task, tools: Tools, progress: Progress) -> Converted:
         slots, video_id = self._slots, task.video_id

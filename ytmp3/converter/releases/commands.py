@@ -37,10 +37,10 @@ class ExtractorCommands:
         Raises:
             ExtractorError: the state cannot be read; said after the list.
         """
-        active, previous, problem = BUILT_IN, BUILT_IN, ""
+        active, previous, note, problem = BUILT_IN, BUILT_IN, "", ""
         try:
             state = self._store.state()
-            active, previous = state.active, state.previous
+            active, previous, note = state.active, state.previous, state.note
         except DamagedError as error:
             problem = f"{error}. The built-in release is used"
         own = f"{metadata.version('yt-dlp')} ({BUILT_IN_NAME})"
@@ -54,6 +54,8 @@ class ExtractorCommands:
             self._say(_line(version, detail, mark=_mark(version, active, previous)))
         if active not in (BUILT_IN, *versions):
             problem = f"{active} is in use by the state, but it is not there. The built-in release is used"
+        if note:
+            self._say(note)
         if problem:
             raise ExtractorError(Ended.REFUSED, problem)
 
@@ -81,7 +83,7 @@ class ExtractorCommands:
                 chosen = BUILT_IN
             else:
                 chosen = await self._tried(_version(wanted))
-            self._store.choose(chosen)
+            self._store.choose(chosen, is_new=chosen != BUILT_IN)
             self._store.tidy()
         self._say_chosen(chosen)
 

@@ -21,6 +21,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
@@ -65,6 +66,11 @@ class State(Struct, frozen=True, kw_only=True):
     """Version of the one that was used before, for `back`."""
     serial: int = 0
     """Number of changes, so that a running server notices that the same release was chosen again."""
+    is_new: bool = False
+    """Whether servers keep the previous release ready, for conversions that fail with this one. False if the active
+    release was chosen to go back to it."""
+    note: str = ""
+    """Why a server has made the last change, for the operator; empty: a command has made it."""
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
@@ -209,19 +215,35 @@ class ReleaseStore:
         _sync_folder(self._folder)
         return manifest
 
-    def choose(self, version: str) -> State:
+    def choose(self, version: str, *, is_new: bool = False, note: str = "") -> State:
         """Make a release (or BUILT_IN) the one that new conversions use, and return the new state.
+
+        `is_new` and `note`: see State.
 
         Raises:
             OSError: the state cannot be written; the old one stays.
         """
-        old = State()
-        with contextlib.suppress(DamagedError):
+        try:
             old = self.state()
+        except DamagedError:
+            # A number that no server has seen, so that all of them notice the change.
+            old = State(serial=int(time.time()))
         previous = old.previous if version == old.active else old.active
-        state = State(active=version, previous=previous, serial=old.serial + 1)
+        state = State(active=version, previous=previous, serial=old.serial + 1, is_new=is_new, note=note)
         self._write_state(state)
         return state
+
+    def give_up(self, serial: int, version: str, note: str) -> None:
+        """Return to `version`, unless something else was chosen since the state with this serial number.
+
+        Called by a server. Several servers may do it at once; the first one changes the state.
+
+        Raises:
+            BusyError, DamagedError, OSError: the state was not changed.
+        """
+        with self.changing():
+            if self.state().serial == serial:
+                self.choose(version, note=note)
 
     def tidy(self, tried: str = BUILT_IN) -> None:
         """Remove releases until MAX_KEPT are left. Kept first: the one in use, `tried`, the one before, the newest.
@@ -236,7 +258,7 @@ class ReleaseStore:
         kept = list(dict.fromkeys(version for version in in_order if version != BUILT_IN))[:MAX_KEPT]
         if state.previous not in (*kept, BUILT_IN):
             # Written before the release goes, so that the state never names one that is not there.
-            self._write_state(State(active=state.active, serial=state.serial))
+            self._write_state(msgspec.structs.replace(state, previous=BUILT_IN))
         for version in self.versions():
             if version not in kept:
                 self.remove(version)

@@ -1,0 +1,58 @@
+"""The first conversions with another release of yt-dlp: which failures are repeated with the release before. Pure.
+
+A new release may work in every trial and fail at YouTube, so the release before stays ready for a while. A conversion
+that fails for a reason that the release may have caused is repeated with it at once. Only if the repetition succeeds is
+the new release to blame: YouTube, the network and the video were the same.
+"""
+
+from typing import Final
+
+from ytmp3.core.errors import FAILURES, FailureCode, Fault
+
+MAX_BLAMES: Final = 3
+"""After so many conversions that only the release before could do, that release is used again. One may be chance."""
+ENDS: Final = 100
+"""The probation ends after so many conversions with the new release."""
+SECONDS: Final = 3600.0
+"""It ends after this time, in seconds, too: two zygotes take 40 MB more than one."""
+
+_SUSPICIOUS_FAULTS: Final = frozenset({Fault.RELEASE, Fault.YOUTUBE})
+_SUSPICIOUS_CODES: Final = frozenset(
+    {
+        *(FailureCode.TOOL_MISSING, FailureCode.OUTPUT_TRUNCATED, FailureCode.VIDEO_UNAVAILABLE),
+        *(FailureCode.NO_AUDIO, FailureCode.FORMAT_UNAVAILABLE, FailureCode.LANGUAGE_UNAVAILABLE),
+    }
+)
+"""What a release that misunderstands YouTube's answers may report of a healthy video."""
+
+
+def is_suspicious(code: FailureCode) -> bool:
+    """Return whether the release of yt-dlp may have caused this failure."""
+    return FAILURES[code].fault in _SUSPICIOUS_FAULTS or code in _SUSPICIOUS_CODES
+
+
+class Probation:
+    """The count of one probation. Times are in seconds of a steady clock."""
+
+    def __init__(self, began_at: float) -> None:
+        self._ends_at = began_at + SECONDS
+        self._ends = 0
+        self.blames: list[FailureCode] = []
+        """The codes of the failures that the release before did not have."""
+
+    def ended(self) -> None:
+        """Count a conversion with the new release."""
+        self._ends += 1
+
+    def blame(self, code: FailureCode) -> None:
+        """Count a conversion that only the release before could do."""
+        self.blames.append(code)
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether the release before must be used again."""
+        return len(self.blames) >= MAX_BLAMES
+
+    def is_passed(self, now: float) -> bool:
+        """Whether the release before is no longer needed."""
+        return self._ends >= ENDS or now >= self._ends_at
