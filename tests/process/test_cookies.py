@@ -12,6 +12,7 @@ from tests.stand.pipeline import RunningPipeline, running_pipeline
 from ytmp3.converter.cookies import Cookies, has_login, replace_file, with_renewed
 from ytmp3.converter.task import CookiesCopy
 from ytmp3.core.errors import ConversionError, FailureCode
+from ytmp3.core.ids import ClientId, VideoId
 
 HEADER = "# Netscape HTTP Cookie File\n"
 
@@ -86,6 +87,9 @@ async def test_refused_cookies_are_counted_and_left_out_until_the_file_changes(
         youtube.switch(account="served")
         # yt-dlp refuses a whole file that has no first line, or a line of JSON.
         cookies_file.write_text('{"not": "a cookie"}\n' + LOGIN.replace(HEADER, "").replace("sapi", "other"))
+        (tmp_path / "probe").mkdir()
+        probed = await own.pipeline.describe(VideoId(video_id(Kind.AGE, 53)), ClientId("a"), tmp_path / "probe")
+        assert probed.metadata.title
         await own.convert(video_id(Kind.AGE, 53))
         (check,) = [each for each in await own.pipeline.check() if each.name == "cookies"]
         assert check.detail == "default: with a login"

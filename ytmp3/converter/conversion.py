@@ -82,11 +82,6 @@ class ConversionTry:
         """Whether an extraction succeeded, but YouTube has answered 429 to a part of it, such as the page."""
         return self._fetch.chosen is not None and self._fetch.chosen.facts.signs.get(Sign.RATE_LIMITED, 0) > 0
 
-    @property
-    def are_cookies_refused(self) -> bool:
-        """Whether YouTube has ended the session of the cookies, or does not accept it."""
-        return self.facts is not None and self.facts.signs.get(Sign.COOKIES, 0) > 0
-
     def may_try_another_format(self, error: ConversionError) -> bool:
         """Whether YouTube offers another format in place of the one that could not be decoded."""
         is_format_at_fault = error.code in {FailureCode.MEDIA_INVALID, FailureCode.NO_AUDIO}

@@ -133,24 +133,33 @@ class Pipeline:
             passage=passage,
             identity=identity,
         )
-        try:
-            async with self._slots[0].slot(client):
-                with self._generations.in_use() as generation:
-                    found = await self._described(task, generation.tools)
-        except ZygoteError as error:
-            raise NoProcess(str(error)) from error
-        except OSError as error:
-            raise ConversionError(FailureCode.STORAGE_FULL, f"{error.strerror}") from error
-        self._record(video_id, found.facts)
+        with self._generations.in_use() as generation:
+            tries = Tries(generation.tools, task)
+            found = await self._describe(generation.tools, task)
+            if isinstance(found.result, ConversionError) and (other := await tries.with_account(found.result)):
+                again = await self._describe(generation.tools, other)
+                if other.cookies is not None:
+                    await tries.record_refusal(other.cookies, again.facts)
+                found = found if isinstance(again.result, ConversionError) else again
         if isinstance(found.result, ConversionError):
             raise found.result
         return found.result
 
-    async def _described(self, task: Task, tools: Tools) -> Found:
-        extraction, profile = way_of(tools, self._limits, task)
-        async with tools.connections(task.identity) as connections:
-            seconds = self._limits.extract_seconds
-            return await describe_video(tools.spawner, extraction, profile, connections, seconds=seconds)
+    async def _describe(self, tools: Tools, task: Task) -> Found:
+        """Ask once. `task` asks as a guest, or with cookies."""
+        if task.is_repeated:
+            await task.passage.extract_again()
+        try:
+            async with self._slots[0].slot(task.client), tools.connections(task.identity) as connections:
+                extraction, profile = way_of(tools, self._limits, task)
+                seconds = self._limits.extract_seconds
+                found = await describe_video(tools.spawner, extraction, profile, connections, seconds=seconds)
+        except ZygoteError as error:
+            raise NoProcess(str(error)) from error
+        except OSError as error:
+            raise ConversionError(FailureCode.STORAGE_FULL, f"{error.strerror}") from error
+        self._record(task.video_id, found.facts)
+        return found
 
     async def convert(
         self,

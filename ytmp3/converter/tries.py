@@ -8,6 +8,8 @@ from msgspec import structs
 from ytmp3.converter.conversion import ConversionTry
 from ytmp3.converter.task import CookiesCopy, Task
 from ytmp3.converter.tools import Tools
+from ytmp3.converter.youtube.events import Facts
+from ytmp3.converter.youtube.signs import Sign
 from ytmp3.core.errors import ConversionError, FailureCode
 
 P = ParamSpec("P")
@@ -42,20 +44,26 @@ class Tries:
         """
         if conversion.may_try_another_format(error) and len(task.excluded_formats) < MORE_FORMATS:
             return await self._run(conversion.without_its_format)
-        if self._account is None:
-            raise error
         if task.cookies is not None:
-            is_refused = await self._record_refusal(task.cookies, conversion)
+            is_refused = await self.record_refusal(task.cookies, conversion.facts)
             if is_refused and self._refusal is None:
                 return await self._run(self._as_guest_after_all)
             # The refusal of the guest explains more than that the account does not help.
             is_worse = is_refused or error.code is FailureCode.EXTRACTOR_BROKEN
             raise self._refusal if is_worse and self._refusal is not None else error
-        may_have_account = self._refusal is None and not self._has_used_account
-        if may_have_account and await self._run(self._account.may_help, error.code):
-            self._refusal = error
-            return await self._run(self._with_cookies)
-        raise error
+        other = await self.with_account(error)
+        if other is None:
+            raise error
+        return other
+
+    async def with_account(self, refusal: ConversionError) -> Task | None:
+        """Return the task that asks with the cookies of the account after a guest was refused; None: that is no use."""
+        if self._account is None or self._has_used_account:
+            return None
+        if not await self._run(self._account.may_help, refusal.code):
+            return None
+        self._refusal = refusal
+        return await self._run(self._with_cookies)
 
     async def succeeded(self, task: Task, conversion: ConversionTry) -> None:
         """Record the success of the last try, and take over cookies that YouTube has renewed."""
@@ -63,7 +71,7 @@ class Tries:
             return
         if task.cookies is None:
             self._account.guest_succeeded()
-        elif not await self._record_refusal(task.cookies, conversion):
+        elif not await self.record_refusal(task.cookies, conversion.facts):
             code = None if self._refusal is None else self._refusal.code
             await self._run(self._account.succeeded, task.cookies.content, task.cookies.path, code)
 
@@ -74,11 +82,13 @@ class Tries:
         except OSError as error:
             raise ConversionError(FailureCode.STORAGE_FULL, f"{error.strerror}") from error
 
-    async def _record_refusal(self, cookies: CookiesCopy, conversion: ConversionTry) -> bool:
+    async def record_refusal(self, cookies: CookiesCopy, facts: Facts | None) -> bool:
+        """Record whether YouTube has refused the cookies, by what the child met. Returns it."""
         assert self._account is not None
-        if conversion.are_cookies_refused:
+        is_refused = facts is not None and facts.signs.get(Sign.COOKIES, 0) > 0
+        if is_refused:
             await self._run(self._account.refused, cookies.content)
-        return conversion.are_cookies_refused
+        return is_refused
 
     def _with_cookies(self) -> Task:
         assert self._account is not None
