@@ -85,6 +85,22 @@ async def test_a_finished_track_shows_its_cover(visit: Visit, service: RunningSe
     assert visit.complaints == []
 
 
+async def test_tags_are_chosen_for_one_video(visit: Visit, service: RunningService) -> None:
+    await visit.open()
+    await visit.page.click("summary")
+    await visit.page.fill("#title", "Mine")
+    await visit.page.select_option("#cover", "no")
+    await visit.convert(LINK, link(1))
+    await expect(visit.page.locator("#notice")).to_contain_text("Tags can be chosen for one video")
+    await visit.convert(LINK)
+    await expect(visit.page.locator(".job.completed .title")).to_have_text("Mine")
+    await expect(visit.page.locator("#title")).to_have_value("")
+    await visit.convert(link(1))
+    await expect(visit.page.locator(".job.completed")).to_have_count(2)
+    assert await visit.page.locator(".job .title").all_text_contents() == [TITLE, "Mine"]
+    assert visit.complaints == []
+
+
 async def test_the_list_survives_a_reload_in_the_middle_of_a_conversion(visit: Visit, service: RunningService) -> None:
     released = service.converter.hold(VIDEO)
     await visit.open()

@@ -150,6 +150,18 @@ async def test_without_scripts_the_form_takes_a_part_of_the_video(service: Runni
         assert "`start`" in page, wrong
 
 
+async def test_without_scripts_the_form_takes_tags_of_one_video(service: RunningService) -> None:
+    fields = {"links": VIDEO, "title": " Mine ", "artist": "", "album": "Ours", "cover": "no"}
+    response = await send_form(service, "/convert", 303, fields)
+    job = await service.ended(response.headers["Location"].removeprefix("/?jobs="))
+    assert (job["metadata"]["title"], job["metadata"]["album"], job["file"]["sha256"]) == ("Mine", "Ours", None)
+    unchanged = {"links": VIDEO, "title": "", "cover": "yes"}
+    response = await send_form(service, "/convert", 303, unchanged)
+    assert (await service.ended(response.headers["Location"].removeprefix("/?jobs=")))["file"]["sha256"] is not None
+    for wrong, text in (({"links": f"{VIDEO}\n{'b' * 11}"}, "one link only"), ({"title": "\u202e"}, "metadata.title")):
+        assert text in await expect_page(await send_form(service, "/convert", 400, fields | wrong))
+
+
 async def test_without_scripts_the_page_is_loaded_again_while_a_job_is_open(service: RunningService) -> None:
     service.converter.hold(VIDEO)
     response = await send_form(service, "/convert", 303, {"links": VIDEO, "quality": "V0"})

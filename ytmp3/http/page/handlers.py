@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qs
@@ -107,14 +107,14 @@ class PageHandlers:
             return self._refuse(request, InvalidField(f"Enter 1 to {MAX_FORM_LINKS} links, one a line."), links=text)
         if quality is None or format_ is None:
             return self._refuse(request, InvalidField("Choose one of the formats and qualities."), links=text)
-        optional = ("start", "end", "language", "loudness")
-        wanted = {name: fields[name].strip() for name in optional if fields.get(name, "").strip()}
-        wanted |= {"format": format_} | ({"quality": quality} if has_quality(format_) else {})
+        wanted = _wanted(fields) | {"format": format_} | ({"quality": quality} if has_quality(format_) else {})
+        if len(links) > 1 and "metadata" in wanted:
+            return self._refuse(request, InvalidField("Tags can be chosen for one link only."), links=text)
         client, ids = request[CLIENT], list[str]()
         for position, link in enumerate(links):
             try:
-                recipe, webhooks = extract_request({"url": link, **wanted}).recipe, self._webhooks.of(client)
-                ticket = await self._intake.submit(link, recipe, client, webhooks=webhooks)
+                body, webhooks = extract_request({"url": link, **wanted}), self._webhooks.of(client)
+                ticket = await self._intake.submit(link, body.recipe, client, webhooks=webhooks, edits=body.edits)
             except RequestError as error:
                 # The links before this one are jobs already; the others stay in the form.
                 rest = "\n".join(links[position:])
@@ -232,3 +232,14 @@ class PageHandlers:
         """Return a redirect after a form, so that loading the page again does not send the form again."""
         more: dict[str, str] = {hdrs.LOCATION: address}
         return web.Response(status=HTTPStatus.SEE_OTHER, headers=headers.extended(headers.EMPTY, more))
+
+
+def _wanted(fields: Mapping[str, str]) -> dict[str, object]:
+    """Return the optional fields of a request that a form has. Empty ones do not count."""
+    given = {name: text for name, value in fields.items() if (text := value.strip())}
+    tags: dict[str, object] = {name: given[name] for name in ("title", "artist", "album") if name in given}
+    if given.get("cover") == "no":
+        tags["cover"] = False
+    optional = ("start", "end", "language", "loudness")
+    wanted: dict[str, object] = {name: given[name] for name in optional if name in given}
+    return wanted | ({"metadata": tags} if tags else {})

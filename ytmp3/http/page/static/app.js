@@ -1,6 +1,6 @@
 // The page: connects the form, the list of jobs and the batches.
 
-import { base, call, idsIn, linksIn, pause, readJobs, store, stored } from "./api.js";
+import { Refusal, base, call, idsIn, linksIn, pause, readJobs, store, stored } from "./api.js";
 import { Batches } from "./batches.js";
 import { Follower } from "./follow.js";
 import { List } from "./list.js";
@@ -12,6 +12,8 @@ const quality = document.getElementById("quality");
 const language = document.getElementById("language");
 const loudness = document.getElementById("loudness");
 const start = document.getElementById("start");
+const texts = ["title", "artist", "album"].map((id) => document.getElementById(id));
+const cover = document.getElementById("cover");
 const end = document.getElementById("end");
 const notice = document.getElementById("notice");
 
@@ -19,6 +21,7 @@ const KEY = "ytmp3.jobs";
 const MANY_LINKS = 6; // from this number on, links become one batch, whose tracks can be downloaded as one archive
 const READ_JOBS = 100; // most jobs of one request; the service has the same limit
 const MAX_TRIES = 20;
+const ONE_VIDEO = "Tags can be chosen for one video: enter a link to a video, or leave the tags empty.";
 const OFFLINE = "The connection to the service is lost. The list continues when the connection is restored.";
 
 let unread = []; // ids of stored jobs that the page has not requested yet
@@ -81,6 +84,13 @@ function chosen() {
   });
 }
 
+// The tags that are chosen in the form, as a field of a request; no field if none is.
+function tags() {
+  const metadata = fieldsOf(Object.fromEntries(texts.map((text) => [text.name, text.value.trim()])));
+  if (cover.value === "no") metadata.cover = false;
+  return Object.keys(metadata).length ? { metadata } : {};
+}
+
 // The fields of a request for the same recipe as that of a job.
 function recipeOf(job) {
   const { format, quality, language, loudness, start_seconds: start, end_seconds: end } = job;
@@ -96,6 +106,7 @@ async function convert() {
   say("");
   document.getElementById("offer").hidden = true;
   const urls = linksIn(links.value);
+  if (urls.length > 1 && tags().metadata) return say(ONE_VIDEO);
   const button = form.querySelector("button.primary");
   const refused = [];
   let first = null;
@@ -118,7 +129,11 @@ async function convert() {
     button.removeAttribute("aria-busy");
   }
   links.value = refused.map(([url]) => url).join("\n");
-  if (!refused.length) start.value = end.value = ""; // a part of this video is none of the next one
+  if (!refused.length) {
+    // A part of this video is none of the next one, and neither are its tags.
+    for (const field of [start, end, ...texts]) field.value = "";
+    cover.value = "yes";
+  }
   if (refused.length) {
     say(refused.map(([url, reason]) => (refused.length > 1 ? `${url}: ${reason}` : reason)).join("\n"));
     links.focus();
@@ -129,11 +144,12 @@ async function convert() {
 async function convertOne(url) {
   const wanted = chosen();
   try {
-    const job = await patiently(() => call("POST", "/extract", { url, ...wanted }));
+    const job = await patiently(() => call("POST", "/extract", { url, ...wanted, ...tags() }));
     if (job.hint === "playlist") offerList({ playlist: url, ...wanted });
     return show(job);
   } catch (refusal) {
     if (refusal.code !== "not_a_video") throw refusal;
+    if (tags().metadata) throw new Refusal(ONE_VIDEO, refusal.status, refusal.code);
     return patiently(() => batches.create({ playlist: url, ...wanted }));
   }
 }

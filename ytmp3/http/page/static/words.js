@@ -15,7 +15,7 @@ export function titleOf(job) {
 
 export function detailOf(job) {
   const seconds = job.file?.duration_seconds ?? job.metadata?.duration_seconds;
-  const parts = [job.metadata?.uploader, seconds && duration(seconds), recipeOf(job), job.file && size(job.file.size_bytes)];
+  const parts = [job.metadata?.artist ?? job.metadata?.uploader, seconds && duration(seconds), recipeOf(job), job.file && size(job.file.size_bytes)];
   return parts.filter(Boolean).join(" · ");
 }
 
