@@ -250,6 +250,7 @@ def _s3(values: Mapping[str, Any]) -> S3Settings | None:
         secret_access_key=values["S3_SECRET_ACCESS_KEY"],
         # The certificate of a wildcard host does not cover a bucket with a dot.
         path_style=style == "on" or (style == "auto" and ("." in bucket or bool(values["S3_ENDPOINT"]))),
+        ca_file=values["S3_CA_FILE"],
         redirects=values["S3_DOWNLOAD"] == "redirect",
     )
 

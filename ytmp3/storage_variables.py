@@ -3,6 +3,7 @@
 import re
 from typing import Final
 
+from ytmp3.setting_files import certificates
 from ytmp3.setting_forms import Variable, any_text, one_of, plain_url
 
 _BUCKET: Final = re.compile(
@@ -96,6 +97,13 @@ STORAGE_VARIABLES: Final[tuple[Variable, ...]] = (
         meaning="Whether the bucket is in the path of URLs (`on`) or in their host (`off`). `auto`: in the path with "
         "`S3_ENDPOINT` or if the bucket's name has a dot.",
         parse=one_of("auto", "on", "off"),
+    ),
+    Variable(
+        name="S3_CA_FILE",
+        default="",
+        form="a readable file with certificates in PEM form",
+        meaning="A certificate authority of the object store to trust besides the system's.",
+        parse=certificates,
     ),
     Variable(
         name="S3_DOWNLOAD",

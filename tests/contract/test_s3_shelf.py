@@ -3,8 +3,11 @@
 import asyncio
 import errno
 import hashlib
+import threading
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,6 +15,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from tests.contract.test_shelf_contract import CONTENT, DESCRIPTION, NAME, OTHER_NAME, TRACK, track_of
+from tests.fake_youtube.certificate import issue
 from tests.stand.s3_server import SECRET, S3Server
 from ytmp3.core.ids import InstanceId
 from ytmp3.storage import Description, RemoteFile, ShelfDown, Url
@@ -23,6 +27,7 @@ from ytmp3.storage.settings import S3Settings
 
 pytestmark = pytest.mark.xdist_group("s3")
 
+CLOSING_TURNS = 5
 IMPATIENT = Limits(request_seconds=0.2, retries=0, retry_seconds=1.0)
 
 
@@ -126,6 +131,7 @@ class FaultyServer:
         self.status = 503
         self.code = ""
         self.is_silent = False
+        self.may_answer = asyncio.Event()
         self.asked: list[str] = []
         self.endpoint = ""
 
@@ -133,7 +139,7 @@ class FaultyServer:
         self.asked.append(request.method)
         await request.read()
         if self.is_silent:
-            await asyncio.Event().wait()
+            await self.may_answer.wait()
         body = f"<Error><Code>{self.code}</Code><Message>{request.url}</Message></Error>" if self.code else ""
         return web.Response(status=self.status, text=body)
 
@@ -142,12 +148,46 @@ class FaultyServer:
 async def faulty() -> AsyncIterator[FaultyServer]:
     server, app = FaultyServer(), web.Application()
     app.router.add_route("*", "/{path:.*}", server.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     server.endpoint = f"http://127.0.0.1:{runner.addresses[0][1]}"
     yield server
+    server.may_answer.set()
     await runner.cleanup()
+    # The transports are closed in the next turns of the event loop.
+    for _ in range(CLOSING_TURNS):
+        await asyncio.sleep(0)
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """Answers every HEAD with 403."""
+
+    def do_HEAD(self) -> None:
+        self.send_error(403)
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+async def test_a_private_certificate_authority_is_trusted_only_if_it_is_set(tmp_path: Path) -> None:
+    ca_file, context = issue(tmp_path, ["localhost"])
+    # In a thread: a refused handshake would leave an open transport in the event loop of the test.
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            settings = S3Settings(
+                bucket="tracks", endpoint=f"https://localhost:{server.server_port}", access_key_id="id"
+            )
+            for trusted, text in ((None, "does not answer"), (ca_file, "403")):
+                shelf = await open_shelf(replace(settings, ca_file=trusted, secret_access_key=SECRET))
+                with pytest.raises(ShelfDown, match=text):
+                    await shelf.holds(TRACK)
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def settings_of(server: FaultyServer) -> S3Settings:

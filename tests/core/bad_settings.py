@@ -104,6 +104,7 @@ BAD: Final[dict[str, list[str]]] = {
     "S3_PUBLIC_ENDPOINT": ["s3.example.org", "http://s3/path"],
     "S3_REGION": ["eu west", "eu/west", "-;"],
     "S3_PATH_STYLE": ["yes", "path"],
+    "S3_CA_FILE": ["/nonexistent/ca.pem", "/", __file__],
     "S3_DOWNLOAD": ["direct", "on"],
     "LINK_SECRET": ["short", "x" * 31],
     "YTDLP_INDEX": ["index.example/simple", "ftp://index.example", "https://", "https://index.example?x=1"],

@@ -56,6 +56,7 @@ PLACES: Final = {
     "S3_ACCESS_KEY_ID": "s3.access_key_id",
     "S3_SECRET_ACCESS_KEY": "s3.secret_access_key",
     "S3_PATH_STYLE": "s3.path_style",
+    "S3_CA_FILE": "s3.ca_file",
     "S3_DOWNLOAD": "s3.redirects",
     "LINK_SECRET": "link_secret",
     "EGRESS_PROXY": "tools.egress_proxy",

@@ -139,6 +139,16 @@ def test_the_client_uses_only_the_standard_library_and_its_own_package() -> None
         assert roots - {"ytmp3"} <= sys.stdlib_module_names, name
 
 
+def test_the_library_of_object_stores_is_loaded_only_where_a_bucket_is_used() -> None:
+    assert {name for name in MODULES if "obstore" in {i.partition(".")[0] for i in imports_of(name)}} == {
+        "storage.s3_requests"
+    }
+    assert {name for name in MODULES if "storage.s3_requests" in own_imports_of(name)} == {"storage.s3"}
+    assert {name for name in MODULES if "storage.s3" in own_imports_of(name)} == {"app"}
+    top_level = [node.module for node in tree_of("app").body if isinstance(node, ast.ImportFrom)]
+    assert "ytmp3.storage.s3" not in top_level
+
+
 def test_no_modules_import_each_other_in_a_cycle() -> None:
     done: set[str] = set()
 

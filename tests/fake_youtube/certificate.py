@@ -2,6 +2,7 @@
 
 import datetime as dt
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -51,7 +52,7 @@ def _usage(*, authority: bool) -> x509.KeyUsage:
     )
 
 
-def issue(folder: Path) -> tuple[Path, ssl.SSLContext]:
+def issue(folder: Path, hosts: Sequence[str] = HOSTS) -> tuple[Path, ssl.SSLContext]:
     """Write `ca.pem` and the server's key pair into the folder; return the CA's path and the server's TLS context.
 
     The extensions are those that `ssl.VERIFY_X509_STRICT` (default from Python 3.13) asks for. Elliptic keys keep 300
@@ -73,7 +74,7 @@ def issue(folder: Path) -> tuple[Path, ssl.SSLContext]:
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(authority=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in HOSTS]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )

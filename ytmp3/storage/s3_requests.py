@@ -225,6 +225,13 @@ def _store(settings: S3Settings, limits: Limits, *, is_public: bool) -> S3Store:
     url = settings.host_url(is_public=is_public)
     # Without keys, the library looks for them in the environment and at the machine.
     keys: Any = {}
+    client: Any = {
+        "allow_http": url.startswith("http://"),
+        "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+        "timeout": timedelta(seconds=limits.request_seconds),
+    }
+    if settings.ca_file is not None:
+        client["root_certificate"] = settings.ca_file.read_bytes()
     if settings.access_key_id:
         keys = {"access_key_id": settings.access_key_id, "secret_access_key": settings.secret_access_key}
     return S3Store(
@@ -235,11 +242,7 @@ def _store(settings: S3Settings, limits: Limits, *, is_public: bool) -> S3Store:
         virtual_hosted_style_request=not settings.path_style,
         # Not every server knows requests that delete several objects.
         disable_bulk_delete=True,
-        client_options={
-            "allow_http": url.startswith("http://"),
-            "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
-            "timeout": timedelta(seconds=limits.request_seconds),
-        },
+        client_options=client,
         retry_config={
             "max_retries": limits.retries,
             "retry_timeout": timedelta(seconds=limits.retry_seconds),

@@ -1,6 +1,7 @@
 """The settings of the object store. `config` makes them from the environment, so nothing here imports an adapter."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -25,6 +26,8 @@ class S3Settings:
     secret_access_key: str = field(default="", repr=False)
     path_style: bool = True
     """Whether the bucket is in the path of a URL, and not in its host."""
+    ca_file: Path | None = None
+    """A certificate authority to trust besides the system's."""
     redirects: bool = False
     """Whether clients download from the object store (S3_DOWNLOAD=redirect), and not through this service."""
 
