@@ -17,7 +17,8 @@ from tests.faulty_batches import FaultyBatches
 from tests.faulty_client_records import FaultyClientRecords
 from tests.faulty_values import FaultyValues
 from tests.virtual_time import real_time
-from ytmp3.converter import ONLY_PASSAGE, Converted, Passage, ReleaseInUse, ToolCheck
+from ytmp3.converter import ONLY_PASSAGE, Converted, Observer, Passage, ReleaseInUse, ToolCheck
+from ytmp3.converter.live_sound import LiveSound
 from ytmp3.converter.settings import Identity
 from ytmp3.core import webhook
 from ytmp3.core.errors import ConversionError, FailureCode, StoreDown
@@ -104,6 +105,8 @@ class FakeConverter(FakePlaylists):
         """The videos of the attempts under way."""
         self.most_at_once = 0
         """The largest size that `running` has had."""
+        self.sounds: dict[str, LiveSound] = {}
+        """What listeners hear of the latest attempt, by video. A test that plays the encoder tells it what happens."""
         self._errors: defaultdict[str, deque[BaseException]] = defaultdict(deque)
         self._slow_ends: dict[str, asyncio.Event] = {}
 
@@ -154,17 +157,19 @@ class FakeConverter(FakePlaylists):
         recipe: Recipe,
         client: ClientId,
         scratch: Path,
-        on_progress: Callable[[Report], None],
+        observer: Observer,
         passage: Passage = ONLY_PASSAGE,
     ) -> Converted:
         """Make the track, or fail, as the test has set."""
+        assert isinstance(observer.sound, LiveSound)
+        self.sounds[video_id] = observer.sound
         self.started[video_id] += 1
         self.order.append(video_id)
         self.running.add(video_id)
         self.most_at_once = max(self.most_at_once, len(self.running))
         try:
             await self.before(video_id, passage)
-            return await self._convert(video_id, scratch, on_progress)
+            return await self._convert(video_id, scratch, observer.on_progress)
         except asyncio.CancelledError:
             self.cancelled[video_id] += 1
             if video_id in self._slow_ends:

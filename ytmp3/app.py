@@ -42,12 +42,13 @@ from ytmp3.gauges import register_gauges, versions
 from ytmp3.http.addresses import Addresses
 from ytmp3.http.admission import Admission, RateLimits
 from ytmp3.http.api import OperationHandlers, add_routes, link_end
-from ytmp3.http.assembly import addresses_of, handlers, link_signer, page, sessions_of
+from ytmp3.http.assembly import Sending, addresses_of, handlers, link_signer, page, sessions_of
 from ytmp3.http.connection_limit import ConnectionLimit, limit_of_process
 from ytmp3.http.download import Sender
 from ytmp3.http.keys import KeyFileError, Keys
 from ytmp3.http.keys_file import read_keys_file
 from ytmp3.http.links import SECRET_BYTES, LinkSigner
+from ytmp3.http.listen import Listeners
 from ytmp3.http.middleware import RequestMiddleware
 from ytmp3.http.page.sessions import Sessions
 from ytmp3.http.settings import HttpSettings
@@ -82,6 +83,7 @@ class Service:
     workers: Workers
     health: Health
     sender: Sender
+    listeners: Listeners
     streams: EventStreams
     upstream: Upstream
     converter: Converter
@@ -129,9 +131,8 @@ async def running(
         engine.upstream.identities.use(budgets_of(identities))
         engine.start()
         stack.push_async_callback(engine.close)
-        sender = _sender(config.http, shelf, metrics)
-        streams = _streams(config.http, engine.health)
-        register_gauges(metrics, engine, converter, streams)
+        sending = _sending(config.http, shelf, engine.health, metrics)
+        register_gauges(metrics, engine, converter, sending)
         secret = await _shared_secret(config)
         signer, sessions = link_signer(config.http, secret), sessions_of(config.http, keys, secret)
         admission = _admission(config.http, keys, signer, sessions)
@@ -141,7 +142,7 @@ async def running(
         webhooks = await _start_webhooks(stack, config, engine, store, endpoints, signer)
         stats = _stats(engine, store, tally)
         operations = OperationHandlers(health=engine.health, stats=stats, metrics=metrics, public_path=public_path)
-        add_routes(app.router, admission, handlers(engine, keys, endpoints, addresses, sender, streams, operations))
+        add_routes(app.router, admission, handlers(engine, keys, endpoints, addresses, sending, operations))
         if config.http.page:
             page(engine, keys, endpoints, addresses, sessions, public_path).add_routes(app.router, admission)
         yield Service(
@@ -151,8 +152,9 @@ async def running(
             runs=engine.runs,
             workers=engine.workers,
             health=engine.health,
-            sender=sender,
-            streams=streams,
+            sender=sending.tracks,
+            listeners=sending.sound,
+            streams=sending.events,
             upstream=engine.upstream,
             converter=converter,
             keys=keys,
@@ -293,19 +295,19 @@ async def _open_store(config: Config, instance: InstanceId) -> JobStore:
     return shared
 
 
-def _sender(settings: HttpSettings, shelf: Shelf, metrics: Metrics) -> Sender:
-    return Sender(
-        shelf=shelf,
-        client_max_downloads=settings.client_max_downloads,
-        count_bytes=metrics.downloaded_bytes.inc,
-    )
-
-
-def _streams(settings: HttpSettings, health: Health) -> EventStreams:
-    return EventStreams(
-        max_streams=settings.max_streams,
-        client_max_streams=settings.client_max_streams,
-        is_draining=lambda: health.is_draining,
+def _sending(settings: HttpSettings, shelf: Shelf, health: Health, metrics: Metrics) -> Sending:
+    return Sending(
+        tracks=Sender(
+            shelf=shelf,
+            client_max_downloads=settings.client_max_downloads,
+            count_bytes=metrics.downloaded_bytes.inc,
+        ),
+        sound=Listeners(count_bytes=metrics.downloaded_bytes.inc, count_end=metrics.on_listened),
+        events=EventStreams(
+            max_streams=settings.max_streams,
+            client_max_streams=settings.client_max_streams,
+            is_draining=lambda: health.is_draining,
+        ),
     )
 
 

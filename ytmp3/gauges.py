@@ -12,13 +12,13 @@ from ytmp3.core.breaker import PAUSES
 from ytmp3.core.errors import Fault
 from ytmp3.core.release import age_days
 from ytmp3.engine.assembly import Engine
+from ytmp3.http.assembly import Sending
 from ytmp3.http.stats import resident_bytes
-from ytmp3.http.streams import EventStreams
 from ytmp3.metrics import Metrics
 from ytmp3.storage import Space
 
 
-def register_gauges(metrics: Metrics, engine: Engine, converter: Converter, streams: EventStreams) -> None:
+def register_gauges(metrics: Metrics, engine: Engine, converter: Converter, sending: Sending) -> None:
     """Register the gauges, which are read at each scrape."""
     started_at = time.monotonic()
     health, runs, queue, settings = engine.health, engine.runs, engine.queue, engine.settings
@@ -34,7 +34,8 @@ def register_gauges(metrics: Metrics, engine: Engine, converter: Converter, stre
         "ytmp3_workers": ("Conversions that this instance can run at once.", lambda: settings.workers),
         "ytmp3_queue_length": ("Conversions waiting in this instance.", queue.qsize),
         "ytmp3_queue_capacity": ("Conversions that may wait in this instance.", lambda: settings.queue_capacity),
-        "ytmp3_event_streams": ("Event streams that are open in this instance.", lambda: streams.active),
+        "ytmp3_event_streams": ("Event streams that are open in this instance.", lambda: sending.events.active),
+        "ytmp3_listeners": ("Clients that are sent sound while it is converted.", lambda: sending.sound.active),
         "ytmp3_batches_held": ("Batches that this instance feeds.", lambda: engine.feeder.held),
         "ytmp3_ready": ("1 if this instance would accept a new job.", lambda: health.is_ready),
         "ytmp3_draining": ("1 while this instance shuts down.", lambda: health.is_draining),
@@ -65,6 +66,11 @@ def register_gauges(metrics: Metrics, engine: Engine, converter: Converter, stre
         metrics.gauge(name, text, read)
 
     _register_identities(metrics, engine)
+    _register_pauses(metrics, engine)
+
+
+def _register_pauses(metrics: Metrics, engine: Engine) -> None:
+    """Register the gauges of the breaker, by cause."""
 
     def is_paused_by(cause: Fault) -> Callable[[], bool]:
         return lambda: engine.upstream.cause is cause

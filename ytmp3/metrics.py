@@ -154,9 +154,7 @@ class Metrics:
         self.loop_lag = Histogram(
             "ytmp3_event_loop_lag_seconds", "Lateness of a 100 ms timer.", buckets=LAG_SECONDS, registry=r
         )
-        self.downloaded_bytes = Counter(
-            "ytmp3_track_bytes_sent_total", "Bytes of tracks sent by this process.", registry=r
-        )
+        self._add_transfers(r)
         self._add_webhooks(r)
         self._add_probes(r)
         self._begin_at_zero()
@@ -170,6 +168,17 @@ class Metrics:
         )
         for outcome in ProbeOutcome:
             self.probes.labels(outcome, "")
+
+    def _add_transfers(self, r: CollectorRegistry) -> None:
+        self.downloaded_bytes = Counter(
+            "ytmp3_track_bytes_sent_total", "Bytes of tracks sent by this process, finished or not.", registry=r
+        )
+        self.listened = Counter(
+            "ytmp3_listens_total",
+            "Streams of sound that ended, by how: complete, broken, stalled, or left by the client.",
+            ["how"],
+            registry=r,
+        )
 
     def _add_webhooks(self, r: CollectorRegistry) -> None:
         self.webhook_requests = Counter(
@@ -194,6 +203,8 @@ class Metrics:
             self.jobs.labels(outcome)
         for change in ("accepted", "cancelled", "ended"):
             self.batches.labels(change)
+        for how in ("complete", "broken", "stalled", "left"):
+            self.listened.labels(how)
         for ended in ("done", "cancelled"):
             self.conversions.labels(ended, "")
         for code, failure in FAILURES.items():
@@ -269,6 +280,10 @@ class Metrics:
     def on_damaged_track(self, _: str) -> None:
         """Count a track whose file has changed: a listener of the shelf. The file's name is in the log."""
         self.damaged.inc()
+
+    def on_listened(self, how: str) -> None:
+        """Count a stream of sound that has ended."""
+        self.listened.labels(how).inc()
 
     def _count_webhook(self, event: events.WebhookSent) -> None:
         self.webhook_requests.labels(event.cause or "").inc()

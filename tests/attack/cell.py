@@ -29,7 +29,9 @@ from tests.attack import taken_over
 from tests.stand.processes import descendants
 from tests.stand.waiting import until
 from tests.stand.zygote import until_ready
+from ytmp3.converter import Observer
 from ytmp3.converter.audio.ffmpeg import MEMORY_BYTES
+from ytmp3.converter.live_sound import LiveSound
 from ytmp3.converter.pipeline import Pipeline
 from ytmp3.converter.profiles import tool_profile
 from ytmp3.converter.sandbox.limits import Kernel
@@ -255,7 +257,9 @@ async def in_cells(folder: Path, targets: dict[str, dict[str, Any]]) -> dict[str
             else:
                 with contextlib.suppress(ConversionError):
                     video_id, client = VideoId(cell.ljust(11, "_")), ClientId("a")
-                    await pipeline.convert(video_id, DEFAULT_RECIPE, client, scratch, lambda _: None)
+                    await pipeline.convert(
+                        video_id, DEFAULT_RECIPE, client, scratch, Observer(lambda _: None, LiveSound())
+                    )
                 found[cell] = json.loads((scratch / "result").read_text())
         return found
     finally:

@@ -36,6 +36,7 @@ ALLOWED = {
     ("converter.check", "_run_once"): {"pwrite"},  # of a file in memory
     ("converter.solver.processes", "parse"): {"pwrite"},  # of a file in memory
     ("converter.youtube.fetch", "start"): {"open"},  # of permits
+    ("engine.listening", "find"): {"open"},  # of a subscription
     ("http.api", "events"): {"open"},  # of an event stream
     ("http.batch_events", "events"): {"open"},  # of an event stream
     ("http.file_sending", "send"): {"open", "_is_cached"},  # wraps an open descriptor; reads only what is in memory

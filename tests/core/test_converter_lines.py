@@ -130,7 +130,7 @@ def test_the_encoder_command_is_fixed() -> None:
         " -protocol_whitelist fd,pipe -format_whitelist matroska,webm"
         " -codec_whitelist aac,opus,vorbis,mp3,mp3float,flac,alac,pcm_s16le,pcm_s24le,pcm_f32le"
         " -fd 0 -f matroska -i fd: -map 0:a:0 -vn -sn -dn -map_metadata -1 -map_chapters -1"
-        " -c:a libmp3lame -b:a 192k -id3v2_version 0 -write_id3v1 0 -f mp3 -fd 3 fd:"
+        " -c:a libmp3lame -b:a 192k -id3v2_version 0 -write_id3v1 0 -flush_packets 1 -f mp3 -fd 3 fd:"
     )
     streamed = encode_arguments("/ffmpeg", source=STREAM, demuxer="mov", recipe=Recipe(quality=Quality.V2))
     assert " -f mov -i pipe:0 " in " ".join(streamed)

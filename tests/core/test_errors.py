@@ -31,6 +31,7 @@ STATUS_OF_CODE = {
     "method_not_allowed": 405,
     "request_timeout": 408,
     "not_ready": 409,
+    "not_listenable": 409,
     "gone": 410,
     "precondition_failed": 412,
     "body_too_large": 413,

@@ -64,6 +64,7 @@ NOTHING_YET = {
     "file": None,
     "status_url": "/status/ab" + "1" * 32,
     "download_url": None,
+    "listen_url": "/listen/ab" + "1" * 32 + ".mp3",
 }
 SHOWN_METADATA = {
     "title": "A song", "uploader": "Someone", "duration_seconds": 212.0, "thumbnail_url": "https://i.ytimg.com/x",
@@ -118,6 +119,7 @@ def test_a_completed_job_shows_its_file_and_neither_estimate_nor_position() -> N
         "expires_at": moment(NOW + 86_422),
         "file": {"size_bytes": 5_000_000, "duration_seconds": 212.1, "sha256": "cd" * 32, "loudness_lufs": None},
         "download_url": "/download/ab" + "1" * 32 + ".mp3",
+        "listen_url": None,
     }
 
 
@@ -145,6 +147,7 @@ def test_a_failed_job_shows_its_error() -> None:
         "started_at": moment(NOW + 2),
         "completed_at": moment(NOW + 5),
         "expires_at": moment(NOW + 86_405),
+        "listen_url": None,
     }
 
 

@@ -1,7 +1,7 @@
 """Clients share the workers, the extractions and the encoders. Here conversions take virtual time, and no CPU."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
@@ -12,11 +12,11 @@ import pytest
 from tests.engine.rig import Rig, engine, video
 from tests.fakes import FakeConverter
 from tests.virtual_time import seconds, settled
-from ytmp3.converter import ONLY_PASSAGE, Converted, Passage
+from ytmp3.converter import ONLY_PASSAGE, Converted, Observer, Passage
 from ytmp3.converter.slots import FairSlots
 from ytmp3.core.client import Client
 from ytmp3.core.ids import ClientId
-from ytmp3.core.job import Job, Report, Status
+from ytmp3.core.job import Job, Status
 from ytmp3.core.recipe import Recipe
 from ytmp3.engine import events
 
@@ -50,7 +50,7 @@ class StagedConverter(FakeConverter):
         recipe: Recipe,
         client: ClientId,
         scratch: Path,
-        on_progress: Callable[[Report], None],
+        observer: Observer,
         passage: Passage = ONLY_PASSAGE,
     ) -> Converted:
         async with self.extractions.slot(client):
@@ -58,7 +58,7 @@ class StagedConverter(FakeConverter):
         of_encoding = self.encoding_seconds.get(video_id, SONG_SECONDS)
         async with self.encoders.slot(client, of_encoding * 60):
             await asyncio.sleep(of_encoding)
-        return await super().convert(video_id, recipe, client, scratch, on_progress, passage)
+        return await super().convert(video_id, recipe, client, scratch, observer, passage)
 
 
 @asynccontextmanager

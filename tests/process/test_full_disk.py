@@ -12,7 +12,9 @@ import pytest
 from tests.fake_youtube import Kind, Pace, Spawned, spawn, video_id, watch_url
 from tests.stand.pipeline import running_pipeline
 from tests.stand.service_process import egress, service_process
+from ytmp3.converter import Observer
 from ytmp3.converter.audio.mp3 import walk_file
+from ytmp3.converter.live_sound import LiveSound
 from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.recipe import Quality, Recipe
@@ -61,7 +63,7 @@ async def test_a_conversion_on_a_300_kb_disk_fails_alone_and_passes_when_there_i
                     Recipe(quality=Quality.K128),
                     ClientId("addr:192.0.2.1"),
                     small_scratch,
-                    lambda _: None,
+                    Observer(lambda _: None, LiveSound()),
                 )
                 return converted.size_bytes
 

@@ -64,6 +64,8 @@ async def test_a_child_that_ignores_term_is_killed(youtube: Spawned, tmp_path: P
 OWNER = """
 import asyncio, sys
 from pathlib import Path
+from ytmp3.converter import Observer
+from ytmp3.converter.live_sound import LiveSound
 from ytmp3.converter.pipeline import Pipeline
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.core.recipe import DEFAULT_RECIPE
@@ -78,7 +80,8 @@ async def main():
     for number, kind in enumerate(("stalled", "stalled", "hang___")):
         scratch = folder / str(number)
         scratch.mkdir()
-        conversion = pipeline.convert(f"{kind}000{number}", DEFAULT_RECIPE, "addr:192.0.2.1", scratch, lambda _: None)
+        observer = Observer(lambda _: None, LiveSound())
+        conversion = pipeline.convert(f"{kind}000{number}", DEFAULT_RECIPE, "addr:192.0.2.1", scratch, observer)
         tasks.append(asyncio.create_task(conversion))
     await asyncio.sleep(1000)
 asyncio.run(main())

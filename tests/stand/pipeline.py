@@ -15,8 +15,9 @@ from tests.fake_youtube import Spawned
 from tests.stand.processes import descendants
 from tests.stand.waiting import until
 from tests.stand.zygote import until_ready
-from ytmp3.converter import ONLY_PASSAGE, Converted, Passage
+from ytmp3.converter import ONLY_PASSAGE, Converted, Observer, Passage
 from ytmp3.converter.audio.cores import Cores
+from ytmp3.converter.live_sound import LiveSound
 from ytmp3.converter.pipeline import Pipeline
 from ytmp3.converter.sandbox.spawner import Spawner
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
@@ -64,6 +65,8 @@ class RunningPipeline:
     folder: Path
     reports: list[Report] = field(default_factory=list)
     on_report: Callable[[Report], None] = lambda _: None
+    sound: LiveSound = field(default_factory=LiveSound)
+    """What listeners hear of the latest conversion."""
     count: int = 0
 
     async def convert(
@@ -82,7 +85,9 @@ class RunningPipeline:
         scratch.mkdir()
         recipe = recipe_for(format_, quality, cut=cut, language=language, loudness=loudness)
         client = ClientId("addr:192.0.2.1")
-        return await self.pipeline.convert(VideoId(video_id), recipe, client, scratch, self._report, passage)
+        self.sound = LiveSound()
+        observer = Observer(self._report, self.sound)
+        return await self.pipeline.convert(VideoId(video_id), recipe, client, scratch, observer, passage)
 
     def _report(self, report: Report) -> None:
         self.reports.append(report)

@@ -88,6 +88,27 @@ class ReleaseInUse(Struct, frozen=True, kw_only=True):
     """Whether the operator's choice cannot be used, so that the built-in release is used instead."""
 
 
+class SoundProgress(Protocol):
+    """How a converter reports the sound that an encoder writes. `live_sound.LiveSound` implements it for listeners."""
+
+    def begin(self, path: Path, *, seconds: float | None, is_variable: bool) -> None:
+        """Report that an encoder begins to write this file: `seconds` of sound, perhaps with a variable bit rate."""
+
+    def grow(self) -> None:
+        """Report that the file has grown, or that it is complete."""
+
+    def withdraw(self) -> None:
+        """Report that the encoder has failed: what it wrote is useless. Another one may follow."""
+
+
+class Observer(Struct, frozen=True):
+    """Whom a converter reports to while it converts."""
+
+    on_progress: Callable[[Report], None]
+    sound: SoundProgress
+    """Told about each MP3 encoder, so that clients can listen while it runs. Other formats have no live sound."""
+
+
 class Converter(Protocol):
     """The interface that the engine uses. `pipeline.Pipeline` implements it."""
 
@@ -152,7 +173,7 @@ class Converter(Protocol):
         recipe: Recipe,
         client: ClientId,
         scratch: Path,
-        on_progress: Callable[[Report], None],
+        observer: Observer,
         passage: Passage = ONLY_PASSAGE,
     ) -> Converted:
         """Convert one video. `scratch` is an empty folder, which the caller removes whatever happens.

@@ -36,6 +36,7 @@ from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.core.job import Metadata, Stage
 from ytmp3.core.link import canonical_link
 from ytmp3.core.loudness import Measured, volume_of
+from ytmp3.core.recipe import Format
 
 COVER_GRACE_SECONDS: Final = 2.0
 """Longest wait, in seconds, for the cover after the encoding: it is optional, so the track must not wait long."""
@@ -227,6 +228,7 @@ class ConversionTry:
                 announced_seconds=self._announced_seconds,
                 core=core,
                 profile=self._tools.profiles.ffmpeg,
+                sound=self._task.sound if self._task.recipe.format is Format.MP3 else None,
             )
             yield Encoder(self._tools.spawner, run, self._limits, on_seconds, self._tools.files)
 

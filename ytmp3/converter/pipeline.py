@@ -8,12 +8,20 @@ in the zygote. scripts/bench/RESULTS.md compares a conversion with ffmpeg alone.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from msgspec import structs
 
-from ytmp3.converter import ONLY_PASSAGE, Converted, Passage, ReleaseInUse, SandboxIncompleteError, ToolCheck
+from ytmp3.converter import (
+    ONLY_PASSAGE,
+    Converted,
+    Observer,
+    Passage,
+    ReleaseInUse,
+    SandboxIncompleteError,
+    ToolCheck,
+)
 from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.causes import log_failure
 from ytmp3.converter.conversion import ConversionTry
@@ -32,7 +40,6 @@ from ytmp3.converter.youtube.signs import Sign
 from ytmp3.core.description import Description
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
 from ytmp3.core.ids import ClientId, VideoId
-from ytmp3.core.job import Report
 from ytmp3.core.playlist import Listing
 from ytmp3.core.probation import is_suspicious
 from ytmp3.core.recipe import DEFAULT_RECIPE, Recipe
@@ -167,7 +174,7 @@ class Pipeline:
         recipe: Recipe,
         client: ClientId,
         scratch: Path,
-        on_progress: Callable[[Report], None],
+        observer: Observer,
         passage: Passage = ONLY_PASSAGE,
     ) -> Converted:
         """Convert one video; see the Converter protocol.
@@ -175,12 +182,13 @@ class Pipeline:
         Raises:
             ConversionError: its code is the reason, such as a private video or a missing program.
         """
-        generations, progress = self._generations, Progress(on_progress)
+        generations, progress = self._generations, Progress(observer.on_progress)
         task = Task(
             video_id=video_id,
             recipe=recipe,
             client=client,
             scratch=scratch,
+            sound=observer.sound,
             passage=passage,
             identity=generations.identities.of(passage.name),
         )

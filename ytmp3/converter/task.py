@@ -5,7 +5,7 @@ from typing import Self
 
 from msgspec import Struct, structs
 
-from ytmp3.converter import Passage
+from ytmp3.converter import Passage, SoundProgress
 from ytmp3.converter.cookies import well_formed
 from ytmp3.converter.sandbox.protocol import Profile
 from ytmp3.converter.settings import ConversionLimits, Identity
@@ -48,6 +48,8 @@ class Task(Struct, frozen=True, kw_only=True):
     """The cookies to use; None: YouTube is asked as a guest."""
     is_repeated: bool = False
     """Whether an earlier try of this conversion has extracted already, so that this one takes from the budget, too."""
+    sound: SoundProgress | None = None
+    """What listeners hear; None if nothing is encoded."""
     excluded_formats: tuple[str, ...] = ()
     """Formats of YouTube that could not be decoded in an earlier try."""
 

@@ -37,6 +37,7 @@ from ytmp3.engine.intake import Intake
 from ytmp3.engine.janitor import Janitor
 from ytmp3.engine.jobs import Jobs
 from ytmp3.engine.leases import LeaseKeeper
+from ytmp3.engine.listening import Listening
 from ytmp3.engine.listings import Listings
 from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.relief import Relief
@@ -103,6 +104,8 @@ class Engine:
     """Feeds of finished tracks, for podcast apps."""
     subscriptions: Subscriptions
     """Follows jobs: for event streams."""
+    listening: Listening
+    """Finds the sound of running conversions: for `GET /listen/ID.mp3`."""
     batches: Batches
     """Creates, reads and cancels batches: for the routes of batches."""
     feeder: Feeder
@@ -142,8 +145,7 @@ class Engine:
 def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engine:
     """Build every part; nothing is started."""
     store, files, converter, clock = outside.store, outside.files, outside.converter, outside.clock
-    health, places = Health(), places_of(settings.workers)
-    runs = Runs(events, clock=clock)
+    health, places, runs = Health(), places_of(settings.workers), Runs(events, clock=clock)
     queue = FairQueue(settings.queue_capacity, runs.by_client, places)
     identities = Identities(values=store.values, health=health, events=events, clock=clock)
     upstream = Upstream(settings, identities=identities, health=health, events=events, clock=clock)
@@ -160,15 +162,15 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
         failed=FailedAttempts(settings, writes=writes, upstream=upstream, checks=checks, health=health),
         events=events,
     )
-    clients = ClientJobs(
-        settings, retention_seconds=store.policy.retention_seconds, queue=queue, runs=runs, clock=clock
-    )
+    retention_seconds = store.policy.retention_seconds
+    clients = ClientJobs(settings, retention_seconds=retention_seconds, queue=queue, runs=runs, clock=clock)
     events.listen(clients.on_event)
     capacity = Capacity(clients, queue=queue, runs=runs, upstream=upstream, health=health, estimates=estimates)
     capacity.find_client = outside.find_client
     read_playlist = Listings(settings, converter=converter, scratch=files.scratch).read
     intake = Intake(store=store, shelf=files.shelf, capacity=capacity, health=health, events=events)
     jobs = Jobs(store=store, queue=queue, runs=runs, upstream=upstream, estimates=estimates, events=events, clock=clock)
+    subscriptions = Subscriptions(store=store, jobs=jobs, runs=runs, events=events, clock=clock)
     return Engine(
         settings=settings,
         events=events,
@@ -182,7 +184,8 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
         descriptions=Descriptions(converter, files.scratch, upstream, health=health, events=events, clock=clock),
         deliveries=Deliveries(store),
         feeds=Feeds(store.clients, jobs),
-        subscriptions=Subscriptions(store=store, jobs=jobs, runs=runs, events=events, clock=clock),
+        subscriptions=subscriptions,
+        listening=Listening(jobs=jobs, queue=queue, runs=runs, subscriptions=subscriptions, clock=clock),
         intake=intake,
         jobs=jobs,
         batches=Batches(

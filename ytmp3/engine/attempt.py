@@ -32,7 +32,7 @@ import logging
 from pathlib import Path
 from typing import Final
 
-from ytmp3.converter import Converted, Converter
+from ytmp3.converter import Converted, Converter, Observer
 from ytmp3.core.errors import ConversionError, FailureCode, LeaseLost
 from ytmp3.core.file_names import content_disposition
 from ytmp3.core.job import Conversion, Report, Stage, Track, track_file_name
@@ -176,9 +176,10 @@ class Attempts:
                 run.grant.reached()
             run.on_progress(report)
 
+        observer = Observer(on_progress, run.sound)
         run.task = asyncio.create_task(
             self._converter.convert(
-                conversion.video_id, conversion.recipe, conversion.client, scratch, on_progress, run.grant
+                conversion.video_id, conversion.recipe, conversion.client, scratch, observer, run.grant
             ),
             name=f"convert-{conversion.conversion_id}",
         )
@@ -223,6 +224,7 @@ class Attempts:
         )
         try:
             done = await self._writes.finish(run.conversion.lease, track, converted.metadata)
+            run.sound.confirm()
         except LeaseLost:
             await self._shelf.delete(file_name)
             raise

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 
 from ytmp3.converter import Converted
+from ytmp3.converter.live_sound import LiveSound
 from ytmp3.core.ids import ClientId, ConversionId
 from ytmp3.core.job import Conversion, Report, Stage
 from ytmp3.engine import events
@@ -47,6 +48,8 @@ class Run:
         """The identity that this attempt uses."""
         self.report = Report(stage=Stage.EXTRACTING, progress=0.0)
         """The latest progress, with the metadata as soon as it is known."""
+        self.sound = LiveSound()
+        """What listeners hear of this attempt."""
         self.has_changed = False
         """Whether `report` is newer than the report in the last renewal."""
         self.stop_reason: Stop | None = None
@@ -172,6 +175,7 @@ class Runs:
                 yield run
         finally:
             del self._runs[conversion.conversion_id]
+            run.sound.end()
 
     @contextmanager
     def _counted(self, client: ClientId) -> Iterator[None]:

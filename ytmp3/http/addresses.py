@@ -65,7 +65,14 @@ class Addresses:
 
     def of_track(self, job_id: str, extension: str, link_until: int | None = None) -> str:
         """Return the address of the job's track. With `link_until`, it is a signed link that is valid until then."""
-        path = f"{self._public_path}/download/{job_id}.{extension}"
+        return self._linked(f"/download/{job_id}.{extension}", job_id, link_until)
+
+    def of_sound(self, job_id: str, link_until: int | None = None) -> str:
+        """Return the address of the sound of an MP3 job that has not ended; signed as `of_track`."""
+        return self._linked(f"/listen/{job_id}.mp3", job_id, link_until)
+
+    def _linked(self, path: str, job_id: str, link_until: int | None) -> str:
+        path = f"{self._public_path}{path}"
         if self.signer is None or link_until is None:
             return path
         return f"{path}?{self.signer.query(job_id, link_until)}"

@@ -19,7 +19,7 @@ from ytmp3.engine.intake import Intake
 from ytmp3.engine.jobs import Jobs
 from ytmp3.engine.subscriptions import Subscriptions
 from ytmp3.http import headers, openapi, routes
-from ytmp3.http.admission import CLIENT, LINK_UNTIL, Admission, owner_in
+from ytmp3.http.admission import CLIENT, Admission, owner_in
 from ytmp3.http.batch_api import BatchHandlers
 from ytmp3.http.batch_events import BatchEventHandlers
 from ytmp3.http.body import answer_expectation, parse_extract_request, read_json_body
@@ -27,18 +27,20 @@ from ytmp3.http.client_handlers import ClientHandlers
 from ytmp3.http.cover import CoverHandlers
 from ytmp3.http.deliveries import DeliveryHandlers
 from ytmp3.http.download import downloadable_track, expired, split_file_name
-from ytmp3.http.errors import LinkExpired, NotFound
+from ytmp3.http.errors import NotFound
 from ytmp3.http.idempotency_key import idempotency_of
 from ytmp3.http.job_events import JobSource, wanted_jobs
 from ytmp3.http.job_json import JobJson
 from ytmp3.http.job_tracks import JobTracks
 from ytmp3.http.keys import Keys
 from ytmp3.http.links import LinkSigner
+from ytmp3.http.listen import ListenHandlers
 from ytmp3.http.probe import ProbeHandlers
 from ytmp3.http.program import ProgramHandlers
 from ytmp3.http.routes import Route
 from ytmp3.http.stats import Stats
 from ytmp3.http.streams import EventStreams
+from ytmp3.http.track_access import ticket_of
 from ytmp3.http.webhook_targets import WebhookTargets
 from ytmp3.http.wire import CheckView, HealthView, LiveView
 from ytmp3.metrics import Metrics
@@ -89,7 +91,7 @@ class JobHandlers:
     async def download(self, request: web.Request) -> web.StreamResponse:
         """GET and HEAD /download/ID.mp3, or with the extension of another format. The extension may be missing."""
         job_id, extension = split_file_name(request.match_info["file_name"])
-        ticket = await self._downloaded_ticket(request, job_id)
+        ticket = await ticket_of(request, job_id, self._jobs, self._keys)
         own_extension = ticket.conversion.recipe.extension
         if extension not in {None, own_extension}:
             raise NotFound(f"This job's track has another extension: ask for /download/ID.{own_extension}.")
@@ -97,19 +99,6 @@ class JobHandlers:
         if await self._jobs.has_expired(ticket):
             raise expired()
         return await self._tracks.send(request, ticket, track, metadata, request[CLIENT].owner)
-
-    async def _downloaded_ticket(self, request: web.Request, job_id: str) -> Ticket:
-        """Return the job of a download request, which its owner or a valid signed link gives access to."""
-        link_until = request.get(LINK_UNTIL)
-        if link_until is None:
-            return await self._jobs.ticket(job_id, owner_in(request, self._keys))
-        if link_until <= await self._jobs.now():
-            raise LinkExpired
-        ticket = await self._jobs.ticket(job_id, None)
-        if not self._keys.has_owner(ticket.job.client):
-            # The owner's key was removed, so its links are no longer valid.
-            raise JobUnknown
-        return ticket
 
     async def _job(
         self,
@@ -202,6 +191,7 @@ class Handlers:
     jobs: JobHandlers
     probes: ProbeHandlers
     covers: CoverHandlers
+    listen: ListenHandlers
     events: EventHandlers
     deliveries: DeliveryHandlers
     batches: BatchHandlers
@@ -220,6 +210,7 @@ def add_routes(router: web.UrlDispatcher, admission: Admission, handlers: Handle
         (routes.PROBE, handlers.probes.probe),
         (routes.STATUS, jobs.status),
         (routes.DOWNLOAD, jobs.download),
+        (routes.LISTEN, handlers.listen.listen),
         (routes.COVER, handlers.covers.cover),
         (routes.CANCEL, jobs.cancel),
         (routes.EVENTS, events.events),

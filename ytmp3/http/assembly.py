@@ -1,5 +1,7 @@
 """Builds the handlers of all routes from the parts of the engine, and what signs and makes their addresses."""
 
+from dataclasses import dataclass
+
 from ytmp3.engine.assembly import Engine
 from ytmp3.http.addresses import Addresses
 from ytmp3.http.api import EventHandlers, Handlers, JobHandlers, OperationHandlers
@@ -15,6 +17,7 @@ from ytmp3.http.job_json import JobJson
 from ytmp3.http.job_tracks import JobTracks
 from ytmp3.http.keys import Keys
 from ytmp3.http.links import LinkSigner
+from ytmp3.http.listen import Listeners, ListenHandlers
 from ytmp3.http.page.handlers import PageHandlers
 from ytmp3.http.page.sessions import Sessions, SessionSigner
 from ytmp3.http.probe import ProbeHandlers
@@ -25,16 +28,25 @@ from ytmp3.http.webhook_targets import WebhookTargets
 from ytmp3.webhooks.endpoints import Endpoints
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """The parts that send long responses, and limit their number."""
+
+    tracks: Sender
+    sound: Listeners
+    events: EventStreams
+
+
 def handlers(
     engine: Engine,
     keys: Keys,
     endpoints: Endpoints,
     addresses: Addresses,
-    sender: Sender,
-    streams: EventStreams,
+    sending: Sending,
     operations: OperationHandlers,
 ) -> Handlers:
     """Return the handlers of the API."""
+    sender, streams = sending.tracks, sending.events
     json, webhooks = JobJson(jobs=engine.jobs, keys=keys, addresses=addresses), WebhookTargets(endpoints)
     tracks = JobTracks(sender)
     return Handlers(
@@ -43,6 +55,14 @@ def handlers(
         ),
         probes=ProbeHandlers(engine.descriptions),
         covers=CoverHandlers(jobs=engine.jobs, shelf=sender.shelf, keys=keys),
+        listen=ListenHandlers(
+            jobs=engine.jobs,
+            listening=engine.listening,
+            sender=sender,
+            keys=keys,
+            addresses=addresses,
+            listeners=sending.sound,
+        ),
         events=EventHandlers(
             jobs=engine.jobs, subscriptions=engine.subscriptions, streams=streams, keys=keys, json=json
         ),

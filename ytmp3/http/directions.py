@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from ytmp3.http.routes import BATCH, CANCEL, CREATE_BATCH, DOWNLOAD, EXTRACT, PROBE, ROUTES, STATUS, Route
+from ytmp3.http.routes import BATCH, CANCEL, CREATE_BATCH, DOWNLOAD, EXTRACT, LISTEN, PROBE, ROUTES, STATUS, Route
 
 _JOB: Final = (STATUS, CANCEL, DOWNLOAD)
 _MEANT: Final[Mapping[str, tuple[Route, ...]]] = MappingProxyType(
@@ -25,6 +25,7 @@ _MEANT: Final[Mapping[str, tuple[Route, ...]]] = MappingProxyType(
         "jobs": _JOB,
         "download": (DOWNLOAD,),
         "downloads": (DOWNLOAD,),
+        "stream": (LISTEN,),
         "batches": (CREATE_BATCH, BATCH),
         "batch": (CREATE_BATCH, BATCH),
         "playlist": (CREATE_BATCH,),

@@ -110,6 +110,12 @@ class NotReady(RequestError):
     detail = "The track is not ready yet. Retry-After estimates when it will be."
 
 
+class NotListenable(RequestError):
+    status = HTTPStatus.CONFLICT
+    code = "not_listenable"
+    detail = "Only an MP3 can be listened to while it is converted. Wait for the job, then download its track."
+
+
 class TrackGone(RequestError):
     """The job ended without a track, or its track is no longer kept. `reason_code` replaces `code` in the response."""
 

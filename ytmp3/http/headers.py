@@ -67,6 +67,10 @@ TRACK: Final = {
     media_type: _kind(content_type=media_type, cache_control="private, no-cache") for media_type in MEDIA_TYPES
 }
 """A finished track, whole or in part, by its media type. Clients may cache it but must revalidate it by its ETag."""
+LIVE: Final = CIMultiDictProxy(
+    CIMultiDict({**_kind(content_type="audio/mpeg"), "Accept-Ranges": "none", "X-Accel-Buffering": "no"})
+)
+"""The sound of a conversion that still runs. The last header makes nginx pass on each piece at once."""
 ARCHIVE: Final = _kind(content_type="application/zip", cache_control="private, no-cache")
 """The archive of a batch, whole or in part."""
 TRACK_UNCHANGED: Final = _kind(content_type=None, cache_control="private, no-cache")

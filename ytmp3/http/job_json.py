@@ -40,7 +40,8 @@ class JobJson:
         return [await self.of(ticket) for ticket in tickets]
 
     async def _link_until(self, ticket: Ticket) -> int | None:
-        """Return when the signed link to a job's track ends, or None if the job gets no signed link."""
-        if self._signer is None or not self._keys.are_required or ticket.status is not Status.COMPLETED:
+        """Return when the signed link to a job's track or sound ends, or None if the job gets no signed link."""
+        has_link = ticket.status in {Status.PENDING, Status.PROCESSING, Status.COMPLETED}
+        if self._signer is None or not self._keys.are_required or not has_link:
             return None
         return self._signer.end(await self._jobs.now(), ticket.conversion.expires_at)

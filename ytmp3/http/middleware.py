@@ -176,7 +176,7 @@ class RequestMiddleware:
     def _add_cors_headers(self, request: web.Request, fields: "CIMultiDict[str]") -> None:
         fields.add(hdrs.VARY, hdrs.ORIGIN)
         origin = request.headers.get(hdrs.ORIGIN)
-        if origin is None and request.path.startswith("/download/"):
+        if origin is None and request.path.startswith(("/download/", "/listen/")):
             # For <audio src> and links a browser sends no Origin, and without this it refuses the response. Which page
             # asks is then not known, so the policy is open as soon as one origin is allowed.
             fields["Cross-Origin-Resource-Policy"] = "cross-origin"

@@ -27,6 +27,7 @@ _OF_SERVICE: Final = frozenset({"health", "metrics", "stats", "openapi.json", "y
 """First parts of the paths of the group `service`. Other paths that begin with no group are about jobs."""
 _CONTENT_OF_MEDIA: Final[Mapping[Media, dict[str, Any]]] = {
     Media.TRACK: {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in MEDIA_TYPES},
+    Media.LIVE: {"audio/mpeg": {"schema": {"type": "string", "format": "binary"}}},
     Media.ARCHIVE: {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
     Media.COVER: {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
     Media.TEXT: {"text/plain": {"schema": {"type": "string"}}},

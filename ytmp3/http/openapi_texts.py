@@ -78,6 +78,7 @@ EXAMPLES: Final[tuple[Struct, ...]] = (
         ),
         status_url=f"/status/{_ID}",
         download_url=f"/download/{_ID}.mp3",
+        listen_url=None,
     ),
     BatchView(
         batch_id=_BATCH_ID,
@@ -179,6 +180,7 @@ COMMON_FIELDS: Final = MappingProxyType(
         "language": "The language of the sound: a BCP 47 tag, or `original`.",
         "languages": "The audio tracks that `language` can name, the original first.",
         "length": "How many conversions wait.",
+        "listen_url": "Where the sound can be heard while it is converted; null after that, and if it is no MP3.",
         "loudness": "`off`, `tags`, or a target in LUFS, such as `-14`.",
         "loudness_lufs": "The loudness of the track in LUFS; null if it was not measured, or the track is silent.",
         "mean": "The mean.",

@@ -34,6 +34,7 @@ class Media(StrEnum):
     """Response bodies that are not a type of `wire`. `openapi` maps each to its media type."""
 
     TRACK = "track"
+    LIVE = "live"
     ARCHIVE = "archive"
     COVER = "cover"
     TEXT = "text"
@@ -127,6 +128,15 @@ DOWNLOAD: Final = Route(
         {200: Media.TRACK, 206: Media.TRACK, 304: None, 307: None}
         | _problems(403, 404, 409, 410, 412, 416, *_LIMITED, *_STORE)
     ),
+)
+LISTEN: Final = Route(
+    operation="listen",
+    method="GET",
+    path="/listen/{job_id}.mp3",
+    pattern="/listen/{file_name:[^/]+}",
+    summary="Listen to an MP3 while it is converted, from its beginning. 307 to the download once it is finished.",
+    request_parameters=("until", "signature"),
+    responses=MappingProxyType({200: Media.LIVE, 307: None} | _problems(403, 404, 409, 410, *_LIMITED, *_STORE)),
 )
 COVER: Final = Route(
     operation="cover",
@@ -350,6 +360,7 @@ ROUTES: Final = (
     PROBE,
     STATUS,
     DOWNLOAD,
+    LISTEN,
     COVER,
     CANCEL,
     EVENTS,

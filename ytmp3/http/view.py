@@ -11,6 +11,7 @@ import msgspec
 from ytmp3.core.errors import FAILURES
 from ytmp3.core.job import Metadata, State, Status, Ticket
 from ytmp3.core.loudness import spelling_of
+from ytmp3.core.recipe import Format
 from ytmp3.engine.jobs import Live
 from ytmp3.http.addresses import Addresses
 from ytmp3.http.wire import ChapterView, ErrorView, FileView, Hint, JobView, MetadataView
@@ -27,8 +28,9 @@ def job_view(
     *,
     has_playlist: bool = False,
 ) -> JobView:
-    """Return the job as its owner sees it. `link_until`: when the signed link to its track ends, if it gets one.
+    """Return the job as its owner sees it.
 
+    `link_until`: when the signed link to its track, or before that to its sound, ends; None: the link is not signed.
     `has_playlist`: the submitted link also names a playlist. Not stored, so only the response to the submission has it.
     """
     job, conversion, status = ticket.job, ticket.conversion, ticket.status
@@ -36,6 +38,7 @@ def job_view(
     metadata = ticket.edited(conversion.metadata or (report.metadata if report else None))
     track = conversion.track if status is Status.COMPLETED else None
     is_open = status in {Status.PENDING, Status.PROCESSING}
+    is_listenable = is_open and conversion.recipe.format is Format.MP3
     return JobView(
         job_id=job.job_id,
         batch_id=job.batch_id,
@@ -71,6 +74,7 @@ def job_view(
         ),
         status_url=addresses.of_job(job.job_id),
         download_url=None if track is None else addresses.of_track(job.job_id, conversion.recipe.extension, link_until),
+        listen_url=addresses.of_sound(job.job_id, link_until) if is_listenable else None,
     )
 
 

@@ -107,6 +107,7 @@ class JobView(Struct, frozen=True, kw_only=True):
     file: FileView | None
     status_url: str
     download_url: str | None
+    listen_url: str | None
 
 
 class JobMessage(Struct, frozen=True, kw_only=True):

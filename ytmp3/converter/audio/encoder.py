@@ -15,6 +15,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from ytmp3.converter import SoundProgress
 from ytmp3.converter.audio.ffmpeg import (
     FILE,
     MEMORY_BYTES,
@@ -83,6 +84,8 @@ class EncoderRun(Struct, frozen=True, kw_only=True):
     """The only CPU core to run on; None for all."""
     profile: Profile | None
     """What ffmpeg may reach; None if it is an operator's script."""
+    sound: SoundProgress | None
+    """What listeners hear; None for a format that has no live sound."""
 
 
 class Encoder:
@@ -142,7 +145,12 @@ class Encoder:
             await self._watch(child, splicing)
             await asyncio.wait([reader.ended for reader in readers], timeout=DRAIN_SECONDS)
             self._judge(child.ended.result().status)
+            self._on_sound()
             return self._measured()
+        except BaseException:
+            if self._run.sound is not None:
+                self._run.sound.withdraw()
+            raise
         finally:
             if splicing is not None:
                 # This closes the pipe, and must happen before SIGTERM: ffmpeg handles the signal only when its read has
@@ -160,6 +168,9 @@ class Encoder:
             stack.callback(self._files.close if kind == FILE else os.close, source)
             target = await self._files.open(run.target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
             stack.callback(self._files.close, target)
+            if run.sound is not None:
+                quality = run.recipe.quality or ""
+                run.sound.begin(run.target, seconds=run.announced_seconds, is_variable=quality.startswith("V"))
             progress_ours, progress = os.pipe()
             stack.callback(os.close, progress)
             lines = Lines(PROGRESS_LINE_BYTES, self._on_line)
@@ -225,6 +236,7 @@ class Encoder:
         if seconds is not None and seconds > self._seconds:
             self._seconds = seconds
             self._moved_at = time.monotonic()
+            self._on_sound()
             self._on_seconds(seconds)
 
     def _measured(self) -> Measured | None:
@@ -234,6 +246,10 @@ class Encoder:
         if measured is None:
             raise ConversionError(FailureCode.TOOL_MISSING, "the encoder has not reported the loudness")
         return measured.changed(gain_of_encoder(self._run.recipe))
+
+    def _on_sound(self) -> None:
+        if self._run.sound is not None:
+            self._run.sound.grow()
 
     def _judge(self, status: int) -> None:
         if status == 0:

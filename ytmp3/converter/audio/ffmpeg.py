@@ -57,7 +57,8 @@ _MAGIC: Final = (
     ("wav", 0, b"RIFF"),
 )
 _OUTPUTS: Final = {
-    Format.MP3: ("-id3v2_version", "0", "-write_id3v1", "0", "-f", "mp3"),
+    # Flushed after each packet, so that listeners hear the sound at once.
+    Format.MP3: ("-id3v2_version", "0", "-write_id3v1", "0", "-flush_packets", "1", "-f", "mp3"),
     # `ipod` accepts AAC and little else, `opus` nothing but Opus, so a source with another codec is an error.
     Format.M4A: ("-fflags", "+bitexact", "-f", "ipod"),
     Format.OPUS: ("-fflags", "+bitexact", "-f", "opus"),

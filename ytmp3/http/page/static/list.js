@@ -3,6 +3,7 @@
 import { Covers } from "./covers.js";
 import { detailOf, spokenOf, stateOf, titleOf } from "./words.js";
 
+const LISTEN_RETRY_MILLISECONDS = 2000;
 const ENDED = new Set(["completed", "failed", "cancelled"]);
 
 export class List {
@@ -87,7 +88,12 @@ export class List {
       download.href = job.download_url;
       this.covers.add(find("cover"), job);
     }
-    find("play").hidden = find("copy").hidden = !job.download_url;
+    find("copy").hidden = !job.download_url;
+    const play = find("play"); // gone once it was pressed
+    if (play) {
+      play.hidden = !(job.download_url ?? job.listen_url);
+      write(play, job.download_url ? "Play" : "Listen");
+    }
     find("cancel").hidden = isEnded;
     find("again").hidden = job.status !== "cancelled" && !(job.status === "failed" && job.error?.retryable);
     find("remove").hidden = !isEnded;
@@ -96,10 +102,13 @@ export class List {
     }
   }
 
-  #play({ element, job, find }) {
+  #play(card) {
+    const { element, job, find } = card;
     const player = document.createElement("audio");
     player.controls = true;
-    player.src = job.download_url;
+    player.src = job.download_url ?? job.listen_url;
+    // Sound that is still converted may break, or be at another instance. The finished track replaces it.
+    player.addEventListener("error", () => setTimeout(() => this.#playAgain(card, player), LISTEN_RETRY_MILLISECONDS));
     player.setAttribute("aria-label", titleOf(job));
     // One track at a time.
     player.addEventListener("play", () => {
@@ -109,6 +118,13 @@ export class List {
     find("play").remove();
     player.play().catch(() => {}); // if the browser blocks autoplay, the player's own button remains
     player.focus();
+  }
+
+  #playAgain({ job }, player) {
+    const source = job?.download_url ?? job?.listen_url;
+    if (!source || !player.isConnected || player.src === new URL(job.download_url ?? "", location.href).href) return;
+    player.src = source;
+    player.play().catch(() => {});
   }
 
   async #copy(job, button) {

@@ -1,0 +1,201 @@
+"""`GET /listen/ID.mp3`: sends the sound of a job while it is still encoded, from its first frame on.
+
+The response has no length, no ETag and no ranges, because the finished file will be another one: it begins with tags.
+So it has an address of its own, and redirects to the download once the track is finished.
+
+* Each listener is sent the encoder's file at its own pace (`converter.live_sound`).
+* If the conversion fails, or a second encoder begins, the connection is closed without the last chunk. So no client
+  takes a part of the sound for all of it, or two encodings for one.
+* A listener counts as one of its client's transfers (`Sender.transfer_of`), also while it waits for the first frame.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from aiohttp import hdrs, web
+
+from ytmp3.converter.live_sound import PIECE_BYTES, SoundLostError, SoundReader
+from ytmp3.core.job import Status, Ticket
+from ytmp3.core.recipe import Format
+from ytmp3.engine.jobs import Jobs
+from ytmp3.engine.listening import Listening
+from ytmp3.http import headers
+from ytmp3.http.addresses import Addresses
+from ytmp3.http.admission import CLIENT, LINK_UNTIL
+from ytmp3.http.connections import ProblemProtocol
+from ytmp3.http.download import STALL_SECONDS, Sender, downloadable_track, expired, split_file_name
+from ytmp3.http.errors import NotFound, NotListenable, NotReady
+from ytmp3.http.keys import Keys
+from ytmp3.http.track_access import ticket_of
+
+T = TypeVar("T")
+
+WAIT_SECONDS: Final = 25.0
+"""Longest wait, in seconds, for the first frame. An extraction takes some seconds. Proxies give up after 30 to 60 s."""
+ELSEWHERE_RETRY_SECONDS: Final = 1
+"""The Retry-After, in seconds, if another instance converts: the next request may reach that one."""
+BUSY_RETRY_SECONDS: Final = 2
+"""The Retry-After, in seconds, after WAIT_SECONDS without a frame: the client has waited long enough already."""
+
+
+class HowEnded(StrEnum):
+    """How a stream of sound has ended."""
+
+    COMPLETE = "complete"
+    BROKEN = "broken"
+    """The conversion failed, began again, or its file cannot be read."""
+    STALLED = "stalled"
+    """The client did not read for STALL_SECONDS."""
+    LEFT = "left"
+
+
+class ListenHandlers:
+    """The route of the sound."""
+
+    def __init__(
+        self,
+        *,
+        jobs: Jobs,
+        listening: Listening,
+        sender: Sender,
+        keys: Keys,
+        addresses: Addresses,
+        listeners: "Listeners",
+    ) -> None:
+        self._jobs = jobs
+        self._listening = listening
+        self._sender = sender
+        self._keys = keys
+        self._addresses = addresses
+        self._listeners = listeners
+
+    async def listen(self, request: web.Request) -> web.StreamResponse:
+        """GET /listen/ID.mp3. The extension may be missing."""
+        job_id, extension = split_file_name(request.match_info["file_name"])
+        ticket = await ticket_of(request, job_id, self._jobs, self._keys)
+        if ticket.conversion.recipe.format is not Format.MP3:
+            raise NotListenable
+        if extension not in {None, ticket.conversion.recipe.extension}:
+            raise NotFound("Only MP3 can be listened to: ask for /listen/ID.mp3.")
+        if ticket.status not in {Status.PENDING, Status.PROCESSING}:
+            return await self._ended(request, ticket)
+        if request.method == hdrs.METH_HEAD:
+            return web.Response(headers=headers.LIVE)
+        with self._sender.transfer_of(request[CLIENT].owner):
+            return await _while_connected(request, self._listen(request, ticket))
+
+    async def _listen(self, request: web.Request, ticket: Ticket) -> web.StreamResponse:
+        found = await self._listening.find(ticket, seconds=self._listeners.wait_seconds)
+        if found.reader is not None:
+            try:
+                return await self._listeners.send(request, found.reader)
+            finally:
+                found.reader.close()
+        if found.ticket.status not in {Status.PENDING, Status.PROCESSING}:
+            return await self._ended(request, found.ticket)
+        if found.is_here:
+            raise NotReady(
+                "There is no sound yet. Retry-After says when to ask again.", retry_after_seconds=BUSY_RETRY_SECONDS
+            )
+        raise NotReady(
+            "The conversion does not run in the instance that was asked. Retry-After says when to ask again.",
+            retry_after_seconds=ELSEWHERE_RETRY_SECONDS,
+        )
+
+    async def _ended(self, request: web.Request, ticket: Ticket) -> web.Response:
+        """Redirect to the track of a job that has ended.
+
+        Raises:
+            TrackGone: it has none.
+        """
+        downloadable_track(ticket, ready_in_seconds=None)
+        if await self._jobs.has_expired(ticket):
+            raise expired()
+        extension = ticket.conversion.recipe.extension
+        # A request by a signed link needs one for the track too. Its signature is for the job, so it is the same.
+        address = self._addresses.of_track(ticket.job.job_id, extension, request.get(LINK_UNTIL))
+        return web.Response(status=307, headers=headers.extended(headers.EMPTY, {hdrs.LOCATION: address}))
+
+
+class Listeners:
+    """Sends sound to listeners, and counts them.
+
+    `count_bytes` is called with the size of each piece that was sent, `count_end` with how each stream has ended.
+    `wait_seconds` and `stall_seconds` are for tests.
+    """
+
+    def __init__(
+        self,
+        *,
+        count_bytes: Callable[[float], None],
+        count_end: Callable[[HowEnded], None],
+        wait_seconds: float = WAIT_SECONDS,
+        stall_seconds: float = STALL_SECONDS,
+    ) -> None:
+        self.wait_seconds = wait_seconds
+        self.active = 0
+        """The number of streams that this process is sending."""
+        self._count_bytes = count_bytes
+        self._count_end = count_end
+        self.stall_seconds = stall_seconds
+
+    async def send(self, request: web.Request, reader: SoundReader) -> web.StreamResponse:
+        """Respond with the sound, until the conversion has ended.
+
+        Raises:
+            ConnectionResetError: the sound does not go on, or the client stalled. The connection is closed.
+        """
+        self.active += 1
+        how = HowEnded.LEFT
+        try:
+            response = web.StreamResponse(headers=headers.LIVE)
+            await response.prepare(request)
+            if request.transport is not None:
+                request.transport.set_write_buffer_limits(high=PIECE_BYTES)
+            while piece := await reader.next_piece():
+                async with asyncio.timeout(self.stall_seconds):
+                    await response.write(piece)
+                    await request.writer.drain()
+                self._count_bytes(len(piece))
+            await response.write_eof()
+            how = HowEnded.COMPLETE
+        except ConnectionError:
+            raise
+        except TimeoutError:
+            how = HowEnded.STALLED
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError("the listener stalled") from None
+        except (SoundLostError, OSError):
+            how = HowEnded.BROKEN
+            raise ConnectionResetError("the sound does not go on") from None
+        finally:
+            self.active -= 1
+            self._count_end(how)
+        return response
+
+
+async def _while_connected(request: web.Request, operation: Awaitable[T]) -> T:
+    """Await an operation; cancel it when the client leaves.
+
+    Raises:
+        ConnectionResetError: the client has left.
+    """
+    task = asyncio.ensure_future(operation)
+    protocol = request.protocol
+    assert isinstance(protocol, ProblemProtocol)
+
+    def leave() -> None:
+        task.cancel()
+
+    protocol.on_departure = leave
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if (current := asyncio.current_task()) is not None and current.cancelling():
+            raise
+        raise ConnectionResetError("the listener went away") from None
+    finally:
+        protocol.on_departure = None
