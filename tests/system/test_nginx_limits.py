@@ -154,7 +154,7 @@ SLOW_CLIENTS: Final = {
     "drips a field": (b"GET /health HTTP/1.1\r\nHost: x\r\nA: ", True),
     "drips a second request": (b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\nGET /", True),
     "stops in the body": (POST_HEAD + b"Content-Length: 50\r\n\r\n{", False),
-    "drips a body that was refused": (POST_HEAD + b"Content-Length: 5000\r\n\r\n{", True),
+    "drips a body that was refused": (POST_HEAD + b"Content-Length: 50000\r\n\r\n{", True),
     "drips a body to nowhere": (b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{", True),
 }
 """By name: the bytes that a client sends at once, and whether it sends one byte more every second."""

@@ -12,6 +12,7 @@ from tests.stand.ports import free_port
 from tests.stand.raw_http import exchange
 from tests.system.behind_nginx import behind_nginx
 from tests.system.scripted_instances import RAW_SECONDS, nginx_site
+from ytmp3.http.body import MAX_BODY_BYTES
 
 
 def test_nginx_accepts_the_production_files(tmp_path: Path) -> None:
@@ -184,7 +185,7 @@ def chunked(body: bytes) -> bytes:
 
 async def test_a_body_may_be_as_large_as_the_service_accepts_and_no_larger(tmp_path: Path) -> None:
     async with nginx_site(tmp_path) as site:
-        for size, status in ((4096, 200), (4097, 413)):
+        for size, status in ((MAX_BODY_BYTES, 200), (MAX_BODY_BYTES + 1, 413)):
             body = b"x" * size
             for rest in (b"Content-Length: %d\r\n\r\n%s" % (size, body), chunked(body)):
                 answer = await site.raw(POST_HEAD + b"Connection: close\r\n" + rest)
