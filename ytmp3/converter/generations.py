@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 class Generation:
-    """One zygote, and everything that depends on its release."""
+    """One zygote, and everything that depends on its release. Whatever needs its processes uses it (`in_use`)."""
 
     def __init__(
         self, tools: Tools, checker: Checker, program: ReleaseProgram, *, serial: int, hold: int | None
@@ -55,7 +55,7 @@ class Generation:
         self.serial = serial
         """Number of the state that has chosen the release."""
         self.users = 0
-        """Conversions that run with it."""
+        """Conversions, lists of playlists and health checks that run with it. It is not ended while there are any."""
         self._hold = hold
 
     async def start(self) -> None:
@@ -213,7 +213,7 @@ class Generations:
         new = await self._files.run(self._held, store, state)
         try:
             await new.start()
-        except ZygoteError as error:
+        except (ZygoteError, OSError) as error:
             logger.error("extractor release not started", extra={"release": state.active, "reason": str(error)})
             await new.close()
             return False

@@ -107,8 +107,11 @@ class Pipeline:
 
     async def check(self) -> list[ToolCheck]:
         """Check that yt-dlp, the JavaScript runtime and ffmpeg work."""
-        current, identities = self._generations.current, self._generations.identities
-        cookies, checks = await current.tools.files.run(identities.check_cookies), await current.checker.check()
+        identities = self._generations.identities
+        # In use, so that its zygote is not ended while the check asks it for processes.
+        with self._generations.in_use() as generation:
+            cookies = await generation.tools.files.run(identities.check_cookies)
+            checks = await generation.checker.check()
         return [*checks, *(() if cookies is None else (cookies,))]
 
     def signs(self) -> Mapping[str, int]:
