@@ -11,6 +11,7 @@ from tests.fake_youtube import Kind, Spawned, video_id
 from tests.stand.pipeline import FFMPEG, RunningPipeline, running_pipeline
 from tests.stand.waiting import until
 from ytmp3.converter.live_sound import LiveSound, SoundLostError
+from ytmp3.core.cut import WHOLE, Cut
 from ytmp3.core.errors import ConversionError
 from ytmp3.core.recipe import Quality
 from ytmp3.threads import Threads
@@ -34,11 +35,17 @@ async def sound_of(own: RunningPipeline, number: int) -> LiveSound:
     return own.sound
 
 
-@pytest.mark.parametrize("quality", [Quality.K128, Quality.V2])
-async def test_a_listener_hears_the_frames_of_the_track(youtube: Spawned, tmp_path: Path, quality: Quality) -> None:
+@pytest.mark.parametrize(
+    ("quality", "cut"),
+    [(Quality.K128, WHOLE), (Quality.V2, Cut(start_ms=10_000, end_ms=22_000))],
+    ids=["whole", "part"],
+)
+async def test_a_listener_hears_the_frames_of_the_track(
+    youtube: Spawned, tmp_path: Path, quality: Quality, cut: Cut
+) -> None:
     threads = Threads("listen", 2)
     async with running_pipeline(youtube, tmp_path) as own:
-        converting = asyncio.create_task(own.convert(video_id(Kind.CLIP, 7), quality))
+        converting = asyncio.create_task(own.convert(video_id(Kind.CLIP, 7), quality, cut=cut))
         hearing = asyncio.create_task(heard(await sound_of(own, 1), threads))
         converted = await converting
         assert not hearing.done(), "the end is told only when the track is recorded"

@@ -170,7 +170,8 @@ class Encoder:
             stack.callback(self._files.close, target)
             if run.sound is not None:
                 quality = run.recipe.quality or ""
-                run.sound.begin(run.target, seconds=run.announced_seconds, is_variable=quality.startswith("V"))
+                seconds = run.recipe.cut.length_of(run.announced_seconds or None)
+                run.sound.begin(run.target, seconds=seconds, is_variable=quality.startswith("V"))
             progress_ours, progress = os.pipe()
             stack.callback(os.close, progress)
             lines = Lines(PROGRESS_LINE_BYTES, self._on_line)
