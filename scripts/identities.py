@@ -26,7 +26,7 @@ from tests.engine.doors import Doors, most_within
 from tests.engine.rig import MUCH_SPACE, SETTINGS, SOMEONE, StoreClock, link, video
 from tests.fakes import FaultyStore
 from tests.stand.valkey import Valkey
-from tests.virtual_time import VirtualTimeLoop, seconds
+from tests.virtual_time import VirtualTimeLoop, real_time, seconds
 from ytmp3.core.identities import Budget
 from ytmp3.core.ids import InstanceId, JobId
 from ytmp3.core.job import Status
@@ -95,7 +95,8 @@ async def instance(
     shelf, scratch = LocalShelf(folder / "tracks"), Scratch(folder / "scratch", instance=InstanceId(name))
     await shelf.open()
     await scratch.open()
-    await store.open()
+    with real_time():
+        await store.open()
     engine = assemble(
         msgspec.structs.replace(SETTINGS, workers=WORKERS, queue_capacity=CONVERSIONS, max_retries=0),
         Outside(
@@ -117,7 +118,8 @@ async def instance(
     finally:
         await engine.close()
         await scratch.close()
-        await store.close()
+        with real_time():
+            await store.close()
 
 
 async def run(folder: Path, redis: RedisSettings | None) -> Figures:
