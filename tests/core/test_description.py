@@ -3,7 +3,15 @@
 from typing import Any
 
 from ytmp3.converter.youtube.describing import description_of
-from ytmp3.core.description import MAX_LANGUAGES, AudioTrack, CopiedSound, estimated_bytes, kbps_of
+from ytmp3.core.description import (
+    MAX_LANGUAGES,
+    AudioTrack,
+    CopiedSound,
+    ProbeFailed,
+    ProbeRefused,
+    estimated_bytes,
+    kbps_of,
+)
 from ytmp3.core.ids import VideoId
 from ytmp3.core.language import Language
 from ytmp3.core.recipe import Format, Quality
@@ -71,3 +79,9 @@ def test_sizes_are_estimated_where_rate_and_duration_are_known() -> None:
     assert estimated_bytes(128, 10.0) == 160_000
     assert estimated_bytes(None, 10.0) is estimated_bytes(128, None) is None
     assert [kbps_of(quality) for quality in (Quality.K96, Quality.V0)] == [96, 245]
+
+
+def test_an_error_carries_the_code_of_a_job_that_fails_for_the_same_reason() -> None:
+    refused, failed = ProbeRefused("private", "Why."), ProbeFailed("bot_check", "Why.", retry_after_seconds=5)
+    assert (refused.reason_code, refused.status, refused.field) == ("private", 422, "url")
+    assert (failed.reason_code, failed.status, failed.retry_after_seconds) == ("bot_check", 503, 5)
