@@ -179,7 +179,7 @@ async def test_mixed_endings_leave_no_process(youtube: Spawned, tmp_path: Path) 
                 source=null,
                 descriptors=[],
                 folder=str(tmp_path),
-                limits=ResourceLimits(file_bytes=0, cpu_seconds=5, network=True),
+                limits=ResourceLimits(file_bytes=0, cpu_seconds=5, network=True, profile=None),
                 seconds=600,
                 max_output_bytes=10,
             )

@@ -83,7 +83,7 @@ async def test_a_child_process_has_every_limit(youtube: Spawned, tmp_path: Path)
             source=os.open(os.devnull, os.O_RDONLY),
             descriptors=[],
             folder=str(tmp_path),
-            limits=ResourceLimits(file_bytes=1000, cpu_seconds=7, memory_bytes=2**31),
+            limits=ResourceLimits(file_bytes=1000, cpu_seconds=7, memory_bytes=2**31, profile=None),
             seconds=600,
             max_output_bytes=10_000,
         )

@@ -127,8 +127,8 @@ class Pipeline:
         egress = self._generations.identities.first.egress
         async with self._slots[0].slot(client):
             with self._generations.in_use() as generation:
-                spawner = generation.tools.spawner
-                return await read_playlist(spawner, url, scratch, max_items=max_items, egress=egress)
+                spawner, profile = generation.tools.spawner, generation.tools.profiles.youtube_through(egress)
+                return await read_playlist(spawner, url, scratch, profile, max_items=max_items, egress=egress)
 
     async def describe(
         self, video_id: VideoId, client: ClientId, scratch: Path, passage: Passage = ONLY_PASSAGE

@@ -78,8 +78,9 @@ class ResourceLimits(Struct, frozen=True, kw_only=True):
     """Whether the child may open sockets. If not, a seccomp filter prevents it, for its descendants too."""
     socket_pairs: bool = False
     """Whether it may make pairs of connected sockets although it has no network, as deno needs."""
-    profile: Profile | None = None
-    """What it may reach. None: all files and programs of the user, which only an operator's own script needs."""
+    profile: Profile | None
+    """What it may reach. None: all files and programs of the user, which only an operator's own script needs. It has no
+    default, so that no child is started without one by mistake."""
 
 
 class Fork(Struct, frozen=True, kw_only=True, tag=True):

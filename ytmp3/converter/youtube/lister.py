@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from ytmp3.converter.sandbox.protocol import ResourceLimits
+from ytmp3.converter.sandbox.protocol import Profile, ResourceLimits
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.settings import Egress
 from ytmp3.converter.youtube.child_run import FILE_BYTES, run_child
@@ -29,6 +29,7 @@ async def read_playlist(
     spawner: Spawner,
     url: str,
     scratch: Path,
+    profile: Profile,
     *,
     max_items: int,
     egress: Egress | None = None,
@@ -36,12 +37,18 @@ async def read_playlist(
 ) -> Listing:
     """Return the first `max_items` entries of the list at `url`, or those that were read within `seconds`.
 
+    `profile` is what the child may reach besides its scratch folder.
+
     Raises:
         ConversionError: it cannot be read. VIDEO_UNAVAILABLE: it does not exist, or it is private.
     """
     run = _Run(max_items)
     limits = ResourceLimits(
-        file_bytes=FILE_BYTES, cpu_seconds=int(2 * seconds) + 1, data_bytes=DATA_BYTES, network=True
+        file_bytes=FILE_BYTES,
+        cpu_seconds=int(2 * seconds) + 1,
+        data_bytes=DATA_BYTES,
+        network=True,
+        profile=msgspec.structs.replace(profile, writable=(str(scratch),)),
     )
     task = msgspec.json.encode(ListTask(url=url, max_items=max_items, scratch=str(scratch), egress=egress))
     try:
