@@ -27,7 +27,7 @@ QUERIES: Final[Mapping[str, str]] = MappingProxyType({"events": "jobs=JOB_ID", "
 """The query of each operation that has one in the example."""
 WITH_KEY: Final = frozenset({"jobs", "make_feed", "delete_feed"})
 """Operations that only the owner of an API key may use."""
-_FILES: Final = frozenset({Media.TRACK, Media.ARCHIVE, Media.COVER, Media.PROGRAM})
+_FILES: Final = frozenset({Media.TRACK, Media.LIVE, Media.ARCHIVE, Media.COVER, Media.PROGRAM})
 """Responses that curl saves as a file."""
 
 
@@ -46,7 +46,8 @@ def curl(route: Route) -> str:
     if route.method != "GET":
         words.append(f"-X {route.method}")
     if route.responses.get(200) in _FILES:
-        words.append("-fOJ")
+        # Once the job is finished, listening is redirected to the download.
+        words.append("-fLOJ" if route.operation == "listen" else "-fOJ")
     if route.responses.get(200) is Media.EVENTS:
         words.append("-N")
     if route.operation in WITH_KEY:
@@ -82,7 +83,7 @@ def _reading(route: Route) -> str:
     match body:
         case None:
             return "console.log(response.status);"
-        case Media.TRACK | Media.ARCHIVE | Media.COVER | Media.PROGRAM:
+        case Media.TRACK | Media.LIVE | Media.ARCHIVE | Media.COVER | Media.PROGRAM:
             return "const file = await response.blob();"
         case Media.EVENTS:
             return "for await (const bytes of response.body) console.log(new TextDecoder().decode(bytes));"

@@ -47,7 +47,7 @@ async def test_every_kind_of_response_carries_the_security_headers_once(service:
         ),
         405: (raw_request("PUT /extract"), raw_request("TRACE /stats")),
         412: (raw_request(get, 'If-Match: "x"'),),
-        413: (post(body=b"x" * 5000),),
+        413: (post(body=b"x" * 13_000),),
         415: (post("Content-Length: 1", "Content-Type: text/plain", body=b"x"),),
         416: (raw_request(get, "Range: bytes=99999-"),),
         417: (raw_request("GET /stats", "Expect: banana"), raw_request("GET /nowhere", "Expect: banana")),

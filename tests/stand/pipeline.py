@@ -19,8 +19,10 @@ from ytmp3.converter import ONLY_PASSAGE, Converted, Observer, Passage
 from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.live_sound import LiveSound
 from ytmp3.converter.pipeline import Pipeline
+from ytmp3.converter.profiles import Profiles
+from ytmp3.converter.sandbox.protocol import Profile
 from ytmp3.converter.sandbox.spawner import Spawner
-from ytmp3.converter.settings import ConversionLimits, ToolSettings
+from ytmp3.converter.settings import ConversionLimits, Egress, ToolSettings
 from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.tools import deno_path, youtube_program
 from ytmp3.core.cut import WHOLE, Cut
@@ -154,6 +156,15 @@ def kind_of_child(pid: int) -> str:
     return "encoder" if any(b"/ffmpeg" in argument for argument in arguments[:2]) else "downloader"
 
 
+class _WithPorts(Profiles, frozen=True, kw_only=True):
+    """Profiles whose youtube child may connect to these ports instead of YouTube's."""
+
+    ports: tuple[int, ...]
+
+    def youtube_through(self, egress: Egress) -> Profile:
+        return msgspec.structs.replace(super().youtube_through(egress), ports=self.ports)
+
+
 @asynccontextmanager
 async def running_pipeline(
     youtube: Spawned,
@@ -192,7 +203,7 @@ async def running_pipeline(
     if ports:
         generation = pipeline._generations.current
         profiles = generation.tools.profiles
-        profiles = msgspec.structs.replace(profiles, youtube=msgspec.structs.replace(profiles.youtube, ports=ports))
+        profiles = _WithPorts(ffmpeg=profiles.ffmpeg, youtube=profiles.youtube, ports=ports)
         generation.tools = msgspec.structs.replace(generation.tools, profiles=profiles)
     if not has_solver:
         pipeline._generations.current.tools.solver._deno = None
