@@ -97,14 +97,14 @@ core-a-to-i: .venv/.develops
 core-j-to-z: .venv/.develops
 	$(BIN)/coverage run --parallel-mode -m pytest -q tests/core/test_[j-z]*.py
 
-# The parts that use one core each run side by side. Then all other tests run in parallel: six at a time on two cores,
+# The parts that use one core each run side by side. Then all other tests run in parallel: four at a time on two cores,
 # because many of them wait for a timeout. Those of clusters come first: they take longest, and one at a time.
 FIRST := tests/system tests/process
 REST := $(filter-out $(FIRST) tests/browser tests/core,$(patsubst %/,%,$(wildcard tests/*/)))
 test: .venv/.develops ## everything that CI runs (about 9 minutes)
 	@$(MAKE) --no-print-directory -j 4 --output-sync=target static core-coverage compiled-tests chromium
 	@$(HAS_CHROMIUM) || echo "NOT TESTED: the page in a browser. $(NO_CHROMIUM)" >&2
-	@$(RAISE_DESCRIPTORS); $(BIN)/pytest -q -n 6 $$($(HAS_CHROMIUM) && echo tests/browser) $(FIRST) $(REST)
+	@$(RAISE_DESCRIPTORS); $(BIN)/pytest -q -n 4 $$($(HAS_CHROMIUM) && echo tests/browser) $(FIRST) $(REST)
 
 # Each worker, and each server that a test starts, reads compiled modules instead of compiling them itself.
 unexport PYTHONDONTWRITEBYTECODE

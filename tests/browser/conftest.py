@@ -1,4 +1,8 @@
-"""A browser, and a page in it, for each test."""
+"""A page of its own in a browser that all tests share.
+
+Chromium takes longer to start than most tests take. So these tests run on one worker, and in one event loop, which the
+connection to the browser belongs to.
+"""
 
 import shutil
 from collections.abc import AsyncIterator
@@ -7,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright
 
 from tests.http.running_service import RunningService, running_service
@@ -22,6 +27,19 @@ ARGUMENTS: Final = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+
+FOLDER: Final = Path(__file__).parent
+shared_loop: Final = pytest_asyncio.fixture(loop_scope="session")
+"""The decorator of fixtures for tests with a browser."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the tests in this folder run in one event loop on one worker."""
+    for item in items:
+        if item.path.parent == FOLDER and pytest_asyncio.is_async_test(item):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+            item.add_marker(pytest.mark.xdist_group("browser"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +71,8 @@ async def new_visit(browser: Browser, service: RunningService, **options: object
     return visit
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def chromium() -> AsyncIterator[Browser]:
     found = shutil.which("chromium")
     assert found is not None, "no Chromium: apt-get install chromium"
     async with async_playwright() as playwright:
@@ -63,12 +81,20 @@ async def browser() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@pytest.fixture
+@shared_loop
+async def browser(chromium: Browser) -> AsyncIterator[Browser]:
+    """The shared browser. Windows that a test opens are closed at its end."""
+    yield chromium
+    for context in chromium.contexts:
+        await context.close()
+
+
+@shared_loop
 async def service(tmp_path: Path) -> AsyncIterator[RunningService]:
     async with running_service(tmp_path / "data") as running:
         yield running
 
 
-@pytest.fixture
+@shared_loop
 async def visit(browser: Browser, service: RunningService) -> Visit:
     return await new_visit(browser, service)

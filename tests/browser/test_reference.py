@@ -8,11 +8,10 @@ from html import unescape
 from pathlib import Path
 from typing import Final
 
-import pytest
 from playwright.async_api import Browser, expect
 
 from scripts.route_examples import ADDRESS, WITH_KEY, curl, fetch
-from tests.browser.conftest import PATIENCE_MS, Visit, new_visit
+from tests.browser.conftest import PATIENCE_MS, Visit, new_visit, shared_loop
 from tests.http.running_service import RunningService, running_service
 from tests.stand.waiting import until
 from ytmp3.converter.audio.id3 import id3v2_tag
@@ -27,7 +26,7 @@ VIDEO: Final = "dQw4w9WgXcQ"
 PICTURE: Final = b"\xff\xd8\xff picture"
 
 
-@pytest.fixture
+@shared_loop
 async def guarded(tmp_path: Path) -> AsyncIterator[RunningService]:
     (tmp_path / "keys").write_text(key_line("alice", KEY) + "\n")
     async with running_service(tmp_path / "data", API_KEYS_FILE=str(tmp_path / "keys")) as service:

@@ -3,9 +3,10 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz_factor import FUZZ_FACTOR
 from ytmp3.core.language import MAX_CHARACTERS, ORIGINAL, PATTERN, closeness, parse_language, tag_of_track
 
 
@@ -37,6 +38,7 @@ def test_anything_else_is_no_language(value: object) -> None:
     assert parse_language(value) is None
 
 
+@settings(max_examples=30 * FUZZ_FACTOR)
 @given(st.one_of(st.from_regex(PATTERN, fullmatch=True), st.text(max_size=40)))
 def test_the_canonical_spelling_is_read_back_as_it_is(text: str) -> None:
     language = parse_language(text)

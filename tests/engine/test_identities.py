@@ -34,15 +34,15 @@ async def all_ended(now: Rig, jobs: list[Job]) -> list[Status]:
 async def test_a_banned_identity_costs_no_attempt_and_no_job(tmp_path: Path) -> None:
     doors = Doors()
     doors.ban_after["first"] = 40
-    async with engine(tmp_path, converter=doors, workers=4, queue_capacity=400, max_retries=0) as now:
+    async with engine(tmp_path, converter=doors, workers=4, queue_capacity=250, max_retries=0) as now:
         now.parts.upstream.identities.use([Budget(name=name, videos_per_hour=480) for name in ("first", "second")])
-        jobs = [await now.submit(video(number)) for number in range(400)]
+        jobs = [await now.submit(video(number)) for number in range(250)]
         statuses = await all_ended(now, jobs)
-        assert statuses == [Status.COMPLETED] * 400
+        assert statuses == [Status.COMPLETED] * 250
         assert not now.seen(events.Retried, events.Failed)
         assert doors.refused["first"]
         assert most_within(doors.refused["first"], 60.0) <= 8
-        assert len(doors.converted) == 400
+        assert len(doors.converted) == 250
         for name in ("first", "second"):
             assert most_within(doors.asked[name], HOUR) <= 480
         # The identity was used again after its ban, and is ok now.

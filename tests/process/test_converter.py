@@ -193,15 +193,15 @@ async def test_cancelling_a_short_conversion_at_any_moment_leaves_no_process(you
             await own.until_no_child_is_left()
 
 
-async def test_fifty_conversions_leave_no_descriptor_no_process_and_no_thread(youtube: Spawned, tmp_path: Path) -> None:
+async def test_25_conversions_leave_no_descriptor_no_process_and_no_thread(youtube: Spawned, tmp_path: Path) -> None:
     kinds = [Kind.SHORT, Kind.M4A, Kind.PRIVATE, Kind.RANDOM, Kind.HALF]
     async with running_pipeline(youtube, tmp_path) as own:
         await own.convert(video_id(Kind.SHORT))
         before = descriptor_count(os.getpid()), descriptor_count(own.zygote_pid)
         threads = set(threading.enumerate())
-        ids = [video_id(kinds[number % len(kinds)], number) for number in range(50)]
-        for start in range(0, 50, 10):
-            await asyncio.gather(*(own.convert(each) for each in ids[start : start + 10]), return_exceptions=True)
+        ids = [video_id(kinds[number % len(kinds)], number) for number in range(25)]
+        for start in range(0, 25, 5):
+            await asyncio.gather(*(own.convert(each) for each in ids[start : start + 5]), return_exceptions=True)
         await own.until_no_child_is_left()
 
         def holds_no_more() -> bool:

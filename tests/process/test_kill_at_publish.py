@@ -12,7 +12,7 @@ from tests.stand.service_process import ServiceProcess, egress, service_process
 from tests.stand.waiting import until
 from ytmp3.converter.audio.mp3 import walk_file
 
-KILLS = 10
+KILLS = 6
 JOBS_PER_KILL = 4
 """At once, so that other tracks are about to be published when the first one is."""
 LATEST_SECONDS = 0.03
@@ -32,7 +32,7 @@ async def is_whole_or_refused(service: ServiceProcess, job_id: str) -> None:
     assert hashlib.sha256(content).hexdigest() == job["file"]["sha256"]
 
 
-async def test_ten_kills_around_publishing_never_show_half_a_track(youtube: Spawned, tmp_path: Path) -> None:
+async def test_kills_around_publishing_never_show_half_a_track(youtube: Spawned, tmp_path: Path) -> None:
     chance = random.Random(10)
     tracks = tmp_path / "data" / "tracks"
     job_ids: list[str] = []

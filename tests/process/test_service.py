@@ -136,8 +136,8 @@ async def test_fifty_posts_of_25_spellings_are_one_conversion(youtube: Spawned, 
 
 
 async def test_every_job_survives_kill_9_and_ends_by_itself(youtube: Spawned, tmp_path: Path) -> None:
-    """20 jobs run and 40 are queued. `make soak` repeats this ten times, with 100 queued ones."""
-    await kill_and_restart(youtube, tmp_path, first_number=1000, jobs_count=60)
+    """20 jobs run and 20 are queued. `make soak` repeats this ten times, with 100 queued ones."""
+    await kill_and_restart(youtube, tmp_path, first_number=1000, jobs_count=40)
 
 
 async def test_a_post_beyond_the_capacity_of_the_queue_is_refused_and_stores_nothing(
