@@ -19,8 +19,8 @@ from tests.stand.service_process import ServiceProcess
 from tests.stand.valkey import Valkey
 
 VALKEY_SETTINGS: Final = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
-"""With `everysec`, Redis holds back writes for up to two seconds while an fsync takes long, as on a busy disk. A kill in
-that time loses them although they were acknowledged."""
+"""With `everysec`, Redis holds back writes for up to two seconds while an fsync takes long, as on a busy disk. A kill
+in that time loses them although they were acknowledged."""
 
 
 @dataclass(slots=True, kw_only=True)
