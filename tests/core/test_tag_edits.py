@@ -144,6 +144,13 @@ def test_no_damage_makes_an_edit_that_changes_the_length(junk: bytes, start: byt
     assert found is None or len(edited(content, EVERYTHING)) >= len(content)
 
 
+def test_a_file_without_tags_that_can_be_read_has_no_edit() -> None:
+    too_long = b"ID3\x03\0\0" + bytes((0, 127, 127, 127)) + bytes(2**21)
+    for content in (SOUNDS["mp3"], b"ID3\x03\0\0" + bytes(4) + SOUNDS["mp3"], too_long, M4A, OPUS[:40]):
+        for edits in (TagEdits(cover=False), TagEdits(title="Mine")):
+            assert edit(content, edits) is None
+
+
 def test_boxes_that_fill_the_room_exactly_or_nearly() -> None:
     before = written("m4a", replace(TAGS, cover=None))
     used = len("Título".encode())

@@ -113,10 +113,14 @@ class JobTracks:
     ) -> None:
         """Send the bytes between two positions: those of the edit in its place, those of the file elsewhere."""
         first, end = bounds
-        for start, stop in ((0, edit.start), (edit.start, edit.end), (edit.end, end)):
+        for start, stop, content in (
+            (0, edit.start, None),
+            (edit.start, edit.end, edit.content),
+            (edit.end, end, None),
+        ):
             begin, count = max(first, start), min(end, stop) - max(first, start)
-            if count > 0 and start == edit.start:
-                await write_content(request, response, edit.content[begin - start : begin - start + count])
+            if count > 0 and content is not None:
+                await write_content(request, response, content[begin - start : begin - start + count])
             elif count > 0:
                 await self._sender.send_bytes(request, response, source, begin, count)
 

@@ -139,7 +139,7 @@ COMMON_FIELDS: Final = MappingProxyType(
         "completed": "How many have a finished track.",
         "completed_at": "When it ended.",
         "conversions": "Conversions that have ended in this instance since its start.",
-        "cover": "Whether the track has its picture.",
+        "cover": "False leaves the picture out of the track. True or null keeps it.",
         "counts": "How many items have each status.",
         "created_at": "When it was accepted.",
         "dedup_hits": "The same as `since_start.joined_jobs`; kept for older clients.",

@@ -39,15 +39,15 @@ TagText = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT_CHARACTERS)]
 
 
 class MetadataRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The tags of the track of one job. Fields that are missing or null leave the tags as they are."""
+    """The tags of the track of one job. A field that is missing or null leaves its tag unchanged."""
 
     title: TagText | None = None
     artist: TagText | None = None
     album: TagText | None = None
-    cover: bool = True
+    cover: bool | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what each field alone allows. The decoder makes its own error of a ValueError."""
+        """Refuse texts with forbidden characters. The decoder turns the ValueError into a ValidationError."""
         _ = self.edits
 
     @property
@@ -59,7 +59,8 @@ class MetadataRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """
         texts = {"title": self.title, "artist": self.artist, "album": self.album}
         given = {name: clean_text(text) for name, text in texts.items() if text is not None}
-        return TagEdits(**given, cover=self.cover) if given or not self.cover else None
+        has_cover = self.cover is not False
+        return TagEdits(**given, cover=has_cover) if given or not has_cover else None
 
 
 class ExtractRequest(Struct, frozen=True, forbid_unknown_fields=True):

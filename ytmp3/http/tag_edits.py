@@ -47,12 +47,14 @@ def edit_of(read: Read, size: int, edits: TagEdits) -> Edit | None:
 
 def _id3(read: Read, _: int, edits: TagEdits) -> Edit | None:
     size = id3_size(read(0, HEADER_BYTES))
-    body = read(HEADER_BYTES, size) if size <= MAX_TAG_BYTES else b""
+    if not 0 < size <= MAX_TAG_BYTES:
+        return None
+    body = read(HEADER_BYTES, size)
     texts = _given({b"TIT2": edits.title, b"TPE1": edits.artist, b"TALB": edits.album})
     frames = [_id3_text(name, text) for name, text in texts.items()]
     frames += [frame for name, frame in _id3_frames(body) if name not in texts and (edits.cover or name != b"APIC")]
     joined = b"".join(frames)
-    return Edit(start=HEADER_BYTES, content=joined.ljust(size, b"\0")) if len(joined) <= len(body) else None
+    return Edit(start=HEADER_BYTES, content=joined.ljust(size, b"\0")) if len(joined) <= len(body) == size else None
 
 
 def _id3_frames(body: bytes) -> Iterator[tuple[bytes, bytes]]:
