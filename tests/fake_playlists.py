@@ -37,7 +37,7 @@ class FakePlaylists:
         self.playlists: dict[str, Listing | ConversionError] = {}
         """What is read of each playlist, or why it cannot be read."""
         self.descriptions: dict[str, Description | ConversionError] = {}
-        """What YouTube offers of videos, or why it offers nothing; DESCRIPTION for others."""
+        """What YouTube offers for videos, or why it offers nothing; DESCRIPTION for others."""
         self.described: list[str] = []
         """The videos that were described, once for each time."""
         self.described_through: list[str] = []

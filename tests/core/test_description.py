@@ -1,4 +1,4 @@
-"""What YouTube offers of a video: found in yt-dlp's formats, estimated, and told to clients."""
+"""What YouTube offers for a video: found in yt-dlp's formats, estimated, and told to clients."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`POST /probe` and `ytmp3 probe`: what YouTube offers of a video, and every refusal."""
+"""`POST /probe` and `ytmp3 probe`: what YouTube offers for a video, and every refusal."""
 
 import json
 from pathlib import Path

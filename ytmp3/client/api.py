@@ -91,7 +91,7 @@ class Api:
         return self._repeated(lambda: self._json("POST", "/extract", body))
 
     def probe(self, link: str) -> dict[str, Any]:
-        """Return what YouTube offers of a video. If the result is not there yet, or a limit applies, wait and retry.
+        """Return what YouTube offers for a video. If the result is not there yet, or a limit applies, wait and retry.
 
         Raises:
             Unreachable, Refused

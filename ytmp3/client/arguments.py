@@ -21,7 +21,7 @@ one at 127.0.0.1:8080; otherwise one is started for this command alone. A comman
 it continues where it stopped.
 """
 _PROBE: Final = """\
-Show what YouTube offers of videos: languages, formats with their sizes, and chapters. Nothing is converted.
+Show what YouTube offers for videos: languages, formats with their sizes, and chapters. Nothing is converted.
 """
 PROBE_SECONDS: Final = 60.0
 """Longest wait of `probe`, in seconds, for a service that is busy or waits for YouTube itself."""
@@ -71,7 +71,7 @@ def add_commands(commands: Any) -> None:
     )
     get.add_argument("--private", action="store_true", help="start a service for this command, even if one runs here")
     get.add_argument("--no-wait", action="store_true", help="submit the links, print the jobs' ids, and exit")
-    probe = _command(commands, "probe", "show what YouTube offers of videos", _PROBE)
+    probe = _command(commands, "probe", "show what YouTube offers for videos", _PROBE)
     probe.add_argument("links", metavar="LINK", nargs="+", help="a link to a video, or its id")
     status = _command(commands, "status", "show jobs", "Show jobs, and the batches of playlists, by their ids.")
     status.add_argument("jobs", metavar="JOB", nargs="+")

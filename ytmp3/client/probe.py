@@ -1,4 +1,4 @@
-"""Shows what YouTube offers of a video as text, for `ytmp3 probe`. Pure."""
+"""Shows what YouTube offers for a video as text, for `ytmp3 probe`. Pure."""
 
 from collections.abc import Iterator
 from typing import Any

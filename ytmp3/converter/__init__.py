@@ -98,15 +98,16 @@ class SoundProgress(Protocol):
         """Report that the file has grown, or that it is complete."""
 
     def withdraw(self) -> None:
-        """Report that the encoder has failed: what it wrote is useless. Another one may follow."""
+        """Report that the encoder has failed, so that its file must not be used. Another encoder may follow."""
 
 
 class Observer(Struct, frozen=True):
-    """Whom a converter reports to while it converts."""
+    """The receivers of a converter's reports."""
 
     on_progress: Callable[[Report], None]
     sound: SoundProgress
-    """Told about each MP3 encoder, so that clients can listen while it runs. Other formats have no live sound."""
+    """Receives the progress of each MP3 encoder, so that clients can listen while it runs. Other formats have no live
+    sound."""
 
 
 class Converter(Protocol):
@@ -159,7 +160,7 @@ class Converter(Protocol):
     async def describe(
         self, video_id: VideoId, client: ClientId, scratch: Path, passage: Passage = ONLY_PASSAGE
     ) -> Description:
-        """Find out what YouTube offers of a video, without a download. `scratch` is an empty folder.
+        """Find out what YouTube offers for a video, without a download. `scratch` is an empty folder.
 
         It takes one of the slots for extractions, as a conversion of `client` does.
 

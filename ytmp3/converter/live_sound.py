@@ -1,7 +1,7 @@
 """The sound of a conversion that still runs: clients hear it while the encoder writes it.
 
-`LiveSound` says how far one attempt is. The engine makes one for each attempt. The converter reports what the encoder
-does (`SoundProgress`), and the engine that the attempt has ended. A `SoundReader` belongs to one listener.
+`LiveSound` holds the progress of one attempt. The engine makes one for each attempt. The converter reports what the
+encoder does (see `SoundProgress`), and the engine reports the end of the attempt. A `SoundReader` serves one listener.
 It reads the encoder's file at its own pace, so a slow listener costs no memory, and delays neither the encoder nor
 another listener. The file may be removed meanwhile: the open descriptor keeps its content.
 
@@ -25,7 +25,7 @@ PIECE_BYTES: Final = 64 * 1024
 
 
 class SoundLostError(Exception):
-    """The encoder failed, began again, or its conversion ended without a track: the sound does not go on."""
+    """The sound ends early: the encoder failed or began again, or its conversion ended without a track."""
 
 
 class LiveSound:
@@ -41,9 +41,9 @@ class LiveSound:
         self.number = 0
         """Counts the encoders of the attempt. Each writes the sound from its beginning, perhaps in another form."""
         self.is_confirmed = False
-        """Whether the sound was verified, and the track is recorded: nothing changes any more."""
+        """Whether the sound was verified and the track is recorded. After that, the file does not change any more."""
         self.has_failed = False
-        """Whether the attempt ended otherwise."""
+        """Whether the attempt ended without a recorded track."""
         self._change = asyncio.Event()
 
     @property
@@ -83,7 +83,9 @@ class LiveSound:
         self._changed()
 
     async def reader(self, threads: Threads) -> "SoundReader | None":
-        """Wait until there is sound, and return a new reader; None if the attempt ends before. The caller closes it.
+        """Wait until there is sound, and return a new reader; None if the attempt ends before that.
+
+        The caller closes the reader.
 
         If the caller is cancelled, no descriptor is left open.
         """

@@ -8,13 +8,14 @@ from msgspec import Struct
 MAX_POSITION_SECONDS: Final = 360_000
 """Upper bound of a position, in seconds: 100 hours, more than any video of YouTube has."""
 MIN_CUT_MS: Final = 100
-"""Shortest part of a video, in milliseconds. A shorter one is a mistake: it has less than four frames of MP3."""
+"""Shortest part of a video, in milliseconds: about four frames of MP3. A shorter part is most likely a mistake of the
+client."""
 
 TOLERATED_SECONDS: Final = 2.0
 TOLERATED_FRACTION: Final = 0.02
-"""How much the announced duration of a video may differ from that of its sound: these seconds, or this fraction of it,
-if that is more. Announced durations are whole seconds, and the sound of a video may be slightly longer or shorter than
-its picture."""
+"""Largest difference between the announced duration of a video and the duration of its sound: these seconds, or this
+fraction of the announced duration, whichever is larger. Announced durations are whole seconds, and the sound of a video
+may be slightly longer or shorter than its picture."""
 
 _FRACTION: Final = r"(?:\.[0-9]{1,9})?"
 POSITION_PATTERN: Final = (
@@ -56,7 +57,7 @@ class Cut(Struct, frozen=True, kw_only=True):
     def fits(self, announced_seconds: float) -> bool:
         """Whether a video of this announced duration contains the part.
 
-        An end that is later by no more than the announced duration may be wrong by is the end of the video.
+        An end that is later than the announced duration, but within `tolerance`, means the end of the video.
         """
         latest = self.start_ms + MIN_CUT_MS if self.end_ms is None else self.end_ms
         slack = 0.0 if self.end_ms is None else tolerance(announced_seconds)
@@ -73,7 +74,7 @@ class Cut(Struct, frozen=True, kw_only=True):
         return None if end is None else max(0.0, end - self.start_ms / 1000)
 
     def is_exact(self, announced_seconds: float | None) -> bool:
-        """Whether the duration of the part is known to the sample: it ends before any possible end of the video."""
+        """Whether the duration of the part is known exactly: the video cannot end before the part does."""
         if self.end_ms is None or announced_seconds is None:
             return False
         return self.end_ms / 1000 <= announced_seconds - tolerance(announced_seconds)

@@ -1,6 +1,7 @@
-"""What YouTube offers of a video: languages, and the formats that a conversion could deliver. Pure.
+"""What YouTube offers for a video: languages, and the formats that a conversion could deliver. Pure.
 
-`POST /probe` answers with it. It is found by an extraction like that of a conversion, but nothing is downloaded.
+The response to `POST /probe` is made of it. The extraction is the same as that of a conversion, but nothing is
+downloaded.
 """
 
 from http import HTTPStatus
@@ -34,17 +35,17 @@ class AudioTrack(Struct, frozen=True, kw_only=True):
     """One audio track of a video, with the copied formats that it is offered in. Every track can become an MP3."""
 
     language: Language | None
-    """None: YouTube does not say, as for most videos, which have one track."""
+    """None if YouTube does not name it, as for most videos that have a single track."""
     is_original: bool
     copies: tuple[CopiedSound, ...]
 
 
 class Description(Struct, frozen=True, kw_only=True):
-    """What was found out about a video."""
+    """What YouTube offers for one video."""
 
     metadata: Metadata
     original: AudioTrack
-    """The track of a conversion that names no language."""
+    """The track that is converted if the client requests no language."""
     languages: tuple[AudioTrack, ...]
     """The tracks that a conversion can ask for by their language, the original first."""
 
@@ -63,7 +64,7 @@ class ProbeRefused(RequestError):
 
 
 class ProbeFailed(RequestError):
-    """YouTube gave no answer, but may later. `reason_code` replaces `code` in the response."""
+    """The extraction failed, but a later one may succeed. `reason_code` replaces `code` in the response."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "probe_failed"
@@ -83,7 +84,7 @@ class ProbePending(RequestError):
 
 
 def estimated_bytes(kbps: float | None, duration_seconds: float | None) -> int | None:
-    """Return the size of a track with this bit rate, None if either is unknown."""
+    """Return the size of a track with this bit rate and duration; None if one of them is unknown."""
     return None if kbps is None or duration_seconds is None else round(kbps * 1000 / 8 * duration_seconds)
 
 

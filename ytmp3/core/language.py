@@ -11,13 +11,14 @@ Language = NewType("Language", str)
 """ORIGINAL, or a BCP 47 tag in its canonical spelling."""
 
 ORIGINAL: Final = Language("original")
-"""The language in which the video was made, whichever that is."""
+"""The language in which the video was made. The client does not have to know it."""
 
 MAX_CHARACTERS: Final = 35
 """Longest tag, in characters. RFC 5646 (section 4.4.1) recommends this size; the tags of YouTube are shorter."""
 
 PATTERN: Final = r"^(original|[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?(-([a-z0-9]{5,8}|[0-9][a-z0-9]{3}))*)$"
-"""The canonical spellings: language, script, region, variants (RFC 5646, section 2.1). Extensions name no sound."""
+"""The canonical spellings: language, script, region, variants (RFC 5646, section 2.1). Extensions are not accepted,
+because they describe no difference in spoken sound."""
 
 _CANONICAL: Final = re.compile(PATTERN, re.ASCII)
 _MODERN: Final = {"iw": "he", "in": "id", "ji": "yi", "mo": "ro"}
@@ -27,7 +28,7 @@ _DESCRIPTION: Final = "-desc"
 
 
 def parse_language(value: object) -> Language | None:
-    """Return the language for a value from a client, or None if it is none: the caller refuses it.
+    """Return the language for a value from a client; None if the value is invalid, and the caller refuses it then.
 
     Tags are accepted in any case, with `_` for `-`, and with white space around them.
     """
@@ -45,7 +46,7 @@ def tag_of_track(tag: object) -> Language | None:
 
 
 def closeness(wanted: Language, tag: str | None) -> int:
-    """Return how well the track with this tag fits a wanted language: 0 if it does not; the higher the better.
+    """Return how well the track with this tag fits a wanted language: a higher number is better, and 0 is no fit.
 
     `de` fits a track `de-DE`, because any German is wanted. `de-AT` fits a track `de`, which may be the German of any
     country, but not a track `de-DE` (RFC 4647, sections 3.3.1 and 3.4).
@@ -60,7 +61,7 @@ def closeness(wanted: Language, tag: str | None) -> int:
 
 
 def _canonical(tag: str) -> str:
-    """Return a tag in the case of RFC 5646, section 2.1.1. Text that is no tag remains none."""
+    """Return a tag in the upper and lower case of RFC 5646, section 2.1.1. Text that is not a tag stays invalid."""
     first, *others = tag.lower().replace("_", "-").split("-")
     spelled = (
         part.title() if len(part) == 4 and part.isalpha() else part.upper() if len(part) == 2 else part

@@ -1,4 +1,4 @@
-"""Loudness: what a client asks for, and what follows from a measurement. Pure.
+"""Loudness: the values that a client may request, and the change of volume that follows from a measurement. Pure.
 
 Loudness is measured in LUFS, and the true peak in dBTP (ITU-R BS.1770). The sound is never encoded again for it. `tags`
 writes the gain into tags, which players apply. A target changes the field `global_gain` of each frame of an MP3, in
@@ -15,7 +15,7 @@ MIN_TARGET: Final = -30.0
 MAX_TARGET: Final = -5.0
 """Lowest and highest target, in LUFS. Broadcasts have -23 or -24, streaming services -14 to -16, loud masters -7."""
 STEP_DB: Final = 1.5
-"""What one step of `global_gain` changes, in dB: the samples of a frame are multiplied by 2 ** (1 / 4)."""
+"""The effect of one step of `global_gain`, in dB: the samples of a frame are multiplied by 2 ** (1 / 4)."""
 CEILING_DBTP: Final = -1.0
 """Highest true peak to which a target raises a track, in dBTP: the limit of EBU R 128. It leaves 1 dB for the decoder,
 whose output differs a little from the sound that was measured."""
@@ -24,20 +24,21 @@ REPLAYGAIN_LUFS: Final = -18.0
 R128_LUFS: Final = -23.0
 """The loudness to which players bring an Opus track with R128_TRACK_GAIN (RFC 7845, section 5.2.1)."""
 SILENCE_LUFS: Final = -69.0
-"""At or below this, a track counts as silent: nothing passes the gate of the measurement, which is at -70 LUFS."""
+"""At or below this, in LUFS, a track counts as silent. The measurement ignores sound below its gate of -70 LUFS, and
+reports that value for a track without any louder sound."""
 
 
 class LoudnessMode(StrEnum):
-    """What is done about the loudness, if there is no target."""
+    """How the loudness is handled if there is no target."""
 
     OFF = "off"
-    """Nothing, and nothing is measured."""
+    """The loudness is neither measured nor changed."""
     TAGS = "tags"
     """It is measured and written into tags."""
 
 
 Loudness = LoudnessMode | float
-"""What a recipe says about the loudness: a mode, or a target in LUFS."""
+"""The loudness in a recipe: a mode, or a target in LUFS."""
 
 LOUDNESS_PATTERN: Final = r"^(?:off|tags|-(?:[5-9]|[12][0-9])(?:\.[0-9])?|-30(?:\.0)?)$"
 """The values as text."""
@@ -45,7 +46,7 @@ _TARGET: Final = re.compile(r"(-[0-9]{1,2}(?:\.[0-9]{1,9})?)(?: ?lufs)?", re.ASC
 
 
 def parse_loudness(value: object) -> Loudness | None:
-    """Return the loudness for a value from a client, or None if it is not one: the caller refuses it.
+    """Return the loudness for a value from a client; None if the value is invalid, and the caller refuses it then.
 
     A target is a number or text, such as -14, "-14" or "-14 LUFS"; it is rounded to a tenth.
     """
@@ -99,7 +100,7 @@ class Measured(Struct, frozen=True, kw_only=True):
 
 
 class Volume(Struct, frozen=True, kw_only=True):
-    """What is done to the volume of a track, and how loud it is then."""
+    """The change of a track's volume, and the loudness after it."""
 
     steps: int = 0
     """Steps of `global_gain` by which the track is changed."""
@@ -116,7 +117,7 @@ UNCHANGED: Final = Volume()
 
 
 def volume_of(loudness: Loudness, measured: Measured | None) -> Volume:
-    """Return what a recipe means for a track with this loudness."""
+    """Return the change of volume that a recipe asks for, given the measured loudness of the track."""
     if measured is None or measured.is_silent:
         return UNCHANGED
     steps = 0 if isinstance(loudness, LoudnessMode) else steps_to(loudness, measured)
@@ -124,7 +125,7 @@ def volume_of(loudness: Loudness, measured: Measured | None) -> Volume:
 
 
 def steps_to(target: float, measured: Measured) -> int:
-    """Return by how many steps of `global_gain` a track has to be changed to come as near to a target as allowed.
+    """Return the number of steps of `global_gain` that bring a track as near to a target as allowed.
 
     A track is raised only as far as its true peak stays below the ceiling. Lowering is always allowed.
     """

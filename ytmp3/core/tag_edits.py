@@ -11,12 +11,13 @@ MAX_TEXT_CHARACTERS: Final = 200
 # Zero-width joiner and non-joiner have a meaning (emoji, Persian, Indic scripts).
 _JOINERS: Final = "\u200c\u200d"
 _FORBIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Control characters, invisible ones such as those that reverse the direction of text, half characters, and ends of
-lines and paragraphs: a text goes into file names, playlists and feeds, where they would be harmful."""
+"""Control characters, invisible characters (such as those that reverse the direction of text), lone surrogates, and
+separators of lines and paragraphs. The texts are also used in file names, playlists and feeds, where these characters
+would do harm."""
 
 
 class TagEdits(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The tags that a client has chosen for the track of its job. None: as the converter has written them."""
+    """The tags that a client has chosen for the track of its job. None keeps the tag that the converter wrote."""
 
     title: str | None = None
     artist: str | None = None

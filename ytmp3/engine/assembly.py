@@ -97,7 +97,7 @@ class Engine:
     jobs: Jobs
     """Reads and cancels jobs: for all other routes of a job."""
     descriptions: Descriptions
-    """Says what YouTube offers of a video: for `POST /probe`."""
+    """Says what YouTube offers for a video: for `POST /probe`."""
     deliveries: Deliveries
     """Reads webhook messages, and sends them again."""
     feeds: Feeds

@@ -1,10 +1,12 @@
-"""Answers what YouTube offers of a video, without a conversion: for `POST /probe`.
+"""Finds out what YouTube offers for a video, without a conversion: for `POST /probe`.
 
 A description costs one extraction. So it is kept for some minutes, requests for the same video at the same time share
-one extraction, and a client may have only some of them at once. It takes from the budget of an identity as a conversion
-does, and its outcome counts for the identity and the circuit breaker. While conversions pause, nothing is asked.
+one extraction, and the number of extractions at once is bounded, also for each client. An extraction takes a token of
+the hourly budget of an identity, as a conversion does, and its outcome counts for the identity and the circuit breaker.
+While conversions are paused, YouTube is not asked.
 
-A request does not wait longer than a proxy does. The extraction goes on, and the same request gets its result later.
+A request waits for a shorter time than proxies do. If it ends without a result, the extraction goes on, and a repeated
+request gets the result.
 """
 
 import asyncio
@@ -42,14 +44,14 @@ from ytmp3.engine.upstream import Upstream
 from ytmp3.storage.scratch import Scratch
 
 KEPT_SECONDS: Final = 600.0
-"""How long a description is kept, in seconds: long enough to choose in a form, and short beside changes of a video."""
+"""How long a description is kept, in seconds. A user can fill in a form meanwhile, and few videos change so soon."""
 KEPT_FAILURE_SECONDS: Final = 60.0
 """The same for a video that cannot be converted: its owner may be about to publish it."""
 MAX_KEPT: Final = 500
 """Most descriptions that are kept. One has 1 kB; with many chapters, up to 30 kB."""
 MAX_OPEN: Final = 40
-"""Most extractions for descriptions that run or wait for a slot: twice the usual number of conversions at once. One
-client may have at most as many as it leaves free."""
+"""Most extractions for descriptions that run or wait for a slot: twice the usual number of conversions at once. No
+client may have more of them than remain free for others (see `core.sharing.may_take_more`)."""
 WAIT_SECONDS: Final = 10.0
 """Longest wait of a request, in seconds. Most extractions take two to five; nginx gives up after 15 s."""
 RETRY_SECONDS: Final = 5
@@ -68,7 +70,7 @@ class _Kept(Struct, frozen=True, kw_only=True):
 
 
 class Descriptions:
-    """Asks YouTube through the converter. `clock` is monotonic."""
+    """Extracts descriptions with the converter, and keeps them. `clock` is monotonic."""
 
     def __init__(
         self,
@@ -98,8 +100,8 @@ class Descriptions:
             UnsupportedUrl, NotAVideo
             ProbeRefused: the video cannot be converted.
             ProbeFailed: YouTube, or this service, has failed.
-            ProbePending: the result is not there yet.
-            ClientQuota, QueueFull, Draining, Unready, UpstreamBlocked: YouTube was not asked.
+            ProbePending: the extraction has not ended within WAIT_SECONDS.
+            ClientQuota, QueueFull, Draining, Unready, UpstreamBlocked: no extraction was started.
         """
         video_id = parse_video_id(link)
         kept = self._kept.get(video_id)
@@ -131,7 +133,7 @@ class Descriptions:
             raise Draining(retry_after_seconds=DRAIN_RETRY_SECONDS)
         if self._health.fault is not None:
             raise Unready(retry_after_seconds=UNREADY_RETRY_SECONDS)
-        # The trial that ends a pause is a conversion, which shows more.
+        # Only a conversion may be the trial that ends a pause, because it also tests the download.
         if self._upstream.cause is not None or not self._upstream.may_start:
             raise self._blocked()
         held, in_use = self._of_client[client], self._of_client.total()
@@ -147,7 +149,7 @@ class Descriptions:
         self._of_client -= Counter((client,))
 
     async def _ask(self, video_id: VideoId, client: ClientId) -> Result:
-        """Return what YouTube says, or the failure, and keep both for some time."""
+        """Return the description or the failure, and keep it for some time."""
         grant = await self._upstream.identities.take(video_id)
         if grant is None:
             return self._blocked()
@@ -178,7 +180,7 @@ class Descriptions:
             await self._scratch.remove(folder)
 
     async def _record(self, start: int, grant: Grant, video_id: VideoId, error: ConversionError) -> None:
-        """Record a failure as that of a conversion."""
+        """Record a failure like that of a conversion."""
         log.info("probe failed", extra={"video_id": video_id, "code": error.code, "reason": error.reason})
         fault = error.failure.fault
         if isinstance(error, NoProcess):

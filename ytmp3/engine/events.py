@@ -203,7 +203,7 @@ class WebhookDropped(Struct, frozen=True, kw_only=True):
 
 
 class ProbeOutcome(StrEnum):
-    """How a request was answered that asks what YouTube offers of a video."""
+    """The outcome of a `POST /probe`."""
 
     EXTRACTED = "extracted"
     """YouTube was asked because of this request."""
@@ -216,7 +216,7 @@ class ProbeOutcome(StrEnum):
 
 
 class ProbeAnswered(Struct, frozen=True, kw_only=True):
-    """A request that asks what YouTube offers of a video was answered."""
+    """A `POST /probe` was answered."""
 
     outcome: ProbeOutcome
     code: FailureCode | None

@@ -1,8 +1,8 @@
 """Finds the sound of a conversion for listeners, who hear it while it is encoded.
 
-Only the instance that runs a conversion has its sound. A job whose conversion waits in this instance's queue is waited
-for, within a bound. A listener has a job, and a conversion goes on as long as one job needs it: so nothing else has to
-keep a conversion alive for its listeners.
+Only the instance that runs a conversion has its sound. If the conversion still waits in the queue of this instance,
+`find` waits for it, up to a limit. A client listens to a job of its own, and a conversion goes on as long as one job
+needs it. So listeners need no further means to keep a conversion running.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ READERS: Final = 8
 
 
 class Found(Struct, frozen=True, kw_only=True):
-    """What a listener gets."""
+    """The result of `Listening.find`."""
 
     ticket: Ticket
     """The newest record of the job."""
@@ -83,7 +83,7 @@ class Listening:
                     return Found(ticket=ticket, reader=None, is_here=True)
 
     def _is_here(self, conversion_id: ConversionId) -> bool:
-        # The positions of the queue may be a moment old, so they are not asked.
+        # The recorded positions of the queue may be out of date, so the queue itself is searched.
         is_waiting = any(waiting.conversion_id == conversion_id for waiting in self._queue.in_order())
         return is_waiting or self._runs.holds(conversion_id)
 

@@ -67,7 +67,7 @@ _HELP_OF_FIELD: Final[Mapping[str, str]] = MappingProxyType(
         f"in LUFS from {MIN_TARGET:g} to {MAX_TARGET:g}.",
         "playlist": "`playlist` must be text: a link to a playlist, an album or a channel of YouTube.",
         "metadata": "`metadata` must be an object with texts for the tags of the track, `title`, `artist` and `album`, "
-        "and `cover`: false for a track without a picture. None has to be given.",
+        "and `cover`: false for a track without a picture. Each of them may be left out.",
         "webhook": "`webhook` must be text: an https:// URL to which the finished job is sent.",
     }
 )
@@ -290,7 +290,7 @@ def _lenient(fields: Mapping[str, object], kind: type[Wanted]) -> Wanted:
     try:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
-        # Each value is right by itself, so two do not fit together.
+        # Each value is valid by itself, so the error is that two of them cannot be combined.
         cause = error.__cause__
         if not isinstance(cause, MisfitError):
             raise

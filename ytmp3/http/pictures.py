@@ -44,7 +44,7 @@ _FULL_SEGMENT: Final = b"\xff"
 _MAX_PAGES: Final = 64
 """Most pages that are read. A cover of 512 KiB takes eleven."""
 _MAX_COMMENTS: Final = 64
-"""Most comments that are looked at. The converter writes the picture as the sixth one at the latest."""
+"""Most comments that are read. The converter writes the picture as the seventh one at the latest."""
 _PICTURE: Final = b"METADATA_BLOCK_PICTURE"
 
 

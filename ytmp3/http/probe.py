@@ -1,4 +1,4 @@
-"""The route that tells what YouTube offers of a video, without converting it."""
+"""The route that shows what YouTube offers for a video, without converting it."""
 
 import msgspec
 from aiohttp import web

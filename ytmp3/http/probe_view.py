@@ -1,4 +1,4 @@
-"""The JSON of `POST /probe`, as types, and what it is made of. Pure."""
+"""The JSON of the response to `POST /probe`, as types, and the function that makes it. Pure."""
 
 from msgspec import Struct
 
@@ -11,7 +11,7 @@ from ytmp3.http.wire import MetadataView
 
 
 class LanguageView(Struct, frozen=True, kw_only=True):
-    """An audio track that `language` can name. `formats`: in which its sound can be delivered."""
+    """An audio track that `language` can name, with the formats in which its sound can be delivered."""
 
     language: str
     is_original: bool
@@ -19,7 +19,7 @@ class LanguageView(Struct, frozen=True, kw_only=True):
 
 
 class FormatView(Struct, frozen=True, kw_only=True):
-    """A format and quality that the original sound can be delivered in. Rate and size are estimates."""
+    """A format and quality in which the original sound can be delivered. Bit rate and size are estimates."""
 
     format: Format
     quality: Quality | None

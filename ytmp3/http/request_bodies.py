@@ -27,7 +27,7 @@ GivenLanguage = Annotated[str, Meta(pattern=PATTERN, max_length=MAX_CHARACTERS)]
 
 
 class MisfitError(ValueError):
-    """Fields that are right by themselves do not fit together. `field` is the one to change."""
+    """Each field is valid by itself, but they cannot be combined. `field` is the one to change."""
 
     def __init__(self, field: str) -> None:
         super().__init__(f"{field} does not fit the other fields")
@@ -77,7 +77,7 @@ class ExtractRequest(Struct, frozen=True, forbid_unknown_fields=True):
     webhook: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what each field alone allows. The decoder makes its own error of a ValueError."""
+        """Refuse fields that cannot be combined. The decoder turns the ValueError into a ValidationError."""
         _check(self)
 
     @property
@@ -107,7 +107,8 @@ class ExtractRequest(Struct, frozen=True, forbid_unknown_fields=True):
     def fingerprint(self) -> bytes:
         """What makes two requests the same. A field with its default value is the same as a missing one.
 
-        Requests that older versions understand have the same fingerprint there: instances may differ in their version.
+        A request that an older version also accepts has the same fingerprint in both versions, because instances of
+        different versions may share one store.
         """
         known = (self.url, self.recipe.spelling, self.webhook)
         return json.encode(known if self.edits is None else (*known, self.edits))
@@ -136,7 +137,7 @@ class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
     webhook: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what each field alone allows. The decoder makes its own error of a ValueError."""
+        """Refuse fields that cannot be combined. The decoder turns the ValueError into a ValidationError."""
         _check(self)
 
     @property

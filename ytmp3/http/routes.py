@@ -104,7 +104,7 @@ PROBE: Final = Route(
     method="POST",
     path="/probe",
     pattern="/probe",
-    summary="Find out what YouTube offers of a video, without converting it: languages, formats, sizes, chapters.",
+    summary="Find out what YouTube offers for a video, without converting it: languages, formats, sizes, chapters.",
     request=ProbeRequest,
     responses=MappingProxyType({200: ProbeView} | _problems(400, 408, 413, 415, 417, 422, *_LIMITED, *_STORE)),
 )

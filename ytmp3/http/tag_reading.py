@@ -1,4 +1,4 @@
-"""Reads the tags of tracks in threads, from files and from an object store. What is read is up to the caller."""
+"""Reads the tags of tracks in threads, from files and from an object store. The caller passes the parser."""
 
 import asyncio
 import os

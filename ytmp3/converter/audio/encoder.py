@@ -140,7 +140,7 @@ class Encoder:
         child: Child | None = None
         try:
             child = await self._start(kind, source, readers)
-            # The wait for the zygote counts as no time of the encoder's: it has just started.
+            # The limits on the encoder's time begin now, so that they do not include the wait for the zygote.
             self._moved_at = self._begun_at = time.monotonic()
             await self._watch(child, splicing)
             await asyncio.wait([reader.ended for reader in readers], timeout=DRAIN_SECONDS)

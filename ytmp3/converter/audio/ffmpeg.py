@@ -176,7 +176,7 @@ def _cutting(cut: Cut) -> str:
 def measured_in(log: str) -> Measured | None:
     """Return the loudness in the last summary of a log; None if there is none.
 
-    What a file says about itself is logged before the first sound, so it cannot take the place of the summary.
+    ffmpeg logs the metadata of its input before the first sound, so a hostile file cannot forge the last summary.
     """
     found = _SUMMARY.search(log, max(0, log.rfind("Integrated loudness:")))
     return None if found is None else Measured(lufs=float(found[1]), peak_dbtp=float(found[2]))

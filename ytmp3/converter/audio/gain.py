@@ -28,19 +28,19 @@ _MONO: Final = 3
 
 
 class _Layout(Struct, frozen=True):
-    """What the header of a frame says about its side information."""
+    """The layout of a frame, which follows from its header."""
 
     frame_bytes: int
     side_info_bytes: int
     gains: tuple[int, ...]
-    """Where each field ends: bits from the end of the side information."""
+    """The position of each `global_gain`: the number of bits after it in the side information."""
 
 
 def with_gain(content: bytes | mmap.mmap, steps: int) -> Iterator[bytes]:
     """Yield an MP3 with each `global_gain` changed by `steps`. The file has passed `mp3.walk`.
 
-    A gain that would leave its range stays at the end of it; LAME's are far from both ends. Granules without sound keep
-    theirs.
+    A gain is limited to its range of 0 to 255; the gains that LAME writes are far from both ends. A granule without
+    sound keeps its gain.
 
     Raises:
         BrokenError: a frame has a checksum, which would no longer be right. Our encoder writes none.

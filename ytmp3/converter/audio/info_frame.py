@@ -34,7 +34,7 @@ def split_head(head: bytes, *, seconds: float | None, is_variable: bool) -> tupl
     first. `is_variable`: whether the bit rate varies.
 
     Raises:
-        ValueError: it is no MP3.
+        ValueError: `head` is not an MP3.
     """
     frame = _frame_at(head, 0)
     if frame is None:
@@ -51,10 +51,10 @@ def split_head(head: bytes, *, seconds: float | None, is_variable: bool) -> tupl
 
 
 def _frame_at(head: bytes, position: int) -> Frame | None:
-    """Return the facts of a whole frame; None if it is not whole.
+    """Return the facts of the frame at this position; None if `head` does not contain all of it.
 
     Raises:
-        ValueError: there is another thing than a frame.
+        ValueError: the bytes are not a frame.
     """
     header = head[position : position + HEADER_BYTES]
     if len(header) < HEADER_BYTES:

@@ -1,6 +1,6 @@
-"""What is written into a track besides its sound. Each format has its own form of it: `id3`, `ogg_tags`, `mp4_tags`.
+"""The tags of a track, whatever its format is. `id3`, `ogg_tags` and `mp4_tags` write them in the form of each format.
 
-No tag is written by ffmpeg, so that ffmpeg never gets any metadata.
+ffmpeg writes no tags, so it never gets any metadata.
 """
 
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ class Tags(Struct, frozen=True, kw_only=True):
             "REPLAYGAIN_TRACK_GAIN": f"{measured.replaygain_db:+.2f} dB",
             "REPLAYGAIN_TRACK_PEAK": f"{measured.peak:.6f}",
         }
-        # The steps that restore the left and the right channel, and that no gain was to wrap around.
+        # MP3Gain's form: the steps that restore the left and the right channel, and N: gains do not wrap around.
         return tags | ({"MP3GAIN_UNDO": f"{-steps:+04d},{-steps:+04d},N"} if steps else {})
 
     def of_track(self, duration_seconds: float) -> "Tags":
@@ -63,9 +63,8 @@ def tags_of(
 ) -> Tags:
     """Return the tags of a track of the video with this metadata. A cover that is too large is left out.
 
-    `start_seconds` is where the track starts in the video.
-
-    What YouTube Music says about a song is preferred to the title of the video and the name of the channel.
+    `start_seconds` is where the track starts in the video. The names of YouTube Music, if it knows the song, are
+    preferred to the title of the video and the name of the channel.
     """
     fits = cover is not None and 0 < len(cover) <= MAX_COVER_BYTES
     return Tags(

@@ -1,6 +1,6 @@
-"""The server's side of a child process that finds out what YouTube offers of a video: its limits, its end, its report.
+"""The server's side of a child process that finds out what YouTube offers for a video: its limits, its end, its report.
 
-The child is not trusted: its report must have the form of one, and the server itself limits its time.
+The child is not trusted: a report of another form is ignored, and the server itself limits the child's time.
 """
 
 import os
@@ -51,7 +51,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
     result: Description | ConversionError
     facts: Facts | None
-    """What the extraction met; None: the child has not said."""
+    """What YouTube responded to the extraction; None if the child has not reported it."""
 
 
 class _Report:
@@ -69,7 +69,7 @@ class _Report:
             self._last = event
 
     def found(self, otherwise: FailureCode) -> Found:
-        """Return the report. `otherwise` is why the child has ended, if it has not said so itself."""
+        """Return the report. `otherwise` is the failure code if the child has ended without a report."""
         match self._last:
             case Described(description=description, facts=facts) if _is_plausible(description):
                 return Found(result=description, facts=facts)

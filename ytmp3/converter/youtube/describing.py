@@ -1,4 +1,4 @@
-"""Finds out what YouTube offers of a video, in a forked child process. Nothing is downloaded."""
+"""Finds out what YouTube offers for a video, in a forked child process. Nothing is downloaded."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final

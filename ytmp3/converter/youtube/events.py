@@ -113,7 +113,7 @@ class ProbeTask(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class DescribeTask(Struct, frozen=True, kw_only=True, tag=True):
-    """The task of a child that finds out what YouTube offers of a video. Nothing is downloaded."""
+    """The task of a child that finds out what YouTube offers for a video. Nothing is downloaded."""
 
     extraction: Extraction
     """As for a conversion to MP3 in the original language, which every video with sound allows."""

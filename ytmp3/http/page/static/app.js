@@ -130,7 +130,7 @@ async function convert() {
   }
   links.value = refused.map(([url]) => url).join("\n");
   if (!refused.length) {
-    // A part of this video is none of the next one, and neither are its tags.
+    // The part and the tags belong to the video that was just submitted, not to the next one.
     for (const field of [start, end, ...texts]) field.value = "";
     cover.value = "yes";
   }

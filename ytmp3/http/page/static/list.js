@@ -107,7 +107,8 @@ export class List {
     const player = document.createElement("audio");
     player.controls = true;
     player.src = job.download_url ?? job.listen_url;
-    // Sound that is still converted may break, or be at another instance. The finished track replaces it.
+    // Live sound ends early if the conversion fails, and is not available at another instance. Then the player tries again,
+    // and plays the finished track as soon as there is one.
     player.addEventListener("error", () => setTimeout(() => this.#playAgain(card, player), LISTEN_RETRY_MILLISECONDS));
     player.setAttribute("aria-label", titleOf(job));
     // One track at a time.
