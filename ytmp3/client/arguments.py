@@ -49,17 +49,22 @@ def add_commands(commands: Any) -> None:
         "-q", "--quality", metavar="Q", help="of an mp3: 192k (default), 128k, 320k, V0 ...: see docs/api.md"
     )
     get.add_argument(
-        "-l", "--language", metavar="TAG", help="of the sound: original (default), or a tag such as de or en-US"
+        "-l",
+        "--language",
+        metavar="TAG",
+        help="language of the sound: original (default), or a tag such as de or en-US",
     )
     get.add_argument(
-        "--start", metavar="TIME", help="of an mp3: begin here, such as 1:30; link: at the time in the link"
+        "--start", metavar="TIME", help="start of the part to convert (mp3), such as 1:30; link: the time in the link"
     )
-    get.add_argument("--end", metavar="TIME", help="of an mp3: end here, such as 1:02:03.5")
+    get.add_argument("--end", metavar="TIME", help="end of the part to convert (mp3), such as 1:02:03.5")
     for name in ("title", "artist", "album"):
         get.add_argument(f"--{name}", metavar="TEXT", help=f"{name} in the tags of the track, instead of the usual one")
     get.add_argument("--no-cover", action="store_true", help="leave out the picture")
     get.add_argument(
-        "--loudness", metavar="L", help="off (default), tags for players to use, or of an mp3 a target such as -14 LUFS"
+        "--loudness",
+        metavar="L",
+        help="off (default), tags (measure it, for players), or for mp3 a target such as -14 LUFS",
     )
     get.add_argument("-p", "--playlist", action="store_true", help="of a video in a playlist, take the whole playlist")
     get.add_argument(

@@ -68,7 +68,7 @@ class ProbeFailed(RequestError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "probe_failed"
-    detail = "YouTube could not be asked about this video. Send the request again later."
+    detail = "The service could not read this video at YouTube. Send the request again later."
 
     def __init__(self, reason_code: str, detail: str, *, retry_after_seconds: int) -> None:
         super().__init__(detail, retry_after_seconds=retry_after_seconds)
@@ -80,7 +80,7 @@ class ProbePending(RequestError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "probe_pending"
-    detail = "YouTube has not answered yet, and is still being asked. Send the same request again to get the result."
+    detail = "YouTube has not responded yet. The probe goes on: send the same request again to get its result."
 
 
 def estimated_bytes(kbps: float | None, duration_seconds: float | None) -> int | None:

@@ -114,7 +114,7 @@ class Descriptions:
             self._of_client[client] += 1
             task = self._asking[video_id] = asyncio.create_task(self._ask(video_id, client), name="probe")
             task.add_done_callback(lambda _: self._forget(video_id, client))
-        # A client that leaves, or waits too long, must not end the extraction that others wait for.
+        # The extraction is not cancelled when one client leaves or its request times out: others may wait for it.
         done, _ = await asyncio.wait([task], timeout=WAIT_SECONDS)
         if not done:
             self._events.emit(events.ProbeAnswered(outcome=ProbeOutcome.LATE, code=None))
@@ -138,10 +138,10 @@ class Descriptions:
             raise self._blocked()
         held, in_use = self._of_client[client], self._of_client.total()
         if in_use >= MAX_OPEN:
-            text = "This instance already asks YouTube about as many videos as it may. Send the request again later."
+            text = "This instance already runs as many probes at once as it may. Send the request again later."
             raise QueueFull(text, retry_after_seconds=RETRY_SECONDS)
         if not may_take_more(held, in_use, MAX_OPEN):
-            text = "This client already asks about as many videos at once as it may. Wait for the responses."
+            text = "This client already has as many probes at once as it may. Wait for their responses."
             raise ClientQuota(text, retry_after_seconds=RETRY_SECONDS)
 
     def _forget(self, video_id: VideoId, client: ClientId) -> None:
@@ -196,7 +196,7 @@ class Descriptions:
     def _blocked(self) -> UpstreamBlocked:
         upstream = self._upstream
         seconds = max(RETRY_SECONDS, upstream.blocked_seconds(), math.ceil(upstream.identities.start_seconds(1)))
-        text = "YouTube may not be asked at the moment: it refuses this service, or the hourly budget is used up."
+        text = "No probe can start now: YouTube refuses this service, or the hourly budget of videos is used up."
         return UpstreamBlocked(text, retry_after_seconds=seconds)
 
     def _keep(self, video_id: VideoId, result: Result) -> None:

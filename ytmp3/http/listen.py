@@ -45,7 +45,7 @@ class HowEnded(StrEnum):
 
     COMPLETE = "complete"
     BROKEN = "broken"
-    """The conversion failed, began again, or its file cannot be read."""
+    """The conversion failed, it began again, or its file cannot be read."""
     STALLED = "stalled"
     """The client did not read for STALL_SECONDS."""
     LEFT = "left"
@@ -97,10 +97,11 @@ class ListenHandlers:
             return await self._ended(request, found.ticket)
         if found.is_here:
             raise NotReady(
-                "There is no sound yet. Retry-After says when to ask again.", retry_after_seconds=BUSY_RETRY_SECONDS
+                "There is no sound yet. Send the request again after Retry-After.",
+                retry_after_seconds=BUSY_RETRY_SECONDS,
             )
         raise NotReady(
-            "The conversion does not run in the instance that was asked. Retry-After says when to ask again.",
+            "Another instance of the service has this conversion. Send the request again after Retry-After.",
             retry_after_seconds=ELSEWHERE_RETRY_SECONDS,
         )
 
