@@ -17,7 +17,7 @@ def test_a_position_has_several_spellings() -> None:
         assert parse_position(value) == milliseconds, value
 
 
-def test_anything_else_is_no_position() -> None:
+def test_an_invalid_position_is_refused() -> None:
     values: tuple[object, ...] = (
         None, True, -1, -0.001, float("nan"), float("inf"), 10**30, 1e300, "", " ", "-1", "1:60", "1:5", "1:60:00",
         "60:1:00", "1e3", "1,5", ".5", "1.", "::", "m", "100:00:00", "٣", "0x10", "link", [], {}, b"1",
@@ -27,7 +27,7 @@ def test_anything_else_is_no_position() -> None:
 
 
 @given(st.integers(0, 359_999_999))
-def test_a_position_reads_alike_as_a_number_and_as_a_clock(milliseconds: int) -> None:
+def test_a_position_is_the_same_as_a_number_and_as_a_clock_time(milliseconds: int) -> None:
     seconds, rest = divmod(milliseconds, 1000)
     clock = f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}.{rest:03}"
     assert parse_position(milliseconds / 1000) == parse_position(clock) == milliseconds

@@ -57,6 +57,6 @@ def test_without_an_announced_duration_the_sound_begins_at_once() -> None:
     assert split_head(sound, seconds=None, is_variable=False) == (b"", 0)
 
 
-def test_what_is_no_mp3_is_refused() -> None:
+def test_a_file_that_is_not_an_mp3_is_refused() -> None:
     with pytest.raises(ValueError, match="no frame"):
         split_head(bytes(100), seconds=1.0, is_variable=False)

@@ -34,7 +34,7 @@ def test_a_language_has_one_canonical_spelling(language: str, spellings: list[st
     ["", "e", "english", "en-", "-en", "en--US", "en-USA", "en US", "en-u-ca-buddhist", "x-klingon", "original-de",
      "de,x", "12", "dé", "en-US-desc", "de" + "-abcde" * 6, "en=US", None, True, 5, ["de"], {}],
 )  # fmt: skip
-def test_anything_else_is_no_language(value: object) -> None:
+def test_an_invalid_language_is_refused(value: object) -> None:
     assert parse_language(value) is None
 
 

@@ -37,7 +37,7 @@ def test_a_loudness_has_several_spellings() -> None:
         assert re.fullmatch(LOUDNESS_PATTERN, spelling)
 
 
-def test_anything_else_is_no_loudness() -> None:
+def test_an_invalid_loudness_is_refused() -> None:
     values: tuple[object, ...] = (
         None,
         True,
