@@ -12,6 +12,8 @@ import pytest
 from tests.stand.service_process import ROOT
 from ytmp3.converter.releases.store import BUILT_IN, BusyError, DamagedError, ReleaseStore, State
 
+DEEP = b'{"unknown": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+"""JSON that is nested too deeply for a parser."""
 OLD, NEW, NEWER = "2026.8.19", "2026.10.26", "2026.10.26.220202.dev0"
 
 KILLED = r"""
@@ -57,11 +59,11 @@ print(step)
 """Kills the same change at its first step, its second step, and so on, each in a copy of the folder `before`."""
 
 
-def add(store: ReleaseStore, version: str) -> None:
+def add(store: ReleaseStore, version: str, content: str = "") -> None:
     with store.changing():
         incoming = store.incoming()
         (incoming / "packages" / "yt_dlp").mkdir(parents=True)
-        (incoming / "packages" / "yt_dlp" / "__init__.py").write_text(version)
+        (incoming / "packages" / "yt_dlp" / "__init__.py").write_text(content or version)
         store.add(incoming, yt_dlp=version, yt_dlp_ejs="0.8.0", wheels={})
 
 
@@ -95,7 +97,7 @@ def test_a_command_killed_at_any_step_leaves_a_whole_release_in_use(tmp_path: Pa
         assert len(store.versions()) == 2
         with store.changing():
             names = {entry.name for entry in (tmp_path / str(step)).iterdir()}
-        assert not [name for name in names if name.startswith(("incoming", "removed"))]
+        assert not [name for name in names if name.startswith(("incoming", "removed", ".state"))]
         store.verify(NEWER)
     assert chosen == {NEW, NEWER}
 
@@ -117,12 +119,45 @@ def test_a_held_release_is_not_removed(store: ReleaseStore) -> None:
     add(store, OLD)
     hold = store.hold(OLD)
     store.remove(OLD)
-    with pytest.raises(OSError, match="unavailable"):
-        add(store, OLD)
-    store.verify(OLD)
+    with pytest.raises(BusyError, match="other files"):
+        add(store, OLD, "another build")
+    before = store.verify(OLD)
+    # The same release again, as after `use stable` twice, changes nothing.
+    add(store, OLD)
+    assert store.verify(OLD) == before
+    # A damaged one is repaired although servers use it.
+    module = store.packages(OLD) / "yt_dlp" / "__init__.py"
+    module.write_text("changed")
+    add(store, OLD)
+    assert store.verify(OLD) == before
     os.close(hold)
     store.remove(OLD)
     assert store.versions() == []
+
+
+def test_going_back_does_not_choose_a_release_that_was_given_up(store: ReleaseStore) -> None:
+    for version in (OLD, NEW):
+        add(store, version)
+        store.choose(version, is_new=True)
+    store.give_up(1, OLD, "another serial number")
+    assert store.state().active == NEW
+    store.give_up(2, OLD, "given up")
+    assert store.state() == State(active=OLD, previous=OLD, serial=3, note="given up")
+    # Chosen again all the same, it has the other one before it.
+    assert store.choose(NEW, is_new=True).previous == OLD
+
+
+def test_the_lock_is_open_for_writing_as_nfs_demands(store: ReleaseStore, tmp_path: Path) -> None:
+    with store.changing():
+        lock = tmp_path / "extractor" / "lock"
+        opened = [each for each in Path("/proc/self/fd").iterdir() if each.is_symlink() and each.resolve() == lock]
+        (flags,) = [
+            int(line.split()[1], 8)
+            for each in opened
+            for line in Path("/proc/self/fdinfo", each.name).read_text().splitlines()
+            if line.startswith("flags:")
+        ]
+    assert flags & os.O_ACCMODE == os.O_RDWR
 
 
 def test_two_commands_do_not_change_the_releases_at_once(store: ReleaseStore) -> None:
@@ -154,7 +189,7 @@ def test_a_state_that_cannot_be_read_is_replaced_by_the_next_choice(store: Relea
     assert store.state() == State()
     add(store, OLD)
     path = tmp_path / "extractor" / "state.json"
-    for content in (b"", b"{", b"\xff", b"[]", b'{"active": 1}', b'{"active": "../../tmp"}'):
+    for content in (b"", b"{", b"\xff", b"[]", b'{"active": 1}', b'{"active": "../../tmp"}', DEEP):
         path.write_bytes(content)
         with pytest.raises(DamagedError):
             store.state()

@@ -166,8 +166,9 @@ async def test_a_service_changes_to_a_good_release_and_never_to_a_broken_one(
         assert len(service.events("extractor release given up")) == 1
         assert not service.events("retry scheduled")
         assert not service.events("conversion failed")
-        commands.back()
-        assert store.state().active == LATER
+        with pytest.raises(ExtractorError, match="was given up"):
+            commands.back()
+        assert store.state().active == GOOD
         await commands.use("built-in")
 
         async def is_built_in() -> bool:

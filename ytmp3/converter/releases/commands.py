@@ -96,7 +96,7 @@ class ExtractorCommands:
         with _reporting(), self._store.changing():
             state = self._store.state()
             if state.previous == state.active:
-                raise ExtractorError(Ended.REFUSED, "no other release was used before")
+                raise ExtractorError(Ended.REFUSED, state.note or "no other release was used before")
             if state.previous != BUILT_IN:
                 self._store.verify(state.previous)
             self._store.choose(state.previous)

@@ -4,7 +4,7 @@
     lock                locked by the command that changes something
     VERSION/manifest.json   the versions, and the SHA-256 of every file of the release
     VERSION/packages/       the two unpacked packages: yt-dlp, and the yt-dlp-ejs that it names
-    incoming-*, removed-*   a release that is being made or removed; the next command deletes the rest of it
+    incoming-*, removed-*, .state-*   unfinished changes of a killed command; the next command deletes them
 
 A release appears and disappears by a rename, and `state.json` changes by a rename, so a crash between any two steps
 leaves either the old or the new state. The built-in release is not in this folder and cannot be removed, so every
@@ -42,6 +42,7 @@ MANIFEST: Final = "manifest.json"
 PACKAGES: Final = "packages"
 _INCOMING: Final = "incoming-"
 _REMOVED: Final = "removed-"
+_NEW_STATE: Final = ".state-"
 _MAX_JSON_BYTES: Final = 4 * 2**20
 """Largest file of JSON that is read. A manifest has 0.1 MB."""
 
@@ -186,6 +187,8 @@ class ReleaseStore:
             for entry in self._folder.iterdir():
                 if entry.name.startswith((_INCOMING, _REMOVED)):
                     shutil.rmtree(entry, ignore_errors=True)
+                elif entry.name.startswith(_NEW_STATE):
+                    entry.unlink(missing_ok=True)
             yield
         finally:
             os.close(descriptor)
@@ -195,14 +198,25 @@ class ReleaseStore:
         return Path(tempfile.mkdtemp(prefix=_INCOMING, dir=self._folder))
 
     def add(self, incoming: Path, *, yt_dlp: str, yt_dlp_ejs: str, wheels: Mapping[str, str]) -> Manifest:
-        """Turn an incoming folder, in which `packages` is complete, into a release. Replaces one of the same version.
+        """Turn an incoming folder, in which `packages` is complete, into a release.
+
+        If the same release is there already, it stays. A damaged one of this version is replaced even while servers use
+        it: they expect these very files.
 
         Raises:
             OSError: it cannot be written.
             DamagedError: it contains something that is neither a file nor a folder.
+            BusyError: a server uses an undamaged release of this version that has other files.
         """
         files = hashes(incoming / PACKAGES)
         manifest = Manifest(yt_dlp=yt_dlp, yt_dlp_ejs=yt_dlp_ejs, wheels=wheels, files=files)
+        try:
+            present = self.verify(yt_dlp)
+        except DamagedError:
+            present = None
+        if present == manifest:
+            shutil.rmtree(incoming, ignore_errors=True)
+            return manifest
         (incoming / MANIFEST).write_bytes(msgspec.json.encode(manifest))
         # Files for everybody: the command may run as another user than the service. There is no secret in them.
         for path in (incoming, *incoming.rglob("*")):
@@ -210,7 +224,10 @@ class ReleaseStore:
         # A thousand files: one call for all of them is faster than an fsync for each.
         os.sync()
         if (self._folder / yt_dlp).exists():
-            self._move_away(yt_dlp)
+            try:
+                self._move_away(yt_dlp, is_damaged=present is None)
+            except BlockingIOError:
+                raise BusyError(f"yt-dlp {yt_dlp} is in use, and the fetched one has other files") from None
         incoming.rename(self._folder / yt_dlp)
         _sync_folder(self._folder)
         return manifest
@@ -218,7 +235,7 @@ class ReleaseStore:
     def choose(self, version: str, *, is_new: bool = False, note: str = "") -> State:
         """Make a release (or BUILT_IN) the one that new conversions use, and return the new state.
 
-        `is_new` and `note`: see State.
+        `is_new` and `note`: see State. With a note, the release in use is given up: `back` will not return to it.
 
         Raises:
             OSError: the state cannot be written; the old one stays.
@@ -228,7 +245,7 @@ class ReleaseStore:
         except DamagedError:
             # A number that no server has seen, so that all of them notice the change.
             old = State(serial=int(time.time()))
-        previous = old.previous if version == old.active else old.active
+        previous = old.previous if version == old.active else version if note else old.active
         state = State(active=version, previous=previous, serial=old.serial + 1, is_new=is_new, note=note)
         self._write_state(state)
         return state
@@ -268,12 +285,13 @@ class ReleaseStore:
         with contextlib.suppress(OSError):
             self._move_away(version)
 
-    def _move_away(self, version: str) -> None:
-        """Remove a release. Raises OSError if a server uses it."""
+    def _move_away(self, version: str, *, is_damaged: bool = False) -> None:
+        """Remove a release. Raises BlockingIOError if a server uses it, unless it is damaged."""
         folder = self._folder / version
         descriptor = None
-        with contextlib.suppress(FileNotFoundError):
-            descriptor = _locked(folder / MANIFEST, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not is_damaged:
+            with contextlib.suppress(FileNotFoundError):
+                descriptor = _locked(folder / MANIFEST, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             away = Path(tempfile.mkdtemp(prefix=_REMOVED, dir=self._folder))
             folder.rename(away / version)
@@ -283,7 +301,7 @@ class ReleaseStore:
                 os.close(descriptor)
 
     def _write_state(self, state: State) -> None:
-        descriptor, name = tempfile.mkstemp(prefix=".state-", dir=self._folder)
+        descriptor, name = tempfile.mkstemp(prefix=_NEW_STATE, dir=self._folder)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(msgspec.json.encode(state) + b"\n")
@@ -316,12 +334,18 @@ def hashes(folder: Path) -> dict[str, str]:
 
 def _read(path: Path, kind: type[_T]) -> _T:
     with path.open("rb") as file:
-        return msgspec.json.decode(file.read(_MAX_JSON_BYTES), type=kind)
+        content = file.read(_MAX_JSON_BYTES)
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except RecursionError:
+        raise msgspec.DecodeError("it is nested too deeply") from None
 
 
 def _locked(path: Path, how: int) -> int:
     """Open and lock a file. Returns the descriptor. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    # On NFS, an exclusive lock needs a file that is open for writing (flock(2)).
+    mode = os.O_RDWR if how & fcntl.LOCK_EX else os.O_RDONLY
+    descriptor = os.open(path, mode | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, how)
     except OSError:
