@@ -1,6 +1,7 @@
 """Cookies of an account: used last, by copies, and written back once; refused ones are seen and counted."""
 
 import asyncio
+import os
 import stat
 import threading
 from pathlib import Path
@@ -170,6 +171,19 @@ def test_cookies_of_a_file_that_cannot_be_written_are_kept_in_memory(tmp_path: P
     assert cookies.are_usable()
     path.write_text(LOGIN.replace("sapi", "new"))
     assert b"new" in cookies.copy_to(copy)
+
+
+def test_nothing_but_a_regular_file_is_taken_back_from_a_child(tmp_path: Path) -> None:
+    path, copy, other = tmp_path / "cookies", tmp_path / "copy", tmp_path / "other"
+    path.write_text(LOGIN)
+    other.write_text(LOGIN + line("SIDCC", "of another account"))
+    cookies = Cookies(path, lambda: 0.0)
+    given = cookies.copy_to(copy)
+    for replace_copy in (lambda: copy.symlink_to(other), lambda: os.mkfifo(copy), copy.mkdir):
+        copy.unlink()
+        replace_copy()
+        cookies.accepted(given, copy)
+        assert path.read_text() == LOGIN
 
 
 def test_another_try_gets_a_copy_in_its_own_folder(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from ytmp3.core.errors import ConversionError, FailureCode
 
@@ -89,7 +89,9 @@ class Cookies:
             if given != self._current():
                 return
             self._refused = None
-            with copy.open("rb") as file:
+            # The child wrote the copy and may be compromised, so a link is not followed, and a pipe does not block.
+            descriptor = os.open(copy, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with os.fdopen(descriptor, "rb") as file:
                 renewed = with_renewed(given, file.read(MAX_COPY_BYTES))
             if renewed != given:
                 self._renewed = content, renewed
@@ -175,7 +177,7 @@ def replace_file(path: Path, old: bytes, new: bytes) -> bool:
     Raises:
         OSError: it cannot be written.
     """
-    with path.open("rb") as file:
+    with _opened(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -201,6 +203,14 @@ def replace_file(path: Path, old: bytes, new: bytes) -> bool:
     finally:
         os.close(folder)
     return True
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a file to lock it. On NFS, an exclusive lock needs a file that is open for writing (flock(2))."""
+    try:
+        return path.open("r+b")
+    except PermissionError:
+        return path.open("rb")
 
 
 def _lines(content: bytes) -> dict[_Key, bytes]:
