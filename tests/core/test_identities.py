@@ -232,3 +232,22 @@ def test_a_state_survives_the_store() -> None:
     door = Door()
     door.close()
     assert msgspec.json.decode(msgspec.json.encode(door.standing), type=Standing) == door.standing
+
+
+def test_a_clock_that_is_set_back_makes_no_pause_longer() -> None:
+    door = Door()
+    door.close()
+    closed = {"guest": door.standing}
+    assert rules.without_future(closed, door.now) == closed
+    door.now += PAUSE
+    door.take()
+    running = {"guest": door.standing}
+    assert rules.without_future(running, door.now - 1.0)["guest"].trial_at == door.now
+    for standings in (closed, running):
+        now = door.now - 24 * HOUR
+        (bounded,) = rules.without_future(standings, now).values()
+        assert rules.wait_seconds(replace(bounded, tokens=1.0), GUEST, now) == PAUSE
+        assert rules.pace_at(bounded, now + PAUSE + rules.DOUBLING_SECONDS) == 2 * rules.SLOWEST_PACE
+    door.serve(taken_at=door.now)
+    (bounded,) = rules.without_future({"guest": door.standing}, door.now - HOUR).values()
+    assert (bounded.at, bounded.served_at) == (door.now - HOUR, door.now - HOUR)

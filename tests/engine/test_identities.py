@@ -88,6 +88,23 @@ async def test_only_when_all_identities_are_closed_is_youtube_blocked(tmp_path: 
         assert not now.seen(events.Retried)
 
 
+async def test_new_identities_end_the_state_of_closed_ones(tmp_path: Path) -> None:
+    doors = Doors()
+    doors.banned = {"first": FailureCode.BOT_CHECK}
+    for replaced in (Budget(name="third", videos_per_hour=240), Budget(name="unlimited", videos_per_hour=0)):
+        async with engine(tmp_path / replaced.name, converter=doors, queue_capacity=20) as now:
+            now.parts.upstream.identities.use([FIRST])
+            for number in range(4):
+                await now.submit(video(number))
+            await settled()
+            assert now.parts.upstream.cause is Fault.ADDRESS
+            assert not now.parts.health.upstream.ok
+            now.parts.upstream.identities.use([replaced])
+            assert now.parts.upstream.cause is None
+            assert now.parts.health.upstream.ok
+            assert now.parts.upstream.identities.closed_for_seconds() == 0.0
+
+
 async def test_a_video_that_alone_is_refused_fails_and_closes_nothing(tmp_path: Path) -> None:
     async with engine(tmp_path, max_retries=1) as now:
         now.parts.upstream.identities.use([FIRST, SECOND])

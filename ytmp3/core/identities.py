@@ -282,6 +282,25 @@ def without_old(standings: Standings, now: float) -> Standings:
     return MappingProxyType({name: each for name, each in standings.items() if now - each.at < FORGET_SECONDS})
 
 
+def without_future(standings: Standings, now: float) -> Standings:
+    """Bound times that are in the future because the store's clock was set back: no pause gets longer than it was."""
+    return MappingProxyType({name: _bounded(each, now) for name, each in standings.items()})
+
+
+def _bounded(standing: Standing, now: float) -> Standing:
+    pause_end = now + standing.pause
+    trial_at = standing.trial_at
+    return replace(
+        standing,
+        at=min(standing.at, now),
+        paced_at=min(standing.paced_at, pause_end),
+        until=min(standing.until, pause_end),
+        # A little later than now, it may have been written before a failover to a server with another clock.
+        trial_at=None if trial_at is None or trial_at > now + TRIAL_SECONDS else trial_at,
+        served_at=min(standing.served_at, now),
+    )
+
+
 def _is_trial(standing: Standing, taken_at: float) -> bool:
     return standing.cause is not None and standing.trial_at == taken_at
 

@@ -121,6 +121,7 @@ class Identities:
         """Set the identities, at the start and for each SIGHUP. An identity that keeps its name keeps its state."""
         self._budgets = tuple(budgets)
         self._wait_until = 0.0
+        self._report_cause()
 
     def closed_seconds(self) -> float:
         """Return the time until the first identity may be tried again; 0 if one of them is ok."""
@@ -249,7 +250,7 @@ class Identities:
             for _ in range(MAX_CONFLICTS):
                 value = await self._values.read(VALUE_NAME)
                 before = _decoded(value.data)
-                after, result = change(before, value.now)
+                after, result = change(rules.without_future(before, value.now), value.now)
                 kept = dict(rules.without_old(after, value.now))
                 if kept == before or await self._values.replace(VALUE_NAME, value.data, encode(kept)):
                     self._remember(kept, value.now)
@@ -269,6 +270,10 @@ class Identities:
             elif new.cause is not None and new.until > old.until:
                 pause_seconds = max(0.0, new.until - now)
                 self._events.emit(events.IdentityPaused(name=budget.name, cause=new.cause, pause_seconds=pause_seconds))
+        self._report_cause()
+
+    def _report_cause(self) -> None:
+        """Record in the health state whether all identities are closed."""
         if (cause := self.cause) is not None:
             self._closed_at = self._clock() if self._closed_at is None else self._closed_at
             self._health.upstream = Check(ok=False, detail=REASONS[cause])
