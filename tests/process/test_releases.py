@@ -20,9 +20,11 @@ from tests.stand.service_process import ServiceProcess, egress, service_process
 from tests.stand.waiting import until
 from ytmp3.converter.generations import Generations
 from ytmp3.converter.releases.commands import ExtractorCommands, ExtractorError
-from ytmp3.converter.releases.store import ReleaseStore
+from ytmp3.converter.releases.store import BUILT_IN, ReleaseStore
 from ytmp3.converter.releases.workshop import Workshop
 from ytmp3.converter.settings import ToolSettings
+from ytmp3.core.errors import FailureCode
+from ytmp3.core.probation import MAX_BLAMES
 from ytmp3.core.release import Ended
 
 GOOD = "2026.11.1"
@@ -205,6 +207,30 @@ async def test_a_damaged_release_is_replaced_by_the_built_in_one(tmp_path: Path,
         checks = {each.name: each for each in await generations.current.checker.check()}
         assert checks["yt-dlp"].ok
         assert "yt_dlp/version.py has changed" in checks["yt-dlp"].detail
+    finally:
+        await generations.close()
+
+
+async def test_a_restarted_server_can_still_go_back_to_the_release_before(tmp_path: Path, index: PackageIndex) -> None:
+    add_releases(index)
+    folder = tmp_path / "extractor"
+    await use_untried(folder, index, GOOD)
+    store = ReleaseStore(folder)
+    store.choose(GOOD, is_new=True)
+    (tmp_path / "work").mkdir()
+    generations = Generations(settings_of(folder, index), tmp_path / "work", poll_seconds=0.05)
+    try:
+        await generations.open()
+        new = generations.current
+        before = generations.before(new)
+        assert before is not None
+        assert (new.program.version, before.program.version) == (GOOD, BUILT_IN)
+        for _ in range(MAX_BLAMES):
+            generations.blame(new, FailureCode.EXTRACTOR_BROKEN)
+        assert generations.current is before
+        await until(lambda: store.state().active == BUILT_IN, "the state names the release before", poll_seconds=0.01)
+        assert GOOD in store.state().note
+        await before.tools.spawner.ready()
     finally:
         await generations.close()
 

@@ -6,7 +6,8 @@ was chosen (`ytmp3 extractor use`), it starts a new generation beside the curren
 soon as it is ready. No conversion changes its generation. If the new zygote does not start, the current one stays.
 
 The generation before the current one stays ready while the current one is on probation (`core.probation`). Conversions
-that fail are repeated with it, and it becomes the current one again if it can do what the new one cannot.
+that fail are repeated with it. If it converts what the new one cannot, it becomes the current one again. A probation
+begins anew when the server is restarted; the zygote of the generation before is then started only when it is needed.
 """
 
 import asyncio
@@ -18,6 +19,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
+
+from msgspec import structs
 
 from ytmp3.converter import ReleaseInUse
 from ytmp3.converter.audio.cores import Cores
@@ -38,13 +41,14 @@ from ytmp3.threads import Threads
 POLL_SECONDS: Final = 2.0
 """Interval, in seconds, at which the state of the releases is read. It is one small file."""
 RETRY_SECONDS: Final = 60.0
-"""Pause, in seconds, before a release whose zygote could not be started at all is tried again."""
+"""Pause, in seconds, before a release whose zygote could not be started at all is tried again, and before a state that
+could not be written is written again."""
 
 logger = logging.getLogger(__name__)
 
 
 class Generation:
-    """One zygote, and everything that depends on its release. Whatever needs its processes uses it (`in_use`)."""
+    """One zygote, and everything that depends on its release. `in_use` keeps it from being ended."""
 
     def __init__(
         self, tools: Tools, checker: Checker, program: ReleaseProgram, *, serial: int, hold: int | None
@@ -122,6 +126,10 @@ class Generations:
             state = await self._state(self._store)
             if state is not None and state.active != BUILT_IN:
                 self.current = await self._files.run(self._held, self._store, state)
+                if state.is_new and state.previous != state.active:
+                    before = structs.replace(state, active=state.previous, serial=0)
+                    self._before = await self._files.run(self._held, self._store, before)
+                    self._probation = Probation(time.monotonic())
             elif state is not None:
                 self.current.serial = state.serial
         try:
@@ -191,13 +199,16 @@ class Generations:
             await generation.close()
 
     async def _follow(self, store: ReleaseStore) -> None:
-        retry_at, failed_serial = 0.0, -1
+        retry_at, failed_serial, write_at = 0.0, -1, 0.0
         while True:
             await asyncio.sleep(self._poll_seconds)
             if self._before is not None and self._probation.is_passed(time.monotonic()):
                 self._retire(self._before)
                 self._before = None
             state = await self._state(store)
+            if state is not None and state.serial == self._given_up and time.monotonic() >= write_at:
+                write_at = time.monotonic() + RETRY_SECONDS
+                await self._write_back(store, state.serial)
             if state is None or state.serial in {self.current.serial, self._given_up}:
                 continue
             if state.active == self.current.program.version and not self.current.program.refused:
@@ -231,7 +242,7 @@ class Generations:
         return True
 
     def _give_up(self, before: Generation) -> None:
-        """Use the release before again, at once in this server, and then in the state for all."""
+        """Use the release before again, at once in this server. `_follow` then writes that to the state, for all."""
         failed, self.current, self._before = self.current, before, None
         self._given_up = failed.serial
         self._retire(failed)
@@ -239,14 +250,11 @@ class Generations:
         codes = ", ".join(sorted({code.value for code in self._probation.blames}))
         self._note = f"{new} was given up: conversions that failed with it ({codes}) succeeded with {old}"
         logger.error("extractor release given up", extra={"release": new, "in_use": old, "codes": codes})
-        if self._store is not None:
-            task = asyncio.create_task(self._write_back(self._store, failed.serial, before), name="give-up-release")
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
 
-    async def _write_back(self, store: ReleaseStore, serial: int, before: Generation) -> None:
+    async def _write_back(self, store: ReleaseStore, serial: int) -> None:
+        """Write that the release with this serial number was given up. Tried again every RETRY_SECONDS if it fails."""
         try:
-            await self._files.run(store.give_up, serial, before.program.version, self._note)
+            await self._files.run(store.give_up, serial, self.current.program.version, self._note)
         except (BusyError, DamagedError, OSError) as error:
             # This server keeps to its decision; others decide by themselves.
             logger.error("extractor state not written", extra={"error": str(error)})
