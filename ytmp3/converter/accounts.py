@@ -1,7 +1,8 @@
-"""The accounts of identities: when their cookies are used, and the record of how YouTube receives them.
+"""The accounts of identities: when their cookies are used, and whether YouTube accepts them.
 
-Guests are asked first. An account is asked for a video for which guests are asked to log in (ASKS_FOR_LOGIN). While
-guests are refused all the time, the account is asked at once, except by one conversion every few minutes.
+A conversion asks YouTube as a guest first, without cookies. If YouTube then asks for a login (ASKS_FOR_LOGIN), the
+conversion asks again with the cookies of the account. If that was necessary several times in a row because guests were
+taken for bots (`ladder.FAILURES_TO_SKIP`), conversions use the cookies at once for some minutes (`SKIP_SECONDS`).
 """
 
 import logging
@@ -14,7 +15,8 @@ from ytmp3.converter.youtube.ladder import Record
 from ytmp3.core.errors import FailureCode
 
 ASKS_FOR_LOGIN: Final = frozenset({FailureCode.AGE_RESTRICTED, FailureCode.BOT_CHECK})
-"""Refusals of guests that an account may not get. Videos that only some accounts may see are not made public."""
+"""Failures of guests that an account may not have. Private videos are not among them: the service must not publish
+videos that only some accounts may see."""
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +31,10 @@ class Account:
         self.path = path
         self.cookies = Cookies(path, clock)
         self.refusals = 0
-        """How many conversions had these cookies refused."""
+        """Number of conversions in which YouTube refused these cookies."""
 
     def comes_first(self) -> bool:
-        """Whether guests are refused all the time, so that this conversion does not ask as one."""
+        """Whether guests were refused so often that this conversion uses the cookies at once."""
         return not self._guests.is_tried(self._clock()) and self.cookies.are_usable()
 
     def may_help(self, code: FailureCode) -> bool:

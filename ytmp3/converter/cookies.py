@@ -1,10 +1,11 @@
 """The cookies of an account at YouTube: copies for the conversions that need them, and renewed ones written back.
 
-Cookies are used last, for videos that guests are refused (`task`), because YouTube may block an account that is used by
-a program. YouTube renews a few cookies of a session while it is used, and ends a session that goes on with old ones. So
-a conversion gets a copy of the file, and brings the renewed cookies back when it has succeeded:
+Cookies are used last, for videos that YouTube refuses to guests (`accounts`), because YouTube may block an account that
+is used by a program. YouTube renews a few cookies of a session while it is used, and ends a session that still uses old
+ones. So a conversion gets a copy of the file. When it has succeeded, the renewed cookies are taken from its copy:
 
-* Only the conversion whose copy is still current does: of several at once, the first one. Others' are dropped.
+* This is done only if the copy was made of the present cookies. If several conversions run at once, the first one that
+  succeeds renews the cookies, and what the others bring back is dropped.
 * The file is replaced as a whole, by a rename, and only its owner may read it. A file that the operator or another
   instance has changed meanwhile is left alone. Where it cannot be written, such as on a read-only mount, the renewed
   cookies stay in memory.
@@ -64,7 +65,7 @@ class Cookies:
         self._has_warned = False
 
     def copy_to(self, target: Path) -> bytes:
-        """Write a copy for one conversion, with all that is well formed. Returns the content of the file.
+        """Write a copy of all well-formed cookies for one conversion. Returns the content of the file.
 
         Raises:
             ConversionError: the file is gone or cannot be read: a fault of the settings, not of the disk or of YouTube.
@@ -98,15 +99,15 @@ class Cookies:
                 self._write(content, renewed)
 
     def refused(self, given: bytes) -> bool:
-        """Record that YouTube has refused a copy of the content `given`. Returns whether that is news.
+        """Record that YouTube has refused a copy of the content `given`. Returns False if that was known.
 
-        A conversion whose copy is older than the present cookies says nothing about these.
+        The refusal of an older copy is ignored, because it shows nothing about the present cookies.
         """
         with self._lock, contextlib.suppress(OSError):
             if given == self._current():
-                is_news = self._refused != given
+                is_first = self._refused != given
                 self._refused, self._refused_until = given, self._clock() + REFUSED_SECONDS
-                return is_news
+                return is_first
         return False
 
     def state(self) -> str:
@@ -143,7 +144,7 @@ def well_formed(content: bytes) -> bytes:
 
 
 def has_login(content: bytes) -> bool:
-    """Return whether the cookies belong to an account that is logged in, as yt-dlp judges it."""
+    """Return whether the cookies belong to an account that is logged in. The rule is that of yt-dlp."""
     names = {name for _, _, name in _lines(content)}
     return b"LOGIN_INFO" in names and not names.isdisjoint(_ACCOUNT)
 
@@ -182,7 +183,7 @@ def replace_file(path: Path, old: bytes, new: bytes) -> bool:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        # Whoever replaced the file before this lock was taken has left us the lock of the old one.
+        # If another process replaced the file before this lock was taken, the lock is that of the old file.
         if os.fstat(file.fileno()).st_ino != path.stat().st_ino or file.read() != old:
             return False
         new_path = path.with_name(f".{path.name}.new")
@@ -218,7 +219,7 @@ def _lines(content: bytes) -> dict[_Key, bytes]:
 
 
 def _key(line: bytes) -> _Key | None:
-    """Return what a cookie is known by; None: the line is not a cookie of YouTube or Google."""
+    """Return the domain, path and name of a cookie; None: the line is not a cookie of YouTube or Google."""
     match = _LINE.fullmatch(line)
     return None if match is None else (match["domain"], match["path"], match["name"])
 

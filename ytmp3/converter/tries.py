@@ -27,7 +27,7 @@ class Tries:
         self._account = tools.identities.account_of(task.identity)
         self._as_guest = task
         self._refusal: ConversionError | None = None
-        """How YouTube has refused the guest."""
+        """The error with which YouTube refused the guest; None: no guest was refused."""
         self._has_used_account = False
 
     async def first(self) -> Task:
@@ -48,7 +48,7 @@ class Tries:
             is_refused = await self.record_refusal(task.cookies, conversion.facts)
             if is_refused and self._refusal is None:
                 return await self._run(self._as_guest_after_all)
-            # The refusal of the guest explains more than that the account does not help.
+            # The guest's error explains the failure better: the cookies only did not help.
             is_worse = is_refused or error.code is FailureCode.EXTRACTOR_BROKEN
             raise self._refusal if is_worse and self._refusal is not None else error
         other = await self.with_account(error)
@@ -57,7 +57,7 @@ class Tries:
         return other
 
     async def with_account(self, refusal: ConversionError) -> Task | None:
-        """Return the task that asks with the cookies of the account after a guest was refused; None: that is no use."""
+        """Return the task that asks with the account's cookies after a guest was refused; None if they cannot help."""
         if self._account is None or self._has_used_account:
             return None
         if not await self._run(self._account.may_help, refusal.code):
@@ -83,7 +83,7 @@ class Tries:
             raise ConversionError(FailureCode.STORAGE_FULL, f"{error.strerror}") from error
 
     async def record_refusal(self, cookies: CookiesCopy, facts: Facts | None) -> bool:
-        """Record whether YouTube has refused the cookies, by what the child met. Returns it."""
+        """Return whether YouTube has refused the cookies, according to the child's report. If so, record it."""
         assert self._account is not None
         is_refused = facts is not None and facts.signs.get(Sign.COOKIES, 0) > 0
         if is_refused:

@@ -2,20 +2,20 @@
 
     ok ───── refused, or not reached, several times in a row ─────> cooling: no conversion starts for a pause
     cooling ── the pause is over ──> one conversion may start: the trial
-               the trial succeeds ─> ok. After refusals of the address, at a tenth of the pace, which doubles every ten
-                                     minutes up to the whole
+               the trial succeeds ─> ok. After a refusal, its pace begins at a tenth, and doubles every ten minutes
+                                     until it is the whole pace again
                the trial fails ────> cooling, for twice as long
-    broken ─ is cooling because of a wrong setting, such as the proxy's password
+    broken                           like cooling, because a setting is wrong, such as the proxy's password
 
 The budget is a token bucket: an identity with N videos an hour starts at most N conversions in any hour. Extractions
 that a conversion repeats take a token each, too.
 
 The states of all identities are one value of the job store, so all instances with the same identities use one budget
-and one pause. Identities are named there, and nothing else of them is stored.
+and one pause. The value has the names of the identities, but neither their addresses nor their passwords.
 
-A refusal may be that of the video: YouTube asks for a login for some videos only. It is counted as a failed attempt
-only if the identity has served other conversions since an earlier refusal of the same video, or if this video is the
-only one that is refused.
+A refusal may concern the video alone, because YouTube asks for a login for some videos only. It counts as a failed
+attempt of the conversion only in two cases: the identity has served other conversions since an earlier refusal of this
+video, or no other video is refused.
 """
 
 import math
@@ -36,9 +36,10 @@ LARGEST_BURST: Final = 20
 BURST_SHARE: Final = 12
 """The burst is the budget of five minutes, if that is less."""
 VIDEOS_TO_COOL: Final = 3
-"""Number of different videos in a row whose refusals close an identity. One or two may be refused for themselves."""
+"""An identity is closed after refusals of this many different videos in a row. A refusal of one or two may concern
+these videos alone."""
 REFUSALS_TO_COOL: Final = 5
-"""Number of refusals in a row, of at least two videos, that close it too."""
+"""An identity is also closed after this many refusals in a row, if they are of at least two videos."""
 UNREACHED_TO_COOL: Final = 3
 """Number of conversions in a row that did not reach YouTube, at which an identity is closed."""
 TRIAL_SECONDS: Final = 60.0
@@ -56,7 +57,7 @@ FORGET_SECONDS: Final = 86400.0
 """Age, in seconds, at which the state of an identity that is not used any more is dropped."""
 
 OF_IDENTITY: Final = frozenset({Fault.ADDRESS, Fault.NETWORK, Fault.SETTINGS})
-"""The faults of an identity: its address, its network or its settings. Another identity may work."""
+"""Faults that concern one identity: its address, its network or its settings. Another identity may work."""
 
 
 class IdentityState(StrEnum):
@@ -148,7 +149,7 @@ def state_of(standing: Standing) -> IdentityState:
 
 def refilled(standing: Standing, budget: Budget, now: float) -> Standing:
     """Add the tokens of the time since the last use. A clock that was set back adds none."""
-    # The pace at the beginning of that time is the lower one, so that no time gives more tokens than it should.
+    # The pace only rises during that time. Calculating with its first value never adds too many tokens.
     gained = max(0.0, now - standing.at) * budget.tokens_per_second(pace_at(standing, standing.at))
     return replace(standing, tokens=min(float(budget.burst), standing.tokens + gained), at=now)
 
@@ -179,10 +180,12 @@ def standing_of(standings: Standings, budget: Budget, now: float) -> Standing:
 
 
 def choose(budgets: Sequence[Budget], standings: Standings, now: float, *, avoid: frozenset[str]) -> Choice:
-    """Choose the identity of a conversion that was refused through those in `avoid`, which others are preferred to.
+    """Choose the identity for a conversion.
 
-    An identity whose trial is due is used first: otherwise it would stay closed while others suffice. Then that with
-    the largest part of its budget left is used, and of equals the one that has rested longest.
+    The conversion was refused through the identities in `avoid`. They are used only if no other identity is ok.
+
+    An identity whose trial is due goes first: otherwise it would stay closed as long as the others suffice. Then comes
+    the identity with the largest part of its budget left; among equals, the one that was not used for longest.
     """
     known = {budget: standing_of(standings, budget, now) for budget in budgets}
     others = [budget for budget in budgets if budget.name not in avoid]
@@ -217,14 +220,14 @@ def taken(standing: Standing, budget: Budget, now: float) -> Standing:
 
 
 def put_back(standing: Standing, budget: Budget, now: float, *, taken_at: float) -> Standing:
-    """Put a token back whose conversion did not start. If that was the trial, another one may start."""
+    """Put back the token of a conversion that did not start. If it was the trial, another trial may start."""
     current = refilled(standing, budget, now)
     current = replace(current, tokens=min(float(budget.burst), current.tokens + 1.0))
     return replace(current, trial_at=None) if _is_trial(standing, taken_at) else current
 
 
 def ended(standing: Standing, *, taken_at: float) -> Standing:
-    """Record the end of a conversion that says nothing of the identity. After a trial, another one may start."""
+    """Record the end of a conversion whose outcome shows nothing about the identity. Another trial may then start."""
     return replace(standing, trial_at=None) if _is_trial(standing, taken_at) else standing
 
 

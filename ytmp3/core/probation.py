@@ -10,7 +10,8 @@ from typing import Final
 from ytmp3.core.errors import FAILURES, FailureCode, Fault
 
 MAX_BLAMES: Final = 3
-"""After so many conversions that only the release before could do, that release is used again. One may be chance."""
+"""Number of conversions that fail with the new release and succeed with the one before, after which the one before is
+used again. A single one may be chance."""
 ENDS: Final = 100
 """The probation ends after so many conversions with the new release."""
 SECONDS: Final = 3600.0
@@ -23,7 +24,7 @@ _SUSPICIOUS_CODES: Final = frozenset(
         *(FailureCode.NO_AUDIO, FailureCode.FORMAT_UNAVAILABLE, FailureCode.LANGUAGE_UNAVAILABLE),
     }
 )
-"""What a release that misunderstands YouTube's answers may report of a healthy video."""
+"""Codes that a release may report for a video that can be converted, if it misreads YouTube's responses."""
 
 
 def is_suspicious(code: FailureCode) -> bool:
@@ -45,7 +46,7 @@ class Probation:
         self._ends += 1
 
     def blame(self, code: FailureCode) -> None:
-        """Count a conversion that only the release before could do."""
+        """Count a conversion that failed with the new release, and succeeded with the one before."""
         self.blames.append(code)
 
     @property

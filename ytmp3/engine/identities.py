@@ -1,10 +1,10 @@
-"""Gives each conversion the identity that it asks YouTube through, and keeps their budgets and states in the job store.
+"""Gives each conversion the identity through which it asks YouTube. Keeps budgets and states in the job store.
 
 The rules are in `core/identities`. This module applies them: it reads the shared value, computes the next one, and
-replaces it. If another instance was faster, it does so again.
+replaces it. If another instance has changed the value meanwhile, this is repeated.
 
-With a single identity without a budget there is nothing to decide: the store is not asked, and all faults are those of
-the circuit breaker (`upstream`), as if there were no identities.
+A single identity without a budget needs no decision: the store is not used, and all faults are reported to the circuit
+breaker (`upstream`), as if there were no identities.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ VALUE_NAME: Final = "identities"
 DEFAULT_BUDGETS: Final[tuple[Budget, ...]] = (Budget(name="default", videos_per_hour=0),)
 """The identities until `use` is called."""
 MAX_CONFLICTS: Final = 50
-"""Most times that a change is computed again because another instance has changed the value. Each conflict means that
-another one has succeeded, so more than a few in a row are a sign of a fault."""
+"""Most times that a change is computed because another instance has changed the value meanwhile. In each conflict, the
+change of another instance succeeds, so more than a few conflicts in a row indicate a fault."""
 STORE_PAUSE_SECONDS: Final = 1.0
 """Time, in seconds, until the store is asked again after it did not reply."""
 REMEMBERED_VIDEOS: Final = 1000
@@ -47,12 +47,12 @@ encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
 class _Refusals(Struct):
-    """What this instance knows of the failures of one video."""
+    """The failures of one video in this instance."""
 
     names: set[str]
     """The identities through which it failed by a fault of the identity."""
     refused_at: float | None = None
-    """When an identity was refused with it last."""
+    """When YouTube refused it last, by the store's clock."""
 
 
 class IdentityView(Struct, frozen=True, kw_only=True):

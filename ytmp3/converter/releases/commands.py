@@ -42,7 +42,7 @@ class ExtractorCommands:
             state = self._store.state()
             active, previous, note = state.active, state.previous, state.note
         except DamagedError as error:
-            problem = f"{error}. The built-in release is used"
+            problem = f"{error}. Servers that start now use the built-in release; running ones keep theirs"
         own = f"{metadata.version('yt-dlp')} ({BUILT_IN_NAME})"
         self._say(_line(own, f"yt-dlp-ejs {metadata.version('yt-dlp-ejs')}", mark=_mark(BUILT_IN, active, previous)))
         versions = self._store.versions()
@@ -53,7 +53,7 @@ class ExtractorCommands:
                 detail = f"damaged: {error}"
             self._say(_line(version, detail, mark=_mark(version, active, previous)))
         if active not in (BUILT_IN, *versions):
-            problem = f"{active} is in use by the state, but it is not there. The built-in release is used"
+            problem = f"the state names {active}, but it is not in the folder. The built-in release is used"
         if note:
             self._say(note)
         if problem:

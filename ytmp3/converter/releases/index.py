@@ -195,7 +195,7 @@ class _SameSecurity(urllib.request.HTTPRedirectHandler):
 
 
 def _get(opener: urllib.request.OpenerDirector, url: str, max_bytes: int) -> tuple[bytes, str, str]:
-    """Return the body, its media type, and the URL that was answered in the end."""
+    """Return the body, its media type, and its URL after all redirects."""
     where = urlsplit(url)
     place = f"{where.hostname}{where.path}"
     if where.scheme not in {"http", "https"}:

@@ -7,8 +7,8 @@
     incoming-*, removed-*, .state-*   unfinished changes of a killed command; the next command deletes them
 
 A release appears and disappears by a rename, and `state.json` changes by a rename, so a crash between any two steps
-leaves either the old or the new state. The built-in release is not in this folder and cannot be removed, so every
-error here has one answer: use the built-in release.
+leaves either the old or the new state. The built-in release is not in this folder and cannot be removed, so a server
+that finds any error here can use the built-in release.
 
 The manifest protects against damage: a disk error, a copy that was interrupted, a file that was changed by hand. It
 does not protect against somebody who may write to this folder, who could change the manifest as well.
