@@ -4,6 +4,7 @@ import asyncio
 import os
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -179,9 +180,10 @@ def test_nothing_but_a_regular_file_is_taken_back_from_a_child(tmp_path: Path) -
     other.write_text(LOGIN + line("SIDCC", "of another account"))
     cookies = Cookies(path, lambda: 0.0)
     given = cookies.copy_to(copy)
-    for replace_copy in (lambda: copy.symlink_to(other), lambda: os.mkfifo(copy), copy.mkdir):
+    others: list[Callable[[], object]] = [lambda: copy.symlink_to(other), lambda: os.mkfifo(copy), copy.mkdir]
+    for make in others:
         copy.unlink()
-        replace_copy()
+        make()
         cookies.accepted(given, copy)
         assert path.read_text() == LOGIN
 
