@@ -26,8 +26,8 @@ YOUTUBE_VARIABLES: Final[tuple[Variable, ...]] = (
         name="EGRESS_VIDEOS_PER_HOUR",
         default="240",
         form="an integer from 0 to 100000",
-        meaning="Most videos that are asked from YouTube in any hour, with repeated extractions; at most 20 at once. "
-        "Instances on one Redis share it. YouTube refuses an address from about 300 an hour on. 0: no limit.",
+        meaning="Most extractions of videos in any hour, including repeated ones; at most 20 start at once. All "
+        "instances on one Redis share this budget. YouTube refuses an address from about 300 an hour on. 0: no limit.",
         parse=integer_within(0, 100_000),
     ),
     Variable(
