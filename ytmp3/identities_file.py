@@ -126,7 +126,7 @@ def _address(text: str) -> str:
 def _cookies(text: str) -> Path | None:
     try:
         return cookies(text)
-    except ValueError:
+    except (OSError, ValueError):
         raise ValueError("cookies: expected a readable file with cookies in Netscape format") from None
 
 

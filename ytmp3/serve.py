@@ -153,9 +153,12 @@ async def run(service: Service, signals: Signals) -> None:
         while True:
             await signals.reload.wait()
             signals.reload.clear()
-            await reload_keys(service)
-            await reload_endpoints(service)
-            await reload_identities(service)
+            for reload_file in (reload_keys, reload_endpoints, reload_identities):
+                try:
+                    await reload_file(service)
+                except Exception:
+                    # The outermost frame of a loop: later signals must still be obeyed.
+                    log.exception("file not reloaded")
 
     reloading = asyncio.create_task(reload(), name="reload-files")
     try:

@@ -21,7 +21,11 @@ def file(text: str) -> Path | None:
     if not text:
         return None
     path = Path(text).absolute()
-    if not (path.is_file() and os.access(path, os.R_OK)):
+    try:
+        is_readable = path.is_file() and os.access(path, os.R_OK)
+    except OSError:  # such as a folder that this user may not search, or a name that is too long
+        is_readable = False
+    if not is_readable:
         raise ValueError
     return path
 

@@ -122,7 +122,7 @@ BAD: Final[dict[str, list[str]]] = {
     "EGRESS_SOURCE_ADDRESS": ["localhost", "192.0.2.0/24", "1.2.3"],
     "EGRESS_VIDEOS_PER_HOUR": ["-1", "1.5", "x", "100001"],
     "IDENTITIES_FILE": ["/nonexistent/identities", "/"],
-    "COOKIES_FILE": ["/nonexistent/cookies", "/", __file__],
+    "COOKIES_FILE": ["/nonexistent/cookies", "/", __file__, "/" + "x" * 300],
     "YOUTUBE_CLIENTS": ["web,", "web+", "web, tv", "-web", "tv+web,tv", "WEB", "web:1"],
     "YTDLP_EXTRACTOR_ARGS": [
         "player_client=web",

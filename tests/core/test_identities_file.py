@@ -41,6 +41,7 @@ plain
         "a source=192.0.2.1 proxy=http://hunter2",
         "a family=hunter2",
         "a cookies=/nonexistent/hunter2",
+        "a cookies=/" + "hunter2" * 100,
         "a videos_per_hour=hunter2",
         "a videos_per_hour=-1",
         "a videos_per_hour=1.5",

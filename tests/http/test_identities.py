@@ -1,13 +1,16 @@
 """Identities from IDENTITIES_FILE: shown by name, reloaded while the service runs, and never with their secrets."""
 
+import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.http.running_service import RunningService, running_service
-from ytmp3.config import ConfigError
-from ytmp3.serve import reload_identities
+from tests.stand.waiting import until
+from ytmp3.app import Service
+from ytmp3.config import Config, ConfigError
+from ytmp3.serve import Signals, reload_identities, run
 
 SECRET = "hunter2"
 TWO = f"home videos_per_hour=24\nvpn proxy=http://user:{SECRET}@127.0.0.1:1 videos_per_hour=0\n"
@@ -60,3 +63,26 @@ async def test_without_the_file_there_is_one_identity_with_the_budget_of_the_set
         await service.completed("video000001")
         (only,) = await identities_of(service)
         assert only["tokens"] < 5.0
+
+
+class FailingService:
+    """A service whose files cannot be reloaded, because of a bug."""
+
+    def __init__(self) -> None:
+        self.reloads = 0
+
+    @property
+    def config(self) -> Config:
+        self.reloads += 1
+        raise RuntimeError
+
+
+async def test_a_reload_that_fails_does_not_prevent_later_ones() -> None:
+    service, signals = FailingService(), Signals()
+    running = asyncio.create_task(run(cast(Service, service), signals))
+    for _ in range(2):
+        service.reloads = 0
+        signals.reload.set()
+        await until(lambda: service.reloads == 3, "all three files were tried", poll_seconds=0.01)
+    signals.stopped.set()
+    await running
