@@ -115,6 +115,11 @@ async def test_an_overwritten_record_stops_no_other(
     second = next(each for each in numbered if Keys().root_of(each.conversion_id) == shard)
     lost, other = await created(store, first), await created(store, second)
     with contextlib.closing(empty_valkey.client()) as client:
-        client.set(Keys().conversion_at(lost.conversion_id), "of another program")
+        for name in (Keys().conversion_at(lost.conversion_id), shard):
+            client.set(name, "of another program")
+        assert await fault_of(store) is not None
+        client.delete(shard)
+        assert await fault_of(store) is None
+    assert await store.counts() == counts(pending=1), "the counts are rebuilt without the overwritten record"
     redis_harness.clock.advance(POLICY.lease_seconds + 1)
     assert [each.conversion_id for each in await store.adopt(10)] == [other.conversion_id]

@@ -31,16 +31,17 @@ for i = 3, #ARGV do
   end
 end
 
+-- Another program may have overwritten a record, too. Then pcall returns an error, which has no elements.
 local jobs, unfinished = {}, {}
 local function count(counts, name, number) counts[name] = (counts[name] or 0) + (tonumber(number) or 0) end
 for _, index in ipairs({LIVE, ENDED}) do
   for _, id in ipairs(redis.call('ZRANGE', index, 0, -1)) do
-    local found = redis.call('HMGET', conversion_at(id), 'state', 'riders', 'jobs')
+    local found = redis.pcall('HMGET', conversion_at(id), 'state', 'riders', 'jobs')
     if found[1] then
       count(jobs, found[1], found[2])
       count(jobs, STATE.CANCELLED, tonumber(found[3] or found[2]) - tonumber(found[2]))
     end
-    local client = redis.call('HMGET', batch_at(id), 'client', 'completed_at')
+    local client = redis.pcall('HMGET', batch_at(id), 'client', 'completed_at')
     if client[1] and not client[2] then count(unfinished, client[1], 1) end
   end
 end
