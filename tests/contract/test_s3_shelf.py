@@ -104,6 +104,34 @@ async def test_the_sweep_is_never_given_what_is_not_from_this_service(s3_server:
     assert sorted(await shelf.names(older_than_seconds=-3600.0)) == [".probe-of-a-dead-instance", NAME]
 
 
+async def test_installations_on_one_prefix_know_of_each_other_and_the_sweep_is_given_no_sign(
+    s3_server: S3Server,
+) -> None:
+    settings = s3_server.settings(uuid4().hex)
+    shelf, elsewhere = await open_shelf(settings), await open_shelf(s3_server.settings(uuid4().hex))
+    for _ in range(2):
+        assert await shelf.sign("a") is None
+    assert await elsewhere.sign("b") is None
+    for name in ("b", "a", "b"):
+        age = await shelf.sign(name)
+        assert age is not None
+        assert age >= 0
+    assert await shelf.names(older_than_seconds=-3600.0) == []
+
+
+async def test_an_old_mark_is_stored_again_before_a_lifecycle_rule_deletes_it(s3_server: S3Server) -> None:
+    settings = s3_server.settings(uuid4().hex)
+    mark = await (await open_shelf(settings)).mark()
+    bucket = Bucket(settings, QUICK)
+    before = bucket.stored(".shelf")
+    later = await open_shelf(settings, clock=lambda: time.time() + 86_400.0)
+    # The times of objects are in whole seconds.
+    while bucket.stored(".shelf") == before:
+        assert await later.mark() == mark
+        await asyncio.sleep(0.1)
+    assert await later.mark() == mark
+
+
 async def test_clocks_that_differ_too_much_are_reported(s3_server: S3Server, tmp_path: Path) -> None:
     for redirects, shift, is_reported in (
         (True, 100.0, True),

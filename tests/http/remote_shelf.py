@@ -10,6 +10,8 @@ from ytmp3.storage import Delivery, Description, OpenFile, Url
 class RemoteShelf:
     """A shelf whose tracks are fetched from another address, as from an object store."""
 
+    sign = None
+
     async def publish(self, source: Path, file_name: str, description: Description) -> float:
         raise NotImplementedError
 

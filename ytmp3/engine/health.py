@@ -66,6 +66,11 @@ class Health:
     """How often the data folder has been found failing. Attempts compare it, to see whether it failed under them."""
     shelf_error: str | None = None
     """The error if other instances on the same store use another folder of tracks; None otherwise, or if unknown."""
+    other_installation: str | None = None
+    """The error if another installation uses the same bucket and prefix; None otherwise, or if unknown.
+
+    It does not make the instance unready: both installations work, but neither removes files without a record.
+    """
     upstream: Check = field(default_factory=lambda: Check(ok=True, detail="no fault known"))
     """Whether conversions succeed at YouTube; it does not make the instance unready."""
     is_draining: bool = False
@@ -100,7 +105,10 @@ class Health:
     @property
     def checks(self) -> dict[str, Check]:
         """All checks by name."""
-        return self._needed_checks() | {"records": self.records, "upstream": self.upstream}
+        checks = self._needed_checks() | {"records": self.records, "upstream": self.upstream}
+        if self.other_installation is not None:
+            checks["installation"] = Check(ok=False, detail=self.other_installation)
+        return checks
 
     def _needed_checks(self) -> dict[str, Check]:
         checks = {"store": self.store, "storage": self._storage_check()}
@@ -116,7 +124,8 @@ class Health:
             return Readiness.DRAINING
         if not all(check.ok for check in self._needed_checks().values()):
             return Readiness.UNREADY
-        return Readiness.OK if self.upstream.ok and self.records.ok else Readiness.DEGRADED
+        is_whole = self.upstream.ok and self.records.ok and self.other_installation is None
+        return Readiness.OK if is_whole else Readiness.DEGRADED
 
     @property
     def is_ready(self) -> bool:

@@ -4,7 +4,6 @@ Each task runs in its own loop, so that none waits for another, and continues af
 instances run the same tasks on one store and one volume; all steps are idempotent.
 """
 
-import logging
 from typing import Final
 
 from ytmp3.engine import events
@@ -14,11 +13,10 @@ from ytmp3.engine.loops import Loops
 from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.scrubber import SCRUB_SECONDS, Scrubber
 from ytmp3.engine.settings import EngineSettings
+from ytmp3.engine.sweep import Sweep
 from ytmp3.engine.upstream import Upstream
 from ytmp3.jobstore import JobStore
 from ytmp3.storage.files import Files
-
-log = logging.getLogger(__name__)
 
 ADOPT_SECONDS: Final = 1.0
 """Interval of adoption, in seconds: a conversion that a stopping instance released starts elsewhere within about two
@@ -57,7 +55,7 @@ class Janitor:
         self._upstream = upstream
         self._health = health
         self._events = events
-        self._stray_file_seconds = settings.stray_file_seconds
+        self._sweep = Sweep(settings, store=store, shelf=files.shelf, health=health)
         self._scrubber = Scrubber(store, files.shelf)
         self._loops = Loops(events)
 
@@ -115,15 +113,5 @@ class Janitor:
         return removed
 
     async def sweep(self) -> int:
-        """Remove track files that no record names, once they are old enough. Returns their number.
-
-        A crash between publishing and `finish`, or during `expire`, leaves such files. The folder is listed before the
-        records are looked up, so a track that is published in between is not in the list.
-        """
-        names = await self._shelf.names(older_than_seconds=self._stray_file_seconds)
-        strays = set(names) - await self._store.known_files(names)
-        for name in strays:
-            await self._shelf.delete(name)
-        if strays:
-            log.warning("track files without a record removed", extra={"files": len(strays)})
-        return len(strays)
+        """Remove track files that no record names (`Sweep`). Returns their number."""
+        return await self._sweep.sweep()

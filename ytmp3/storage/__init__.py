@@ -10,7 +10,7 @@ compared with its SHA-256 before an instance sends it first (`integrity`). This 
 HTTP.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -97,9 +97,17 @@ Source = OpenFile | RemoteFile
 Delivery = Source | InternalRedirect | Url
 """How a track is sent."""
 
+Sign = Callable[[str], Awaitable[float | None]]
+"""Records on the shelf that this installation, with the given name, uses it. Returns how many seconds ago another
+installation has done so last; None if none has. It raises OSError."""
+
 
 class Shelf(Protocol):
     """The contract of a place for finished tracks."""
+
+    @property
+    def sign(self) -> Sign | None:
+        """See `Sign`. None: the shelf is in DATA_DIR, which belongs to one installation."""
 
     async def publish(self, source: Path, file_name: str, description: Description) -> float:
         """Move a finished file from the scratch folder to the shelf, durably. `source` no longer exists afterwards.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ytmp3.core.job import Track
-from ytmp3.storage import Description, InternalRedirect, OpenFile
+from ytmp3.storage import Description, InternalRedirect, OpenFile, Sign
 from ytmp3.storage.integrity import Integrity
 from ytmp3.storage.secret_file import shared_secret
 from ytmp3.threads import Threads
@@ -57,6 +57,8 @@ class LocalShelf:
         self.readers = Threads("tracks-read", READERS)
         self.writers = Threads("tracks-write", WRITERS)
         self._integrity = Integrity(on_damaged, self.readers)
+        self.sign: Sign | None = None
+        """See the Protocol."""
 
     async def open(self) -> None:
         """Create the folder.

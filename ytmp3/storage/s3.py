@@ -6,7 +6,9 @@ what a client reads under a name never changes. An instance that has lost its le
 names, and the janitor's sweep deletes it.
 
 The SHA-256 is kept as metadata of the object. A track is delivered only if its object has the recorded size and hash.
-The rule: only names of tracks are ever listed, so the sweep deletes nothing else from a bucket with other objects.
+The rule: only names of tracks are ever listed, so the sweep deletes nothing else from a bucket with other objects. The
+tracks of another installation have such names, too. So each installation leaves a sign, and does not sweep beside
+another one (`engine.sweep`).
 """
 
 import asyncio
@@ -31,6 +33,12 @@ MARK_NAME: Final = ".shelf"
 """The object that holds the mark of this shelf (see `Shelf.mark`)."""
 MARK_BYTES: Final = 16
 """Random bytes of the mark: enough that no two shelves have the same."""
+MARK_RENEWAL_SECONDS: Final = 43_200.0
+"""Age, in seconds, at which the mark is stored again with the same content, so that a lifecycle rule that deletes old
+objects never deletes it: such a rule counts whole days. Without the mark, all instances are unready for a minute."""
+SIGNS: Final = ".installations"
+"""The folder below the prefix with one object for each installation, named like it. Its age says when it was used."""
+SIGN_CONTENT: Final = b"An installation of ytmp3 keeps its tracks below this prefix.\n"
 PROBE_PREFIX: Final = ".probe-"
 """The objects with which instances check the object store. One that a crash leaves is swept like a track."""
 PROBE_SECONDS: Final = 30.0
@@ -174,13 +182,24 @@ class S3Shelf:
 
     async def mark(self) -> str:
         """See the Protocol. It is read each time: if two instances have made one at once, they then agree on one."""
-        mark = await self._bucket.get(MARK_NAME)
-        if mark is None:
+        found = await self._bucket.get(MARK_NAME)
+        if found is None:
             await self._bucket.create(MARK_NAME, secrets.token_hex(MARK_BYTES).encode("ascii"))
-            mark = await self._bucket.get(MARK_NAME)
-        if mark is None:
+            found = await self._bucket.get(MARK_NAME)
+        if found is None:
             raise ShelfDown(errno.EIO, NOT_KEPT)
+        mark, stored_at = found
+        if self._clock() - stored_at > MARK_RENEWAL_SECONDS:
+            await self._bucket.replace(MARK_NAME, mark)
         return mark[: 2 * MARK_BYTES].decode("ascii", "replace")
+
+    async def sign(self, installation: str) -> float | None:
+        """See `storage.Sign`. Only times of the server are compared, so the clock of this machine does not matter."""
+        await self._bucket.replace(f"{SIGNS}/{installation}", SIGN_CONTENT)
+        signed_at = {name: stored_at async for name, stored_at in self._bucket.names(SIGNS)}
+        if (now := signed_at.pop(installation, None)) is None:
+            raise ShelfDown(errno.EIO, NOT_KEPT)
+        return max(0.0, now - max(signed_at.values())) if signed_at else None
 
     async def names(self, *, older_than_seconds: float) -> list[str]:
         """See the Protocol. Objects that are neither tracks nor checks of instances are never listed."""

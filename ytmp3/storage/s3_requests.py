@@ -175,14 +175,16 @@ class Bucket:
             offset += length
             count -= length
 
-    async def get(self, name: str) -> bytes | None:
-        """Return a small object; None if it does not exist.
+    async def get(self, name: str) -> tuple[bytes, float] | None:
+        """Return a small object, and when it was stored, in seconds since 1970; None if it does not exist.
 
         Raises:
             ShelfDown
         """
         with _translated(), _none_if_missing():
-            return (await (await obstore.get_async(self._store, name)).bytes_async()).to_bytes()
+            result = await obstore.get_async(self._store, name)
+            stored_at = result.meta["last_modified"].timestamp()
+            return (await result.bytes_async()).to_bytes(), stored_at
         return None
 
     async def create(self, name: str, content: bytes) -> None:
@@ -197,17 +199,31 @@ class Bucket:
             except obstore.exceptions.AlreadyExistsError:
                 return
 
-    async def names(self) -> AsyncIterator[tuple[str, float]]:
-        """Yield each object below the prefix, but not in folders there: its name, and when it was stored.
+    async def replace(self, name: str, content: bytes) -> None:
+        """Store some bytes, also if the object exists.
 
         Raises:
             ShelfDown
         """
         with _translated():
-            async for objects in obstore.list(self._store, chunk_size=LISTED_AT_ONCE):
+            await obstore.put_async(self._store, name, content)
+
+    async def names(self, folder: str = "") -> AsyncIterator[tuple[str, float]]:
+        """Yield each object in a folder below the prefix, but not in further folders there.
+
+        Yields its name in the folder, and when it was stored, in seconds since 1970. Without a folder, these are the
+        objects directly below the prefix.
+
+        Raises:
+            ShelfDown
+        """
+        start = f"{folder}/" if folder else ""
+        with _translated():
+            async for objects in obstore.list(self._store, prefix=folder or None, chunk_size=LISTED_AT_ONCE):
                 for found in objects:
-                    if "/" not in found["path"]:
-                        yield found["path"], found["last_modified"].timestamp()
+                    name = found["path"].removeprefix(start)
+                    if "/" not in name:
+                        yield name, found["last_modified"].timestamp()
 
     async def link(self, name: str) -> str:
         """Return a URL with which a client may GET the object, without keys, for LINK_SECONDS.
