@@ -94,7 +94,7 @@ def load(environ: Mapping[str, str]) -> Config:
         except ValueError:
             problems.append(f"{variable.name}: expected {variable.form}")
     if not problems:
-        problems = _contradictions(values)
+        problems = _contradictions(values, environ)
     if problems:
         raise ConfigError(problems)
     return _config(values)
@@ -120,9 +120,9 @@ def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _contradictions(values: Mapping[str, Any]) -> list[str]:
+def _contradictions(values: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
     """Return the problems of values that do not fit together: a bucket must hold at least one second's requests."""
-    problems = _contradictions_of_storage(values) if values["STORAGE_URL"] else []
+    problems = _contradictions_of_storage(values, environ) if values["STORAGE_URL"] else []
     if values["BURST_SIZE"] < values["REQUESTS_PER_SECOND"]:
         problems.append("BURST_SIZE: expected at least REQUESTS_PER_SECOND")
     if values["CLIENT_BURST_SIZE"] and values["CLIENT_BURST_SIZE"] < values["CLIENT_REQUESTS_PER_SECOND"]:
@@ -130,13 +130,22 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _contradictions_of_storage(values: Mapping[str, Any]) -> list[str]:
-    """Return the problems of values that do not fit together with tracks in a bucket."""
+def _contradictions_of_storage(values: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
+    """Return the problems of values that do not fit together with tracks in a bucket.
+
+    The library for S3 adds AWS_SESSION_TOKEN to any keys. A token of other keys would make the object store refuse all
+    requests, and presigned URLs would show it to clients.
+    """
     problems = []
     if values["ACCEL_REDIRECT_PREFIX"]:
         problems.append("ACCEL_REDIRECT_PREFIX: expected none with STORAGE_URL, because nginx has no tracks to send")
     if bool(values["S3_ACCESS_KEY_ID"]) != bool(values["S3_SECRET_ACCESS_KEY"]):
         problems.append("S3_SECRET_ACCESS_KEY: expected together with S3_ACCESS_KEY_ID")
+    if values["S3_ACCESS_KEY_ID"] and "AWS_SESSION_TOKEN" in environ:
+        problems.append(
+            "S3_ACCESS_KEY_ID: expected none with AWS_SESSION_TOKEN, which belongs to AWS_ACCESS_KEY_ID: unset one of "
+            "the two"
+        )
     signs = values["API_KEYS_FILE"] and (values["PAGE"] == "on" or values["DOWNLOAD_LINK_SECONDS"])
     if signs and values["REDIS_ADDR"] and not values["LINK_SECRET"]:
         problems.append(

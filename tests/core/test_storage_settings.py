@@ -12,6 +12,7 @@ from ytmp3.config import ConfigError, load
         ({"ACCEL_REDIRECT_PREFIX": "/tracks/"}, "ACCEL_REDIRECT_PREFIX"),
         ({"S3_ACCESS_KEY_ID": ""}, "S3_SECRET_ACCESS_KEY"),
         ({"S3_SECRET_ACCESS_KEY": ""}, "S3_SECRET_ACCESS_KEY"),
+        ({"AWS_SESSION_TOKEN": "of other keys"}, "S3_ACCESS_KEY_ID"),
         ({"REDIS_ADDR": "redis:6379", "API_KEYS_FILE": __file__}, "LINK_SECRET"),
     ],
 )
@@ -22,7 +23,8 @@ def test_settings_that_a_bucket_cannot_be_used_with_are_named(environ: dict[str,
 
 
 def test_keys_of_a_bucket_may_come_from_the_machine_and_one_instance_needs_no_link_secret() -> None:
-    assert load({"STORAGE_URL": "s3://tracks", "API_KEYS_FILE": __file__}).s3 is not None
+    temporary = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token"}
+    assert load({"STORAGE_URL": "s3://tracks", "API_KEYS_FILE": __file__} | temporary).s3 is not None
 
 
 @pytest.mark.parametrize(
