@@ -97,8 +97,9 @@ core-a-to-i: .venv/.develops
 core-j-to-z: .venv/.develops
 	$(BIN)/coverage run --parallel-mode -m pytest -q tests/core/test_[j-z]*.py
 
-# The parts that use one core each run side by side. Then all other tests run in parallel: four at a time on two cores,
-# because many of them wait for a timeout. Those of clusters come first: they take longest, and one at a time.
+# First, the parts that use one core each run side by side. Then all other tests run in parallel: four processes on two
+# cores, because many tests wait for a timeout. FIRST has the folders with the longest tests. Some of them run one after
+# another, so they must start early.
 FIRST := tests/system tests/process
 REST := $(filter-out $(FIRST) tests/browser tests/core,$(patsubst %/,%,$(wildcard tests/*/)))
 test: .venv/.develops ## everything that CI runs (about 9 minutes)
@@ -113,7 +114,7 @@ compiled-tests: .venv/.develops
 
 static: lint types ## ruff and mypy
 
-# A browser is no Python package. Debian's is installed where that is allowed, which is said.
+# The tests of the page need a browser, which pip cannot install. If apt-get may be used, it installs Debian's Chromium.
 HAS_CHROMIUM := command -v chromium >/dev/null
 NO_CHROMIUM := It needs Chromium, which apt installs: apt-get install chromium
 

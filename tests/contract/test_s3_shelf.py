@@ -95,7 +95,7 @@ async def test_an_object_that_another_program_has_replaced_is_reported_once_and_
     assert damaged == [NAME]
 
 
-async def test_the_sweep_is_never_given_what_is_not_from_this_service(s3_server: S3Server, tmp_path: Path) -> None:
+async def test_objects_of_other_programs_are_never_listed_for_the_sweep(s3_server: S3Server, tmp_path: Path) -> None:
     prefix = uuid4().hex
     shelf, bucket = await open_shelf(s3_server.settings(prefix)), Bucket(s3_server.settings(prefix), QUICK)
     await publish(shelf, tmp_path)

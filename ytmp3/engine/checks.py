@@ -1,4 +1,4 @@
-"""The checks of the disk and of the tools: one at a time, and nobody waits for them without a limit.
+"""The checks of the disk and of the tools. Each runs once at a time, and every wait for one has a limit.
 
 A check does what a conversion needs. A check of a disk that hangs does not end. It is then not repeated: it goes on in
 its thread, and the health state says for how long there has been no answer. The watcher checks regularly. An attempt

@@ -115,7 +115,7 @@ class RetryingConversions:
         return len(self._by_client.get(client, ()))
 
     def on_event(self, event: events.Event) -> None:
-        """Begin and end to count a conversion. This is a listener."""
+        """Start or stop counting a conversion. This is a listener."""
         match event:
             case events.Retried(conversion=conversion) | events.Postponed(conversion=conversion):
                 self._add(conversion, event.delay_seconds)
@@ -133,7 +133,8 @@ class RetryingConversions:
         until = self._clock() + delay_seconds + ELSEWHERE_SECONDS
         self._by_client.setdefault(conversion.client, {})[conversion.conversion_id] = until
         self._clients[conversion.conversion_id] = conversion.client
-        # Each new one also updates the count of an old one's client, so that clients which never return are removed.
+        # Each addition also removes outdated entries of the client with the oldest one. Otherwise the entries of
+        # clients that never return would stay.
         oldest = next(iter(self._clients))
         self.count(self._clients[oldest])
         if oldest in self._clients:

@@ -44,11 +44,11 @@ class FailedAttempts:
         if error.failure.fault is not Fault.VIDEO:
             await self._checks.after_failure(error.code)
             if self._health.is_draining:
-                # Whatever the failure says: what ends a service often sends its signal to the tools as well.
+                # The reported cause may be wrong: a service manager often sends its signal to the tools as well.
                 await self._writes.postpone(run.conversion, error, at_once=True)
                 return
             if self._health.storage_faults != run.storage_faults:
-                # Whatever the tools reported, such as a download that stopped: the disk failed under them.
+                # The tools may have reported another cause, such as a download that stopped.
                 error = ConversionError(FailureCode.STORAGE_FULL, f"the disk failed during the attempt: {error}")
             if self._health.fault is not None:
                 # Nothing starts here before the fault is gone, but another instance may adopt the conversion at once.

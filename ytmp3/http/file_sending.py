@@ -19,7 +19,9 @@ LARGE_PIECE_BYTES: Final = 1024 * 1024
 """The same for a client that received the piece before within FAST_SECONDS. Each call costs about 0.1 ms of the event
 loop's CPU time, whatever its size."""
 FAST_SECONDS: Final = 0.25
+"""Time, in seconds, within which a fast client receives PIECE_BYTES: it takes 1 MB/s or more."""
 SCRAP_BYTES: Final = 64 * 1024
+"""Size of the buffer for bytes that are read only to test whether they are cached."""
 READ_BYTES: Final = 64 * 1024
 """Bytes that are read in a thread at once. Each transfer may hold this many in memory, and as many again in its
 socket's buffer."""

@@ -9,14 +9,17 @@ from aiohttp import web
 from ytmp3.storage import RemoteFile, ShelfDown
 
 WRITTEN_BYTES: Final = 256 * 1024
-"""Bytes that are written at once. A client must receive this many within the time that a piece of a file has."""
+"""Bytes that are written at once. A client must receive this many within `stall_seconds`."""
 
 
 class RemoteSending:
     """Sends parts of tracks on another server."""
 
     def __init__(self, *, count_bytes: Callable[[float], None], stall_seconds: float) -> None:
-        """`count_bytes` is called with the number of bytes of each write. A slower one ends the transfer."""
+        """`count_bytes` is called with the number of bytes of each write.
+
+        A write that takes longer than `stall_seconds` ends the transfer.
+        """
         self._count_bytes = count_bytes
         self._stall_seconds = stall_seconds
 

@@ -143,7 +143,8 @@ class Shelf(Protocol):
     async def deliver(self, track: Track, *, may_redirect: bool, may_leave: bool = False) -> Delivery | None:
         """Return how to send the track, or None if it does not exist with the content that was published.
 
-        `may_redirect` is false if the reverse proxy must not send it, and `may_leave` if no other server must.
+        `may_redirect` is false if the reverse proxy must not send it. `may_leave` is false if the client must not be
+        redirected to another server.
 
         Raises:
             ShelfDown: it is not known.

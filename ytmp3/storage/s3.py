@@ -51,11 +51,12 @@ HASHERS: Final = 1
 LOOKS_AT_ONCE: Final = 16
 """Objects that are looked up at once for an archive."""
 KEPT_RESULTS: Final = 100_000
-"""Most tracks of which is kept that their content was compared: about 25 MB. The oldest ones are read again."""
+"""Most tracks for which this instance remembers that it has compared their content: about 25 MB of memory. It reads the
+content of forgotten ones again."""
 MOST_SKEW_SECONDS: Final = 300.0
 """Largest difference between the clocks, in seconds. S3 refuses requests from 900 s on."""
 MOST_SKEW_OF_LINKS_SECONDS: Final = LINK_SECONDS / 2
-"""The same where clients get presigned URLs: if this clock is slow, a URL has run out too early."""
+"""The same if clients get presigned URLs: if the clock of this machine is slow, a URL expires too early."""
 
 NOT_KEPT: Final = "the object store does not keep what was sent, with its metadata"
 
@@ -89,7 +90,7 @@ class S3Shelf:
         self._next_probe_at = 0.0
 
     async def open(self) -> None:
-        """Read the settings and certificates. The object store need not answer yet: the check of the disk says so.
+        """Read the settings and certificates. If the object store does not answer, the check of the disk reports it.
 
         Raises:
             ShelfDown: the settings cannot be used.

@@ -65,11 +65,11 @@ class Limits:
     retries: int
     """How often a failed request is repeated."""
     retry_seconds: float
-    """Time after the first request from which it is not repeated any more."""
+    """Time after the first request, in seconds, until which it may be repeated."""
 
 
 USUAL: Final = Limits(request_seconds=30.0, retries=3, retry_seconds=60.0)
-"""A part of PART_BYTES passes at 280 kB/s, and a restart of the object store is waited for."""
+"""Enough time for a part of PART_BYTES at 280 kB/s, and for a restart of the object store."""
 QUICK: Final = Limits(request_seconds=5.0, retries=1, retry_seconds=5.0)
 """For checks: below the 6 s after which a check of the disk counts as hanging (`EngineSettings.disk_limit_seconds`)."""
 

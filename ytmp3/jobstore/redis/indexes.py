@@ -22,8 +22,8 @@ from ytmp3.jobstore.redis.records import readable
 log = logging.getLogger(__name__)
 
 PARTS: Final = 8
-"""In how many parts the types are asked for, one part with each check of the server. All at once would be 1,029
-replies, which take the event loop some milliseconds."""
+"""In how many parts the types of the indexes are read: one part with each check of the server. All of them together
+would be 1,029 replies, which take the event loop some milliseconds."""
 SCANNED_AT_ONCE: Final = 1000
 """Number of keys that the server looks at in one step of a search for the records of a shard: less than 1 ms."""
 _OF_SHARD: Final = {"": "hash", ":live": "zset", ":ended": "zset", ":outbox": "zset"}
@@ -68,7 +68,7 @@ class Indexes:
         return part
 
     def found(self, names: Sequence[str], types: Sequence[Reply]) -> None:
-        """Record the replies to TYPE for these keys. A user who may not ask learns nothing."""
+        """Record the replies to TYPE for these keys. Errors are ignored: the Redis user may have no right to TYPE."""
         for name, reply in zip(names, types, strict=True):
             if not isinstance(reply, bytes):
                 continue

@@ -22,8 +22,8 @@ local function is_at_limit(conversion)
   return conversion.state == STATE.RUNNING and tonumber(conversion.crashes) + 1 >= crash_limit
 end
 
--- Requeues a conversion whose lease ran out (states.orphaned). Returns the new token, or nil if the conversion has failed
--- (states.is_poison).
+-- Requeues a conversion whose lease ran out (states.orphaned). Returns the new token, or nil if the conversion has
+-- failed (states.is_poison).
 local function orphan(id, conversion)
   if conversion.state == STATE.RUNNING then
     local is_here_only = has_crashed_here_only(conversion)

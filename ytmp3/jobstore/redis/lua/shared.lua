@@ -1,8 +1,7 @@
 -- The beginning of every script: the layout of the records, and functions that several scripts use.
 --
 -- The names of all keys of a shard begin with KEYS[1] (the root). Because of its {hash tag}, all keys that a script
--- uses
--- are in one slot of a cluster.
+-- uses are in one slot of a cluster.
 --   root            hash: the number of jobs by state        root:c:ID   hash: a conversion
 --   root:outbox, root:h:ID and root:d:ID are those of outbox.lua
 --   root:live       sorted set: conversions by due_at        root:r:ID   set: the ids of a conversion's jobs
@@ -17,22 +16,20 @@
 --   wait    how long it was from the last write of due_at, by the clock of that moment, until due_at (due.py)
 --
 -- The transitions are those of core/states.py. The contract suite runs the same tests against these scripts and against
--- the functions there. scripts.py generates STATE, STAGE, HEAD_START_SECONDS, ELSEWHERE_SECONDS, PLACE_CHARACTERS, POISON, EVENT, DELIVERY and MAX_TARGETS
--- from the constants of core, and puts them before this file.
+-- the functions there. scripts.py generates STATE, STAGE, HEAD_START_SECONDS, ELSEWHERE_SECONDS, PLACE_CHARACTERS,
+-- POISON, EVENT, DELIVERY and MAX_TARGETS from the constants of core, and puts them before this file.
 --
 -- The server runs no other command during a script. A crash of the server loses all writes of a script or none, because
 -- its append-only file has them as one transaction. But an error in the middle of a script would leave the writes
--- before
--- it, so each script does all checks before its first write.
+-- before it, so each script does all checks before its first write.
 --
 -- Times are written with six decimals: Lua's default format would round them to a tenth of a millisecond.
 
 local root = KEYS[1]
 
 -- Ended records also get a time to live, in case no instance ever runs expire.lua again. It is longer than the
--- retention
--- by this many seconds, so that the server never removes a record before expire.lua does: the instance that runs
--- expire.lua also deletes the file.
+-- retention by this many seconds, so that the server never removes a record before expire.lua does: the instance that
+-- runs expire.lua also deletes the file.
 local TTL_MARGIN_SECONDS = 3600
 -- A conversion with more jobs than this gets no time to live: it would have to be set for each job, and the server runs
 -- no other command meanwhile (0.4 s for 100,000 jobs). Only expire.lua removes such a conversion, in several calls.
