@@ -101,6 +101,10 @@ def test_the_volume_of_a_recipe() -> None:
         (LoudnessMode.TAGS, measured(-70), 0, None),
         (-14.0, loud, -3, -14.0),
         (-14.0, measured(-70), 0, None),
+        # Samples that are no finite numbers, in a hostile file.
+        (-14.0, measured(-9.5, peak=float("inf")), 0, None),
+        (LoudnessMode.TAGS, measured(float("nan")), 0, None),
+        (-14.0, measured(float("inf"), peak=float("nan")), 0, None),
     ):
         volume = volume_of(loudness, before)
         assert (volume.steps, volume.lufs) == (steps, lufs)

@@ -123,7 +123,7 @@ async def test_probes_take_from_the_budget_of_an_identity_until_it_is_used_up(tm
         now.parts.upstream.identities.use([budget])
         of = now.parts.descriptions.of
         for number in range(budget.burst):
-            await of(link(video(number)), SOMEONE.owner)
+            await of(link(video(number)), ClientId(f"addr:198.51.100.{number}"))
         with pytest.raises(UpstreamBlocked) as blocked:
             await of(link(video(99)), SOMEONE.owner)
         assert now.converter.described_through == ["only"] * budget.burst
@@ -133,3 +133,19 @@ async def test_probes_take_from_the_budget_of_an_identity_until_it_is_used_up(tm
         await asyncio.sleep(blocked.value.retry_after_seconds)
         await now.parts.upstream.until_may_start()
         await of(link(video(99)), SOMEONE.owner)
+
+
+async def test_the_probes_of_one_client_use_half_of_the_budget_at_most(tmp_path: Path) -> None:
+    async with engine(tmp_path) as now:
+        of = now.parts.descriptions.of
+        now.parts.upstream.identities.use([Budget(name=name, videos_per_hour=120) for name in ("first", "second")])
+        asked = 0
+        ends_at = now.clock() + 3600
+        while now.clock() < ends_at:
+            try:
+                await of(link(video(asked)), SOMEONE.owner)
+                asked += 1
+            except ClientQuota as refused:
+                await asyncio.sleep(refused.retry_after_seconds or 3600)
+        assert 100 <= asked <= 130  # half of 240, and what may be used at once
+        await of(link(video(500)), OTHER.owner)

@@ -5,6 +5,7 @@ writes the gain into tags, which players apply. A target changes the field `glob
 steps of 1.5 dB, so nothing is lost and the change can be undone.
 """
 
+import math
 import re
 from enum import StrEnum
 from typing import Final
@@ -76,8 +77,8 @@ class Measured(Struct, frozen=True, kw_only=True):
 
     @property
     def is_silent(self) -> bool:
-        """Whether there is nothing to measure. A silent track gets no gain."""
-        return self.lufs <= SILENCE_LUFS
+        """Whether there is nothing to measure: silence, or samples that are no finite numbers. It gets no gain."""
+        return not SILENCE_LUFS < self.lufs < math.inf or not self.peak_dbtp < math.inf
 
     @property
     def replaygain_db(self) -> float:

@@ -3,7 +3,7 @@
 A description costs one extraction. So it is kept for some minutes, requests for the same video at the same time share
 one extraction, and the number of extractions at once is bounded, also for each client. An extraction takes a token of
 the hourly budget of an identity, as a conversion does, and its outcome counts for the identity and the circuit breaker.
-While conversions are paused, YouTube is not asked.
+The probes of one client use at most a part of the budget. While conversions are paused, YouTube is not asked.
 
 A request waits for a shorter time than proxies do. If it ends without a result, the extraction goes on, and a repeated
 request gets the result.
@@ -19,6 +19,7 @@ from typing import Final
 from msgspec import Struct
 
 from ytmp3.converter import Converter
+from ytmp3.core.buckets import TokenBuckets
 from ytmp3.core.description import Description, ProbeFailed, ProbePending, ProbeRefused
 from ytmp3.core.errors import (
     ClientQuota,
@@ -52,6 +53,11 @@ MAX_KEPT: Final = 500
 MAX_OPEN: Final = 40
 """Most extractions for descriptions that run or wait for a slot: twice the usual number of conversions at once. No
 client may have more of them than remain free for others (see `core.sharing.may_take_more`)."""
+CLIENT_SHARE: Final = 0.5
+"""The part of the hourly budget of all identities that the probes of one client may use. Each instance counts for
+itself."""
+BURST_SECONDS: Final = 300.0
+"""A client may use the share of this time at once."""
 WAIT_SECONDS: Final = 10.0
 """Longest wait of a request, in seconds. Most extractions take two to five; nginx gives up after 15 s."""
 RETRY_SECONDS: Final = 5
@@ -91,6 +97,8 @@ class Descriptions:
         self._kept: OrderedDict[VideoId, _Kept] = OrderedDict()
         self._asking: dict[VideoId, asyncio.Task[Result]] = {}
         self._of_client: Counter[ClientId] = Counter()
+        self._shares: tuple[int, TokenBuckets] | None = None
+        """The shares of clients, with the budget that they are parts of."""
         self._folders = 0
 
     async def of(self, link: str, client: ClientId) -> tuple[VideoId, Description]:
@@ -143,6 +151,22 @@ class Descriptions:
         if not may_take_more(held, in_use, MAX_OPEN):
             text = "This client already has as many probes at once as it may. Wait for their responses."
             raise ClientQuota(text, retry_after_seconds=RETRY_SECONDS)
+        self._take_share(client)
+
+    def _take_share(self, client: ClientId) -> None:
+        """Take from the client's part of the hourly budget, so that others have the rest."""
+        budget = self._upstream.identities.videos_per_hour
+        if not budget:
+            return
+        if self._shares is None or self._shares[0] != budget:
+            rate_per_second = CLIENT_SHARE * budget / 3600.0
+            burst = max(1, int(rate_per_second * BURST_SECONDS))
+            self._shares = budget, TokenBuckets(rate_per_second=rate_per_second, burst=burst)
+        shares = self._shares[1]
+        if not shares.take(client, self._clock()):
+            text = "This client has used its share of the hourly budget for probes. Its jobs are not affected."
+            seconds = math.ceil(shares.state(client, self._clock()).wait_seconds)
+            raise ClientQuota(text, retry_after_seconds=max(RETRY_SECONDS, seconds))
 
     def _forget(self, video_id: VideoId, client: ClientId) -> None:
         del self._asking[video_id]

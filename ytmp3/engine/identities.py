@@ -100,6 +100,12 @@ class Identities:
         return len(self._budgets) > 1 or self._budgets[0].videos_per_hour > 0
 
     @property
+    def videos_per_hour(self) -> int:
+        """The budget of all identities together; 0: no limit."""
+        budgets = [budget.videos_per_hour for budget in self._budgets]
+        return sum(budgets) if all(budgets) else 0
+
+    @property
     def may_start(self) -> bool:
         """Whether an identity may allow a start now."""
         return not self.is_managed or self.wait_seconds <= 0.0

@@ -38,7 +38,8 @@ _MEASURING: Final = "ebur128=peak=true:framelog=quiet"
 """The filter that measures loudness (EBU R 128) and true peak, and does not change the sound. It logs a summary at the
 end, at the level of information."""
 _SUMMARY: Final = re.compile(
-    r"Integrated loudness:\s+I:\s+(-?[0-9.]+) LUFS.*?True peak:\s+Peak:\s+(-?(?:[0-9.]+|inf)) dBFS", re.DOTALL
+    r"Integrated loudness:\s+I:\s+(-?(?:[0-9.]+|inf|nan)) LUFS.*?True peak:\s+Peak:\s+(-?(?:[0-9.]+|inf|nan)) dBFS",
+    re.DOTALL,
 )
 _SCALES: Final = {Quality.K96: 0.95, Quality.K128: 0.95, Quality.K160: 0.95, Quality.K192: 0.97}
 """LAME multiplies the samples by this before it encodes them at these bit rates, so that less of the sound is clipped
