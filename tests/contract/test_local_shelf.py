@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.stand.waiting import until
 from ytmp3.core.job import Track
 from ytmp3.storage import Description, InternalRedirect, OpenFile
-from ytmp3.storage.local import LocalShelf
+from ytmp3.storage.local import WRITERS, LocalShelf
 
 CONTENT = b"a track"
 NAME = "ab-1.mp3"
@@ -84,6 +85,35 @@ async def test_a_disk_without_file_modes_can_hold_tracks(tmp_path: Path, monkeyp
     (tmp_path / "encoded").write_bytes(CONTENT)
     await shelf.publish(tmp_path / "encoded", NAME, DESCRIPTION)
     assert await shelf.holds(TRACK)
+
+
+async def test_slow_writes_delay_no_download(
+    published: LocalShelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More tracks are being published than there are threads for it, and the disk answers none of them."""
+    disk_answers, waiting = threading.Event(), list[int]()
+
+    def wait(descriptor: int) -> None:
+        waiting.append(descriptor)
+        disk_answers.wait()
+
+    sources = [tmp_path / f"encoded{number}" for number in range(2 * WRITERS)]
+    for source in sources:
+        source.write_bytes(CONTENT)
+    monkeypatch.setattr(os, "fsync", wait)
+    try:
+        publishing = [
+            asyncio.create_task(published.publish(source, f"cd-{number}.mp3", DESCRIPTION))
+            for number, source in enumerate(sources)
+        ]
+        await until(lambda: len(waiting) == WRITERS, "all threads for writes wait")
+        delivery = await published.deliver(TRACK, may_redirect=False)
+        assert isinstance(delivery, OpenFile)
+        os.close(delivery.descriptor)
+        assert not any(task.done() for task in publishing)
+    finally:
+        disk_answers.set()
+    await asyncio.gather(*publishing)
 
 
 async def test_a_track_is_delivered_as_an_open_file_that_outlives_its_deletion(published: LocalShelf) -> None:
