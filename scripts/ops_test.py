@@ -203,15 +203,21 @@ async def watch(prometheus: str, stop: Callable[[], Awaitable[int]]) -> None:
             raise CheckFailed(f"rules that fail: {wrong}")
         return all(rule["health"] == "ok" for rule in rules)
 
+    alerts: list[Any] = []
+
     async def no_alert_of_ours() -> bool:
-        return await query('ALERTS{alertname=~"Ytmp3.*"}') == []
+        alerts[:] = [sample["metric"] for sample in await query('ALERTS{alertname=~"Ytmp3.*"}')]
+        return not alerts
 
     async def is_pending() -> bool:
         return any(sample["metric"]["alertname"] == "Ytmp3Down" for sample in await query("ALERTS"))
 
     await until("Prometheus scrapes the service with the shipped configuration", is_scraped)
     await until("every rule is evaluated without an error", rules_are_well)
-    await until("a ready service raises no alert", no_alert_of_ours)
+    try:
+        await until("a ready service raises no alert", no_alert_of_ours)
+    except CheckFailed as failure:
+        raise CheckFailed(f"{failure}: {alerts}") from None
     queries = dashboard_queries()
     empty = [name for name, expression in queries.items() if not await query(expression)]
     say(f"  ok   {len(queries)} dashboard queries are answered; {len(empty)} have no data while the service is idle")
