@@ -137,7 +137,7 @@ class PreconditionFailed(RequestError):
 class BodyTooLarge(RequestError):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     code = "body_too_large"
-    detail = "The body is larger than this address accepts: 4 KiB, or 256 KiB for /batches."
+    detail = "The body is larger than this address accepts: 12 KiB, or 256 KiB for /batches."
 
 
 class UnsupportedMediaType(RequestError):
