@@ -9,12 +9,42 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ytmp3.converter.sandbox.pipes import DRAIN_SECONDS, Lines, Reader, Tail
-from ytmp3.converter.sandbox.protocol import ResourceLimits
+from ytmp3.converter.sandbox.protocol import Profile, ResourceLimits
 from ytmp3.converter.sandbox.spawner import Spawner
 from ytmp3.converter.youtube.events import MAX_LINE_BYTES
+from ytmp3.converter.youtube.fetch import DATA_BYTES, Connections
 
 FILE_BYTES: Final = 2**20
 """Largest file that such a child may write. It needs to write none."""
+
+
+async def run_extraction(
+    spawner: Spawner,
+    task: bytes,
+    profile: Profile,
+    connections: Connections,
+    on_line: Callable[[bytes], None],
+    *,
+    seconds: float,
+) -> bool:
+    """Run a child that extracts one video once, with the limits of a download and the connections to the server.
+
+    As `run_child`, which describes the other parameters, the result and the error.
+    """
+    limits = ResourceLimits(
+        file_bytes=FILE_BYTES,
+        cpu_seconds=int(2 * seconds) + 1,
+        data_bytes=DATA_BYTES,
+        network=True,
+        profile=profile,
+    )
+    # In place of the pipe of permits, which a second extraction would need.
+    no_permits = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        more = connections.descriptors(no_permits)
+        return await run_child(spawner, task, limits, on_line, seconds=seconds, more=more)
+    finally:
+        os.close(no_permits)
 
 
 async def run_child(

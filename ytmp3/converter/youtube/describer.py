@@ -3,15 +3,13 @@
 The child is not trusted: a report of another form is ignored, and the server itself limits the child's time.
 """
 
-import os
-
 import msgspec
 
-from ytmp3.converter.sandbox.protocol import Profile, ResourceLimits
+from ytmp3.converter.sandbox.protocol import Profile
 from ytmp3.converter.sandbox.spawner import Spawner
-from ytmp3.converter.youtube.child_run import FILE_BYTES, run_child
+from ytmp3.converter.youtube.child_run import run_extraction
 from ytmp3.converter.youtube.events import Described, DescribeTask, Extraction, Facts, Failed, decode_event
-from ytmp3.converter.youtube.fetch import DATA_BYTES, Connections
+from ytmp3.converter.youtube.fetch import Connections
 from ytmp3.core.description import MAX_LANGUAGES, Description
 from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.core.language import parse_language
@@ -28,21 +26,9 @@ async def describe_video(
         ZygoteError: the child could not be forked.
     """
     report = _Report()
-    limits = ResourceLimits(
-        file_bytes=FILE_BYTES,
-        cpu_seconds=int(2 * seconds) + 1,
-        data_bytes=DATA_BYTES,
-        network=True,
-        profile=msgspec.structs.replace(profile, writable=(extraction.scratch,)),
-    )
     task = msgspec.json.encode(DescribeTask(extraction=connections.with_time_limits(extraction, seconds)))
-    # In place of the pipe of permits: this child extracts only once.
-    no_permits = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        more = connections.descriptors(no_permits)
-        has_ended = await run_child(spawner, task, limits, report.on_line, seconds=seconds, more=more)
-    finally:
-        os.close(no_permits)
+    confined = msgspec.structs.replace(profile, writable=(extraction.scratch,))
+    has_ended = await run_extraction(spawner, task, confined, connections, report.on_line, seconds=seconds)
     return report.found(FailureCode.TOOL_MISSING if has_ended else FailureCode.UPSTREAM_TIMEOUT)
 
 

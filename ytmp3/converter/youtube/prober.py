@@ -1,14 +1,12 @@
 """The server's side of a child process that tries one way to ask YouTube: its limits, its end, its last report."""
 
-import os
-
 import msgspec
 
-from ytmp3.converter.sandbox.protocol import Profile, ResourceLimits
+from ytmp3.converter.sandbox.protocol import Profile
 from ytmp3.converter.sandbox.spawner import Spawner
-from ytmp3.converter.youtube.child_run import FILE_BYTES, run_child
+from ytmp3.converter.youtube.child_run import run_extraction
 from ytmp3.converter.youtube.events import Facts, Failed, Probed, ProbeTask, Sample, decode_event
-from ytmp3.converter.youtube.fetch import DATA_BYTES, Connections
+from ytmp3.converter.youtube.fetch import Connections
 from ytmp3.core.errors import FailureCode
 
 
@@ -23,22 +21,10 @@ async def probe(
         ZygoteError: the child could not be forked.
     """
     last = _Last()
-    limits = ResourceLimits(
-        file_bytes=FILE_BYTES,
-        cpu_seconds=int(2 * seconds) + 1,
-        data_bytes=DATA_BYTES,
-        network=True,
-        profile=msgspec.structs.replace(profile, writable=(task.scratch,)),
-    )
     extraction = connections.with_time_limits(task.extraction, seconds)
     encoded = msgspec.json.encode(msgspec.structs.replace(task, extraction=extraction))
-    # In place of the pipe of permits: a probe extracts only once.
-    no_permits = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        more = connections.descriptors(no_permits)
-        has_ended = await run_child(spawner, encoded, limits, last.on_line, seconds=seconds, more=more)
-    finally:
-        os.close(no_permits)
+    confined = msgspec.structs.replace(profile, writable=(task.scratch,))
+    has_ended = await run_extraction(spawner, encoded, confined, connections, last.on_line, seconds=seconds)
     return last.result(FailureCode.TOOL_MISSING if has_ended else FailureCode.UPSTREAM_TIMEOUT, seconds)
 
 
