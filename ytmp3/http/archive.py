@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from http import HTTPStatus
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -28,11 +27,11 @@ from ytmp3.core.job import Ticket, Track
 from ytmp3.core.zip_layout import Bytes, Entry, Layout, Moment
 from ytmp3.engine.batches import Batches
 from ytmp3.http import headers
-from ytmp3.http.conditional import preconditions_of
+from ytmp3.http.conditional import selected
 from ytmp3.http.download import BUSY_RETRY_SECONDS, Sender, expired
-from ytmp3.http.errors import NotReady, PreconditionFailed, RangeNotSatisfiable, TrackGone
+from ytmp3.http.errors import NotReady, TrackGone
 from ytmp3.http.file_sending import write_content
-from ytmp3.http.preconditions import Failed, NotModified, Part, Representation, Unsatisfiable, evaluate
+from ytmp3.http.preconditions import Representation
 from ytmp3.storage import OpenFile, RemoteFile, ShelfDown
 
 PIN_SECONDS: Final = 900.0
@@ -95,32 +94,22 @@ class Archives:
         _check_complete(batch, tickets, revision)
         archive = await self._archive(batch, tickets)
         representation = archive.representation
-        decision = evaluate(representation, preconditions_of(request), is_get=request.method == hdrs.METH_GET)
         fields = _fields(batch, representation)
-        match decision:
-            case Failed():
-                raise PreconditionFailed
-            case Unsatisfiable():
-                raise RangeNotSatisfiable(representation.size_bytes)
-            case NotModified():
-                kind = headers.extended(headers.TRACK_UNCHANGED, fields)
-                return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=kind)
-            case Part(first, last):
-                fields[hdrs.CONTENT_RANGE] = f"bytes {first}-{last}/{representation.size_bytes}"
-                status = HTTPStatus.PARTIAL_CONTENT
-            case _:
-                first, last, status = 0, representation.size_bytes - 1, HTTPStatus.OK
-        response = web.StreamResponse(status=status, headers=headers.extended(headers.ARCHIVE, fields))
-        response.content_length = last + 1 - first
+        selection = selected(request, representation, fields)
+        if isinstance(selection, web.Response):
+            return selection
+        kind = headers.extended(headers.ARCHIVE, {**fields, **selection.fields})
+        response = web.StreamResponse(status=selection.status, headers=kind)
+        response.content_length = selection.length
         if request.method != hdrs.METH_GET:
             await response.prepare(request)
             await response.write_eof()
             return response
         with self._sender.transfer_of(client):
             async with self._pinned(tickets):
-                await self._check_files(archive, first, last)
+                await self._check_files(archive, selection.first, selection.last)
                 await response.prepare(request)
-                await self._send_parts(request, response, archive, first, last)
+                await self._send_parts(request, response, archive, selection.first, selection.last)
                 await response.write_eof()
         return response
 

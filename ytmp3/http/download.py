@@ -22,18 +22,10 @@ from ytmp3.core.job import Metadata, Status, Ticket, Track
 from ytmp3.core.recipe import Recipe
 from ytmp3.core.sharing import may_take_more
 from ytmp3.http import headers
-from ytmp3.http.conditional import preconditions_of
-from ytmp3.http.errors import NotReady, PreconditionFailed, RangeNotSatisfiable, TooManyDownloads, TrackGone
+from ytmp3.http.conditional import Selection, selected
+from ytmp3.http.errors import NotReady, TooManyDownloads, TrackGone
 from ytmp3.http.file_sending import FileSending
-from ytmp3.http.preconditions import (
-    Decision,
-    Failed,
-    NotModified,
-    Part,
-    Representation,
-    Unsatisfiable,
-    evaluate,
-)
+from ytmp3.http.preconditions import Representation
 from ytmp3.http.remote_sending import RemoteSending
 from ytmp3.storage import Delivery, InternalRedirect, OpenFile, RemoteFile, Shelf, ShelfDown, Source, Url
 
@@ -149,17 +141,10 @@ class Sender:
         """
         representation = representation_of(track)
         is_get = request.method == hdrs.METH_GET
-        decision = evaluate(representation, preconditions_of(request), is_get=is_get)
         more = validators_of(representation)
-        match decision:
-            case Failed():
-                raise PreconditionFailed
-            case Unsatisfiable():
-                raise RangeNotSatisfiable(track.size_bytes)
-            case NotModified():
-                return web.Response(
-                    status=HTTPStatus.NOT_MODIFIED, headers=headers.extended(headers.TRACK_UNCHANGED, more)
-                )
+        selection = selected(request, representation, more)
+        if isinstance(selection, web.Response):
+            return selection
         kind = headers.TRACK[recipe.media_type]
         more[hdrs.CONTENT_DISPOSITION] = content_disposition(metadata.title, video_id, recipe.extension)
         # For HEAD, nginx would send a 206 for a Range, which RFC 9110, section 14.2 defines only for GET.
@@ -178,8 +163,8 @@ class Sender:
             case OpenFile() | RemoteFile() as source:
                 try:
                     with self.transfer_of(client) if is_get else contextlib.nullcontext():
-                        fields = headers.extended(kind, more)
-                        return await self._respond(request, source, decision, fields, track.size_bytes)
+                        fields = headers.extended(kind, {**more, **selection.fields})
+                        return await self._respond(request, source, selection, fields)
                 finally:
                     if isinstance(source, OpenFile):
                         self.shelf.close_file(source)
@@ -219,20 +204,13 @@ class Sender:
             self.transfers -= Counter((client,))
 
     async def _respond(
-        self, request: web.Request, source: Source, decision: Decision, fields: Mapping[str, str], size_bytes: int
+        self, request: web.Request, source: Source, selection: Selection, fields: Mapping[str, str]
     ) -> web.StreamResponse:
-        match decision:
-            case Part(first, last):
-                status = HTTPStatus.PARTIAL_CONTENT
-                fields = headers.extended(fields, {hdrs.CONTENT_RANGE: f"bytes {first}-{last}/{size_bytes}"})
-            case _:
-                status = HTTPStatus.OK
-                first, last = 0, size_bytes - 1
-        response = web.StreamResponse(status=status, headers=fields)
-        response.content_length = last + 1 - first
+        response = web.StreamResponse(status=selection.status, headers=fields)
+        response.content_length = selection.length
         await response.prepare(request)
         if request.method == hdrs.METH_GET:
-            await self.send_bytes(request, response, source, first, last + 1 - first)
+            await self.send_bytes(request, response, source, selection.first, selection.length)
         await response.write_eof()
         return response
 

@@ -18,12 +18,11 @@ from ytmp3.core.ids import ClientId
 from ytmp3.core.job import Metadata, Ticket, Track
 from ytmp3.core.tag_edits import TagEdits
 from ytmp3.http import headers
-from ytmp3.http.conditional import preconditions_of
+from ytmp3.http.conditional import selected
 from ytmp3.http.download import BUSY_RETRY_SECONDS, DISK_SECONDS, Sender, expired, validators_of
-from ytmp3.http.errors import PreconditionFailed, RangeNotSatisfiable
 from ytmp3.http.file_sending import write_content
 from ytmp3.http.pictures import Read
-from ytmp3.http.preconditions import Failed, NotModified, Part, Representation, Unsatisfiable, evaluate
+from ytmp3.http.preconditions import Representation
 from ytmp3.http.tag_edits import Edit, edit_of
 from ytmp3.http.tag_reading import TagReading
 from ytmp3.storage import OpenFile, RemoteFile, ShelfDown, Source
@@ -58,27 +57,16 @@ class JobTracks:
             edit = await self._edit(source, track, edits)
             representation = _representation(track, edit)
             is_get = request.method == hdrs.METH_GET
-            decision = evaluate(representation, preconditions_of(request), is_get=is_get)
-            fields = validators_of(representation)
-            match decision:
-                case Failed():
-                    raise PreconditionFailed
-                case Unsatisfiable():
-                    raise RangeNotSatisfiable(track.size_bytes)
-                case NotModified():
-                    kind = headers.extended(headers.TRACK_UNCHANGED, fields)
-                    return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=kind)
-                case Part(first, last):
-                    status = HTTPStatus.PARTIAL_CONTENT
-                    fields[hdrs.CONTENT_RANGE] = f"bytes {first}-{last}/{track.size_bytes}"
-                case _:
-                    status, first, last = HTTPStatus.OK, 0, track.size_bytes - 1
-            response = _response(ticket, metadata, status, fields)
-            response.content_length = last + 1 - first
+            validators = validators_of(representation)
+            selection = selected(request, representation, validators)
+            if isinstance(selection, web.Response):
+                return selection
+            response = _response(ticket, metadata, selection.status, {**validators, **selection.fields})
+            response.content_length = selection.length
             with self._sender.transfer_of(client) if is_get else contextlib.nullcontext():
                 await response.prepare(request)
                 if is_get:
-                    await self._send_parts(request, response, source, edit, (first, last + 1))
+                    await self._send_parts(request, response, source, edit, (selection.first, selection.last + 1))
                 await response.write_eof()
             return response
         finally:
