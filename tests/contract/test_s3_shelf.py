@@ -17,6 +17,7 @@ from aiohttp import ClientSession, web
 from tests.contract.test_shelf_contract import CONTENT, DESCRIPTION, NAME, OTHER_NAME, TRACK, track_of
 from tests.fake_youtube.certificate import issue
 from tests.stand.s3_server import SECRET, S3Server
+from tests.stand.waiting import until
 from ytmp3.core.ids import InstanceId
 from ytmp3.storage import Description, RemoteFile, ShelfDown, Url
 from ytmp3.storage.files import Files
@@ -125,10 +126,13 @@ async def test_an_old_mark_is_stored_again_before_a_lifecycle_rule_deletes_it(s3
     bucket = Bucket(settings, QUICK)
     before = bucket.stored(".shelf")
     later = await open_shelf(settings, clock=lambda: time.time() + 86_400.0)
-    # The times of objects are in whole seconds.
-    while bucket.stored(".shelf") == before:
+
+    async def is_stored_again() -> bool:
         assert await later.mark() == mark
-        await asyncio.sleep(0.1)
+        return bucket.stored(".shelf") != before
+
+    # The times of objects are in whole seconds.
+    await until(is_stored_again, "the mark has a later time")
     assert await later.mark() == mark
 
 

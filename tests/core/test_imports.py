@@ -13,7 +13,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[2] / "ytmp3"
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"core", "threads"}),
+    frozenset({"core", "file_sync", "threads"}),
     frozenset({"jobstore", "storage", "converter", "log_stream", "logs", "setting_files", "setting_forms"}),
     frozenset({"youtube_variables", "storage_variables"}),
     frozenset({"variables"}),

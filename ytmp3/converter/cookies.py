@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from ytmp3.core.errors import ConversionError, FailureCode
+from ytmp3.file_sync import sync_folder
 
 REFUSED_SECONDS: Final = 600.0
 """How long, in seconds, refused cookies are not used, unless the file changes: each use costs an extraction."""
@@ -198,11 +199,7 @@ def replace_file(path: Path, old: bytes, new: bytes) -> bool:
         except OSError:
             new_path.unlink(missing_ok=True)
             raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
     return True
 
 

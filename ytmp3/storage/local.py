@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ytmp3.core.job import Track
+from ytmp3.file_sync import sync_folder
 from ytmp3.storage import Description, InternalRedirect, OpenFile, Sign
 from ytmp3.storage.integrity import Integrity
 from ytmp3.storage.secret_file import shared_secret
@@ -98,7 +99,7 @@ class LocalShelf:
             os.close(descriptor)
         source.rename(target)
         try:
-            _fsync_folder(self.folder)
+            sync_folder(self.folder)
         except OSError:
             target.unlink(missing_ok=True)
             raise
@@ -219,11 +220,3 @@ class LocalShelf:
                     ):
                         names.append(entry.name)
         return names
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -31,6 +31,7 @@ from msgspec import Struct
 
 from ytmp3.core.errors import Ytmp3Error
 from ytmp3.core.release import newest, normalized
+from ytmp3.file_sync import sync_folder
 
 BUILT_IN: Final = ""
 """In the state: the release that is installed with the service."""
@@ -229,7 +230,7 @@ class ReleaseStore:
             except BlockingIOError:
                 raise BusyError(f"yt-dlp {yt_dlp} is in use, and the fetched one has other files") from None
         incoming.rename(self._folder / yt_dlp)
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
         return manifest
 
     def choose(self, version: str, *, is_new: bool = False, note: str = "") -> State:
@@ -312,7 +313,7 @@ class ReleaseStore:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -352,14 +353,6 @@ def _locked(path: Path, how: int) -> int:
         os.close(descriptor)
         raise
     return descriptor
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _reason(error: Exception) -> str:
