@@ -15,8 +15,8 @@ from ytmp3.converter.youtube.ladder import Record
 from ytmp3.core.errors import FailureCode
 
 ASKS_FOR_LOGIN: Final = frozenset({FailureCode.AGE_RESTRICTED, FailureCode.BOT_CHECK})
-"""Failures of guests that an account may not have. Private videos are not among them: the service must not publish
-videos that only some accounts may see."""
+"""Failures of a guest after which an account may succeed. Private videos are not among them: the service must not
+publish videos that only some accounts may see."""
 
 logger = logging.getLogger(__name__)
 
