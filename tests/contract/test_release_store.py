@@ -1,9 +1,11 @@
 """The folder of yt-dlp releases: whatever is killed or damaged, a server finds a whole release or the built-in one."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import msgspec
@@ -163,6 +165,16 @@ def test_the_lock_is_open_for_writing_as_nfs_demands(store: ReleaseStore, tmp_pa
 def test_two_commands_do_not_change_the_releases_at_once(store: ReleaseStore) -> None:
     with store.changing(), pytest.raises(BusyError), store.changing():
         pass
+
+
+def test_a_command_waits_for_a_server_that_writes_the_state(store: ReleaseStore) -> None:
+    server = contextlib.ExitStack()
+    server.enter_context(store.changing())
+    timer = threading.Timer(0.2, server.close)
+    timer.start()
+    with store.changing(wait_seconds=60.0):
+        pass
+    timer.join()
 
 
 def test_every_damage_is_found(store: ReleaseStore, tmp_path: Path) -> None:

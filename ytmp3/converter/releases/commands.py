@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 
-from ytmp3.converter.releases.store import BUILT_IN, BusyError, DamagedError, ReleaseStore
+from ytmp3.converter.releases.store import BUILT_IN, LOCK_SECONDS, BusyError, DamagedError, ReleaseStore
 from ytmp3.converter.releases.workshop import FetchError, Workshop
 from ytmp3.converter.settings import ToolSettings
 from ytmp3.core.errors import Ytmp3Error
@@ -66,7 +66,7 @@ class ExtractorCommands:
             ExtractorError: it cannot be fetched or used.
         """
         version = _version(wanted)
-        with _reporting(), self._store.changing():
+        with _reporting(), self._store.changing(wait_seconds=LOCK_SECONDS):
             tried = await self._tried(version)
             self._store.tidy(tried)
         self._say(f"yt-dlp {tried} can be used: ytmp3 extractor use {tried}")
@@ -78,7 +78,7 @@ class ExtractorCommands:
         Raises:
             ExtractorError: it cannot be fetched or used, or the state cannot be written.
         """
-        with _reporting(), self._store.changing():
+        with _reporting(), self._store.changing(wait_seconds=LOCK_SECONDS):
             if wanted == BUILT_IN_NAME:
                 chosen = BUILT_IN
             else:
@@ -93,7 +93,7 @@ class ExtractorCommands:
         Raises:
             ExtractorError: there is none, or it is damaged.
         """
-        with _reporting(), self._store.changing():
+        with _reporting(), self._store.changing(wait_seconds=LOCK_SECONDS):
             state = self._store.state()
             if state.previous == state.active:
                 raise ExtractorError(Ended.REFUSED, state.note or "no other release was used before")

@@ -47,6 +47,10 @@ _NEW_STATE: Final = ".state-"
 _MAX_JSON_BYTES: Final = 4 * 2**20
 """Largest file of JSON that is read. A manifest has 0.1 MB."""
 
+LOCK_SECONDS: Final = 5.0
+"""How long a command waits for the lock, in seconds. A server that returns to a release holds it for an fsync."""
+_LOCK_POLL_SECONDS: Final = 0.05
+
 
 _T = TypeVar("_T")
 
@@ -171,19 +175,16 @@ class ReleaseStore:
         return _locked(self._folder / version / MANIFEST, fcntl.LOCK_SH)
 
     @contextlib.contextmanager
-    def changing(self) -> Iterator[None]:
+    def changing(self, *, wait_seconds: float = 0.0) -> Iterator[None]:
         """Hold the lock that a command needs for its changes; and delete what an interrupted command has left.
 
         Raises:
-            BusyError: another command has the lock.
+            BusyError: another command, or a server, has held the lock for `wait_seconds`.
             OSError: the folder cannot be made or written.
         """
         self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         (self._folder / "lock").touch(mode=0o644)
-        try:
-            descriptor = _locked(self._folder / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError("another `ytmp3 extractor` command is running") from None
+        descriptor = _locked_within(wait_seconds, self._folder / "lock")
         try:
             for entry in self._folder.iterdir():
                 if entry.name.startswith((_INCOMING, _REMOVED)):
@@ -353,6 +354,18 @@ def _locked(path: Path, how: int) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _locked_within(seconds: float, path: Path) -> int:
+    """Lock a file for this process alone, as soon as it is free. Returns the descriptor."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise BusyError("another `ytmp3 extractor` command is running") from None
+        time.sleep(_LOCK_POLL_SECONDS)
 
 
 def _reason(error: Exception) -> str:
