@@ -209,6 +209,7 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
 
 
 def _checks(settings: EngineSettings, outside: Outside, health: Health) -> Checks:
+    """Return the regular checks of the disk and of the tools. Their results are in `health`, which /health reports."""
     return Checks(
         DiskCheck(settings, files=outside.files, health=health, clock=outside.clock),
         ToolsCheck(converter=outside.converter, health=health, clock=outside.clock),

@@ -94,6 +94,11 @@ class Attempts:
                 self._upstream.ended(start)
 
     async def _make(self, conversion: Conversion, start: int, grant: Grant) -> None:
+        """Claim and run the conversion. `start` is the upstream's permission to ask YouTube, `grant` an identity's.
+
+        The claim is refused if another instance has adopted the conversion meanwhile. Then there is nothing to do: this
+        attempt has written nothing, and costs the conversion nothing.
+        """
         if self._runs.holds(conversion.conversion_id):
             await self._yield_to_earlier(conversion)
             return
@@ -234,6 +239,7 @@ class Attempts:
         self._events.emit(events.Finished(conversion=done, seconds=run.seconds, stage_seconds=stage_seconds))
 
     async def _end_failed(self, run: Run, error: ConversionError) -> None:
+        """Record a failed attempt, as a retry or as the conversion's end. With a lost lease, nothing is recorded."""
         try:
             await self._failed.record(run, error)
         except LeaseLost:

@@ -197,6 +197,7 @@ class Batches:
         items: Sequence[Item] = (),
         playlist: str | None = None,
     ) -> NewBatch:
+        """Return the record of a batch with a new random id, which no client can guess, as for jobs."""
         return NewBatch(
             batch_id=new_batch_id(secrets.token_bytes(ID_BYTES)),
             client=client.owner,
@@ -208,6 +209,11 @@ class Batches:
         )
 
     async def _create(self, new: NewBatch, idempotency: Idempotency | None) -> BatchState:
+        """Store a batch, and return its state. A repeated request with the same idempotency key gets the first batch.
+
+        Raises:
+            Draining, BatchQuota, BatchesFull, Unready: nothing was stored, and the request may be sent again.
+        """
         if self._health.is_draining:
             raise Draining(retry_after_seconds=DRAIN_RETRY_SECONDS)
         if idempotency is not None:
@@ -336,6 +342,10 @@ class Batches:
         return {index: found[job_id] for index, job_id in jobs.items() if job_id in found}
 
     def _state(self, batch: Batch, tickets: dict[int, Ticket]) -> BatchState:
+        """Return a batch with the number of its items by their status. `tickets`: those of its open items, by index.
+
+        The marks in the record are some seconds old. So the states of open items are taken from their jobs.
+        """
         ends = {index: end for index, ticket in tickets.items() if (end := end_of(ticket.status)) is not None}
         marks = marked(_shown_marks(batch), ends)
         counts: Counter[ItemStatus] = Counter()
@@ -347,6 +357,11 @@ class Batches:
         return BatchState(batch=batch, counts=counts, eta_seconds=self._eta_seconds(batch, marks))
 
     def _eta_seconds(self, batch: Batch, marks: str) -> int | None:
+        """Estimate the seconds until the last item has ended; None if the batch has ended, or its items are unknown.
+
+        The pace of the items that have ended is projected to the others. Before any has ended, the queue's estimate
+        counts.
+        """
         if batch.cancelled_at is not None or batch.completed_at is not None or not batch.marks:
             return None
         # `due_at` is one lease after the last write of the holder, which renews it several times within a lease.
@@ -364,6 +379,7 @@ def _shown_marks(batch: Batch) -> str:
 
 
 def _item_state(items: Sequence[Item], index: int, mark: Mark, ticket: Ticket | None) -> ItemState:
+    """Return the state of one item: that of its job if it has one, else what its mark in the batch says."""
     item = items[index]
     status = _STATUS_OF_MARK[mark]
     if mark is Mark.OPEN and ticket is not None:

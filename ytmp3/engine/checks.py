@@ -67,6 +67,7 @@ class DiskCheck:
         self._found(error)
 
     def _found(self, error: str | None) -> None:
+        """Record the result of a check. Logs changes only, so that a full disk writes two lines, not one a second."""
         before, self._health.storage_error = self._health.storage_error, error
         if error is not None and before is None:
             self._health.storage_faults += 1
@@ -105,6 +106,7 @@ class ToolsCheck:
             await asyncio.wait([self._running])
 
     def _started(self) -> asyncio.Task[None]:
+        """Return the check that is running, or start one. Callers that ask at the same time share a check."""
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._check(), name="tools-check")
         return self._running

@@ -80,6 +80,11 @@ class JoinedJobs:
                 pass
 
     def _may_be_unfinished(self, joined: _Joined) -> bool:
+        """Return whether a job may still count against its client's limit, without asking the store.
+
+        A job that joined a conversion of another instance is counted for ELSEWHERE_SECONDS, because this instance does
+        not learn of its end.
+        """
         now = self._clock()
         return (
             now - joined.at < ELSEWHERE_SECONDS

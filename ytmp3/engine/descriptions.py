@@ -137,6 +137,12 @@ class Descriptions:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _check_may_ask(self, client: ClientId) -> None:
+        """Raise the error for which no probe of this client can start now; otherwise take its share.
+
+        A probe is refused rather than queued: its client waits for the response, and can ask again. The order of the
+        checks is that of their meaning to the client: first what concerns the whole service, then this instance, then
+        the client.
+        """
         if self._health.is_draining:
             raise Draining(retry_after_seconds=DRAIN_RETRY_SECONDS)
         if self._health.fault is not None:
@@ -193,6 +199,7 @@ class Descriptions:
         return result
 
     async def _described(self, video_id: VideoId, client: ClientId, grant: Grant) -> Description:
+        """Ask YouTube in a child process, in a folder that is removed afterwards. Raises ConversionError."""
         self._folders += 1
         try:
             folder = await self._scratch.new_folder(f"probe-{video_id}-{self._folders}")
@@ -218,6 +225,7 @@ class Descriptions:
             self._upstream.failed(start, video_id, fault)
 
     def _blocked(self) -> UpstreamBlocked:
+        """Return the error for a probe that YouTube would refuse, with the time until a conversion may start again."""
         upstream = self._upstream
         seconds = max(RETRY_SECONDS, upstream.blocked_seconds(), math.ceil(upstream.identities.start_seconds(1)))
         text = "No probe can start now: YouTube refuses this service, or the hourly budget of videos is used up."

@@ -56,6 +56,11 @@ def log_event(event: events.Event) -> None:
 def _log_upstream(
     event: events.UpstreamPaused | events.UpstreamResumed | events.IdentityPaused | events.IdentityResumed,
 ) -> None:
+    """Write the line of a pause, or of its end.
+
+    A pause of the whole service is an error, because an operator must act; one of a single identity is a warning,
+    because conversions go on with the others.
+    """
     match event:
         case events.UpstreamPaused(cause=cause, pause_seconds=seconds):
             log.error("new conversions are paused", extra={"cause": cause, "pause_seconds": round(seconds, 1)})
@@ -69,6 +74,11 @@ def _log_upstream(
 
 
 def _log_attempt(event: events.Event) -> None:
+    """Write the line of the start or end of an attempt. Other events, such as progress, have none.
+
+    The end has the seconds of each stage, so that the log alone tells whether YouTube, the network or the encoder is
+    slow.
+    """
     match event:
         case events.Started(conversion=conversion):
             log.info("conversion started", extra=_attempt(conversion))
@@ -119,6 +129,7 @@ def _log_webhook(event: events.WebhookSent | events.WebhookDropped) -> None:
 
 
 def _delivery(delivery: Delivery) -> dict[str, object]:
+    """Return the fields of a delivery. The address is named by its endpoint's id, as it may contain a secret."""
     return {
         "delivery_id": delivery.delivery_id,
         "event": delivery.event,
@@ -145,6 +156,7 @@ def _attempt(conversion: Conversion) -> dict[str, object]:
 def _log_batch(
     event: events.BatchAccepted | events.BatchCancelled | events.BatchEnded | events.BatchesAdopted,
 ) -> None:
+    """Write the line of a batch that was accepted or cancelled or has ended, or of batches of a dead instance."""
     match event:
         case events.BatchAccepted(batch=batch):
             log.info("batch accepted", extra=_batch(batch))

@@ -71,6 +71,11 @@ class WaitingExpiry:
         return ended
 
     async def _end(self, conversion: Conversion) -> bool:
+        """Fail a conversion that has waited too long. Returns whether it has ended.
+
+        Only a claimed conversion can fail, so it is claimed first. If the claim shows that the deadline was moved
+        meanwhile, as by a new job that joined it, it is given back.
+        """
         claimed = await self._writes.claim(conversion, goes_on=lambda: False)
         if claimed is None:
             return False

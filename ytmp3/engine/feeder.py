@@ -207,6 +207,7 @@ class Feeder:
         self._events.emit(events.BatchEnded(batch=ended))
 
     async def _forget(self, held: _Held) -> None:
+        """Stop working on a batch, and wait until its playlist is no longer read. Its lease is not given back here."""
         self._held.pop(held.batch.batch_id, None)
         if held.listing is not None:
             held.listing.cancel()
@@ -302,6 +303,7 @@ class Feeder:
                 await self._cancel(stored, video_id)
 
     async def _release(self) -> None:
+        """Give all batches back when the service stops, so that another instance continues them at once."""
         leases = [held.batch.lease for held in self._held.values()]
         for held in list(self._held.values()):
             await self._forget(held)

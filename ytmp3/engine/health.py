@@ -111,6 +111,7 @@ class Health:
         return checks
 
     def _needed_checks(self) -> dict[str, Check]:
+        """Return the checks without which no job can be done. If one of them fails, the instance is not ready."""
         checks = {"store": self.store, "storage": self._storage_check()}
         checks |= {tool.name: Check(ok=tool.ok, detail=tool.detail, at=self.tools_at) for tool in self.tools}
         if not self.tools:
@@ -133,6 +134,7 @@ class Health:
         return self.readiness in {Readiness.OK, Readiness.DEGRADED}
 
     def _storage_check(self) -> Check:
+        """Return the check of the data folder or bucket: usable, and with free space above the reserve."""
         error = self.storage_error or self.shelf_error
         if error is not None:
             return Check(ok=False, detail=error, at=self.space_at)

@@ -83,6 +83,7 @@ class Listening:
                     return Found(ticket=ticket, reader=None, is_here=True)
 
     def _is_here(self, conversion_id: ConversionId) -> bool:
+        """Return whether this instance converts it, or has it in its queue. Only then can it send the sound."""
         # The recorded positions of the queue may be out of date, so the queue itself is searched.
         is_waiting = any(waiting.conversion_id == conversion_id for waiting in self._queue.in_order())
         return is_waiting or self._runs.holds(conversion_id)

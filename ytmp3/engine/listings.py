@@ -44,6 +44,11 @@ class Listings:
         raise AssertionError("the last attempt returns")
 
     async def _list(self, batch: Batch) -> Listing:
+        """Read the playlist in a child process, in a folder of its own that is removed afterwards.
+
+        The lease's token is part of the folder's name, so that a reader that has lost the batch does not remove the
+        folder of the next one.
+        """
         assert batch.playlist is not None
         try:
             folder = await self._scratch.new_folder(f"list-{batch.batch_id}-{batch.token}")
@@ -56,6 +61,7 @@ class Listings:
 
 
 def _filling(listing: Listing) -> Filling:
+    """Return the items of the batch. A playlist without a video that can be converted ends it with an error."""
     items = items_of_playlist(listing)
     marks = first_marks(items)
     if is_ended(marks):

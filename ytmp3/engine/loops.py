@@ -45,6 +45,12 @@ class Loops:
         self._tasks.clear()
 
     async def _repeat(self, name: str, turn: Turn, interval: Interval) -> None:
+        """Call `turn` for ever, with a pause after each call.
+
+        No error ends the loop, because nobody would notice that, for example, leases are no longer renewed. An outage
+        of the store is reported as an event and not logged here: it fails all loops at once, and the watcher reports
+        it.
+        """
         while True:
             try:
                 await turn()

@@ -41,6 +41,7 @@ class FairQueue(asyncio.Queue[Conversion]):
     # overridden here. `empty` decides whether `get` waits, so it is overridden too.
 
     def _init(self, maxsize: int) -> None:
+        """Create the lines. Called by the constructor of asyncio.Queue, of which this class replaces the storage."""
         self._lines: OrderedDict[ClientId, deque[Conversion]] = OrderedDict()
         """The waiting conversions of each client. The client that was served longest ago is first. No deque is
         empty."""
@@ -72,6 +73,10 @@ class FairQueue(asyncio.Queue[Conversion]):
         self._length += 1
 
     def _get(self) -> Conversion:
+        """Take the oldest conversion of the client that has the fewest running ones. Called by asyncio.Queue.
+
+        So the first conversion of another client gets the next free worker, however many this client has waiting.
+        """
         client = self._next_client(self._running())
         line = self._lines[client]
         item = line.popleft()
@@ -92,6 +97,7 @@ class FairQueue(asyncio.Queue[Conversion]):
         self._wakeup_next(self._getters)  # type: ignore[attr-defined]
 
     def _next_client(self, running: Counter[ClientId]) -> ClientId:
+        """Return the client with the fewest running conversions; among equals, the one that was served longest ago."""
         if len(self._lines) == 1:
             return next(iter(self._lines))
         # `min` returns the first of equals: the client whose turn it is.

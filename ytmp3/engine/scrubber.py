@@ -57,6 +57,7 @@ class Scrubber:
         return damaged
 
     async def _discard_if_damaged(self, track: Track) -> bool:
+        """Read a track, and remove it if its content has changed. The next job for it makes it again."""
         if not await self._shelf.is_damaged(track):
             return False
         conversion_id = conversion_id_of(track.file_name)

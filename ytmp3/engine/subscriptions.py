@@ -192,6 +192,7 @@ class Subscription:
         return float("-inf") if followed.is_urgent else followed.taken_at + self._interval_seconds
 
     def _take(self, followed: _Followed, now: float) -> Snapshot:
+        """Return the present state of a job for its subscribers, and note what they have seen, for the next change."""
         del self._changed[followed.job_id]
         followed.is_urgent = False
         followed.taken_at = now
@@ -306,6 +307,7 @@ class Subscriptions:
                 pass
 
     def _outdate(self, topic: _Topic | None, *, are_jobs_outdated: bool = False) -> None:
+        """Note that a topic's records may have changed, and wake the task that reads them again."""
         if topic is not None:
             topic.is_outdated = True
             topic.are_jobs_outdated = topic.are_jobs_outdated or are_jobs_outdated

@@ -158,6 +158,7 @@ class Workers:
         return None
 
     async def _attempt(self, conversion: Conversion, grant: Grant) -> None:
+        """Make one attempt. Log lines that are written meanwhile contain the conversion's id."""
         context = logs.conversion_id.set(conversion.conversion_id)
         try:
             await self._attempts.make(conversion, grant)

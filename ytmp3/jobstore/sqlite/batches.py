@@ -60,6 +60,7 @@ class SqliteBatches:
         return None
 
     async def items(self, batch_id: BatchId) -> tuple[Item, ...]:
+        """See the Protocol. Items never change, except once when a playlist was read, so the last commit suffices."""
         for (record,) in await self._read(queries.SELECT_BATCH_ITEMS, (batch_id,)):
             return decode_items(record)
         return ()
@@ -228,6 +229,11 @@ class _Batches:
         return batch
 
     def _keep(self, job_id: JobId, until: float) -> bool:
+        """Move an earlier expiry of a completed track to `until`. Returns whether the track exists that long.
+
+        The record and the column of the expiry are changed together, because `expire` searches by the column and
+        clients see the record.
+        """
         ticket = self.ledger.ticket(job_id)
         if ticket is None or ticket.status is not Status.COMPLETED:
             return False

@@ -168,6 +168,7 @@ def _with_open_log(connection: sqlite3.Connection) -> sqlite3.Connection:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells this file from another one at the same path; None if there is none."""
     try:
         status = path.stat()
     except OSError:
@@ -219,6 +220,7 @@ def _changed_tables(connection: sqlite3.Connection, version: int) -> str:
 
 
 def _columns(connection: sqlite3.Connection) -> dict[str, set[str]]:
+    """Return the columns of each table, to recognise a file that another program has changed."""
     query = "SELECT t.name, c.name FROM sqlite_schema t, pragma_table_info(t.name) c WHERE t.type = 'table'"
     columns: dict[str, set[str]] = {}
     for table, column in connection.execute(query):
@@ -236,6 +238,10 @@ def _migrate(connection: sqlite3.Connection) -> None:
 
 
 def _create(path: Path) -> None:
+    """Make the file under another name, and rename it when it is complete and on the disk.
+
+    So a crash leaves either no file, or a whole one. A leftover of an earlier crash is replaced.
+    """
     if sibling(path, "-wal").exists():
         # SQLite would replay the old log into the new file.
         raise StoreUnusable(f"{path}: missing, while its log {path.name}-wal is there: restore it or remove the log")

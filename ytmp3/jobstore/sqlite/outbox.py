@@ -120,6 +120,7 @@ class Deliveries:
         return None
 
     def _save(self, delivery: Delivery) -> Delivery:
+        """Replace the record of a delivery. Only a pending one has a due time, by which the sender finds it."""
         due_at = delivery.due_at if delivery.state is DeliveryState.PENDING else None
         self.connection.execute(queries.UPDATE_DELIVERY, (due_at, _encode(delivery), delivery.delivery_id))
         return delivery
@@ -133,6 +134,7 @@ def _number(delivery: Delivery) -> int:
 
 
 def _decode(record: bytes) -> Delivery:
+    """Decode a record. Raises StoreUnusable, which names the cause to the operator: the file is damaged."""
     try:
         return _decoder.decode(record)
     except msgspec.DecodeError as error:

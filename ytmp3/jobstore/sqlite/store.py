@@ -69,6 +69,7 @@ class _Opened:
     ledger: Ledger
 
     def close(self) -> None:
+        """Close both connections, and then free the lock. In this order, no second process can write before."""
         # Closing the last connection moves the log into the file and removes it.
         with contextlib.suppress(sqlite3.Error):
             self.reader.close()
@@ -263,6 +264,7 @@ class SqliteJobStore:
 
     @property
     def _opened(self) -> tuple[_Opened, Writer]:
+        """Return the open file and its writer. Raises StoreDown before `open` and after `close`."""
         if self._state is None:
             raise StoreDown(f"{self._path}: not open")
         return self._state
@@ -291,6 +293,7 @@ class SqliteJobStore:
         return await self._reading(self._read, query, values)
 
     def _tickets_of(self, job_ids: Sequence[JobId]) -> list[Ticket]:
+        """Read several jobs. Each is read by a query of its own; an unknown one is left out."""
         return [
             Ticket(job=decode_job(job), conversion=decode_conversion(conversion))
             for job_id in job_ids
@@ -302,6 +305,7 @@ class SqliteJobStore:
         return {name: track for name, track in found.items() if track is not None}
 
     def _read(self, query: str, values: tuple[str | float, ...]) -> list[tuple[Any, ...]]:
+        """Run a query on the reading connection, which sees the last commit and never waits for the writer."""
         opened, _ = self._opened
         with translated(self._path):
             # All rows are fetched at once, because an unfinished statement would keep SQLite from emptying the log.
