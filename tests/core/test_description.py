@@ -82,6 +82,9 @@ def test_sizes_are_estimated_where_rate_and_duration_are_known() -> None:
 
 
 def test_an_error_carries_the_code_of_a_job_that_fails_for_the_same_reason() -> None:
-    refused, failed = ProbeRefused("private", "Why."), ProbeFailed("bot_check", "Why.", retry_after_seconds=5)
+    refused, failed = (
+        ProbeRefused("Why.", reason_code="private"),
+        ProbeFailed("Why.", reason_code="bot_check", retry_after_seconds=5),
+    )
     assert (refused.reason_code, refused.status, refused.field) == ("private", 422, "url")
     assert (failed.reason_code, failed.status, failed.retry_after_seconds) == ("bot_check", 503, 5)

@@ -136,7 +136,7 @@ def test_an_error_names_the_field_that_is_at_fault() -> None:
 def test_some_request_errors_carry_what_their_response_needs() -> None:
     assert http_errors.MethodNotAllowed(frozenset({"GET"})).allowed == {"GET"}
     assert http_errors.RangeNotSatisfiable(10).size_bytes == 10
-    gone = http_errors.TrackGone("expired", "The track is no longer kept.")
+    gone = http_errors.TrackGone("The track is no longer kept.", reason_code="expired")
     assert (gone.reason_code, gone.public_detail) == ("expired", "The track is no longer kept.")
 
 

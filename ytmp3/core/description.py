@@ -51,28 +51,20 @@ class Description(Struct, frozen=True, kw_only=True):
 
 
 class ProbeRefused(RequestError):
-    """The video cannot be converted. `reason_code`, with which its job would fail, replaces `code` in the response."""
+    """The video cannot be converted. The `reason_code` is the code with which its job would fail."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     code = "probe_refused"
     field = "url"
     detail = "This video cannot be converted. `code` says why."
 
-    def __init__(self, reason_code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason_code = reason_code
-
 
 class ProbeFailed(RequestError):
-    """The extraction failed, but a later one may succeed. `reason_code` replaces `code` in the response."""
+    """The extraction failed, but a later one may succeed. Raised with a `reason_code`."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "probe_failed"
     detail = "The service could not read this video at YouTube. Send the request again later."
-
-    def __init__(self, reason_code: str, detail: str, *, retry_after_seconds: int) -> None:
-        super().__init__(detail, retry_after_seconds=retry_after_seconds)
-        self.reason_code = reason_code
 
 
 class ProbePending(RequestError):

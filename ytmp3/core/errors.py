@@ -31,8 +31,10 @@ class Ytmp3Error(Exception):
 class RequestError(Ytmp3Error):
     """An error whose response is an `application/problem+json` document (RFC 9457).
 
-    `code` is stable. `detail` is for people and says how to correct the request. `retry_after_seconds` (>= 1), if it is
-    not None, is sent as `Retry-After`. `field` names the field of the request that is at fault, if it is a single one.
+    `code` is stable. `reason_code`, if it is not None, replaces it in the response: the class then stands for errors
+    that have different causes and one status. `detail` is for people and says how to correct the request.
+    `retry_after_seconds` (>= 1), if it is not None, is sent as `Retry-After`. `field` names the field of the request
+    that is at fault, if it is a single one.
     """
 
     status: ClassVar[HTTPStatus]
@@ -40,7 +42,10 @@ class RequestError(Ytmp3Error):
     detail: ClassVar[str]
     field: str | None = None
 
-    def __init__(self, detail: str | None = None, *, retry_after_seconds: int | None = None) -> None:
+    def __init__(
+        self, detail: str | None = None, *, reason_code: str | None = None, retry_after_seconds: int | None = None
+    ) -> None:
+        self.reason_code = reason_code
         self.public_detail = self.detail if detail is None else detail
         self.retry_after_seconds = retry_after_seconds
         super().__init__(self.public_detail)
@@ -86,16 +91,12 @@ class NotAPlaylist(RequestError):
 
 
 class PlaylistRefused(RequestError):
-    """A list without an end, or one that only its owner can see. `reason_code` replaces `code` in the response."""
+    """A list without an end, or one that only its owner can see. Raised with a `reason_code`."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     code = "playlist_refused"
     field = "playlist"
     detail = "This list has no end, or only its owner can see it."
-
-    def __init__(self, reason_code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason_code = reason_code
 
 
 class BatchQuota(RequestError):

@@ -77,11 +77,15 @@ def parse_playlist(link: str) -> str:
 
 def _of_list(list_id: str) -> str:
     if list_id in _PERSONAL:
-        raise PlaylistRefused("playlist_personal", "Only its owner can see this list. Copy it to a playlist first.")
+        raise PlaylistRefused(
+            "Only its owner can see this list. Copy it to a playlist first.", reason_code="playlist_personal"
+        )
     if _LIST.fullmatch(list_id):
         return _address_of(list_id)
     if _MIX.fullmatch(list_id):
-        raise PlaylistRefused("playlist_endless", "This is a mix: YouTube generates it for each viewer, without end.")
+        raise PlaylistRefused(
+            "This is a mix: YouTube generates it for each viewer, without end.", reason_code="playlist_endless"
+        )
     raise NotAPlaylist
 
 

@@ -251,5 +251,5 @@ class Descriptions:
         self._events.emit(events.ProbeAnswered(outcome=outcome, code=result.code))
         failure = result.failure
         if failure.retryable:
-            raise ProbeFailed(result.code, failure.message, retry_after_seconds=RETRY_SECONDS)
-        raise ProbeRefused(result.code, failure.message)
+            raise ProbeFailed(failure.message, reason_code=result.code, retry_after_seconds=RETRY_SECONDS)
+        raise ProbeRefused(failure.message, reason_code=result.code)

@@ -248,10 +248,14 @@ def _unavailable_if_down() -> Iterator[None]:
 def _check_complete(batch: Batch, tickets: Sequence[Ticket], revision: str | None) -> None:
     """Raise TrackGone unless all tracks of the ended batch exist, and `revision` is that of their list."""
     if revision is not None and revision != revision_of(batch):
-        raise TrackGone("archive_changed", "This URL is for another list of tracks. Read `archive_url` of the batch.")
+        raise TrackGone(
+            "This URL is for another list of tracks. Read `archive_url` of the batch.", reason_code="archive_changed"
+        )
     completed = batch.marks.count(Mark.COMPLETED)
     if completed == 0:
-        raise TrackGone("no_tracks", "No item of this batch was completed, so there is nothing to download.")
+        raise TrackGone(
+            "No item of this batch was completed, so there is nothing to download.", reason_code="no_tracks"
+        )
     if len(tickets) < completed:
         raise expired()
 

@@ -67,10 +67,10 @@ def downloadable_track(ticket: Ticket, *, ready_in_seconds: int | None) -> tuple
         case Status.PENDING | Status.PROCESSING:
             raise NotReady(retry_after_seconds=ready_in_seconds)
         case Status.CANCELLED:
-            raise TrackGone("cancelled", "The job was cancelled.")
+            raise TrackGone("The job was cancelled.", reason_code="cancelled")
         case Status.FAILED:
             code = conversion.error
-            raise TrackGone(code or "failed", FAILURES[code].message if code else "The job failed.")
+            raise TrackGone(FAILURES[code].message if code else "The job failed.", reason_code=code or "failed")
     metadata = ticket.metadata
     if conversion.track is None or metadata is None:
         raise expired()
@@ -248,4 +248,6 @@ def _object_store_agrees(fields: Mapping[str, str], etag: str) -> bool:
 
 def expired() -> TrackGone:
     """Return the error for a track that was finished once and is no longer kept."""
-    return TrackGone("expired", "The track is no longer kept. Submit the link again to convert it once more.")
+    return TrackGone(
+        "The track is no longer kept. Submit the link again to convert it once more.", reason_code="expired"
+    )

@@ -117,15 +117,11 @@ class NotListenable(RequestError):
 
 
 class TrackGone(RequestError):
-    """The job ended without a track, or its track is no longer kept. `reason_code` replaces `code` in the response."""
+    """The job ended without a track, or its track is no longer kept. Raised with a `reason_code`."""
 
     status = HTTPStatus.GONE
     code = "gone"
     detail = "This job has no track."
-
-    def __init__(self, reason_code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason_code = reason_code
 
 
 class PreconditionFailed(RequestError):

@@ -12,8 +12,7 @@ import msgspec
 from aiohttp import hdrs, web
 from msgspec import UNSET
 
-from ytmp3.core.description import ProbeFailed, ProbeRefused
-from ytmp3.core.errors import PlaylistRefused, RequestError
+from ytmp3.core.errors import RequestError
 from ytmp3.http import headers
 from ytmp3.http.errors import (
     BadRequest,
@@ -25,7 +24,6 @@ from ytmp3.http.errors import (
     NotFound,
     RangeNotSatisfiable,
     RequestTimeout,
-    TrackGone,
 )
 from ytmp3.http.wire import Problem
 
@@ -47,7 +45,7 @@ ERROR_OF_STATUS: Final[Mapping[int, type[RequestError]]] = MappingProxyType(
 
 def response_of(error: RequestError) -> web.Response:
     """Return the response for an error."""
-    code = error.code
+    code = error.reason_code or error.code
     more: dict[str, str] = {}
     if error.retry_after_seconds is not None:
         more[hdrs.RETRY_AFTER] = str(max(1, error.retry_after_seconds))
@@ -56,8 +54,6 @@ def response_of(error: RequestError) -> web.Response:
             more[hdrs.ALLOW] = ", ".join(sorted(error.allowed))
         case RangeNotSatisfiable():
             more[hdrs.CONTENT_RANGE] = f"bytes */{error.size_bytes}"
-        case TrackGone() | PlaylistRefused() | ProbeRefused() | ProbeFailed():
-            code = error.reason_code
         case RequestError(status=HTTPStatus.UNAUTHORIZED):
             more[hdrs.WWW_AUTHENTICATE] = 'Bearer realm="ytmp3"'
     problem = Problem(
