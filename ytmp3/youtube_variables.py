@@ -80,8 +80,8 @@ YOUTUBE_VARIABLES: Final[tuple[Variable, ...]] = (
         name="YTDLP_INDEX",
         default="",
         form="an http:// or https:// URL without query, such as https://index.example/simple",
-        meaning="Package index from which `ytmp3 extractor` fetches releases of yt-dlp (PEP 503 or 691). The service "
-        "itself fetches nothing. Empty: nothing can be fetched.",
+        meaning="Package index from which `ytmp3 extractor` fetches releases of yt-dlp (PEP 503 or 691). It may have "
+        "a user name and a password. The service itself fetches nothing. Empty: nothing can be fetched.",
         parse=plain_url,
     ),
     Variable(

@@ -1,5 +1,7 @@
 """Releases of yt-dlp beside the built-in one: fetched, tried, used by a running service, and refused when broken."""
 
+import base64
+import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from tests.stand.waiting import until
 from ytmp3.converter.generations import Generations
 from ytmp3.converter.releases.commands import ExtractorCommands, ExtractorError
 from ytmp3.converter.releases.store import BUILT_IN, ReleaseStore
-from ytmp3.converter.releases.workshop import Workshop
+from ytmp3.converter.releases.workshop import FetchError, Workshop
 from ytmp3.converter.settings import ToolSettings
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.probation import MAX_BLAMES
@@ -253,3 +255,19 @@ async def test_an_index_of_html_serves_too_and_withdrawn_releases_are_not_the_ne
         store.tidy(tried=withdrawn)
     assert store.versions() == [GOOD, withdrawn]
     assert store.state().active == GOOD
+
+
+async def test_the_login_of_an_index_is_sent_to_its_own_host_only(tmp_path: Path, index: PackageIndex) -> None:
+    index.authorization = f"Basic {base64.b64encode(b'reader:p@ss word').decode()}"
+    index.add("yt-dlp-ejs", SOLVER, wheel("yt-dlp-ejs", SOLVER, {"yt_dlp_ejs/__init__.py": b""}))
+    index.add("yt-dlp", GOOD, extractor_wheel(GOOD, {"yt_dlp/__init__.py": b""}))
+    with_login = dataclasses.replace(index, url=index.url.replace("://", "://reader:p%40ss%20word@"))
+    store = ReleaseStore(tmp_path / "extractor")
+    workshop = Workshop(settings_of(tmp_path / "extractor", with_login), store, {})
+    with store.changing():
+        assert (await workshop.fetch(GOOD)).yt_dlp == GOOD
+        assert index.given == [index.authorization] * 4
+        index.files_at = index.url.removesuffix("/simple").replace("127.0.0.1", "localhost")
+        with pytest.raises(FetchError, match=r"localhost/files/yt_dlp-.*: HTTP 401"):
+            await workshop.fetch(GOOD)
+    assert index.given[4:] == [index.authorization, ""]

@@ -1,16 +1,19 @@
 """No secret appears in logs, metrics, responses, command lines or the environments of child processes."""
 
+import asyncio
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.fake_youtube import Kind, Spawned, video_id, watch_url
+from tests.stand.package_index import package_index
 from tests.stand.ports import free_port
 from tests.stand.processes import descendants
-from tests.stand.service_process import ServiceProcess, service_process
+from tests.stand.service_process import ROOT, ServiceProcess, service_process
 from tests.stand.valkey import Valkey
 from tests.stand.waiting import until
 from ytmp3.http.keys import key_line, new_secret
@@ -23,6 +26,8 @@ SECRETS = {
     "OTHER": "environmentsecret55e2",
     "S3": "objectstoresecret21fc",
     "LINK": "linksecret77aa" * 3,
+    "INDEX_USER": "indexuser61bd",
+    "INDEX_PASSWORD": "indexsecret3fe0",
 }
 
 
@@ -36,6 +41,10 @@ def proc_file(pid: int, name: str) -> str:
 
 def with_credentials(proxy_url: str) -> str:
     return proxy_url.replace("://", f"://{SECRETS['PROXY_USER']}:{SECRETS['PROXY_PASSWORD']}@")
+
+
+def index_url(port: int) -> str:
+    return f"http://{SECRETS['INDEX_USER']}:{SECRETS['INDEX_PASSWORD']}%21@127.0.0.1:{port}/simple"
 
 
 @pytest.fixture
@@ -74,6 +83,7 @@ async def test_a_run_with_many_failures_reveals_no_secret(youtube: Spawned, redi
         "SOME_TOKEN": SECRETS["OTHER"],
         "S3_SECRET_ACCESS_KEY": SECRETS["S3"],
         "LINK_SECRET": SECRETS["LINK"],
+        "YTDLP_INDEX": index_url(free_port()),
         "no_proxy": "*",
         "MAX_JOB_RETRIES": "0",
         "LOG_LEVEL": "debug",
@@ -136,3 +146,34 @@ async def test_a_proxy_that_cannot_be_reached_is_not_named_with_its_password(
     for text in seen:
         assert SECRETS["PROXY_PASSWORD"] not in text
         assert SECRETS["PROXY_USER"] not in text
+
+
+async def extractor_output(data: Path, index: str, *arguments: str) -> tuple[int, str]:
+    """Return the exit code of `ytmp3 extractor`, and everything that it prints."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ytmp3", "extractor", *arguments),
+        cwd=ROOT,
+        env=os.environ | {"DATA_DIR": str(data), "YTDLP_INDEX": index, "LOG_LEVEL": "debug"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    printed, _ = await process.communicate()
+    return process.returncode or 0, printed.decode()
+
+
+async def test_the_extractor_command_does_not_print_the_login_of_the_index(tmp_path: Path) -> None:
+    with package_index() as index:
+        port = int(index.url.rpartition(":")[2].partition("/")[0])
+        index.authorization = "something else"
+        outputs = await asyncio.gather(
+            extractor_output(tmp_path / "refused", index_url(port), "try", "2026.11.1"),
+            extractor_output(tmp_path / "closed", index_url(free_port()), "use", "2026.11.1"),
+            extractor_output(tmp_path / "no-port", index_url(port).replace(f":{port}", ""), "use", "2026.11.1"),
+            extractor_output(tmp_path / "wrong", index_url(port) + "?query", "use", "stable"),
+            extractor_output(tmp_path / "list", index_url(port), "list"),
+        )
+    assert [code for code, _ in outputs] == [3, 3, 3, 2, 0]
+    assert "HTTP 401" in outputs[0][1]
+    for _, printed in outputs:
+        for secret in (SECRETS["INDEX_USER"], SECRETS["INDEX_PASSWORD"]):
+            assert secret not in printed

@@ -77,6 +77,12 @@ class PackageIndex:
     yanked: set[str] = field(default_factory=set)
     is_html: bool = False
     asked: list[str] = field(default_factory=list)
+    authorization: str = ""
+    """The header without which everything is refused; empty: none is needed."""
+    files_at: str = "../.."
+    """The URL below which the pages say that the files are."""
+    given: list[str] = field(default_factory=list)
+    """The Authorization of each request; empty: it had none."""
 
     def add(self, name: str, version: str, content: bytes) -> None:
         self.wheels[f"{name.replace('-', '_')}-{version}-py3-none-any.whl"] = content
@@ -93,14 +99,15 @@ class PackageIndex:
         hashes = {name: self.hashes.get(name) or hashlib.sha256(self.wheels[name]).hexdigest() for name in names}
         if self.is_html:
             links = "".join(
-                f'<a href="../../files/{name}#sha256={hashes[name]}"{" data-yanked" * (name in self.yanked)}>{name}</a>'
+                f'<a href="{self.files_at}/files/{name}#sha256={hashes[name]}"'
+                f"{' data-yanked' * (name in self.yanked)}>{name}</a>"
                 for name in names
             )
             return "text/html", links.encode()
         files = [
             {
                 "filename": name,
-                "url": f"../../files/{name}",
+                "url": f"{self.files_at}/files/{name}",
                 "hashes": {"sha256": hashes[name]},
                 "yanked": name in self.yanked,
             }
@@ -118,8 +125,11 @@ def package_index() -> Iterator[PackageIndex]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            found = index.answer(self.path)
-            self.send_response(404 if found is None else 200)
+            given = self.headers.get("Authorization", "")
+            index.given.append(given)
+            is_refused = given != index.authorization != ""
+            found = None if is_refused else index.answer(self.path)
+            self.send_response(401 if is_refused else 404 if found is None else 200)
             kind, body = found or ("text/plain", b"nothing")
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))

@@ -3,10 +3,13 @@
 The index is one of the "simple" form, as HTML (PEP 503) or JSON (PEP 691). Exactly two pure wheels are taken: that of
 yt-dlp, and that of the yt-dlp-ejs that yt-dlp's own metadata name. Both must have the SHA-256 that the index gives.
 
+A user name and a password in the URL of the index are sent to its host only, and appear in no error text.
+
 pip is not used: the container image has none in its environment, and pip bounds neither the size of what it downloads
 nor the files that it unpacks.
 """
 
+import base64
 import hashlib
 import html.parser
 import http.client
@@ -17,7 +20,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 import msgspec
 from msgspec import Struct, field
@@ -71,7 +74,7 @@ def fetch(task: Fetch) -> Fetched:
         UnavailableError, WheelError: the text says why it cannot be done.
         OSError: a file cannot be written.
     """
-    opener = urllib.request.build_opener(_SameSecurity())
+    opener = urllib.request.build_opener(_SameSecurity(), _Login())
     folder = Path(task.folder, "packages")
     folder.mkdir()
     chosen = _choose(_wheels(opener, task.index, "yt-dlp", "yt_dlp"), task.wanted)
@@ -192,6 +195,40 @@ class _SameSecurity(urllib.request.HTTPRedirectHandler):
         if urlsplit(req.full_url).scheme == "https" and urlsplit(newurl).scheme != "https":
             raise urllib.error.HTTPError(req.full_url, code, "a redirect from https:// to http://", headers, fp)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class _Login(urllib.request.BaseHandler):
+    """Sends the user name and the password of a URL as Basic authentication (RFC 7617), which urllib does not do.
+
+    They are removed from the URL, so that no error names them. They are also sent with later requests to the same
+    scheme, host and port, because the pages of an index link to its files without a login, and to no other host.
+    """
+
+    handler_order = 100
+    """Before the handlers that take the host from the URL; theirs is 500."""
+
+    def __init__(self) -> None:
+        self._logins: dict[tuple[str, str], str] = {}
+        """The header by scheme, and host with port."""
+
+    def http_request(self, req: urllib.request.Request) -> urllib.request.Request:
+        """Return the request with its login in a header. Called for each request, also after a redirect."""
+        parts = urlsplit(req.full_url)
+        login, _, host = parts.netloc.rpartition("@")
+        origin = (parts.scheme, host)
+        if login:
+            req.full_url = parts._replace(netloc=host).geturl()
+            self._logins[origin] = _basic(parts)
+        if origin in self._logins:
+            req.add_unredirected_header("Authorization", self._logins[origin])
+        return req
+
+    https_request = http_request
+
+
+def _basic(parts: SplitResult) -> str:
+    pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
 
 def _get(opener: urllib.request.OpenerDirector, url: str, max_bytes: int) -> tuple[bytes, str, str]:
