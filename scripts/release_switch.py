@@ -2,9 +2,10 @@
 
 A service converts against the fake YouTube (real weight), first with the built-in release. `ytmp3 extractor use OLD`
 fetches an older real release from YTDLP_INDEX. Then, in each round, with 20 conversions under way, the release is
-changed from OLD to the built-in one, and back. The conversions under way must end with the release that they began
-with, and new ones, submitted all the time, begin with the new one. Prints how many conversions ended, how many failed,
-and how long a change took; exits with 1 if any failed, or if an attempt was repeated.
+changed from OLD to the built-in one, and back. YouTube sends the sound of these 20 so slowly that none can end before
+the change, and at full speed after it. They must end with the release that they began with, and new conversions,
+submitted all the time, begin with the new one. Prints how many conversions were under way, ended and failed, and how
+long a change took. Exits with 1 if any failed, if an attempt was repeated, or if fewer than 20 were under way.
 """
 
 import argparse
@@ -13,18 +14,20 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.fake_youtube import Kind, spawn, video_id, watch_url
+from tests.fake_youtube import Kind, Spawned, spawn, video_id, watch_url
 from tests.fake_youtube.pace import Pace
 from tests.stand.service_process import ROOT, ServiceProcess, egress, service_process
 from tests.stand.waiting import until
 
 RUNNING: Final = 20
 """Conversions under way at each change."""
-SLOW_BYTES_PER_SECOND: Final = 20_000
-"""Speed of the downloads that are under way at a change: slow enough to outlast the trial of a release."""
+SLOW_BYTES_PER_SECOND: Final = 1000
+"""Speed of each download until the change. A clip has 0.5 MB, so it takes eight minutes, and the trial of a
+release some seconds."""
 WAIT_SECONDS: Final = 600.0
 
 
@@ -37,35 +40,48 @@ async def extractor(data: Path, *arguments: str) -> None:
         raise SystemExit(f"{' '.join(arguments)}: exit code {status}")
 
 
-async def version_in_use(service: ServiceProcess) -> str:
-    """Return what /health says of the release."""
-    _, health = await service.get("/health")
-    return str(health["checks"]["yt-dlp"]["detail"])
+def release_in_use(service: ServiceProcess) -> str:
+    """Return the release with which new conversions begin."""
+    changes = service.events("extractor release in use")
+    return str(changes[-1]["release"]) if changes else "built-in"
 
 
-async def change(service: ServiceProcess, data: Path, to: str, number: int) -> list[dict[str, Any]]:
-    """Change the release under load. Returns the ended jobs."""
+@dataclass(frozen=True, kw_only=True)
+class Changed:
+    """What one change of the release has done."""
+
+    under_way: int
+    """Conversions that had begun to download before the change, and had not ended when the service had changed."""
+    ended: list[dict[str, Any]]
+    """All jobs, at their ends."""
+
+
+async def change(service: ServiceProcess, youtube: Spawned, data: Path, to: str, number: int) -> Changed:
+    """Change the release under load."""
+    await asyncio.to_thread(youtube.switch, hurried=False)
     slow = [await service.submit(watch_url(video_id(Kind.SLOW, number + each))) for each in range(RUNNING)]
-
     for job in slow:
         await service.until(job["job_id"], "downloading", "converting", seconds=WAIT_SECONDS)
-    before = await version_in_use(service)
     began = time.monotonic()
     await extractor(data, "use", to)
     more: list[dict[str, Any]] = []
 
     async def is_changed() -> bool:
         more.append(await service.submit(watch_url(video_id(Kind.SHORT, number + len(more)))))
-        return await version_in_use(service) != before
+        return release_in_use(service) == to
 
     await until(is_changed, "the service has changed", seconds=WAIT_SECONDS, poll_seconds=1.0)
     seconds = time.monotonic() - began
-    more += [await service.submit(watch_url(video_id(Kind.SHORT, number + 100 + each))) for each in range(RUNNING)]
+    # A conversion that has not ended now had not ended at the change, which is over.
     still = [(await service.job(job["job_id"]))["status"] for job in slow].count("processing")
+    await asyncio.to_thread(youtube.switch, hurried=True)
+    more += [await service.submit(watch_url(video_id(Kind.SHORT, number + 100 + each))) for each in range(RUNNING)]
     ended = [await service.until(job["job_id"], seconds=WAIT_SECONDS) for job in (*slow, *more)]
-    print(f"to {to}: {seconds:.1f} s with the trial; {still} of {RUNNING} still ran at the change; {len(ended)} ended")
-    print(f"  /health: {await version_in_use(service)}", flush=True)
-    return ended
+    print(
+        f"to {to}: {seconds:.1f} s with the trial; {still} of {RUNNING} under way at the change; {len(ended)} ended",
+        flush=True,
+    )
+    return Changed(under_way=still, ended=ended)
 
 
 async def main() -> int:
@@ -74,7 +90,7 @@ async def main() -> int:
     parser.add_argument("old", metavar="OLD", help="a version of yt-dlp that YTDLP_INDEX has")
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
-    jobs: list[dict[str, Any]] = []
+    changes: list[Changed] = []
     with (
         tempfile.TemporaryDirectory(prefix="ytmp3-releases-") as folder,
         spawn(
@@ -87,15 +103,18 @@ async def main() -> int:
         data = Path(folder, "service", "data")
         async with service_process(Path(folder, "service"), **egress(youtube), WORKER_POOL_SIZE="40") as service:
             await extractor(data, "use", options.old)
+            await until(lambda: release_in_use(service) == options.old, "the service uses OLD", seconds=WAIT_SECONDS)
             for number in range(options.rounds):
                 for place, to in enumerate(("built-in", options.old)):
-                    jobs += await change(service, data, to, 1000 * number + 300 * place + 1)
+                    changes.append(await change(service, youtube, data, to, 1000 * number + 300 * place + 1))
             await extractor(data, "list")
+            jobs = [job for each in changes for job in each.ended]
             failed = [job for job in jobs if job["status"] != "completed"]
             repeated = len(service.events("retry scheduled")) + len(service.events("queued again at no cost"))
             crashed = service.log().count("zygote died")
     print(f"{len(jobs)} conversions, {len(failed)} failed, {repeated} attempts repeated, {crashed} zygotes died")
-    return 1 if failed or repeated or crashed else 0
+    is_loaded = all(each.under_way == RUNNING for each in changes)
+    return 1 if failed or repeated or crashed or not is_loaded else 0
 
 
 if __name__ == "__main__":
