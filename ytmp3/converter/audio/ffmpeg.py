@@ -9,6 +9,7 @@ import math
 import re
 from typing import Final
 
+from ytmp3.converter.audio.samples import SampleForm
 from ytmp3.core.cut import Cut
 from ytmp3.core.loudness import Measured
 from ytmp3.core.recipe import Format, Quality, Recipe
@@ -133,28 +134,62 @@ def encode_arguments(ffmpeg: str, *, source: str, demuxer: str, recipe: Recipe, 
         sound = ["-c:a", "copy"]
         more = ["-map", "0:a:0", "-af", *measuring, "-f", "null", "-"] if measuring else []
     else:
-        filters = [*([] if recipe.cut.is_whole else [_cutting(recipe.cut)]), *measuring]
-        sound = [*(["-af", ",".join(filters)] if filters else []), "-c:a", "libmp3lame", *_rate(recipe.quality)]
+        sound = [*_filters(recipe), "-c:a", "libmp3lame", *_rate(recipe.quality)]
         more = []
     return [
-        *(
-            ffmpeg,
-            *_QUIET,
-            "level+info" if measuring else "error",
-            "-nostats",
-            "-stats_period",
-            "0.25",
-            "-progress",
-            "pipe:1",
-        ),
-        *("-protocol_whitelist", "fd,pipe", "-format_whitelist", _whitelist(demuxer)),
-        *("-codec_whitelist", _AUDIO_CODECS),
-        *(["-fd", "0"] if source == FILE else []),
-        *("-f", demuxer, "-i", source),
-        *("-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"),
+        *_front(ffmpeg, is_measuring=bool(measuring)),
+        *_input(source, demuxer),
         *(*sound, *_OUTPUTS[recipe.format], "-fd", str(OUTPUT_DESCRIPTOR), "fd:"),
         *more,
     ]
+
+
+def decode_arguments(ffmpeg: str, *, source: str, demuxer: str, recipe: Recipe) -> list[str]:
+    """Return the command that writes the samples that an encoder of this recipe would get, as WAV, to a pipe on 3.
+
+    They are 32-bit floating point numbers, which is what decoders make and LAME takes. Descriptors are used as by
+    `encode_arguments`.
+    """
+    return [
+        *_front(ffmpeg, is_measuring=recipe.is_measured),
+        *_input(source, demuxer),
+        *(*_filters(recipe), "-c:a", "pcm_f32le", "-fflags", "+bitexact", "-f", "wav", f"pipe:{OUTPUT_DESCRIPTOR}"),
+    ]
+
+
+def segment_arguments(ffmpeg: str, *, source: str, form: SampleForm, quality: Quality, is_first: bool) -> list[str]:
+    """Return the command that encodes the samples of a segment. Only the output of the first one has a Xing frame."""
+    layout = "mono" if form.channels == 1 else "stereo"
+    return [
+        *_front(ffmpeg, is_measuring=False),
+        *_input(source, "f32le", "-ar", str(form.sample_rate), "-ch_layout", layout),
+        *("-c:a", "libmp3lame", *_rate(quality), *_OUTPUTS[Format.MP3], "-write_xing", str(int(is_first))),
+        *("-fd", str(OUTPUT_DESCRIPTOR), "fd:"),
+    ]
+
+
+def _front(ffmpeg: str, *, is_measuring: bool) -> list[str]:
+    level = "level+info" if is_measuring else "error"
+    return [ffmpeg, *_QUIET, level, "-nostats", "-stats_period", "0.25", "-progress", "pipe:1"]
+
+
+def _input(source: str, demuxer: str, *form: str) -> list[str]:
+    """Return the options that open descriptor 0, and that choose its first sound and nothing else."""
+    return [
+        *("-protocol_whitelist", "fd,pipe", "-format_whitelist", _whitelist(demuxer)),
+        *("-codec_whitelist", _AUDIO_CODECS),
+        *(["-fd", "0"] if source == FILE else []),
+        *("-f", demuxer, *form, "-i", source),
+        *("-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"),
+    ]
+
+
+def _filters(recipe: Recipe) -> list[str]:
+    filters = [
+        *([] if recipe.cut.is_whole else [_cutting(recipe.cut)]),
+        *([_MEASURING] if recipe.is_measured else []),
+    ]
+    return ["-af", ",".join(filters)] if filters else []
 
 
 def encoded_seconds(line: bytes) -> float | None:
