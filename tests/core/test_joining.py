@@ -26,7 +26,7 @@ from ytmp3.converter.audio.segments import (
     may_be_joined,
 )
 
-PLAN: Final = Plan(2 * GRID_FRAMES)
+PLAN: Final = Plan(segment_frames=2 * GRID_FRAMES)
 STEREO_48: Final = 0xFFFB_0400
 MONO_44: Final = 0xFFFB_00C0
 MAX_BEGIN: Final = 511

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -18,11 +18,13 @@ from msgspec import structs
 from ytmp3.converter import Converted
 from ytmp3.converter.audio.broken import BrokenError
 from ytmp3.converter.audio.encoder import Encoder, EncoderRun
-from ytmp3.converter.audio.ffmpeg import SNIFF_BYTES, demuxer_of, is_streamable, may_be_as_wanted
+from ytmp3.converter.audio.ffmpeg import SNIFF_BYTES, demuxer_of, encode_arguments, is_streamable, may_be_as_wanted
+from ytmp3.converter.audio.joining import NotJoinableError
 from ytmp3.converter.audio.mp3 import walk_file
 from ytmp3.converter.audio.tags import tags_of
 from ytmp3.converter.audio.verify import assemble, check_cut, check_duration, read_cover
 from ytmp3.converter.causes import first_cause
+from ytmp3.converter.long_track import EncoderPlaces, LongRun, LongTrack
 from ytmp3.converter.progress import Progress
 from ytmp3.converter.settings import ConversionLimits
 from ytmp3.converter.slots import FairSlots, Slot
@@ -191,8 +193,9 @@ class ConversionTry:
         await spool.completion()
         async with self._encode_slot():
             is_copied = must_copy or (may_copy and await self._is_as_wanted(spool))
-            with self._encoder(spool, demuxer, is_copied=is_copied) as encoder:
-                self._measured = await encoder.encode_file(spool)
+            if is_copied or not await self._encode_long(spool, demuxer, _nothing):
+                with self._encoder(spool, demuxer, is_copied=is_copied) as encoder:
+                    self._measured = await encoder.encode_file(spool)
 
     async def _encode_growing(self, spool: Spool, demuxer: str, slot: Slot) -> bool:
         """Encode while the spool grows. Returns False if ffmpeg cannot read this file as a stream.
@@ -201,36 +204,66 @@ class ConversionTry:
         waits for input: an encoder that waits for a slow download needs no core.
         """
         try:
-            with self._encoder(spool, demuxer, is_copied=False) as encoder:
-                self._measured = await encoder.encode_stream(spool, slot.release)
+            if not await self._encode_long(spool, demuxer, slot.release):
+                with self._encoder(spool, demuxer, is_copied=False) as encoder:
+                    self._measured = await encoder.encode_stream(spool, slot.release)
         except ConversionError as error:
             if error.code not in {FailureCode.MEDIA_INVALID, FailureCode.NO_AUDIO}:
                 raise
             return False
         return True
 
+    async def _encode_long(self, spool: Spool, demuxer: str, on_waiting: Callable[[], None]) -> bool:
+        """Encode a long track with several encoders, if cores are idle. Returns whether that was possible."""
+        places = EncoderPlaces(self._encode_slots, self._tools.cores, self._task.client)
+        is_long = (self._expected_seconds or 0.0) >= self._limits.division.min_seconds
+        if not is_long or self._task.recipe.format is not Format.MP3 or not places.are_several:
+            return False
+        run = LongRun(
+            demuxer=demuxer,
+            recipe=self._task.recipe,
+            target=self._encoded_path,
+            announced_seconds=self._announced_seconds,
+            sound=self._task.sound,
+            plan=self._limits.division,
+        )
+        on_seconds = functools.partial(self._on_encoded, spool)
+        try:
+            self._measured = await LongTrack(self._tools, run, self._limits, places, on_seconds).encode(
+                spool, on_waiting
+            )
+        except NotJoinableError as error:
+            logger.info(
+                "encoding a long track as a whole", extra={"video_id": self._task.video_id, "reason": f"{error}"}
+            )
+            return False
+        return True
+
     @contextlib.contextmanager
     def _encoder(self, spool: Spool, demuxer: str, *, is_copied: bool) -> Iterator[Encoder]:
-        expected = self._expected_seconds
+        recipe, ffmpeg = self._task.recipe, self._tools.ffmpeg
 
-        def on_seconds(seconds: float) -> None:
-            stage = Stage.CONVERTING if spool.is_complete else Stage.DOWNLOADING
-            encoded = seconds / expected if expected else spool.fraction / 2
-            self._progress.moved(stage, downloaded=spool.fraction, encoded=encoded)
+        def arguments(source: str) -> list[str]:
+            return encode_arguments(ffmpeg, source=source, demuxer=demuxer, recipe=recipe, is_copied=is_copied)
 
         with self._tools.cores.one() as core:
             run = EncoderRun(
-                ffmpeg=self._tools.ffmpeg,
-                demuxer=demuxer,
-                recipe=self._task.recipe,
-                is_copied=is_copied,
+                arguments=arguments,
+                recipe=recipe,
                 target=self._encoded_path,
                 announced_seconds=self._announced_seconds,
                 core=core,
                 profile=self._tools.profiles.ffmpeg,
-                sound=self._task.sound if self._task.recipe.format is Format.MP3 else None,
+                sound=self._task.sound if recipe.format is Format.MP3 else None,
             )
+            on_seconds = functools.partial(self._on_encoded, spool)
             yield Encoder(self._tools.spawner, run, self._limits, on_seconds, self._tools.files)
+
+    def _on_encoded(self, spool: Spool, seconds: float) -> None:
+        expected = self._expected_seconds
+        stage = Stage.CONVERTING if spool.is_complete else Stage.DOWNLOADING
+        encoded = seconds / expected if expected else spool.fraction / 2
+        self._progress.moved(stage, downloaded=spool.fraction, encoded=encoded)
 
     @contextlib.asynccontextmanager
     async def _encode_slot(self) -> AsyncIterator[Slot]:
@@ -272,3 +305,7 @@ class ConversionTry:
             metadata=metadata,
             stage_seconds=self._progress.stage_seconds,
         )
+
+
+def _nothing() -> None:
+    """Do nothing: a complete download has nothing to wait for."""

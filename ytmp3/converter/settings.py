@@ -6,6 +6,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from ytmp3.converter.audio.segments import Plan
+
 
 class ConversionLimits(Struct, frozen=True, kw_only=True):
     """The limits of one conversion. The server enforces them itself, and does not rely on yt-dlp or ffmpeg."""
@@ -20,6 +22,8 @@ class ConversionLimits(Struct, frozen=True, kw_only=True):
     """Longest time to encode up to one hour of audio; longer audio gets proportionally more."""
     idle_seconds: float = 60.0
     """Longest time without a new byte from YouTube, or without progress of the encoder."""
+    division: Plan = Plan()
+    """Which tracks are encoded by several encoders, where cores are idle, and in which segments."""
 
 
 class Egress(Struct, frozen=True, kw_only=True):

@@ -60,6 +60,10 @@ class FairSlots:
         """Return whether the client would get a slot at once."""
         return self._places.may_take(client, self._held, {client, *(waiter.client for waiter in self._waiters)})
 
+    def is_idle(self, client: ClientId) -> bool:
+        """Return whether the client would get a slot at once, and nobody waits for one."""
+        return not self._waiters and self.has_free(client)
+
     @asynccontextmanager
     async def slot(self, client: ClientId, audio_seconds: float = 0.0) -> AsyncIterator[Slot]:
         """Wait for a slot, and hold it until the block ends or releases it. `audio_seconds`: length of the audio."""

@@ -6,6 +6,7 @@ in threads, because the disk may hang.
 """
 
 import asyncio
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -33,6 +34,12 @@ def open_spool(path: Path) -> int:
         OSError: it cannot be opened, or is a link.
     """
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def widen(pipe: int) -> None:
+    """Give a pipe the capacity of PIPE_BYTES, if the user's quota of pipe pages allows it."""
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 class SpoolReplacedError(Exception):

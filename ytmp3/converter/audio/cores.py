@@ -25,6 +25,11 @@ class Cores:
         self._enough = min(max_encoders, len(numbers))
         self._running = 0
 
+    @property
+    def idle(self) -> int:
+        """The number of cores for which this instance runs no encoder."""
+        return max(0, len(self._encoders) - self._running)
+
     @contextlib.contextmanager
     def one(self) -> Iterator[int | None]:
         """Yield the core with the fewest encoders for a new encoder, or None (all cores) while few encoders run.

@@ -1,4 +1,4 @@
-"""One run of ffmpeg: reads the spool, writes the encoded or copied sound into a file, and reports its progress.
+"""One run of ffmpeg: reads a spool, writes the encoded, copied or decoded sound, and reports its progress.
 
 ffmpeg gets no file name and no network. While it runs, the server checks the wall time, the time without progress, the
 size of the output, and the encoded duration.
@@ -6,7 +6,6 @@ size of the output, and the encoded duration.
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import Callable
@@ -20,7 +19,6 @@ from ytmp3.converter.audio.ffmpeg import (
     FILE,
     MEMORY_BYTES,
     STREAM,
-    encode_arguments,
     encoded_seconds,
     errors_in,
     gain_of_encoder,
@@ -31,7 +29,7 @@ from ytmp3.converter.sandbox.pipes import DRAIN_SECONDS, Lines, Reader, Tail
 from ytmp3.converter.sandbox.protocol import NOT_STARTED_STATUS, Profile, ResourceLimits
 from ytmp3.converter.sandbox.spawner import Child, Spawner
 from ytmp3.converter.settings import ConversionLimits
-from ytmp3.converter.spool import PIPE_BYTES, Splicer, Spool, open_spool
+from ytmp3.converter.spool import Splicer, Spool, open_spool, widen
 from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.core.loudness import Measured
 from ytmp3.core.recipe import Recipe
@@ -69,16 +67,23 @@ SIGXFSZ_STATUSES: Final = frozenset({-25, 153})
 """Exit statuses of a process that exceeded RLIMIT_FSIZE: ended by signal 25, or 128 + 25 from a shell script."""
 
 
+def _never() -> bool:
+    """Return False: the default of `is_held`."""
+    return False
+
+
 class EncoderRun(Struct, frozen=True, kw_only=True):
     """The arguments of one run."""
 
-    ffmpeg: str
-    demuxer: str
+    arguments: Callable[[str], list[str]]
+    """Returns the command for a kind of input: STREAM or FILE."""
     recipe: Recipe
-    is_copied: bool
-    """Whether the source already has the recipe's codec and quality, so that its frames are copied and not encoded."""
     target: Path
     """The file for the sound; an older one is overwritten."""
+    on_pipe: Callable[[int], None] | None = None
+    """Takes the reading end of a pipe, and closes it. The sound is written to this pipe instead of the target."""
+    is_held: Callable[[], bool] = _never
+    """Whether the reader of the pipe waits for something else. The time without progress is not counted then."""
     announced_seconds: float | None
     core: int | None
     """The only CPU core to run on; None for all."""
@@ -123,7 +128,7 @@ class Encoder:
             ZygoteError: the process could not be started, or the zygote died.
         """
         theirs, ours = os.pipe()
-        _widen(ours)
+        widen(ours)
         os.set_blocking(ours, False)
         self._splicer = Splicer(spool, ours, self._files)
         self._on_waiting = on_waiting
@@ -166,8 +171,7 @@ class Encoder:
         run = self._run
         with contextlib.ExitStack() as stack:
             stack.callback(self._files.close if kind == FILE else os.close, source)
-            target = await self._files.open(run.target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-            stack.callback(self._files.close, target)
+            target = await self._output(stack)
             if run.sound is not None:
                 quality = run.recipe.quality or ""
                 seconds = run.recipe.cut.length_of(run.announced_seconds or None)
@@ -187,11 +191,20 @@ class Encoder:
                 core=run.core,
                 profile=run.profile,
             )
-            argv = encode_arguments(
-                run.ffmpeg, source=kind, demuxer=run.demuxer, recipe=run.recipe, is_copied=run.is_copied
-            )
             descriptors = [source, progress, errors, target]
-            return await self._spawner.execute(argv, limits, descriptors, folder=str(run.target.parent))
+            return await self._spawner.execute(run.arguments(kind), limits, descriptors, folder=str(run.target.parent))
+
+    async def _output(self, stack: contextlib.ExitStack) -> int:
+        """Return the descriptor that ffmpeg writes the sound to. `stack` closes it here, when ffmpeg has it."""
+        if self._run.on_pipe is None:
+            target = await self._files.open(self._run.target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            stack.callback(self._files.close, target)
+            return target
+        ours, theirs = os.pipe()
+        stack.callback(os.close, theirs)
+        widen(ours)
+        self._run.on_pipe(ours)
+        return theirs
 
     async def _watch(self, child: Child, splicing: asyncio.Task[None] | None) -> None:
         while not child.ended.done():
@@ -213,6 +226,8 @@ class Encoder:
         if self._is_waiting_for_input():
             self._moved_at = now
             self._on_waiting()
+        elif self._run.is_held():
+            self._moved_at = now
         if self._seconds > self._limits.max_duration_seconds or self._is_runaway():
             raise ConversionError(FailureCode.TOO_LONG, f"{self._seconds:.0f} s encoded")
         skipped = 0.0 if self._seconds else self._run.recipe.cut.start_ms / 1000
@@ -267,8 +282,3 @@ class Encoder:
 
 def _ignore() -> None:
     """Do nothing: the default for `on_waiting`."""
-
-
-def _widen(pipe: int) -> None:
-    with contextlib.suppress(OSError):  # fails above the user's quota of pipe pages; the default size works too
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)

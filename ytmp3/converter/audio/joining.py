@@ -197,7 +197,7 @@ class Joiner:
             if wider is not None:
                 self._kept[before] = wider
                 return self._joined_at(number, needed)
-        raise NotJoinableError
+        raise NotJoinableError(f"no join at frame {self._segment.cut_frame}")
 
     def _joined_at(self, number: int, needed: int) -> bytes:
         """Join at this frame, which needs so many bytes before it. Returns the frames up to the end of the head."""

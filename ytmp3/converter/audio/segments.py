@@ -40,9 +40,6 @@ SEGMENT_FRAMES: Final = 51 * GRID_FRAMES
 """Frames from the beginning of a segment to that of the next one: one minute. Each segment encodes 40 frames more, so
 this costs 1.6 % of the encoder's CPU time. A minute of decoded sound has 23 MB at 48 kHz."""
 
-MIN_SECONDS: Final = 300.0
-"""Shortest track, in seconds, that is divided. A shorter one is encoded within 4 s anyway."""
-
 SAMPLE_RATES: Final = frozenset({32000, 44100, 48000})
 """The sample rates of MPEG-1. Lower ones have frames of 576 samples, and higher ones are converted by FFmpeg."""
 
@@ -59,9 +56,11 @@ class Segment(Struct, frozen=True, kw_only=True):
     """The end of the sound that is encoded. The last segment ends with the track instead."""
 
 
-class Plan(Struct, frozen=True):
+class Plan(Struct, frozen=True, kw_only=True):
     """The division of a track whose length need not be known before."""
 
+    min_seconds: float = 300.0
+    """Shortest track, in seconds, that is divided. One encoder needs 4 s for it."""
     segment_frames: int = SEGMENT_FRAMES
     """A multiple of GRID_FRAMES, and longer than pre-roll and overlap together."""
 
@@ -83,6 +82,11 @@ class Plan(Struct, frozen=True):
         """
         overlap = PRE_ROLL_FRAMES + OVERLAP_FRAMES
         return max(1, math.ceil((samples - overlap * FRAME_SAMPLES) / (self.segment_frames * FRAME_SAMPLES)))
+
+
+def samples_in(frames: int) -> int:
+    """Return the number of samples of each channel in so many frames."""
+    return frames * FRAME_SAMPLES
 
 
 def may_be_joined(sample_rate: int, channels: int) -> bool:

@@ -163,7 +163,7 @@ class XingFrame:
         length = (self._size & 0xFFFFFFFF).to_bytes(4) + self._checksum.value.to_bytes(2)
         frame[tag + _LENGTH_OFFSET : tag + _LENGTH_OFFSET + 6] = length
         frame[tag + _TAG_BYTES - 2 : tag + _TAG_BYTES] = bytes(2)
-        frame[tag + _TAG_BYTES - 2 : tag + _TAG_BYTES] = checksum(frame[:_TAG_CHECKED_BYTES]).to_bytes(2)
+        frame[tag + _TAG_BYTES - 2 : tag + _TAG_BYTES] = checksum(bytes(frame[:_TAG_CHECKED_BYTES])).to_bytes(2)
         return bytes(frame)
 
     def _table(self) -> bytes:
