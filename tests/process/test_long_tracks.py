@@ -30,6 +30,10 @@ DIVISION: Final = Plan(min_seconds=8.0, segment_frames=4 * GRID_FRAMES)
 WHOLE: Final = Plan(min_seconds=math.inf)
 SECONDS_OF_SEGMENT: Final = 4 * GRID_FRAMES * 1152 / 48000
 
+# Patterns of the shell for the command lines of the decoder, and of the encoders of segments.
+OF_DECODER: Final = "*pipe:3*"
+OF_SEGMENTS: Final = "*ch_layout*"
+
 
 def idle_cores() -> Cores:
     """Return more cores than encoders, so that none is bound to a core that this machine may not have."""
@@ -107,11 +111,8 @@ def compare(track: Converted, other: Converted, *, is_constant: bool) -> None:
 
 
 async def test_a_sound_that_cannot_be_joined_is_encoded_as_a_whole(youtube: Spawned, tmp_path: Path) -> None:
-    # The fifth argument from the end of a segment's command says that it is encoded; `pcm` is its input.
-    broken = fake_encoder(
-        tmp_path,
-        f'case "$*" in *f32le*libmp3lame*) {FFMPEG} "$@"; truncate -s -100 /proc/self/fd/3;; *) exec {FFMPEG} "$@";; esac',
-    )
+    damage = f'{FFMPEG} "$@"; truncate -s -100 /proc/self/fd/3'
+    broken = fake_encoder(tmp_path, f'case "$*" in {OF_SEGMENTS}) {damage};; *) exec {FFMPEG} "$@";; esac')
     async with running_pipeline(
         youtube, tmp_path, ffmpeg=broken, cores=idle_cores(), division=DIVISION, encode_concurrency=4
     ) as own:
@@ -123,7 +124,7 @@ async def test_a_sound_that_cannot_be_joined_is_encoded_as_a_whole(youtube: Spaw
 
 async def test_a_decoder_or_encoder_that_fails_fails_the_conversion(youtube: Spawned, tmp_path: Path) -> None:
     for number, (pattern, code) in enumerate(
-        [("*pcm_f32le*pipe:3*", FailureCode.STORAGE_FULL), ("*f32le*libmp3lame*", FailureCode.STORAGE_FULL)]
+        [(OF_DECODER, FailureCode.STORAGE_FULL), (OF_SEGMENTS, FailureCode.STORAGE_FULL)]
     ):
         folder = tmp_path / f"{number}"
         folder.mkdir()
@@ -145,7 +146,7 @@ async def test_a_decoder_or_encoder_that_fails_fails_the_conversion(youtube: Spa
 async def test_a_cancelled_long_track_leaves_no_process_and_gives_its_slots_back(
     youtube: Spawned, tmp_path: Path
 ) -> None:
-    body = f'case "$*" in *libmp3lame*) sleep 1000;; *) exec {FFMPEG} "$@";; esac'
+    body = f'case "$*" in {OF_SEGMENTS}) sleep 1000;; *) exec {FFMPEG} "$@";; esac'
     async with running_pipeline(
         youtube,
         tmp_path,

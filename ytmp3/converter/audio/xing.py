@@ -27,8 +27,8 @@ _DELAY_OFFSET: Final = 141
 """Twelve bits of delay and twelve bits of padding, in samples."""
 _LENGTH_OFFSET: Final = 148
 _TAG_CHECKED_BYTES: Final = 190
-"""FFmpeg computes the tag's own checksum over this many bytes. In mono, they include the checksum, which counts as
-zeros."""
+"""FFmpeg computes the tag's own checksum over this many bytes. In mono, they include the checksum, which counts as zeros;
+so do the bytes behind a shorter frame."""
 
 _MAX_POINTS: Final = 400
 """Most positions that are remembered for the table. If there are more, every second one is dropped."""
@@ -162,8 +162,9 @@ class XingFrame:
         frame[tag + _DELAY_OFFSET : tag + _DELAY_OFFSET + 3] = (delay << 12 | padding).to_bytes(3)
         length = (self._size & 0xFFFFFFFF).to_bytes(4) + self._checksum.value.to_bytes(2)
         frame[tag + _LENGTH_OFFSET : tag + _LENGTH_OFFSET + 6] = length
-        frame[tag + _TAG_BYTES - 2 : tag + _TAG_BYTES] = bytes(2)
-        frame[tag + _TAG_BYTES - 2 : tag + _TAG_BYTES] = checksum(bytes(frame[:_TAG_CHECKED_BYTES])).to_bytes(2)
+        end = tag + _TAG_BYTES
+        frame[end - 2 : end] = bytes(2)
+        frame[end - 2 : end] = checksum(bytes(frame[:_TAG_CHECKED_BYTES].ljust(_TAG_CHECKED_BYTES, b"\0"))).to_bytes(2)
         return bytes(frame)
 
     def _table(self) -> bytes:
