@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.stand.joined_sound import SIGNALS, decoded, joined, losses, samples, windows
+from ytmp3.converter.audio.joining import NotJoinableError
 from ytmp3.converter.audio.samples import SampleForm
 from ytmp3.converter.audio.segments import GRID_FRAMES, Plan
 from ytmp3.core.recipe import Quality
@@ -81,7 +82,7 @@ def checked(
         found = losses(content, form, quality, PLAN)
         if mpg123 is not None:
             compare_decoders(mpg123, joined(content, form, quality, PLAN), form)
-    except AssertionError as error:
+    except (AssertionError, NotJoinableError) as error:
         return [], [f"{error}"]
     return found, []
 

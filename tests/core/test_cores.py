@@ -49,3 +49,12 @@ def test_the_core_of_a_failed_encoder_is_given_again() -> None:
         pass
     with cores.one() as core:
         assert core is None
+
+
+def test_a_core_is_idle_until_as_many_encoders_run_as_there_are_cores() -> None:
+    cores = Cores({0, 1}, max_encoders=9)
+    assert cores.idle == 2
+    with cores.one():
+        assert cores.idle == 1
+        with cores.one(), cores.one():
+            assert cores.idle == 0

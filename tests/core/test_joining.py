@@ -6,7 +6,8 @@ encoder does. A model decoder finds the main data of a frame by `main_data_begin
 
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 import pytest
@@ -30,6 +31,8 @@ PLAN: Final = Plan(segment_frames=2 * GRID_FRAMES)
 STEREO_48: Final = 0xFFFB_0400
 MONO_44: Final = 0xFFFB_00C0
 MAX_BEGIN: Final = 511
+MAX_SOUND_BYTES: Final = 1022
+"""Most that the side information of a frame in mono can describe."""
 
 
 def frame_facts(header: int) -> tuple[int, int]:
@@ -40,11 +43,18 @@ def frame_facts(header: int) -> tuple[int, int]:
 
 
 def encode(
-    header: int, indices: Sequence[int], sizes: Sequence[int], seed: int, window: int = 0
+    header: int,
+    indices: Sequence[int],
+    sizes: Sequence[int],
+    seed: int,
+    *,
+    window: int = 0,
+    unused: Mapping[int, int] = MappingProxyType({}),
 ) -> tuple[bytes, list[bytes]]:
     """Make one frame for each bit rate index, and return them with the main data of each.
 
     The main data of a frame has at most the wanted size: as much as fits into the reservoir and its own body.
+    `unused`: how many bytes are left behind the main data of a frame, for the frames that leave any.
     """
     random_bytes = random.Random(seed).randbytes
     bodies, sounds, begins, free_from = bytearray(), [], [], 0
@@ -54,16 +64,20 @@ def encode(
         begin = max(free_from, len(bodies) - MAX_BEGIN)
         begins.append(len(bodies) - begin)
         bodies += bytes(size - offset)
-        sound = random_bytes(min(wanted, len(bodies) - begin))
+        sound = random_bytes(min(wanted, len(bodies) - begin, MAX_SOUND_BYTES))
         bodies[begin : begin + len(sound)] = sound
         sounds.append(sound)
-        free_from = begin + len(sound)
+        free_from = begin + len(sound) + unused.get(len(sounds) - 1, 0)
     frames, position = bytearray(), 0
-    for word, begin in zip(headers, begins, strict=True):
+    for word, begin, sound in zip(headers, begins, sounds, strict=True):
         size, offset = frame_facts(word)
-        bits = 8 * (offset - 4)
-        first = 18 if offset == 21 else 20
+        bits, first, granules = 8 * (offset - 4), *((18, 2) if offset == 21 else (20, 4))
         side_info = begin << bits - 9 | (4 | window if window else 0) << bits - first - 36
+        rest = 8 * len(sound)
+        for granule in range(granules):
+            length = min(rest, 4088)
+            side_info |= length << bits - first - 59 * granule - 12
+            rest -= length
         frames += word.to_bytes(4) + side_info.to_bytes(offset - 4) + bodies[position : position + size - offset]
         position += size - offset
     return bytes(frames), sounds
@@ -145,6 +159,23 @@ def test_a_frame_with_the_same_windows_is_preferred() -> None:
     # If they never match, the first frame is taken.
     stream = joined([plain[0][0], short], is_variable=False)
     assert takeover(stream, [plain[0][1], plain[1][1]], 98) == 98 + PRE_ROLL_FRAMES
+
+
+@pytest.mark.parametrize("header", [STEREO_48, MONO_44])
+def test_bytes_that_no_frame_uses_make_space_for_a_join(header: int) -> None:
+    """Two encodings may take the same decisions for a long time, and differ by a few bytes of the reservoir only."""
+    size, offset = frame_facts(header | 9 << 12)
+    count, body = PLAN.segment(0).end_frame + 1, size - offset
+    sizes = [body - 200, *[body] * (count - 1)]
+    # The same sound, but bytes of the first encoding are unused before the cut.
+    one, sounds = encode(header, [9] * count, sizes, 1, unused={110: 4, 113: 6})
+    other, later = encode(header, [9] * 150, [body - 200, *[body] * 149], 2)
+    stream = joined([one, other], is_variable=False)
+    assert takeover(stream, [sounds, later], 98) == 98 + PRE_ROLL_FRAMES
+    assert len(stream) == size * (98 + 150)
+    one, _ = encode(header, [9] * count, sizes, 1, unused={110: 4, 113: 5})
+    with pytest.raises(NotJoinableError):
+        joined([one, encode(header, [9] * 150, [body - 210, *[body] * 149], 2)[0]], is_variable=False)
 
 
 def test_without_a_frame_that_fits_a_variable_bit_rate_makes_space_and_a_constant_one_gives_up() -> None:

@@ -23,7 +23,7 @@ STEREO = SampleForm(sample_rate=48000, channels=2)
 )
 def test_the_sound_at_a_join_is_as_good_as_that_of_one_encoder(name: str, quality: Quality, form: SampleForm) -> None:
     signal = SIGNALS[name]
-    content = samples(signal, form, 6.0)
+    content = samples(signal, form, 7.0)
     found = losses(content, form, quality, PLAN)
     assert len(found) == 2
     assert max(found) <= (0.2 if signal.is_hostile else 0.05), found

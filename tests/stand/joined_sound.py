@@ -21,8 +21,8 @@ from ytmp3.core.recipe import Quality, Recipe
 FFMPEG: Final[str] = imageio_ffmpeg.get_ffmpeg_exe()
 WINDOW_FRAMES: Final = 24
 """Frames that are compared at each join: from four before the cut on, so that they include every possible join."""
-FLOOR: Final = 1e-5
-"""Added to every error, as a fraction of the full scale: -100 dB. Smaller differences are not audible."""
+FLOOR: Final = 1 / 32768
+"""Added to every error, as a fraction of the full scale: a step of 16 bits. Most players round to such steps."""
 
 
 class Signal(Struct, frozen=True):

@@ -11,12 +11,14 @@ on:
    those are dropped, so these bytes are free.
 2. If frame `j` of B needs at most as many bytes, they are copied from the bodies before frame `j` of B into the bodies
    before frame `j` of A. From frame `j` on, the stream continues with the frames of B, unchanged.
-3. Otherwise the next frame is tried. With a constant bit rate, both encoders leave about the same space, and the first
-   frame fits in most cases. With a variable bit rate, a frame that never fits is solved by giving the frame before it
-   the next larger bit rate: its body is longer then, and the additional bytes are free.
+3. Otherwise the next frame is tried. Both encoders leave about the same space, so the first frame fits in most cases.
+4. If none fits, the main data of the last frames of A is moved towards the beginning, over bytes that A does not use.
+   (An encoder leaves some unused when the reservoir is full. Two encodings may differ by one byte for many seconds.)
+5. With a variable bit rate, if none fits even so, the frame before gets the next larger bit rate: its body is longer
+   then, and the additional bytes are free.
 
 A frame is preferred where both encodings have chosen the same windows, because the transform of each granule overlaps
-with the one before. Nothing is quantised again, and no frame but the one of rule 3 changes its size.
+with the one before. Nothing is quantised again, and no frame but the one of rule 5 changes its size.
 
 The idea of overlapping segments with a repaired bit reservoir is that of fre:ac's SuperFast encoders (2018).
 """
@@ -29,6 +31,9 @@ from ytmp3.converter.audio.mp3 import Frame, parse_header
 from ytmp3.converter.audio.segments import FRAME_SAMPLES, UNUSABLE_FRAMES, Plan
 
 HEADER_BYTES: Final = 4
+MAX_BORROWED_BYTES: Final = 511
+"""Most bytes of main data before the header of a frame: `main_data_begin` has nine bits."""
+
 BACK_FRAMES: Final = 16
 """Frames before the cut that a join may change. `main_data_begin` is at most 511, and the smallest body, that of 32
 kbit/s at 48 kHz in stereo, has 60 bytes. So a join changes at most nine frames before it."""
@@ -37,6 +42,10 @@ _MONO: Final = 3
 _LARGEST_BITRATE_INDEX: Final = 14
 _GRANULE_BITS: Final = 59
 """Size of the description of one channel of a granule in the side information."""
+_SIDE_INFO_BYTES: Final = {False: 32, True: 17}
+"""In stereo and in mono."""
+_LENGTH_BITS: Final = 12
+"""Size of the first field: the length of the main data, in bits."""
 _WINDOW_OFFSET: Final = 33
 """Position of the window in it: a flag, and two bits for the kind."""
 
@@ -171,7 +180,8 @@ class Joiner:
             return b""
         free, needed = _borrowed(self._kept[number - self._kept_from]), _borrowed(frame)
         if needed <= free and self._windows(number) and number <= self._last_choice:
-            return self._joined_at(number, needed)
+            before = [bytearray(each) for each in self._kept[: number - self._kept_from]]
+            return self._joined_at(number, before, needed)
         if number < self._last_choice:
             return b""
         return self._joined_anywhere()
@@ -184,24 +194,24 @@ class Joiner:
         return self._head[number - self._segment.first_frame]
 
     def _joined_anywhere(self) -> bytes:
-        """Join at the first frame that fits, whatever its windows; or else make space for one."""
+        """Join where the bytes between the main data of the stream are enough, or else make space for a frame."""
         choices = range(self._segment.cut_frame, self._last_choice + 1)
-        for number in choices:
+        # The sort is stable, so the first frames come first.
+        for number in sorted(choices, key=lambda each: not self._windows(each)):
+            before, free = _compacted(self._kept[: number - self._kept_from], self._body_offset)
             needed = _borrowed(self._head_at(number))
-            if needed <= _borrowed(self._kept[number - self._kept_from]):
-                return self._joined_at(number, needed)
+            if needed <= free:
+                return self._joined_at(number, before, needed)
         for number in choices if self._is_variable else ():
-            needed = _borrowed(self._head_at(number))
-            before = number - self._kept_from - 1
-            wider = _widened(self._kept[before], needed - _borrowed(self._kept[before + 1]))
+            before = [bytearray(frame) for frame in self._kept[: number - self._kept_from]]
+            needed, free = _borrowed(self._head_at(number)), _borrowed(self._kept[len(before)])
+            wider = _widened(before[-1], needed - free)
             if wider is not None:
-                self._kept[before] = wider
-                return self._joined_at(number, needed)
+                return self._joined_at(number, [*before[:-1], wider], needed)
         raise NotJoinableError(f"no join at frame {self._segment.cut_frame}")
 
-    def _joined_at(self, number: int, needed: int) -> bytes:
-        """Join at this frame, which needs so many bytes before it. Returns the frames up to the end of the head."""
-        before = [bytearray(frame) for frame in self._kept[: number - self._kept_from]]
+    def _joined_at(self, number: int, before: Sequence[bytearray], needed: int) -> bytes:
+        """Join at this frame, which needs so many bytes of the frames before it. Returns all frames so far."""
         at = number - self._segment.first_frame
         _overwrite(before, _last_bytes(self._head[:at], needed, self._body_offset), self._body_offset)
         joined = b"".join([*before, *self._head[at:]])
@@ -215,15 +225,59 @@ def _borrowed(frame: bytes) -> int:
     return frame[HEADER_BYTES] << 1 | frame[HEADER_BYTES + 1] >> 7
 
 
+def _starts(frame: bytes) -> list[int]:
+    """Return where the descriptions of the granules begin: those of all channels of the first one, then the second."""
+    channels, first = (1, 18) if frame[3] >> 6 == _MONO else (2, 20)
+    return [first + number * _GRANULE_BITS for number in range(2 * channels)]
+
+
+def _bits(frame: bytes, position: int, count: int) -> int:
+    """Return some bits of the side information."""
+    size = _SIDE_INFO_BYTES[frame[3] >> 6 == _MONO]
+    side_info = int.from_bytes(frame[HEADER_BYTES : HEADER_BYTES + size])
+    return side_info >> 8 * size - position - count & (1 << count) - 1
+
+
+def _sound_bytes(frame: bytes) -> int:
+    """Return the size of the main data of a frame: the sum of the lengths of its granules, which are in bits."""
+    return (sum(_bits(frame, start, _LENGTH_BITS) for start in _starts(frame)) + 7) // 8
+
+
 def _windows(frame: bytes) -> list[int]:
     """Return the window of each channel in the first granule of a frame. 0: the normal one."""
-    is_mono = frame[3] >> 6 == _MONO
-    size, first, channels = (17, 18, 1) if is_mono else (32, 20, 2)
-    side_info = int.from_bytes(frame[HEADER_BYTES : HEADER_BYTES + size])
-    starts = (first + channel * _GRANULE_BITS + _WINDOW_OFFSET for channel in range(channels))
-    windows = (side_info >> 8 * size - start - 3 & 7 for start in starts)
+    starts = _starts(frame)
+    windows = (_bits(frame, start + _WINDOW_OFFSET, 3) for start in starts[: len(starts) // 2])
     # Without the flag, the two bits behind it mean something else.
     return [window if window & 4 else 0 for window in windows]
+
+
+def _compacted(frames: Sequence[bytes], body_offset: int) -> tuple[list[bytearray], int]:
+    """Move the main data of these frames towards the beginning, over bytes that no frame uses.
+
+    Returns the frames, and how many bytes are free at their end. An encoder leaves bytes unused when the reservoir is
+    full.
+    """
+    moved = [bytearray(frame) for frame in frames]
+    bodies = b"".join(frame[body_offset:] for frame in frames)
+    packed = bytearray(bodies)
+    body_start = free_from = 0
+    for number, frame in enumerate(moved):
+        start, size = body_start - _borrowed(frame), _sound_bytes(frame)
+        # The main data of the first frames is in bodies before these frames, at least a part of it.
+        to = start if start < free_from or not number else max(free_from, body_start - MAX_BORROWED_BYTES)
+        if to < start:
+            packed[to : to + size] = bodies[start : start + size]
+            begin = body_start - to
+            frame[HEADER_BYTES] = begin >> 1
+            frame[HEADER_BYTES + 1] = (begin & 1) << 7 | frame[HEADER_BYTES + 1] & 0x7F
+        free_from = max(0, to + size)
+        body_start += len(frame) - body_offset
+    position = 0
+    for frame in moved:
+        size = len(frame) - body_offset
+        frame[body_offset:] = packed[position : position + size]
+        position += size
+    return moved, min(MAX_BORROWED_BYTES, max(0, len(bodies) - free_from))
 
 
 def _last_bytes(frames: Sequence[bytes], count: int, body_offset: int) -> bytes:
@@ -249,12 +303,12 @@ def _overwrite(frames: Sequence[bytearray], content: bytes, body_offset: int) ->
         end -= size
 
 
-def _widened(frame: bytes, more_bytes: int) -> bytes | None:
+def _widened(frame: bytearray, more_bytes: int) -> bytearray | None:
     """Return the frame with at least so many bytes more, at the next bit rate that has them; None if there is none."""
     word = int.from_bytes(frame[:HEADER_BYTES])
     for index in range((word >> 12 & 15) + 1, _LARGEST_BITRATE_INDEX + 1):
         wider = word & ~(15 << 12) | index << 12
         facts = parse_header(wider)
         if facts is not None and facts.size_bytes >= len(frame) + more_bytes:
-            return (wider.to_bytes(HEADER_BYTES) + frame[HEADER_BYTES:]).ljust(facts.size_bytes, b"\0")
+            return bytearray(wider.to_bytes(HEADER_BYTES) + frame[HEADER_BYTES:]).ljust(facts.size_bytes, b"\0")
     return None

@@ -27,8 +27,8 @@ _DELAY_OFFSET: Final = 141
 """Twelve bits of delay and twelve bits of padding, in samples."""
 _LENGTH_OFFSET: Final = 148
 _TAG_CHECKED_BYTES: Final = 190
-"""FFmpeg computes the tag's own checksum over this many bytes. In mono, they include the checksum, which counts as zeros;
-so do the bytes behind a shorter frame."""
+"""FFmpeg computes the tag's own checksum over this many bytes. In mono, they include the checksum. It counts as zeros,
+as the bytes behind a shorter frame do."""
 
 _MAX_POINTS: Final = 400
 """Most positions that are remembered for the table. If there are more, every second one is dropped."""
