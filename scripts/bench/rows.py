@@ -7,6 +7,7 @@ from scripts.bench.challenges import challenges
 from scripts.bench.conversions import clips, copies, javascript_clips, javascript_songs, one_clip, songs, start
 from scripts.bench.fairness import fairness
 from scripts.bench.growth import growth
+from scripts.bench.long_tracks import long_tracks
 from scripts.bench.requests import downloads, posts_at_rest, redis_commands, status_peak, under_load
 from scripts.bench.services import Bench, Row
 from scripts.bench.streams import event_streams, event_streams_across
@@ -27,6 +28,7 @@ ROWS: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
     "clips": clips,
     "songs": songs,
     "copies": copies,
+    "long_tracks": long_tracks,
     "javascript_clips": javascript_clips,
     "javascript_songs": javascript_songs,
     "challenges": challenges,
