@@ -56,7 +56,7 @@ def main() -> None:
     ]
     failed, joins, worst = 0, 0, dict.fromkeys(MAX_LOSS, -100.0)
     with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
-        results = threads.map(lambda one: checked(*one, options.seconds, options.mpg123), combinations)
+        results = threads.map(lambda one: checked(one, options.seconds, options.mpg123), combinations)
         for combination, (found, problems) in zip(combinations, results, strict=True):
             is_hostile = SIGNALS[combination[1]].is_hostile
             loss = max(found, default=0.0)
@@ -72,10 +72,9 @@ def main() -> None:
     sys.exit(bool(failed))
 
 
-def checked(
-    form_name: str, name: str, quality: Quality, seconds: float, mpg123: str | None
-) -> tuple[list[float], list[str]]:
+def checked(combination: tuple[str, str, Quality], seconds: float, mpg123: str | None) -> tuple[list[float], list[str]]:
     """Check one combination. Returns the losses at its joins in dB, and what is wrong."""
+    form_name, name, quality = combination
     form = FORMS[form_name]
     content = samples(SIGNALS[name], form, seconds)
     try:

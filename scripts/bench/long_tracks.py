@@ -7,7 +7,7 @@ import time
 import imageio_ffmpeg
 
 from scripts.bench.conversions import media
-from scripts.bench.measure import Cost, children_cpu_seconds, median, tree_cpu_seconds, tree_pss_mb
+from scripts.bench.measure import Cost, children_cpu_seconds, median, tree_cpu_seconds
 from scripts.bench.services import Bench, Row, convert_all
 from tests.fake_youtube import Kind
 
@@ -23,8 +23,7 @@ async def long_tracks(bench: Bench) -> list[Row]:
             before = tree_cpu_seconds(service.pid)
             wall = await convert_all(service, bench.links(Kind.MIX, 1))
             cpu = tree_cpu_seconds(service.pid) - before
-            ours = Cost(cpu_seconds=cpu, wall_seconds=wall, peak_pss_mb=tree_pss_mb(service.pid))
-            pairs.append((ours, await _on_one_core(bench)))
+            pairs.append((Cost(cpu_seconds=cpu, wall_seconds=wall), await _on_one_core(bench)))
     cores = len(os.sched_getaffinity(0))
     name = f"a mix of 20 minutes, on {cores} idle cores"
     return [

@@ -101,7 +101,7 @@ def joined(parts: Sequence[bytes], *, is_variable: bool, piece: int = 1000) -> b
     stream = b""
     for number, part in enumerate(parts):
         if number:
-            joiner.next_segment()
+            stream += joiner.next_segment()
         for position in range(0, len(part), piece):
             stream += joiner.add(part[position : position + piece])
     return stream + joiner.finish()
@@ -173,16 +173,42 @@ def test_bytes_that_no_frame_uses_make_space_for_a_join(header: int) -> None:
     stream = joined([one, other], is_variable=False)
     assert takeover(stream, [sounds, later], 98) == 98 + PRE_ROLL_FRAMES
     assert len(stream) == size * (98 + 150)
-    one, _ = encode(header, [9] * count, sizes, 1, unused={110: 4, 113: 5})
-    with pytest.raises(NotJoinableError):
-        joined([one, encode(header, [9] * 150, [body - 210, *[body] * 149], 2)[0]], is_variable=False)
+
+
+@pytest.mark.parametrize("unused", [{}, {130: 3, 140: 9}, {119: 1}])
+def test_main_data_is_moved_towards_the_end_if_the_earlier_segment_leaves_too_little(unused: dict[int, int]) -> None:
+    """`unused`: frames of the later segment behind which bytes are left, so that the later main data is not moved."""
+    size, offset = frame_facts(STEREO_48 | 9 << 12)
+    count, body = PLAN.segment(0).end_frame + 1, size - offset
+    one, sounds = encode(STEREO_48, [9] * count, [body - 190, *[body] * (count - 1)], 1)
+    other, later = encode(STEREO_48, [9] * 150, [body - 200, *[body] * 149], 2, unused=unused)
+    stream = joined([one, other], is_variable=False)
+    frame = takeover(stream, [sounds, later], 98)
+    assert frame == 98 + PRE_ROLL_FRAMES
+    assert len(stream) == size * (98 + 150)
+    begins = [stream[position + 4] << 1 | stream[position + 5] >> 7 for position in range(0, len(stream), size)]
+    assert begins[frame - 1 : frame + 2] == [190, 190, 190]
+
+
+def test_a_segment_whose_main_data_stays_late_can_be_followed_by_another_one() -> None:
+    size, offset = frame_facts(STEREO_48 | 9 << 12)
+    body, frames = size - offset, PLAN.segment(0).end_frame + 1
+    parts, sounds = zip(
+        *(encode(STEREO_48, [9] * frames, [body - left, *[body] * (frames - 1)], left) for left in (190, 200, 205)),
+        strict=True,
+    )
+    stream = joined(parts, is_variable=False)
+    first = 98 + PRE_ROLL_FRAMES
+    mixed = [*sounds[0][:first], *sounds[1][PRE_ROLL_FRAMES:first], *sounds[2][PRE_ROLL_FRAMES:]]
+    assert decode(stream, mixed) == mixed
 
 
 def test_without_a_frame_that_fits_a_variable_bit_rate_makes_space_and_a_constant_one_gives_up() -> None:
     count = PLAN.segment(0).end_frame + 1
     # The first encoder leaves nothing in the reservoir, the second one needs all of it.
     tight, one = encode(STEREO_48, [9] * count, [10**6] * count, 1)
-    wide, other = encode(STEREO_48, [9] * 150, [0] * 10 + [348] * 140, 2)
+    # Later it borrows nothing, so its main data cannot be moved either.
+    wide, other = encode(STEREO_48, [9] * 150, [0] * 10 + [348] * 60 + [400] * 80, 2)
     with pytest.raises(NotJoinableError):
         joined([tight, wide], is_variable=False)
     stream = joined([tight, wide], is_variable=True)
@@ -191,7 +217,7 @@ def test_without_a_frame_that_fits_a_variable_bit_rate_makes_space_and_a_constan
     # At the largest bit rate, no frame can be longer.
     tight, _ = encode(STEREO_48, [14] * count, [10**6] * count, 1)
     with pytest.raises(NotJoinableError):
-        joined([tight, encode(STEREO_48, [14] * 150, [0] * 10 + [924] * 140, 2)[0]], is_variable=True)
+        joined([tight, encode(STEREO_48, [14] * 150, [0] * 10 + [924] * 60 + [980] * 80, 2)[0]], is_variable=True)
 
 
 def test_frames_before_the_next_cut_are_returned_at_once() -> None:

@@ -82,9 +82,9 @@ async def test_a_long_track_has_the_frames_and_the_length_of_one_encoder(youtube
             [(Quality.K128, Cut()), (Quality.V2, Cut(start_ms=1_003)), (Quality.K320, Cut(end_ms=20_000))], 1
         ):
             hearing = asyncio.create_task(heard(divided, number, threads))
-            options = {"cut": cut, "loudness": LoudnessMode.TAGS if number == 2 else LoudnessMode.OFF}
-            track = await divided.convert(video_id(Kind.CLIP), quality, **options)
-            other = await whole.convert(video_id(Kind.CLIP), quality, **options)
+            loudness = LoudnessMode.TAGS if number == 2 else LoudnessMode.OFF
+            track = await divided.convert(video_id(Kind.CLIP), quality, cut=cut, loudness=loudness)
+            other = await whole.convert(video_id(Kind.CLIP), quality, cut=cut, loudness=loudness)
             divided.sound.confirm()
             assert (await hearing).endswith(frames_of(track.path)), "a listener hears the same frames"
             await asyncio.to_thread(compare, track, other, is_constant=quality.startswith("1"))
@@ -110,11 +110,20 @@ def compare(track: Converted, other: Converted, *, is_constant: bool) -> None:
         assert track.size_bytes == pytest.approx(other.size_bytes, rel=0.005)
 
 
-async def test_a_sound_that_cannot_be_joined_is_encoded_as_a_whole(youtube: Spawned, tmp_path: Path) -> None:
-    damage = f'{FFMPEG} "$@"; truncate -s -100 /proc/self/fd/3'
-    broken = fake_encoder(tmp_path, f'case "$*" in {OF_SEGMENTS}) {damage};; *) exec {FFMPEG} "$@";; esac')
+@pytest.mark.parametrize(
+    ("pattern", "body"),
+    [
+        (OF_SEGMENTS, f'{FFMPEG} "$@"; truncate -s -100 /proc/self/fd/3'),
+        (OF_DECODER, 'echo "Unknown encoder" >&2; exit 1'),
+    ],
+    ids=["segments that end within a frame", "an ffmpeg without WAV"],
+)
+async def test_a_track_that_cannot_be_divided_is_encoded_as_a_whole(
+    youtube: Spawned, tmp_path: Path, pattern: str, body: str
+) -> None:
+    fake = fake_encoder(tmp_path, f'case "$*" in {pattern}) {body};; *) exec {FFMPEG} "$@";; esac')
     async with running_pipeline(
-        youtube, tmp_path, ffmpeg=broken, cores=idle_cores(), division=DIVISION, encode_concurrency=4
+        youtube, tmp_path, ffmpeg=fake, cores=idle_cores(), division=DIVISION, encode_concurrency=4
     ) as own:
         track = await own.convert(video_id(Kind.CLIP))
         await own.until_no_child_is_left()

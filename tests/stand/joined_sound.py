@@ -93,7 +93,7 @@ def joined(content: bytes, form: SampleForm, quality: Quality, plan: Plan) -> by
     track, output = JoinedTrack(plan, is_variable=quality.startswith("V")), b""
     for segment in map(plan.segment, range(count)):
         if segment.number:
-            track.next_segment()
+            output += track.next_segment()
         end = None if segment.number == count - 1 else segment.end_frame * step
         command = segment_arguments(FFMPEG, source=FILE, form=form, quality=quality, is_first=not segment.number)
         output += track.add(_written(command, content[segment.first_frame * step : end]))

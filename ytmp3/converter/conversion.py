@@ -232,7 +232,10 @@ class ConversionTry:
             self._measured = await LongTrack(self._tools, run, self._limits, places, on_seconds).encode(
                 spool, on_waiting
             )
-        except NotJoinableError as error:
+        except (NotJoinableError, ConversionError) as error:
+            # An operator's ffmpeg may lack what only the segments need, such as the muxer of WAV.
+            if isinstance(error, ConversionError) and error.code is not FailureCode.TOOL_MISSING:
+                raise
             logger.info(
                 "encoding a long track as a whole", extra={"video_id": self._task.video_id, "reason": f"{error}"}
             )

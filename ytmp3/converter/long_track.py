@@ -285,7 +285,7 @@ class LongTrack:
             count = 0
             while (running := await self._in_order.get()) is not None:
                 if count:
-                    track.next_segment()
+                    await files.run(_next_segment, track, target)
                 await self._append(track, running, files, target)
                 count += 1
             # Without any segment, this raises: the caller finds out why.
@@ -356,6 +356,11 @@ def _copy(track: JoinedTrack, source: int, position: int, target: int) -> tuple[
         write_all(target, sound)
         written += len(sound)
     return position, written
+
+
+def _next_segment(track: JoinedTrack, target: int) -> None:
+    """Begin the next segment of the track. Blocks."""
+    write_all(target, track.next_segment())
 
 
 def _finish(track: JoinedTrack, samples: int, target: int) -> None:

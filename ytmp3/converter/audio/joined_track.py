@@ -47,13 +47,15 @@ class JoinedTrack:
         self._xing = XingFrame(first)
         return first + self._counted(self._xing, self._joiner.add(rest))
 
-    def next_segment(self) -> None:
-        """Begin the next segment: all of the one before has been added.
+    def next_segment(self) -> bytes:
+        """Begin the next segment: all of the one before has been added. Returns the bytes that the track grows by.
 
         Raises:
             BrokenError: it was not complete.
         """
-        self._joiner.next_segment()
+        if self._xing is None:
+            raise BrokenError("no frame")
+        return self._counted(self._xing, self._joiner.next_segment())
 
     def finish(self, samples: int) -> tuple[bytes, bytes]:
         """End the track: all of the last segment has been added, and the source has this many samples of each channel.

@@ -13,9 +13,11 @@ on:
    before frame `j` of A. From frame `j` on, the stream continues with the frames of B, unchanged.
 3. Otherwise the next frame is tried. Both encoders leave about the same space, so the first frame fits in most cases.
 4. If none fits, the main data of the last frames of A is moved towards the beginning, over bytes that A does not use.
-   (An encoder leaves some unused when the reservoir is full. Two encodings may differ by one byte for many seconds.)
+   An encoder leaves some unused when the reservoir is full.
 5. With a variable bit rate, if none fits even so, the frame before gets the next larger bit rate: its body is longer
    then, and the additional bytes are free.
+6. Otherwise, the main data of frame `j` of B and of later frames is moved towards the end, up to where B does not use
+   some bytes. Two encodings may differ by a single byte for many seconds, for example in speech.
 
 A frame is preferred where both encodings have chosen the same windows, because the transform of each granule overlaps
 with the one before. Nothing is quantised again, and no frame but the one of rule 5 changes its size.
@@ -23,35 +25,44 @@ with the one before. Nothing is quantised again, and no frame but the one of rul
 The idea of overlapping segments with a repaired bit reservoir is that of fre:ac's SuperFast encoders (2018).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
+
+from msgspec import Struct
 
 from ytmp3.converter.audio.broken import BrokenError
 from ytmp3.converter.audio.mp3 import Frame, parse_header
+from ytmp3.converter.audio.reservoir import (
+    HEADER_BYTES,
+    borrowed,
+    compacted,
+    followed,
+    unused_between,
+    widened,
+    windows,
+)
 from ytmp3.converter.audio.segments import FRAME_SAMPLES, UNUSABLE_FRAMES, Plan
-
-HEADER_BYTES: Final = 4
-MAX_BORROWED_BYTES: Final = 511
-"""Most bytes of main data before the header of a frame: `main_data_begin` has nine bits."""
 
 BACK_FRAMES: Final = 16
 """Frames before the cut that a join may change. `main_data_begin` is at most 511, and the smallest body, that of 32
 kbit/s at 48 kHz in stereo, has 60 bytes. So a join changes at most nine frames before it."""
 
-_MONO: Final = 3
-_LARGEST_BITRATE_INDEX: Final = 14
-_GRANULE_BITS: Final = 59
-"""Size of the description of one channel of a granule in the side information."""
-_SIDE_INFO_BYTES: Final = {False: 32, True: 17}
-"""In stereo and in mono."""
-_LENGTH_BITS: Final = 12
-"""Size of the first field: the length of the main data, in bits."""
-_WINDOW_OFFSET: Final = 33
-"""Position of the window in it: a flag, and two bits for the kind."""
-
 
 class NotJoinableError(Exception):
     """No frame of the overlap fits. The track must be encoded as a whole."""
+
+
+class _Delay(Struct):
+    """A join that moves the main data of the later segment towards the end, as far as it has been checked."""
+
+    number: int
+    """The frame of the join."""
+    delay_bytes: int
+    """By how much the main data of this frame is moved."""
+    left_bytes: int
+    """By how much that of the last frame is moved that was checked."""
+    checked: int
+    """The number of frames of the segment before the next one to check."""
 
 
 class Joiner:
@@ -79,6 +90,10 @@ class Joiner:
         self._head: list[bytes] = []
         """The first frames of a segment that has not been joined yet."""
         self._is_joined = True
+        self._delays: Iterator[_Delay] | None = None
+        """The joins to try that move main data towards the end."""
+        self._delay: _Delay | None = None
+        """The one of them that no frame so far has made impossible."""
 
     def add(self, piece: bytes) -> bytes:
         """Add bytes of the current segment. Returns the frames that are now final.
@@ -90,7 +105,7 @@ class Joiner:
         content = self._rest + piece if self._rest else piece
         position = start = 0
         final: list[bytes] = []
-        keep_from = self._plan.segment(self._segment.number + 1).cut_frame - BACK_FRAMES
+        keep_from = self._keep_from
         while (size := self._size_at(content, position)) is not None:
             end = position + size
             if not self._is_joined:
@@ -106,19 +121,20 @@ class Joiner:
         self._rest = content[position:]
         return b"".join(final)
 
-    def next_segment(self) -> None:
-        """Begin the next segment. All of the one before has been added.
+    def next_segment(self) -> bytes:
+        """Begin the next segment. All of the one before has been added. Returns the frames that are now final.
 
         Raises:
             BrokenError: it ended within a frame, or too early.
         """
-        self._check_end()
+        final = self._end()
         self._segment = self._plan.segment(self._segment.number + 1)
         if self._kept_from + len(self._kept) <= self._last_choice:
             raise BrokenError("a segment has too few frames")
         self._frame = self._segment.first_frame
         self._head = []
         self._is_joined = False
+        return final
 
     def finish(self) -> bytes:
         """Return the last frames of the stream: the current segment is the last one, and all of it has been added.
@@ -126,18 +142,30 @@ class Joiner:
         Raises:
             BrokenError: it ended within a frame, or too early.
         """
-        self._check_end()
+        final = self._end()
         last, self._kept = self._kept, []
-        return b"".join(last)
+        return b"".join([final, *last])
 
     @property
     def _last_choice(self) -> int:
         """The last frame at which the current segment may be joined with the one before."""
         return self._plan.segment(self._segment.number - 1).end_frame - UNUSABLE_FRAMES
 
-    def _check_end(self) -> None:
-        if self._rest or not self._is_joined:
-            raise BrokenError("a segment ends within a frame" if self._rest else "a segment has too few frames")
+    @property
+    def _keep_from(self) -> int:
+        """The first frame that the next join may change."""
+        return self._plan.segment(self._segment.number + 1).cut_frame - BACK_FRAMES
+
+    def _end(self) -> bytes:
+        """End the current segment. Returns the frames that are now final."""
+        if self._rest:
+            raise BrokenError("a segment ends within a frame")
+        if self._is_joined:
+            return b""
+        if self._delay is None:
+            raise BrokenError("a segment has too few frames")
+        # Its main data is late up to the end, which is no problem for the next join.
+        return self._joined_at(self._delay.number, self._compacted(self._delay.number)[0], self._delay.delay_bytes)
 
     def _size_at(self, content: bytes, position: int) -> int | None:
         """Return the size of the frame at this position; None if it is not complete."""
@@ -178,137 +206,84 @@ class Joiner:
         number = self._frame
         if number < self._segment.cut_frame:
             return b""
-        free, needed = _borrowed(self._kept[number - self._kept_from]), _borrowed(frame)
-        if needed <= free and self._windows(number) and number <= self._last_choice:
-            before = [bytearray(each) for each in self._kept[: number - self._kept_from]]
-            return self._joined_at(number, before, needed)
+        if number <= self._last_choice and self._missing(number) <= 0 and self._has_same_windows(number):
+            return self._joined_at(number, self._kept[: number - self._kept_from])
         if number < self._last_choice:
             return b""
-        return self._joined_anywhere()
+        return self._joined_somehow() if number == self._last_choice else self._joined_late()
 
-    def _windows(self, number: int) -> bool:
+    def _missing(self, number: int) -> int:
+        """Return how many bytes more the later segment needs before a frame than the earlier one leaves."""
+        return borrowed(self._head_at(number)) - borrowed(self._kept[number - self._kept_from])
+
+    def _has_same_windows(self, number: int) -> bool:
         """Return whether both encodings have the same windows in the first half of a frame."""
-        return _windows(self._kept[number - self._kept_from]) == _windows(self._head_at(number))
+        return windows(self._kept[number - self._kept_from]) == windows(self._head_at(number))
 
     def _head_at(self, number: int) -> bytes:
         return self._head[number - self._segment.first_frame]
 
-    def _joined_anywhere(self) -> bytes:
-        """Join where the bytes between the main data of the stream are enough, or else make space for a frame."""
-        choices = range(self._segment.cut_frame, self._last_choice + 1)
-        # The sort is stable, so the first frames come first.
-        for number in sorted(choices, key=lambda each: not self._windows(each)):
-            before, free = _compacted(self._kept[: number - self._kept_from], self._body_offset)
-            needed = _borrowed(self._head_at(number))
-            if needed <= free:
-                return self._joined_at(number, before, needed)
+    def _compacted(self, number: int) -> tuple[list[bytes], int]:
+        """Return the kept frames before this one, and how many bytes at their end can be made free."""
+        return compacted(self._kept[: number - self._kept_from], self._body_offset)
+
+    def _joined_somehow(self) -> bytes:
+        """Join after all frames that both segments have were tried. Returns nothing if more frames are needed."""
+        # The sort is stable, so among equals, the first frames come first.
+        choices = sorted(
+            range(self._segment.cut_frame, self._last_choice + 1), key=lambda each: not self._has_same_windows(each)
+        )
+        delays = []
+        for number in choices:
+            before, free = self._compacted(number)
+            missing = borrowed(self._head_at(number)) - free
+            if missing <= 0:
+                return self._joined_at(number, before)
+            at = number - self._segment.first_frame
+            delays.append(_Delay(number=number, delay_bytes=missing, left_bytes=missing, checked=at))
         for number in choices if self._is_variable else ():
-            before = [bytearray(frame) for frame in self._kept[: number - self._kept_from]]
-            needed, free = _borrowed(self._head_at(number)), _borrowed(self._kept[len(before)])
-            wider = _widened(before[-1], needed - free)
+            before = self._kept[: number - self._kept_from]
+            wider = widened(before[-1], self._missing(number))
             if wider is not None:
-                return self._joined_at(number, [*before[:-1], wider], needed)
+                return self._joined_at(number, [*before[:-1], wider])
+        self._delays = iter(
+            sorted(delays, key=lambda each: (not self._has_same_windows(each.number), each.delay_bytes))
+        )
+        self._delay = next(self._delays)
+        return self._joined_late()
+
+    def _joined_late(self) -> bytes:
+        """Join with main data that is moved towards the end, if it is known where that ends."""
+        assert self._delays is not None
+        while self._delay is not None:
+            if self._is_possible(self._delay):
+                if self._delay.left_bytes:
+                    return b""
+                number, delay_bytes = self._delay.number, self._delay.delay_bytes
+                return self._joined_at(number, self._compacted(number)[0], delay_bytes)
+            self._delay = next(self._delays, None)
         raise NotJoinableError(f"no join at frame {self._segment.cut_frame}")
 
-    def _joined_at(self, number: int, before: Sequence[bytearray], needed: int) -> bytes:
-        """Join at this frame, which needs so many bytes of the frames before it. Returns all frames so far."""
+    def _is_possible(self, delay: _Delay) -> bool:
+        """Check further frames of the segment. Each must borrow as many bytes as its main data is moved."""
+        first = delay.number - self._segment.first_frame
+        while delay.left_bytes and delay.checked < len(self._head):
+            frame = self._head[delay.checked]
+            if delay.checked > first:
+                unused = unused_between(self._head[delay.checked - 1], frame, self._body_offset)
+                delay.left_bytes = max(0, delay.left_bytes - max(0, unused))
+            if borrowed(frame) < delay.left_bytes:
+                return False
+            delay.checked += 1
+        return True
+
+    def _joined_at(self, number: int, before: Sequence[bytes], delay_bytes: int = 0) -> bytes:
+        """Join at this frame, behind these frames. Returns the frames that the next join cannot change."""
         at = number - self._segment.first_frame
-        _overwrite(before, _last_bytes(self._head[:at], needed, self._body_offset), self._body_offset)
-        joined = b"".join([*before, *self._head[at:]])
-        self._kept, self._head = [], []
+        frames = followed(before, self._head, at, delay_bytes, self._body_offset)
+        final = max(0, self._keep_from - self._kept_from)
+        self._kept_from, self._kept = self._kept_from + final, [bytes(frame) for frame in frames[final:]]
+        self._head = []
+        self._delay = self._delays = None
         self._is_joined = True
-        return joined
-
-
-def _borrowed(frame: bytes) -> int:
-    """Return `main_data_begin`: the first nine bits of the side information."""
-    return frame[HEADER_BYTES] << 1 | frame[HEADER_BYTES + 1] >> 7
-
-
-def _starts(frame: bytes) -> list[int]:
-    """Return where the descriptions of the granules begin: those of all channels of the first one, then the second."""
-    channels, first = (1, 18) if frame[3] >> 6 == _MONO else (2, 20)
-    return [first + number * _GRANULE_BITS for number in range(2 * channels)]
-
-
-def _bits(frame: bytes, position: int, count: int) -> int:
-    """Return some bits of the side information."""
-    size = _SIDE_INFO_BYTES[frame[3] >> 6 == _MONO]
-    side_info = int.from_bytes(frame[HEADER_BYTES : HEADER_BYTES + size])
-    return side_info >> 8 * size - position - count & (1 << count) - 1
-
-
-def _sound_bytes(frame: bytes) -> int:
-    """Return the size of the main data of a frame: the sum of the lengths of its granules, which are in bits."""
-    return (sum(_bits(frame, start, _LENGTH_BITS) for start in _starts(frame)) + 7) // 8
-
-
-def _windows(frame: bytes) -> list[int]:
-    """Return the window of each channel in the first granule of a frame. 0: the normal one."""
-    starts = _starts(frame)
-    windows = (_bits(frame, start + _WINDOW_OFFSET, 3) for start in starts[: len(starts) // 2])
-    # Without the flag, the two bits behind it mean something else.
-    return [window if window & 4 else 0 for window in windows]
-
-
-def _compacted(frames: Sequence[bytes], body_offset: int) -> tuple[list[bytearray], int]:
-    """Move the main data of these frames towards the beginning, over bytes that no frame uses.
-
-    Returns the frames, and how many bytes are free at their end. An encoder leaves bytes unused when the reservoir is
-    full.
-    """
-    moved = [bytearray(frame) for frame in frames]
-    bodies = b"".join(frame[body_offset:] for frame in frames)
-    packed = bytearray(bodies)
-    body_start = free_from = 0
-    for number, frame in enumerate(moved):
-        start, size = body_start - _borrowed(frame), _sound_bytes(frame)
-        # The main data of the first frames is in bodies before these frames, at least a part of it.
-        to = start if start < free_from or not number else max(free_from, body_start - MAX_BORROWED_BYTES)
-        if to < start:
-            packed[to : to + size] = bodies[start : start + size]
-            begin = body_start - to
-            frame[HEADER_BYTES] = begin >> 1
-            frame[HEADER_BYTES + 1] = (begin & 1) << 7 | frame[HEADER_BYTES + 1] & 0x7F
-        free_from = max(0, to + size)
-        body_start += len(frame) - body_offset
-    position = 0
-    for frame in moved:
-        size = len(frame) - body_offset
-        frame[body_offset:] = packed[position : position + size]
-        position += size
-    return moved, min(MAX_BORROWED_BYTES, max(0, len(bodies) - free_from))
-
-
-def _last_bytes(frames: Sequence[bytes], count: int, body_offset: int) -> bytes:
-    """Return the last bytes of the bodies of these frames."""
-    found: list[bytes] = []
-    for frame in reversed(frames):
-        if count <= 0:
-            break
-        body = frame[max(body_offset, len(frame) - count) :]
-        found.append(body)
-        count -= len(body)
-    return b"".join(reversed(found))
-
-
-def _overwrite(frames: Sequence[bytearray], content: bytes, body_offset: int) -> None:
-    """Write the content to the end of the bodies of these frames."""
-    end = len(content)
-    for frame in reversed(frames):
-        if not end:
-            return
-        size = min(end, len(frame) - body_offset)
-        frame[len(frame) - size :] = content[end - size : end]
-        end -= size
-
-
-def _widened(frame: bytearray, more_bytes: int) -> bytearray | None:
-    """Return the frame with at least so many bytes more, at the next bit rate that has them; None if there is none."""
-    word = int.from_bytes(frame[:HEADER_BYTES])
-    for index in range((word >> 12 & 15) + 1, _LARGEST_BITRATE_INDEX + 1):
-        wider = word & ~(15 << 12) | index << 12
-        facts = parse_header(wider)
-        if facts is not None and facts.size_bytes >= len(frame) + more_bytes:
-            return bytearray(wider.to_bytes(HEADER_BYTES) + frame[HEADER_BYTES:]).ljust(facts.size_bytes, b"\0")
-    return None
+        return b"".join(frames[:final])
