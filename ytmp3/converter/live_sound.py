@@ -159,6 +159,16 @@ class SoundReader:
                 return piece
             await change.wait()
 
+    @property
+    def seconds(self) -> float | None:
+        """The announced duration of the sound; None if it is not known."""
+        return self._sound.seconds
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the conversion has succeeded, so that all of the sound can be read now."""
+        return self._sound.is_confirmed
+
     def close(self) -> None:
         """Close the file. A thread may still read it, for a caller that was cancelled: the result is dropped."""
         self._threads.close(self._descriptor)

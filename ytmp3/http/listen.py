@@ -7,10 +7,12 @@ So it has an address of its own, and redirects to the download once the track is
 * If the conversion fails, or a second encoder begins, the connection is closed without the last chunk. So no client
   takes a part of the sound for all of it, or two encodings for one.
 * A listener counts as one of its client's transfers (`Sender.transfer_of`), also while it waits for the first frame.
+* A listener holds the encoder's file open, and so its space on the disk, although the file is removed when the
+  conversion has ended. So it must read the rest in the time that playing the whole sound would take.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from enum import StrEnum
 from typing import Final, TypeVar
 
@@ -36,6 +38,18 @@ WAIT_SECONDS: Final = 25.0
 """Longest wait, in seconds, for the first frame. An extraction takes some seconds. Proxies give up after 30 to 60 s."""
 ELSEWHERE_RETRY_SECONDS: Final = 1
 """The Retry-After, in seconds, if another instance converts: the next request may reach that one."""
+REST_SLACK_SECONDS: Final = 120.0
+"""How much longer, in seconds, than the sound itself a listener may take after the end of the conversion. Players pause
+to fill their buffers; and a write that began before the end may take another STALL_SECONDS."""
+UNKNOWN_SECONDS: Final = 3600.0
+"""The duration, in seconds, that is assumed of sound whose duration is not known."""
+ASKS_OTHERS: Final = "X-Sound-Elsewhere"
+"""A header of requests through our nginx. It asks the next instance if this one answers 503; it cannot do so after 409.
+A client that sends the header itself gets 503 instead of 409, and nothing else."""
+_TO_ANOTHER_INSTANCE: Final = headers.extended(
+    headers.EMPTY, {hdrs.RETRY_AFTER: str(ELSEWHERE_RETRY_SECONDS), "X-Accel-Redirect": "/_sound-elsewhere"}
+)
+"""The headers of that 503. If it is the last instance that nginx may ask, the redirect makes nginx answer 409."""
 BUSY_RETRY_SECONDS: Final = 2
 """The Retry-After, in seconds, after WAIT_SECONDS without a frame: the client has waited long enough already."""
 
@@ -47,7 +61,7 @@ class HowEnded(StrEnum):
     BROKEN = "broken"
     """The conversion failed, it began again, or its file cannot be read."""
     STALLED = "stalled"
-    """The client did not read for STALL_SECONDS."""
+    """The client did not read for STALL_SECONDS, or read the rest of a finished conversion too slowly."""
     LEFT = "left"
 
 
@@ -100,6 +114,8 @@ class ListenHandlers:
                 "There is no sound yet. Send the request again after Retry-After.",
                 retry_after_seconds=BUSY_RETRY_SECONDS,
             )
+        if request.headers.get(ASKS_OTHERS) is not None:
+            return web.Response(status=503, headers=_TO_ANOTHER_INSTANCE)
         raise NotReady(
             "Another instance of the service has this conversion. Send the request again after Retry-After.",
             retry_after_seconds=ELSEWHERE_RETRY_SECONDS,
@@ -155,11 +171,13 @@ class Listeners:
             await response.prepare(request)
             if request.transport is not None:
                 request.transport.set_write_buffer_limits(high=PIECE_BYTES)
-            while piece := await reader.next_piece():
-                async with asyncio.timeout(self.stall_seconds):
-                    await response.write(piece)
-                    await request.writer.drain()
+
+            async def write(piece: bytes) -> None:
+                await response.write(piece)
+                await request.writer.drain()
                 self._count_bytes(len(piece))
+
+            await pass_on(reader, write, stall_seconds=self.stall_seconds)
             await response.write_eof()
             how = HowEnded.COMPLETE
         except ConnectionError:
@@ -176,6 +194,26 @@ class Listeners:
             self.active -= 1
             self._count_end(how)
         return response
+
+
+async def pass_on(
+    reader: SoundReader, write: Callable[[bytes], Coroutine[None, None, None]], *, stall_seconds: float
+) -> None:
+    """Pass all of a sound to `write`, which waits until the client has taken each piece.
+
+    Raises:
+        TimeoutError: the client did not take a piece for `stall_seconds`; or the conversion has ended, and the client
+            did not read the rest in the duration of the sound and REST_SLACK_SECONDS.
+        SoundLostError, OSError: the sound does not go on.
+    """
+    clock = asyncio.get_running_loop().time
+    async with asyncio.timeout(None) as rest:
+        while piece := await reader.next_piece():
+            if reader.is_confirmed and rest.when() is None:
+                seconds = UNKNOWN_SECONDS if reader.seconds is None else reader.seconds
+                rest.reschedule(clock() + seconds + REST_SLACK_SECONDS)
+            async with asyncio.timeout(stall_seconds):
+                await write(piece)
 
 
 async def _while_connected(request: web.Request, operation: Awaitable[T]) -> T:
