@@ -11,7 +11,8 @@ def test_a_position_has_several_spellings() -> None:
     spellings: dict[object, int] = {
         "0": 0, 90: 90_000, 90.5: 90_500, "90.5": 90_500, " 1:30 ": 90_000, "01:30": 90_000, "1:02:03.5": 3_723_500,
         "90s": 90_000, "1m30s": 90_000, "1h2m3s": 3_723_000, "2H": 7_200_000, "1m5": 65_000, 0.0004: 0, 1.0006: 1001,
-        MAX_POSITION_SECONDS: 360_000_000, "99:59:59.999": 359_999_999, "1439:59": 86_399_000,
+        MAX_POSITION_SECONDS - 1: 359_999_000, "359999": 359_999_000, "1h05m": 3_900_000, "5999m59s": 359_999_000,
+        "99:59:59.999": 359_999_999, "1439:59": 86_399_000,
     }  # fmt: skip
     for value, milliseconds in spellings.items():
         assert parse_position(value) == milliseconds, value
@@ -19,7 +20,8 @@ def test_a_position_has_several_spellings() -> None:
 
 def test_an_invalid_position_is_refused() -> None:
     values: tuple[object, ...] = (
-        None, True, -1, -0.001, float("nan"), float("inf"), 10**30, 1e300, "", " ", "-1", "1:60", "1:5", "1:60:00",
+        None, True, -1, MAX_POSITION_SECONDS, "360000", "9999:00", "6000:00", "1h90m", "90m75s", "100h", "6000m",
+        "\xa090", -0.001, float("nan"), float("inf"), 10**30, 1e300, "", " ", "-1", "1:60", "1:5", "1:60:00",
         "60:1:00", "1e3", "1,5", ".5", "1.", "::", "m", "100:00:00", "٣", "0x10", "link", [], {}, b"1",
     )  # fmt: skip
     for value in values:

@@ -5,8 +5,10 @@ from typing import Final
 
 from msgspec import Struct
 
+from ytmp3.core.spellings import one_of
+
 MAX_POSITION_SECONDS: Final = 360_000
-"""Upper bound of a position, in seconds: 100 hours, more than any video of YouTube has."""
+"""Every position is below this, in seconds: 100 hours, more than any video of YouTube has."""
 MIN_CUT_MS: Final = 100
 """Shortest part of a video, in milliseconds: about four frames of MP3. A shorter part is most likely a mistake of the
 client."""
@@ -18,13 +20,24 @@ fraction of the announced duration, whichever is larger. Announced durations are
 may be slightly longer or shorter than its picture."""
 
 _FRACTION: Final = r"(?:\.[0-9]{1,9})?"
-POSITION_PATTERN: Final = (
-    rf"^(?:[0-9]{{1,5}}{_FRACTION}|[0-9]{{1,4}}:[0-5][0-9]{_FRACTION}|[0-9]{{1,2}}:[0-5][0-9]:[0-5][0-9]{_FRACTION})$"
+_MINUTES: Final = "(?:[0-9]{1,3}|[0-5][0-9]{3})"
+"""Minutes of a position that has no hours: fewer than 100 hours."""
+_SECONDS_LEFT: Final = f"(?:[0-5]?[0-9]{_FRACTION}[sS]?)?"
+"""Seconds after minutes or hours, with or without the unit."""
+POSITION_PATTERN: Final = one_of(
+    (
+        f"(?:[0-9]{{1,5}}|[0-2][0-9]{{5}}|3[0-5][0-9]{{4}}){_FRACTION}[sS]?",
+        f"{_MINUTES}:[0-5][0-9]{_FRACTION}",
+        f"[0-9]{{1,2}}:[0-5][0-9]:[0-5][0-9]{_FRACTION}",
+        f"{_MINUTES}[mM]{_SECONDS_LEFT}",
+        f"[0-9]{{1,2}}[hH](?:[0-5]?[0-9][mM])?{_SECONDS_LEFT}",
+    )
 )
-"""Positions as text: seconds, `m:ss` or `h:mm:ss`, each with an optional fraction of a second."""
-_CLOCK: Final = re.compile(POSITION_PATTERN, re.ASCII)
-_UNITS: Final = re.compile(rf"(?:([0-9]{{1,2}})h)?(?:([0-9]{{1,4}})m)?(?:([0-9]{{1,6}}{_FRACTION})s?)?", re.ASCII)
-"""Positions as YouTube writes them into links: `1h2m3s`, `90s` or `90`."""
+"""Positions as text, below MAX_POSITION_SECONDS: seconds, `m:ss` or `h:mm:ss`; or with units, as YouTube writes them
+into links: `90s`, `1m30s` or `1h2m3s`. The seconds may have a fraction."""
+_TEXT: Final = re.compile(POSITION_PATTERN)
+_UNITS: Final = re.compile("(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9.]+)s?)?")
+"""The parts of a text with units, which fits `POSITION_PATTERN`."""
 
 
 class Cut(Struct, frozen=True, kw_only=True):
@@ -93,21 +106,22 @@ def parse_position(value: object) -> int | None:
 
     Accepted are seconds as a number, and text: `90`, `90.5`, `1:30`, `1:02:03`, `90s`, `1m30s` or `1h2m3s`.
     """
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, str):
+        return round(_seconds_of(value.strip().lower()) * 1000) if _TEXT.fullmatch(value) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    seconds = _seconds_of(value.strip().lower()) if isinstance(value, str) else value
     # Comparisons with NaN are false.
-    return round(seconds * 1000) if seconds is not None and 0 <= seconds <= MAX_POSITION_SECONDS else None
+    return round(value * 1000) if 0 <= value < MAX_POSITION_SECONDS else None
 
 
-def _seconds_of(text: str) -> float | None:
-    if _CLOCK.fullmatch(text):
+def _seconds_of(text: str) -> float:
+    """Return the seconds of a text that fits `POSITION_PATTERN`, without white space around it and in lower case."""
+    if ":" in text:
         seconds = 0.0
         for part in text.split(":"):
             seconds = 60 * seconds + float(part)
         return seconds
     match = _UNITS.fullmatch(text)
-    if match is None or not text:
-        return None
+    assert match is not None
     hours, minutes, rest = (float(part or 0) for part in match.groups())
     return 3600 * hours + 60 * minutes + rest

@@ -7,6 +7,8 @@ YouTube offers some videos in several languages: the original, and dubbed tracks
 import re
 from typing import Final, NewType
 
+from ytmp3.core.spellings import in_any_case, one_of
+
 Language = NewType("Language", str)
 """ORIGINAL, or a BCP 47 tag in its canonical spelling."""
 
@@ -14,13 +16,21 @@ ORIGINAL: Final = Language("original")
 """The language in which the video was made. The client does not have to know it."""
 
 MAX_CHARACTERS: Final = 35
-"""Longest tag, in characters. RFC 5646 (section 4.4.1) recommends this size; the tags of YouTube are shorter."""
+"""Longest value, in characters. RFC 5646 (section 4.4.1) recommends this size; the tags of YouTube are shorter."""
 
-PATTERN: Final = r"^(original|[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?(-([a-z0-9]{5,8}|[0-9][a-z0-9]{3}))*)$"
-"""The canonical spellings: language, script, region, variants (RFC 5646, section 2.1). Extensions are not accepted,
+_SCRIPT: Final = "(?:[-_][A-Za-z]{4})?"
+_REGION: Final = "(?:[-_](?:[A-Za-z]{2}|[0-9]{3}))?"
+_VARIANTS: Final = "(?:[-_](?:[A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*"
+LANGUAGE_PATTERN: Final = one_of(
+    (
+        in_any_case(ORIGINAL),
+        f"[A-Za-z]{{2,3}}{_SCRIPT}{_REGION}{_VARIANTS}",
+    )
+)
+"""The values: ORIGINAL, or language, script, region, variants (RFC 5646, section 2.1). Extensions are not accepted,
 because they describe no difference in spoken sound."""
 
-_CANONICAL: Final = re.compile(PATTERN, re.ASCII)
+_TEXT: Final = re.compile(LANGUAGE_PATTERN)
 _MODERN: Final = {"iw": "he", "in": "id", "ji": "yi", "mo": "ro"}
 """Old codes that clients and YouTube still use, with those of the registry of language subtags (IANA)."""
 _DESCRIPTION: Final = "-desc"
@@ -32,10 +42,9 @@ def parse_language(value: object) -> Language | None:
 
     Tags are accepted in any case, with `_` for `-`, and with white space around them.
     """
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > MAX_CHARACTERS or not _TEXT.fullmatch(value):
         return None
-    language = _canonical(value.strip()[: MAX_CHARACTERS + 1])
-    return Language(language) if len(language) <= MAX_CHARACTERS and _CANONICAL.fullmatch(language) else None
+    return Language(_canonical(value.strip()))
 
 
 def tag_of_track(tag: object) -> Language | None:
@@ -61,7 +70,7 @@ def closeness(wanted: Language, tag: str | None) -> int:
 
 
 def _canonical(tag: str) -> str:
-    """Return a tag in the upper and lower case of RFC 5646, section 2.1.1. Text that is not a tag stays invalid."""
+    """Return a tag in the upper and lower case of RFC 5646, section 2.1.1, with the language's code of today."""
     first, *others = tag.lower().replace("_", "-").split("-")
     spelled = (
         part.title() if len(part) == 4 and part.isalpha() else part.upper() if len(part) == 2 else part

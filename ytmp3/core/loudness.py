@@ -12,6 +12,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from ytmp3.core.spellings import in_any_case, one_of
+
 MIN_TARGET: Final = -30.0
 MAX_TARGET: Final = -5.0
 """Lowest and highest target, in LUFS. Broadcasts have -23 or -24, streaming services -14 to -16, loud masters -7."""
@@ -41,9 +43,11 @@ class LoudnessMode(StrEnum):
 Loudness = LoudnessMode | float
 """The loudness in a recipe: a mode, or a target in LUFS."""
 
-LOUDNESS_PATTERN: Final = r"^(?:off|tags|-(?:[5-9]|[12][0-9])(?:\.[0-9])?|-30(?:\.0)?)$"
+_TARGET: Final = r"-(?:(?:0?[5-9]|[12][0-9])(?:\.[0-9]{1,9})?|30(?:\.0{1,9})?)"
+"""A target from MIN_TARGET to MAX_TARGET, as text."""
+LOUDNESS_PATTERN: Final = one_of((*map(in_any_case, LoudnessMode), f"{_TARGET}(?: ?{in_any_case('lufs')})?"))
 """The values as text."""
-_TARGET: Final = re.compile(r"(-[0-9]{1,2}(?:\.[0-9]{1,9})?)(?: ?lufs)?", re.ASCII)
+_TEXT: Final = re.compile(LOUDNESS_PATTERN)
 
 
 def parse_loudness(value: object) -> Loudness | None:
@@ -52,11 +56,10 @@ def parse_loudness(value: object) -> Loudness | None:
     A target is a number or text, such as -14, "-14" or "-14 LUFS"; it is rounded to a tenth.
     """
     if isinstance(value, str):
-        text = value.strip().lower()
-        if text in set(LoudnessMode):
-            return LoudnessMode(text)
-        match = _TARGET.fullmatch(text)
-        value = None if match is None else float(match[1])
+        if not _TEXT.fullmatch(value):
+            return None
+        text = value.strip().lower().removesuffix("lufs").rstrip()
+        return LoudnessMode(text) if text in set(LoudnessMode) else round(float(text), 1)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return round(float(value), 1) if MIN_TARGET <= value <= MAX_TARGET else None

@@ -11,9 +11,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from aiohttp import HttpVersion11, hdrs, web
 
-from ytmp3.core.cut import parse_position
-from ytmp3.core.language import parse_language
-from ytmp3.core.loudness import MAX_TARGET, MIN_TARGET, LoudnessMode, parse_loudness
+from ytmp3.core.loudness import MAX_TARGET, MIN_TARGET, LoudnessMode
 from ytmp3.core.recipe import Format, Quality, parse_format, parse_quality
 from ytmp3.core.tag_edits import MAX_TEXT_CHARACTERS
 from ytmp3.http import problems
@@ -117,24 +115,14 @@ _EXAMPLES: Final[Mapping[str, object]] = MappingProxyType({"url": "https://youtu
 """A valid value of each field that must be given."""
 
 
-def _position(value: object) -> object:
-    """Return a position as a number of seconds. Other values are returned unchanged: null is valid, and `link`."""
-    position = parse_position(value)
-    text = value.strip().lower() if isinstance(value, str) else value
-    return text if position is None else position / 1000
-
-
 _SPELLINGS: Final[Mapping[str, Callable[[object], object]]] = MappingProxyType(
     {
         "quality": parse_quality,
         "format": parse_format,
-        "start": _position,
-        "end": _position,
-        "language": parse_language,
-        "loudness": parse_loudness,
     }
 )
-"""Fields whose values may be spelled in several ways. For other values, the functions return what is not valid."""
+"""Fields with more spellings than the enumerations of their schemas list. For other values, the functions return what
+is not valid."""
 _SYNTAX_ERRORS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "Expecting property name": "a name in double quotes is expected",
@@ -230,7 +218,7 @@ def parse_probe_request(body: bytes) -> ProbeRequest:
 
 
 def _parse(body: bytes, kind: type[Wanted]) -> Wanted:
-    """Decode a body strictly, except that the fields of a recipe may be spelled in several ways.
+    """Decode a body strictly, except that values of `quality` and `format` may be spelled in several ways.
 
     Raises:
         InvalidJson: the text says at which character the body is not valid JSON.

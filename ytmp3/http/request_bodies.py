@@ -1,29 +1,33 @@
 """The JSON bodies of requests, as types. `wire` has those of responses; `body` reads and checks a body."""
 
+import re
 from typing import Annotated, Final
 
 from msgspec import UNSET, Meta, Struct, UnsetType, json
 
 from ytmp3.core.cut import MAX_POSITION_SECONDS, POSITION_PATTERN, Cut, parse_position
-from ytmp3.core.language import MAX_CHARACTERS, ORIGINAL, PATTERN, parse_language
+from ytmp3.core.language import LANGUAGE_PATTERN, MAX_CHARACTERS, ORIGINAL, parse_language
 from ytmp3.core.link import parse_link
 from ytmp3.core.loudness import LOUDNESS_PATTERN, MAX_TARGET, MIN_TARGET, LoudnessMode, parse_loudness
 from ytmp3.core.recipe import DEFAULT_QUALITY, Format, Quality, Recipe, has_quality, recipe_for
+from ytmp3.core.spellings import in_any_case, one_of
 from ytmp3.core.tag_edits import MAX_TEXT_CHARACTERS, TagEdits, clean_text
 from ytmp3.http.errors import InvalidField
 
 OF_LINK: Final = "link"
 """The value of `start` for the time in the link (`t=`)."""
+_OF_LINK_PATTERN: Final = one_of((in_any_case(OF_LINK),))
+_IS_OF_LINK: Final = re.compile(_OF_LINK_PATTERN).fullmatch
 
 GivenQuality = Annotated[Quality, Meta(extra_json_schema={"default": DEFAULT_QUALITY})]
 """Whether a quality was given must be known, so it has no default value for the decoder."""
-_Seconds = Annotated[float, Meta(ge=0, le=MAX_POSITION_SECONDS)]
+_Seconds = Annotated[float, Meta(ge=0, lt=MAX_POSITION_SECONDS)]
 Position = _Seconds | Annotated[str, Meta(pattern=POSITION_PATTERN)] | None
 """A position in the video; None for its beginning or end."""
-PositionOrLink = _Seconds | Annotated[str, Meta(pattern=f"{POSITION_PATTERN}|^{OF_LINK}$")] | None
+PositionOrLink = _Seconds | Annotated[str, Meta(pattern=f"{POSITION_PATTERN}|{_OF_LINK_PATTERN}")] | None
 
 GivenLoudness = Annotated[float, Meta(ge=MIN_TARGET, le=MAX_TARGET)] | Annotated[str, Meta(pattern=LOUDNESS_PATTERN)]
-GivenLanguage = Annotated[str, Meta(pattern=PATTERN, max_length=MAX_CHARACTERS)]
+GivenLanguage = Annotated[str, Meta(pattern=LANGUAGE_PATTERN, max_length=MAX_CHARACTERS)]
 
 
 class MisfitError(ValueError):
@@ -88,7 +92,7 @@ class ExtractRequest(Struct, frozen=True, forbid_unknown_fields=True):
             InvalidField: the start is that of the link, which has none, or one that does not fit the end.
             UnsupportedUrl, NotAVideo: the start is that of the link, and it is no link to a video.
         """
-        if self.start != OF_LINK:
+        if not _is_of_link(self.start):
             return _recipe(self)
         start = parse_link(self.url).start_ms
         if start is None:
@@ -170,13 +174,17 @@ def _check(request: ExtractRequest | BatchRequest) -> None:
     # The time of the link is not known here, and `recipe` checks it.
     if (misfit := _recipe(request).misfit) is not None:
         raise MisfitError(misfit)
-    if request.start == OF_LINK and not has_quality(request.format):
+    if _is_of_link(request.start) and not has_quality(request.format):
         raise MisfitError("start")
+
+
+def _is_of_link(start: float | str | None) -> bool:
+    return isinstance(start, str) and _IS_OF_LINK(start) is not None
 
 
 def _recipe(request: ExtractRequest | BatchRequest, start_of_link: int = 0) -> Recipe:
     quality = None if request.quality is UNSET else request.quality
-    start = start_of_link if request.start == OF_LINK else parse_position(request.start)
+    start = start_of_link if _is_of_link(request.start) else parse_position(request.start)
     return recipe_for(
         request.format,
         quality,
