@@ -8,11 +8,13 @@ import pytest
 from tests.engine.doors import Doors, most_within
 from tests.engine.rig import SOMEONE, Rig, engine, video
 from tests.virtual_time import seconds, settled
+from ytmp3.core.breaker import ENDS_TO_OPEN
 from ytmp3.core.errors import FailureCode, Fault, StoreDown
 from ytmp3.core.identities import Budget, IdentityState
 from ytmp3.core.ids import VideoId
 from ytmp3.core.job import Job, Status
 from ytmp3.engine import events
+from ytmp3.engine.health import REASONS, Readiness
 from ytmp3.engine.identities import Identities
 from ytmp3.engine.janitor import ADOPT_SECONDS
 
@@ -103,6 +105,25 @@ async def test_new_identities_end_the_state_of_closed_ones(tmp_path: Path) -> No
             assert now.parts.upstream.cause is None
             assert now.parts.health.upstream.ok
             assert now.parts.upstream.identities.closed_for_seconds() == 0.0
+
+
+async def test_an_identity_that_recovers_does_not_hide_the_breaker(tmp_path: Path) -> None:
+    """Of two reasons at the same time, `/health` shows the remaining one after the end of the other."""
+    doors = Doors()
+    doors.banned = {"first": FailureCode.BOT_CHECK}
+    async with engine(tmp_path, converter=doors, queue_capacity=20) as now:
+        upstream, health = now.parts.upstream, now.parts.health
+        upstream.identities.use([FIRST])
+        for number in range(4):
+            await now.submit(video(number))
+        await settled()
+        assert health.upstream.detail == REASONS[Fault.ADDRESS]
+        for number in range(ENDS_TO_OPEN):
+            upstream.failed(upstream.started(), VideoId(video(100 + number)), Fault.RELEASE)
+        assert health.upstream.detail == REASONS[Fault.RELEASE]
+        upstream.identities.use([SECOND])
+        assert (health.upstream.ok, health.upstream.detail) == (False, REASONS[Fault.RELEASE])
+        assert health.readiness is Readiness.DEGRADED
 
 
 async def test_a_video_that_alone_is_refused_fails_and_closes_nothing(tmp_path: Path) -> None:
@@ -228,10 +249,7 @@ async def test_a_drain_releases_the_conversion_that_waits_for_an_identity(tmp_pa
 
 async def test_two_instances_share_a_budget_and_a_pause(tmp_path: Path) -> None:
     async with engine(tmp_path) as now:
-        here, there = (
-            Identities(values=now.store.values, health=now.parts.health, events=now.parts.events, clock=seconds)
-            for _ in range(2)
-        )
+        here, there = (Identities(values=now.store.values, events=now.parts.events, clock=seconds) for _ in range(2))
         for identities in (here, there):
             identities.use([FIRST])
         grants = []

@@ -147,8 +147,9 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
     store, files, converter, clock = outside.store, outside.files, outside.converter, outside.clock
     health, places, runs = Health(), places_of(settings.workers), Runs(events, clock=clock)
     queue = FairQueue(settings.queue_capacity, runs.by_client, places)
-    identities = Identities(values=store.values, health=health, events=events, clock=clock)
+    identities = Identities(values=store.values, events=events, clock=clock)
     upstream = Upstream(settings, identities=identities, health=health, events=events, clock=clock)
+    health.upstream_cause = lambda: upstream.cause
     estimates = Estimates(settings.workers, identities.start_seconds, clock=clock, random=outside.random)
     events.listen(estimates.on_event)
     writes = Writes(settings, store=store, events=events, random=outside.random)

@@ -6,6 +6,7 @@ conversions do not succeed, for a cause that most likely affects the other insta
 balancer would remove all instances, and clients could not even read the status of their jobs.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -21,7 +22,7 @@ REASONS: Final[dict[Fault, str]] = {
     Fault.RELEASE: "the installed yt-dlp does not understand YouTube's answers: is there a newer one?",
     Fault.YOUTUBE: "most conversions fail at YouTube: is there a newer yt-dlp, or has YouTube an incident?",
 }
-"""The text for the operator about each cause of the breaker."""
+"""The text for the operator about each cause of the breaker, and of closed identities."""
 
 
 class Readiness(StrEnum):
@@ -71,10 +72,17 @@ class Health:
 
     It does not make the instance unready: both installations work, but neither removes files without a record.
     """
-    upstream: Check = field(default_factory=lambda: Check(ok=True, detail="no fault known"))
-    """Whether conversions succeed at YouTube; it does not make the instance unready."""
+    upstream_cause: Callable[[], Fault | None] = lambda: None
+    """Returns why conversions do not succeed at YouTube; None if no reason is known. It is `Upstream.cause`, which
+    knows the circuit breaker and the identities. It does not make the instance unready."""
     is_draining: bool = False
     """Set once, at the beginning of the drain."""
+
+    @property
+    def upstream(self) -> Check:
+        """Whether conversions succeed at YouTube."""
+        cause = self.upstream_cause()
+        return Check(ok=cause is None, detail="no fault known" if cause is None else REASONS[cause])
 
     @property
     def is_storage_low(self) -> bool:

@@ -22,7 +22,6 @@ from ytmp3.core.identities import OF_IDENTITY, Budget, IdentityState, Standing, 
 from ytmp3.core.ids import VideoId
 from ytmp3.engine import events
 from ytmp3.engine.events import Events
-from ytmp3.engine.health import REASONS, Check, Health
 from ytmp3.jobstore import SharedValues
 
 log = logging.getLogger(__name__)
@@ -75,10 +74,9 @@ class IdentityView(Struct, frozen=True, kw_only=True):
 class Identities:
     """The identities of this instance. `clock` is monotonic; times in the shared value are of the store's clock."""
 
-    def __init__(self, *, values: SharedValues, health: Health, events: Events, clock: Callable[[], float]) -> None:
+    def __init__(self, *, values: SharedValues, events: Events, clock: Callable[[], float]) -> None:
         self._budgets = DEFAULT_BUDGETS
         self._values = values
-        self._health = health
         self._events = events
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -118,8 +116,8 @@ class Identities:
     @property
     def cause(self) -> Fault | None:
         """Why all identities are closed: the cause of the one that is tried next. None if one of them is ok."""
-        views = self.views()
-        if not self.is_managed or any(view.cause is None for view in views):
+        views = self.views() if self.is_managed else []
+        if not views or any(view.cause is None for view in views):
             return None
         return min(views, key=lambda view: view.next_trial_seconds).cause
 
@@ -127,7 +125,7 @@ class Identities:
         """Set the identities, at the start and for each SIGHUP. An identity that keeps its name keeps its state."""
         self._budgets = tuple(budgets)
         self._wait_until = 0.0
-        self._report_cause()
+        self._note_closed()
 
     def closed_seconds(self) -> float:
         """Return the time until the first identity may be tried again; 0 if one of them is ok."""
@@ -276,16 +274,14 @@ class Identities:
             elif new.cause is not None and new.until > old.until:
                 pause_seconds = max(0.0, new.until - now)
                 self._events.emit(events.IdentityPaused(name=budget.name, cause=new.cause, pause_seconds=pause_seconds))
-        self._report_cause()
+        self._note_closed()
 
-    def _report_cause(self) -> None:
-        """Record in the health state whether all identities are closed."""
-        if (cause := self.cause) is not None:
-            self._closed_at = self._clock() if self._closed_at is None else self._closed_at
-            self._health.upstream = Check(ok=False, detail=REASONS[cause])
-        elif self._closed_at is not None:
+    def _note_closed(self) -> None:
+        """Record since when all identities are closed."""
+        if self.cause is None:
             self._closed_at = None
-            self._health.upstream = Check(ok=True, detail="conversions succeed")
+        elif self._closed_at is None:
+            self._closed_at = self._clock()
 
     def _now(self) -> float:
         """Return the time of the store's clock, without asking it."""

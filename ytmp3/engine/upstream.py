@@ -5,7 +5,7 @@ identities that are all closed or have used up their budgets (`identities`), a s
 could not start a process, and a fault of this instance's disk or tools (`Health.fault`). Running conversions continue.
 The first start after the breaker's pause is its trial.
 
-Each change of the breaker is emitted as an event, and recorded in the health state for `/health`.
+Each change of the breaker is emitted as an event. `/health` shows `Upstream.cause`.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from ytmp3.core.errors import Fault
 from ytmp3.core.ids import VideoId
 from ytmp3.engine import events
 from ytmp3.engine.events import Events
-from ytmp3.engine.health import REASONS, Check, Health
+from ytmp3.engine.health import Health
 from ytmp3.engine.identities import Identities
 from ytmp3.engine.settings import EngineSettings
 
@@ -137,15 +137,13 @@ class Upstream:
         self._paused_until = self._clock() + self._pause_seconds
 
     def _record(self, outcome: Callable[[], None]) -> None:
-        """Report an outcome to the breaker. If it has opened, reopened or closed, emit that and update the health."""
+        """Report an outcome to the breaker. If it has opened, reopened or closed, emit that."""
         now, breaker = self._clock(), self._breaker
         cause_before, wait_before, since = breaker.cause, breaker.wait_seconds(now), breaker.open_seconds(now)
         outcome()
         wait_seconds = breaker.wait_seconds(now)
         if breaker.cause is None:
             if cause_before is not None:
-                self._health.upstream = Check(ok=True, detail="conversions succeed")
                 self._events.emit(events.UpstreamResumed(cause=cause_before, open_seconds=since))
         elif wait_seconds > wait_before:
-            self._health.upstream = Check(ok=False, detail=REASONS[breaker.cause])
             self._events.emit(events.UpstreamPaused(cause=breaker.cause, pause_seconds=wait_seconds))
