@@ -149,7 +149,6 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
     queue = FairQueue(settings.queue_capacity, runs.by_client, places)
     identities = Identities(values=store.values, events=events, clock=clock)
     upstream = Upstream(settings, identities=identities, health=health, events=events, clock=clock)
-    health.upstream_cause = lambda: upstream.cause
     estimates = Estimates(settings.workers, identities.start_seconds, clock=clock, random=outside.random)
     events.listen(estimates.on_event)
     writes = Writes(settings, store=store, events=events, random=outside.random)

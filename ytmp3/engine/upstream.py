@@ -57,6 +57,7 @@ class Upstream:
         self.identities = identities
         """The ways out to YouTube."""
         self._health = health
+        health.upstream_cause = lambda: self.cause
         self._events = events
         self._clock = clock
         self._breaker = Breaker()
