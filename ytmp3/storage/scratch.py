@@ -62,9 +62,13 @@ class Scratch:
         # Only this user needs access to unfinished files.
         for folder in (self._root, self._folder, *self._lasting):
             folder.mkdir(mode=0o700, exist_ok=True)
-        lock = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # The file gets its name once it is locked. Otherwise the sweep of another instance could find it unlocked, and
+        # remove the folder of an instance that starts at the same moment.
+        unnamed = self._folder / ".lock.new"
+        lock = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            unnamed.replace(self._folder / ".lock")
         except OSError:
             os.close(lock)
             raise
