@@ -84,8 +84,7 @@ class Budget(Struct, frozen=True, kw_only=True):
 
     def tokens_per_second(self, pace: float) -> float:
         """Return the rate at which the bucket is filled. With the burst, an hour gives at most `videos_per_hour`."""
-        rest = max(self.videos_per_hour - self.burst, self.videos_per_hour / 2)
-        return pace * rest / HOUR_SECONDS
+        return pace * max(self.videos_per_hour - self.burst, self.videos_per_hour / 2) / HOUR_SECONDS
 
 
 class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -136,7 +135,9 @@ def unused(budget: Budget, now: float) -> Standing:
 
 def pace_at(standing: Standing, now: float) -> float:
     """Return the part of its budget that an identity uses now."""
-    doublings = max(0, math.floor((now - standing.paced_at) / DOUBLING_SECONDS)) if standing.pace < 1.0 else 0
+    if standing.pace >= 1.0:
+        return 1.0
+    doublings = max(0, math.floor((now - standing.paced_at) / DOUBLING_SECONDS))
     return min(1.0, standing.pace * 2.0 ** min(doublings, 10))
 
 
@@ -147,11 +148,16 @@ def state_of(standing: Standing) -> IdentityState:
     return IdentityState.BROKEN if standing.cause is Fault.SETTINGS else IdentityState.COOLING
 
 
-def refilled(standing: Standing, budget: Budget, now: float) -> Standing:
-    """Add the tokens of the time since the last use. A clock that was set back adds none."""
+def tokens_at(standing: Standing, budget: Budget, now: float) -> float:
+    """Return the tokens, with those of the time since the last use. A clock that was set back adds none."""
     # The pace only rises during that time. Calculating with its first value never adds too many tokens.
     gained = max(0.0, now - standing.at) * budget.tokens_per_second(pace_at(standing, standing.at))
-    return replace(standing, tokens=min(float(budget.burst), standing.tokens + gained), at=now)
+    return min(float(budget.burst), standing.tokens + gained)
+
+
+def refilled(standing: Standing, budget: Budget, now: float) -> Standing:
+    """Add the tokens of the time since the last use."""
+    return replace(standing, tokens=tokens_at(standing, budget, now), at=now)
 
 
 def wait_seconds(standing: Standing, budget: Budget, now: float) -> float:
@@ -166,12 +172,11 @@ def wait_seconds(standing: Standing, budget: Budget, now: float) -> float:
 
 def token_seconds(standing: Standing, budget: Budget, now: float) -> float:
     """Return the time until there is a token, whatever the state of the identity."""
-    if not budget.videos_per_hour:
+    if not budget.videos_per_hour or standing.tokens >= 1.0:
         return 0.0
-    current = refilled(standing, budget, now)
-    missing = 1.0 - current.tokens
+    missing = 1.0 - tokens_at(standing, budget, now)
     # Rounding must not make a wait of a millionth of a second, after which there is still no token.
-    return 0.0 if missing < ROUNDING else missing / budget.tokens_per_second(pace_at(current, now))
+    return 0.0 if missing < ROUNDING else missing / budget.tokens_per_second(pace_at(standing, now))
 
 
 def standing_of(standings: Standings, budget: Budget, now: float) -> Standing:
@@ -187,21 +192,21 @@ def choose(budgets: Sequence[Budget], standings: Standings, now: float, *, avoid
     An identity whose trial is due goes first: otherwise it would stay closed as long as the others suffice. Then comes
     the identity with the largest part of its budget left; among equals, the one that was not used for longest.
     """
-    known = {budget: standing_of(standings, budget, now) for budget in budgets}
-    others = [budget for budget in budgets if budget.name not in avoid]
-    usable = others if any(known[budget].cause is None for budget in others) else list(budgets)
-    waits = {budget: wait_seconds(known[budget], budget, now) for budget in usable}
-    free = [budget for budget in usable if waits[budget] <= 0.0]
+    known = [(budget, standing_of(standings, budget, now)) for budget in budgets]
+    others = [each for each in known if each[0].name not in avoid]
+    usable = others if any(standing.cause is None for _, standing in others) else known
+    waits = [wait_seconds(standing, budget, now) for budget, standing in usable]
+    free = [each for each, wait in zip(usable, waits, strict=True) if wait <= 0.0]
     if not free:
-        return Choice(name=None, wait_seconds=min(waits.values()))
+        return Choice(name=None, wait_seconds=min(waits))
 
-    def rank(budget: Budget) -> tuple[bool, float, float]:
-        standing = refilled(known[budget], budget, now)
-        left = standing.tokens / budget.burst if budget.videos_per_hour else 1.0
-        return known[budget].cause is None, -left, known[budget].at
+    def rank(each: tuple[Budget, Standing]) -> tuple[bool, float, float]:
+        budget, standing = each
+        left = tokens_at(standing, budget, now) / budget.burst if budget.videos_per_hour else 1.0
+        return standing.cause is None, -left, standing.at
 
-    best = min(free, key=rank)
-    return Choice(name=best.name, wait_seconds=0.0, is_trial=known[best].cause is not None)
+    best, standing = min(free, key=rank)
+    return Choice(name=best.name, wait_seconds=0.0, is_trial=standing.cause is not None)
 
 
 def closed_seconds(budgets: Sequence[Budget], standings: Standings, now: float) -> float:
@@ -291,6 +296,8 @@ def without_future(standings: Standings, now: float) -> Standings:
 
 
 def _bounded(standing: Standing, now: float) -> Standing:
+    if max(standing.at, standing.paced_at, standing.until, standing.trial_at or now, standing.served_at) <= now:
+        return standing
     pause_end = now + standing.pause
     trial_at = standing.trial_at
     return replace(

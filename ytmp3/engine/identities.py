@@ -116,10 +116,11 @@ class Identities:
     @property
     def cause(self) -> Fault | None:
         """Why all identities are closed: the cause of the one that is tried next. None if one of them is ok."""
-        views = self.views() if self.is_managed else []
-        if not views or any(view.cause is None for view in views):
+        # An identity that was never used has no state, and is ok.
+        known = [self._standings.get(budget.name) for budget in self._budgets]
+        if not self.is_managed or any(standing is None or standing.cause is None for standing in known):
             return None
-        return min(views, key=lambda view: view.next_trial_seconds).cause
+        return min(self.views(), key=lambda view: view.next_trial_seconds).cause
 
     def use(self, budgets: Sequence[Budget]) -> None:
         """Set the identities, at the start and for each SIGHUP. An identity that keeps its name keeps its state."""
@@ -142,9 +143,9 @@ class Identities:
         for budget in self._budgets if self.is_managed else ():
             if not budget.videos_per_hour:
                 return 0.0
-            standing = rules.refilled(rules.standing_of(self._standings, budget, now), budget, now)
+            standing = rules.standing_of(self._standings, budget, now)
             if standing.cause is None:
-                tokens += standing.tokens
+                tokens += rules.tokens_at(standing, budget, now)
                 rate += budget.tokens_per_second(rules.pace_at(standing, now))
         return self.closed_seconds() if not rate else max(0.0, position - tokens) / rate
 
@@ -297,7 +298,7 @@ class Identities:
             next_trial_seconds=0.0 if is_ok else round(rules.wait_seconds(standing, budget, now), 3),
             videos_per_hour=budget.videos_per_hour,
             pace=rules.pace_at(standing, now),
-            tokens=round(rules.refilled(standing, budget, now).tokens, 3) if budget.videos_per_hour else 0.0,
+            tokens=round(rules.tokens_at(standing, budget, now), 3) if budget.videos_per_hour else 0.0,
         )
 
 
