@@ -206,9 +206,10 @@ def _doctor(url: str | None, *, as_json: bool) -> int:
     import asyncio  # noqa: PLC0415
     import json  # noqa: PLC0415
 
-    from ytmp3.app import read_identities  # noqa: PLC0415
+    from ytmp3.app import budgets_of, read_identities  # noqa: PLC0415
     from ytmp3.converter import doctor_report  # noqa: PLC0415
-    from ytmp3.converter.doctor import Doctor, ways_out  # noqa: PLC0415
+    from ytmp3.converter.doctor import Doctor, Findings, ways_out  # noqa: PLC0415
+    from ytmp3.doctor_budget import counting  # noqa: PLC0415
     from ytmp3.greeting import EXAMPLE_LINK  # noqa: PLC0415
 
     try:
@@ -217,9 +218,16 @@ def _doctor(url: str | None, *, as_json: bool) -> int:
     except (RequestError, ConfigError) as error:
         print(f"ytmp3: {error}", file=sys.stderr)
         return Exit.BAD_CONFIGURATION
-    doctor = Doctor(config.limits, lambda step: print(f"ytmp3 doctor: {step}", file=sys.stderr))
+
+    async def examined() -> Findings:
+        async with counting(config.redis, config.store, budgets_of(identities)) as budget:
+            doctor = Doctor(
+                config.limits, lambda step: print(f"ytmp3 doctor: {step}", file=sys.stderr), counting=budget
+            )
+            return await doctor.examine(ways_out(config.tools, identities), video_id)
+
     try:
-        findings = asyncio.run(doctor.examine(ways_out(config.tools, identities), video_id))
+        findings = asyncio.run(examined())
     except OSError as error:
         return _failed(error)
     except KeyboardInterrupt:

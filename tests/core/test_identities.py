@@ -251,3 +251,18 @@ def test_a_clock_that_is_set_back_makes_no_pause_longer() -> None:
     door.serve(taken_at=door.now)
     (bounded,) = rules.without_future({"guest": door.standing}, door.now - HOUR).values()
     assert (bounded.at, bounded.served_at) == (door.now - HOUR, door.now - HOUR)
+
+
+def test_an_extraction_that_does_not_wait_is_counted_all_the_same() -> None:
+    """The conversions after it wait for as long as if they had made it."""
+    door = Door()
+    for _ in range(GUEST.burst):
+        door.take()
+    assert door.wait
+    wait = door.wait
+    door.standing = rules.charged(door.standing, GUEST, door.now)
+    assert door.standing.tokens == -1.0
+    assert door.wait == pytest.approx(2 * wait)
+    door.now += door.wait
+    door.take()
+    assert door.wait == pytest.approx(wait)

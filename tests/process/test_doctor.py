@@ -1,6 +1,7 @@
 """`ytmp3 doctor`: what each player client serves, found by the processes of a conversion."""
 
 import asyncio
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ import pytest
 
 from tests.fake_youtube import Kind, Spawned, spawn, video_id, watch_url
 from tests.stand.pipeline import limits
-from tests.stand.service_process import ROOT
+from tests.stand.service_process import ROOT, egress
+from tests.stand.valkey import Valkey
 from ytmp3.converter.doctor import Asked, Doctor, Findings, Surroundings, WayTried, ways_out
 from ytmp3.converter.doctor_report import as_json, as_text, outcome_of, serves
 from ytmp3.converter.settings import ToolSettings
 from ytmp3.converter.youtube.events import Facts, Probed, Sample
 from ytmp3.converter.youtube.probing import piece_of_playlist
 from ytmp3.core.examination import MEANINGS, Outcome
+from ytmp3.core.identities import LARGEST_BURST
 from ytmp3.core.ids import VideoId
 
 LATER_SECONDS = 20.0
@@ -108,6 +111,19 @@ async def test_a_client_that_never_answers_is_given_up(youtube: Spawned) -> None
     assert clients_of(findings)["visionos"].code == "upstream_timeout"
 
 
+async def doctor_output(url: str, **settings: str) -> tuple[int | None, str, str]:
+    """Return the exit code of the command, its report, and the steps that it names."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ytmp3", "doctor", url),
+        cwd=ROOT,
+        env=settings,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, steps = (part.decode() for part in await process.communicate())
+    return process.returncode, output, steps
+
+
 async def test_the_command_prints_a_report_without_secrets(youtube: Spawned, tmp_path: Path) -> None:
     (tmp_path / "temporary").mkdir()
     proxy = youtube.proxy_url.replace("://", "://someone:proxysecret@")
@@ -116,20 +132,35 @@ async def test_the_command_prints_a_report_without_secrets(youtube: Spawned, tmp
     settings = {"EGRESS_PROXY": proxy, "EGRESS_CA_FILE": str(youtube.ca_file), "COOKIES_FILE": str(cookies)}
     # Not every user has a home folder, which the default is in.
     settings["DATA_DIR"] = str(tmp_path / "data")
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ytmp3", "doctor", watch_url(video_id(Kind.SHORT))),
-        cwd=ROOT,
-        env=settings | {"TMPDIR": str(tmp_path / "temporary"), "YOUTUBE_CLIENTS": "tv"},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, steps = (part.decode() for part in await process.communicate())
-    assert process.returncode == 0, steps
+    settings |= {"TMPDIR": str(tmp_path / "temporary"), "YOUTUBE_CLIENTS": "tv"}
+    status, output, steps = await doctor_output(watch_url(video_id(Kind.SHORT)), **settings)
+    assert status == 0, steps
+    assert "not counted in the hourly budget: 2 of 2 (without Redis" in output
     assert "exit code 0" in output
     assert "client tv (1 of 1)" in steps
     for secret in ("someone", "proxysecret", "cookiesecret", "videoplayback", str(tmp_path)):
         assert secret not in output + steps
     assert not list((tmp_path / "temporary").iterdir())
+
+
+async def test_extractions_count_in_the_hourly_budget_of_the_service(youtube: Spawned, tmp_path: Path) -> None:
+    redis = Valkey(tmp_path, settings={"maxmemory-policy": "noeviction"})
+    redis.start()
+    settings = egress(youtube) | {"REDIS_ADDR": redis.address, "EGRESS_VIDEOS_PER_HOUR": "240"}
+    settings |= {"DATA_DIR": str(tmp_path / "data"), "YOUTUBE_CLIENTS": "visionos"}
+    link = watch_url(video_id(Kind.SHORT))
+    try:
+        status, output, steps = await doctor_output(link, **settings)
+        with contextlib.closing(redis.client()) as client:
+            values = [client.get(key) for key in client.keys("*identities*")]
+    finally:
+        redis.stop()
+    assert status == 0, steps
+    assert "extractions counted in the hourly budget: 1\n" in output
+    assert msgspec.json.decode(values[0] or b"")["default"]["tokens"] == LARGEST_BURST - 1
+    status, output, steps = await doctor_output(link, **settings)
+    assert status == 0, steps
+    assert "not counted in the hourly budget: 1 of 1 (the job store: " in output
 
 
 def test_names_that_a_child_invents_do_not_appear_in_a_report() -> None:

@@ -2,7 +2,8 @@
 
 It starts a zygote, a solver and children as the service does, with the same settings and the same sandbox, and can run
 beside the service. It asks YouTube for one video with each client, one after the other, so it takes as many places of
-the address's hourly budget as there are clients. `doctor_report` judges the result and puts it into words.
+the address's hourly budget as there are clients, and counts them. `doctor_report` judges the result and puts it into
+words.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from msgspec import Struct, json
@@ -51,6 +52,8 @@ class WayOut(Struct, frozen=True, kw_only=True):
     """One way out to YouTube: a name without secrets, and its settings."""
 
     name: str
+    identity: str
+    """The name of the identity, whose budget it uses."""
     settings: ToolSettings
 
     @property
@@ -105,6 +108,19 @@ class Findings(Struct, frozen=True, kw_only=True):
     video_id: VideoId
     tools: tuple[ToolCheck, ...]
     ways: tuple[WayTried, ...]
+    budget: str = ""
+    """Whether the extractions were counted in the hourly budgets of the service, in words."""
+
+
+class Counting(Protocol):
+    """Counts extractions in the hourly budgets."""
+
+    async def count(self, identity: str) -> None:
+        """Count one extraction, which follows. Raises nothing if that is impossible."""
+
+    @property
+    def report(self) -> str:
+        """What was counted, and if something was not, why."""
 
 
 def ways_out(settings: ToolSettings, identities: Sequence[Identity] = ()) -> tuple[WayOut, ...]:
@@ -122,10 +138,10 @@ def ways_out(settings: ToolSettings, identities: Sequence[Identity] = ()) -> tup
             cookies_file=None,
             pot_provider_url=settings.pot_provider_url if identity.has_po_tokens else None,
         )
-        ways.append(WayOut(name=identity.name, settings=guest))
+        ways.append(WayOut(name=identity.name, identity=identity.name, settings=guest))
         if identity.cookies_file is not None:
             own = replace(guest, cookies_file=identity.cookies_file)
-            ways.append(WayOut(name=f"{identity.name} with cookies", settings=own))
+            ways.append(WayOut(name=f"{identity.name} with cookies", identity=identity.name, settings=own))
     return tuple(ways)
 
 
@@ -137,11 +153,13 @@ class Doctor:
         limits: ConversionLimits,
         on_step: Callable[[str], object],
         *,
+        counting: Counting | None = None,
         later_seconds: float = LATER_SECONDS,
         samples_seconds: float = SAMPLES_SECONDS,
     ) -> None:
         self._limits = limits
         self._on_step = on_step
+        self._counting = counting
         self._later_seconds = later_seconds
         self._samples_seconds = samples_seconds
 
@@ -160,7 +178,8 @@ class Doctor:
                     tools = tuple(await stand.checker.check())
                 clients = [asked async for asked in self._clients(way, stand, video_id)]
             tried.append(WayTried(name=way.name, description=way.description, clients=tuple(clients)))
-        return Findings(about=_surroundings(tools), video_id=video_id, tools=tools, ways=tuple(tried))
+        budget = "" if self._counting is None else self._counting.report
+        return Findings(about=_surroundings(tools), video_id=video_id, tools=tools, ways=tuple(tried), budget=budget)
 
     async def _clients(self, way: WayOut, stand: "_Stand", video_id: VideoId) -> AsyncIterator[Asked]:
         try:
@@ -172,6 +191,8 @@ class Doctor:
         clients = single_clients(rungs(way.settings, has_cookies=has_cookies, has_po_tokens=True), default)
         for number, (group, client) in enumerate(clients, 1):
             self._on_step(f"way out {way.name}: client {client} ({number} of {len(clients)})")
+            if self._counting is not None:
+                await self._counting.count(way.identity)
             yield Asked(client=client, group=group, found=await self._ask(way, stand, video_id, client))
 
     async def _ask(self, way: WayOut, stand: "_Stand", video_id: VideoId, client: str) -> Probed:

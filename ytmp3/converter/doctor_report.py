@@ -74,6 +74,8 @@ def _lines(findings: Findings) -> Iterator[str]:
             yield from _lines_of_client(asked)
     outcome = outcome_of(findings)
     yield ""
+    if findings.budget:
+        yield findings.budget
     yield f"{MEANINGS[outcome]} (exit code {int(outcome)})"
 
 

@@ -91,7 +91,7 @@ class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The state of one identity, as it is stored."""
 
     tokens: float
-    """The tokens at `at`."""
+    """The tokens at `at`; negative after extractions that did not wait for a token."""
     at: float
     """When it was used last."""
     pace: float = 1.0
@@ -222,6 +222,16 @@ def taken(standing: Standing, budget: Budget, now: float) -> Standing:
     current = refilled(standing, budget, now)
     trial_at = now if standing.cause is not None else None
     return replace(current, tokens=max(0.0, current.tokens - 1.0), trial_at=trial_at)
+
+
+def charged(standing: Standing, budget: Budget, now: float) -> Standing:
+    """Take a token for an extraction that does not wait for one (`ytmp3 doctor`).
+
+    If there is none, the number becomes negative, and later conversions wait longer: the hour has no more extractions
+    than the budget, as soon as it is possible.
+    """
+    current = refilled(standing, budget, now)
+    return replace(current, tokens=current.tokens - 1.0)
 
 
 def put_back(standing: Standing, budget: Budget, now: float, *, taken_at: float) -> Standing:

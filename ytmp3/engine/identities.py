@@ -193,7 +193,7 @@ class Identities:
 
     @property
     def has_others(self) -> bool:
-        """Whether there is more than one identity, so that a retry may take another."""
+        """Whether a retry may take another identity."""
         return len(self._budgets) > 1
 
     def forget(self, video_id: VideoId) -> None:
@@ -221,6 +221,12 @@ class Identities:
                 return
             await asyncio.sleep(min(LONGEST_SLEEP_SECONDS, wait_seconds))
 
+    async def charge(self, name: str) -> None:
+        """Count an extraction that waits for no token (`ytmp3 doctor`). Raises StoreError."""
+        budget = next(budget for budget in self._budgets if budget.name == name)
+        if budget.videos_per_hour:
+            await self._set(budget, lambda standing, now: rules.charged(standing, budget, now))
+
     async def close(self) -> None:
         """Wait for the reports under way."""
         await asyncio.gather(*self._reports, return_exceptions=True)
@@ -236,12 +242,15 @@ class Identities:
         standing = rules.taken(rules.standing_of(standings, budget, now), budget, now)
         return {**standings, budget.name: standing}, Grant(self, budget, now)
 
-    async def _report(self, budget: Budget, change: Callable[[Standing, float], Standing]) -> None:
+    async def _set(self, budget: Budget, change: Callable[[Standing, float], Standing]) -> None:
         def record(standings: Standings, now: float) -> tuple[Standings, None]:
             return {**standings, budget.name: change(rules.standing_of(standings, budget, now), now)}, None
 
+        await self._change(record)
+
+    async def _report(self, budget: Budget, change: Callable[[Standing, float], Standing]) -> None:
         try:
-            await self._change(record)
+            await self._set(budget, change)
         except StoreError as error:
             self._events.emit(events.StoreFailed(operation="identities", error=error))
 
@@ -298,7 +307,7 @@ class Identities:
             next_trial_seconds=0.0 if is_ok else round(rules.wait_seconds(standing, budget, now), 3),
             videos_per_hour=budget.videos_per_hour,
             pace=rules.pace_at(standing, now),
-            tokens=round(rules.tokens_at(standing, budget, now), 3) if budget.videos_per_hour else 0.0,
+            tokens=max(0.0, round(rules.tokens_at(standing, budget, now), 3)) if budget.videos_per_hour else 0.0,
         )
 
 
