@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from tests.stand.service_process import ROOT
-from ytmp3.converter.releases.store import BUILT_IN, BusyError, DamagedError, ReleaseStore, State
+from ytmp3.converter.releases.store import BusyError, DamagedError, ReleaseStore
+from ytmp3.core.release_state import BUILT_IN, State
 
 DEEP = b'{"unknown": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 """JSON that is nested too deeply for a parser."""
@@ -32,8 +33,12 @@ def change(folder):
         (incoming / "packages" / "yt_dlp").mkdir(parents=True)
         (incoming / "packages" / "yt_dlp" / "__init__.py").write_text("")
         store.add(incoming, yt_dlp=sys.argv[2], yt_dlp_ejs="0.8.0", wheels={})
-        store.choose(sys.argv[2])
+        store.remember({sys.argv[2]: 1.0})
+        store.begin(sys.argv[2], 5)
         store.tidy()
+    serial = store.state().serial
+    store.advance(serial, 100)
+    store.give_up(serial, sys.argv[3], "given up")
 
 base = Path(sys.argv[1])
 for step in range(1, 1000):
@@ -80,16 +85,21 @@ def test_a_command_killed_at_any_step_leaves_a_whole_release_in_use(tmp_path: Pa
         add(before, version)
         before.choose(version)
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path), NEWER], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", KILLED, str(tmp_path), NEWER, NEW], cwd=ROOT, capture_output=True, text=True, check=True
     )
     steps = int(killed.stdout)
     assert steps > 20
-    chosen = set()
+    shares, chosen, quarantined = set(), set(), False
     for step in range(1, steps + 1):
         store = ReleaseStore(tmp_path / str(step))
         state = store.state()
         chosen.add(state.active)
+        shares.add(state.share)
+        # A release that was given up is quarantined by the same write.
+        assert (state.note == "given up") == (NEWER in state.quarantined)
+        quarantined |= NEWER in state.quarantined
         store.verify(state.active)
+        store.verify(state.established)
         if state.previous != BUILT_IN:
             store.verify(state.previous)
         # The next command works, and cleans up.
@@ -101,7 +111,7 @@ def test_a_command_killed_at_any_step_leaves_a_whole_release_in_use(tmp_path: Pa
             names = {entry.name for entry in (tmp_path / str(step)).iterdir()}
         assert not [name for name in names if name.startswith(("incoming", "removed", ".state"))]
         store.verify(NEWER)
-    assert chosen == {NEW, NEWER}
+    assert (chosen, shares, quarantined) == ({NEW, NEWER}, {5, 100}, True)
 
 
 def test_the_release_in_use_the_tried_one_and_the_one_before_are_kept_in_this_order(store: ReleaseStore) -> None:
@@ -144,9 +154,31 @@ def test_going_back_does_not_choose_a_release_that_was_given_up(store: ReleaseSt
     store.give_up(1, OLD, "another serial number")
     assert store.state().active == NEW
     store.give_up(2, OLD, "given up")
-    assert store.state() == State(active=OLD, previous=OLD, serial=3, note="given up")
+    given_up = State(active=OLD, previous=OLD, serial=3, note="given up", quarantined={NEW: "given up"})
+    assert store.state() == given_up
     # Chosen again all the same, it has the other one before it.
-    assert store.choose(NEW, is_new=True).previous == OLD
+    assert store.choose(NEW, is_new=True) == State(active=NEW, previous=OLD, serial=4, is_new=True)
+
+
+def test_an_update_gets_a_larger_share_only_while_it_is_the_release_in_use(store: ReleaseStore) -> None:
+    for version in (OLD, NEW):
+        add(store, version)
+    store.choose(OLD)
+    begun = store.begin(NEW, 5)
+    store.advance(begun.serial, 25)
+    assert (store.state().share, store.state().serial, store.state().established) == (25, begun.serial, OLD)
+    # Another server is late, and one that has read an older state.
+    store.advance(begun.serial, 25)
+    store.advance(begun.serial - 1, 100)
+    assert store.state().share == 25
+    store.give_up(begun.serial, OLD, "given up")
+    store.advance(begun.serial, 100)
+    assert (store.state().active, store.state().share) == (OLD, 100)
+    with store.changing():
+        store.quarantine(NEWER, "refused")
+        store.remember({NEWER: 1.5})
+    assert dict(store.state().quarantined) == {NEW: "given up", NEWER: "refused"}
+    assert dict(store.state().seen) == {NEWER: 1.5}
 
 
 def test_the_lock_is_open_for_writing_as_nfs_demands(store: ReleaseStore, tmp_path: Path) -> None:
@@ -201,7 +233,7 @@ def test_a_state_that_cannot_be_read_is_replaced_by_the_next_choice(store: Relea
     assert store.state() == State()
     add(store, OLD)
     path = tmp_path / "extractor" / "state.json"
-    for content in (b"", b"{", b"\xff", b"[]", b'{"active": 1}', b'{"active": "../../tmp"}', DEEP):
+    for content in (b"", b"{", b"\xff", b"[]", b'{"active": 1}', b'{"active": "../../tmp"}', b'{"share": 0}', DEEP):
         path.write_bytes(content)
         with pytest.raises(DamagedError):
             store.state()

@@ -6,7 +6,7 @@ import pytest
 from yt_dlp.extractor.youtube.jsc._builtin import ejs
 from yt_dlp.utils import version_tuple
 
-from ytmp3.core.release import MEANINGS, Ended, age_days, fits, is_stable, newest, normalized, pinned_solver
+from ytmp3.core.release import MEANINGS, Ended, age_days, fits, is_newer, is_stable, newest, normalized, pinned_solver
 
 NOON = 1_795_694_400.0
 """26 November 2026, 12:00 UTC."""
@@ -61,3 +61,12 @@ def test_the_solver_is_the_one_that_yt_dlp_pins() -> None:
 
 def test_every_exit_code_of_the_extractor_command_is_explained() -> None:
     assert set(MEANINGS) == set(Ended)
+
+
+def test_a_release_is_newer_by_its_date_whatever_the_form_of_its_version() -> None:
+    assert is_newer("2026.10.26", "2026.8.19")
+    assert is_newer("2026.10.26.220202.dev0", "2026.10.26")
+    assert not is_newer("2026.08.19", "2026.8.19")
+    assert not is_newer("2026.8.19", "2026.10.26")
+    assert is_newer("2026.8.19", "unknown")
+    assert not is_newer("unknown", "2026.8.19")

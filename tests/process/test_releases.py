@@ -22,12 +22,13 @@ from tests.stand.service_process import ServiceProcess, egress, service_process
 from tests.stand.waiting import until
 from ytmp3.converter.generations import Generations
 from ytmp3.converter.releases.commands import ExtractorCommands, ExtractorError
-from ytmp3.converter.releases.store import BUILT_IN, ReleaseStore
+from ytmp3.converter.releases.store import ReleaseStore
 from ytmp3.converter.releases.workshop import FetchError, Workshop
 from ytmp3.converter.settings import ToolSettings
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.probation import MAX_BLAMES
 from ytmp3.core.release import Ended
+from ytmp3.core.release_state import BUILT_IN
 
 GOOD = "2026.11.1"
 HUNG = "2026.11.5"

@@ -28,7 +28,7 @@ from ytmp3.converter.check import Checker, Programs
 from ytmp3.converter.identities import IdentityBook, only_identity
 from ytmp3.converter.profiles import profiles_of
 from ytmp3.converter.releases.program import FAILED_STARTS, ReleaseProgram
-from ytmp3.converter.releases.store import BUILT_IN, BusyError, DamagedError, ReleaseStore, State
+from ytmp3.converter.releases.store import BusyError, DamagedError, ReleaseStore
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.settings import ToolSettings
 from ytmp3.converter.solver.service import Solver
@@ -36,6 +36,7 @@ from ytmp3.converter.tokens import TokenProvider
 from ytmp3.converter.tools import FILE_THREADS, VERIFIERS, Tools, deno_path, ffmpeg_path, ladders_of, youtube_program
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.probation import Probation
+from ytmp3.core.release_state import BUILT_IN, State
 from ytmp3.threads import Threads
 
 POLL_SECONDS: Final = 2.0

@@ -83,6 +83,11 @@ def is_stable(version: str) -> bool:
     return ".dev" not in version
 
 
+def is_newer(version: str, other: str) -> bool:
+    """Return whether `version` is a newer release than `other`. Anything is newer than what is no version."""
+    return normalized(version) != normalized(other) and newest((other, version)) == version
+
+
 def newest(versions: Iterable[str]) -> str | None:
     """Return the newest of these versions; None if there is none. What is not a version of yt-dlp is ignored."""
     found = {version: _VERSION.fullmatch(version) for version in versions}

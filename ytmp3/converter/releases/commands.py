@@ -8,11 +8,14 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 
-from ytmp3.converter.releases.store import BUILT_IN, LOCK_SECONDS, BusyError, DamagedError, ReleaseStore
+from ytmp3.converter.releases.messages import shown
+from ytmp3.converter.releases.store import LOCK_SECONDS, BusyError, DamagedError, ReleaseStore
 from ytmp3.converter.releases.workshop import FetchError, Workshop
 from ytmp3.converter.settings import ToolSettings
 from ytmp3.core.errors import Ytmp3Error
-from ytmp3.core.release import BUILT_IN_NAME, NIGHTLY, STABLE, Ended, normalized
+from ytmp3.core.release import BUILT_IN_NAME, NIGHTLY, STABLE, Ended, is_newer, normalized
+from ytmp3.core.release_state import BUILT_IN, State
+from ytmp3.core.rollout import WHOLE
 
 
 class ExtractorError(Ytmp3Error):
@@ -37,25 +40,26 @@ class ExtractorCommands:
         Raises:
             ExtractorError: the state cannot be read; said after the list.
         """
-        active, previous, note, problem = BUILT_IN, BUILT_IN, "", ""
+        state, problem = State(), ""
         try:
             state = self._store.state()
-            active, previous, note = state.active, state.previous, state.note
         except DamagedError as error:
             problem = f"{error}. Servers that start now use the built-in release; running ones keep theirs"
         own = f"{metadata.version('yt-dlp')} ({BUILT_IN_NAME})"
-        self._say(_line(own, f"yt-dlp-ejs {metadata.version('yt-dlp-ejs')}", mark=_mark(BUILT_IN, active, previous)))
+        self._say(_line(own, f"yt-dlp-ejs {metadata.version('yt-dlp-ejs')}", mark=_mark(BUILT_IN, state)))
         versions = self._store.versions()
         for version in versions:
             try:
                 detail = f"yt-dlp-ejs {self._store.verify(version).yt_dlp_ejs}"
             except DamagedError as error:
                 detail = f"damaged: {error}"
-            self._say(_line(version, detail, mark=_mark(version, active, previous)))
-        if active not in (BUILT_IN, *versions):
-            problem = f"the state names {active}, but it is not in the folder. The built-in release is used"
-        if note:
-            self._say(note)
+            self._say(_line(version, detail, mark=_mark(version, state)))
+        if state.active not in (BUILT_IN, *versions):
+            problem = f"the state names {state.active}, but it is not in the folder. The built-in release is used"
+        if state.note:
+            self._say(state.note)
+        for version, reason in state.quarantined.items():
+            self._say(f"yt-dlp {version} is not tried by updates (YTDLP_UPDATE): {shown(reason)}")
         if problem:
             raise ExtractorError(Ended.REFUSED, problem)
 
@@ -83,7 +87,7 @@ class ExtractorCommands:
                 chosen = BUILT_IN
             else:
                 chosen = await self._tried(_version(wanted))
-            self._store.choose(chosen, is_new=chosen != BUILT_IN)
+            self._store.choose(chosen, is_new=chosen != BUILT_IN, is_left=self._leaves_newer(chosen))
             self._store.tidy()
         self._say_chosen(chosen)
 
@@ -99,7 +103,7 @@ class ExtractorCommands:
                 raise ExtractorError(Ended.REFUSED, state.note or "no other release was used before")
             if state.previous != BUILT_IN:
                 self._store.verify(state.previous)
-            self._store.choose(state.previous)
+            self._store.choose(state.previous, is_left=self._leaves_newer(state.previous))
             self._store.tidy()
         self._say_chosen(state.previous)
 
@@ -119,6 +123,14 @@ class ExtractorCommands:
                 self._store.remove(version)
             raise ExtractorError(Ended.REFUSED, "\n".join([f"yt-dlp {version} cannot be used:", *problems]))
         return version
+
+    def _leaves_newer(self, version: str) -> bool:
+        """Return whether the release in use is newer than this one, so that updates would choose it again."""
+        try:
+            active = self._store.state().active
+        except DamagedError:
+            return False
+        return is_newer(active, version or metadata.version("yt-dlp"))
 
     def _is_whole(self, version: str) -> bool:
         try:
@@ -159,8 +171,10 @@ def _version(wanted: str) -> str:
     return version
 
 
-def _mark(version: str, active: str, previous: str) -> str:
-    return "in use" if version == active else "before" if version == previous else ""
+def _mark(version: str, state: State) -> str:
+    if state.share != WHOLE and version in {state.active, state.previous}:
+        return f"{state.share if version == state.active else WHOLE - state.share} %"
+    return "in use" if version == state.active else "before" if version == state.previous else ""
 
 
 def _line(version: str, detail: str, *, mark: str) -> str:

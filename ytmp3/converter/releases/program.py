@@ -7,10 +7,11 @@ from typing import Final
 
 from msgspec import structs
 
-from ytmp3.converter.releases.store import BUILT_IN, DamagedError, ReleaseStore
+from ytmp3.converter.releases.store import DamagedError, ReleaseStore
 from ytmp3.converter.sandbox.program import ZygoteProgram
 from ytmp3.converter.settings import ToolSettings
 from ytmp3.converter.tools import youtube_program
+from ytmp3.core.release_state import BUILT_IN
 
 FAILED_STARTS: Final = 2
 """After this many failed starts in a row, the built-in release is started. Not after the first one: on a busy machine,

@@ -22,19 +22,19 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from ytmp3.core import release_state
 from ytmp3.core.errors import Ytmp3Error
 from ytmp3.core.release import newest, normalized
+from ytmp3.core.release_state import BUILT_IN, State
+from ytmp3.core.rollout import WHOLE
 from ytmp3.file_sync import sync_folder
-
-BUILT_IN: Final = ""
-"""In the state: the release that is installed with the service."""
 
 MAX_KEPT: Final = 2
 """Most releases in the folder: the one in use, and the one before or the one that is tried. Each takes 15 MB."""
@@ -60,23 +60,7 @@ class DamagedError(Ytmp3Error):
 
 
 class BusyError(Ytmp3Error):
-    """Another command is changing the releases."""
-
-
-class State(Struct, frozen=True, kw_only=True):
-    """The content of state.json."""
-
-    active: str = BUILT_IN
-    """Version of the release that new conversions use."""
-    previous: str = BUILT_IN
-    """Version of the one that was used before, for `back`."""
-    serial: int = 0
-    """Number of changes, so that a running server notices that the same release was chosen again."""
-    is_new: bool = False
-    """Whether servers keep the previous release ready, for conversions that fail with this one. False if the active
-    release was chosen to go back to it."""
-    note: str = ""
-    """Why a server has made the last change, for the operator; empty: a command has made it."""
+    """Another command, or a server, is changing the releases."""
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
@@ -92,7 +76,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
 
 class ReleaseStore:
-    """The folder of releases. A server only reads it; commands change it, one at a time (`changing`)."""
+    """The folder of releases. It is changed by commands, updates and servers, one at a time (`changing`)."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -117,6 +101,8 @@ class ReleaseStore:
         for version in (state.active, state.previous):
             if version != BUILT_IN and normalized(version) != version:
                 raise DamagedError(f"{path} cannot be read: it names no version")
+        if not 0 < state.share <= WHOLE:
+            raise DamagedError(f"{path} cannot be read: the share is wrong")
         return state
 
     def versions(self) -> list[str]:
@@ -234,23 +220,29 @@ class ReleaseStore:
         sync_folder(self._folder)
         return manifest
 
-    def choose(self, version: str, *, is_new: bool = False, note: str = "") -> State:
-        """Make a release (or BUILT_IN) the one that new conversions use, and return the new state.
+    def choose(self, version: str, *, is_new: bool = False, is_left: bool = False) -> State:
+        """Make a release (or BUILT_IN) the one that new conversions use, by command, and return the new state.
 
-        `is_new` and `note`: see State. With a note, the release in use is given up: `back` will not return to it.
+        The keywords are those of `release_state.chosen`.
 
         Raises:
             OSError: the state cannot be written; the old one stays.
         """
-        try:
-            old = self.state()
-        except DamagedError:
-            # A number that no server has seen, so that all of them notice the change.
-            old = State(serial=int(time.time()))
-        previous = old.previous if version == old.active else version if note else old.active
-        state = State(active=version, previous=previous, serial=old.serial + 1, is_new=is_new, note=note)
-        self._write_state(state)
-        return state
+        return self._change(lambda old: release_state.chosen(old, version, is_new=is_new, is_left=is_left))
+
+    def begin(self, version: str, share: int) -> State:
+        """Make a release the one that this share of new conversions use, and return the new state. See `choose`."""
+        return self._change(lambda old: release_state.begun(old, version, share, time.time()))
+
+    def advance(self, serial: int, share: int) -> None:
+        """Give the release of the state with this serial number a larger share; nothing if another one was chosen.
+
+        Called by a server. Several servers may do it at once. For the errors, see `give_up`.
+        """
+        with self.changing():
+            state = self.state()
+            if state.serial == serial and state.share < share:
+                self._write_state(release_state.advanced(state, share, time.time()))
 
     def give_up(self, serial: int, version: str, note: str) -> None:
         """Return to `version`, unless something else was chosen since the state with this serial number.
@@ -261,8 +253,19 @@ class ReleaseStore:
             BusyError, DamagedError, OSError: the state was not changed.
         """
         with self.changing():
-            if self.state().serial == serial:
-                self.choose(version, note=note)
+            state = self.state()
+            if state.serial == serial:
+                self._write_state(release_state.given_up(state, version, note))
+
+    def quarantine(self, version: str, reason: str) -> None:
+        """Keep updates from trying a release again. Raises DamagedError, OSError."""
+        self._write_state(release_state.quarantine(self.state(), version, reason))
+
+    def remember(self, seen: Mapping[str, float]) -> None:
+        """Remember when newer releases were seen first. Raises DamagedError, OSError."""
+        state = self.state()
+        if state.seen != seen:
+            self._write_state(msgspec.structs.replace(state, seen=seen))
 
     def tidy(self, tried: str = BUILT_IN) -> None:
         """Remove releases until MAX_KEPT are left. Kept first: the one in use, `tried`, the one before, the newest.
@@ -301,6 +304,16 @@ class ReleaseStore:
         finally:
             if descriptor is not None:
                 os.close(descriptor)
+
+    def _change(self, transition: Callable[[State], State]) -> State:
+        try:
+            old = self.state()
+        except DamagedError:
+            # A number that no server has seen, so that all of them notice the change.
+            old = State(serial=int(time.time()))
+        state = transition(old)
+        self._write_state(state)
+        return state
 
     def _write_state(self, state: State) -> None:
         descriptor, name = tempfile.mkstemp(prefix=_NEW_STATE, dir=self._folder)
@@ -364,7 +377,7 @@ def _locked_within(seconds: float, path: Path) -> int:
             return _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                raise BusyError("another `ytmp3 extractor` command is running") from None
+                raise BusyError("another `ytmp3 extractor` command, or an update (YTDLP_UPDATE), is running") from None
         time.sleep(_LOCK_POLL_SECONDS)
 
 

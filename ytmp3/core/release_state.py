@@ -1,0 +1,104 @@
+"""Which releases of yt-dlp are used, and the transitions of this state. Pure. `converter.releases.store` writes it.
+
+    active = A                                 all conversions use A
+    active = B, previous = A, share = 5        an update: 5 % of new conversions use B, the others A
+    active = B, previous = A, share = 100      all new conversions use B; A repeats those that fail
+
+Each change of `active` has a serial number. A larger share keeps it, because the release is the same.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ytmp3.core.release import newest
+from ytmp3.core.rollout import WHOLE
+
+BUILT_IN: Final = ""
+"""In the state: the release that is installed with the service."""
+
+MAX_QUARANTINED: Final = 50
+"""Most releases that are remembered as quarantined: the newest ones. Older ones are no longer newer than the one in
+use, so they are not tried again anyway."""
+LEFT: Final = "an operator has chosen an older release"
+"""The reason of the quarantine of a release that works, but that was left by command."""
+
+
+class State(Struct, frozen=True, kw_only=True):
+    """The content of state.json."""
+
+    active: str = BUILT_IN
+    """Version of the release that new conversions use, or a part of them: see `share`."""
+    previous: str = BUILT_IN
+    """Version of the one that was used before, for `back`."""
+    serial: int = 0
+    """Number of changes, so that a running server notices that the same release was chosen again."""
+    is_new: bool = False
+    """Whether servers keep the previous release ready, for conversions that fail with this one. False if the active
+    release was chosen to go back to it."""
+    note: str = ""
+    """Why a server has made the last change, for the operator; empty: a command has made it."""
+    share: int = WHOLE
+    """Per cent of new conversions that use the active release. The others use the previous one."""
+    since: float = 0.0
+    """When this share began, in seconds since 1970; 0 if no update has chosen the release."""
+    is_automatic: bool = False
+    """Whether an update (YTDLP_UPDATE) has chosen the active release, or the one that was given up last."""
+    seen: Mapping[str, float] = {}
+    """When the package index offered a newer release for the first time, in seconds since 1970, by version."""
+    quarantined: Mapping[str, str] = {}
+    """Why a release is not tried by updates, by version."""
+
+    @property
+    def established(self) -> str:
+        """The release of conversions that must not try a new one."""
+        return self.active if self.share == WHOLE else self.previous
+
+
+def chosen(old: State, version: str, *, is_new: bool = False, is_left: bool = False) -> State:
+    """Return the state after a command has chosen a release.
+
+    `is_new`: see State. `is_left`: the one in use is newer, so that updates would choose it again: it is quarantined.
+    """
+    quarantined = {known: reason for known, reason in old.quarantined.items() if known != version}
+    if is_left and old.active not in {BUILT_IN, version}:
+        quarantined = _bounded(quarantined | {old.active: LEFT})
+    return State(
+        active=version,
+        previous=old.previous if version == old.active else old.established,
+        serial=old.serial + 1,
+        is_new=is_new,
+        seen=old.seen,
+        quarantined=quarantined,
+    )
+
+
+def begun(old: State, version: str, share: int, now: float) -> State:
+    """Return the state after an update has chosen a release for this share of new conversions."""
+    return replace(chosen(old, version, is_new=True), share=share, since=now, is_automatic=True)
+
+
+def advanced(old: State, share: int, now: float) -> State:
+    """Return the state with a larger share for the same release."""
+    return replace(old, share=share, since=now)
+
+
+def given_up(old: State, version: str, note: str) -> State:
+    """Return the state after a server has returned to `version`. `back` will not choose the one that was left."""
+    state = replace(chosen(old, version), previous=version, note=note, is_automatic=old.is_automatic)
+    return state if old.active in {BUILT_IN, version} else quarantine(state, old.active, note)
+
+
+def quarantine(old: State, version: str, reason: str) -> State:
+    """Return the state in which updates do not try a release."""
+    return replace(old, quarantined=_bounded({**old.quarantined, version: reason}))
+
+
+def _bounded(quarantined: Mapping[str, str]) -> dict[str, str]:
+    left = dict(quarantined)
+    kept: dict[str, str] = {}
+    while len(kept) < MAX_QUARANTINED and (version := newest(left)) is not None:
+        kept[version] = left.pop(version)
+    return kept
