@@ -1,5 +1,6 @@
 """The commands in the documents speak of services, objects, settings and make targets that exist."""
 
+import argparse
 import json
 import re
 
@@ -7,6 +8,8 @@ import pytest
 
 from tests.documents.pages import DOCS, PAGES, ROOT, Page, rows
 from tests.ops.files import COMPOSE_TEXT, compose, document, manifests, variables
+from ytmp3.cli_arguments import add_doctor, add_extractor
+from ytmp3.config import load
 from ytmp3.core import release
 from ytmp3.core.examination import Outcome
 from ytmp3.variables import VARIABLES
@@ -41,6 +44,7 @@ OTHER_NAMES = {
 }
 """Names in capitals that are no settings: a capability, a variable of redis-cli, placeholders, a test's variable, those
 of the client, one of n8n, those that Python's HTTP client follows."""
+DAY = DOCS["runbook"].section("The day YouTube changes")
 PRODUCT_COMMANDS = (
     "up -d", "up -d --scale api=3", "logs -f api", "exec redis redis-cli ping",
 )  # fmt: skip
@@ -60,8 +64,52 @@ def test_compose_commands_name_services_and_profiles_that_exist(page: Page) -> N
 
 
 def test_the_runbook_explains_every_exit_code_of_the_doctor() -> None:
-    explained = {row[0] for row in rows(DOCS["runbook"].section("The day YouTube changes"))}
+    explained = {row[0] for row in rows(DAY)}
     assert explained == {"2"} | {str(int(outcome)) for outcome in Outcome}
+
+
+def operator_commands() -> argparse.ArgumentParser:
+    """Return the parser of the commands that the runbook uses on the day YouTube changes."""
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    add_doctor(commands)
+    add_extractor(commands)
+    return parser
+
+
+def test_the_five_commands_are_the_same_for_compose_and_kubernetes_and_exist() -> None:
+    compose_block, kubernetes = re.findall(r"```bash\n(.*?)```", DAY, re.DOTALL)
+    found = []
+    for block, place in (
+        (compose_block, r"docker compose exec (?:-T )?api "),
+        (kubernetes, r"kubectl -n ytmp3 exec \S+ -- "),
+    ):
+        lines = [line.partition("#")[0].strip() for line in block.splitlines()]
+        assert len(lines) == 5
+        given = [re.fullmatch(rf"{place}python -m ytmp3 (.*?)(?: > report.txt)?", line) for line in lines]
+        assert [each is not None for each in given] == [True, False, True, True, True]
+        found.append([operator_commands().parse_args(each[1].split()) for each in given if each is not None])
+    assert found[0] == found[1]
+    assert lines[1].endswith("rollout status deploy/ytmp3-api")
+
+
+def test_the_settings_of_the_five_commands_reach_the_containers() -> None:
+    named = set(re.findall(r"`([A-Z_]+)=", DAY)) - {"HTTPS_PROXY"}
+    assert named == {"YOUTUBE_CLIENTS", "YTDLP_INDEX"}
+    example = (ROOT / ".env.example").read_text()
+    for name in named:
+        assert f"      {name}: ${{{name}:-}}\n" in COMPOSE_TEXT
+        assert f"\n#{name}=" in example
+    (api,) = (each for each in manifests() if each["metadata"]["name"] == "ytmp3-api" and each["kind"] == "Deployment")
+    (container,) = api["spec"]["template"]["spec"]["containers"]
+    assert container["envFrom"] == [{"configMapRef": {"name": "ytmp3"}}]
+    (secret,) = (each["valueFrom"]["secretKeyRef"] for each in container["env"] if each["name"] == "YTDLP_INDEX")
+    # A missing key leaves the value of the ConfigMap.
+    assert secret["optional"] is True
+    assert f'"{secret["key"]}":' in DAY
+    url = "https://USER:PASSWORD@index.example/simple"
+    assert load({"YTDLP_INDEX": url}).tools.package_index == url
+    assert url in DAY
 
 
 def test_the_exit_codes_of_the_extractor_command_are_explained() -> None:
