@@ -21,6 +21,8 @@ COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _ytmp3; printf '%
         ("ytmp3 get --format ''", ["mp3", "m4a", "opus"]),
         ("ytmp3 get -f o", ["opus"]),
         ("ytmp3 jobs --num", ["--number"]),
+        ("ytmp3 lis", ["listen"]),
+        ("ytmp3 listen --pl", ["--player"]),
         ("ytmp3 get -i li", ["links.txt"]),
         ("ytmp3 jobs --qu", [""]),
     ],
@@ -39,7 +41,7 @@ async def test_bash_completes_commands_options_and_files(
 async def test_the_man_page_has_every_command_and_no_accidental_markup(capsys: pytest.CaptureFixture[str]) -> None:
     assert await ytmp3("man") == 0
     lines = capsys.readouterr().out.splitlines()
-    for command in ("GET", "STATUS", "JOBS", "CANCEL", "SERVE"):
+    for command in ("GET", "LISTEN", "STATUS", "JOBS", "CANCEL", "SERVE"):
         assert f".SH YTMP3 {command}" in lines
     assert r".B \-q Q, \-\-quality Q" in lines
     assert {line.split()[0] for line in lines if line.startswith((".", "'"))} == {

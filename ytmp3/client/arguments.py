@@ -13,12 +13,16 @@ FORMATS: Final = ("mp3", "m4a", "opus")
 """The values of --format: those of the service, whose modules the client alone does not have."""
 COPIED_FORMATS: Final = frozenset({"m4a", "opus"})
 """The formats in which the service copies YouTube's own sound, so that there is no quality to choose."""
-COMMANDS: Final = frozenset({"get", "probe", "status", "jobs", "cancel", "completion", "man"})
+COMMANDS: Final = frozenset({"get", "listen", "probe", "status", "jobs", "cancel", "completion", "man"})
 
 _GET: Final = """\
 Convert links and save the tracks. Without --server (or YTMP3_SERVER), the service on this machine is used if there is
 one at 127.0.0.1:8080; otherwise one is started for this command alone. A command that was interrupted can be repeated:
 it continues where it stopped.
+"""
+_LISTEN: Final = """\
+Play a video as MP3 while the service converts it. The sound goes to standard output if that is no terminal, and
+otherwise to the first installed player of mpv, ffplay and vlc. The service is chosen as by `get`.
 """
 _PROBE: Final = """\
 Show what YouTube offers for videos: languages, formats with their sizes, and chapters. Nothing is converted.
@@ -45,19 +49,7 @@ def add_commands(commands: Any) -> None:
         choices=FORMATS,
         help="mp3 (default), or YouTube's own sound, not encoded again: m4a (AAC) or opus",
     )
-    get.add_argument(
-        "-q", "--quality", metavar="Q", help="of an mp3: 192k (default), 128k, 320k, V0 ...: see docs/api.md"
-    )
-    get.add_argument(
-        "-l",
-        "--language",
-        metavar="TAG",
-        help="language of the sound: original (default), or a tag such as de or en-US",
-    )
-    get.add_argument(
-        "--start", metavar="TIME", help="start of the part to convert (mp3), such as 1:30; link: the time in the link"
-    )
-    get.add_argument("--end", metavar="TIME", help="end of the part to convert (mp3), such as 1:02:03.5")
+    _add_recipe(get)
     for name in ("title", "artist", "album"):
         get.add_argument(f"--{name}", metavar="TEXT", help=f"{name} in the tags of the track, instead of the usual one")
     get.add_argument("--no-cover", action="store_true", help="leave out the picture")
@@ -67,15 +59,14 @@ def add_commands(commands: Any) -> None:
         help="off (default), tags (measure it, for players), or for mp3 a target such as -14 LUFS",
     )
     get.add_argument("-p", "--playlist", action="store_true", help="of a video in a playlist, take the whole playlist")
-    get.add_argument(
-        "--give-up-after",
-        metavar="SECONDS",
-        type=_seconds,
-        default=STALL_SECONDS,
-        help=f"give up when nothing has advanced for so long and attempts fail (default: {STALL_SECONDS:g}; 0: never)",
-    )
-    get.add_argument("--private", action="store_true", help="start a service for this command, even if one runs here")
+    _add_service_options(get)
     get.add_argument("--no-wait", action="store_true", help="submit the links, print the jobs' ids, and exit")
+    listen = _command(commands, "listen", "play a video while it is converted", _LISTEN, is_printing=False)
+    listen.add_argument("link", metavar="LINK", help="a link to a video, or its id")
+    listen.add_argument("--player", metavar="COMMAND", help="a player that reads standard input, such as 'mpv -'")
+    _add_recipe(listen)
+    _add_service_options(listen)
+    listen.set_defaults(no_wait=False, json=False)
     probe = _command(commands, "probe", "show what YouTube offers for videos", _PROBE)
     probe.add_argument("links", metavar="LINK", nargs="+", help="a link to a video, or its id")
     status = _command(commands, "status", "show jobs", "Show jobs, and the batches of playlists, by their ids.")
@@ -91,7 +82,40 @@ def add_commands(commands: Any) -> None:
         commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.").set_defaults(commands=commands)
 
 
-def _command(commands: Any, name: str, summary: str, description: str) -> argparse.ArgumentParser:
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose the sound."""
+    parser.add_argument(
+        "-q", "--quality", metavar="Q", help="of an mp3: 192k (default), 128k, 320k, V0 ...: see docs/api.md"
+    )
+    parser.add_argument(
+        "-l",
+        "--language",
+        metavar="TAG",
+        help="language of the sound: original (default), or a tag such as de or en-US",
+    )
+    parser.add_argument(
+        "--start", metavar="TIME", help="start of the part to convert (mp3), such as 1:30; link: the time in the link"
+    )
+    parser.add_argument("--end", metavar="TIME", help="end of the part to convert (mp3), such as 1:02:03.5")
+
+
+def _add_service_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for waiting, and for a service of the command's own."""
+    parser.add_argument(
+        "--give-up-after",
+        metavar="SECONDS",
+        type=_seconds,
+        default=STALL_SECONDS,
+        help=f"give up when nothing has advanced for so long and attempts fail (default: {STALL_SECONDS:g}; 0: never)",
+    )
+    parser.add_argument(
+        "--private", action="store_true", help="start a service for this command, even if one runs here"
+    )
+
+
+def _command(
+    commands: Any, name: str, summary: str, description: str, *, is_printing: bool = True
+) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
@@ -101,7 +125,8 @@ def _command(commands: Any, name: str, summary: str, description: str) -> argpar
     )
     parser.add_argument("--server", metavar="URL", type=_server, help="the service, such as https://example.org/ytmp3")
     parser.add_argument("--key-file", metavar="FILE", type=Path, help="a file with the API key (or YTMP3_API_KEY)")
-    parser.add_argument("--json", action="store_true", help="print one line of JSON for each link or job")
+    if is_printing:
+        parser.add_argument("--json", action="store_true", help="print one line of JSON for each link or job")
     return parser
 
 

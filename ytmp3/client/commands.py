@@ -6,7 +6,7 @@ Results go to standard output: the path of each track, or a line of JSON. Everyt
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
@@ -15,6 +15,17 @@ from typing import Final
 from ytmp3.client import playlists
 from ytmp3.client.api import Api, Batch, Job, Refused, Unreachable
 from ytmp3.client.arguments import COPIED_FORMATS, PROBE_SECONDS, key_of, server_of
+from ytmp3.client.listen import (
+    OutputClosed,
+    PlayerFailed,
+    SoundBroken,
+    leave,
+    listen,
+    played_by,
+    player_command,
+    reason_of_break,
+    standard_output,
+)
 from ytmp3.client.private import NoService, PrivateService, private_service
 from ytmp3.client.probe import described
 from ytmp3.client.progress import progress_for
@@ -60,6 +71,8 @@ def _run(options: argparse.Namespace, server: str | None, key: str | None) -> Ex
     match options.command:
         case "get":
             return _get(options, server, key)
+        case "listen":
+            return _listen(options, server, key)
         case "status":
             return _on_jobs(options, _impatient(server, key), is_cancelling=False)
         case "probe":
@@ -87,17 +100,36 @@ def _get(options: argparse.Namespace, server: str | None, key: str | None) -> Ex
         raise argparse.ArgumentTypeError("--title is for one link only")
     if options.playlist and _tags(options) is not None:
         raise argparse.ArgumentTypeError("--title, --artist, --album and --no-cover are not for playlists")
+    options.output.mkdir(parents=True, exist_ok=True)
+    with _service(options, server, key) as (api, own):
+        return _convert(options, api, links, own)
+
+
+@contextmanager
+def _service(
+    options: argparse.Namespace, server: str | None, key: str | None
+) -> Iterator[tuple[Api, PrivateService | None]]:
+    """Yield a client of the service to use; with the service itself, if it was started for this command.
+
+    Raises:
+        argparse.ArgumentTypeError, Unreachable, NoService
+    """
     if options.private and options.server is not None:
         raise argparse.ArgumentTypeError("--private and --server exclude each other")
-    options.output.mkdir(parents=True, exist_ok=True)
     if options.private:
         server = None
     named = Api(server=server or LOCAL_SERVER, key=key)
     if not options.private and named.is_alive():
-        return _convert(options, named, links, None)
+        yield named, None
+        return
     if server is not None:
         raise Unreachable(f"no ytmp3 service answers at {server}")
-    return _convert_alone(options, links)
+    if options.no_wait:
+        raise argparse.ArgumentTypeError("--no-wait needs a service that keeps running: name one with --server")
+    if not options.json:
+        print("starting a service for this command", file=sys.stderr)
+    with private_service() as service:
+        yield Api(server=service.url), service
 
 
 def _tags(options: argparse.Namespace) -> dict[str, str | bool] | None:
@@ -107,16 +139,6 @@ def _tags(options: argparse.Namespace) -> dict[str, str | bool] | None:
     if options.no_cover:
         tags["cover"] = False
     return tags or None
-
-
-def _convert_alone(options: argparse.Namespace, links: list[str]) -> Exit:
-    """Convert with a service that is started for this command."""
-    if options.no_wait:
-        raise argparse.ArgumentTypeError("--no-wait needs a service that keeps running: name one with --server")
-    if not options.json:
-        print("starting a service for this command", file=sys.stderr)
-    with private_service() as service:
-        return _convert(options, Api(server=service.url), links, service)
 
 
 def _convert(options: argparse.Namespace, api: Api, links: list[str], service: PrivateService | None) -> Exit:
@@ -204,6 +226,48 @@ def _print_submitted(item: Item, *, is_json: bool) -> None:
     elif item.job is not None:
         print(json.dumps(item.job, ensure_ascii=False) if is_json else item.job["job_id"], flush=True)
     # Otherwise, on_end has printed the reason.
+
+
+def _listen(options: argparse.Namespace, server: str | None, key: str | None) -> Exit:
+    command = player_command(options.player, is_terminal=sys.stdout.isatty())
+    names = ("quality", "language", "start", "end")
+    fields = {name: text for name in names if (text := getattr(options, name)) is not None}
+    with _service(options, server, key) as (api, own):
+        try:
+            code = _play(api, api.submit(options.link, fields), command, options.give_up_after)
+        except Refused as error:
+            print(f"ytmp3: {error}", file=sys.stderr)
+            code = Exit.SOME_FAILED
+        if own is not None:
+            own.is_done = code is Exit.OK
+    return code
+
+
+def _play(api: Api, job: Job, command: Sequence[str] | None, limit_seconds: float) -> Exit:
+    """Write the sound of a job to a player or to standard output. If the user leaves, a job that runs is cancelled."""
+    stalls = Stalls(api=api, limit_seconds=limit_seconds)
+    try:
+        with standard_output() if command is None else played_by(command) as output:
+            try:
+                listen(api, job, output, stalls)
+            except SoundBroken as error:
+                raise SoundBroken(f"{error}: {reason_of_break(api, job)}") from None
+    except OutputClosed:
+        leave(api, job)
+    except KeyboardInterrupt:
+        leave(api, job)
+        raise
+    except PlayerFailed as error:
+        leave(api, job)
+        print(f"ytmp3: {error}", file=sys.stderr)
+        return Exit.SOME_FAILED
+    except GaveUp as error:
+        print(f"ytmp3: gave up, because nothing advanced for {limit_seconds:g} s: {error}", file=sys.stderr)
+        return Exit.GAVE_UP
+    except (SoundBroken, OSError) as error:
+        print(f"ytmp3: {error}", file=sys.stderr)
+        return Exit.SOME_FAILED
+    return Exit.OK
 
 
 def _probe(options: argparse.Namespace, api: Api) -> Exit:
