@@ -8,11 +8,13 @@ from msgspec.structs import replace
 
 from tests.contract.harness import POLICY, Harness, Ids, RedisHarness, SqliteHarness, submitted, ticket_of
 from ytmp3.core.batch import Batch, BatchLease, Item, first_marks
+from ytmp3.core.cut import Cut
 from ytmp3.core.errors import LeaseLost
 from ytmp3.core.ids import BatchId, ClientId, InstanceId, VideoId, new_batch_id
 from ytmp3.core.recipe import Quality, Recipe
+from ytmp3.core.tag_edits import BatchTags, TagEdits
 from ytmp3.jobstore import JobStore
-from ytmp3.jobstore.batches import MAX_UNFINISHED_OF_CLIENT, NewBatch, Refusal
+from ytmp3.jobstore.batches import MAX_UNFINISHED_OF_CLIENT, Filling, NewBatch, Refusal
 
 ITEMS = (
     Item(video_id=VideoId("video000001")),
@@ -53,6 +55,30 @@ async def test_a_new_batch_has_no_holder_and_is_due_at_once(harness: Harness, st
     assert await store.batches.get(batch.batch_id) == batch
     assert await store.batches.items(batch.batch_id) == ITEMS
     assert await store.batches.unfinished() == 1
+
+
+async def test_tags_and_parts_are_kept(store: JobStore) -> None:
+    tags = BatchTags(artist="“Ä”", album="B", cover=False, track_numbers=True)
+    edits = TagEdits(title="T", artist="“Ä”", track_number=1, track_total=2, cover=False)
+    items = (Item(video_id=VideoId("video000001"), cut=Cut(start_ms=1, end_ms=500), edits=edits),)
+    made = await store.batches.create(replace(new(), tags=tags, items=items, marks=first_marks(items)))
+    assert isinstance(made, Batch)
+    assert (made.tags, made.is_split, made.playlist) == (tags, False, None)
+    assert await store.batches.get(made.batch_id) == made
+    assert await store.batches.items(made.batch_id) == items
+    assert made.recipe_of(items[0]) == Recipe(quality=Quality.V0, cut=Cut(start_ms=1, end_ms=500))
+
+
+async def test_a_video_to_be_split_gets_its_chapters_as_items(store: JobStore) -> None:
+    video = "https://www.youtube.com/watch?v=video000001"
+    made = await store.batches.create(replace(new(), playlist=video, is_split=True, items=(), marks=""))
+    assert isinstance(made, Batch)
+    assert (made.playlist, made.is_split, made.tags, made.marks) == (video, True, None, "")
+    (held,) = await store.batches.adopt(10)
+    items = tuple(Item(video_id=VideoId("video000001"), cut=Cut(start_ms=at, end_ms=at + 500)) for at in (0, 500))
+    filled = await store.batches.fill(held.lease, Filling(marks=first_marks(items), items=items, title="A video"))
+    assert (filled.marks, filled.title, filled.is_split) == ("ww", "A video", True)
+    assert await store.batches.items(made.batch_id) == items
 
 
 async def test_an_unknown_batch_has_no_record(store: JobStore) -> None:

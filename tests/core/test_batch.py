@@ -13,19 +13,22 @@ from ytmp3.core.batch import (
     counts_of,
     end_of,
     eta_seconds,
+    first_like,
     first_marks,
-    first_with,
     given_up,
     indexes_of,
     is_ended,
     items_of,
     marked,
     opened,
+    tagged,
     unfinished,
 )
+from ytmp3.core.cut import Cut
 from ytmp3.core.ids import BatchId, ClientId, InstanceId, VideoId, item_job_id, new_batch_id, parse_batch_id, shard_of
 from ytmp3.core.job import Status
 from ytmp3.core.recipe import DEFAULT_RECIPE, Quality, Recipe
+from ytmp3.core.tag_edits import BatchTags, TagEdits
 
 ID = new_batch_id(bytes(range(17)))
 A, B = VideoId("videoaaaaaa"), VideoId("videobbbbbb")
@@ -63,16 +66,44 @@ def test_the_message_of_a_refused_line_names_no_field_and_repeats_nothing(line: 
 
 def test_equal_videos_share_the_job_of_the_first() -> None:
     items = items_of([A, B, f"https://www.youtube.com/watch?v={A}"])
-    assert first_with(items, A) == 0
-    assert first_with(items, B) == 1
+    assert first_like(items, Item(video_id=A)) == 0
+    assert first_like(items, Item(video_id=B)) == 1
 
 
 def test_the_job_of_an_item_follows_from_the_batch_and_the_conversion_alone() -> None:
     one, other = batch(), batch(recipe_spelling=Recipe(quality=Quality.V0).spelling)
-    assert one.job_id(A) == batch(marks="c").job_id(A) == item_job_id(ID, one.key(A))
-    assert len({one.job_id(A), one.job_id(B), other.job_id(A), item_job_id(BatchId("f" * 34), one.key(A))}) == 4
-    assert one.job_id(A).startswith(shard_of(one.key(A)))
-    assert parse_batch_id(one.job_id(A)) is not None, "it has the form of an id"
+    a, b, part = Item(video_id=A), Item(video_id=B), Item(video_id=A, cut=Cut(start_ms=1000))
+    assert one.job_id(a) == batch(marks="c").job_id(a) == item_job_id(ID, one.key(a))
+    others = [one.job_id(b), one.job_id(part), other.job_id(a), item_job_id(BatchId("f" * 34), one.key(a))]
+    assert len({one.job_id(a), *others}) == 5
+    assert one.job_id(a).startswith(shard_of(one.key(a)))
+    assert parse_batch_id(one.job_id(a)) is not None, "it has the form of an id"
+
+
+def test_tags_decide_neither_the_job_nor_the_conversion_of_an_item() -> None:
+    one = batch()
+    tags = BatchTags(artist="X", album="Y", cover=False, track_numbers=True)
+    plain = (Item(video_id=A), Item(code="unsupported_url", message="No."), Item(video_id=B))
+    for item, same in zip(plain, tagged(plain, tags), strict=True):
+        if item.video_id is None:
+            assert same == item
+        else:
+            assert (one.key(same), one.job_id(same)) == (one.key(item), one.job_id(item))
+    assert tagged(plain, None) == plain
+
+
+def test_an_item_has_its_own_tags_and_those_of_the_batch() -> None:
+    own = TagEdits(title="T", artist="Own", track_number=7)
+    items = tagged(
+        (Item(video_id=A, edits=own), Item(code="x", message="x"), Item(video_id=B)),
+        BatchTags(artist="All", album="Album", track_numbers=True),
+    )
+    assert items[0].edits == TagEdits(title="T", artist="Own", album="Album", track_number=7)
+    assert items[2].edits == TagEdits(artist="All", album="Album", track_number=3, track_total=3)
+    (without,) = tagged((Item(video_id=A, edits=TagEdits(cover=True)),), BatchTags())
+    assert without.edits is None
+    (hidden,) = tagged((Item(video_id=A),), BatchTags(cover=False))
+    assert hidden.edits == TagEdits(cover=False)
 
 
 def test_only_the_form_of_an_id_is_a_batch_id() -> None:

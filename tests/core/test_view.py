@@ -55,6 +55,7 @@ NOTHING_YET = {
     "loudness": "off",
     "language": "original",
     "metadata": None,
+    "tags": None,
     "attempt": 0,
     "error": None,
     "created_at": moment(NOW),

@@ -4,10 +4,14 @@ import asyncio
 
 from tests.engine.rig import SOMEONE, Rig, video
 from tests.virtual_time import settled
+from ytmp3.core.batch import Line
 from ytmp3.core.client import Client
 from ytmp3.core.recipe import DEFAULT_RECIPE
+from ytmp3.engine.batch_orders import BatchOrder
 from ytmp3.engine.batches import BatchState
 from ytmp3.engine.feeder import FEED_SECONDS
+
+ORDER = BatchOrder(recipe=DEFAULT_RECIPE)
 
 
 def videos(count: int, first: int = 1) -> list[str]:
@@ -15,7 +19,7 @@ def videos(count: int, first: int = 1) -> list[str]:
 
 
 async def batch_of(rig: Rig, links: list[str], client: Client = SOMEONE) -> str:
-    return (await rig.parts.batches.create(links, DEFAULT_RECIPE, client)).batch.batch_id
+    return (await rig.parts.batches.create([Line(link=link) for link in links], ORDER, client)).batch.batch_id
 
 
 async def state(rig: Rig, batch_id: str) -> BatchState:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.batch_steps import ended
+from tests.engine.batch_steps import ORDER, ended
 from tests.engine.lost_calls import lose_each_call
 from tests.engine.rig import OTHER, RETENTION_SECONDS, SOMEONE, Rig, engine, link, video
 from tests.fakes import Fault
-from ytmp3.core.batch import BatchStatus
+from ytmp3.core.batch import BatchStatus, Line
 from ytmp3.core.client import Client
 from ytmp3.core.errors import BatchQuota, IdempotencyKeyReused
 from ytmp3.core.recipe import DEFAULT_RECIPE
@@ -19,12 +19,12 @@ from ytmp3.engine.batches import BatchState
 from ytmp3.engine.idempotency import Idempotency
 from ytmp3.jobstore.batches import MAX_UNFINISHED_OF_CLIENT
 
-LINKS = [link(video(number)) for number in range(1, 4)]
+LINES = [Line(link=link(video(number))) for number in range(1, 4)]
 
 
 async def create(now: Rig, *, key: str = "k", request: bytes = b"", client: Client = SOMEONE) -> BatchState:
     idempotency = Idempotency(key=key, request=request)
-    return await now.parts.batches.create(LINKS, DEFAULT_RECIPE, client, idempotency=idempotency)
+    return await now.parts.batches.create(LINES, ORDER, client, idempotency=idempotency)
 
 
 async def test_a_repeated_request_gets_the_same_batch_in_its_current_state(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ async def test_another_request_with_the_key_is_refused(tmp_path: Path) -> None:
         with pytest.raises(IdempotencyKeyReused):
             await create(now, request=b"2")
         playlist = now.parts.batches.create_from_playlist(
-            "https://www.youtube.com/@Blender", DEFAULT_RECIPE, SOMEONE, idempotency=Idempotency(key="k", request=b"3")
+            "https://www.youtube.com/@Blender", ORDER, SOMEONE, idempotency=Idempotency(key="k", request=b"3")
         )
         with pytest.raises(IdempotencyKeyReused):
             await playlist
@@ -59,7 +59,7 @@ async def test_another_request_with_the_key_is_refused(tmp_path: Path) -> None:
         # A key of a job has nothing to do with the same key of a batch, even after the time for unfinished requests.
         idempotency = Idempotency(key="k", request=b"1")
         for _ in range(2):
-            await now.parts.intake.submit(LINKS[0], DEFAULT_RECIPE, SOMEONE, idempotency=idempotency)
+            await now.parts.intake.submit(LINES[0].link, DEFAULT_RECIPE, SOMEONE, idempotency=idempotency)
             now.clock.advance(RETENTION_SECONDS / 2)
         assert (await create(now, request=b"1")).batch.batch_id == first
 

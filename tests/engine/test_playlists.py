@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.batch_steps import ended, state, turn, videos
+from tests.engine.batch_steps import ORDER, ended, state, turn, videos
 from tests.engine.rig import SOMEONE, Rig, engine, video
 from ytmp3.core.batch import BatchStatus, ItemStatus
 from ytmp3.core.errors import ConversionError, FailureCode, PlaylistRefused
 from ytmp3.core.ids import VideoId
 from ytmp3.core.playlist import Entry, Listing
-from ytmp3.core.recipe import DEFAULT_RECIPE
 
 LINK = "https://www.youtube.com/playlist?list=PLBCF2DAC6FFB574DE"
 
@@ -26,7 +25,7 @@ def listing(count: int, *, is_truncated: bool = False, private: tuple[int, ...] 
 
 
 async def created(rig: Rig) -> str:
-    return (await rig.parts.batches.create_from_playlist(LINK, DEFAULT_RECIPE, SOMEONE)).batch.batch_id
+    return (await rig.parts.batches.create_from_playlist(LINK, ORDER, SOMEONE)).batch.batch_id
 
 
 async def test_the_entries_become_items(tmp_path: Path) -> None:
@@ -100,4 +99,4 @@ async def test_another_instance_reads_the_list_after_a_crash(tmp_path: Path) -> 
 async def test_mixes_are_refused(tmp_path: Path) -> None:
     async with engine(tmp_path) as rig:
         with pytest.raises(PlaylistRefused):
-            await rig.parts.batches.create_from_playlist(f"{LINK[:-18]}RD{video(1)}", DEFAULT_RECIPE, SOMEONE)
+            await rig.parts.batches.create_from_playlist(f"{LINK[:-18]}RD{video(1)}", ORDER, SOMEONE)

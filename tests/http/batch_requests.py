@@ -1,5 +1,6 @@
 """Makes batches at a running service, and follows them: for tests and benches."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from tests.http.running_service import POLL_SECONDS, RunningService
@@ -10,8 +11,8 @@ def video(number: int) -> str:
     return f"video{number:06d}"
 
 
-async def created(service: RunningService, urls: list[str], **fields: str) -> dict[str, Any]:
-    async with service.client.post(f"{service.url}/batches", json={"urls": urls} | fields) as response:
+async def created(service: RunningService, urls: Sequence[object], **fields: object) -> dict[str, Any]:
+    async with service.client.post(f"{service.url}/batches", json={"urls": list(urls), **fields}) as response:
         batch: dict[str, Any] = await response.json()
         assert response.status == 202, batch
         assert response.headers["Location"] == batch["status_url"]

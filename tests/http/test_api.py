@@ -15,7 +15,8 @@ from ytmp3.core.breaker import PAUSES, UNREACHED_TO_OPEN
 from ytmp3.core.errors import FailureCode, StoreDown
 from ytmp3.http.problems import ERROR_OF_STATUS, response_of_status
 from ytmp3.http.routes import ROUTES
-from ytmp3.http.wire import HealthView, JobView, LiveView, Problem, StatsView
+from ytmp3.http.stats_wire import StatsView
+from ytmp3.http.wire import HealthView, JobView, LiveView, Problem
 from ytmp3.serve import drain
 
 VIDEO = "dQw4w9WgXcQ"

@@ -1,5 +1,6 @@
 """`metadata` of `POST /extract`: one conversion, and for each job the tags that its client has chosen."""
 
+import os
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +12,10 @@ from tests.http.responses import expect_problem
 from tests.http.running_service import RunningService
 from tests.http.test_client_lists import ALICE, with_keys
 from tests.stand.waiting import until
+from ytmp3.core.job import Track
 from ytmp3.core.tag_edits import TagEdits
+from ytmp3.http.edited_tracks import EditedTrack, EditedTracks
+from ytmp3.storage import OpenFile
 
 VIDEO: Final = "dQw4w9WgXcQ"
 EDITS: Final = {"title": "Mine/Ours", "artist": "Me", "cover": False}
@@ -154,3 +158,55 @@ async def test_the_feed_has_the_chosen_names(tmp_path: Path) -> None:
         async with service.client.get(enclosure.attrib["url"]) as response:
             assert await response.read() == edited(content, ONLY_TEXTS)
             assert response.headers["Content-Length"] == enclosure.attrib["length"]
+
+
+async def test_the_tags_of_a_file_are_read_only_for_responses_that_contain_them(
+    service: RunningService, tmp_path: Path
+) -> None:
+    content, track = written("mp3"), (await service.completed(VIDEO))["file"]
+    (tmp_path / "track").write_bytes(content)
+    tracks = EditedTracks(service.parts.sender, remembered=2)
+    stored = Track(file_name="t", size_bytes=len(content), duration_seconds=1, sha256=track["sha256"], published_at=0)
+    descriptor = os.open(tmp_path / "track", os.O_RDONLY)
+    try:
+        source = OpenFile(descriptor)
+        for _ in range(3):
+            facts = await tracks.facts(source, stored, ONLY_TEXTS)
+        assert tracks.reads == 1
+        assert isinstance(facts, EditedTrack)
+        assert await tracks.parts(source, stored, ONLY_TEXTS, facts.end, len(content)) == [
+            (facts.end, len(content) - facts.end)
+        ]
+        assert await tracks.parts(source, stored, ONLY_TEXTS, 5, 5) == []
+        assert tracks.reads == 1
+        first, second = await tracks.parts(source, stored, ONLY_TEXTS, 0, facts.start + 4)
+        assert (first, second) == ((0, facts.start), edited(content, ONLY_TEXTS)[facts.start : facts.start + 4])
+        assert tracks.reads == 2
+        for other in (TagEdits(title="A"), TagEdits(title="B")):
+            await tracks.facts(source, stored, other)
+        assert tracks.known(stored, ONLY_TEXTS) is None, "the least recently used facts are forgotten"
+    finally:
+        os.close(descriptor)
+
+
+async def test_a_job_says_which_tags_were_chosen_in_the_form_of_a_request(service: RunningService) -> None:
+    plain = await service.submit(VIDEO)
+    assert plain["tags"] is None
+    first = await submit(service, EDITS | {"track_number": 3, "track_total": 12})
+    assert first["tags"] == EDITS | {"album": None, "track_number": 3, "track_total": 12}
+    again = await submit(service, first["tags"])
+    assert again["tags"] == first["tags"]
+
+
+async def test_wrong_track_numbers_are_refused(service: RunningService) -> None:
+    for metadata, field in (
+        ({"track_number": 0}, "metadata.track_number"),
+        ({"track_number": 10_000}, "metadata.track_number"),
+        ({"track_number": "1"}, "metadata.track_number"),
+        ({"track_number": True}, "metadata.track_number"),
+        ({"track_total": 3}, "metadata.track_total"),
+        ({"track_number": 4, "track_total": 3}, "metadata.track_total"),
+        ({"track_numbers": True}, "metadata"),
+    ):
+        problem = await submit(service, metadata, (400,))
+        assert (problem["code"], problem["field"]) == ("invalid_field", field), metadata

@@ -15,14 +15,17 @@ from enum import StrEnum
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ytmp3.core import playlist
+from ytmp3.core.cut import WHOLE, Cut
 from ytmp3.core.errors import RequestError
 from ytmp3.core.ids import BatchId, ClientId, ConversionKey, InstanceId, JobId, VideoId, item_job_id
 from ytmp3.core.job import Status
 from ytmp3.core.link import parse_video_id
 from ytmp3.core.playlist import Listing
 from ytmp3.core.recipe import Recipe, conversion_key, parse_recipe
+from ytmp3.core.tag_edits import NO_BATCH_TAGS, BatchTags, TagEdits
 from ytmp3.core.webhook import WebhookTarget
 
 LONGEST_SECONDS: Final = 7 * 86_400.0
@@ -69,10 +72,10 @@ class BatchStatus(StrEnum):
     """The status of a batch as clients see it."""
 
     LISTING = "listing"
-    """The entries of its playlist are being read."""
+    """The entries of its playlist, or the chapters of its video, are being read."""
     RUNNING = "running"
     FAILED = "failed"
-    """Its playlist could not be read, or has no video."""
+    """Its playlist or video could not be read, or has no video or no chapters."""
     COMPLETED = "completed"
     """Every item has ended. Some may have failed: that is normal."""
     CANCELLED = "cancelled"
@@ -87,6 +90,18 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why the line is refused: the code of an error of `POST /extract`."""
     message: str | None = None
     """The text for the client that explains `code`. It repeats no part of the line."""
+    cut: Cut = WHOLE
+    """The part of the video, of an item that is a chapter. Otherwise, the recipe of the batch has it."""
+    edits: TagEdits | None = None
+    """The tags of its track that the client has chosen, also those for the whole batch; None if there are none. Of two
+    items with the same video, those of the first one are used."""
+
+
+class Line(Struct, frozen=True, kw_only=True):
+    """One link of a request, with the tags for its track."""
+
+    link: str
+    edits: TagEdits | None = None
 
 
 class BatchLease(Struct, frozen=True, kw_only=True):
@@ -108,13 +123,18 @@ class Batch(Struct, frozen=True, kw_only=True):
     marks: str
     """One `Mark` for each item. Only the holder changes it. Empty until the playlist has been read."""
     playlist: str | None = None
-    """The address of the playlist whose entries are the items; None for a list of links."""
+    """The address of the playlist whose entries are the items, or of the video whose chapters are the items
+    (`is_split`); None for a list of links."""
+    is_split: bool = False
+    """Whether the items are the chapters of one video."""
+    tags: BatchTags | None = None
+    """The tags that the client has chosen for all items; None if it has chosen none."""
     title: str | None = None
-    """The title of the playlist."""
+    """The title of the playlist, or of the video."""
     is_truncated: bool = False
-    """Whether the playlist has more entries than the batch has items."""
+    """Whether the playlist or the video has more entries than the batch has items."""
     error: str | None = None
-    """Why the playlist could not be read: a code of LISTING_MESSAGES or of FAILURES."""
+    """Why the playlist or the video could not be read: a code of LISTING_MESSAGES or of FAILURES."""
     token: int = 0
     """The fencing token, which grows with every change of the holder (see `BatchLease`)."""
     holder: InstanceId | None = None
@@ -154,20 +174,26 @@ class Batch(Struct, frozen=True, kw_only=True):
         """The lease of the current holder."""
         return BatchLease(batch_id=self.batch_id, token=self.token, holder=self.holder or InstanceId(""))
 
-    def key(self, video_id: VideoId) -> ConversionKey:
-        """Return the key of an item's conversion."""
-        return conversion_key(video_id, self.recipe)
+    def recipe_of(self, item: Item) -> Recipe:
+        """Return the recipe of an item."""
+        return self.recipe if item.cut.is_whole else replace(self.recipe, cut=item.cut)
 
-    def job_id(self, video_id: VideoId) -> JobId:
-        """Return the id of the job of an item."""
-        return item_job_id(self.batch_id, self.key(video_id))
+    def key(self, item: Item) -> ConversionKey:
+        """Return the key of the conversion of an item, which must have a video."""
+        assert item.video_id is not None
+        return conversion_key(item.video_id, self.recipe_of(item))
+
+    def job_id(self, item: Item) -> JobId:
+        """Return the id of the job of an item, which must have a video."""
+        return item_job_id(self.batch_id, self.key(item))
 
 
 LISTING_MESSAGES: Final = {
+    "no_chapters": "The video has no chapters, so it cannot be split. Convert it as a whole.",
     "playlist_empty": "The playlist has no video that can be converted.",
     "playlist_unavailable": "The playlist does not exist, or it is private.",
 }
-"""The codes and texts of batches whose playlist cannot be converted, beside those of FAILURES."""
+"""The codes and texts of batches whose playlist or chapters cannot be converted, beside those of FAILURES."""
 
 _END_OF_STATUS: Final = {Status.COMPLETED: Mark.COMPLETED, Status.FAILED: Mark.FAILED, Status.CANCELLED: Mark.CANCELLED}
 _UNFINISHED: Final = (Mark.WAITING, Mark.OPEN)
@@ -197,24 +223,34 @@ def items_of_playlist(listing: Listing) -> tuple[Item, ...]:
     )
 
 
+def tagged(items: Sequence[Item], tags: BatchTags | None) -> tuple[Item, ...]:
+    """Return the items with the tags that are chosen for the whole batch."""
+    common, total = tags or NO_BATCH_TAGS, len(items)
+    return tuple(
+        item if item.video_id is None else replace(item, edits=common.of_item(item.edits, number, total))
+        for number, item in enumerate(items, 1)
+    )
+
+
 def first_marks(items: Sequence[Item]) -> str:
     """Return the marks of a new batch."""
-    seen: set[VideoId] = set()
+    seen: set[tuple[VideoId, Cut]] = set()
     marks = []
     for item in items:
         if item.video_id is None:
             marks.append(Mark.REFUSED)
-        elif item.video_id in seen:
+        elif (item.video_id, item.cut) in seen:
             marks.append(Mark.DUPLICATE)
         else:
-            seen.add(item.video_id)
+            seen.add((item.video_id, item.cut))
             marks.append(Mark.WAITING)
     return "".join(marks)
 
 
-def first_with(items: Sequence[Item], video_id: VideoId) -> int:
-    """Return the index of the first item with this video. All items with this video share its job."""
-    return next(index for index, item in enumerate(items) if item.video_id == video_id)
+def first_like(items: Sequence[Item], wanted: Item) -> int:
+    """Return the index of the first item with the same part of the same video. All such items share its job."""
+    same = (wanted.video_id, wanted.cut)
+    return next(index for index, item in enumerate(items) if (item.video_id, item.cut) == same)
 
 
 def indexes_of(marks: str, mark: Mark) -> list[int]:

@@ -14,6 +14,8 @@ _FORBIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Control characters, invisible characters (such as those that reverse the direction of text), lone surrogates, and
 separators of lines and paragraphs. The texts are also used in file names, playlists and feeds, where these characters
 would do harm."""
+MAX_TRACK_NUMBER: Final = 9999
+"""Largest track number. A file of MP4 has two bytes for it, and no album has more tracks."""
 
 
 class TagEdits(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -24,6 +26,51 @@ class TagEdits(Struct, frozen=True, kw_only=True, omit_defaults=True):
     album: str | None = None
     cover: bool = True
     """Whether the track has its cover."""
+    track_number: int | None = None
+    """The position of the track in its album, from 1."""
+    track_total: int | None = None
+    """The number of tracks of the album. Only together with `track_number`."""
+
+    @property
+    def position(self) -> str | None:
+        """The position in the form of ID3, `3/12` or `3`; None without a number."""
+        if self.track_number is None:
+            return None
+        return f"{self.track_number}" if self.track_total is None else f"{self.track_number}/{self.track_total}"
+
+
+NO_EDITS: Final = TagEdits()
+
+
+class BatchTags(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The tags that a client has chosen for all tracks of a batch. The tags of an item take precedence."""
+
+    artist: str | None = None
+    album: str | None = None
+    cover: bool = True
+    """Whether the tracks have their covers."""
+    track_numbers: bool = False
+    """Whether each track gets its position in the batch as track number, and the number of items as total."""
+
+    def of_item(self, own: TagEdits | None, number: int, total: int) -> TagEdits | None:
+        """Return the tags of an item: its own ones, with those of the batch in place of missing ones.
+
+        `number` is the position of the item in the batch, from 1, and `total` the number of items.
+        """
+        own = own or NO_EDITS
+        is_numbered = self.track_numbers and own.track_number is None and total <= MAX_TRACK_NUMBER
+        edits = TagEdits(
+            title=own.title,
+            artist=own.artist or self.artist,
+            album=own.album or self.album,
+            cover=own.cover and self.cover,
+            track_number=number if is_numbered else own.track_number,
+            track_total=total if is_numbered else own.track_total,
+        )
+        return None if edits == NO_EDITS else edits
+
+
+NO_BATCH_TAGS: Final = BatchTags()
 
 
 def clean_text(text: str) -> str:
@@ -38,3 +85,9 @@ def clean_text(text: str) -> str:
     if any(unicodedata.category(each) in _FORBIDDEN_CATEGORIES and each not in _JOINERS for each in cleaned):
         raise ValueError("a control character")
     return cleaned
+
+
+def text_of(text: str) -> str | None:
+    """Return a text of YouTube in the form that `clean_text` accepts, or None if nothing is left of it."""
+    kept = "".join(each for each in text if each in _JOINERS or unicodedata.category(each) not in _FORBIDDEN_CATEGORIES)
+    return unicodedata.normalize("NFC", kept.strip())[:MAX_TEXT_CHARACTERS].strip() or None

@@ -162,12 +162,12 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
         failed=FailedAttempts(settings, writes=writes, upstream=upstream, checks=checks, health=health),
         events=events,
     )
-    retention_seconds = store.policy.retention_seconds
-    clients = ClientJobs(settings, retention_seconds=retention_seconds, queue=queue, runs=runs, clock=clock)
+    clients = _client_jobs(settings, outside, queue, runs)
     events.listen(clients.on_event)
     capacity = Capacity(clients, queue=queue, runs=runs, upstream=upstream, health=health, estimates=estimates)
     capacity.find_client = outside.find_client
-    read_playlist = Listings(settings, converter=converter, scratch=files.scratch).read
+    descriptions = Descriptions(converter, files.scratch, upstream, health=health, events=events, clock=clock)
+    listings = Listings(settings, converter=converter, scratch=files.scratch, descriptions=descriptions)
     intake = Intake(store=store, shelf=files.shelf, capacity=capacity, health=health, events=events)
     jobs = Jobs(store=store, queue=queue, runs=runs, upstream=upstream, estimates=estimates, events=events, clock=clock)
     subscriptions = Subscriptions(store=store, jobs=jobs, runs=runs, events=events, clock=clock)
@@ -181,7 +181,7 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
         estimates=estimates,
         clients=clients,
         capacity=capacity,
-        descriptions=Descriptions(converter, files.scratch, upstream, health=health, events=events, clock=clock),
+        descriptions=descriptions,
         deliveries=Deliveries(store),
         feeds=Feeds(store.clients, jobs),
         subscriptions=subscriptions,
@@ -192,7 +192,7 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
             settings, store=store, queue=queue, upstream=upstream, health=health, estimates=estimates, events=events
         ),
         feeder=Feeder(
-            read_playlist, store=store, intake=intake, jobs=jobs, capacity=capacity, events=events, clock=clock
+            listings.read, store=store, intake=intake, jobs=jobs, capacity=capacity, events=events, clock=clock
         ),
         keeper=LeaseKeeper(settings, store=store, queue=queue, runs=runs, events=events, clock=clock),
         workers=Workers(places, queue=queue, runs=runs, upstream=upstream, attempts=attempts, writes=writes),
@@ -206,6 +206,12 @@ def assemble(settings: EngineSettings, outside: Outside, events: Events) -> Engi
             settings, store=store, shelf=files.shelf, checks=checks, health=health, events=events, clock=clock
         ),
     )
+
+
+def _client_jobs(settings: EngineSettings, outside: Outside, queue: FairQueue, runs: Runs) -> ClientJobs:
+    """Return the counts of jobs by client, which forget a client when its last job has expired."""
+    retention_seconds = outside.store.policy.retention_seconds
+    return ClientJobs(settings, retention_seconds=retention_seconds, queue=queue, runs=runs, clock=outside.clock)
 
 
 def _checks(settings: EngineSettings, outside: Outside, health: Health) -> Checks:

@@ -4,7 +4,6 @@ The stored record is authoritative. The jobs of open items are read together wit
 as running if its job has ended.
 """
 
-import secrets
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
@@ -16,17 +15,19 @@ from ytmp3.core.batch import (
     Batch,
     Item,
     ItemStatus,
+    Line,
     Mark,
     counts_of,
     end_of,
     eta_seconds,
+    first_like,
     first_marks,
-    first_with,
     given_up,
     indexes_of,
     is_ended,
     items_of,
     marked,
+    tagged,
     unfinished,
 )
 from ytmp3.core.client import Client
@@ -40,12 +41,12 @@ from ytmp3.core.errors import (
     NothingToConvert,
     TooManyItems,
 )
-from ytmp3.core.ids import BatchId, ClientId, JobId, VideoId, new_batch_id, parse_batch_id
+from ytmp3.core.ids import BatchId, ClientId, JobId, parse_batch_id
 from ytmp3.core.job import Status, Ticket
+from ytmp3.core.link import canonical_link, parse_video_id
 from ytmp3.core.playlist import parse_playlist
-from ytmp3.core.recipe import Recipe
-from ytmp3.core.webhook import WebhookTarget
 from ytmp3.engine import events
+from ytmp3.engine.batch_orders import BatchOrder
 from ytmp3.engine.estimates import Estimates
 from ytmp3.engine.events import Events
 from ytmp3.engine.health import Health
@@ -58,8 +59,6 @@ from ytmp3.engine.upstream import Upstream
 from ytmp3.jobstore import JobStore
 from ytmp3.jobstore.batches import NewBatch, Refusal
 
-ID_BYTES: Final = 17
-"""Random bytes in the id of a batch. It gives access to the batch, so it must not be guessable."""
 FULL_RETRY_SECONDS: Final = 60
 """The `Retry-After`, in seconds, of a refused batch. Unfinished batches take minutes to end."""
 
@@ -144,13 +143,7 @@ class Batches:
         self._keys = IdempotencyKeys(store, kind="batch", life_seconds=life_seconds, find=self._find)
 
     async def create_from_playlist(
-        self,
-        link: str,
-        recipe: Recipe,
-        client: Client,
-        *,
-        webhooks: tuple[WebhookTarget, ...] = (),
-        idempotency: Idempotency | None = None,
+        self, link: str, order: BatchOrder, client: Client, *, idempotency: Idempotency | None = None
     ) -> BatchState:
         """Create a batch of a playlist, an album or the uploads of a channel. Its entries are read later.
 
@@ -159,18 +152,25 @@ class Batches:
             StorageFull: nothing was stored.
             StoreUnavailable: whether it was stored is unknown.
         """
-        return await self._create(self._new(client, recipe, webhooks, playlist=parse_playlist(link)), idempotency)
+        return await self._create(order.new_batch(client, playlist=parse_playlist(link)), idempotency)
+
+    async def create_from_chapters(
+        self, link: str, order: BatchOrder, client: Client, *, idempotency: Idempotency | None = None
+    ) -> BatchState:
+        """Create a batch of the chapters of a video, which are read later. Each becomes a track of its own.
+
+        Raises:
+            IdempotencyKeyReused, NotAVideo, UnsupportedUrl, Draining, BatchQuota, BatchesFull, StorageFull: nothing was
+            stored.
+            StoreUnavailable: whether it was stored is unknown.
+        """
+        video = canonical_link(parse_video_id(link))
+        return await self._create(order.new_batch(client, playlist=video, is_split=True), idempotency)
 
     async def create(
-        self,
-        links: Sequence[str],
-        recipe: Recipe,
-        client: Client,
-        *,
-        webhooks: tuple[WebhookTarget, ...] = (),
-        idempotency: Idempotency | None = None,
+        self, lines: Sequence[Line], order: BatchOrder, client: Client, *, idempotency: Idempotency | None = None
     ) -> BatchState:
-        """Create a batch of links. When this returns, it is durable. `webhooks` get a message at its end.
+        """Create a batch of links. When this returns, it is durable.
 
         A request that is repeated with the same idempotency key gets the batch of the first one.
 
@@ -179,34 +179,14 @@ class Batches:
             nothing was stored.
             StoreUnavailable: whether it was stored is unknown.
         """
-        if len(links) > self._max_items:
+        if len(lines) > self._max_items:
             raise TooManyItems(f"`urls` has more than {self._max_items} links. Send them as several batches.")
-        items = items_of(links)
+        parsed = items_of(line.link for line in lines)
+        items = [replace(item, edits=line.edits) for item, line in zip(parsed, lines, strict=True)]
         marks = first_marks(items)
         if is_ended(marks):
             raise NothingToConvert
-        return await self._create(self._new(client, recipe, webhooks, marks=marks, items=items), idempotency)
-
-    def _new(
-        self,
-        client: Client,
-        recipe: Recipe,
-        webhooks: tuple[WebhookTarget, ...],
-        *,
-        marks: str = "",
-        items: Sequence[Item] = (),
-        playlist: str | None = None,
-    ) -> NewBatch:
-        """Return the record of a batch with a new random id, which no client can guess, as for jobs."""
-        return NewBatch(
-            batch_id=new_batch_id(secrets.token_bytes(ID_BYTES)),
-            client=client.owner,
-            recipe=recipe,
-            marks=marks,
-            items=items,
-            webhooks=webhooks,
-            playlist=playlist,
-        )
+        return await self._create(order.new_batch(client, marks=marks, items=tagged(items, order.tags)), idempotency)
 
     async def _create(self, new: NewBatch, idempotency: Idempotency | None) -> BatchState:
         """Store a batch, and return its state. A repeated request with the same idempotency key gets the first batch.
@@ -289,9 +269,9 @@ class Batches:
         items = await as_request_errors(self._store.batches.items(batch.batch_id))
         end = min(len(items), start + limit)
         jobs = {
-            index: batch.job_id(video_id)
+            index: batch.job_id(items[index])
             for index in range(start, end)
-            if (video_id := items[index].video_id) is not None and batch.marks[index] != Mark.WAITING
+            if items[index].video_id is not None and batch.marks[index] != Mark.WAITING
         }
         tickets = await as_request_errors(self._store.get_many(list(jobs.values())))
         found = {index: tickets.get(job_id) for index, job_id in jobs.items()}
@@ -314,8 +294,7 @@ class Batches:
         if batch.completed_at is None:
             return state, []
         items = await as_request_errors(self._store.batches.items(batch.batch_id))
-        videos = [VideoId(items[index].video_id or "") for index in indexes_of(batch.marks, Mark.COMPLETED)]
-        job_ids = [batch.job_id(video_id) for video_id in videos]
+        job_ids = [batch.job_id(items[index]) for index in indexes_of(batch.marks, Mark.COMPLETED)]
         found = await as_request_errors(self._store.get_many(job_ids))
         tickets = (found.get(job_id) for job_id in job_ids)
         return state, [ticket for ticket in tickets if ticket is not None and ticket.status is Status.COMPLETED]
@@ -337,7 +316,7 @@ class Batches:
         if not indexes:
             return {}
         items = await as_request_errors(self._store.batches.items(batch.batch_id))
-        jobs = {index: batch.job_id(VideoId(items[index].video_id or "")) for index in indexes}
+        jobs = {index: batch.job_id(items[index]) for index in indexes}
         found = await as_request_errors(self._store.get_many(list(jobs.values())))
         return {index: found[job_id] for index, job_id in jobs.items() if job_id in found}
 
@@ -386,5 +365,5 @@ def _item_state(items: Sequence[Item], index: int, mark: Mark, ticket: Ticket | 
         status = ItemStatus(ticket.status)
     duplicate_of = None
     if mark is Mark.DUPLICATE and item.video_id is not None:
-        duplicate_of = first_with(items, item.video_id)
+        duplicate_of = first_like(items, item)
     return ItemState(index=index, item=item, status=status, ticket=ticket, duplicate_of=duplicate_of)

@@ -3,7 +3,7 @@
 One instance feeds a batch, under a lease in the store (`core.batch`). If it dies, its lease runs out and another one
 adopts the batch. In each iteration, the feeder does this for each batch:
 
-0. If the batch is a playlist without items: read the playlist in a separate task, and write its items.
+0. If the batch is a playlist, or a video to be split, without items: read them in a separate task, and write them.
 1. Read the batch: the client may have cancelled it, or another instance may hold it.
 2. Read the jobs of the open items, and mark those that have ended.
 3. Mark further items as open, as many as the client's share and the queue allow (`Capacity.batch_room`).
@@ -35,7 +35,7 @@ from ytmp3.core.batch import (
 )
 from ytmp3.core.client import Client
 from ytmp3.core.errors import JobUnknown, LeaseLost, RequestError, StoreError
-from ytmp3.core.ids import BatchId, VideoId
+from ytmp3.core.ids import BatchId
 from ytmp3.core.job import Ticket
 from ytmp3.engine import events
 from ytmp3.engine.capacity import Capacity
@@ -70,7 +70,7 @@ EXPIRE_BATCH: Final = 100
 """Most batches removed in one call to the store."""
 
 ReadPlaylist = Callable[[Batch], Awaitable[Filling]]
-"""Reads the playlist of a batch."""
+"""Reads the playlist of a batch, or the chapters of its video."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,8 +86,8 @@ class _Held:
     """The items; None before the first iteration."""
     listing: asyncio.Task[Filling] | None = None
     """The task that reads the playlist, if the batch is a playlist without items."""
-    submitted: list[VideoId] = field(default_factory=list)
-    """The videos whose jobs were submitted after the last write."""
+    submitted: list[Item] = field(default_factory=list)
+    """The items whose jobs were submitted after the last write."""
 
 
 class Feeder:
@@ -219,7 +219,7 @@ class Feeder:
     async def _open_tickets(self, batch: Batch, items: tuple[Item, ...]) -> dict[int, Ticket | None]:
         """Return the jobs of the open items by index; None for an item without one."""
         indexes = indexes_of(batch.marks, Mark.OPEN)
-        job_ids = [batch.job_id(_video(items, index)) for index in indexes]
+        job_ids = [batch.job_id(items[index]) for index in indexes]
         found = await self._store.get_many(job_ids)
         return {index: found.get(job_id) for index, job_id in zip(indexes, job_ids, strict=True)}
 
@@ -228,7 +228,7 @@ class Feeder:
         ends = {index: end for index, ticket in tickets.items() if ticket and (end := end_of(ticket.status))}
         if batch.cancelled_at is not None:
             for index in tickets.keys() - ends.keys():
-                ends[index] = await self._cancel(batch, _video(items, index))
+                ends[index] = await self._cancel(batch, items[index])
             return given_up(marked(batch.marks, ends), Mark.CANCELLED)
         marks = marked(batch.marks, ends)
         written_at = batch.due_at - self._store.policy.lease_seconds
@@ -239,10 +239,10 @@ class Feeder:
         )
         return opened(marks, room)
 
-    async def _cancel(self, batch: Batch, video_id: VideoId) -> Mark:
+    async def _cancel(self, batch: Batch, item: Item) -> Mark:
         """Cancel the job of an open item. Returns the final mark of the item."""
         try:
-            ticket = await self._jobs.cancel(batch.job_id(video_id), None)
+            ticket = await self._jobs.cancel(batch.job_id(item), None)
         except JobUnknown:
             return Mark.CANCELLED
         return end_of(ticket.status) or Mark.CANCELLED
@@ -253,7 +253,7 @@ class Feeder:
         is_due = self._clock() - held.kept_at >= retention_seconds / KEEPS_PER_RETENTION
         if is_due or is_ended(marks):
             completed = indexes_of(marks, Mark.COMPLETED)
-            job_ids = [held.batch.job_id(_video(items, index)) for index in completed]
+            job_ids = [held.batch.job_id(items[index]) for index in completed]
             await self._store.batches.keep(job_ids, retention_seconds)
             held.kept_at = self._clock()
 
@@ -277,15 +277,15 @@ class Feeder:
         if not indexes:
             return False
         client = self._capacity.find_client(held.batch.client)
-        videos = [_video(items, index) for index in indexes]
-        held.submitted += videos
-        submitted = await asyncio.gather(*(self._try_to_submit(held.batch, video_id, client) for video_id in videos))
+        opened_items = [items[index] for index in indexes]
+        held.submitted += opened_items
+        submitted = await asyncio.gather(*(self._try_to_submit(held.batch, item, client) for item in opened_items))
         return any(ticket is not None and end_of(ticket.status) is not None for ticket in submitted)
 
-    async def _try_to_submit(self, batch: Batch, video_id: VideoId, client: Client) -> Ticket | None:
+    async def _try_to_submit(self, batch: Batch, item: Item, client: Client) -> Ticket | None:
         """Submit one job. Returns None if it is refused: the item stays open, and the next iteration tries again."""
         try:
-            return await self._intake.submit_item(batch, video_id, client)
+            return await self._intake.submit_item(batch, item, client)
         except RequestError as error:
             log.debug("item of a batch not submitted", extra={"batch_id": batch.batch_id, "code": error.code})
             return None
@@ -299,8 +299,8 @@ class Feeder:
         await self._forget(held)
         stored = await self._store.batches.get(held.batch.batch_id)
         if stored is not None and stored.cancelled_at is not None:
-            for video_id in held.submitted:
-                await self._cancel(stored, video_id)
+            for item in held.submitted:
+                await self._cancel(stored, item)
 
     async def _release(self) -> None:
         """Give all batches back when the service stops, so that another instance continues them at once."""
@@ -312,13 +312,6 @@ class Feeder:
         except StoreError as error:
             # Tried only once, so that a stopping instance does not wait for the store. If it fails, the leases run out.
             self._events.emit(events.StoreFailed(operation="release-batches", error=error))
-
-
-def _video(items: tuple[Item, ...], index: int) -> VideoId:
-    """Return the video of an item that is waiting or open: those always have one."""
-    video_id = items[index].video_id
-    assert video_id is not None
-    return video_id
 
 
 async def _awaited(filling: Awaitable[Filling]) -> Filling:

@@ -16,7 +16,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from ytmp3.core.batch import Batch
+from ytmp3.core.batch import Batch, Item
 from ytmp3.core.client import Client
 from ytmp3.core.errors import Draining, StorageUnavailable, StoreUnavailable
 from ytmp3.core.ids import ConversionKey, JobId, VideoId, new_conversion_id, new_job_id
@@ -135,7 +135,7 @@ class Intake:
     async def _find(self, job_id: str) -> Ticket | None:
         return await as_request_errors(self._store.get(JobId(job_id)))
 
-    async def submit_item(self, batch: Batch, video_id: VideoId, client: Client) -> Ticket:
+    async def submit_item(self, batch: Batch, item: Item, client: Client) -> Ticket:
         """Create the job of an item of a batch, or return it if it exists already. `client` is the batch's owner.
 
         Raises:
@@ -144,8 +144,12 @@ class Intake:
         """
         if self._health.is_draining:
             raise Draining(retry_after_seconds=DRAIN_RETRY_SECONDS)
+        assert item.video_id is not None
         submission = replace(
-            self._new(video_id, batch.recipe, client), job_id=batch.job_id(video_id), batch_id=batch.batch_id
+            self._new(item.video_id, batch.recipe_of(item), client),
+            job_id=batch.job_id(item),
+            batch_id=batch.batch_id,
+            edits=item.edits,
         )
         submitted = await self._submit(submission, client)
         self._events.emit(events.Accepted(ticket=submitted.ticket, outcome=submitted.outcome))

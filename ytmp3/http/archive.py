@@ -1,7 +1,8 @@
 """Sends the tracks of an ended batch as one ZIP archive that can be resumed at any byte.
 
 The archive is never stored. Its layout is computed from the tracks' recorded sizes and CRC-32s (`core.zip_layout`). So
-its length and its ETag are known before a track is read, and every instance sends the same bytes.
+its length and its ETag are known before a track is read, and every instance sends the same bytes. Tracks have the tags
+that the client has chosen for them, which changes their CRC-32s in a known way (`core.crc32`).
 
 While an archive is sent, its tracks are pinned: their expiry in the job store is extended, so that no instance deletes
 them. All of them are checked before the response begins, because its Content-Length cannot be changed afterwards.
@@ -24,15 +25,17 @@ from ytmp3.core.errors import RequestError, StorageUnavailable
 from ytmp3.core.file_names import archive_name
 from ytmp3.core.ids import ClientId, JobId
 from ytmp3.core.job import Ticket, Track
+from ytmp3.core.tag_edits import TagEdits
 from ytmp3.core.zip_layout import Bytes, Entry, Layout, Moment
 from ytmp3.engine.batches import Batches
 from ytmp3.http import headers
 from ytmp3.http.conditional import selected
 from ytmp3.http.download import BUSY_RETRY_SECONDS, Sender, expired
+from ytmp3.http.edited_tracks import READERS, EditedTrack, EditedTracks
 from ytmp3.http.errors import NotReady, TrackGone
 from ytmp3.http.file_sending import write_content
 from ytmp3.http.preconditions import Representation
-from ytmp3.storage import OpenFile, RemoteFile, ShelfDown
+from ytmp3.storage import ShelfDown
 
 PIN_SECONDS: Final = 900.0
 """Time, in seconds, for which tracks are pinned at once. Pins of a crashed instance last at most this long."""
@@ -47,9 +50,30 @@ REVISION_CHARACTERS: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Member:
+    """A track in an archive."""
+
+    track: Track
+    edits: TagEdits | None = None
+    """The tags that replace its own; None if there are none, or they do not fit into the file."""
+    edited: EditedTrack | None = None
+    """The facts about the track with these tags."""
+
+    @property
+    def digest(self) -> bytes:
+        """A hash that depends on every byte."""
+        return bytes.fromhex(self.track.sha256) if self.edited is None else self.edited.digest
+
+    @property
+    def crc32_change(self) -> int:
+        """By what its CRC-32 differs from that of the file (exclusive or)."""
+        return 0 if self.edited is None else self.edited.crc32_change
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Archive:
     layout: Layout
-    tracks: Sequence[Track]
+    members: Sequence[_Member]
     """The track of each entry but the last."""
     playlist: bytes
     """The content of the last entry."""
@@ -64,8 +88,11 @@ def revision_of(batch: Batch) -> str:
 class Archives:
     """Sends archives. `pin_seconds` is for tests."""
 
-    def __init__(self, *, batches: Batches, sender: Sender, pin_seconds: float = PIN_SECONDS) -> None:
+    def __init__(
+        self, *, batches: Batches, sender: Sender, edited: EditedTracks, pin_seconds: float = PIN_SECONDS
+    ) -> None:
         self._batches = batches
+        self._edited = edited
         self._shelf = sender.shelf
         self._sender = sender
         self._pin_seconds = pin_seconds
@@ -114,20 +141,19 @@ class Archives:
         return response
 
     async def _archive(self, batch: Batch, tickets: Sequence[Ticket]) -> _Archive:
-        entries, tracks, lines = [], [], ["#EXTM3U"]
+        entries, lines = [], ["#EXTM3U"]
         digits = len(str(len(tickets)))
-        for number, ticket in enumerate(tickets, start=1):
-            conversion = ticket.conversion
-            track, metadata = conversion.track, ticket.metadata
-            if track is None or metadata is None:
+        members = await self._members(tickets)
+        for number, (ticket, member) in enumerate(zip(tickets, members, strict=True), start=1):
+            conversion, track, metadata = ticket.conversion, member.track, ticket.metadata
+            if metadata is None:
                 raise expired()
             name = archive_name(number, digits, metadata.title, conversion.video_id, conversion.recipe.extension)
             title = " ".join(metadata.title.split())
             lines += [f"#EXTINF:{round(track.duration_seconds)},{title}", name]
-            crc32 = await self._crc32_of(track)
+            crc32 = await self._crc32_of(track) ^ member.crc32_change
             moment = _moment(track.published_at)
             entries.append(Entry(name=name, size_bytes=track.size_bytes, crc32=crc32, modified_at=moment))
-            tracks.append(track)
         playlist = "".join(f"{line}\n" for line in lines).encode()
         ended_at = batch.completed_at or 0.0
         entries.append(
@@ -139,12 +165,47 @@ class Archives:
         digest = hashlib.sha256(playlist)
         for header in layout.headers():
             digest.update(header)
-        for track in tracks:
-            digest.update(bytes.fromhex(track.sha256))
+        for member in members:
+            digest.update(member.digest)
         representation = Representation(
             etag=f'"{digest.hexdigest()}"', modified_at=int(ended_at), size_bytes=layout.size_bytes
         )
-        return _Archive(layout=layout, tracks=tracks, playlist=playlist, representation=representation)
+        return _Archive(layout=layout, members=members, playlist=playlist, representation=representation)
+
+    async def _members(self, tickets: Sequence[Ticket]) -> list[_Member]:
+        """Return the tracks in order. The tags of a track are read, a few at once, unless its facts are remembered.
+
+        Raises:
+            TrackGone, StorageUnavailable
+        """
+        readers = asyncio.Semaphore(READERS)
+
+        async def read(track: Track, edits: TagEdits) -> None:
+            async with readers, self._edited.opened(track) as source:
+                await self._edited.facts(source, track, edits)
+
+        edits = [ticket.job.edits for ticket in tickets]
+        tracks = [ticket.conversion.track for ticket in tickets]
+        reads = [
+            read(track, each)
+            for track, each in zip(tracks, edits, strict=True)
+            if track is not None and each is not None and self._edited.known(track, each) is None
+        ]
+        for result in await asyncio.gather(*reads, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+        return [self._member(track, each) for track, each in zip(tracks, edits, strict=True)]
+
+    def _member(self, track: Track | None, edits: TagEdits | None) -> _Member:
+        if track is None:
+            raise expired()
+        if edits is None:
+            return _Member(track=track)
+        edited = self._edited.known(track, edits)
+        # A track of version 0.2 may have no room for the tags. The others need not be lost with it.
+        if not isinstance(edited, EditedTrack):
+            return _Member(track=track)
+        return _Member(track=track, edits=edits, edited=edited)
 
     async def _crc32_of(self, track: Track) -> int:
         """Return the CRC-32 of a track. A track of version 0.2 has none: it is computed from the file at the first use.
@@ -174,7 +235,7 @@ class Archives:
             TrackGone, StorageUnavailable
         """
         needed = {part.entry for part in archive.layout.parts(first, last) if not isinstance(part, Bytes)}
-        tracks = [archive.tracks[entry] for entry in needed if entry < len(archive.tracks)]
+        tracks = [archive.members[entry].track for entry in needed if entry < len(archive.members)]
         with _unavailable_if_down():
             are_there = await self._shelf.has_all(tracks)
         if not are_there:
@@ -211,29 +272,27 @@ class Archives:
         for part in archive.layout.parts(first, last):
             if isinstance(part, Bytes):
                 await write_content(request, response, part.content)
-            elif part.entry == len(archive.tracks):
+            elif part.entry == len(archive.members):
                 await write_content(request, response, archive.playlist[part.offset : part.offset + part.count])
             else:
-                await self._send_track(request, response, archive.tracks[part.entry], part.offset, part.count)
+                await self._send_track(request, response, archive.members[part.entry], part.offset, part.count)
 
     async def _send_track(
-        self, request: web.Request, response: web.StreamResponse, track: Track, offset: int, count: int
+        self, request: web.Request, response: web.StreamResponse, member: _Member, offset: int, count: int
     ) -> None:
         try:
-            delivery = await self._shelf.deliver(track, may_redirect=False)
-        except ShelfDown:
-            delivery = None
-        if not isinstance(delivery, OpenFile | RemoteFile):
-            # The file was removed despite the pin, its content has changed, or the object store does not answer. The
-            # connection is closed.
+            async with self._edited.opened(member.track) as source:
+                if member.edits is None:
+                    await self._sender.send_bytes(request, response, source, offset, count)
+                else:
+                    parts = await self._edited.parts(source, member.track, member.edits, offset, offset + count)
+                    await self._edited.send(request, response, source, parts)
+        except RequestError:
+            # The file was removed despite the pin, its content has changed, or the disk or the object store does not
+            # answer. The connection is closed.
             if request.transport is not None:
                 request.transport.abort()
-            raise ConnectionResetError("a track of the archive is missing")
-        try:
-            await self._sender.send_bytes(request, response, delivery, offset, count)
-        finally:
-            if isinstance(delivery, OpenFile):
-                self._shelf.close_file(delivery)
+            raise ConnectionResetError("a track of the archive is missing") from None
 
 
 @contextlib.contextmanager

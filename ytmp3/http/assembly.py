@@ -13,6 +13,7 @@ from ytmp3.http.client_handlers import ClientHandlers
 from ytmp3.http.cover import CoverHandlers
 from ytmp3.http.deliveries import DeliveryHandlers
 from ytmp3.http.download import Sender
+from ytmp3.http.edited_tracks import EditedTracks
 from ytmp3.http.job_json import JobJson
 from ytmp3.http.job_tracks import JobTracks
 from ytmp3.http.keys import Keys
@@ -48,7 +49,8 @@ def handlers(
     """Return the handlers of the API."""
     sender, streams = sending.tracks, sending.events
     json, webhooks = JobJson(jobs=engine.jobs, keys=keys, addresses=addresses), WebhookTargets(endpoints)
-    tracks = JobTracks(sender)
+    edited = EditedTracks(sender)
+    tracks = JobTracks(sender, edited)
     return Handlers(
         jobs=JobHandlers(
             intake=engine.intake, jobs=engine.jobs, tracks=tracks, keys=keys, webhooks=webhooks, json=json
@@ -73,7 +75,7 @@ def handlers(
         batches=BatchHandlers(
             batches=engine.batches,
             jobs=engine.jobs,
-            archives=Archives(batches=engine.batches, sender=sender),
+            archives=Archives(batches=engine.batches, sender=sender, edited=edited),
             keys=keys,
             webhooks=webhooks,
             json=json,

@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from ytmp3.core.errors import BatchUnknown
+from ytmp3.engine.batch_orders import BatchOrder
 from ytmp3.engine.batches import Batches, BatchState
 from ytmp3.engine.jobs import Jobs
 from ytmp3.http import headers
@@ -50,16 +51,16 @@ class BatchHandlers:
         idempotency = idempotency_of(request, wanted)
         client = request[CLIENT]
         targets = self._webhooks.of(client, wanted.webhook)
-        if wanted.playlist is not None and wanted.urls is None:
-            state = await self._batches.create_from_playlist(
-                wanted.playlist, wanted.recipe, client, webhooks=targets, idempotency=idempotency
-            )
-        elif wanted.urls is not None and wanted.playlist is None:
-            state = await self._batches.create(
-                wanted.urls, wanted.recipe, client, webhooks=targets, idempotency=idempotency
-            )
-        else:
-            raise InvalidField("Send either `urls` or `playlist`.", field="urls")
+        order = BatchOrder(recipe=wanted.recipe, webhooks=targets, tags=wanted.tags)
+        match wanted.urls, wanted.playlist, wanted.chapters:
+            case None, str(link), None:
+                state = await self._batches.create_from_playlist(link, order, client, idempotency=idempotency)
+            case None, None, str(link):
+                state = await self._batches.create_from_chapters(link, order, client, idempotency=idempotency)
+            case tuple(), None, None:
+                state = await self._batches.create(wanted.lines, order, client, idempotency=idempotency)
+            case _:
+                raise InvalidField("Send one of `urls`, `playlist` and `chapters`.", field="urls")
         location = self._addresses.of_batch(state.batch.batch_id)
         return await self._batch(state, status=HTTPStatus.ACCEPTED, more={hdrs.LOCATION: location})
 

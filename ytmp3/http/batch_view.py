@@ -7,11 +7,21 @@ import msgspec
 from ytmp3.core.batch import LISTING_MESSAGES, ItemStatus
 from ytmp3.core.errors import FAILURES, FailureCode
 from ytmp3.core.loudness import spelling_of
+from ytmp3.core.tag_edits import BatchTags
 from ytmp3.engine.batches import BatchState, ItemPage, ItemState
 from ytmp3.http.addresses import Addresses
 from ytmp3.http.archive import revision_of
 from ytmp3.http.view import moment, optional_moment
-from ytmp3.http.wire import BatchCountsView, BatchView, ItemErrorView, ItemsView, ItemView, PlaylistView
+from ytmp3.http.wire import (
+    BatchCountsView,
+    BatchTagsView,
+    BatchView,
+    ChaptersView,
+    ItemErrorView,
+    ItemsView,
+    ItemView,
+    PlaylistView,
+)
 
 
 def batch_view(state: BatchState, addresses: Addresses, link_until: int | None = None) -> BatchView:
@@ -24,8 +34,11 @@ def batch_view(state: BatchState, addresses: Addresses, link_until: int | None =
         batch_id=batch.batch_id,
         status=batch.status,
         playlist=None
-        if batch.playlist is None
+        if batch.playlist is None or batch.is_split
         else PlaylistView(url=batch.playlist, title=batch.title, is_truncated=batch.is_truncated),
+        chapters=None
+        if batch.playlist is None or not batch.is_split
+        else ChaptersView(url=batch.playlist, title=batch.title, is_truncated=batch.is_truncated),
         error=None if batch.error is None else ItemErrorView(code=batch.error, message=_message(batch.error)),
         counts=BatchCountsView(
             total=counts.total(),
@@ -45,6 +58,7 @@ def batch_view(state: BatchState, addresses: Addresses, link_until: int | None =
         end_seconds=batch.recipe.cut.end_seconds,
         language=batch.recipe.language,
         loudness=spelling_of(batch.recipe.loudness),
+        tags=None if batch.tags is None else _tags_view(batch.tags),
         created_at=moment(batch.created_at),
         completed_at=optional_moment(batch.completed_at),
         expires_at=optional_moment(batch.expires_at),
@@ -54,8 +68,12 @@ def batch_view(state: BatchState, addresses: Addresses, link_until: int | None =
     )
 
 
+def _tags_view(tags: BatchTags) -> BatchTagsView:
+    return BatchTagsView(artist=tags.artist, album=tags.album, cover=tags.cover, track_numbers=tags.track_numbers)
+
+
 def _message(code: str) -> str:
-    """Return the text of the code with which the playlist of a batch could not be read."""
+    """Return the text of the code with which the playlist or the chapters of a batch could not be read."""
     return LISTING_MESSAGES.get(code) or FAILURES[FailureCode(code)].message
 
 

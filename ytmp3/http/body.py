@@ -13,7 +13,7 @@ from aiohttp import HttpVersion11, hdrs, web
 
 from ytmp3.core.loudness import MAX_TARGET, MIN_TARGET, LoudnessMode
 from ytmp3.core.recipe import Format, Quality, parse_format, parse_quality
-from ytmp3.core.tag_edits import MAX_TEXT_CHARACTERS
+from ytmp3.core.tag_edits import MAX_TEXT_CHARACTERS, MAX_TRACK_NUMBER
 from ytmp3.http import problems
 from ytmp3.http.errors import (
     BodyTooLarge,
@@ -25,8 +25,10 @@ from ytmp3.http.errors import (
 from ytmp3.http.request_bodies import (
     OF_LINK,
     TEXT_OF_MISFIT,
+    BatchMetadataRequest,
     BatchRequest,
     ExtractRequest,
+    LinkRequest,
     MetadataRequest,
     MisfitError,
     ProbeRequest,
@@ -55,7 +57,8 @@ _POSITIONS: Final = 'seconds such as 90 or 90.5, or text such as "1:30" or "1:02
 _HELP_OF_FIELD: Final[Mapping[str, str]] = MappingProxyType(
     {
         "url": "`url` must be text: a link to one YouTube video, such as https://youtu.be/dQw4w9WgXcQ.",
-        "urls": "`urls` must be a list of texts, each a link to one YouTube video, with one link at least.",
+        "urls": "`urls` must be a list of links to YouTube videos, with one at least. Each is text, or an object with "
+        "`url` and `metadata` for tags of its own.",
         "quality": f"`quality` must be one of {', '.join(Quality)}.",
         "format": f"`format` must be one of {', '.join(Format)}.",
         "start": f'`start` must be {_POSITIONS}; in POST /extract also "{OF_LINK}", for the time in the link (`t=`).',
@@ -64,8 +67,9 @@ _HELP_OF_FIELD: Final[Mapping[str, str]] = MappingProxyType(
         "loudness": f"`loudness` must be {', '.join(LoudnessMode)}, or a target such as -14, "
         f"in LUFS from {MIN_TARGET:g} to {MAX_TARGET:g}.",
         "playlist": "`playlist` must be text: a link to a playlist, an album or a channel of YouTube.",
-        "metadata": "`metadata` must be an object with texts for the tags of the track, `title`, `artist` and `album`, "
-        "and `cover`: false for a track without a picture. Each of them may be left out.",
+        "chapters": "`chapters` must be text: a link to one YouTube video, each chapter of which becomes a track.",
+        "metadata": "`metadata` must be an object with texts for the tags of the track, such as `artist` and `album`, "
+        "and `cover`: false for a track without a picture. Each field may be left out.",
         "webhook": "`webhook` must be text: an https:// URL to which the finished job is sent.",
     }
 )
@@ -77,6 +81,10 @@ _HELP_OF_TAG: Final[Mapping[str, str]] = MappingProxyType(
             for name in ("title", "artist", "album")
         },
         "cover": "`metadata.cover` must be true or false.",
+        "track_number": f"`metadata.track_number` must be an integer from 1 to {MAX_TRACK_NUMBER}.",
+        "track_total": f"`metadata.track_total` must be an integer from 1 to {MAX_TRACK_NUMBER}, and not less than "
+        "`track_number`, which it needs.",
+        "track_numbers": "`metadata.track_numbers` must be true or false: whether each track of the batch is numbered.",
     }
 )
 _OTHER_NAMES: Final[Mapping[str, str]] = MappingProxyType(
@@ -108,6 +116,10 @@ _OTHER_NAMES: Final[Mapping[str, str]] = MappingProxyType(
         "end_seconds": "end",
         "normalize": "loudness",
         "lufs": "loudness",
+        "tags": "metadata",
+        "split": "chapters",
+        "split_chapters": "chapters",
+        "chapters_of": "chapters",
     }
 )
 """Names that other services use for our fields."""
@@ -274,7 +286,7 @@ def _lenient(fields: Mapping[str, object], kind: type[Wanted]) -> Wanted:
         try:
             msgspec.convert({**examples, name: given.get(name)}, kind)
         except msgspec.ValidationError:
-            raise _invalid_tag(given[name]) if name == "metadata" else _invalid(name) from None
+            raise _invalid_value(name, given.get(name), kind) from None
     try:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
@@ -289,19 +301,41 @@ def _invalid(name: str) -> InvalidField:
     return InvalidField(_HELP_OF_FIELD[name], field=name)
 
 
-def _invalid_tag(metadata: object) -> InvalidField:
-    """Return the error for a wrong value of `metadata`: it names the field within it that is wrong."""
+def _invalid_value(name: str, value: object, kind: type[Wanted]) -> InvalidField:
+    """Return the error for a wrong value of a field. It names the field within it that is wrong."""
+    if name == "metadata":
+        return _invalid_tag(value, BatchMetadataRequest if kind is BatchRequest else MetadataRequest)
+    if name == "urls" and isinstance(value, list):
+        for index, each in enumerate(value):
+            if not isinstance(each, dict) or each.keys() != {"url", "metadata"} or not isinstance(each["url"], str):
+                continue
+            try:
+                msgspec.convert(each, LinkRequest)
+            except msgspec.ValidationError:
+                return _invalid_tag(each["metadata"], MetadataRequest, f"urls.{index}.")
+    return _invalid(name)
+
+
+def _invalid_tag(
+    metadata: object, kind: type[MetadataRequest] | type[BatchMetadataRequest], place: str = ""
+) -> InvalidField:
+    """Return the error for a wrong value of `metadata`; `place` is where it stands in the body."""
     if not isinstance(metadata, dict):
-        return _invalid("metadata")
+        return InvalidField(_HELP_OF_FIELD["metadata"], field=f"{place}metadata")
+    known = [info.name for info in msgspec.structs.fields(kind)]
     for name, value in metadata.items():
-        if name not in _HELP_OF_TAG:
-            accepted = ", ".join(f"`{field}`" for field in _HELP_OF_TAG)
-            return InvalidField(f"`metadata` has an unknown field. Its fields are: {accepted}.", field="metadata")
+        if name not in known:
+            accepted = ", ".join(f"`{field}`" for field in known)
+            return InvalidField(
+                f"`metadata` has an unknown field. Its fields are: {accepted}.", field=f"{place}metadata"
+            )
         try:
-            msgspec.convert({name: value}, MetadataRequest)
+            # The number is needed for a total.
+            number = {"track_number": metadata.get("track_number")} if name == "track_total" else {}
+            msgspec.convert({**number, name: value}, kind)
         except msgspec.ValidationError:
-            return InvalidField(_HELP_OF_TAG[name], field=f"metadata.{name}")
-    return _invalid("metadata")
+            return InvalidField(_HELP_OF_TAG[name], field=f"{place}metadata.{name}")
+    return InvalidField(_HELP_OF_FIELD["metadata"], field=f"{place}metadata")
 
 
 def _unknown_field(name: str, known: tuple[str, ...]) -> InvalidField:

@@ -5,13 +5,22 @@ from typing import Annotated, Final
 
 from msgspec import UNSET, Meta, Struct, UnsetType, json
 
+from ytmp3.core.batch import Line
 from ytmp3.core.cut import MAX_POSITION_SECONDS, POSITION_PATTERN, Cut, parse_position
 from ytmp3.core.language import LANGUAGE_PATTERN, MAX_CHARACTERS, ORIGINAL, parse_language
 from ytmp3.core.link import parse_link
 from ytmp3.core.loudness import LOUDNESS_PATTERN, MAX_TARGET, MIN_TARGET, LoudnessMode, parse_loudness
 from ytmp3.core.recipe import DEFAULT_QUALITY, Format, Quality, Recipe, has_quality, recipe_for
 from ytmp3.core.spellings import in_any_case, one_of
-from ytmp3.core.tag_edits import MAX_TEXT_CHARACTERS, TagEdits, clean_text
+from ytmp3.core.tag_edits import (
+    MAX_TEXT_CHARACTERS,
+    MAX_TRACK_NUMBER,
+    NO_BATCH_TAGS,
+    NO_EDITS,
+    BatchTags,
+    TagEdits,
+    clean_text,
+)
 from ytmp3.http.errors import InvalidField
 
 OF_LINK: Final = "link"
@@ -38,17 +47,23 @@ class MisfitError(ValueError):
         self.field = field
 
 
+TrackNumber = Annotated[int, Meta(ge=1, le=MAX_TRACK_NUMBER)]
 TagText = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT_CHARACTERS)]
 """A text for the tags. `clean_text` refuses some characters besides."""
 
 
 class MetadataRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The tags of the track of one job. A field that is missing or null leaves its tag unchanged."""
+    """The tags of the track of one job. A field that is missing or null leaves its tag unchanged.
+
+    `track_total` needs a `track_number`, which is not larger.
+    """
 
     title: TagText | None = None
     artist: TagText | None = None
     album: TagText | None = None
     cover: bool | None = None
+    track_number: TrackNumber | None = None
+    track_total: TrackNumber | None = None
 
     def __post_init__(self) -> None:
         """Refuse texts with forbidden characters. The decoder turns the ValueError into a ValidationError."""
@@ -59,12 +74,51 @@ class MetadataRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """The edits; None if there are none.
 
         Raises:
+            ValueError: a text has a forbidden character, or the number and the total do not fit together.
+        """
+        if self.track_total is not None and (self.track_number is None or self.track_number > self.track_total):
+            raise ValueError("track_total")
+        edits = TagEdits(
+            title=_clean(self.title),
+            artist=_clean(self.artist),
+            album=_clean(self.album),
+            cover=self.cover is not False,
+            track_number=self.track_number,
+            track_total=self.track_total,
+        )
+        return None if edits == NO_EDITS else edits
+
+
+class BatchMetadataRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The tags of all tracks of a batch. `track_numbers`: each gets its position in the batch as track number."""
+
+    artist: TagText | None = None
+    album: TagText | None = None
+    cover: bool | None = None
+    track_numbers: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse texts with forbidden characters. The decoder turns the ValueError into a ValidationError."""
+        _ = self.tags
+
+    @property
+    def tags(self) -> BatchTags | None:
+        """The tags; None if there are none.
+
+        Raises:
             ValueError: a text has a forbidden character.
         """
-        texts = {"title": self.title, "artist": self.artist, "album": self.album}
-        given = {name: clean_text(text) for name, text in texts.items() if text is not None}
-        has_cover = self.cover is not False
-        return TagEdits(**given, cover=has_cover) if given or not has_cover else None
+        tags = BatchTags(
+            artist=_clean(self.artist),
+            album=_clean(self.album),
+            cover=self.cover is not False,
+            track_numbers=bool(self.track_numbers),
+        )
+        return None if tags == NO_BATCH_TAGS else tags
+
+
+def _clean(text: str | None) -> str | None:
+    return None if text is None else clean_text(text)
 
 
 class ExtractRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,25 +178,39 @@ class ProbeRequest(Struct, frozen=True, forbid_unknown_fields=True):
     url: str
 
 
-class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of `POST /batches`: either links to videos, or a link to a playlist; and one recipe for all.
+class LinkRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """A link in `urls`, with tags for its track."""
 
-    Lines of `urls` that are no links to videos are reported item by item.
+    url: str
+    metadata: MetadataRequest | None = None
+
+
+class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /batches`: links to videos, a playlist, or a video to be split; and one recipe for all.
+
+    `chapters` is a link to a video each chapter of which becomes a track. Lines of `urls` that are no links to videos
+    are reported item by item.
     """
 
-    urls: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
+    urls: Annotated[tuple[str | LinkRequest, ...], Meta(min_length=1)] | None = None
     playlist: str | None = None
+    chapters: str | None = None
     quality: GivenQuality | UnsetType = UNSET
     format: Format = Format.MP3
     start: Position = None
     end: Position = None
     language: GivenLanguage = ORIGINAL
     loudness: GivenLoudness = LoudnessMode.OFF.value
+    metadata: BatchMetadataRequest | None = None
     webhook: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse fields that cannot be combined. The decoder turns the ValueError into a ValidationError."""
         _check(self)
+        if self.chapters is not None and not has_quality(self.format):
+            raise MisfitError("chapters")
+        if self.chapters is not None and not self.recipe.cut.is_whole:
+            raise MisfitError("chapters")
 
     @property
     def recipe(self) -> Recipe:
@@ -150,9 +218,27 @@ class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
         return _recipe(self)
 
     @property
+    def lines(self) -> tuple[Line, ...]:
+        """The links with their tags."""
+        return tuple(
+            Line(link=each)
+            if isinstance(each, str)
+            else Line(link=each.url, edits=None if each.metadata is None else each.metadata.edits)
+            for each in self.urls or ()
+        )
+
+    @property
+    def tags(self) -> BatchTags | None:
+        """The tags for all tracks; None if the client has chosen none."""
+        return None if self.metadata is None else self.metadata.tags
+
+    @property
     def fingerprint(self) -> bytes:
         """What makes two requests the same; see `ExtractRequest`."""
-        return json.encode((self.urls, self.playlist, self.recipe.spelling, self.webhook))
+        urls = None if self.urls is None else [line.link if line.edits is None else line for line in self.lines]
+        known = (urls, self.playlist, self.recipe.spelling, self.webhook)
+        more = () if self.chapters is None and self.tags is None else (self.chapters, self.tags)
+        return json.encode((*known, *more))
 
 
 NO_QUALITY: Final = (
@@ -163,6 +249,7 @@ TEXT_OF_MISFIT: Final = {
     "quality": NO_QUALITY,
     "start": f"`start` {_NO_CUT}",
     "end": f"`end` must be at least 0.1 s after `start`, and {_NO_CUT}",
+    "chapters": "`chapters` needs the format mp3, and neither `start` nor `end`: each track is one chapter.",
     "loudness": "`loudness` can be a target such as -14 for mp3 only. For m4a and opus, it can be off or tags.",
 }
 

@@ -15,6 +15,7 @@ from msgspec import Struct
 from ytmp3.core.recipe import DEFAULT_RECIPE
 from ytmp3.http.probe_view import ProbeView
 from ytmp3.http.request_bodies import BatchRequest, ExtractRequest, ProbeRequest
+from ytmp3.http.stats_wire import StatsView
 from ytmp3.http.wire import (
     BatchView,
     DeliveriesView,
@@ -26,7 +27,6 @@ from ytmp3.http.wire import (
     JobView,
     LiveView,
     Problem,
-    StatsView,
 )
 
 

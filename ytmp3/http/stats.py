@@ -15,7 +15,7 @@ from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.runs import Runs
 from ytmp3.engine.settings import EngineSettings
 from ytmp3.engine.upstream import Upstream
-from ytmp3.http.wire import (
+from ytmp3.http.stats_wire import (
     ConversionCountsView,
     DiskView,
     DurationsView,

@@ -1,4 +1,4 @@
-"""Changes texts and the picture in the tags of a track without changing their length. Pure.
+"""Changes texts, the number and the picture in the tags of a track without changing their length. Pure.
 
 The converter leaves room behind the tags (`converter/audio/tags`), so other texts fit into the same bytes. The sound
 stays in its place, and so do all positions in the file that a container contains. A changed track is therefore its file
@@ -14,6 +14,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ytmp3.core.crc32 import crc32_change
 from ytmp3.core.ogg_checksum import checksum
 from ytmp3.core.tag_edits import TagEdits
 from ytmp3.http.pictures import HEADER_BYTES, ILST_PATH, MAX_TAG_BYTES, Read, box_at, id3_size, opus_tag_pages
@@ -28,6 +29,8 @@ class Edit(Struct, frozen=True, kw_only=True):
 
     start: int
     content: bytes
+    crc32_change: int = 0
+    """By what the CRC-32 of the file changes (exclusive or)."""
 
     @property
     def end(self) -> int:
@@ -42,7 +45,11 @@ def edit_of(read: Read, size: int, edits: TagEdits) -> Edit | None:
     """
     start = read(0, HEADER_BYTES)
     make = _opus if start.startswith(b"OggS") else _mp4 if start[4:8] == b"ftyp" else _id3
-    return make(read, size, edits) or make(read, size, replace(edits, cover=False))
+    edit = make(read, size, edits) or make(read, size, replace(edits, cover=False))
+    if edit is None:
+        return None
+    old = read(edit.start, len(edit.content))
+    return replace(edit, crc32_change=crc32_change(old, edit.content, size - edit.end))
 
 
 def _id3(read: Read, _: int, edits: TagEdits) -> Edit | None:
@@ -50,7 +57,7 @@ def _id3(read: Read, _: int, edits: TagEdits) -> Edit | None:
     if not 0 < size <= MAX_TAG_BYTES:
         return None
     body = read(HEADER_BYTES, size)
-    texts = _given({b"TIT2": edits.title, b"TPE1": edits.artist, b"TALB": edits.album})
+    texts = _given({b"TIT2": edits.title, b"TPE1": edits.artist, b"TALB": edits.album, b"TRCK": edits.position})
     frames = [_id3_text(name, text) for name, text in texts.items()]
     frames += [frame for name, frame in _id3_frames(body) if name not in texts and (edits.cover or name != b"APIC")]
     joined = b"".join(frames)
@@ -79,6 +86,9 @@ def _mp4(read: Read, size: int, edits: TagEdits) -> Edit | None:
     room = end - begin + (int.from_bytes(free[:4]) if free[4:] == b"free" else 0)
     texts = _given({b"\xa9nam": edits.title, b"\xa9ART": edits.artist, b"\xa9alb": edits.album})
     items = [_box(name, _box(b"data", b"\0\0\0\1\0\0\0\0" + text.encode())) for name, text in texts.items()]
+    if edits.track_number is not None:
+        numbers = edits.track_number.to_bytes(2) + (edits.track_total or 0).to_bytes(2)
+        items.append(_box(b"trkn", _box(b"data", bytes(10) + numbers + bytes(2))))
     kept = _boxes(read(start, end - start))
     items += [box for name, box in kept if name not in texts and (edits.cover or name != b"covr")]
     tags = _box(b"ilst", b"".join(items))
@@ -105,6 +115,8 @@ def _opus(read: Read, _: int, edits: TagEdits) -> Edit | None:
     pages = opus_tag_pages(read)
     packet = b"".join(page.body for page in pages)
     texts = _given({b"TITLE": edits.title, b"ARTIST": edits.artist, b"ALBUM": edits.album})
+    numbers = {b"TRACKNUMBER": edits.track_number, b"TRACKTOTAL": edits.track_total}
+    texts |= {name: str(number) for name, number in numbers.items() if number is not None}
     comments = [name + b"=" + text.encode() for name, text in texts.items()]
     vendor_end = 12 + int.from_bytes(packet[8:12], "little")
     for comment in _comments(packet, vendor_end):

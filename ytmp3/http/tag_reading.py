@@ -16,14 +16,15 @@ BLOCK_BYTES: Final = 256 * 1024
 READ_SECONDS: Final = 10.0
 """Longest time, in seconds, for one request to an object store. It takes a fraction of a second."""
 READERS: Final = 2
-"""Threads that read tags. A tag of 100 kB that is in the page cache is read within a millisecond."""
+"""Threads that read tags. A tag of 100 kB that is in the page cache is read within a millisecond. With an object store,
+a thread waits for each read."""
 
 
 class TagReading:
-    """The threads that read tags; `name` is theirs."""
+    """The threads that read tags; `name` is theirs, and `readers` their number."""
 
-    def __init__(self, name: str) -> None:
-        self._readers = Threads(name, READERS)
+    def __init__(self, name: str, readers: int = READERS) -> None:
+        self._readers = Threads(name, readers)
 
     async def read(self, source: Source, size_bytes: int, parse: Callable[[Read, int], T]) -> T:
         """Call `parse` in a thread, with a function that reads a part of the track, and the track's size.

@@ -12,9 +12,10 @@ from ytmp3.core.errors import FAILURES
 from ytmp3.core.job import Metadata, State, Status, Ticket
 from ytmp3.core.loudness import spelling_of
 from ytmp3.core.recipe import Format
+from ytmp3.core.tag_edits import TagEdits
 from ytmp3.engine.jobs import Live
 from ytmp3.http.addresses import Addresses
-from ytmp3.http.wire import ChapterView, ErrorView, FileView, Hint, JobView, MetadataView
+from ytmp3.http.wire import ChapterView, ErrorView, FileView, Hint, JobView, MetadataView, TagsView
 
 RENDERED_JOBS: Final = 2000
 """Most rendered jobs in the cache. With the tickets they were made from, they take about 4 MB."""
@@ -58,6 +59,7 @@ def job_view(
         language=conversion.recipe.language,
         loudness=spelling_of(conversion.recipe.loudness),
         metadata=None if metadata is None else metadata_view(metadata),
+        tags=None if job.edits is None else tags_view(job.edits),
         attempt=_attempt(ticket),
         error=_error(ticket),
         created_at=moment(job.created_at),
@@ -103,6 +105,18 @@ class Renderer:
             del self._rendered[next(iter(self._rendered))]
         self._rendered[job_id] = (ticket, live, link_until, body)
         return body
+
+
+def tags_view(edits: TagEdits) -> TagsView:
+    """Return the tags that a client has chosen as it sees them."""
+    return TagsView(
+        title=edits.title,
+        artist=edits.artist,
+        album=edits.album,
+        cover=edits.cover,
+        track_number=edits.track_number,
+        track_total=edits.track_total,
+    )
 
 
 def metadata_view(metadata: Metadata) -> MetadataView:

@@ -1,8 +1,9 @@
-"""The JSON documents of the HTTP API's responses, as types. `request_bodies` has those of its requests.
+"""The JSON documents of the HTTP API's responses, as types.
 
-The server encodes responses with these types, and a client can use the same types. In a response every field is
-present; a field that does not apply is null. Decoding a response ignores unknown fields, so that an older client can
-read the responses of a newer server. Times are RFC 3339 in UTC. Nothing here computes a value.
+`request_bodies` has those of its requests, and `stats_wire` the numbers of `GET /stats`. The server encodes responses
+with these types, and a client can use the same types. In a response every field is present; a field that does not apply
+is null. Decoding a response ignores unknown fields, so that an older client can read the responses of a newer server.
+Times are RFC 3339 in UTC. Nothing here computes a value.
 """
 
 from datetime import datetime
@@ -12,9 +13,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ytmp3.core.batch import BatchStatus, ItemStatus
-from ytmp3.core.breaker import BreakerState
-from ytmp3.core.errors import FailureCode, Fault
-from ytmp3.core.identities import IdentityState
+from ytmp3.core.errors import FailureCode
 from ytmp3.core.job import Stage, Status
 from ytmp3.core.recipe import Format, Quality
 from ytmp3.core.webhook import DeliveryState, Reason, WebhookEvent
@@ -53,6 +52,26 @@ class MetadataView(Struct, frozen=True, kw_only=True):
     chapters: tuple[ChapterView, ...]
 
 
+class TagsView(Struct, frozen=True, kw_only=True):
+    """The tags that the request has chosen for the track of a job. Another request can have them as `metadata`."""
+
+    title: str | None
+    artist: str | None
+    album: str | None
+    cover: bool
+    track_number: int | None
+    track_total: int | None
+
+
+class BatchTagsView(Struct, frozen=True, kw_only=True):
+    """The tags that the request has chosen for all tracks of a batch."""
+
+    artist: str | None
+    album: str | None
+    cover: bool
+    track_numbers: bool
+
+
 class ErrorView(Struct, frozen=True, kw_only=True):
     """Why the last attempt failed. `retryable`: submitting the same link again later may succeed."""
 
@@ -77,7 +96,8 @@ class FileView(Struct, frozen=True, kw_only=True):
 class JobView(Struct, frozen=True, kw_only=True):
     """A job. `batch_id` is set if the job is an item of a batch. `quality` is null for a format that is copied.
 
-    `start_seconds` and `end_seconds` are null at the beginning and at the end of the video.
+    `start_seconds` and `end_seconds` are null at the beginning and at the end of the video. `tags` is null if the
+    request has chosen none; `metadata` contains them already.
     """
 
     job_id: str
@@ -98,6 +118,7 @@ class JobView(Struct, frozen=True, kw_only=True):
     language: str
     loudness: str
     metadata: MetadataView | None
+    tags: TagsView | None
     attempt: int
     error: ErrorView | None
     created_at: datetime
@@ -179,8 +200,16 @@ class PlaylistView(Struct, frozen=True, kw_only=True):
     is_truncated: bool
 
 
+class ChaptersView(Struct, frozen=True, kw_only=True):
+    """The video whose chapters are the items of a batch. `is_truncated`: it has more chapters than were taken."""
+
+    url: str
+    title: str | None
+    is_truncated: bool
+
+
 class ItemErrorView(Struct, frozen=True, kw_only=True):
-    """Why an item has no job, or why the playlist of a batch could not be read."""
+    """Why an item has no job, or why the playlist or the chapters of a batch could not be read."""
 
     code: str
     message: str
@@ -195,6 +224,7 @@ class BatchView(Struct, frozen=True, kw_only=True):
     batch_id: str
     status: BatchStatus
     playlist: PlaylistView | None
+    chapters: ChaptersView | None
     error: ItemErrorView | None
     counts: BatchCountsView
     eta_seconds: int | None
@@ -204,6 +234,7 @@ class BatchView(Struct, frozen=True, kw_only=True):
     end_seconds: float | None
     language: str
     loudness: str
+    tags: BatchTagsView | None
     created_at: datetime
     completed_at: datetime | None
     expires_at: datetime | None
@@ -221,7 +252,10 @@ class BatchMessage(Struct, frozen=True, kw_only=True):
 
 
 class ItemView(Struct, frozen=True, kw_only=True):
-    """An item of a batch. `index` is the place of its link in `urls`, from 0. The link itself is not repeated."""
+    """An item of a batch. The link itself is not repeated.
+
+    `index` is the place of its link in `urls`, of the entry in the playlist, or of the chapter, from 0.
+    """
 
     index: int
     status: ItemStatus
@@ -274,115 +308,3 @@ class LiveView(Struct, frozen=True, kw_only=True):
     """The body of `GET /health/live`."""
 
     status: Literal["ok"]
-
-
-class WorkersView(Struct, frozen=True, kw_only=True):
-    """The workers of this instance; each active one runs one conversion."""
-
-    active: int
-    total: int
-
-
-class QueueView(Struct, frozen=True, kw_only=True):
-    """The conversions that wait in this instance, and how many may."""
-
-    length: int
-    capacity: int
-
-
-class JobCountsView(Struct, frozen=True, kw_only=True):
-    """How many jobs of the shared store have each status."""
-
-    pending: int
-    processing: int
-    completed: int
-    failed: int
-    cancelled: int
-
-
-class ConversionCountsView(Struct, frozen=True, kw_only=True):
-    """Conversions that ended in this instance since it started. `success_rate` is done / (done + failed)."""
-
-    done: int
-    failed: int
-    cancelled: int
-    success_rate: float | None
-
-
-class SinceStartView(Struct, frozen=True, kw_only=True):
-    """What this instance has counted since it started; `jobs`, unlike these, counts the store across restarts."""
-
-    conversions: ConversionCountsView
-    joined_jobs: int
-    """Jobs that joined an unfinished conversion."""
-    cached_jobs: int
-    """Jobs for which a finished track was there."""
-
-
-class DurationsView(Struct, frozen=True, kw_only=True):
-    """Seconds from a conversion's start to its end, over the last thousand; null before the first has ended."""
-
-    mean: float | None
-    p50: float | None
-    p95: float | None
-
-
-class MemoryView(Struct, frozen=True, kw_only=True):
-    """The memory of the server process, without its child processes."""
-
-    resident_bytes: int
-
-
-class DiskView(Struct, frozen=True, kw_only=True):
-    """The disk that holds the tracks."""
-
-    total_bytes: int
-    free_bytes: int
-
-
-class UpstreamView(Struct, frozen=True, kw_only=True):
-    """Whether conversions start here. `open_seconds` is for how long they have not; null `cause` while they do.
-
-    `state` is `open` while nothing starts, and `half_open` while a single conversion, the trial, finds out whether the
-    cause is gone; `next_trial_seconds` is until then.
-    """
-
-    state: BreakerState
-    cause: Fault | None
-    open_seconds: float
-    next_trial_seconds: float
-
-
-class IdentityView(Struct, frozen=True, kw_only=True):
-    """One identity: a way out to YouTube. `state` is `ok`, `cooling` or `broken`; null `cause` while it is ok.
-
-    `pace` is the part of the budget that is used now, and `tokens` is how many conversions could start at once.
-    """
-
-    name: str
-    state: IdentityState
-    cause: Fault | None
-    next_trial_seconds: float
-    videos_per_hour: int
-    pace: float
-    tokens: float
-
-
-class StatsView(Struct, frozen=True, kw_only=True):
-    """The body of `GET /stats`. `jobs` is null while the store is down; `disk` is null before the first disk check."""
-
-    uptime_seconds: float
-    workers: WorkersView
-    queue: QueueView
-    jobs: JobCountsView | None
-    since_start: SinceStartView
-    conversions: ConversionCountsView
-    processing_seconds: DurationsView
-    dedup_hits: int
-    cache_hits: int
-    upstream_blocked_seconds: int
-    upstream: UpstreamView
-    identities: list[IdentityView]
-    memory: MemoryView
-    disk: DiskView | None
-    versions: dict[str, str]

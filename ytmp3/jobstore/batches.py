@@ -13,6 +13,7 @@ from msgspec import Struct
 from ytmp3.core.batch import Batch, BatchLease, Item
 from ytmp3.core.ids import BatchId, ClientId, JobId
 from ytmp3.core.recipe import Recipe
+from ytmp3.core.tag_edits import BatchTags
 from ytmp3.core.webhook import WebhookTarget
 
 MAX_UNFINISHED_OF_CLIENT: Final = 20
@@ -32,11 +33,15 @@ class NewBatch(Struct, frozen=True, kw_only=True):
     items: Sequence[Item]
     webhooks: tuple[WebhookTarget, ...] = ()
     playlist: str | None = None
-    """The URL of the playlist that the holder must read first. If it is set, there are no marks and items yet."""
+    """The URL of the playlist that the holder must read first, or of the video. If it is set, there are no marks and
+    items yet."""
+    is_split: bool = False
+    """Whether the items are the chapters of the video."""
+    tags: BatchTags | None = None
 
 
 class Filling(Struct, frozen=True, kw_only=True):
-    """The result of reading a playlist."""
+    """The result of reading a playlist, or the chapters of a video."""
 
     marks: str = ""
     items: Sequence[Item] = ()

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from ytmp3.core.batch import Batch, BatchLease, Item
 from ytmp3.core.errors import LeaseLost
 from ytmp3.core.ids import BatchId, InstanceId, JobId
+from ytmp3.core.tag_edits import BatchTags
 from ytmp3.jobstore.batches import MAX_UNFINISHED, MAX_UNFINISHED_OF_CLIENT, Filling, NewBatch, Refusal
 from ytmp3.jobstore.records import decode_items, encode_items, with_known_batch_recipe
 from ytmp3.jobstore.redis.keys import Keys
@@ -58,6 +59,8 @@ class RedisBatches:
             encode_items(new.items),
             msgspec.json.encode(new.webhooks) if new.webhooks else b"",
             new.playlist or "",
+            int(new.is_split),
+            msgspec.json.encode(new.tags) if new.tags is not None else b"",
         )
         return _REFUSALS[reply] if isinstance(reply, int) else _batch_of(reply)
 
@@ -139,5 +142,8 @@ def _batch_of(reply: Reply) -> Batch:
     """
     with readable():
         fields = fields_of(reply)
-        webhooks = targets_of(fields)
-        return with_known_batch_recipe(replace(msgspec.convert(fields, Batch, strict=False), webhooks=webhooks))
+        webhooks, tags = targets_of(fields), fields.pop("tags", None)
+        batch = replace(msgspec.convert(fields, Batch, strict=False), webhooks=webhooks)
+        if tags is not None:
+            batch = replace(batch, tags=msgspec.json.decode(tags, type=BatchTags))
+        return with_known_batch_recipe(batch)

@@ -130,6 +130,8 @@ class _Batches:
             recipe_spelling=new.recipe.spelling,
             marks=new.marks,
             playlist=new.playlist,
+            is_split=new.is_split,
+            tags=new.tags,
             due_at=now,
             created_at=now,
             retention_seconds=policy.retention_seconds,
