@@ -227,7 +227,7 @@ async def _open_shelf(config: Config, metrics: Metrics) -> Shelf:
         # The import takes 7 MB, so it happens only if a bucket is used.
         from ytmp3.storage.s3 import S3Shelf  # noqa: PLC0415
 
-        remote = S3Shelf(config.s3, on_damaged=metrics.on_damaged_track)
+        remote = S3Shelf(config.s3, on_damaged=metrics.on_damaged_track, on_request=metrics.on_object_store_request)
         try:
             await remote.open()
         except ShelfDown as error:

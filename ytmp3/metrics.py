@@ -27,6 +27,7 @@ from ytmp3.core.webhook import DeliveryState, Reason
 from ytmp3.engine import events
 from ytmp3.engine.events import ProbeOutcome
 from ytmp3.jobstore import Outcome
+from ytmp3.storage import Request
 
 REQUEST_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 """Upper edges of the request buckets, in seconds.
@@ -37,6 +38,8 @@ STAGE_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600
 """Upper edges of the conversion buckets, in seconds: from a short clip to the longest time a stage may take."""
 LAG_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1)
 """Upper edges of the event-loop lag buckets, in seconds."""
+OBJECT_STORE_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+"""Upper edges of the buckets of requests to an object store, in seconds: up to the longest repetition of a request."""
 EXPOSITION_SECONDS: Final = 1.0
 """How long a rendered exposition is served again, in seconds. One takes the time of ten status requests. With this
 limit, clients that ask all the time cost 1 % of a core; Prometheus asks every 15 s."""
@@ -155,6 +158,7 @@ class Metrics:
             "ytmp3_event_loop_lag_seconds", "Lateness of a 100 ms timer.", buckets=LAG_SECONDS, registry=r
         )
         self._add_transfers(r)
+        self._add_object_store(r)
         self._add_webhooks(r)
         self._add_probes(r)
         self._begin_at_zero()
@@ -179,6 +183,24 @@ class Metrics:
             ["how"],
             registry=r,
         )
+
+    def _add_object_store(self, r: CollectorRegistry) -> None:
+        self.object_store_seconds = Histogram(
+            "ytmp3_object_store_request_duration_seconds",
+            "Time of requests to the object store, repetitions included, by kind.",
+            ["request"],
+            buckets=OBJECT_STORE_SECONDS,
+            registry=r,
+        )
+        self.object_store_errors = Counter(
+            "ytmp3_object_store_errors_total",
+            "Requests to the object store that failed, by kind.",
+            ["request"],
+            registry=r,
+        )
+
+        for request in Request:
+            self.object_store_errors.labels(request)
 
     def _add_webhooks(self, r: CollectorRegistry) -> None:
         self.webhook_requests = Counter(
@@ -280,6 +302,12 @@ class Metrics:
     def on_damaged_track(self, _: str) -> None:
         """Count a track whose file has changed: a listener of the shelf. The file's name is in the log."""
         self.damaged.inc()
+
+    def on_object_store_request(self, request: Request, seconds: float, is_ok: bool) -> None:  # noqa: FBT001
+        """Count a request to the object store: a listener of the shelf, called from any thread."""
+        self.object_store_seconds.labels(request).observe(seconds)
+        if not is_ok:
+            self.object_store_errors.labels(request).inc()
 
     def on_listened(self, how: str) -> None:
         """Count a stream of sound that has ended."""

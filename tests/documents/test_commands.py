@@ -34,16 +34,20 @@ OTHER_NAMES = {
     "CONFIG_SECCOMP_FILTER",
     "PR_SET_DUMPABLE",
     "AWS_ACCESS_KEY_ID",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_SERVER_SIDE_ENCRYPTION",
+    "AWS_SESSION_TOKEN",
     "MP3GAIN_UNDO",
     "R128_TRACK_GAIN",
     "REPLAYGAIN_TRACK_GAIN",
     "REPLAYGAIN_TRACK_PEAK",
+    "HTTP_PROXY",
     "HTTPS_PROXY",
     "NO_PROXY",
     "SSL_CERT_FILE",
 }
 """Names in capitals that are no settings: a capability, a variable of redis-cli, placeholders, a test's variable, those
-of the client, one of n8n, those that Python's HTTP client follows."""
+of the client, one of n8n, those that Python's HTTP client and the S3 library follow."""
 DAY = DOCS["runbook"].section("The day YouTube changes")
 PRODUCT_COMMANDS = (
     "up -d", "up -d --scale api=3", "logs -f api", "exec redis redis-cli ping",

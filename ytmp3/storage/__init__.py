@@ -12,6 +12,7 @@ HTTP.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -45,6 +46,16 @@ class Space(Struct, frozen=True, kw_only=True):
     def is_low(self) -> bool:
         """Whether new conversions must be refused."""
         return self.free_bytes < self.reserve_bytes
+
+
+class Request(StrEnum):
+    """The kinds of requests to an object store."""
+
+    PUT = "put"
+    GET = "get"
+    HEAD = "head"
+    LIST = "list"
+    DELETE = "delete"
 
 
 class ShelfDown(OSError):

@@ -25,7 +25,7 @@ from typing import Final
 
 from ytmp3.core.job import Track, conversion_id_of
 from ytmp3.storage import Description, OpenFile, RemoteFile, ShelfDown, Url
-from ytmp3.storage.s3_requests import LINK_SECONDS, QUICK, USUAL, Bucket, Limits, Stored
+from ytmp3.storage.s3_requests import LINK_SECONDS, QUICK, USUAL, Bucket, Limits, OnRequest, Stored
 from ytmp3.storage.settings import S3Settings
 from ytmp3.threads import Threads
 
@@ -71,11 +71,16 @@ class S3Shelf:
         settings: S3Settings,
         *,
         on_damaged: Callable[[str], object] = lambda _: None,
+        on_request: OnRequest = lambda *_: None,
         clock: Callable[[], float] = time.time,
         limits: Limits = USUAL,
         probe_seconds: float = PROBE_SECONDS,
     ) -> None:
-        """`on_damaged` is called with the name of each track whose object has another content than was published."""
+        """`on_damaged` is called with the name of each track whose object has another content than was published.
+
+        `on_request` is called after each request, from any thread.
+        """
+        self._on_request = on_request
         self._settings = settings
         self._on_damaged = on_damaged
         self._clock = clock
@@ -95,8 +100,8 @@ class S3Shelf:
         Raises:
             ShelfDown: the settings cannot be used.
         """
-        self._bucket = await self._writers.run(Bucket, self._settings, self._limits)
-        self._quick = await self._writers.run(Bucket, self._settings, QUICK)
+        self._bucket = await self._writers.run(Bucket, self._settings, self._limits, self._on_request)
+        self._quick = await self._writers.run(Bucket, self._settings, QUICK, self._on_request)
 
     async def publish(self, source: Path, file_name: str, description: Description) -> float:
         """See the Protocol. If the caller is cancelled, the upload continues: no record names what it stores."""

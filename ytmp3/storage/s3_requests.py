@@ -3,15 +3,20 @@
 The rule: every failure but a missing object becomes ShelfDown, whose text names the status and the S3 code, never a URL
 or a key. Requests are repeated within limits: after connection errors, timeouts and the statuses 429 and 5xx.
 
+The library also reads variables AWS_* of the environment, but the settings win: keys, address and signature are given
+to each store. Others are followed, such as AWS_SERVER_SIDE_ENCRYPTION, HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
+
 Functions that upload are called in threads, because they read a local file. The others wait in the event loop.
 """
 
 import errno
 import re
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,8 +24,11 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from ytmp3.storage import Description, ShelfDown
+from ytmp3.storage import Description, Request, ShelfDown
 from ytmp3.storage.settings import S3Settings
+
+OnRequest = Callable[[Request, float, bool], object]
+"""Receives each request, how many seconds it took, and whether it succeeded. A missing object is a success."""
 
 SINGLE_BYTES: Final = 16 * 2**20
 """Largest file that is sent in one request, in bytes. It is held in memory meanwhile."""
@@ -39,6 +47,8 @@ PAUSE_SECONDS: Final = 2.0
 CONNECT_SECONDS: Final = 5.0
 """Longest time, in seconds, until a connection is open."""
 
+_EMPTY: Final = ".empty"
+"""A folder in which there is never an object. Listing it is a small request that a missing bucket refuses."""
 _SHA256: Final = "sha256"
 """The name of the metadata that holds the track's hash. An ETag is no hash if a file was sent in parts."""
 _STATUS: Final = re.compile(r"status code: ([0-9]{3})")
@@ -89,12 +99,13 @@ class Stored:
 class Bucket:
     """The objects below the prefix. Making one reads the system's certificates, and blocks."""
 
-    def __init__(self, settings: S3Settings, limits: Limits = USUAL) -> None:
-        """Connects to nothing yet.
+    def __init__(self, settings: S3Settings, limits: Limits = USUAL, on_request: OnRequest = lambda *_: None) -> None:
+        """Connects to nothing yet. `on_request` is called after each request, in the thread of the caller.
 
         Raises:
             ShelfDown: the settings cannot be used.
         """
+        self._on_request = on_request
         with _translated():
             self._store = _store(settings, limits, is_public=False)
             self._for_clients = _store(settings, limits, is_public=True) if settings.redirects else self._store
@@ -105,7 +116,7 @@ class Bucket:
         Raises:
             ShelfDown: whether the object exists is unknown.
         """
-        with _translated():
+        with self._asking(Request.PUT):
             obstore.put(
                 self._store,
                 name,
@@ -126,9 +137,11 @@ class Bucket:
         Raises:
             ShelfDown
         """
-        with _translated(), _none_if_missing():
+        with self._asking(Request.HEAD), _none_if_missing():
             # `obstore.head` does not return the metadata.
             return _stored(obstore.get(self._store, name, options={"head": True}))
+        with self._asking(Request.LIST):
+            list(obstore.list(self._store, prefix=_EMPTY))
         return None
 
     def remove(self, name: str) -> None:
@@ -137,7 +150,7 @@ class Bucket:
         Raises:
             ShelfDown
         """
-        with _translated(), _none_if_missing():
+        with self._asking(Request.DELETE), _none_if_missing():
             obstore.delete(self._store, name)
 
     async def find(self, name: str) -> Stored | None:
@@ -146,8 +159,10 @@ class Bucket:
         Raises:
             ShelfDown
         """
-        with _translated(), _none_if_missing():
+        with self._asking(Request.HEAD), _none_if_missing():
             return _stored(await obstore.get_async(self._store, name, options={"head": True}))
+        with self._asking(Request.LIST):
+            await obstore.list(self._store, prefix=_EMPTY).collect_async()
         return None
 
     async def delete(self, name: str) -> None:
@@ -156,7 +171,7 @@ class Bucket:
         Raises:
             ShelfDown
         """
-        with _translated(), _none_if_missing():
+        with self._asking(Request.DELETE), _none_if_missing():
             await obstore.delete_async(self._store, name)
 
     async def read(self, name: str, offset: int, count: int) -> AsyncIterator[bytes]:
@@ -167,7 +182,7 @@ class Bucket:
         """
         while count > 0:
             length = min(PIECE_BYTES, count)
-            with _translated():
+            with self._asking(Request.GET):
                 piece = await obstore.get_range_async(self._store, name, start=offset, length=length)
             if len(piece) != length:
                 raise ShelfDown(errno.EIO, "the object store sent less than was stored")
@@ -181,7 +196,7 @@ class Bucket:
         Raises:
             ShelfDown
         """
-        with _translated(), _none_if_missing():
+        with self._asking(Request.GET), _none_if_missing():
             result = await obstore.get_async(self._store, name)
             stored_at = result.meta["last_modified"].timestamp()
             return (await result.bytes_async()).to_bytes(), stored_at
@@ -193,7 +208,7 @@ class Bucket:
         Raises:
             ShelfDown
         """
-        with _translated():
+        with self._asking(Request.PUT):
             try:
                 await obstore.put_async(self._store, name, content, mode="create")
             except obstore.exceptions.AlreadyExistsError:
@@ -205,7 +220,7 @@ class Bucket:
         Raises:
             ShelfDown
         """
-        with _translated():
+        with self._asking(Request.PUT):
             await obstore.put_async(self._store, name, content)
 
     async def names(self, folder: str = "") -> AsyncIterator[tuple[str, float]]:
@@ -218,7 +233,7 @@ class Bucket:
             ShelfDown
         """
         start = f"{folder}/" if folder else ""
-        with _translated():
+        with self._asking(Request.LIST):
             async for objects in obstore.list(self._store, prefix=folder or None, chunk_size=LISTED_AT_ONCE):
                 for found in objects:
                     name = found["path"].removeprefix(start)
@@ -236,11 +251,24 @@ class Bucket:
         with _translated():
             return await obstore.sign_async(self._for_clients, "GET", name, timedelta(seconds=LINK_SECONDS))
 
+    @contextmanager
+    def _asking(self, request: Request) -> Iterator[None]:
+        """Report the request, its repetitions included, and turn its error into ShelfDown."""
+        began, is_ok = time.monotonic(), False
+        try:
+            with _translated():
+                yield
+            is_ok = True
+        except ShelfDown:
+            self._on_request(request, time.monotonic() - began, is_ok)
+            raise
+        self._on_request(request, time.monotonic() - began, is_ok)
+
 
 def _store(settings: S3Settings, limits: Limits, *, is_public: bool) -> S3Store:
     url = settings.host_url(is_public=is_public)
     # Without keys, the library looks for them in the environment and at the machine.
-    keys: Any = {}
+    keys: Any = {"skip_signature": False, "unsigned_payload": False, "s3_express": False}
     client: Any = {
         "allow_http": url.startswith("http://"),
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
@@ -249,11 +277,14 @@ def _store(settings: S3Settings, limits: Limits, *, is_public: bool) -> S3Store:
     if settings.ca_file is not None:
         client["root_certificate"] = settings.ca_file.read_bytes()
     if settings.access_key_id:
-        keys = {"access_key_id": settings.access_key_id, "secret_access_key": settings.secret_access_key}
+        # As options, they would be sent with an AWS_SESSION_TOKEN of the environment, which belongs to other keys.
+        keys["credential_provider"] = partial(_credential, settings)
     return S3Store(
         settings.bucket,
         prefix=settings.prefix or None,
         endpoint=url,
+        # AWS_ENDPOINT_URL_S3 would win over `endpoint`.
+        aws_endpoint_url_s3=url,
         region=settings.region,
         virtual_hosted_style_request=not settings.path_style,
         # Not every server knows requests that delete several objects.
@@ -266,6 +297,16 @@ def _store(settings: S3Settings, limits: Limits, *, is_public: bool) -> S3Store:
         },
         **keys,
     )
+
+
+def _credential(settings: S3Settings) -> dict[str, str | None]:
+    """Return the keys in the form that the library asks for (`obstore.store.S3Credential`)."""
+    return {
+        "access_key_id": settings.access_key_id,
+        "secret_access_key": settings.secret_access_key,
+        "token": None,
+        "expires_at": None,
+    }
 
 
 def _stored(result: Any) -> Stored:
@@ -282,11 +323,16 @@ def _stored(result: Any) -> Stored:
 
 @contextmanager
 def _none_if_missing() -> Iterator[None]:
-    """Ignore that an object does not exist."""
+    """Ignore that an object does not exist, but not that the bucket does not. The response to a HEAD says neither.
+
+    Raises:
+        FileNotFoundError: the bucket does not exist.
+    """
     try:
         yield
-    except FileNotFoundError:
-        return
+    except FileNotFoundError as error:
+        if (code := _CODE.search(str(error))) is not None and code[1] != "NoSuchKey":
+            raise
 
 
 @contextmanager
