@@ -17,7 +17,7 @@ from tests.faulty_batches import FaultyBatches
 from tests.faulty_client_records import FaultyClientRecords
 from tests.faulty_values import FaultyValues
 from tests.virtual_time import real_time
-from ytmp3.converter import ONLY_PASSAGE, Converted, Observer, Passage, ReleaseInUse, ToolCheck
+from ytmp3.converter import ONLY_PASSAGE, Converted, Observer, Passage, ReleaseInUse, ToolCheck, UpdateSurroundings
 from ytmp3.converter.live_sound import LiveSound
 from ytmp3.converter.settings import Identity
 from ytmp3.core import webhook
@@ -144,6 +144,12 @@ class FakeConverter(FakePlaylists):
     async def check(self) -> list[ToolCheck]:
         """Return the checks that the test has set."""
         return self.tools
+
+    def start_updates(self, surroundings: UpdateSurroundings) -> None:
+        pass
+
+    def release_outcomes(self) -> Mapping[tuple[str, str], int]:
+        return {}
 
     def release(self) -> ReleaseInUse:
         return self.release_in_use

@@ -35,6 +35,7 @@ from ytmp3.engine.event_log import log_event
 from ytmp3.engine.events import Events
 from ytmp3.engine.health import Health
 from ytmp3.engine.queue import FairQueue
+from ytmp3.engine.release_updates import UpstreamForUpdates
 from ytmp3.engine.runs import Runs
 from ytmp3.engine.upstream import Upstream
 from ytmp3.engine.workers import Workers, places_of
@@ -130,6 +131,7 @@ async def running(
         engine = assemble(config.engine, outside, Events(log_event, metrics.on_event, tally.on_event))
         engine.upstream.identities.use(budgets_of(identities))
         engine.start()
+        converter.start_updates(UpstreamForUpdates(engine.upstream))
         stack.push_async_callback(engine.close)
         sending = _sending(config.http, shelf, engine.health, metrics)
         register_gauges(metrics, engine, converter, sending)
@@ -140,7 +142,7 @@ async def running(
         public_path = config.http.public_path
         addresses = addresses_of(config.http, signer, "" if config.s3 is None else config.s3.download_origin)
         webhooks = await _start_webhooks(stack, config, engine, store, endpoints, signer)
-        stats = _stats(engine, store, tally)
+        stats = _stats(engine, converter, store, tally)
         operations = OperationHandlers(health=engine.health, stats=stats, metrics=metrics, public_path=public_path)
         add_routes(app.router, admission, handlers(engine, keys, endpoints, addresses, sending, operations))
         if config.http.page:
@@ -381,7 +383,7 @@ async def _start_webhooks(
     return sender
 
 
-def _stats(engine: Engine, store: JobStore, tally: Tally) -> Stats:
+def _stats(engine: Engine, converter: Converter, store: JobStore, tally: Tally) -> Stats:
     return Stats(
         store=store,
         queue=engine.queue,
@@ -389,6 +391,7 @@ def _stats(engine: Engine, store: JobStore, tally: Tally) -> Stats:
         upstream=engine.upstream,
         estimates=engine.estimates,
         health=engine.health,
+        converter=converter,
         settings=engine.settings,
         tally=tally,
         started_at=time.monotonic(),

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from ytmp3.converter.settings import ConversionLimits, ToolSettings
 from ytmp3.core.errors import Ytmp3Error
+from ytmp3.core.rollout import OFF
 from ytmp3.core.states import CRASH_LIMIT
 from ytmp3.engine.settings import EngineSettings
 from ytmp3.http.settings import HttpSettings, RateLimitSettings
@@ -127,6 +128,8 @@ def _contradictions(values: Mapping[str, Any], environ: Mapping[str, str]) -> li
         problems.append("BURST_SIZE: expected at least REQUESTS_PER_SECOND")
     if values["CLIENT_BURST_SIZE"] and values["CLIENT_BURST_SIZE"] < values["CLIENT_REQUESTS_PER_SECOND"]:
         problems.append("CLIENT_BURST_SIZE: expected at least CLIENT_REQUESTS_PER_SECOND")
+    if values["YTDLP_UPDATE"] != OFF and not values["YTDLP_INDEX"]:
+        problems.append("YTDLP_UPDATE: expected together with YTDLP_INDEX, the package index to fetch releases from")
     return problems
 
 
@@ -197,6 +200,8 @@ def _config(values: Mapping[str, Any]) -> Config:
             extractor_args=values["YTDLP_EXTRACTOR_ARGS"],
             releases_folder=values["DATA_DIR"] / "extractor",
             package_index=values["YTDLP_INDEX"] or None,
+            update=values["YTDLP_UPDATE"],
+            canary_videos=values["YTDLP_CANARY_URLS"],
             requires_sandbox=values["SANDBOX"] == "required",
             extract_concurrency=values["EXTRACT_CONCURRENCY"],
             encode_concurrency=values["ENCODE_CONCURRENCY"],

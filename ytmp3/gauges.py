@@ -53,6 +53,14 @@ def register_gauges(metrics: Metrics, engine: Engine, converter: Converter, send
             "1 while the release of yt-dlp that was chosen is not used: it is damaged, or conversions failed with it.",
             lambda: converter.release().is_refused,
         ),
+        "ytmp3_extractor_share_percent": (
+            "Share of new conversions that use the newest release of yt-dlp; 100 except while an update is tried.",
+            lambda: converter.release().share,
+        ),
+        "ytmp3_extractor_quarantined": (
+            "Releases of yt-dlp that are newer than the one in use, but that have failed, so that updates leave them.",
+            lambda: len(converter.release().quarantined),
+        ),
         "ytmp3_uptime_seconds": ("Time since this instance started.", lambda: time.monotonic() - started_at),
         "ytmp3_memory_resident_bytes": ("Resident memory of the server process.", resident_bytes),
         "ytmp3_storage_total_bytes": ("Size of the disk with the tracks.", of_disk(lambda disk: disk.total_bytes)),
@@ -92,6 +100,12 @@ def _register_counts(metrics: Metrics, converter: Converter) -> None:
         "YouTube's JavaScript challenges, by how they were solved: warm, cold, or failed (not by the solver).",
         "how",
         converter.solutions,
+    )
+    metrics.counts_by(
+        "ytmp3_extractor_conversions",
+        "Conversions by release of yt-dlp: converted, failed, or blamed (failed, and succeeded with the one before).",
+        ["release", "outcome"],
+        lambda: {(release, outcome): count for (release, outcome), count in converter.release_outcomes().items()},
     )
     metrics.counts(
         "ytmp3_cookies_refused",

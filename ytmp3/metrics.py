@@ -11,7 +11,7 @@ import math
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Final, assert_never
 
@@ -329,7 +329,13 @@ class Metrics:
 
     def counts(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, int]]) -> None:
         """Register a counter with one label, kept elsewhere, whose values are read at each scrape."""
-        self.registry.register(_Counts(name, text, label, read))
+        self.counts_by(name, text, [label], lambda: {(value,): count for value, count in read().items()})
+
+    def counts_by(
+        self, name: str, text: str, labels: Sequence[str], read: Callable[[], Mapping[tuple[str, ...], int]]
+    ) -> None:
+        """Register a counter with these labels, kept elsewhere, whose values are read at each scrape."""
+        self.registry.register(_Counts(name, text, labels, read))
 
     def exposition(self) -> bytes:
         """Return the text format, which may be EXPOSITION_SECONDS old."""
@@ -355,14 +361,16 @@ class _PerName(Collector):
 
 
 class _Counts(Collector):
-    """See `Metrics.counts`."""
+    """See `Metrics.counts_by`."""
 
-    def __init__(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, int]]) -> None:
-        self._name, self._text, self._label, self._read = name, text, label, read
+    def __init__(
+        self, name: str, text: str, labels: Sequence[str], read: Callable[[], Mapping[tuple[str, ...], int]]
+    ) -> None:
+        self._name, self._text, self._labels, self._read = name, text, labels, read
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """Yield the metric family; the library calls this at each scrape."""
-        family = CounterMetricFamily(self._name, self._text, labels=[self._label])
-        for value, count in self._read().items():
-            family.add_metric([value], count)
+        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        for values, count in self._read().items():
+            family.add_metric(values, count)
         yield family

@@ -14,6 +14,9 @@ from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from ytmp3.core.client import Network
+from ytmp3.core.errors import RequestError
+from ytmp3.core.ids import VideoId
+from ytmp3.core.link import parse_video_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +141,21 @@ def extractor_arguments(text: str) -> dict[str, tuple[str, ...]]:
             raise ValueError
         arguments[key] = tuple(values.split(","))
     return arguments
+
+
+MAX_CANARIES: Final = 10
+"""Most videos with which a release of yt-dlp is tried. Each takes a place in the hourly budget."""
+
+
+def video_links(text: str) -> tuple[VideoId, ...]:
+    """Return the videos of links that are separated by white space, each once."""
+    try:
+        found = tuple(dict.fromkeys(parse_video_id(link) for link in text.split()))
+    except RequestError as error:
+        raise ValueError from error
+    if len(found) > MAX_CANARIES:
+        raise ValueError
+    return found
 
 
 _CLIENT_GROUPS: Final = re.compile(r"[a-z_]+(\+[a-z_]+)*(,[a-z_]+(\+[a-z_]+)*)*", re.ASCII)

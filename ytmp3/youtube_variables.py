@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from ytmp3.core.release import NIGHTLY, STABLE
+from ytmp3.core.rollout import OFF
 from ytmp3.setting_files import certificates, cookies, file
 from ytmp3.setting_forms import (
     Variable,
@@ -12,6 +14,7 @@ from ytmp3.setting_forms import (
     plain_url,
     player_clients,
     proxy,
+    video_links,
 )
 
 YOUTUBE_VARIABLES: Final[tuple[Variable, ...]] = (
@@ -80,9 +83,25 @@ YOUTUBE_VARIABLES: Final[tuple[Variable, ...]] = (
         name="YTDLP_INDEX",
         default="",
         form="an http:// or https:// URL without query, such as https://index.example/simple",
-        meaning="Package index from which `ytmp3 extractor` fetches releases of yt-dlp (PEP 503 or 691). It may have "
-        "a user name and a password. The service itself fetches nothing. Empty: nothing can be fetched.",
+        meaning="Package index from which `ytmp3 extractor` and `YTDLP_UPDATE` fetch releases of yt-dlp (PEP 503 or "
+        "691). It may have a user name and a password. Empty: nothing can be fetched.",
         parse=plain_url,
+    ),
+    Variable(
+        name="YTDLP_UPDATE",
+        default="off",
+        form="off, stable or nightly",
+        meaning="Newer releases of yt-dlp are fetched from `YTDLP_INDEX` and used without a command: `stable` ones two "
+        "days after their release, or `nightly` ones after one day. A release that fails is left again.",
+        parse=one_of(OFF, STABLE, NIGHTLY),
+    ),
+    Variable(
+        name="YTDLP_CANARY_URLS",
+        default="",
+        form="up to 10 links to videos of YouTube, separated by spaces",
+        meaning="Videos with which a release is tried at YouTube before `YTDLP_UPDATE` uses it for conversions. Empty: "
+        "this trial is skipped.",
+        parse=video_links,
     ),
     Variable(
         name="COOKIES_FILE",

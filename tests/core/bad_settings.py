@@ -2,6 +2,8 @@
 
 from typing import Final
 
+ELEVEN_LINKS: Final = " ".join(f"https://youtu.be/{number:011}" for number in range(11))
+
 BAD: Final[dict[str, list[str]]] = {
     "REDIS_ADDR": [
         "http://redis",
@@ -108,6 +110,12 @@ BAD: Final[dict[str, list[str]]] = {
     "S3_DOWNLOAD": ["direct", "on"],
     "LINK_SECRET": ["short", "x" * 31],
     "YTDLP_INDEX": ["index.example/simple", "ftp://index.example", "https://", "https://index.example?x=1"],
+    "YTDLP_UPDATE": ["on", "2026.10.26", "stable,nightly"],
+    "YTDLP_CANARY_URLS": [
+        "https://example.com/watch?v=aqz-KE-bpKQ",
+        "aqz",
+        " ".join(map("https://youtu.be/{:011}".format, range(11))),
+    ],
     "POT_PROVIDER_URL": ["pot:4416", "ftp://pot", "http://", "http://pot?x=1", "http://pot#x", "http://pot:99999"],
     "EGRESS_PROXY": [
         "https://proxy:443",

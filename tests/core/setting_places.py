@@ -70,4 +70,6 @@ PLACES: Final = {
     "YOUTUBE_CLIENTS": "tools.clients",
     "YTDLP_EXTRACTOR_ARGS": "tools.extractor_args",
     "YTDLP_INDEX": "tools.package_index",
+    "YTDLP_UPDATE": "tools.update",
+    "YTDLP_CANARY_URLS": "tools.canary_videos",
 }

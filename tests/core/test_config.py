@@ -82,6 +82,8 @@ DEFAULTS: dict[str, object] = {
     "EGRESS_PROXY": None,
     "POT_PROVIDER_URL": None,
     "YTDLP_INDEX": None,
+    "YTDLP_UPDATE": "off",
+    "YTDLP_CANARY_URLS": (),
     "EGRESS_CA_FILE": None,
     "EGRESS_FAMILY": "auto",
     "EGRESS_SOURCE_ADDRESS": None,
@@ -166,6 +168,8 @@ GOOD: list[tuple[str, str, object]] = [
     ("EGRESS_PROXY", "socks5://proxy:1080", "socks5://proxy:1080"),
     ("POT_PROVIDER_URL", "http://pot:4416/", "http://pot:4416"),
     ("YTDLP_INDEX", "https://index.example/simple/", "https://index.example/simple"),
+    ("YTDLP_UPDATE", "Nightly", "nightly"),
+    ("YTDLP_CANARY_URLS", "https://youtu.be/aqz-KE-bpKQ  youtu.be/aqz-KE-bpKQ", ("aqz-KE-bpKQ",)),
     ("POT_PROVIDER_URL", "https://pot.example/path", "https://pot.example/path"),
     ("EGRESS_PROXY", "http://u:p@proxy:3128", "http://u:p@proxy:3128"),
     ("EGRESS_CA_FILE", str(SAMPLES / "ca.pem"), SAMPLES / "ca.pem"),
@@ -232,8 +236,9 @@ def test_an_empty_variable_is_an_absent_one(blank: str) -> None:
 
 @pytest.mark.parametrize(("name", "text", "value"), GOOD)
 def test_a_good_value_is_read(name: str, text: str, value: object) -> None:
+    others = {"REDIS_ADDR": "redis:6379", "YTDLP_INDEX": "https://index.example"}
     storage = BUCKET if PLACES[name].startswith("s3.") else {}
-    assert value_of(name, {"REDIS_ADDR": "redis:6379"} | storage | {name: text}) == value
+    assert value_of(name, others | storage | {name: text}) == value
 
 
 @pytest.mark.parametrize(
@@ -262,9 +267,10 @@ def test_all_bad_variables_are_named_at_once_without_their_values() -> None:
         ({"REQUESTS_PER_SECOND": "500"}, "BURST_SIZE"),
         ({"BURST_SIZE": "99"}, "BURST_SIZE"),
         ({"CLIENT_REQUESTS_PER_SECOND": "5", "CLIENT_BURST_SIZE": "4"}, "CLIENT_BURST_SIZE"),
+        ({"YTDLP_UPDATE": "stable"}, "YTDLP_UPDATE"),
     ],
 )
-def test_a_bucket_smaller_than_its_rate_is_a_contradiction(environ: dict[str, str], name: str) -> None:
+def test_a_setting_that_does_not_fit_another_one_is_refused(environ: dict[str, str], name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(environ)
     assert [problem.split(":")[0] for problem in caught.value.problems] == [name]

@@ -15,11 +15,23 @@ def test_failures_that_a_release_may_cause_are_suspicious() -> None:
 def test_a_release_passes_by_conversions_or_by_time() -> None:
     probation = Probation(100.0)
     for _ in range(ENDS - 1):
-        probation.ended()
+        probation.ended(is_good=True)
     assert not probation.is_passed(100.0 + SECONDS - 1)
     assert probation.is_passed(100.0 + SECONDS)
-    probation.ended()
+    probation.ended(is_good=False)
     assert probation.is_passed(100.0)
+
+
+def test_a_larger_share_begins_to_count_again_but_forgives_nothing() -> None:
+    probation = Probation(0.0)
+    for _ in range(ENDS):
+        probation.ended(is_good=True)
+    for _ in range(MAX_BLAMES - 1):
+        probation.blame(FailureCode.EXTRACTOR_BROKEN)
+    probation.begin_step(50.0)
+    assert (probation.good, probation.is_passed(50.0 + SECONDS - 1)) == (0, False)
+    probation.blame(FailureCode.EXTRACTOR_BROKEN)
+    assert probation.is_failed
 
 
 def test_a_release_fails_after_some_conversions_that_only_the_one_before_could_do() -> None:

@@ -10,6 +10,7 @@ from ytmp3.core.release_state import (
     State,
     advanced,
     begun,
+    blocked,
     chosen,
     given_up,
     quarantine,
@@ -57,6 +58,13 @@ def test_an_update_changes_nothing_for_the_other_conversions(old: State, version
     assert left.is_automatic
     if version not in {BUILT_IN, left.active}:
         assert left.quarantined[version] == "given up"
+
+
+def test_an_update_is_blocked_until_a_newer_one_is_used() -> None:
+    state = quarantine(quarantine(State(quarantined={NEWER: LEFT}), NEW, "refused"), "2026.1.1", "refused")
+    assert blocked(state, OLD) == (NEW,)
+    assert blocked(state, NEWER) == ()
+    assert blocked(begun(state, NEWER, 5, 1.0), OLD) == ()
 
 
 def test_only_the_newest_releases_stay_quarantined() -> None:

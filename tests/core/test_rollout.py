@@ -9,18 +9,15 @@ from ytmp3.core.rollout import (
     COOLING_SECONDS,
     LOOK_SECONDS,
     MAX_SEEN,
-    SHARES,
-    STEP_CONVERSIONS,
-    STEP_SECONDS,
+    WHOLE,
     CanaryOutcome,
     CanaryVerdict,
     Offer,
+    Steps,
     candidate,
     first_seen,
-    first_share,
     judge,
     look_seconds,
-    next_share,
     takes_new,
 )
 
@@ -89,20 +86,22 @@ def test_the_first_sight_of_newer_releases_is_remembered_but_not_without_end() -
 
 
 def test_the_share_grows_by_conversions_or_by_time() -> None:
-    share = first_share(is_broken=False)
-    steps = [share]
-    while share < SHARES[-1]:
-        assert next_share(share, good=STEP_CONVERSIONS - 1, seconds=STEP_SECONDS - 1, is_broken=False) == share
-        assert next_share(share, good=STEP_CONVERSIONS - 1, seconds=STEP_SECONDS - 1, is_broken=True) == 100
-        assert next_share(share, good=0, seconds=STEP_SECONDS, is_broken=False) > share
-        share = next_share(share, good=STEP_CONVERSIONS, seconds=0.0, is_broken=False)
-        steps.append(share)
-    assert tuple(steps) == SHARES
-    assert next_share(100, good=STEP_CONVERSIONS, seconds=0.0, is_broken=False) == 100
-    assert first_share(is_broken=True) == 100
+    steps = Steps()
+    share = steps.first(is_broken=False)
+    shares = [share]
+    good, seconds = steps.conversions, steps.seconds
+    while share < WHOLE:
+        assert steps.following(share, good=good - 1, seconds=seconds - 1, is_broken=False) == share
+        assert steps.following(share, good=good - 1, seconds=seconds - 1, is_broken=True) == WHOLE
+        assert steps.following(share, good=0, seconds=seconds, is_broken=False) > share
+        share = steps.following(share, good=good, seconds=0.0, is_broken=False)
+        shares.append(share)
+    assert tuple(shares) == steps.shares
+    assert steps.following(WHOLE, good=good, seconds=0.0, is_broken=False) == WHOLE
+    assert steps.first(is_broken=True) == WHOLE
 
 
-@given(st.sampled_from(SHARES))
+@given(st.sampled_from(Steps().shares))
 def test_a_share_of_random_numbers_takes_the_new_release(share: int) -> None:
     assert sum(takes_new(share, number / 1000) for number in range(1000)) == share * 10
 

@@ -75,6 +75,8 @@ class PackageIndex:
     hashes: dict[str, str] = field(default_factory=dict)
     """Hashes that are not those of the wheels."""
     yanked: set[str] = field(default_factory=set)
+    uploaded: dict[str, str] = field(default_factory=dict)
+    """When files were uploaded, by file name: ISO 8601. Without an entry, the index does not say it."""
     is_html: bool = False
     asked: list[str] = field(default_factory=list)
     authorization: str = ""
@@ -110,6 +112,7 @@ class PackageIndex:
                 "url": f"{self.files_at}/files/{name}",
                 "hashes": {"sha256": hashes[name]},
                 "yanked": name in self.yanked,
+                **({"upload-time": self.uploaded[name]} if name in self.uploaded else {}),
             }
             for name in names
         ]

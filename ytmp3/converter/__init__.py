@@ -5,6 +5,7 @@ progress, or raises a ConversionError. It has nothing to do with jobs, leases, H
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -17,6 +18,8 @@ from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.job import Metadata, Report, Stage
 from ytmp3.core.playlist import Listing
 from ytmp3.core.recipe import Recipe
+from ytmp3.core.release import BUILT_IN_NAME
+from ytmp3.core.rollout import WHOLE
 
 
 class SandboxIncompleteError(Ytmp3Error):
@@ -86,6 +89,23 @@ class ReleaseInUse(Struct, frozen=True, kw_only=True):
     """Changes with each other release that is put into use."""
     is_refused: bool
     """Whether the operator's choice cannot be used, so that the built-in release is used instead."""
+    established: str = BUILT_IN_NAME
+    """The release of conversions that do not try a new one: a version, or BUILT_IN_NAME."""
+    newest: str = BUILT_IN_NAME
+    """The release that `share` per cent of new conversions use. Mostly it is the established one."""
+    share: int = WHOLE
+    quarantined: tuple[str, ...] = ()
+    """Releases that are newer than the one in use, but that updates do not try again."""
+
+
+class UpdateSurroundings(Protocol):
+    """What updates of yt-dlp (YTDLP_UPDATE) need from the engine. `engine.release_updates` implements it."""
+
+    def is_broken(self) -> bool:
+        """Return whether conversions pause because the release in use does not understand YouTube."""
+
+    def passage(self, video_id: VideoId) -> AbstractAsyncContextManager[Passage]:
+        """Wait for a place in the hourly budget of an identity, and use it until the block ends."""
 
 
 class SoundProgress(Protocol):
@@ -126,6 +146,9 @@ class Converter(Protocol):
             SandboxIncompleteError: only if the settings require the sandbox.
         """
 
+    def start_updates(self, surroundings: UpdateSurroundings) -> None:
+        """Begin to look for newer releases of yt-dlp, if the settings say so. Called once, after `open`."""
+
     async def close(self) -> None:
         """End every process of this converter. Returns when none is left."""
 
@@ -134,6 +157,9 @@ class Converter(Protocol):
 
     def release(self) -> ReleaseInUse:
         """Return which release of yt-dlp new conversions use."""
+
+    def release_outcomes(self) -> Mapping[tuple[str, str], int]:
+        """Return how conversions have ended since the start, by release and `core.release_outcomes.ReleaseOutcome`."""
 
     def signs(self) -> Mapping[str, int]:
         """Return how often each sign of trouble at YouTube was seen since the start, also in conversions that succeed.

@@ -1,87 +1,56 @@
 """The zygotes of a server: one for new conversions, and earlier ones until their last conversion has ended.
 
 A zygote is started with one release of yt-dlp, so another release needs another zygote. A generation is a zygote with
-everything that depends on its release. The server reads the state of the releases every POLL_SECONDS; when another one
-was chosen (`ytmp3 extractor use`), it starts a new generation beside the current one, and new conversions take it as
-soon as it is ready. No conversion changes its generation. If the new zygote does not start, the current one stays.
+everything that depends on its release (`generation`). The server reads the state of the releases every two seconds;
+when another one was chosen, it starts a new generation beside the current one, and new conversions take it as soon as
+it is ready. No conversion changes its generation. If the new zygote does not start, the current one stays.
 
 The generation before the current one stays ready while the current one is on probation (`core.probation`). Conversions
 that fail are repeated with it. If it converts what the new one cannot, it becomes the current one again. A probation
 begins anew when the server is restarted; the zygote of the generation before is then started only when it is needed.
+
+While an update is tried (`core.rollout`), both generations get new conversions, by the share in the state. A server in
+which enough conversions have succeeded writes a larger share, which all servers follow.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
+import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
-from typing import Final
-
-from msgspec import structs
+from typing import Final, ParamSpec
 
 from ytmp3.converter import ReleaseInUse
 from ytmp3.converter.audio.cores import Cores
-from ytmp3.converter.check import Checker, Programs
+from ytmp3.converter.generation import Common, Generation, GenerationMaker
 from ytmp3.converter.identities import IdentityBook, only_identity
-from ytmp3.converter.profiles import profiles_of
-from ytmp3.converter.releases.program import FAILED_STARTS, ReleaseProgram
+from ytmp3.converter.releases.program import ReleaseProgram
 from ytmp3.converter.releases.store import BusyError, DamagedError, ReleaseStore
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.settings import ToolSettings
-from ytmp3.converter.solver.service import Solver
 from ytmp3.converter.tokens import TokenProvider
-from ytmp3.converter.tools import FILE_THREADS, VERIFIERS, Tools, deno_path, ffmpeg_path, ladders_of, youtube_program
+from ytmp3.converter.tools import FILE_THREADS, VERIFIERS
+from ytmp3.core import release_state, rollout
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.probation import Probation
+from ytmp3.core.release import BUILT_IN_NAME
+from ytmp3.core.release_outcomes import ReleaseOutcome, ReleaseOutcomes
 from ytmp3.core.release_state import BUILT_IN, State
+from ytmp3.core.rollout import WHOLE, Steps
 from ytmp3.threads import Threads
 
-POLL_SECONDS: Final = 2.0
-"""Interval, in seconds, at which the state of the releases is read. It is one small file."""
 RETRY_SECONDS: Final = 60.0
 """Pause, in seconds, before a release whose zygote could not be started at all is tried again, and before a state that
 could not be written is written again."""
 
 logger = logging.getLogger(__name__)
 
-
-class Generation:
-    """One zygote, and everything that depends on its release. `in_use` keeps it from being ended."""
-
-    def __init__(
-        self, tools: Tools, checker: Checker, program: ReleaseProgram, *, serial: int, hold: int | None
-    ) -> None:
-        self.tools = tools
-        self.checker = checker
-        self.program = program
-        self.serial = serial
-        """Number of the state that has chosen the release."""
-        self.users = 0
-        """Conversions, lists of playlists and health checks that run with it. It is not ended while there are any."""
-        self._hold = hold
-
-    async def start(self) -> None:
-        """Start the zygote: with the release, or else with the built-in one.
-
-        Raises:
-            ZygoteError: it does not start, not even with the built-in release.
-        """
-        for _ in range(FAILED_STARTS):
-            with contextlib.suppress(ZygoteError):
-                await self.tools.spawner.ready()
-                return
-        await self.tools.spawner.ready()
-
-    async def close(self) -> None:
-        """End its processes. Its release may then be removed."""
-        await self.tools.solver.close()
-        await self.tools.spawner.close()
-        hold, self._hold = self._hold, None
-        if hold is not None:
-            os.close(hold)
+P = ParamSpec("P")
 
 
 class Generations:
@@ -94,43 +63,62 @@ class Generations:
         *,
         spawner: Spawner | None = None,
         cores: Cores | None = None,
-        poll_seconds: float = POLL_SECONDS,
+        steps: Steps | None = None,
+        poll_seconds: float = 2.0,
     ) -> None:
         """`work_folder` is for files that the health check writes. Tests pass a spawner, which is used throughout."""
-        self._settings = settings
-        self._work_folder = work_folder
         self._poll_seconds = poll_seconds
-        self._deno, self._ffmpeg = deno_path(), ffmpeg_path(settings)
-        self._built_in = youtube_program(settings, deno=self._deno)
+        self.steps = steps or Steps()
+        """How the release of an update comes into use."""
         self._tokens = TokenProvider(settings)
         self.identities = IdentityBook([only_identity(settings)])
         """The ways out, which all generations share."""
-        self._cores = cores or Cores(os.sched_getaffinity(0), max_encoders=settings.encode_concurrency)
         folder = settings.releases_folder
         self._store = None if folder is None or spawner is not None else ReleaseStore(folder)
+        self._files = Threads("converter-files", FILE_THREADS)
+        common = Common(
+            cores=cores or Cores(os.sched_getaffinity(0), max_encoders=settings.encode_concurrency),
+            tokens=self._tokens,
+            identities=self.identities,
+            files=self._files,
+            verifiers=Threads("verifier", VERIFIERS),
+        )
+        self.maker = GenerationMaker(settings, work_folder, common, self._store, self._description)
+        """Makes further generations, such as that of a release that is tried."""
+        self.is_broken: Callable[[], bool] = lambda: False
+        """Whether most conversions fail because of the release in use. `app` sets it."""
         self._earlier: list[Generation] = []
         self._ending: set[asyncio.Task[None]] = set()
         self._solved: Counter[str] = Counter()
+        self._outcomes = ReleaseOutcomes()
+        self._built_in = metadata.version("yt-dlp")
         self._problem = ""
-        self._note = ""
+        self._state = State()
+        """The state that was read last."""
+        self._share = WHOLE
+        """Per cent of new conversions that use the current generation. The others use the one before."""
         self._before: Generation | None = None
         self._probation = Probation(0.0)
         self._given_up: int | None = None
         """Serial number of the state whose release has failed its probation."""
+        self._note = ""
+        """Why a release was given up, by this server or another one."""
+        self._failed_serial, self._retry_at, self._write_at = -1, 0.0, 0.0
         self._following: asyncio.Task[None] | None = None
-        self._files, self._verifiers = Threads("converter-files", FILE_THREADS), Threads("verifier", VERIFIERS)
-        self.current = self._made(State(), spawner=spawner)
+        self.current = self.maker.made(BUILT_IN, spawner=spawner)
+        self._outcomes.use(self.current.name)
 
     async def open(self) -> None:
         """Start the zygote with the chosen release, and follow later choices. Logs if it does not start."""
         if self._store is not None:
-            state = await self._state(self._store)
+            state = await self._read(self._store)
             if state is not None and state.active != BUILT_IN:
-                self.current = await self._files.run(self._held, self._store, state)
+                self.current = await self._files.run(self.maker.held, state.active, state.serial)
                 if state.is_new and state.previous != state.active:
-                    before = structs.replace(state, active=state.previous, serial=0)
-                    self._before = await self._files.run(self._held, self._store, before)
-                    self._probation = Probation(time.monotonic())
+                    self._before = await self._files.run(self.maker.held, state.previous)
+                    self._outcomes.use(self._before.name)
+                    self._begin_step(state.share)
+                self._outcomes.use(self.current.name)
             elif state is not None:
                 self.current.serial = state.serial
         try:
@@ -140,10 +128,19 @@ class Generations:
         if self._store is not None:
             self._following = asyncio.create_task(self._follow(self._store), name="follow-releases")
 
-    @contextlib.contextmanager
+    @property
+    def established(self) -> Generation:
+        """The generation for all work that no other release could repeat: the one before, while a new one is tried."""
+        return self.current if self._before is None or self._share == WHOLE else self._before
+
+    def for_conversion(self) -> Generation:
+        """Choose the generation of a new conversion, by the share of the current one."""
+        return self.current if rollout.takes_new(self._share, random.random()) else self.established  # noqa: S311
+
+    @contextmanager
     def in_use(self, generation: Generation | None = None) -> Iterator[Generation]:
-        """Use a generation, by default the current one, until the block ends, whichever is current then."""
-        generation = generation or self.current
+        """Use a generation, by default the established one, until the block ends, whichever is current then."""
+        generation = generation or self.established
         generation.users += 1
         try:
             yield generation
@@ -160,25 +157,42 @@ class Generations:
             return self._before
         return self.current if generation.serial == self._given_up else None
 
-    def ended(self, generation: Generation) -> None:
-        """Count a conversion that has ended with this generation, also one that has failed."""
+    def ended(self, generation: Generation, *, is_good: bool) -> None:
+        """Count a conversion that has ended with this generation."""
+        self._outcomes.add(generation.name, ReleaseOutcome.CONVERTED if is_good else ReleaseOutcome.FAILED)
         if generation is self.current and self._before is not None:
-            self._probation.ended()
+            self._probation.ended(is_good=is_good)
 
     def blame(self, generation: Generation, code: FailureCode) -> None:
         """Count a conversion that failed with this generation, and then succeeded with the one before."""
+        self._outcomes.add(generation.name, ReleaseOutcome.BLAMED)
         before = self._before
         if generation is not self.current or before is None:
             return
         self._probation.blame(code)
         if self._probation.is_failed:
-            self._give_up(before)
+            codes = ", ".join(sorted({code.value for code in self._probation.blames}))
+            self._give_up(before, f"conversions that failed with it ({codes}) succeeded with {_in_text(before)}")
 
     @property
     def release(self) -> ReleaseInUse:
-        """The release of the current generation."""
-        is_refused = bool(self.current.program.refused or self._problem or self._note)
-        return ReleaseInUse(serial=self.current.serial, is_refused=is_refused)
+        """The releases of new conversions."""
+        # An update that was given up is no choice of the operator, so nothing is missing.
+        is_given_up = bool(self._note) and not self._state.is_automatic
+        newer = release_state.blocked(self._state, self._built_in)
+        return ReleaseInUse(
+            serial=self.current.serial,
+            is_refused=bool(self.current.program.refused or self._problem or is_given_up),
+            established=self.established.name,
+            newest=self.current.name,
+            share=self._share,
+            quarantined=newer,
+        )
+
+    @property
+    def outcomes(self) -> Mapping[tuple[str, str], int]:
+        """The number of conversions since the start, by release and outcome."""
+        return self._outcomes.counts()
 
     @property
     def solutions(self) -> Mapping[str, int]:
@@ -200,29 +214,56 @@ class Generations:
             await generation.close()
 
     async def _follow(self, store: ReleaseStore) -> None:
-        retry_at, failed_serial, write_at = 0.0, -1, 0.0
         while True:
             await asyncio.sleep(self._poll_seconds)
-            if self._before is not None and self._probation.is_passed(time.monotonic()):
-                self._retire(self._before)
-                self._before = None
-            state = await self._state(store)
-            if state is not None and state.serial == self._given_up and time.monotonic() >= write_at:
-                write_at = time.monotonic() + RETRY_SECONDS
-                await self._write_back(store, state.serial)
-            if state is None or state.serial in {self.current.serial, self._given_up}:
-                continue
-            if state.active == self.current.program.version and not self.current.program.refused:
-                self.current.serial = state.serial
-                continue
-            if state.serial == failed_serial and time.monotonic() < retry_at:
-                continue
-            if not await self._switch(store, state):
-                failed_serial, retry_at = state.serial, time.monotonic() + RETRY_SECONDS
+            try:
+                await self._look(store)
+            except Exception:
+                # The outermost frame of a loop: an error in one turn must not end it.
+                logger.exception("extractor state not followed")
 
-    async def _switch(self, store: ReleaseStore, state: State) -> bool:
+    async def _look(self, store: ReleaseStore) -> None:
+        """Read the state once, and follow it."""
+        now = time.monotonic()
+        if self._before is not None and self._share == WHOLE and self._probation.is_passed(now):
+            self._retire(self._before)
+            self._before = None
+        state = await self._read(store)
+        if state is None:
+            return
+        if state.serial == self._given_up:
+            await self._write(store.give_up, state.serial, self.current.program.version, self._note)
+        elif state.serial == self.current.serial:
+            await self._update(store, state)
+        elif state.active == self.current.program.version and not self.current.program.refused:
+            self.current.serial = state.serial
+            self._begin_step(state.share)
+        elif (state.serial != self._failed_serial or now >= self._retry_at) and not await self._switch(state):
+            self._failed_serial, self._retry_at = state.serial, time.monotonic() + RETRY_SECONDS
+
+    async def _update(self, store: ReleaseStore, state: State) -> None:
+        """Follow the share of an update, or increase it."""
+        if state.share != self._share:
+            self._begin_step(state.share)
+        if state.is_automatic and self._before is not None and self.current.program.refused:
+            self._give_up(self._before, f"it cannot be used: {self.current.program.refused}")
+        elif state.share != WHOLE:
+            seconds = time.time() - state.since
+            good = self._probation.good
+            share = self.steps.following(state.share, good=good, seconds=seconds, is_broken=self.is_broken())
+            if share != state.share:
+                await self._write(store.advance, state.serial, share)
+
+    def _begin_step(self, share: int) -> None:
+        self._share = share
+        self._probation.begin_step(time.monotonic())
+        if self._before is not None:
+            facts = {"release": self.current.name, "share_percent": share, "before": self._before.name}
+            logger.info("extractor release share", extra=facts)
+
+    async def _switch(self, state: State) -> bool:
         """Make a new generation the current one. Returns False if its zygote does not start."""
-        new = await self._files.run(self._held, store, state)
+        new = await self._files.run(self.maker.held, state.active, state.serial)
         try:
             await new.start()
         except (ZygoteError, OSError) as error:
@@ -232,31 +273,34 @@ class Generations:
         except asyncio.CancelledError:
             await new.close()
             raise
-        retired = [self._before, None if state.is_new else self.current]
-        self._before, self.current = self.current if state.is_new else None, new
+        established = self.established
+        retired = {self._before, self.current} - ({established} if state.is_new else set())
+        self._before, self.current = established if state.is_new else None, new
         self._probation = Probation(time.monotonic())
+        self._outcomes.use(new.name)
         for generation in retired:
             if generation is not None:
                 self._retire(generation)
-        facts = {"release": state.active or "built-in", "detail": new.program.description}
-        logger.info("extractor release in use", extra=facts)
+        logger.info("extractor release in use", extra={"release": new.name, "detail": new.program.description})
+        self._begin_step(state.share)
         return True
 
-    def _give_up(self, before: Generation) -> None:
-        """Use the release before again, at once in this server. `_follow` then writes that to the state, for all."""
-        failed, self.current, self._before = self.current, before, None
-        self._given_up = failed.serial
+    def _give_up(self, before: Generation, why: str) -> None:
+        """Use the release before again, at once in this server. `_look` then writes that to the state, for all."""
+        failed, self.current, self._before, self._share = self.current, before, None, WHOLE
+        self._given_up, self._write_at = failed.serial, 0.0
         self._retire(failed)
-        old, new = (each.program.version or "the built-in release" for each in (before, failed))
-        codes = ", ".join(sorted({code.value for code in self._probation.blames}))
-        self._note = f"{new} was given up: conversions that failed with it ({codes}) succeeded with {old}"
-        logger.error("extractor release given up", extra={"release": new, "in_use": old, "codes": codes})
+        self._note = f"{_in_text(failed)} was given up: {why}"
+        logger.error("extractor release given up", extra={"release": failed.name, "in_use": before.name, "reason": why})
 
-    async def _write_back(self, store: ReleaseStore, serial: int) -> None:
-        """Write that the release with this serial number was given up. Tried again every RETRY_SECONDS if it fails."""
+    async def _write(self, change: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Change the state. If it fails, it is tried again after RETRY_SECONDS."""
+        if time.monotonic() < self._write_at:
+            return
         try:
-            await self._files.run(store.give_up, serial, self.current.program.version, self._note)
+            await self._files.run(change, *args, **kwargs)
         except (BusyError, DamagedError, OSError) as error:
+            self._write_at = time.monotonic() + RETRY_SECONDS
             # This server keeps to its decision; others decide by themselves.
             logger.error("extractor state not written", extra={"error": str(error)})
 
@@ -277,7 +321,7 @@ class Generations:
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
 
-    async def _state(self, store: ReleaseStore) -> State | None:
+    async def _read(self, store: ReleaseStore) -> State | None:
         """Return the state; None if it cannot be read. Then the release in use stays."""
         try:
             state = await self._files.run(store.state)
@@ -286,47 +330,17 @@ class Generations:
                 logger.error("extractor state not read", extra={"error": str(error)})
             self._problem = str(error)
             return None
-        self._problem = ""
+        self._problem, self._state = "", state
         if state.serial != self._given_up:
             self._note = state.note
         return state
 
-    def _held(self, store: ReleaseStore, state: State) -> Generation:
-        """Make a generation, and keep its release from being removed. Blocking."""
-        hold = None
-        with contextlib.suppress(OSError):  # the release is not there, which the start of the zygote finds
-            hold = store.hold(state.active) if state.active != BUILT_IN else None
-        return self._made(state, hold=hold)
-
-    def _made(self, state: State, *, spawner: Spawner | None = None, hold: int | None = None) -> Generation:
-        program = ReleaseProgram(self._built_in, self._store, state.active)
-        packages = None
-        if self._store is not None and state.active != BUILT_IN:
-            packages = self._store.packages(state.active)
-        spawner = spawner or Spawner(program)
-        solver = Solver(spawner, deno=self._deno, folder=self._work_folder)
-        tools = Tools(
-            spawner=spawner,
-            solver=solver,
-            tokens=self._tokens,
-            ffmpeg=self._ffmpeg,
-            cores=self._cores,
-            identities=self.identities,
-            profiles=profiles_of(self._settings, ffmpeg=self._ffmpeg, deno=self._deno, packages=packages),
-            # A new release may have repaired a client, so what the old ladder has learnt is forgotten.
-            ladders=ladders_of(self._settings),
-            files=self._files,
-            verifiers=self._verifiers,
-        )
-        checker = Checker(
-            spawner,
-            solver,
-            self._tokens,
-            Programs(ffmpeg=self._ffmpeg, deno=self._deno),
-            folder=self._work_folder,
-            describe_release=lambda: self._description(program),
-        )
-        return Generation(tools, checker, program, serial=state.serial, hold=hold)
-
     def _description(self, program: ReleaseProgram) -> str:
-        return "; ".join(each for each in (program.description, self._problem, self._note) if each)
+        share = ""
+        if self._share != WHOLE and self._before is not None:
+            share = f"{self._share} % of new conversions use {self.current.name}"
+        return "; ".join(each for each in (program.description, share, self._problem, self._note) if each)
+
+
+def _in_text(generation: Generation) -> str:
+    return f"the {BUILT_IN_NAME} release" if generation.program.version == BUILT_IN else generation.name

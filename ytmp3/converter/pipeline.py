@@ -6,7 +6,9 @@ Besides the encoder, a conversion takes 0.05 s of CPU time in the downloading ch
 in the zygote. scripts/bench/RESULTS.md compares a conversion with ffmpeg alone.
 """
 
+import asyncio
 import logging
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,12 +23,18 @@ from ytmp3.converter import (
     ReleaseInUse,
     SandboxIncompleteError,
     ToolCheck,
+    UpdateSurroundings,
 )
 from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.causes import log_failure
 from ytmp3.converter.conversion import ConversionTry
+from ytmp3.converter.generation import Generation
 from ytmp3.converter.generations import Generations
 from ytmp3.converter.progress import Progress
+from ytmp3.converter.releases.canary import Canary
+from ytmp3.converter.releases.store import ReleaseStore
+from ytmp3.converter.releases.updater import Pace, Updater
+from ytmp3.converter.releases.workshop import Workshop
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.settings import ConversionLimits, Identity, ToolSettings
 from ytmp3.converter.slots import FairSlots
@@ -43,6 +51,7 @@ from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.playlist import Listing
 from ytmp3.core.probation import is_suspicious
 from ytmp3.core.recipe import DEFAULT_RECIPE, Recipe
+from ytmp3.core.rollout import OFF
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +80,18 @@ class Pipeline:
         *,
         spawner: Spawner | None = None,
         cores: Cores | None = None,
+        pace: Pace | None = None,
     ) -> None:
-        self._limits, self._requires_sandbox = limits, settings.requires_sandbox
-        self._generations = Generations(settings, work_folder, spawner=spawner, cores=cores)
+        self._settings, self._limits, self._pace = settings, limits, pace or Pace()
+        self._generations = Generations(
+            settings,
+            work_folder,
+            spawner=spawner,
+            cores=cores,
+            steps=self._pace.steps,
+            poll_seconds=self._pace.follow_seconds,
+        )
+        self._updating: asyncio.Task[None] | None = None
         self._signs: Counter[str] = Counter()
         extractions, encoders = settings.extract_concurrency, settings.encode_concurrency
         # An extraction may take 300 MB, but only for seconds, so it has no spare slot.
@@ -90,11 +108,33 @@ class Pipeline:
             missing = await self._generations.current.checker.missing_protections()
         except ZygoteError as error:
             missing = (str(error),)
-        if missing and self._requires_sandbox:
+        if missing and self._settings.requires_sandbox:
             raise SandboxIncompleteError("; ".join(missing))
+
+    def start_updates(self, surroundings: UpdateSurroundings) -> None:
+        """See the Protocol."""
+        settings, generations = self._settings, self._generations
+        generations.is_broken = surroundings.is_broken
+        if settings.releases_folder is None or settings.update == OFF:
+            return
+        store = ReleaseStore(settings.releases_folder)
+        canary = Canary(
+            settings.canary_videos,
+            self._limits,
+            generations.identities,
+            take_passage=surroundings.passage,
+            take_slot=self._slots[0].slot,
+        )
+        # The child that fetches follows the proxies and authorities of the environment, as `ytmp3 extractor` does.
+        workshop = Workshop(settings, store, os.environ)
+        updater = Updater(settings.update, store, workshop, canary, generations, self._pace)
+        self._updating = asyncio.create_task(updater.run(), name="update-releases")
 
     async def close(self) -> None:
         """End every process of this converter. Returns when none is left."""
+        if self._updating is not None:
+            self._updating.cancel()
+            await asyncio.wait([self._updating])
         await self._generations.close()
 
     def solutions(self) -> Mapping[str, int]:
@@ -104,6 +144,10 @@ class Pipeline:
     def release(self) -> ReleaseInUse:
         """See the Protocol."""
         return self._generations.release
+
+    def release_outcomes(self) -> Mapping[tuple[str, str], int]:
+        """See the Protocol."""
+        return self._generations.outcomes
 
     async def check(self) -> list[ToolCheck]:
         """Check that yt-dlp, the JavaScript runtime and ffmpeg work."""
@@ -195,23 +239,32 @@ class Pipeline:
             passage=passage,
             identity=generations.identities.of(passage.name),
         )
-        with generations.in_use() as generation:
-            try:
-                return await self._convert(task, generation.tools, progress)
-            except ConversionError as error:
-                before = generations.before(generation)
-                if before is None or not is_suspicious(error.code):
-                    raise
-                failed = error
-            finally:
-                generations.ended(generation)
+        generation = generations.for_conversion()
+        try:
+            return await self._convert_with(generation, task, progress)
+        except ConversionError as error:
+            before = generations.before(generation)
+            if before is None or not is_suspicious(error.code):
+                raise
+            failed = error
         # The release of yt-dlp is new. Does the one before convert the video? This belongs to the same attempt.
         with generations.in_use(before):
             folder = await before.tools.files.run(_folder_in, scratch)
             again = structs.replace(task, scratch=folder, is_repeated=True)
-            converted = await self._convert(again, before.tools, progress)
+            converted = await self._convert_with(before, again, progress)
         generations.blame(generation, failed.code)
         return converted
+
+    async def _convert_with(self, generation: Generation, task: Task, progress: Progress) -> Converted:
+        """Convert with the release of a generation, and count the outcome."""
+        with self._generations.in_use(generation):
+            try:
+                converted = await self._convert(task, generation.tools, progress)
+            except ConversionError:
+                self._generations.ended(generation, is_good=False)
+                raise
+            self._generations.ended(generation, is_good=True)
+            return converted
 
     async def _convert(self, task: Task, tools: Tools, progress: Progress) -> Converted:
         slots, video_id = self._slots, task.video_id

@@ -7,6 +7,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from ytmp3.converter.audio.segments import Plan
+from ytmp3.core.ids import VideoId
+from ytmp3.core.rollout import OFF
 
 
 class ConversionLimits(Struct, frozen=True, kw_only=True):
@@ -88,5 +90,9 @@ class ToolSettings:
     """Groups of yt-dlp's player clients, which are asked one group after the other; empty: the usual ones."""
     releases_folder: Path | None = None
     """The folder of the releases of yt-dlp that were fetched; None: only the built-in release is used."""
+    update: str = OFF
+    """Which releases of yt-dlp are used without a command: OFF, STABLE or NIGHTLY."""
+    canary_videos: tuple[VideoId, ...] = ()
+    """Videos with which a release is tried at YouTube before an update uses it."""
     package_index: str | None = None
     """The URL of the package index for `ytmp3 extractor`, without a slash at the end; None: nothing can be fetched."""

@@ -36,14 +36,21 @@ class Probation:
     """The count of one probation. Times are in seconds of a steady clock."""
 
     def __init__(self, began_at: float) -> None:
-        self._ends_at = began_at + SECONDS
-        self._ends = 0
+        self.begin_step(began_at)
         self.blames: list[FailureCode] = []
         """The codes of the failures that the release before did not have."""
 
-    def ended(self) -> None:
+    def begin_step(self, now: float) -> None:
+        """Begin to count again, because the release has another share of conversions. Blames stay."""
+        self._ends_at = now + SECONDS
+        self._ends = 0
+        self.good = 0
+        """Number of conversions that have succeeded with the new release in this step."""
+
+    def ended(self, *, is_good: bool) -> None:
         """Count a conversion with the new release."""
         self._ends += 1
+        self.good += is_good
 
     def blame(self, code: FailureCode) -> None:
         """Count a conversion that failed with the new release, and succeeded with the one before."""
@@ -55,5 +62,5 @@ class Probation:
         return len(self.blames) >= MAX_BLAMES
 
     def is_passed(self, now: float) -> bool:
-        """Whether the release before is no longer needed."""
+        """Whether the release before is no longer needed, once all conversions use the new one."""
         return self._ends >= ENDS or now >= self._ends_at

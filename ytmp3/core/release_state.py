@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ytmp3.core.release import newest
+from ytmp3.core.release import is_newer, newest
 from ytmp3.core.rollout import WHOLE
 
 BUILT_IN: Final = ""
@@ -94,6 +94,15 @@ def given_up(old: State, version: str, note: str) -> State:
 def quarantine(old: State, version: str, reason: str) -> State:
     """Return the state in which updates do not try a release."""
     return replace(old, quarantined=_bounded({**old.quarantined, version: reason}))
+
+
+def blocked(state: State, built_in: str) -> tuple[str, ...]:
+    """Return the quarantined releases that are newer than the one in use, without those that were left by command.
+
+    `built_in` is the version of the built-in release.
+    """
+    in_use = state.active or built_in
+    return tuple(each for each, why in state.quarantined.items() if why != LEFT and is_newer(each, in_use))
 
 
 def _bounded(quarantined: Mapping[str, str]) -> dict[str, str]:

@@ -33,16 +33,38 @@ BROKEN_LOOK_SECONDS: Final = 300.0
 JITTER: Final = 0.2
 """Largest part of the interval by which it is shorter or longer, so that instances do not ask at the same time."""
 
-SHARES: Final = (5, 25, 100)
-"""Per cent of new conversions that use a new release, step by step."""
 WHOLE: Final = 100
-STEP_CONVERSIONS: Final = 20
-"""Number of good conversions with the new release in one instance that end a step."""
-STEP_SECONDS: Final = 1800.0
-"""A step ends after this time, in seconds, too: at a service with few conversions, an update would take weeks."""
+"""Per cent of new conversions: all of them."""
 
 MAX_SEEN: Final = 50
 """Most releases whose first sight is remembered."""
+
+
+class Steps(Struct, frozen=True, kw_only=True):
+    """How a new release comes into use."""
+
+    shares: tuple[int, ...] = (5, 25, WHOLE)
+    """Per cent of new conversions that use it, step by step. The last one is WHOLE."""
+    conversions: int = 20
+    """Number of good conversions with it in one instance that end a step."""
+    seconds: float = 1800.0
+    """A step ends after this time, in seconds, too: at a service with few conversions, an update would take weeks."""
+
+    def first(self, *, is_broken: bool) -> int:
+        """Return the share with which a new release begins."""
+        return WHOLE if is_broken else self.shares[0]
+
+    def following(self, share: int, *, good: int, seconds: float, is_broken: bool) -> int:
+        """Return the share to use now: `share`, or the following one if this step is over.
+
+        `good` is the number of conversions that have succeeded with the release in this step, which has lasted
+        `seconds`.
+        """
+        if is_broken:
+            return WHOLE
+        if good < self.conversions and seconds < self.seconds:
+            return share
+        return next((each for each in self.shares if each > share), WHOLE)
 
 
 class Offer(Struct, frozen=True, kw_only=True):
@@ -123,23 +145,6 @@ def candidate(
 
 def _known_since(offer: Offer, seen: Mapping[str, float]) -> float:
     return seen[offer.version] if offer.uploaded_at is None else offer.uploaded_at
-
-
-def first_share(*, is_broken: bool) -> int:
-    """Return the share with which a new release begins."""
-    return WHOLE if is_broken else SHARES[0]
-
-
-def next_share(share: int, *, good: int, seconds: float, is_broken: bool) -> int:
-    """Return the share to use now: `share`, or the following one if this step is over.
-
-    `good` is the number of conversions that have succeeded with the release in this step, which has lasted `seconds`.
-    """
-    if is_broken:
-        return WHOLE
-    if good < STEP_CONVERSIONS and seconds < STEP_SECONDS:
-        return share
-    return next((each for each in SHARES if each > share), WHOLE)
 
 
 def takes_new(share: int, random: float) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from ytmp3.converter import Converter
 from ytmp3.core.errors import StoreError
 from ytmp3.engine import events
 from ytmp3.engine.estimates import Estimates
@@ -19,6 +20,7 @@ from ytmp3.http.stats_wire import (
     ConversionCountsView,
     DiskView,
     DurationsView,
+    ExtractorView,
     IdentityView,
     JobCountsView,
     MemoryView,
@@ -74,6 +76,7 @@ class Stats:
     upstream: Upstream
     estimates: Estimates
     health: Health
+    converter: Converter
     settings: EngineSettings
     tally: Tally
     started_at: float
@@ -105,9 +108,19 @@ class Stats:
             identities=[
                 msgspec.convert(view, IdentityView, from_attributes=True) for view in self.upstream.identities.views()
             ],
+            extractor=self._extractor(),
             memory=MemoryView(resident_bytes=resident_bytes()),
             disk=None if space is None else DiskView(total_bytes=space.total_bytes, free_bytes=space.free_bytes),
             versions=self.versions | self.health.tool_versions,
+        )
+
+    def _extractor(self) -> ExtractorView:
+        used = self.converter.release()
+        return ExtractorView(
+            release=used.established,
+            newest=used.newest,
+            share_percent=used.share,
+            quarantined=list(used.quarantined),
         )
 
     async def _jobs(self) -> JobCountsView | None:

@@ -99,6 +99,15 @@ class IdentityView(Struct, frozen=True, kw_only=True):
     tokens: float
 
 
+class ExtractorView(Struct, frozen=True, kw_only=True):
+    """The releases of yt-dlp: `newest` is used for `share_percent` of new conversions, `release` for the others."""
+
+    release: str
+    newest: str
+    share_percent: int
+    quarantined: list[str]
+
+
 class StatsView(Struct, frozen=True, kw_only=True):
     """The body of `GET /stats`. `jobs` is null while the store is down; `disk` is null before the first disk check."""
 
@@ -114,6 +123,7 @@ class StatsView(Struct, frozen=True, kw_only=True):
     upstream_blocked_seconds: int
     upstream: UpstreamView
     identities: list[IdentityView]
+    extractor: ExtractorView
     memory: MemoryView
     disk: DiskView | None
     versions: dict[str, str]

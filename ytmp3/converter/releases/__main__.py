@@ -7,11 +7,12 @@ loads the release that it tries.
 import os
 import traceback
 from collections.abc import Callable
+from typing import assert_never
 
 from msgspec import json
 
 from ytmp3.converter.releases import index, inspection
-from ytmp3.converter.releases.messages import Failed, Fetch, Outcome, decode_task, shown
+from ytmp3.converter.releases.messages import Ask, Failed, Fetch, Inspect, Outcome, decode_task, shown
 from ytmp3.converter.sandbox.zygote import serve
 from ytmp3.core.errors import Ytmp3Error
 
@@ -33,7 +34,15 @@ class ReleaseTasks:
 def _outcome_of(task: bytes) -> Outcome:
     try:
         given = decode_task(task)
-        return index.fetch(given) if isinstance(given, Fetch) else inspection.inspect(given)
+        match given:
+            case Fetch():
+                return index.fetch(given)
+            case Ask():
+                return index.ask(given)
+            case Inspect():
+                return inspection.inspect(given)
+            case _:
+                assert_never(given)
     except (Ytmp3Error, OSError) as error:
         return Failed(reason=shown(str(error)))
     except Exception as error:  # noqa: BLE001  the outermost frame of the child: it reports and ends

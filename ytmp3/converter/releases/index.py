@@ -10,6 +10,7 @@ nor the files that it unpacks.
 """
 
 import base64
+import datetime as dt
 import hashlib
 import html.parser
 import http.client
@@ -25,10 +26,11 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 import msgspec
 from msgspec import Struct, field
 
-from ytmp3.converter.releases.messages import Fetch, Fetched
+from ytmp3.converter.releases.messages import MAX_OFFERS, Ask, Fetch, Fetched, Offered
 from ytmp3.converter.releases.wheels import Wheel, WheelError
 from ytmp3.core.errors import Ytmp3Error
 from ytmp3.core.release import NIGHTLY, STABLE, is_stable, newest, normalized, pinned_solver
+from ytmp3.core.rollout import Offer
 
 MAX_PAGE_BYTES: Final = 32 * 2**20
 """Largest page of the index. yt-dlp's has 1.5 MB."""
@@ -54,6 +56,8 @@ class _File(Struct, frozen=True, kw_only=True):
     url: str
     hashes: Mapping[str, str] = {}
     yanked: bool | str = False
+    uploaded: str | None = field(name="upload-time", default=None)
+    """As in ISO 8601; None if the index does not say it (PEP 700)."""
 
     @property
     def version(self) -> str:
@@ -74,7 +78,7 @@ def fetch(task: Fetch) -> Fetched:
         UnavailableError, WheelError: the text says why it cannot be done.
         OSError: a file cannot be written.
     """
-    opener = urllib.request.build_opener(_SameSecurity(), _Login())
+    opener = _opener()
     folder = Path(task.folder, "packages")
     folder.mkdir()
     chosen = _choose(_wheels(opener, task.index, "yt-dlp", "yt_dlp"), task.wanted)
@@ -94,6 +98,34 @@ def fetch(task: Fetch) -> Fetched:
         yt_dlp_ejs=pinned,
         wheels={each.filename: each.hashes["sha256"] for each in (chosen, solvers[0])},
     )
+
+
+def ask(task: Ask) -> Offered:
+    """Do the task.
+
+    Raises:
+        UnavailableError: the text says why it cannot be done.
+    """
+    files = _wheels(_opener(), task.index, "yt-dlp", "yt_dlp")
+    # `yanked` is false, or the reason, which may be empty.
+    offered = {version: each for each in files if each.yanked is False and (version := normalized(each.version))}
+    offers: list[Offer] = []
+    while len(offers) < MAX_OFFERS and (version := newest(offered)) is not None:
+        offers.append(Offer(version=version, uploaded_at=_seconds(offered.pop(version).uploaded)))
+    return Offered(offers=tuple(offers))
+
+
+def _seconds(text: str | None) -> float | None:
+    """Return a time of the index in seconds since 1970; None if it is none."""
+    try:
+        parsed = None if text is None else dt.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return None if parsed is None or parsed.tzinfo is None else parsed.timestamp()
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_SameSecurity(), _Login())
 
 
 def _choose(files: list[_File], wanted: str) -> _File:

@@ -7,9 +7,13 @@ import msgspec
 from msgspec import Struct
 
 from ytmp3.converter.youtube.events import Preload
+from ytmp3.core.rollout import Offer
 
 MAX_LINE_BYTES: Final = 64 * 1024
 """Longest report."""
+
+MAX_OFFERS: Final = 200
+"""Most releases in a report: half a year of nightly builds. One takes up to 80 bytes of MAX_LINE_BYTES."""
 
 MAX_TEXT_CHARACTERS: Final = 500
 """Longest text of a problem."""
@@ -26,6 +30,13 @@ class Fetch(Struct, frozen=True, kw_only=True, tag=True):
     """An existing folder. `packages` is made in it."""
 
 
+class Ask(Struct, frozen=True, kw_only=True, tag=True):
+    """Ask which releases of yt-dlp the index offers."""
+
+    index: str
+    """As in Fetch."""
+
+
 class Inspect(Struct, frozen=True, kw_only=True, tag=True):
     """Try a release without a network."""
 
@@ -37,7 +48,7 @@ class Inspect(Struct, frozen=True, kw_only=True, tag=True):
     """An empty folder for the programs that it starts."""
 
 
-Task = Fetch | Inspect
+Task = Fetch | Ask | Inspect
 
 
 class Fetched(Struct, frozen=True, kw_only=True, tag=True):
@@ -47,6 +58,13 @@ class Fetched(Struct, frozen=True, kw_only=True, tag=True):
     yt_dlp_ejs: str
     wheels: Mapping[str, str]
     """SHA-256 by file name."""
+
+
+class Offered(Struct, frozen=True, kw_only=True, tag=True):
+    """The index was asked."""
+
+    offers: tuple[Offer, ...]
+    """The newest releases, MAX_OFFERS at most, without withdrawn ones."""
 
 
 class Inspected(Struct, frozen=True, kw_only=True, tag=True):
@@ -62,7 +80,7 @@ class Failed(Struct, frozen=True, kw_only=True, tag=True):
     reason: str
 
 
-Outcome = Fetched | Inspected | Failed
+Outcome = Fetched | Offered | Inspected | Failed
 
 decode_task = msgspec.json.Decoder(Task).decode
 decode_outcome = msgspec.json.Decoder(Outcome).decode

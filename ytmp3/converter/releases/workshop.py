@@ -1,4 +1,4 @@
-"""Fetches and tries releases, each step in a sandboxed child process. Used by `ytmp3 extractor`, never by the server.
+"""Fetches and tries releases, each step in a sandboxed child process. Used by `ytmp3 extractor`, and by `updater`.
 
 The child that fetches has the network, but no program, and no file besides its own folder. The child that tries a
 release has no network. Both have limits on time, CPU time, memory and file sizes, so a release that hangs, or takes all
@@ -6,6 +6,7 @@ memory, ends only its child.
 """
 
 import asyncio
+import functools
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -19,11 +20,13 @@ from ytmp3.converter.check import solver_check
 from ytmp3.converter.profiles import DNS_PORT, HTTPS_PORT, LIBRARIES, NAME_RESOLUTION, python_folders, youtube_profile
 from ytmp3.converter.releases.index import MAX_WHEEL_BYTES
 from ytmp3.converter.releases.messages import (
+    Ask,
     Failed,
     Fetch,
     Fetched,
     Inspect,
     Inspected,
+    Offered,
     Outcome,
     Task,
     decode_outcome,
@@ -40,6 +43,7 @@ from ytmp3.converter.youtube.events import Preload, Versions
 from ytmp3.converter.youtube.fetch import DATA_BYTES
 from ytmp3.core.errors import Ytmp3Error
 from ytmp3.core.release import normalized
+from ytmp3.core.rollout import Offer
 
 FETCH_SECONDS: Final = 300.0
 """Longest time for both downloads (3.3 MB), in seconds."""
@@ -49,6 +53,8 @@ INSPECT_SECONDS: Final = 120.0
 """Longest time for the trial without a network, in seconds. It takes 2 s on an idle machine."""
 START_SECONDS: Final = 60.0
 """Longest time until the zygote with the release is ready, in seconds. In the server it has less (`spawner`)."""
+
+_OTHER_QUESTION: Final = "the child process has answered another question"
 
 _PROXIES: Final = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy")
 _AUTHORITIES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -84,40 +90,62 @@ class Workshop:
             FetchError: the text says why.
             OSError: the folder of releases cannot be written.
         """
+        index = self._index()
+        folder = await asyncio.to_thread(self._store.incoming)
+        task = Fetch(index=index, wanted=wanted, folder=str(folder))
+        outcome = await self._run(task, self._of_network(index, str(folder)), seconds=FETCH_SECONDS)
+        if isinstance(outcome, Failed):
+            raise FetchError(outcome.reason)
+        if not isinstance(outcome, Fetched):
+            raise FetchError(_OTHER_QUESTION)
+        add = functools.partial(
+            self._store.add, folder, yt_dlp=outcome.yt_dlp, yt_dlp_ejs=outcome.yt_dlp_ejs, wheels=outcome.wheels
+        )
+        try:
+            return await asyncio.to_thread(add)
+        except DamagedError as error:
+            raise FetchError(str(error)) from None
+
+    async def offers(self) -> tuple[Offer, ...]:
+        """Ask the index which releases it offers.
+
+        Raises:
+            FetchError: the text says why.
+        """
+        index = self._index()
+        outcome = await self._run(Ask(index=index), self._of_network(index), seconds=FETCH_SECONDS)
+        if isinstance(outcome, Failed):
+            raise FetchError(outcome.reason)
+        if not isinstance(outcome, Offered):
+            raise FetchError(_OTHER_QUESTION)
+        return outcome.offers
+
+    def _index(self) -> str:
+        """Return the URL of the index. Raises FetchError."""
         index = self._settings.package_index
         if index is None:
             raise FetchError("YTDLP_INDEX is not set: it names the package index to fetch from")
-        folder = self._store.incoming()
-        limits = ResourceLimits(
+        return index
+
+    def _of_network(self, index: str, *writable: str) -> ResourceLimits:
+        """Return the limits of a child that asks the index, and may write these folders."""
+        return ResourceLimits(
             file_bytes=MAX_WHEEL_BYTES,
             cpu_seconds=int(FETCH_SECONDS),
             data_bytes=FETCH_BYTES,
             network=True,
             profile=Profile(
                 readable=(*LIBRARIES, *NAME_RESOLUTION, *python_folders(), *self._of(_AUTHORITIES)),
-                writable=(str(folder),),
+                writable=writable,
                 devices=("/dev/null",),
                 ports=_ports(index, *self._of(_PROXIES)),
             ),
         )
-        task = Fetch(index=index, wanted=wanted, folder=str(folder))
-        match outcome := await self._run(task, limits, seconds=FETCH_SECONDS):
-            case Fetched():
-                try:
-                    return self._store.add(
-                        folder, yt_dlp=outcome.yt_dlp, yt_dlp_ejs=outcome.yt_dlp_ejs, wheels=outcome.wheels
-                    )
-                except DamagedError as error:
-                    raise FetchError(str(error)) from None
-            case Failed():
-                raise FetchError(outcome.reason)
-            case Inspected():
-                raise FetchError("the child process has answered another question")
 
     async def problems(self, version: str) -> list[str]:
         """Try a release of the store, and return why it cannot be used; empty: it can."""
         try:
-            manifest = self._store.verify(version)
+            manifest = await asyncio.to_thread(self._store.verify, version)
         except DamagedError as error:
             return [str(error)]
         try:
@@ -146,8 +174,8 @@ class Workshop:
                     return list(outcome.problems)
                 case Failed():
                     return [outcome.reason]
-                case Fetched():
-                    return ["the child process has answered another question"]
+                case Fetched() | Offered():
+                    return [_OTHER_QUESTION]
 
     async def _started(self, manifest: Manifest) -> list[str]:
         """Start a zygote with the release, as the service does, and compare what it has loaded."""
@@ -185,7 +213,7 @@ class Workshop:
         try:
             has_ended = await run_child(spawner, json.encode(task), limits, on_line, seconds=seconds)
         except ZygoteError as error:
-            if isinstance(task, Fetch):
+            if isinstance(task, Fetch | Ask):
                 raise FetchError(str(error)) from None
             raise
         finally:
