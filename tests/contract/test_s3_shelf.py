@@ -105,21 +105,6 @@ async def test_objects_of_other_programs_are_never_listed_for_the_sweep(s3_serve
     assert sorted(await shelf.names(older_than_seconds=-3600.0)) == [".probe-of-a-dead-instance", NAME]
 
 
-async def test_installations_on_one_prefix_know_of_each_other_and_the_sweep_is_given_no_sign(
-    s3_server: S3Server,
-) -> None:
-    settings = s3_server.settings(uuid4().hex)
-    shelf, elsewhere = await open_shelf(settings), await open_shelf(s3_server.settings(uuid4().hex))
-    for _ in range(2):
-        assert await shelf.sign("a") is None
-    assert await elsewhere.sign("b") is None
-    for name in ("b", "a", "b"):
-        age = await shelf.sign(name)
-        assert age is not None
-        assert age >= 0
-    assert await shelf.names(older_than_seconds=-3600.0) == []
-
-
 async def test_an_old_mark_is_stored_again_before_a_lifecycle_rule_deletes_it(s3_server: S3Server) -> None:
     settings = s3_server.settings(uuid4().hex)
     mark = await (await open_shelf(settings)).mark()

@@ -121,6 +121,19 @@ async def test_instances_that_start_at_once_have_the_same_mark(shelves: list[She
     assert len({await shelf.mark() for shelf in shelves}) == 1
 
 
+async def test_installations_on_one_shelf_know_of_each_other_and_the_sweep_is_given_no_sign(
+    shelves: list[Shelf],
+) -> None:
+    one, same = shelves
+    for shelf in shelves:
+        assert await shelf.sign("a") is None
+    for shelf, name in ((one, "b"), (same, "a"), (one, "b")):
+        age = await shelf.sign(name)
+        assert age is not None
+        assert age >= 0
+    assert await one.names(older_than_seconds=-3600.0) == []
+
+
 async def test_a_failed_publication_leaves_nothing(shelves: list[Shelf], tmp_path: Path) -> None:
     with pytest.raises(OSError, match="missing"):
         await shelves[0].publish(tmp_path / "missing", NAME, DESCRIPTION)

@@ -1,8 +1,11 @@
 """Instances on one store must have the same folder of tracks; where they do not, `/health` says what to do."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
+
+from msgspec import structs
 
 from tests.contract.harness import Harness, RedisHarness
 from tests.fakes import FakeConverter
@@ -11,6 +14,7 @@ from ytmp3.engine.checks import Checks, DiskCheck, ToolsCheck
 from ytmp3.engine.events import Events
 from ytmp3.engine.health import Health
 from ytmp3.engine.settings import EngineSettings
+from ytmp3.engine.sweep import OTHER_INSTALLATION, Sweep
 from ytmp3.engine.watcher import OTHER_SHELF, Watcher
 from ytmp3.jobstore import JobStore
 from ytmp3.storage.files import Files
@@ -84,3 +88,29 @@ async def test_every_store_agrees_with_a_single_instance(harness: Harness, tmp_p
     assert store.is_shared == harness.shared
     assert await store.agrees_on_shelf("mark")
     assert (await checked(store, tmp_path)).shelf_error is (None if not harness.shared else OTHER_SHELF)
+
+
+async def test_installations_with_one_folder_and_two_prefixes_remove_nothing_of_each_other(
+    redis_harness: RedisHarness, tmp_path: Path
+) -> None:
+    settings = structs.replace(SETTINGS, stray_file_seconds=-1.0)
+    shelf = await shelf_at(tmp_path)
+    own = tmp_path / "tracks" / ("0" * 34 + "-7.mp3")
+    own.write_bytes(b"a track of the first installation, without a record in the second one")
+    first = RedisHarness(redis_harness.settings)
+    second = RedisHarness(replace(redis_harness.settings, prefix="second"))
+    try:
+        sweeps, states = [], []
+        for harness in (first, second):
+            states.append(Health())
+            sweeps.append(Sweep(settings, store=await harness.open(), shelf=shelf, health=states[-1]))
+        # Before the second installation exists, the first one looks for files without a record, and finds one.
+        assert await sweeps[0].sweep() == 0
+        for _ in range(3):
+            assert [await sweep.sweep() for sweep in reversed(sweeps)] == [0, 0]
+        assert own.exists()
+        assert {state.other_installation for state in states} == {OTHER_INSTALLATION}
+        assert not states[1].checks["installation"].ok
+    finally:
+        await first.close()
+        await second.close()

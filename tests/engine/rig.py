@@ -164,7 +164,7 @@ class Rig:
         return [event for event in self.happened if isinstance(event, kinds)]
 
     def tracks(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in self.shelf.folder.iterdir()}
+        return {path.name: path.read_bytes() for path in self.shelf.folder.glob("[!.]*")}
 
     def leftovers(self) -> list[Path]:
         """Return the files that attempts have left behind."""

@@ -28,10 +28,19 @@ class Signs:
         return self.other_age
 
 
+class SharedShelf(LocalShelf):
+    """A shelf with these signs."""
+
+    def __init__(self, folder: Path, signs: Signs) -> None:
+        super().__init__(folder)
+        self._signs = signs
+
+    async def sign(self, installation: str) -> float | None:
+        return await self._signs.leave(installation)
+
+
 def sweep_of(now: Rig, health: Health, signs: Signs) -> Sweep:
-    shelf = LocalShelf(now.shelf.folder)
-    shelf.sign = signs.leave
-    return Sweep(SETTINGS, store=now.store, shelf=shelf, health=health)
+    return Sweep(SETTINGS, store=now.store, shelf=SharedShelf(now.shelf.folder, signs), health=health)
 
 
 async def test_no_track_is_removed_for_a_week_after_the_last_sign_of_another_installation(tmp_path: Path) -> None:

@@ -10,8 +10,6 @@ from ytmp3.storage import Delivery, Description, OpenFile, Url
 class RemoteShelf:
     """A shelf whose tracks are fetched from another address, as from an object store."""
 
-    sign = None
-
     async def publish(self, source: Path, file_name: str, description: Description) -> float:
         raise NotImplementedError
 
@@ -38,6 +36,9 @@ class RemoteShelf:
 
     def try_publishing(self, source: Path) -> None:
         raise NotImplementedError
+
+    async def sign(self, installation: str) -> float | None:
+        return None
 
     async def mark(self) -> str:
         raise NotImplementedError

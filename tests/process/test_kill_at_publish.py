@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import os
 import random
 import signal
 from pathlib import Path
@@ -38,19 +37,19 @@ async def test_kills_around_publishing_never_show_half_a_track(youtube: Spawned,
     job_ids: list[str] = []
     async with service_process(tmp_path, **egress(youtube)) as service:
         for number in range(KILLS):
-            published = set(os.listdir(tracks))
+            published = set(tracks.glob("[!.]*"))
             first = 7000 + JOBS_PER_KILL * number
             links = [watch_url(video_id(Kind.SHORT, first + clip)) for clip in range(JOBS_PER_KILL)]
             job_ids += [job["job_id"] for _, job in await asyncio.gather(*map(service.post, links))]
 
-            def is_one_published(published: set[str] = published) -> bool:
-                return set(os.listdir(tracks)) != published
+            def is_one_published(published: set[Path] = published) -> bool:
+                return set(tracks.glob("[!.]*")) != published
 
             await until(is_one_published, "the first track is published", poll_seconds=0.001)
             await asyncio.sleep(chance.uniform(0, LATEST_SECONDS))
             await service.stop(signal.SIGKILL)
             # A track that no record names yet was complete, too, before it was given its name.
-            for track in tracks.iterdir():
+            for track in tracks.glob("[!.]*"):
                 assert walk_file(track).duration_seconds > 3.9
             await service.start()
             for job_id in job_ids[-JOBS_PER_KILL:]:

@@ -68,7 +68,7 @@ class Health:
     shelf_error: str | None = None
     """The error if other instances on the same store use another folder of tracks; None otherwise, or if unknown."""
     other_installation: str | None = None
-    """The error if another installation uses the same bucket and prefix; None otherwise, or if unknown.
+    """The error if another installation uses the same folder or bucket of tracks; None otherwise, or if unknown.
 
     It does not make the instance unready: both installations work, but neither removes files without a record.
     """

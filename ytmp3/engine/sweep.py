@@ -2,10 +2,10 @@
 
 The rule: a file is removed only if it certainly belongs to this installation, and if no record will name it.
 
-* To two installations with the same bucket and prefix, the tracks of each other are files without a record. So each of
-  them leaves a sign in the bucket with its name, which is kept in its job store. None of them removes a file for a week
-  after the last sign of the other one. A job store that was replaced has another name: then files without a record
-  stay for a week, too.
+* To two installations with one folder of tracks, or with one bucket and prefix, the tracks of each other are files
+  without a record. So each of them leaves a sign there with its name, which is kept in its job store. None of them
+  removes a file for a week after the last sign of the other one. A job store that was replaced has another name: then
+  files without a record stay for a week, too.
 * An instance whose shelf is not that of the other instances on its store removes nothing: the shelf may belong to
   another installation.
 * A file is removed only if no record names it in two sweeps. After an outage of the store that was longer than the age
@@ -34,9 +34,9 @@ ACTIVE_SECONDS: Final = 1800.0
 """Age, in seconds, up to which the sign of another installation means that it is running. It leaves one in each sweep,
 every 600 s."""
 OTHER_INSTALLATION: Final = (
-    "another installation, with another job store, uses the same bucket and prefix, so files without a record are not "
-    "removed: give each installation its own prefix in STORAGE_URL (if the job store was replaced on purpose, this "
-    "message ends within half an hour)"
+    "another installation, with another job store or REDIS_PREFIX, uses the same tracks, so files without a record are "
+    "not removed: give each installation its own DATA_DIR, or its own prefix in STORAGE_URL (if the job store was "
+    "replaced on purpose, this message ends within half an hour)"
 )
 """The text in `/health` while another installation is running."""
 
@@ -75,8 +75,6 @@ class Sweep:
 
     async def _is_alone(self) -> bool:
         """Leave a sign, and return whether no other installation has left one within FORGOTTEN_SECONDS."""
-        if self._shelf.sign is None:
-            return True
         age = await self._shelf.sign(await _name_of_installation(self._store.values))
         is_active = age is not None and age < ACTIVE_SECONDS
         before, self._health.other_installation = self._health.other_installation, None

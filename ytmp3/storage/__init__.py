@@ -10,7 +10,7 @@ compared with its SHA-256 before an instance sends it first (`integrity`). This 
 HTTP.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -26,6 +26,10 @@ MOST_RESERVE_BYTES: Final = 16 * 2**30
 hold those of 20 conversions at the default MAX_FILE_MB: a larger disk needs no larger reserve."""
 RESERVE_SHARE: Final = 0.05
 """The reserve between these bounds, as a share of the disk."""
+
+
+SIGNS: Final = ".installations"
+"""The folder on a shelf with one file or object for each installation, named like it. Its age says when it was used."""
 
 
 class Space(Struct, frozen=True, kw_only=True):
@@ -108,17 +112,19 @@ Source = OpenFile | RemoteFile
 Delivery = Source | InternalRedirect | Url
 """How a track is sent."""
 
-Sign = Callable[[str], Awaitable[float | None]]
-"""Records on the shelf that this installation, with the given name, uses it. Returns how many seconds ago another
-installation has done so last; None if none has. It raises OSError."""
-
 
 class Shelf(Protocol):
     """The contract of a place for finished tracks."""
 
-    @property
-    def sign(self) -> Sign | None:
-        """See `Sign`. None: the shelf is in DATA_DIR, which belongs to one installation."""
+    async def sign(self, installation: str) -> float | None:
+        """Record on the shelf that this installation uses it.
+
+        Returns:
+            How many seconds ago another installation has done so last; None if none has.
+
+        Raises:
+            OSError
+        """
 
     async def publish(self, source: Path, file_name: str, description: Description) -> float:
         """Move a finished file from the scratch folder to the shelf, durably. `source` no longer exists afterwards.

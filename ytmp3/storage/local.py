@@ -16,7 +16,7 @@ from typing import Final
 
 from ytmp3.core.job import Track
 from ytmp3.file_sync import sync_folder
-from ytmp3.storage import Description, InternalRedirect, OpenFile, Sign
+from ytmp3.storage import SIGNS, Description, InternalRedirect, OpenFile
 from ytmp3.storage.integrity import Integrity
 from ytmp3.storage.secret_file import shared_secret
 from ytmp3.threads import Threads
@@ -58,8 +58,6 @@ class LocalShelf:
         self.readers = Threads("tracks-read", READERS)
         self.writers = Threads("tracks-write", WRITERS)
         self._integrity = Integrity(on_damaged, self.readers)
-        self.sign: Sign | None = None
-        """See the Protocol."""
 
     async def open(self) -> None:
         """Create the folder.
@@ -191,6 +189,19 @@ class LocalShelf:
         """See the Protocol."""
         candidate = secrets.token_hex(MARK_BYTES).encode("ascii")
         return (await self.writers.run(shared_secret, self.folder / MARK_FILE_NAME, candidate)).decode("ascii")
+
+    async def sign(self, installation: str) -> float | None:
+        """See the Protocol. Only times of the folder's file system are compared."""
+        return await self.writers.run(self._sign, installation)
+
+    def _sign(self, installation: str) -> float | None:
+        folder = self.folder / SIGNS
+        folder.mkdir(mode=0o700, exist_ok=True)
+        (folder / installation).touch()
+        with os.scandir(folder) as entries:
+            signed_at = {entry.name: entry.stat().st_mtime for entry in entries}
+        now = signed_at.pop(installation)
+        return max(0.0, now - max(signed_at.values())) if signed_at else None
 
     def try_publishing(self, source: Path) -> None:
         """See the Protocol."""

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from ytmp3.core.job import Track, conversion_id_of
-from ytmp3.storage import Description, OpenFile, RemoteFile, ShelfDown, Url
+from ytmp3.storage import SIGNS, Description, OpenFile, RemoteFile, ShelfDown, Url
 from ytmp3.storage.s3_requests import LINK_SECONDS, QUICK, USUAL, Bucket, Limits, OnRequest, Stored
 from ytmp3.storage.settings import S3Settings
 from ytmp3.threads import Threads
@@ -36,8 +36,6 @@ MARK_BYTES: Final = 16
 MARK_RENEWAL_SECONDS: Final = 43_200.0
 """Age, in seconds, at which the mark is stored again with the same content, so that a lifecycle rule that deletes old
 objects never deletes it: such a rule counts whole days. Without the mark, all instances are unready for a minute."""
-SIGNS: Final = ".installations"
-"""The folder below the prefix with one object for each installation, named like it. Its age says when it was used."""
 SIGN_CONTENT: Final = b"An installation of ytmp3 keeps its tracks below this prefix.\n"
 PROBE_PREFIX: Final = ".probe-"
 """The objects with which instances check the object store. One that a crash leaves is swept like a track."""
@@ -200,7 +198,7 @@ class S3Shelf:
         return mark[: 2 * MARK_BYTES].decode("ascii", "replace")
 
     async def sign(self, installation: str) -> float | None:
-        """See `storage.Sign`. Only times of the server are compared, so the clock of this machine does not matter."""
+        """See the Protocol. Only times of the server are compared, so the clock of this machine does not matter."""
         await self._bucket.replace(f"{SIGNS}/{installation}", SIGN_CONTENT)
         signed_at = {name: stored_at async for name, stored_at in self._bucket.names(SIGNS)}
         if (now := signed_at.pop(installation, None)) is None:
