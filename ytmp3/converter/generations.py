@@ -100,7 +100,7 @@ class Generations:
         self._before: Generation | None = None
         self._probation = Probation(0.0)
         self._given_up: int | None = None
-        """Serial number of the state whose release has failed its probation."""
+        """Serial number of the state whose release has failed its probation, here or in another server."""
         self._note = ""
         """Why a release was given up, by this server or another one."""
         self._failed_serial, self._retry_at, self._write_at = -1, 0.0, 0.0
@@ -121,10 +121,11 @@ class Generations:
                 self._outcomes.use(self.current.name)
             elif state is not None:
                 self.current.serial = state.serial
-        try:
-            await self.current.start()
-        except ZygoteError as error:
-            logger.error("zygote did not start", extra={"reason": str(error)})
+        for generation in {self.established, self.current}:
+            try:
+                await generation.start()
+            except ZygoteError as error:
+                logger.error("zygote did not start", extra={"reason": str(error)})
         if self._store is not None:
             self._following = asyncio.create_task(self._follow(self._store), name="follow-releases")
 
@@ -273,6 +274,8 @@ class Generations:
         except asyncio.CancelledError:
             await new.close()
             raise
+        if state.note:
+            self._given_up = self.current.serial  # by another server
         established = self.established
         retired = {self._before, self.current} - ({established} if state.is_new else set())
         self._before, self.current = established if state.is_new else None, new

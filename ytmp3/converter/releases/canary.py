@@ -96,13 +96,13 @@ class Canary:
     async def _compare(self, video_id: VideoId, new: Generation, established: Generation) -> tuple[CanaryOutcome, str]:
         for is_last in (False, True):
             found = await self._ask(video_id, new)
-            reason = _reason(found)
+            reason = failure_of(found)
             if not reason:
                 return CanaryOutcome.SERVED, ""
-            if not _may_blame(found):
+            if not may_blame(found):
                 break
             # The one in use may fail for the same reason, and a failure of the new one may be chance.
-            if not is_last and _reason(await self._ask(video_id, established)):
+            if not is_last and failure_of(await self._ask(video_id, established)):
                 break
         else:
             return CanaryOutcome.WORSE, f"{video_id}: {reason}"
@@ -142,8 +142,8 @@ async def _scratch() -> AsyncIterator[Path]:
         await asyncio.to_thread(folder.cleanup)
 
 
-def _reason(found: Probed) -> str:
-    """Return why a video was not served; empty: it was."""
+def failure_of(found: Probed) -> str:
+    """Return why a video was not served, in one line; empty: it was."""
     if found.code:
         return shown(f"{found.code}: {found.reason}")
     for name, sample in (("the beginning", found.beginning), ("a part beyond the first minute", found.later)):
@@ -152,6 +152,6 @@ def _reason(found: Probed) -> str:
     return ""
 
 
-def _may_blame(found: Probed) -> bool:
+def may_blame(found: Probed) -> bool:
     """Return whether the release may have caused the failure. The child is not trusted: its code may be none."""
     return not found.code or found.code not in set(FailureCode) or is_suspicious(FailureCode(found.code))

@@ -56,8 +56,8 @@ class _File(Struct, frozen=True, kw_only=True):
     url: str
     hashes: Mapping[str, str] = {}
     yanked: bool | str = False
-    uploaded: str | None = field(name="upload-time", default=None)
-    """As in ISO 8601; None if the index does not say it (PEP 700)."""
+    uploaded: Any = field(name="upload-time", default=None)
+    """As in ISO 8601; None if the index does not say it (PEP 700). Anything else counts as None."""
 
     @property
     def version(self) -> str:
@@ -115,10 +115,10 @@ def ask(task: Ask) -> Offered:
     return Offered(offers=tuple(offers))
 
 
-def _seconds(text: str | None) -> float | None:
+def _seconds(text: object) -> float | None:
     """Return a time of the index in seconds since 1970; None if it is none."""
     try:
-        parsed = None if text is None else dt.datetime.fromisoformat(text)
+        parsed = dt.datetime.fromisoformat(text) if isinstance(text, str) else None
     except ValueError:
         return None
     return None if parsed is None or parsed.tzinfo is None else parsed.timestamp()

@@ -67,7 +67,7 @@ def program_in_use(settings: ToolSettings, *, deno: str | None) -> tuple[Release
     version = BUILT_IN
     if store is not None:
         with contextlib.suppress(DamagedError):  # then the service uses the built-in release, too
-            version = store.state().active
+            version = store.state().established
     packages = None if store is None or version == BUILT_IN else store.packages(version)
     return ReleaseProgram(built_in, store, version), packages
 
