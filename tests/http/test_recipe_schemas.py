@@ -30,7 +30,12 @@ LINK: Final = "https://youtu.be/dQw4w9WgXcQ?t=1s"
 
 letters = st.text("0123456789-_:. \t\nhmsHMSlufsLUFStagsTAGSoOfFrigRIGnNadeKé٣", max_size=12)
 """Texts that are nearly right, and characters that count as letters, digits or spaces for some programs only."""
-numbers = st.integers() | st.floats() | st.integers(-35, 0) | st.integers(359_990, 360_010)
+numbers = (
+    st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.integers(-35, 0)
+    | st.integers(359_990, 360_010)
+)
 
 
 def accepts(model: str, field: str) -> Draft202012Validator:
