@@ -256,6 +256,10 @@ async def test_an_index_of_html_serves_too_and_withdrawn_releases_are_not_the_ne
     index.yanked = {f"yt_dlp-{withdrawn}-py3-none-any.whl"}
     store = ReleaseStore(tmp_path / "extractor")
     workshop = Workshop(settings_of(tmp_path / "extractor", index), store, {})
+    assert [(offer.version, offer.uploaded_at) for offer in await workshop.offers()] == [(newest, None), (GOOD, None)]
+    index.is_html, index.uploaded = False, {f"yt_dlp-{GOOD}-py3-none-any.whl": "2026-11-01T12:00:00.5Z"}
+    assert [offer.uploaded_at for offer in await workshop.offers()] == [None, 1793534400.5]
+    index.is_html = True
     with store.changing():
         fetched = [(await workshop.fetch(wanted)).yt_dlp for wanted in ("nightly", "stable", withdrawn)]
         assert fetched == [newest, GOOD, withdrawn]

@@ -90,9 +90,14 @@ def is_newer(version: str, other: str) -> bool:
 
 def newest(versions: Iterable[str]) -> str | None:
     """Return the newest of these versions; None if there is none. What is not a version of yt-dlp is ignored."""
+    return next(iter(newest_first(versions)), None)
+
+
+def newest_first(versions: Iterable[str]) -> list[str]:
+    """Return these versions in order. What is not a version of yt-dlp is left out."""
     found = {version: _VERSION.fullmatch(version) for version in versions}
     keys = {version: _key(match) for version, match in found.items() if match is not None}
-    return max(keys, key=keys.__getitem__, default=None)
+    return sorted(keys, key=keys.__getitem__, reverse=True)
 
 
 def _key(match: re.Match[str]) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ytmp3.core.release import is_newer, newest
+from ytmp3.core.release import is_newer, newest_first
 from ytmp3.core.rollout import WHOLE
 
 BUILT_IN: Final = ""
@@ -106,8 +106,4 @@ def blocked(state: State, built_in: str) -> tuple[str, ...]:
 
 
 def _bounded(quarantined: Mapping[str, str]) -> dict[str, str]:
-    left = dict(quarantined)
-    kept: dict[str, str] = {}
-    while len(kept) < MAX_QUARANTINED and (version := newest(left)) is not None:
-        kept[version] = left.pop(version)
-    return kept
+    return {version: quarantined[version] for version in newest_first(quarantined)[:MAX_QUARANTINED]}

@@ -17,7 +17,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from ytmp3.core.release import NIGHTLY, STABLE, is_newer, is_stable, newest
+from ytmp3.core.release import NIGHTLY, STABLE, is_newer, is_stable, newest, newest_first
 
 OFF: Final = "off"
 """The value of YTDLP_UPDATE that is neither STABLE nor NIGHTLY: releases are chosen by command only."""
@@ -110,12 +110,8 @@ def first_seen(offers: Iterable[Offer], in_use: str, seen: Mapping[str, float], 
 
     `seen` is what was remembered. Times in the future, of a clock that was wrong, become `now`.
     """
-    left = {offer.version for offer in offers if is_newer(offer.version, in_use)}
-    found: dict[str, float] = {}
-    while len(found) < MAX_SEEN and (version := newest(left)) is not None:
-        found[version] = min(seen.get(version, now), now)
-        left.remove(version)
-    return found
+    newer = newest_first(offer.version for offer in offers if is_newer(offer.version, in_use))
+    return {version: min(seen.get(version, now), now) for version in newer[:MAX_SEEN]}
 
 
 def candidate(

@@ -29,7 +29,7 @@ from msgspec import Struct, field
 from ytmp3.converter.releases.messages import MAX_OFFERS, Ask, Fetch, Fetched, Offered
 from ytmp3.converter.releases.wheels import Wheel, WheelError
 from ytmp3.core.errors import Ytmp3Error
-from ytmp3.core.release import NIGHTLY, STABLE, is_stable, newest, normalized, pinned_solver
+from ytmp3.core.release import NIGHTLY, STABLE, is_stable, newest, newest_first, normalized, pinned_solver
 from ytmp3.core.rollout import Offer
 
 MAX_PAGE_BYTES: Final = 32 * 2**20
@@ -109,10 +109,12 @@ def ask(task: Ask) -> Offered:
     files = _wheels(_opener(), task.index, "yt-dlp", "yt_dlp")
     # `yanked` is false, or the reason, which may be empty.
     offered = {version: each for each in files if each.yanked is False and (version := normalized(each.version))}
-    offers: list[Offer] = []
-    while len(offers) < MAX_OFFERS and (version := newest(offered)) is not None:
-        offers.append(Offer(version=version, uploaded_at=_seconds(offered.pop(version).uploaded)))
-    return Offered(offers=tuple(offers))
+    return Offered(
+        offers=tuple(
+            Offer(version=version, uploaded_at=_seconds(offered[version].uploaded))
+            for version in newest_first(offered)[:MAX_OFFERS]
+        )
+    )
 
 
 def _seconds(text: object) -> float | None:

@@ -31,7 +31,7 @@ from msgspec import Struct
 
 from ytmp3.core import release_state
 from ytmp3.core.errors import Ytmp3Error
-from ytmp3.core.release import newest, normalized
+from ytmp3.core.release import newest_first, normalized
 from ytmp3.core.release_state import BUILT_IN, State
 from ytmp3.core.rollout import WHOLE
 from ytmp3.file_sync import sync_folder
@@ -108,12 +108,7 @@ class ReleaseStore:
     def versions(self) -> list[str]:
         """Return the versions of the releases in the folder, whether damaged or not; the oldest release first."""
         with contextlib.suppress(OSError):
-            found = {entry.name for entry in self._folder.iterdir() if normalized(entry.name) == entry.name}
-            ordered = []
-            while (version := newest(found)) is not None:
-                ordered.append(version)
-                found.remove(version)
-            return ordered[::-1]
+            return newest_first(entry.name for entry in self._folder.iterdir() if _is_version(entry.name))[::-1]
         return []
 
     def manifest(self, version: str) -> Manifest:
@@ -345,6 +340,10 @@ def hashes(folder: Path) -> dict[str, str]:
         elif not stat.S_ISDIR(mode):
             raise DamagedError(f"{path.relative_to(folder)} is neither a file nor a folder")
     return found
+
+
+def _is_version(name: str) -> bool:
+    return normalized(name) == name
 
 
 def _read(path: Path, kind: type[_T]) -> _T:

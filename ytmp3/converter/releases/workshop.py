@@ -118,7 +118,8 @@ class Workshop:
             raise FetchError(outcome.reason)
         if not isinstance(outcome, Offered):
             raise FetchError(_OTHER_QUESTION)
-        return outcome.offers
+        # The child is not trusted: only versions in their usual form become names of folders.
+        return tuple(offer for offer in outcome.offers if normalized(offer.version) == offer.version)
 
     def _index(self) -> str:
         """Return the URL of the index. Raises FetchError."""

@@ -1,0 +1,59 @@
+"""What updates of yt-dlp get from the engine: places in the budgets, and whether the release in use is broken."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.engine.rig import engine, video
+from tests.virtual_time import settled
+from ytmp3.core.breaker import ENDS_TO_OPEN
+from ytmp3.core.errors import FailureCode
+from ytmp3.core.identities import Budget
+from ytmp3.core.ids import VideoId
+from ytmp3.engine.release_updates import UpstreamForUpdates
+
+VIDEO = VideoId("aqz-KE-bpKQ")
+
+
+async def test_a_trial_waits_for_a_place_in_the_hourly_budget_and_uses_it(tmp_path: Path) -> None:
+    async with engine(tmp_path) as now:
+        identities = now.parts.upstream.identities
+        identities.use([Budget(name="only", videos_per_hour=60)])
+        updates = UpstreamForUpdates(now.parts.upstream)
+        loop = asyncio.get_running_loop()
+        begun_at, names, times = loop.time(), [], []
+        for _ in range(7):
+            async with updates.passage(VIDEO) as passage:
+                names.append(passage.name)
+                times.append(loop.time() - begun_at)
+        await settled()
+        assert names == ["only"] * 7
+        # A burst of five, then one each minute at most.
+        assert times[4] < 60.0 <= times[5]
+        assert times[6] - times[5] >= 60.0
+        (view,) = identities.views()
+        assert (view.cause, view.tokens < 1.0) == (None, True)
+
+
+@pytest.mark.parametrize(
+    ("code", "is_broken"),
+    [
+        (FailureCode.EXTRACTOR_BROKEN, True),
+        (FailureCode.UPSTREAM_ERROR, True),
+        (FailureCode.UPSTREAM_UNREACHABLE, False),
+        (FailureCode.BOT_CHECK, False),
+    ],
+)
+async def test_only_a_pause_because_of_the_release_or_youtube_speeds_updates_up(
+    tmp_path: Path, code: FailureCode, *, is_broken: bool
+) -> None:
+    async with engine(tmp_path, workers=20, queue_capacity=200) as now:
+        updates = UpstreamForUpdates(now.parts.upstream)
+        assert not updates.is_broken()
+        for number in range(2 * ENDS_TO_OPEN):
+            now.converter.failing[video(number)] = code
+            await now.submit(video(number))
+        await asyncio.sleep(60.0)
+        assert now.parts.upstream.cause is not None
+        assert updates.is_broken() is is_broken
