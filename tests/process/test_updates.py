@@ -4,7 +4,7 @@ import datetime as dt
 import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,11 @@ async def updating(
 ) -> AsyncIterator[tuple[Service, Callable[[int], Awaitable[None]]]]:
     """Run a service that updates itself. Yields it, and a function that converts the video with this number."""
     environ = {"DATA_DIR": str(folder), "YTDLP_INDEX": index.url, "YTDLP_UPDATE": "stable"} | egress(youtube) | settings
-    async with running(load(environ), functools.partial(Pipeline, pace=PACE)) as service:
+    make_converter = functools.partial(Pipeline, pace=PACE)
+    async with running(load(environ), make_converter) as service, AsyncExitStack() as stack:
         runner = web.AppRunner(service.app)
         await runner.setup()
+        stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         await until(lambda: service.health.is_ready, "the service is ready")
         async with ClientSession("http://{}:{}".format(*runner.addresses[0][:2])) as client:
@@ -98,7 +100,6 @@ async def updating(
                 assert job["status"] == "completed", job
 
             yield service, convert
-        await runner.cleanup()
 
 
 async def test_a_good_release_comes_into_use_and_a_bad_one_is_left_without_a_failed_job(
@@ -111,7 +112,6 @@ async def test_a_good_release_comes_into_use_and_a_bad_one_is_left_without_a_fai
     canaries = {"YTDLP_CANARY_URLS": watch_url(video_id(Kind.CLIP, 900))}
     number = 0
     async with updating(folder, youtube, index, **canaries) as (service, convert):
-        assert service.converter.release().share == 100
         await until(lambda: service.converter.release().newest == GOOD, "the release is tried with conversions")
         assert service.converter.release().share == 75
         while service.converter.release().established != GOOD:
@@ -132,7 +132,7 @@ async def test_a_good_release_comes_into_use_and_a_bad_one_is_left_without_a_fai
         outcomes = service.converter.release_outcomes()
         assert (outcomes[LATER, "converted"], outcomes[LATER, "blamed"]) == (0, outcomes[LATER, "failed"])
         assert 0 < outcomes[LATER, "blamed"] <= MOST_CONVERSIONS
-        assert service.converter.release().quarantined == (LATER,)
+        await until(lambda: service.converter.release().quarantined == (LATER,), "the server has read the state")
         assert not service.converter.release().is_refused
         messages = [record.message for record in caplog.records]
         assert messages.count("extractor release given up") == 1
