@@ -7,15 +7,17 @@ from typing import Final
 
 import pytest
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
+from msgspec.structs import replace
 from PIL import Image
 from playwright.async_api import Browser, expect
 
 from tests.browser.conftest import PATIENCE_MS, Visit, new_visit
+from tests.fake_playlists import DESCRIPTION
 from tests.http.running_service import TITLE, RunningService, running_service
 from ytmp3.converter.audio.id3 import id3v2_tag
 from ytmp3.converter.audio.tags import tags_of
 from ytmp3.core.errors import FailureCode, QueueFull
-from ytmp3.core.job import Metadata
+from ytmp3.core.job import Chapter, Metadata
 from ytmp3.http.keys import key_line, new_secret
 
 expect.set_options(timeout=PATIENCE_MS)
@@ -91,7 +93,7 @@ async def test_tags_are_chosen_for_one_video(visit: Visit, service: RunningServi
     await visit.page.fill("#title", "Mine")
     await visit.page.select_option("#cover", "no")
     await visit.convert(LINK, link(1))
-    await expect(visit.page.locator("#notice")).to_contain_text("Tags can be chosen for one video")
+    await expect(visit.page.locator("#notice")).to_contain_text("A title can be chosen for one video")
     await visit.convert(LINK)
     await expect(visit.page.locator(".job.completed .title")).to_have_text("Mine")
     await expect(visit.page.locator("#title")).to_have_value("")
@@ -135,6 +137,39 @@ async def test_a_failure_is_explained_and_can_be_tried_again(visit: Visit, servi
     await expect(visit.page.locator(".job .again")).to_be_hidden()
     await visit.page.click(".job .remove")
     await expect(visit.page.locator(".job")).to_have_count(0)
+
+
+async def test_another_try_keeps_the_chosen_tags(visit: Visit, service: RunningService) -> None:
+    service.converter.hold(VIDEO)
+    await visit.open()
+    await visit.page.click("summary")
+    await visit.page.fill("#title", "Mine")
+    await visit.page.select_option("#cover", "no")
+    await visit.convert(LINK)
+    await visit.page.click(".job.processing .cancel")
+    await visit.page.click(".job.cancelled .again")
+    service.converter.held[VIDEO].set()
+    await expect(visit.page.locator(".job.completed .title")).to_have_text("Mine")
+    assert visit.complaints == []
+
+
+async def test_chapters_become_numbered_tracks_of_a_batch(visit: Visit, service: RunningService) -> None:
+    chapters = tuple(Chapter(start_seconds=60.0 * number, title=f"Part {number}") for number in range(3))
+    metadata = replace(DESCRIPTION.metadata, title="A mix", chapters=chapters)
+    service.converter.descriptions[VIDEO] = replace(DESCRIPTION, metadata=metadata)
+    await visit.open()
+    await visit.page.click("summary")
+    await visit.page.fill("#artist", "DJ")
+    await visit.page.select_option("#split", "chapters")
+    await visit.convert(LINK)
+    await expect(visit.page.locator(".batch .title")).to_have_text("A mix")
+    await expect(visit.page.locator(".batch .state")).to_contain_text("3 of 3 ready")
+    await expect(visit.page.locator(".batch .detail")).to_contain_text("3 chapters")
+    await visit.page.click(".batch summary")
+    await expect(visit.page.locator(".batch .items li")).to_have_count(3)
+    await expect(visit.page.locator(".batch .items li").nth(1)).to_contain_text("Part 1")
+    await expect(visit.page.locator("#split")).to_have_value("whole")
+    assert visit.complaints == []
 
 
 async def test_a_conversion_can_be_cancelled_and_started_again(visit: Visit, service: RunningService) -> None:

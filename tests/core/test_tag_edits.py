@@ -1,6 +1,7 @@
 """Other tags in the place of a track's own: read back by an independent reader, in a file of the same length."""
 
 import io
+import zlib
 from typing import Any, Final
 
 import pytest
@@ -123,6 +124,38 @@ def test_new_texts_are_read_back_and_everything_else_is_kept(extension: str) -> 
         assert edited(after, edits) == after
     bare = replace(TAGS, artist=None, album=None, year=None, cover=None, chapters=())
     assert texts_of(extension, edited(written(extension, bare), EVERYTHING)) == [*3 * [LONGEST], None, 0, 0]
+
+
+def position_in(extension: str, content: bytes) -> str | None:
+    """Return the number of the track and the total, as mutagen reads them."""
+    file = io.BytesIO(content)
+    if extension == "mp3":
+        frame: Any = ID3(fileobj=file, translate=False).get("TRCK")  # type: ignore[no-untyped-call]
+        return None if frame is None else str(frame.text[0])
+    tags: Any = (MP4 if extension == "m4a" else OggOpus)(fileobj=file).tags
+    if extension == "m4a":
+        pair = tags.get("trkn", [None])[0]
+    else:
+        pair = [tags.get(name, [0])[0] for name in ("tracknumber", "tracktotal")] if "tracknumber" in tags else None
+    return None if pair is None else "/".join(str(each) for each in pair if int(each))
+
+
+@pytest.mark.parametrize("extension", FORMATS)
+def test_track_numbers_are_read_back_beside_the_longest_texts(extension: str) -> None:
+    bare = replace(TAGS, artist=None, album=None, year=None, chapters=())
+    for before in (written(extension), written(extension, bare)):
+        assert position_in(extension, before) is None
+        for number, total, expected in ((1, None, "1"), (3, 12, "3/12"), (9999, 9999, "9999/9999")):
+            edits = replace(EVERYTHING, track_number=number, track_total=total)
+            after = edited(before, edits)
+            check_the_sound(extension, before, after)
+            assert position_in(extension, after) == expected
+            assert texts_of(extension, after)[:3] == [LONGEST, LONGEST[::-1], LONGEST]
+            assert texts_of(extension, after)[4] == 1, "there is room for everything"
+            assert edited(after, edits) == after
+            found = edit(before, edits)
+            assert found is not None
+            assert zlib.crc32(after) == zlib.crc32(before) ^ found.crc32_change
 
 
 @pytest.mark.parametrize("extension", FORMATS)

@@ -75,8 +75,8 @@ async def test_tags_can_be_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert await ytmp3("get", VIDEO, "--title", "Mine", *to) == 0
         assert sorted(path.name for path in (tmp_path / "music").iterdir()) == ["Mine (2).mp3", "Mine.mp3"]
         capsys.readouterr()
-        assert await ytmp3("get", "https://www.youtube.com/playlist?list=PL0123456789", "--album", "x", *to) == 1
-        assert "tags can be chosen for videos only" in capsys.readouterr().err
+        assert await ytmp3("get", "https://www.youtube.com/playlist?list=PL0123456789", "--title", "x", *to) == 1
+        assert "a title can be chosen for videos only" in capsys.readouterr().err
 
 
 async def test_a_link_that_fails_does_not_stop_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +124,10 @@ async def test_jobs_can_be_submitted_shown_and_cancelled(tmp_path: Path, capsys:
         (("get", VIDEO, "-f", "m4a", "-q", "192"), "--quality is only for mp3"),
         (("get", VIDEO, "-f", "opus", "--end", "1:30"), "--start and --end are only for mp3"),
         (("get", VIDEO, "a" * 11, "--title", "x"), "--title is for one link only"),
-        (("get", VIDEO, "-p", "--no-cover"), "are not for playlists"),
+        (("get", VIDEO, "-p", "--title", "x"), "--title is for single videos"),
+        (("get", VIDEO, "--split-chapters", "--title", "x"), "--title is for single videos"),
+        (("get", VIDEO, "--split-chapters", "-f", "m4a"), "--split-chapters is only for mp3"),
+        (("get", VIDEO, "--split-chapters", "--end", "1:30"), "--split-chapters excludes"),
         (("status",), "the following arguments are required"),
     ],
 )

@@ -12,7 +12,10 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from tests.core.test_tag_edits import edited, written
+from tests.fake_playlists import DESCRIPTION
 from tests.fakes import content_of
 from tests.http.client_commands import own_environment, ytmp3
 from tests.http.running_service import RunningService, running_service
@@ -24,7 +27,9 @@ from ytmp3.client.updates import IDLE, Change, Updates, changes_in
 from ytmp3.client.work import Work
 from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.core.ids import VideoId
+from ytmp3.core.job import Chapter
 from ytmp3.core.playlist import Entry, Listing
+from ytmp3.core.tag_edits import TagEdits
 
 __all__ = ["own_environment"]
 
@@ -60,6 +65,34 @@ async def test_every_track_of_a_playlist_is_saved(
     assert saved == {f"https://www.youtube.com/watch?v={each}": content_of(each) for each in (VIDEO, OTHER)}
     (refused,) = (line for line in lines if line["path"] is None)
     assert (refused["link"], refused["error"]["code"]) == (f"entry 4 of {arguments[-1]}", "private")
+
+
+async def test_the_tracks_of_a_playlist_and_the_chapters_of_a_video_have_chosen_tags(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chapters = (Chapter(start_seconds=0, title="One"), Chapter(start_seconds=60, title="Two"))
+    async with running_service(tmp_path / "data") as service:
+        listing(service)
+        split = "video000007"
+        metadata = replace(DESCRIPTION.metadata, title="A mix", chapters=chapters)
+        service.converter.descriptions[split] = replace(DESCRIPTION, metadata=metadata)
+        for each in (VIDEO, OTHER, split):
+            service.converter.contents[each] = written("mp3")
+        to = ("-o", str(tmp_path / "music"), "--server", service.url)
+        tags = ("--artist", "Us", "--no-cover")
+        assert await ytmp3("get", LIST, "--album", "Songs", "--track-numbers", *tags, *to) == 1, "one is private"
+        edits = [
+            TagEdits(artist="Us", album="Songs", cover=False, track_number=number, track_total=4) for number in (1, 2)
+        ]
+        saved = [path.read_bytes() for path in (tmp_path / "music").iterdir()]
+        assert sorted(saved) == sorted(edited(written("mp3"), each) for each in edits)
+        capsys.readouterr()
+        assert await ytmp3("get", split, "--split-chapters", *tags, *to) == 0
+        for number, title in enumerate(("One", "Two"), 1):
+            edit = TagEdits(title=title, artist="Us", album="A mix", cover=False, track_number=number, track_total=2)
+            assert (tmp_path / "music" / f"{title}.mp3").read_bytes() == edited(written("mp3"), edit)
+        assert await ytmp3("get", VIDEO, "--split-chapters", *to) == 1
+        assert "has no chapters" in capsys.readouterr().err
 
 
 async def test_a_playlist_that_cannot_be_read_fails_with_the_reason(

@@ -107,13 +107,13 @@ class Api:
         """
         return self._repeated(lambda: self._json("GET", f"/status/{job_id}"))
 
-    def submit_playlist(self, link: str, fields: Mapping[str, Any]) -> Batch:
-        """Create a batch of the entries of a playlist.
+    def submit_batch(self, fields: Mapping[str, Any]) -> Batch:
+        """Create a batch: of the entries of a playlist, or of the chapters of a video.
 
         Raises:
             Unreachable, Refused
         """
-        body = json.dumps({"playlist": link, **fields}).encode()
+        body = json.dumps(dict(fields)).encode()
         return self._repeated(lambda: self._json("POST", "/batches", body))
 
     def batch(self, batch_id: str) -> Batch:

@@ -59,6 +59,8 @@ def add_commands(commands: Any) -> None:
         help="off (default), tags (measure it, for players), or for mp3 a target such as -14 LUFS",
     )
     get.add_argument("-p", "--playlist", action="store_true", help="of a video in a playlist, take the whole playlist")
+    get.add_argument("--track-numbers", action="store_true", help="number the tracks of a playlist in their tags")
+    get.add_argument("--split-chapters", action="store_true", help="save each chapter of a video as an mp3 of its own")
     _add_service_options(get)
     get.add_argument("--no-wait", action="store_true", help="submit the links, print the jobs' ids, and exit")
     listen = _command(commands, "listen", "play a video while it is converted", _LISTEN, is_printing=False)

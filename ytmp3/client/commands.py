@@ -98,8 +98,12 @@ def _get(options: argparse.Namespace, server: str | None, key: str | None) -> Ex
         raise argparse.ArgumentTypeError(f"--start and --end are only for mp3: the sound of {options.format} is copied")
     if options.title is not None and len(links) > 1:
         raise argparse.ArgumentTypeError("--title is for one link only")
-    if options.playlist and _tags(options) is not None:
-        raise argparse.ArgumentTypeError("--title, --artist, --album and --no-cover are not for playlists")
+    if options.title is not None and (options.playlist or options.split_chapters):
+        raise argparse.ArgumentTypeError("--title is for single videos: the tracks of a batch have their own titles")
+    if options.split_chapters and options.format in COPIED_FORMATS:
+        raise argparse.ArgumentTypeError(f"--split-chapters is only for mp3: the sound of {options.format} is copied")
+    if options.split_chapters and (options.playlist or options.start or options.end):
+        raise argparse.ArgumentTypeError("--split-chapters excludes --playlist, --start and --end")
     options.output.mkdir(parents=True, exist_ok=True)
     with _service(options, server, key) as (api, own):
         return _convert(options, api, links, own)
@@ -165,6 +169,8 @@ def _convert(options: argparse.Namespace, api: Api, links: list[str], service: P
         updates=Updates(api=api),
         stalls=Stalls(api=api, limit_seconds=options.give_up_after),
         whole_playlists=options.playlist,
+        split_chapters=options.split_chapters,
+        track_numbers=options.track_numbers,
     )
     code = Exit.OK
     try:

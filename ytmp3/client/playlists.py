@@ -1,4 +1,9 @@
-"""Follows the batch of a playlist, downloads its tracks as they become ready, and cancels what is open on Ctrl-C."""
+"""Follows the batch of a playlist, downloads its tracks as they become ready, and cancels what is open on Ctrl-C.
+
+The chapters of a video are followed in the same way.
+"""
+
+from typing import Any
 
 from ytmp3.client.api import Batch, Job, Refused, Unreachable
 from ytmp3.client.progress import Line
@@ -93,12 +98,18 @@ def _finish(work: Work, playlist: Item, entries: dict[str, Item]) -> None:
         if error is None:
             error = {"code": "cancelled", "message": "The batch was cancelled."}
         work.fail(item, error["code"], error["message"])
-    if batch["playlist"] is not None and batch["playlist"]["is_truncated"]:
+    if (source := _source_of(batch)) is not None and source["is_truncated"]:
         work.progress.say(f"{playlist.link}: has more entries than the service takes; the others are missing")
     playlist.line.stage = "done"
     work.progress.show(playlist.line)
 
 
 def title_of(batch: Batch) -> str | None:
-    """Return the title of a batch's playlist, if it is known."""
-    return None if batch["playlist"] is None else batch["playlist"]["title"]
+    """Return the title of a batch's playlist or video, if it is known."""
+    source = _source_of(batch)
+    return None if source is None else source["title"]
+
+
+def _source_of(batch: Batch) -> dict[str, Any] | None:
+    """Return the playlist of a batch, or the video whose chapters it has. Older services have no field for these."""
+    return batch["playlist"] or batch.get("chapters")

@@ -57,7 +57,8 @@ class Item:
 class Work:
     """The links of one command. `on_end` is called once for each link and entry, when it has ended.
 
-    `whole_playlists`: of a link to a video in a playlist, the whole playlist is converted.
+    `whole_playlists`: of a link to a video in a playlist, the whole playlist is converted. `split_chapters`: each
+    chapter of a video becomes a track. `track_numbers`: the tracks of playlists are numbered in their tags.
     """
 
     api: Api
@@ -68,6 +69,8 @@ class Work:
     updates: Updates
     stalls: Stalls
     whole_playlists: bool = False
+    split_chapters: bool = False
+    track_numbers: bool = False
     sleep: Callable[[float], None] = time.sleep
     items: list[Item] = field(default_factory=list)
     playlists: list[Item] = field(default_factory=list)
@@ -100,6 +103,10 @@ class Work:
         self.items.append(item)
         self.progress.show(item.line)
         try:
+            if self.split_chapters:
+                item.batch = self.api.submit_batch({"chapters": link, **self._batch_fields()})
+                self.playlists.append(item)
+                return item
             if self.whole_playlists and self._becomes_a_batch(item):
                 return item
             item.job = self.api.submit(link, self.fields)
@@ -135,17 +142,23 @@ class Work:
         self.progress.show(item.line)
         self.on_end(item)
 
+    def _batch_fields(self) -> dict[str, Any]:
+        """Return the fields of a request for a batch: the tags of all of its tracks may include their numbers."""
+        tags = dict(self.fields.get("metadata", {})) | ({"track_numbers": True} if self.track_numbers else {})
+        others = {name: value for name, value in self.fields.items() if name != "metadata"}
+        return others | ({"metadata": tags} if tags else {})
+
     def _becomes_a_batch(self, item: Item) -> bool:
         """Submit a link as a playlist; return False if it does not name one.
 
         Raises:
             Refused, Unreachable
         """
-        if "metadata" in self.fields:
-            # A playlist without the chosen tags is not what the user wants.
-            raise Refused(422, "not_a_video", "The link names no video, and tags can be chosen for videos only.")
+        if "title" in self.fields.get("metadata", ()):
+            # Tracks that all have the same title are not what the user wants.
+            raise Refused(422, "not_a_video", "The link names no video, and a title can be chosen for videos only.")
         try:
-            item.batch = self.api.submit_playlist(item.link, self.fields)
+            item.batch = self.api.submit_batch({"playlist": item.link, **self._batch_fields()})
         except Refused as error:
             if error.code in {"not_a_playlist", "unsupported_url"}:
                 return False

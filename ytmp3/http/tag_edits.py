@@ -85,12 +85,13 @@ def _mp4(read: Read, size: int, edits: TagEdits) -> Edit | None:
     begin = start - _BOX_HEADER_BYTES
     room = end - begin + (int.from_bytes(free[:4]) if free[4:] == b"free" else 0)
     texts = _given({b"\xa9nam": edits.title, b"\xa9ART": edits.artist, b"\xa9alb": edits.album})
-    items = [_box(name, _box(b"data", b"\0\0\0\1\0\0\0\0" + text.encode())) for name, text in texts.items()]
+    values = {name: b"\0\0\0\1\0\0\0\0" + text.encode() for name, text in texts.items()}
     if edits.track_number is not None:
         numbers = edits.track_number.to_bytes(2) + (edits.track_total or 0).to_bytes(2)
-        items.append(_box(b"trkn", _box(b"data", bytes(10) + numbers + bytes(2))))
+        values[b"trkn"] = bytes(10) + numbers + bytes(2)
+    items = [_box(name, _box(b"data", value)) for name, value in values.items()]
     kept = _boxes(read(start, end - start))
-    items += [box for name, box in kept if name not in texts and (edits.cover or name != b"covr")]
+    items += [box for name, box in kept if name not in values and (edits.cover or name != b"covr")]
     tags = _box(b"ilst", b"".join(items))
     left = room - len(tags)
     if left < _BOX_HEADER_BYTES:

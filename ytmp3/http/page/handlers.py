@@ -108,8 +108,8 @@ class PageHandlers:
         if quality is None or format_ is None:
             return self._refuse(request, InvalidField("Choose one of the formats and qualities."), links=text)
         wanted = _wanted(fields) | {"format": format_} | ({"quality": quality} if has_quality(format_) else {})
-        if len(links) > 1 and "metadata" in wanted:
-            return self._refuse(request, InvalidField("Tags can be chosen for one link only."), links=text)
+        if len(links) > 1 and fields.get("title", "").strip():
+            return self._refuse(request, InvalidField("A title can be chosen for one link only."), links=text)
         client, ids = request[CLIENT], list[str]()
         for position, link in enumerate(links):
             try:

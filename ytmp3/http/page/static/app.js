@@ -14,6 +14,8 @@ const loudness = document.getElementById("loudness");
 const start = document.getElementById("start");
 const texts = ["title", "artist", "album"].map((id) => document.getElementById(id));
 const cover = document.getElementById("cover");
+const numbers = document.getElementById("numbers");
+const split = document.getElementById("split");
 const end = document.getElementById("end");
 const notice = document.getElementById("notice");
 
@@ -21,7 +23,7 @@ const KEY = "ytmp3.jobs";
 const MANY_LINKS = 6; // from this number on, links become one batch, whose tracks can be downloaded as one archive
 const READ_JOBS = 100; // most jobs of one request; the service has the same limit
 const MAX_TRIES = 20;
-const ONE_VIDEO = "Tags can be chosen for one video: enter a link to a video, or leave the tags empty.";
+const ONE_VIDEO = "A title can be chosen for one video: enter a link to a video, or leave the title empty.";
 const OFFLINE = "The connection to the service is lost. The list continues when the connection is restored.";
 
 let unread = []; // ids of stored jobs that the page has not requested yet
@@ -30,7 +32,7 @@ const list = new List({
   cancel: (job) => attempt(async () => show(await call("DELETE", `/jobs/${job.job_id}`))),
   again: (job) =>
     attempt(async () => {
-      const next = await call("POST", "/extract", { url: job.url, ...recipeOf(job) });
+      const next = await call("POST", "/extract", { url: job.url, ...recipeOf(job), ...tagsOf(job) });
       remove(job);
       show(next).focus();
     }),
@@ -70,6 +72,7 @@ window.addEventListener("online", reconnected);
 fitQuality(); // a browser may restore the form of an earlier visit
 restore();
 makeBookmarklet();
+document.getElementById("for-batches").hidden = false; // without scripts, the form makes no batches
 
 // The fields of a request for the chosen format. A format that is copied has no quality, and is not cut.
 function chosen() {
@@ -91,6 +94,18 @@ function tags() {
   return Object.keys(metadata).length ? { metadata } : {};
 }
 
+// The tags for all tracks of a batch, as a field of its request. They have no title in common.
+function commonTags() {
+  const { title, ...metadata } = tags().metadata ?? {};
+  if (numbers.value === "yes") metadata.track_numbers = true;
+  return Object.keys(metadata).length ? { metadata } : {};
+}
+
+// The field of a request for the same tags as those that were chosen for a job.
+function tagsOf(job) {
+  return job.tags ? { metadata: job.tags } : {};
+}
+
 // The fields of a request for the same recipe as that of a job.
 function recipeOf(job) {
   const { format, quality, language, loudness, start_seconds: start, end_seconds: end } = job;
@@ -106,20 +121,21 @@ async function convert() {
   say("");
   document.getElementById("offer").hidden = true;
   const urls = linksIn(links.value);
-  if (urls.length > 1 && tags().metadata) return say(ONE_VIDEO);
+  const isSplit = split.value === "chapters" && !split.disabled;
+  if ((urls.length > 1 || isSplit) && tags().metadata?.title) return say(ONE_VIDEO);
   const button = form.querySelector("button.primary");
   const refused = [];
   let first = null;
   button.setAttribute("aria-busy", "true");
   try {
-    if (urls.length >= MANY_LINKS) {
-      const card = await patiently(() => batches.create({ urls, ...chosen() }));
+    if (urls.length >= MANY_LINKS && !isSplit) {
+      const card = await patiently(() => batches.create({ urls, ...chosen(), ...commonTags() }));
       links.value = start.value = end.value = "";
       return void card.focus({ preventScroll: true });
     }
     for (const url of urls) {
       try {
-        const card = await convertOne(url);
+        const card = await (isSplit ? splitOne(url) : convertOne(url));
         first ??= card;
       } catch (refusal) {
         refused.push([url, refusal.message]);
@@ -133,6 +149,7 @@ async function convert() {
     // The part and the tags belong to the video that was just submitted, not to the next one.
     for (const field of [start, end, ...texts]) field.value = "";
     cover.value = "yes";
+    split.value = "whole";
   }
   if (refused.length) {
     say(refused.map(([url, reason]) => (refused.length > 1 ? `${url}: ${reason}` : reason)).join("\n"));
@@ -145,13 +162,18 @@ async function convertOne(url) {
   const wanted = chosen();
   try {
     const job = await patiently(() => call("POST", "/extract", { url, ...wanted, ...tags() }));
-    if (job.hint === "playlist") offerList({ playlist: url, ...wanted });
+    if (job.hint === "playlist") offerList({ playlist: url, ...wanted, ...commonTags() });
     return show(job);
   } catch (refusal) {
     if (refusal.code !== "not_a_video") throw refusal;
-    if (tags().metadata) throw new Refusal(ONE_VIDEO, refusal.status, refusal.code);
-    return patiently(() => batches.create({ playlist: url, ...wanted }));
+    if (tags().metadata?.title) throw new Refusal(ONE_VIDEO, refusal.status, refusal.code);
+    return patiently(() => batches.create({ playlist: url, ...wanted, ...commonTags() }));
   }
+}
+
+// Converts each chapter of a video to a track. Returns the card of their batch.
+function splitOne(url) {
+  return patiently(() => batches.create({ chapters: url, ...chosen(), ...commonTags() }));
 }
 
 // A link may name a video and a playlist: the video is converted, and a button offers to convert the playlist.
@@ -248,7 +270,7 @@ function fitQuality() {
   const isCopied = format.selectedOptions[0].dataset.hasQuality === "false";
   for (const option of loudness.options) option.disabled = "needsQuality" in option.dataset && isCopied;
   if (loudness.selectedOptions[0]?.disabled) loudness.value = "off";
-  quality.disabled = start.disabled = end.disabled = isCopied;
+  quality.disabled = start.disabled = end.disabled = split.disabled = isCopied;
 }
 
 // Offers the languages of the video in the form, if it is a single one. Where they are not known, a tag can be typed.

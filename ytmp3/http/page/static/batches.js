@@ -1,4 +1,4 @@
-// Batches: many links as one card, with the archive of all tracks at the end.
+// Batches: many links, a playlist or the chapters of a video as one card, with the archive of all tracks at the end.
 
 import { call, pause, stored, store } from "./api.js";
 import { detailOf, recipeOf, remaining, stateOf, titleOf } from "./words.js";
@@ -79,9 +79,10 @@ export class Batches {
     const { counts } = batch;
     const ready = counts.completed + counts.duplicate;
     const lost = counts.failed + counts.refused + counts.cancelled;
-    const list = batch.playlist;
+    const list = batch.playlist ?? batch.chapters;
+    const entries = batch.chapters ? "chapters" : "videos";
     find("title").textContent = list ? list.title || list.url : `${counts.total} links`;
-    const part = list?.is_truncated ? `the first ${counts.total} videos` : list && counts.total && `${counts.total} videos`;
+    const part = list?.is_truncated ? `the first ${counts.total} ${entries}` : list && counts.total && `${counts.total} ${entries}`;
     find("detail").textContent = [part, recipeOf(batch)].filter(Boolean).join(" · ");
     const bar = element.querySelector("progress");
     bar.hidden = batch.status !== "running";
@@ -91,7 +92,7 @@ export class Batches {
     const parts = [`${ready} of ${counts.total} ready`];
     if (lost) parts.push(`${lost} without a track`);
     const progress = parts.join(", ") + (isOpen(batch) ? remaining(batch.eta_seconds) : "");
-    const states = { listing: "Reading the list", failed: batch.error?.message ?? "The list cannot be read." };
+    const states = { listing: `Reading the ${batch.chapters ? "chapters" : "list"}`, failed: batch.error?.message ?? "The list cannot be read." };
     find("state").textContent = states[batch.status] ?? progress;
     element.classList.toggle("failed", batch.status === "failed");
     const download = find("download");
