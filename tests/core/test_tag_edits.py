@@ -196,3 +196,9 @@ def test_texts_are_cleaned_or_refused() -> None:
     for text in ("", "  ", "x" * (MAX_TEXT_CHARACTERS + 1), "a\nb", "a\0", "a\u2028b", "\u202eb", "a\ufeff"):
         with pytest.raises(ValueError, match=r"empty|control"):
             clean_text(text)
+
+
+def test_a_track_has_a_position_only_with_a_number() -> None:
+    assert TagEdits().position is None
+    assert TagEdits(track_number=3).position == "3"
+    assert TagEdits(track_number=3, track_total=12).position == "3/12"
