@@ -283,3 +283,7 @@ async def test_the_login_of_an_index_is_sent_to_its_own_host_only(tmp_path: Path
         with pytest.raises(FetchError, match=r"localhost/files/yt_dlp-.*: HTTP 401"):
             await workshop.fetch(GOOD)
     assert index.given[4:] == [index.authorization, ""]
+    index.authorization = "another"
+    with pytest.raises(FetchError, match="HTTP 401") as refused:
+        await workshop.offers()
+    assert not any(part in str(refused.value) for part in ("reader", "p@ss", "p%40ss"))
