@@ -131,7 +131,7 @@ async def running(
         engine = assemble(config.engine, outside, Events(log_event, metrics.on_event, tally.on_event))
         engine.upstream.identities.use(budgets_of(identities))
         engine.start()
-        converter.start_updates(UpstreamForUpdates(engine.upstream))
+        converter.start_updates(UpstreamForUpdates(engine.upstream, store.values))
         stack.push_async_callback(engine.close)
         sending = _sending(config.http, shelf, engine.health, metrics)
         register_gauges(metrics, engine, converter, sending)

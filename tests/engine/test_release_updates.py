@@ -11,7 +11,7 @@ from ytmp3.core.breaker import ENDS_TO_OPEN
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.identities import Budget
 from ytmp3.core.ids import VideoId
-from ytmp3.engine.release_updates import UpstreamForUpdates
+from ytmp3.engine.release_updates import TURN_SECONDS, UpstreamForUpdates
 
 VIDEO = VideoId("aqz-KE-bpKQ")
 
@@ -20,7 +20,7 @@ async def test_a_trial_waits_for_a_place_in_the_hourly_budget_and_uses_it(tmp_pa
     async with engine(tmp_path) as now:
         identities = now.parts.upstream.identities
         identities.use([Budget(name="only", videos_per_hour=60)])
-        updates = UpstreamForUpdates(now.parts.upstream)
+        updates = UpstreamForUpdates(now.parts.upstream, now.records.values)
         loop = asyncio.get_running_loop()
         begun_at, names, times = loop.time(), [], []
         for _ in range(7):
@@ -36,6 +36,28 @@ async def test_a_trial_waits_for_a_place_in_the_hourly_budget_and_uses_it(tmp_pa
         assert (view.cause, view.tokens < 1.0) == (None, True)
 
 
+async def test_one_instance_at_a_time_tries_a_release_and_a_killed_one_loses_its_turn(tmp_path: Path) -> None:
+    async with engine(tmp_path) as now:
+        first, second = (UpstreamForUpdates(now.parts.upstream, now.records.values) for _ in range(2))
+        async with first.turn() as is_first, second.turn() as is_second:
+            assert (is_first, is_second) == (True, False)
+        async with second.turn() as is_second:
+            assert is_second
+        # An instance that is killed gives nothing back.
+        killed = first.turn()
+        assert await killed.__aenter__()
+        now.clock.advance(TURN_SECONDS - 1)
+        async with second.turn() as is_second:
+            assert not is_second
+        now.clock.advance(2)
+        async with second.turn() as is_second:
+            assert is_second
+            # The first one is late, and ends nobody's turn but its own.
+            await killed.__aexit__(None, None, None)
+            async with first.turn() as is_first:
+                assert not is_first
+
+
 @pytest.mark.parametrize(
     ("code", "is_broken"),
     [
@@ -49,7 +71,7 @@ async def test_only_a_pause_because_of_the_release_or_youtube_speeds_updates_up(
     tmp_path: Path, code: FailureCode, *, is_broken: bool
 ) -> None:
     async with engine(tmp_path, workers=20, queue_capacity=200) as now:
-        updates = UpstreamForUpdates(now.parts.upstream)
+        updates = UpstreamForUpdates(now.parts.upstream, now.records.values)
         assert not updates.is_broken()
         for number in range(2 * ENDS_TO_OPEN):
             now.converter.failing[video(number)] = code

@@ -176,6 +176,6 @@ def canary_of(service: Service, *videos: str) -> Canary:
         [VideoId(each) for each in videos],
         limits(),
         identities,
-        take_passage=UpstreamForUpdates(service.upstream).passage,
+        take_passage=UpstreamForUpdates(service.upstream, service.store.values).passage,
         take_slot=FairSlots(1, spare=0).slot,
     )

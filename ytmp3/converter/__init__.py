@@ -104,6 +104,9 @@ class UpdateSurroundings(Protocol):
     def is_broken(self) -> bool:
         """Return whether conversions pause because the release in use does not understand YouTube."""
 
+    def turn(self) -> AbstractAsyncContextManager[bool]:
+        """Take the turn to try a release, until the block ends. Yields False if another instance has it."""
+
     def passage(self, video_id: VideoId) -> AbstractAsyncContextManager[Passage]:
         """Wait for a place in the hourly budget of an identity, and use it until the block ends."""
 

@@ -5,8 +5,9 @@ try it at YouTube (`canary`); write it to the state with a small share of new co
 is quarantined. Whatever else fails ends the round, and a later one begins again.
 
 A round holds the lock of the store from the choice of the candidate to its end, so only one instance with this folder
-tries a release at a time, and no command changes the state meanwhile. The state is written last: a round that is killed
-leaves the release in use, and at most a fetched one, which the next round uses.
+tries a release at a time, and no command changes the state meanwhile. Instances with folders of their own take turns.
+The state is written last: a round that is killed leaves the release in use, and at most a fetched one, which the next
+round uses.
 """
 
 import asyncio
@@ -14,7 +15,8 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from importlib import metadata
 
 from msgspec import Struct
@@ -45,6 +47,10 @@ class Pace(Struct, frozen=True, kw_only=True):
     """How a release comes into use."""
 
 
+def _own_turn() -> AbstractAsyncContextManager[bool]:
+    return contextlib.nullcontext(enter_result=True)
+
+
 class Updater:
     """The rounds of one instance. `channel` is STABLE or NIGHTLY."""
 
@@ -56,13 +62,17 @@ class Updater:
         canary: Canary,
         generations: Generations,
         pace: Pace,
+        *,
+        take_turn: Callable[[], AbstractAsyncContextManager[bool]] = _own_turn,
     ) -> None:
+        """`take_turn` yields False while another instance, perhaps with a folder of its own, tries a release."""
         self._channel = channel
         self._store = store
         self._workshop = workshop
         self._canary = canary
         self._generations = generations
         self._pace = pace
+        self._take_turn = take_turn
         self._built_in = metadata.version("yt-dlp")
 
     async def run(self) -> None:
@@ -96,7 +106,9 @@ class Updater:
         if (await asyncio.to_thread(self._store.state)).share != WHOLE:
             return  # another update is being tried
         offers = await self._workshop.offers()
-        async with self._changing():
+        async with self._take_turn() as is_ours, self._changing():
+            if not is_ours:
+                raise BusyError("another instance tries a release")
             state = await asyncio.to_thread(self._store.state)
             version = None if state.share != WHOLE else await self._candidate(state, offers)
             if version is not None:
