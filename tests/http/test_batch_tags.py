@@ -17,8 +17,13 @@ from tests.core.test_tag_edits import edited, texts_of, written
 from tests.http.batch_requests import created, ended, get, video
 from tests.http.responses import expect_problem
 from tests.http.running_service import RunningService, running_service
+from tests.stand.links import spellings
+from ytmp3.core.batch import Batch, items_of, tagged
+from ytmp3.core.ids import BatchId, ClientId
+from ytmp3.core.link import parse_video_id
+from ytmp3.core.recipe import conversion_key
 from ytmp3.core.tag_edits import TagEdits
-from ytmp3.http.body import parse_batch_request
+from ytmp3.http.body import parse_batch_request, parse_extract_request
 
 RANGES: Final = 100
 URLS: Final = [
@@ -189,3 +194,31 @@ def test_every_spelling_of_a_request_is_the_same_request(rows: list[tuple[Any, A
     short, long = (parse_batch_request(spelled(is_short=is_short)) for is_short in (True, False))
     assert short.fingerprint == long.fingerprint
     assert (short.lines, short.tags, short.recipe) == (long.lines, long.tags, long.recipe)
+
+
+@given(
+    st.sampled_from(spellings(video(1))),
+    st.sampled_from([{}, {"quality": 192}, {"quality": "192K"}, {"format": ".MP3", "language": "Original"}]),
+    st.fixed_dictionaries(
+        {}, optional={"title": _TEXTS, "artist": _TEXTS, "cover": st.booleans(), "track_number": st.integers(1, 9999)}
+    ),
+    st.fixed_dictionaries({}, optional={"album": _TEXTS, "cover": st.booleans(), "track_numbers": st.booleans()}),
+)
+def test_every_spelling_of_a_link_with_any_tags_has_one_key(
+    link: str, recipe: dict[str, object], own: dict[str, object], common: dict[str, object]
+) -> None:
+    body = {"urls": [{"url": link, "metadata": own}], "metadata": common} | recipe
+    wanted = parse_batch_request(json.dumps(body).encode())
+    (item,) = tagged(items_of(line.link for line in wanted.lines), wanted.tags)
+    batch = Batch(
+        batch_id=BatchId("b"),
+        client=ClientId("c"),
+        recipe_spelling=wanted.recipe.spelling,
+        marks="w",
+        due_at=0,
+        created_at=0,
+        retention_seconds=1,
+    )
+    assert batch.key(item) == f"youtube:{video(1)}:mp3-192k"
+    single = parse_extract_request(json.dumps({"url": link, "metadata": own} | recipe).encode())
+    assert conversion_key(parse_video_id(single.url), single.recipe) == batch.key(item)
