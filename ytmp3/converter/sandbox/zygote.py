@@ -292,6 +292,9 @@ def serve(preload: Callable[[bytes], Preloaded]) -> None:
         # Ctrl-C in a terminal signals the server's children as well. The server then drains, and its children must keep
         # running until the drain ends.
         signal.signal(number, signal.SIG_IGN)
+    # Imports make many objects and next to no garbage, which the collector would search again and again: without it a
+    # start takes about a tenth less CPU time.
+    gc.disable()
     server = _own_socket()
     first_packet = server.recv(MAX_PACKET_BYTES)
     kernel = Kernel()
@@ -310,6 +313,7 @@ def serve(preload: Callable[[bytes], Preloaded]) -> None:
     # to it, because each write would copy a page.
     gc.collect()
     gc.freeze()
+    gc.enable()
     zygote = Zygote(server, kernel, confinement, preloaded)
     try:
         server.send(json.encode(ready))

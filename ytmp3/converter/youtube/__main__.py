@@ -2,13 +2,14 @@
 
 from msgspec import json
 
-from ytmp3.converter.sandbox.zygote import serve
+from ytmp3.converter.sandbox.zygote import Preloaded, serve
 from ytmp3.converter.youtube.events import Preload
-from ytmp3.converter.youtube.preloaded import PreloadedYoutube
 
 
-def preload(first_packet: bytes) -> PreloadedYoutube:
+def preload(first_packet: bytes) -> Preloaded:
     """Load everything that all conversions share. `first_packet` is a Preload, as JSON."""
+    from ytmp3.converter.youtube.preloaded import PreloadedYoutube  # noqa: PLC0415  with the garbage collector off
+
     return PreloadedYoutube(json.decode(first_packet, type=Preload))
 
 
