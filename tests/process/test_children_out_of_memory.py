@@ -102,8 +102,7 @@ async def test_every_job_is_completed_although_children_and_the_zygote_are_kille
     async with service_process(tmp_path, **egress(dripping)) as service:
         _, job = await service.post(watch_url(video_id(Kind.SHORT, 900)))
         await service.until(job["job_id"])
-        await until(lambda: len(descendants(service.pid)) == 1, "only the zygote is left")
-        (zygote,) = descendants(service.pid)
+        zygote = await service.only_child()
         before, of_zygote = await service.descriptors(), descriptor_count(zygote)
         over = asyncio.Event()
         liveness = asyncio.create_task(check_liveness(service, over))
@@ -122,8 +121,7 @@ async def test_every_job_is_completed_although_children_and_the_zygote_are_kille
         await liveness
         assert Counter(job["status"] for job in ends) == {"completed": RUNS}
         assert {job["attempt"] for job in ends} <= {2, 3}
-        await until(lambda: len(descendants(service.pid)) == 1, "only the new zygote is left")
-        (successor,) = descendants(service.pid)
+        successor = await service.only_child()
         assert successor not in {zygote, *its_children}
         assert oom_score(successor) == oom_score(service.pid) + ZYGOTE_OOM_SCORE
         await until(lambda: descriptor_count(successor) <= of_zygote, "the new zygote holds no more than the first")

@@ -111,9 +111,15 @@ async def test_videos_that_this_yt_dlp_cannot_read_wait_at_no_cost(youtube: Spaw
             return {event["conversion_id"] for event in service.events("queued again at no cost")}
 
         await until(lambda: len(have_waited()) == len(unreadable), "all of them have failed, and wait")
-        for job in waiting:
-            now = await service.job(job["job_id"])
-            assert (now["status"], now["error"]["code"]) == ("pending", "extractor_broken")
+
+        async def all_wait() -> bool:
+            # Each of them is tried again from time to time, and is not pending then.
+            now = [await service.job(job["job_id"]) for job in waiting]
+            return [(job["status"], (job["error"] or {}).get("code")) for job in now] == [
+                ("pending", "extractor_broken")
+            ] * len(waiting)
+
+        await until(all_wait, "all of them wait, and name the reason")
         for job in served:
             assert (await service.until(job["job_id"]))["status"] == "completed"
         assert (await service.get("/health"))[1]["status"] == "ok"

@@ -111,6 +111,11 @@ def times_finished(cluster: Cluster) -> Counter[str]:
     )
 
 
+def _adopted(services: Sequence[ServiceProcess]) -> int:
+    """Count the conversions that these instances have adopted from others, by their logs."""
+    return sum(event["conversions"] for service in services for event in service.events("conversions adopted"))
+
+
 async def kill_one(cluster: Cluster, *, jobs: int, first_number: int) -> dict[str, float]:
     """kill -9 one of three instances while it converts: no accepted job is lost, and none is finished twice."""
     victim, *others = cluster.instances
@@ -121,6 +126,7 @@ async def kill_one(cluster: Cluster, *, jobs: int, first_number: int) -> dict[st
     slow = await victim.submit(watch_url(video_id(Kind.SLOW, first_number)))
     await victim.until(slow["job_id"], "downloading")
     tools = descendants(victim.pid)
+    adopted_before = _adopted(others)
     killed_at = time.monotonic()
     await victim.stop(signal.SIGKILL)
     ended = await all_are_completed(others[0], [*accepted, slow])
@@ -128,7 +134,7 @@ async def kill_one(cluster: Cluster, *, jobs: int, first_number: int) -> dict[st
     assert max(times_finished(cluster).values()) == 1
     await every_file_is_whole(cluster, others[0], ended)
     await until(lambda: not any(map(is_running, tools)), "the tools of the killed instance have ended")
-    adopted = sum(event["conversions"] for service in others for event in service.events("conversions adopted"))
+    adopted = _adopted(others) - adopted_before
     assert adopted > 0
     await victim.start()
     return {"jobs": jobs, "conversions_adopted": adopted, "seconds_to_all_done": round(seconds, 1)}
@@ -137,8 +143,7 @@ async def kill_one(cluster: Cluster, *, jobs: int, first_number: int) -> dict[st
 async def freeze_one(cluster: Cluster, *, frozen_seconds: float, first_number: int) -> dict[str, float]:
     """SIGSTOP an instance that converts: another one finishes, and the frozen one writes nothing after SIGCONT."""
     frozen, *others = cluster.instances
-    await until(lambda: len(descendants(frozen.pid)) == 1, "only the zygote runs")
-    zygote = descendants(frozen.pid)
+    zygote = {await frozen.only_child()}
     job = await frozen.submit(watch_url(video_id(Kind.SLOW, first_number)))
     await frozen.until(job["job_id"], "downloading")
     frozen.send_signal(signal.SIGSTOP)

@@ -16,6 +16,7 @@ from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 
 from tests.fake_youtube import Spawned
 from tests.stand.logs import last_lines, showing_logs
+from tests.stand.processes import descendants
 from tests.stand.waiting import until
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -109,6 +110,18 @@ class ServiceProcess:
         async with self.client.get(f"{self.url}/metrics") as response:
             (line,) = re.findall(r"^process_open_fds (.+)$", await response.text(), re.MULTILINE)
         return int(float(line))
+
+    async def only_child(self) -> int:
+        """Return the process id of the zygote, once no other process is below the server."""
+        found: set[int] = set()
+
+        def is_alone() -> bool:
+            found.clear()
+            found.update(descendants(self.pid))
+            return len(found) == 1
+
+        await until(is_alone, "only the zygote runs")
+        return found.pop()
 
     async def holds_at_most(self, descriptors: int) -> None:
         """Return once the server holds no more descriptors, without the other connections of this test."""

@@ -147,11 +147,16 @@ async def test_one_request_reaches_the_instance_that_has_the_sound(tmp_path: Pat
             assert await response.read() == frames(1, 1)
         async with client.get(url, allow_redirects=False) as response:
             assert response.status == 307
-        # The log has the statuses of all instances that were asked for one client.
-        requests = map(json.loads, (nginx.folder / "access.log").read_text().splitlines())
-        asked = {request["upstream_status"] for request in requests if request["status"] == 200}
-        assert any(statuses.startswith("503") for statuses in asked), "some requests reached another instance first"
-        assert max(statuses.count(",") for statuses in asked) < count, "each instance is asked at most once"
+
+        def asked() -> list[str]:
+            """Return for each request that got sound the statuses of all instances that were asked, by nginx' log."""
+            requests = map(json.loads, (nginx.folder / "access.log").read_text().splitlines())
+            return [request["upstream_status"] for request in requests if request["status"] == 200]
+
+        # nginx logs a request when it has ended, a moment after its last byte.
+        await until(lambda: len(asked()) == len(listening), "every request is in the log")
+        assert any(statuses.startswith("503") for statuses in asked()), "some requests reached another instance first"
+        assert max(statuses.count(",") for statuses in asked()) < count, "each instance is asked at most once"
 
 
 async def test_sound_of_an_instance_that_nginx_does_not_reach_is_a_conflict_with_a_retry_after(tmp_path: Path) -> None:
