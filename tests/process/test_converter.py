@@ -234,7 +234,7 @@ async def test_a_missing_ffmpeg_is_named_and_conversions_say_so(youtube: Spawned
 
 
 async def test_close_ends_every_process(youtube: Spawned, tmp_path: Path) -> None:
-    async with running_pipeline(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path, is_kept=False) as own:
         tasks = [asyncio.create_task(own.convert(video_id(Kind.SLOW, number))) for number in range(3)]
         await own.until_both_children_run()
         processes = {own.zygote_pid, *own.children}

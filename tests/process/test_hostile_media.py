@@ -170,7 +170,7 @@ async def peak_bytes(own: RunningPipeline, done: asyncio.Event) -> int:
 
 
 async def test_hostile_media_end_with_the_right_code_within_the_limits(hostile: Spawned, tmp_path: Path) -> None:
-    async with running_pipeline(hostile, tmp_path, max_file_bytes=64 * MIB) as own:
+    async with running_pipeline(hostile, tmp_path, max_file_bytes=64 * MIB, is_kept=False) as own:
         done = asyncio.Event()
         watch = asyncio.create_task(peak_bytes(own, done))
         ends = await asyncio.gather(*(own.convert(video_id(kind)) for kind in HOSTILE), return_exceptions=True)

@@ -124,7 +124,7 @@ async def test_no_child_process_gets_the_environment_of_the_server(
 ) -> None:
     for name in ("REDIS_PASSWORD", "HTTPS_PROXY", "no_proxy", "XDG_CONFIG_HOME", "LD_PRELOAD_NOT", "PYTHONSTARTUP"):
         monkeypatch.setenv(name, "hunter2")
-    async with running_pipeline(youtube, tmp_path) as own:
+    async with running_pipeline(youtube, tmp_path, is_kept=False) as own:
         conversion = asyncio.create_task(own.convert(video_id(Kind.STALLED)))
         children = await own.until_both_children_run()
         for pid in (own.zygote_pid, *children.values()):

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import imageio_ffmpeg
 import msgspec
@@ -14,7 +14,7 @@ import msgspec
 from tests.fake_youtube import Spawned
 from tests.stand.processes import descendants
 from tests.stand.waiting import until
-from tests.stand.zygote import until_ready
+from tests.stand.zygote import KeepingSpawner, KeptZygotes, until_ready
 from ytmp3.converter import ONLY_PASSAGE, Converted, Observer, Passage
 from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.live_sound import LiveSound
@@ -39,6 +39,8 @@ OUT_OF_REACH_SECONDS = 3600.0
 """A time limit of a step that no busy machine reaches."""
 HANG_SECONDS = 60
 """How long the zygote may take to reply, more than in production: a busy machine may not run it for a while."""
+_ZYGOTES: Final = KeptZygotes()
+"""The idle zygotes of this process, which any test may take over."""
 
 
 def limits(**changed: Any) -> ConversionLimits:
@@ -180,7 +182,7 @@ async def running_pipeline(
     """Open a pipeline, and close it at the end. Without the solver, yt-dlp itself starts deno.
 
     `changed`: fields of ToolSettings, limits, `hang_seconds` of the zygote, and `ports`, to which the downloading child
-    may connect.
+    may connect. If `is_kept` is false, the zygote is new, and no later test uses it.
 
     `zygote`: the text of a Python program to start as the zygote, and its arguments. It behaves as on another machine,
     and ends by calling `ytmp3.converter.youtube.__main__.main()`.
@@ -198,7 +200,11 @@ async def running_pipeline(
     program = youtube_program(settings, deno=deno_path())
     if zygote:
         program = msgspec.structs.replace(program, arguments=("-c", *zygote))
-    spawner = Spawner(program, hang_seconds=changed.pop("hang_seconds", HANG_SECONDS))
+    hang_seconds = changed.pop("hang_seconds", HANG_SECONDS)
+    if changed.pop("is_kept", True) and not zygote:
+        spawner: Spawner = KeepingSpawner(program, _ZYGOTES, hang_seconds=hang_seconds)
+    else:
+        spawner = Spawner(program, hang_seconds=hang_seconds)
     pipeline = Pipeline(settings, limits(**changed), folder, spawner=spawner, cores=cores)
     if ports:
         generation = pipeline._generations.current
