@@ -115,7 +115,8 @@ def test_only_the_eleven_characters_of_the_id_are_taken_from_a_link(video_id: st
         assert parse_video_id(link) == video_id
 
 
-def test_100_000_garbled_links_give_only_ids_that_stand_in_them() -> None:
+@pytest.mark.fuzz
+def test_garbled_links_give_only_ids_that_stand_in_them() -> None:
     """A link whose id is changed, cut or buried is refused, or the eleven characters of the result stand in it."""
     rng = random.Random(11)
     forms = [
@@ -147,7 +148,8 @@ def test_100_000_garbled_links_give_only_ids_that_stand_in_them() -> None:
         "\u202e",
     ]
     accepted = 0
-    for _ in range(100_000):
+    links = 20_000 * FUZZ_FACTOR
+    for _ in range(links):
         link = rng.choice(forms).format("".join(rng.choices(ID_CHARACTERS, k=rng.choice((10, 11, 11, 11, 12)))))
         for _ in range(rng.randrange(3)):
             at = rng.randrange(len(link))
@@ -159,7 +161,7 @@ def test_100_000_garbled_links_give_only_ids_that_stand_in_them() -> None:
         accepted += 1
         assert re.fullmatch(r"[A-Za-z0-9_-]{11}", video_id), link
         assert video_id in unquote(link), link
-    assert 10_000 < accepted < 50_000
+    assert links / 10 < accepted < links / 2
 
 
 @given(st.text())

@@ -13,7 +13,6 @@ from tests.fuzz_factor import FUZZ_FACTOR
 from tests.http.garbled_requests import FOLLOW_UP, REQUESTS, STREAM, garbled
 from tests.http.responses import statuses_of
 from tests.http.running_service import RunningService
-from tests.stand.openapi_requests import answers_are_as_documented
 from tests.stand.raw_http import exchange
 from tests.stand.waiting import PATIENCE_SECONDS, until
 
@@ -50,4 +49,7 @@ async def test_no_garbled_request_gets_a_500_or_breaks_the_service(service: Runn
 async def test_requests_made_from_the_openapi_document_get_documented_responses(
     service: RunningService, tmp_path: Path
 ) -> None:
+    # schemathesis takes half a second to import, in each worker of the test run.
+    from tests.stand.openapi_requests import answers_are_as_documented
+
     await answers_are_as_documented(service, service.url, tmp_path, examples=15 * FUZZ_FACTOR)

@@ -15,7 +15,6 @@ import pytest
 
 from tests.fuzz_factor import FUZZ_FACTOR
 from tests.http.garbled_requests import FOLLOW_UP, REQUESTS, garbled
-from tests.stand.openapi_requests import answers_are_as_documented
 from tests.system.behind_nginx import BehindNginx, behind_nginx
 
 pytestmark = pytest.mark.fuzz
@@ -114,6 +113,9 @@ async def test_garbled_requests_through_nginx_mix_up_no_responses(tmp_path: Path
 
 
 async def test_requests_made_from_the_openapi_document_get_documented_answers_through_nginx(tmp_path: Path) -> None:
+    # schemathesis takes half a second to import, in each worker of the test run.
+    from tests.stand.openapi_requests import answers_are_as_documented
+
     async with behind_nginx(tmp_path) as site:
         answered = await answers_are_as_documented(
             # Squared: 100,000 requests in `make fuzz`.
