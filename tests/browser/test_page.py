@@ -297,11 +297,16 @@ async def test_the_reference_leads_to_each_of_its_parts_and_has_no_barrier(
     options = {"color_scheme": scheme, "viewport": {"width": 360, "height": 800}, "bypass_csp": True}
     visit = await new_visit(browser, service, **options)
     await visit.open("/docs")
-    for address in set(await visit.page.eval_on_selector_all("main a", "all => all.map(a => a.getAttribute('href'))")):
-        if address.startswith("#"):
-            await expect(visit.page.locator(address)).to_have_count(1)
     await expect(visit.page.get_by_text("/batches/ID/archive.zip").first).to_be_attached()
-    results = await Axe().run(visit.page)
+    addresses = await visit.page.eval_on_selector_all(
+        "main a[href^='#']", "all => all.map(a => a.getAttribute('href'))"
+    )
+    assert len(addresses) > 20
+    counts = await visit.page.evaluate("all => all.map(each => document.querySelectorAll(each).length)", addresses)
+    assert [address for address, count in zip(addresses, counts, strict=True) if count != 1] == []
+    # The page is long, and the schemes differ in their colours only.
+    rules = {"runOnly": {"type": "rule", "values": ["color-contrast"]}} if scheme == "dark" else {}
+    results = await Axe().run(visit.page, options={"resultTypes": ["violations"], **rules})
     assert results.violations_count == 0, results.generate_report()
     assert await visit.page.evaluate("document.documentElement.scrollWidth") <= 360
     assert visit.complaints == []
