@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Struct
 
 from scripts.bench.measure import Cost, median, peak_pss_during, tree_cpu_seconds, tree_pss_mb
-from scripts.bench.references import ffmpeg_alone, ytdlp_command
+from scripts.bench.references import COPIED, ffmpeg_alone, ytdlp_command
 from scripts.bench.services import Bench, Row, convert_all
 from tests.fake_youtube import Kind
 from tests.fake_youtube.media import default_cache
@@ -35,6 +35,10 @@ class Goals(Struct, frozen=True, kw_only=True):
 JAVASCRIPT: Final = {"YOUTUBE_CLIENTS": "tv"}
 """Settings with which each conversion asks a client whose links need JavaScript, if the fake answers at real weight.
 yt-dlp itself always asks one."""
+
+
+COPIES: Final = 5
+"""How often ffmpeg copies the song for one measurement: once takes some hundredths of a second."""
 
 
 async def conversions(bench: Bench, kind: Kind, count: int, goals: Goals, **settings: str) -> list[Row]:
@@ -116,22 +120,35 @@ async def javascript_songs(bench: Bench) -> list[Row]:
 
 
 async def copies(bench: Bench) -> list[Row]:
-    """Measure songs whose sound is copied, and compare them with ffmpeg's conversion of the same song to MP3."""
+    """Measure songs whose sound is copied, and compare them with ffmpeg making an MP3, or copying."""
     count, rows = 2 if bench.is_quick else 20, []
+    sources = {"m4a": default_cache() / "m4a_song.mp4", "opus": media(Kind.SONG)}
     async with bench.service("copies") as service:
-        for format_ in ("m4a", "opus"):
+        for format_, source in sources.items():
             await convert_all(service, bench.links(Kind.SONG, 2), format=format_)
-            shares, costs = [], []
+            shares, costs, additional = [], [], []
             for _ in range(bench.pair_count):
                 before = tree_cpu_seconds(service.pid)
                 await convert_all(service, bench.links(Kind.SONG, count), format=format_)
                 costs.append((tree_cpu_seconds(service.pid) - before) / count)
                 alone = await ffmpeg_alone(media(Kind.SONG), bench.folder, times=2, at_once=1)
                 shares.append(costs[-1] / (alone.cpu_seconds / 2))
+                copied = await ffmpeg_alone(
+                    source, bench.folder, times=COPIES, at_once=1, extension=format_, options=COPIED
+                )
+                additional.append(costs[-1] - copied.cpu_seconds / COPIES)
             name = f"{count} songs copied as {format_}"
             rows += [
                 Row(what=f"{name}: CPU ours / ffmpeg's MP3 alone", value=median(shares), goal=0.15, at_least=False),
                 Row(what=f"{name}: CPU of one", value=median(costs), goal=0.4, at_least=False, unit="s"),
+                Row(
+                    what=f"{name}: CPU of one, over `ffmpeg -c copy`",
+                    value=median(additional),
+                    goal=None,
+                    at_least=False,
+                    unit="s",
+                    note="extraction, download, verification, cover and tags",
+                ),
             ]
     return rows
 

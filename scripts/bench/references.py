@@ -36,19 +36,28 @@ asyncio.run(main())
 """
 
 
-def _encode(source: Path, target: Path) -> list[str]:
+TO_MP3 = ("-c:a", "libmp3lame", "-b:a", "192k")
+"""ffmpeg's options for the MP3 that the service makes by default."""
+COPIED = ("-c:a", "copy")
+"""ffmpeg's options that keep the sound as it is."""
+
+
+def _command(source: Path, target: Path, options: Sequence[str]) -> list[str]:
     ffmpeg = str(imageio_ffmpeg.get_ffmpeg_exe())
     quiet = ["-hide_banner", "-loglevel", "error", "-nostdin", "-y"]
-    return [ffmpeg, *quiet, "-i", str(source), "-vn", "-c:a", "libmp3lame", "-b:a", "192k", str(target)]
+    return [ffmpeg, *quiet, "-i", str(source), "-vn", *options, str(target)]
 
 
-async def ffmpeg_alone(source: Path, folder: Path, *, times: int, at_once: int) -> Cost:
-    """Encode a file several times with the settings of ours."""
+async def ffmpeg_alone(
+    source: Path, folder: Path, *, times: int, at_once: int, extension: str = "mp3", options: Sequence[str] = TO_MP3
+) -> Cost:
+    """Convert a file several times, by default with the settings of ours for an MP3."""
     gate = asyncio.Semaphore(at_once)
 
     async def one(number: int) -> None:
         async with gate:
-            process = await asyncio.create_subprocess_exec(*_encode(source, folder / f"reference-{number}.mp3"))
+            target = folder / f"reference-{number}.{extension}"
+            process = await asyncio.create_subprocess_exec(*_command(source, target, options))
             if await process.wait() != 0:
                 raise RuntimeError("ffmpeg failed")
 

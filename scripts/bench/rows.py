@@ -8,8 +8,10 @@ from scripts.bench.conversions import clips, copies, javascript_clips, javascrip
 from scripts.bench.fairness import fairness
 from scripts.bench.growth import growth
 from scripts.bench.long_tracks import long_tracks
+from scripts.bench.loudness import loudness
 from scripts.bench.requests import downloads, posts_at_rest, redis_commands, status_peak, under_load
 from scripts.bench.services import Bench, Row
+from scripts.bench.sound import chosen_tags, first_sound
 from scripts.bench.streams import event_streams, event_streams_across
 
 ROWS: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
@@ -32,5 +34,8 @@ ROWS: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
     "javascript_clips": javascript_clips,
     "javascript_songs": javascript_songs,
     "challenges": challenges,
+    "first_sound": first_sound,
+    "chosen_tags": chosen_tags,
+    "loudness": loudness,
     "fairness": fairness,
 }
