@@ -138,6 +138,9 @@ class FakeConverter(FakePlaylists):
 
     async def close(self) -> None: ...
 
+    def long_tracks(self) -> dict[str, int]:
+        return {}
+
     def solutions(self) -> dict[str, int]:
         return {}
 

@@ -108,6 +108,12 @@ def _register_counts(metrics: Metrics, converter: Converter) -> None:
         lambda: {(release, outcome): count for (release, outcome), count in converter.release_outcomes().items()},
     )
     metrics.counts(
+        "ytmp3_long_tracks",
+        "Long MP3 tracks, by how they were encoded: divided (several encoders), busy or not_divisible (one encoder).",
+        "how",
+        converter.long_tracks,
+    )
+    metrics.counts(
         "ytmp3_cookies_refused",
         "Conversions whose cookies YouTube has refused, by identity.",
         "identity",

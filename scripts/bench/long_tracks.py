@@ -1,30 +1,47 @@
-"""One long track on an idle service: the wall time and the CPU time, against one ffmpeg on one core."""
+"""One long track on an idle service: wall time, CPU time, memory, and when a listener gets the first sound.
+
+The wall time says nothing on a machine that does other work: the encoders share only idle cores.
+"""
 
 import asyncio
 import os
+import re
 import time
+from typing import Final
 
 import imageio_ffmpeg
 
 from scripts.bench.conversions import media
-from scripts.bench.measure import Cost, children_cpu_seconds, median, tree_cpu_seconds
+from scripts.bench.measure import Cost, children_cpu_seconds, median, peak_pss_during, tree_cpu_seconds
 from scripts.bench.services import Bench, Row, convert_all
 from tests.fake_youtube import Kind
+from tests.stand.service_process import ServiceProcess
 
-SOUND = ("-vn", "-c:a", "libmp3lame", "-b:a", "192k", "-f", "mp3")
+SOUND: Final = ("-vn", "-c:a", "libmp3lame", "-b:a", "192k", "-f", "mp3")
+POLL_SECONDS: Final = 0.005
+SOUND_BYTES: Final = 2048
+"""Bytes of a response that has sound: more than the first frame, which has none."""
 
 
 async def long_tracks(bench: Bench) -> list[Row]:
-    """Measure a mix of 20 minutes, which several encoders share where cores are idle."""
+    """Measure mixes of 20 minutes, which several encoders share, each beside one ffmpeg on one core."""
+    cores = len(os.sched_getaffinity(0))
+    if cores == 1:
+        raise RuntimeError("on one core, no track is divided")
     pairs: list[tuple[Cost, Cost]] = []
     async with bench.service("long") as service:
         await convert_all(service, bench.links(Kind.CLIP, 1))
-        for _ in range(bench.pair_count):
-            before = tree_cpu_seconds(service.pid)
-            wall = await convert_all(service, bench.links(Kind.MIX, 1))
-            cpu = tree_cpu_seconds(service.pid) - before
-            pairs.append((Cost(cpu_seconds=cpu, wall_seconds=wall), await _on_one_core(bench)))
-    cores = len(os.sched_getaffinity(0))
+        for number in range(bench.pair_count):
+            # In turns, so that what changes slowly on the machine does not favour one of them.
+            if number % 2:
+                theirs = await _on_one_core(bench)
+                pairs.append((await _divided(bench, service), theirs))
+            else:
+                ours = await _divided(bench, service)
+                pairs.append((ours, await _on_one_core(bench)))
+        first_sounds = [await _first_sound(bench, service) for _ in range(bench.pair_count)]
+        _, peak = await peak_pss_during(service.pid, convert_all(service, bench.links(Kind.MIX, 1)))
+        await _check(service, divided=2 * bench.pair_count + 1)
     name = f"a mix of 20 minutes, on {cores} idle cores"
     return [
         Row(
@@ -40,7 +57,22 @@ async def long_tracks(bench: Bench) -> list[Row]:
             goal=1.3,
             at_least=False,
         ),
+        Row(
+            what=f"{name}: first sound for a listener, after the extraction",
+            value=median(first_sounds),
+            goal=1.0,
+            at_least=False,
+            unit="s",
+        ),
+        Row(what=f"{name}: peak memory, whole tree (PSS)", value=peak, goal=350.0, at_least=False, unit="MB"),
     ]
+
+
+async def _divided(bench: Bench, service: ServiceProcess) -> Cost:
+    """Convert a mix. Measured is the whole tree of processes, and the time from the request to the finished track."""
+    before = tree_cpu_seconds(service.pid)
+    wall = await convert_all(service, bench.links(Kind.MIX, 1))
+    return Cost(cpu_seconds=tree_cpu_seconds(service.pid) - before, wall_seconds=wall)
 
 
 async def _on_one_core(bench: Bench) -> Cost:
@@ -54,3 +86,32 @@ async def _on_one_core(bench: Bench) -> Cost:
     if await process.wait() != 0:
         raise RuntimeError("ffmpeg failed")
     return Cost(cpu_seconds=children_cpu_seconds() - before, wall_seconds=time.perf_counter() - started_at)
+
+
+async def _first_sound(bench: Bench, service: ServiceProcess) -> float:
+    """Return the seconds from the end of the extraction to the first sound of a listener who asks at once."""
+    _, job = await service.post(bench.links(Kind.MIX, 1)[0])
+
+    async def heard() -> float:
+        async with service.client.get(service.url + job["listen_url"]) as response:
+            response.raise_for_status()
+            await response.content.readexactly(SOUND_BYTES)
+            heard_at = time.perf_counter()
+            await response.read()
+            return heard_at
+
+    hearing = asyncio.create_task(heard())
+    while (await service.job(job["job_id"]))["metadata"] is None:  # noqa: ASYNC110  the service is polled, as a client does
+        await asyncio.sleep(POLL_SECONDS)
+    extracted_at = time.perf_counter()
+    return await hearing - extracted_at
+
+
+async def _check(service: ServiceProcess, *, divided: int) -> None:
+    """Raise RuntimeError if not all of these tracks were divided: then the figures describe something else."""
+    async with service.client.get(f"{service.url}/metrics") as response:
+        counts = dict(
+            re.findall(r'^ytmp3_long_tracks_total\{how="(\w+)"\} (\S+)$', await response.text(), re.MULTILINE)
+        )
+    if float(counts.get("divided", 0)) != divided:
+        raise RuntimeError(f"{divided} long tracks should have been divided: {counts}")

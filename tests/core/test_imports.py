@@ -221,7 +221,7 @@ def test_the_command_line_loads_nothing_that_only_the_service_needs() -> None:
     ]
     program = f"import sys, ytmp3.cli; print([name for name in {heavy} if name in sys.modules])"
     loaded = subprocess.run(
-        [sys.executable, "-c", program], cwd=PACKAGE.parent, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program], cwd=PACKAGE.parent, capture_output=True, text=True, timeout=600, check=True
     )
     assert loaded.stdout == "[]\n"
 
@@ -297,7 +297,7 @@ def test_importing_every_module_starts_nothing_and_opens_nothing() -> None:
         cwd=PACKAGE.parent,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, ""), done.stderr

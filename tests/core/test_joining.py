@@ -208,16 +208,16 @@ def test_without_a_frame_that_fits_a_variable_bit_rate_makes_space_and_a_constan
     # The first encoder leaves nothing in the reservoir, the second one needs all of it.
     tight, one = encode(STEREO_48, [9] * count, [10**6] * count, 1)
     # Later it borrows nothing, so its main data cannot be moved either.
-    wide, other = encode(STEREO_48, [9] * 150, [0] * 10 + [348] * 60 + [400] * 80, 2)
+    wide, other = encode(STEREO_48, [9] * 230, [0] * 10 + [348] * 140 + [400] * 80, 2)
     with pytest.raises(NotJoinableError):
         joined([tight, wide], is_variable=False)
     stream = joined([tight, wide], is_variable=True)
     assert takeover(stream, [one, other], 98) == 98 + PRE_ROLL_FRAMES
-    assert 0 < len(stream) - (98 + 150) * 384 <= 960 - 384
+    assert 0 < len(stream) - (98 + 230) * 384 <= 960 - 384
     # At the largest bit rate, no frame can be longer.
     tight, _ = encode(STEREO_48, [14] * count, [10**6] * count, 1)
     with pytest.raises(NotJoinableError):
-        joined([tight, encode(STEREO_48, [14] * 150, [0] * 10 + [924] * 60 + [980] * 80, 2)[0]], is_variable=True)
+        joined([tight, encode(STEREO_48, [14] * 230, [0] * 10 + [924] * 140 + [980] * 80, 2)[0]], is_variable=True)
 
 
 def test_frames_before_the_next_cut_are_returned_at_once() -> None:

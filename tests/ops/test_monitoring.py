@@ -34,6 +34,7 @@ SCRAPED = {"job", "instance"}
 OF_THE_CONVERTER = {
     "ytmp3_youtube_signs": {"kind"},
     "ytmp3_js_solutions": {"how"},
+    "ytmp3_long_tracks": {"how"},
     "ytmp3_cookies_refused": {"identity"},
     "ytmp3_identity_paused": {"identity"},
     "ytmp3_identity_pace": {"identity"},

@@ -13,7 +13,9 @@ from tests.fake_youtube import Kind, Pace, Spawned, spawn, video_id, watch_url
 from tests.stand.pipeline import running_pipeline
 from tests.stand.service_process import egress, service_process
 from ytmp3.converter import Observer
+from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.audio.mp3 import walk_file
+from ytmp3.converter.audio.segments import GRID_FRAMES, Plan
 from ytmp3.converter.live_sound import LiveSound
 from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.core.ids import ClientId, VideoId
@@ -80,6 +82,29 @@ async def test_a_conversion_on_a_300_kb_disk_fails_alone_and_passes_when_there_i
                 file.unlink()
             resize(small, "20m")
             assert await on_small(1) == free.size_bytes
+
+
+async def test_a_disk_too_small_for_the_segments_of_a_long_track_is_enough_for_the_track(
+    youtube: Spawned, tmp_path: Path
+) -> None:
+    # The samples of a segment take 2.5 MB, and those of three of them exist at once. Download and track take 1 MB.
+    plan = Plan(min_seconds=8.0, segment_frames=3 * GRID_FRAMES)
+    cores = Cores(range(16), max_encoders=16)
+    async with running_pipeline(youtube, tmp_path, cores=cores, division=plan, encode_concurrency=4) as own:
+        with disk(tmp_path / "scratch-1", "size=3m") as small:
+            small_scratch = small / "scratch"
+            small_scratch.mkdir()
+            converted = await own.pipeline.convert(
+                VideoId(video_id(Kind.CLIP, 4)),
+                Recipe(quality=Quality.K128),
+                ClientId("addr:192.0.2.1"),
+                small_scratch,
+                Observer(lambda _: None, LiveSound()),
+            )
+            assert own.pipeline.long_tracks()["not_divisible"] == 1
+            assert converted.duration_seconds == pytest.approx(30, abs=0.05)
+            assert not (small_scratch / "segments").exists()
+        await own.until_no_child_is_left()
 
 
 async def test_a_service_on_a_300_kb_disk_refuses_work_until_there_is_space(youtube: Spawned, tmp_path: Path) -> None:

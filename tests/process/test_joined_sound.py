@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.stand.joined_sound import SIGNALS, encoded, joined, losses, samples
+from tests.stand.joined_sound import SIGNALS, compared, encoded, joined, samples
 from ytmp3.converter.audio.mp3 import parse_header, walk
 from ytmp3.converter.audio.samples import SampleForm
 from ytmp3.converter.audio.segments import GRID_FRAMES, Plan
@@ -23,8 +23,8 @@ STEREO = SampleForm(sample_rate=48000, channels=2)
 )
 def test_the_sound_at_a_join_is_as_good_as_that_of_one_encoder(name: str, quality: Quality, form: SampleForm) -> None:
     signal = SIGNALS[name]
-    content = samples(signal, form, 7.0)
-    found = losses(content, form, quality, PLAN)
+    content = samples(signal, form, 8.5)
+    found = compared(content, form, quality, PLAN).losses
     assert len(found) == 2
     assert max(found) <= (0.2 if signal.is_hostile else 0.05), found
 

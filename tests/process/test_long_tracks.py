@@ -4,35 +4,47 @@ The segments are a few seconds long here, so that a short sound has many.
 """
 
 import asyncio
-import math
+import os
 import re
+import signal
 import subprocess
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests.fake_youtube import Kind, Spawned, video_id
+from tests.fake_youtube.media import default_cache
 from tests.stand.hearing import decoded_seconds
-from tests.stand.pipeline import FFMPEG, RunningPipeline, fake_encoder, running_pipeline
+from tests.stand.pipeline import FFMPEG, RunningPipeline, fake_encoder, limits, running_pipeline
+from tests.stand.processes import processes_with
 from tests.stand.waiting import until
 from ytmp3.converter import Converted
 from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.audio.mp3 import walk_file
 from ytmp3.converter.audio.segments import GRID_FRAMES, Plan
-from ytmp3.core.cut import Cut
+from ytmp3.converter.long_track import EncoderPlaces, LongRun, LongTrack
+from ytmp3.converter.spool import Spool, SpoolReplacedError
+from ytmp3.core.cut import WHOLE, Cut
 from ytmp3.core.errors import ConversionError, FailureCode
+from ytmp3.core.ids import ClientId
 from ytmp3.core.loudness import LoudnessMode
-from ytmp3.core.recipe import Quality
+from ytmp3.core.recipe import Quality, Recipe
 from ytmp3.threads import Threads
 
 DIVISION: Final = Plan(min_seconds=8.0, segment_frames=4 * GRID_FRAMES)
-WHOLE: Final = Plan(min_seconds=math.inf)
 SECONDS_OF_SEGMENT: Final = 4 * GRID_FRAMES * 1152 / 48000
+SHORT_DIVISION: Final = Plan(min_seconds=8.0, segment_frames=2 * GRID_FRAMES)
+SHORT_CUT: Final = Cut(end_ms=12_000)
+"""Four segments of SHORT_DIVISION."""
+ENCODERS: Final = 4
+CLIENT: Final = ClientId("addr:192.0.2.1")
 
 # Patterns of the shell for the command lines of the decoder, and of the encoders of segments.
 OF_DECODER: Final = "*pipe:3*"
 OF_SEGMENTS: Final = "*ch_layout*"
+OF_LATER_SEGMENTS: Final = "*write_xing?0*"
 
 
 def idle_cores() -> Cores:
@@ -71,26 +83,26 @@ async def heard(own: RunningPipeline, number: int, threads: Threads) -> bytes:
 
 async def test_a_long_track_has_the_frames_and_the_length_of_one_encoder(youtube: Spawned, tmp_path: Path) -> None:
     threads = Threads("listen", 2)
-    folders = [tmp_path / name for name in ("divided", "whole")]
-    for folder in folders:
-        folder.mkdir()
-    async with (
-        running_pipeline(youtube, folders[0], cores=idle_cores(), division=DIVISION, encode_concurrency=4) as divided,
-        running_pipeline(youtube, folders[1], division=WHOLE) as whole,
-    ):
-        for number, (quality, cut) in enumerate(
-            [(Quality.K128, Cut()), (Quality.V2, Cut(start_ms=1_003, end_ms=20_000))], 1
+    async with running_pipeline(
+        youtube, tmp_path, cores=idle_cores(), division=DIVISION, encode_concurrency=ENCODERS
+    ) as own:
+        for quality, cut, loudness in (
+            (Quality.K128, WHOLE, LoudnessMode.OFF),
+            (Quality.V2, Cut(start_ms=1_003, end_ms=20_000), LoudnessMode.TAGS),
         ):
-            hearing = asyncio.create_task(heard(divided, number, threads))
-            loudness = LoudnessMode.TAGS if number == 2 else LoudnessMode.OFF
-            track = await divided.convert(video_id(Kind.CLIP), quality, cut=cut, loudness=loudness)
-            other = await whole.convert(video_id(Kind.CLIP), quality, cut=cut, loudness=loudness)
-            divided.sound.confirm()
+            hearing = asyncio.create_task(heard(own, own.count + 1, threads))
+            track = await own.convert(video_id(Kind.CLIP), quality, cut=cut, loudness=loudness)
+            own.sound.confirm()
             assert (await hearing).endswith(frames_of(track.path)), "a listener hears the same frames"
-            await asyncio.to_thread(compare, track, other, is_constant=quality.startswith("1"))
-            await divided.until_no_child_is_left()
-            assert not list(track.path.parent.glob("segments*"))
-    assert any(report.progress not in {0.0, 1.0} for report in divided.reports)
+            async with AsyncExitStack() as busy:
+                for _ in range(ENCODERS - 1):
+                    await busy.enter_async_context(own.pipeline._slots[1].slot(CLIENT))
+                other = await own.convert(video_id(Kind.CLIP), quality, cut=cut, loudness=loudness)
+            await asyncio.to_thread(compare, track, other, is_constant=quality is Quality.K128)
+            await own.until_no_child_is_left()
+            assert not (track.path.parent / "segments").exists()
+        assert own.pipeline.long_tracks() == {"divided": 2, "busy": 2, "not_divisible": 0}
+    assert any(report.progress not in {0.0, 1.0} for report in own.reports)
 
 
 def compare(track: Converted, other: Converted, *, is_constant: bool) -> None:
@@ -110,52 +122,102 @@ def compare(track: Converted, other: Converted, *, is_constant: bool) -> None:
         assert track.size_bytes == pytest.approx(other.size_bytes, rel=0.005)
 
 
-@pytest.mark.parametrize(
-    ("pattern", "body"),
-    [
-        (OF_SEGMENTS, f'{FFMPEG} "$@"; truncate -s -100 /proc/self/fd/3'),
-        (OF_DECODER, 'echo "Unknown encoder" >&2; exit 1'),
-    ],
-    ids=["segments that end within a frame", "an ffmpeg without WAV"],
-)
-async def test_a_track_that_cannot_be_divided_is_encoded_as_a_whole(
-    youtube: Spawned, tmp_path: Path, pattern: str, body: str
-) -> None:
-    fake = fake_encoder(tmp_path, f'case "$*" in {pattern}) {body};; *) exec {FFMPEG} "$@";; esac')
+def only_for(pattern: str, body: str) -> str:
+    """Return a shell script that plays ffmpeg for command lines of this pattern, and runs the real one for others."""
+    return f'case "$*" in {pattern}) {body};; *) exec {FFMPEG} "$@";; esac'
+
+
+TO_BE_KILLED: Final = f"sleep {200_000 + os.getpid()}"
+INDIVISIBLE: Final = {
+    "segments that end within a frame": only_for(OF_SEGMENTS, f'{FFMPEG} "$@"; truncate -s -100 /proc/self/fd/3'),
+    "an ffmpeg without WAV": only_for(OF_DECODER, 'echo "Unknown encoder" >&2; exit 1'),
+    "a killed encoder": only_for(OF_LATER_SEGMENTS, f'{FFMPEG} "$@"; exec {TO_BE_KILLED}'),
+    "a killed decoder": only_for(
+        OF_DECODER, f'{{ {FFMPEG} "$@" 3>&1 >/dev/null | head -c 3000000 >&3; }} 2>/dev/null; exec {TO_BE_KILLED}'
+    ),
+    "a full disk": only_for(OF_LATER_SEGMENTS, 'echo "No space left on device" >&2; exit 1'),
+}
+REFUSED: Final = [only_for(pattern, "exit 153") for pattern in (OF_DECODER, OF_SEGMENTS)]
+"""The status of a process that writes too much. One encoder would not write less."""
+
+
+async def killed() -> None:
+    """Wait for a process that is to be killed, and kill it. It cannot do so itself: its sandbox forbids it."""
+    wanted = TO_BE_KILLED.replace(" ", "\0")
+    await until(lambda: bool(processes_with(wanted)), "the process runs")
+    os.kill(processes_with(wanted)[0], signal.SIGKILL)
+
+
+async def test_a_track_whose_division_fails_is_encoded_as_a_whole(youtube: Spawned, tmp_path: Path) -> None:
+    played = tmp_path / "played"
     async with running_pipeline(
-        youtube, tmp_path, ffmpeg=fake, cores=idle_cores(), division=DIVISION, encode_concurrency=4
+        youtube,
+        tmp_path,
+        ffmpeg=fake_encoder(tmp_path, f". {played}"),
+        cores=(cores := idle_cores()),
+        division=SHORT_DIVISION,
+        encode_concurrency=ENCODERS,
     ) as own:
-        track = await own.convert(video_id(Kind.CLIP))
-        await own.until_no_child_is_left()
-    assert track.duration_seconds == pytest.approx(30, abs=0.05)
-    assert warnings_of(track.path) == ""
-
-
-async def test_a_decoder_or_encoder_that_fails_fails_the_conversion(youtube: Spawned, tmp_path: Path) -> None:
-    for number, (pattern, code) in enumerate(
-        [(OF_DECODER, FailureCode.STORAGE_FULL), (OF_SEGMENTS, FailureCode.STORAGE_FULL)]
-    ):
-        folder = tmp_path / f"{number}"
-        folder.mkdir()
-        body = f'case "$*" in {pattern}) echo "No space left on device" >&2; exit 1;; *) exec {FFMPEG} "$@";; esac'
-        async with running_pipeline(
-            youtube,
-            folder,
-            ffmpeg=fake_encoder(folder, body),
-            cores=idle_cores(),
-            division=DIVISION,
-            encode_concurrency=4,
-        ) as own:
+        for number, (what, script) in enumerate(INDIVISIBLE.items(), 1):
+            played.write_text(script)
+            converting = asyncio.create_task(own.convert(video_id(Kind.CLIP), cut=SHORT_CUT))
+            if TO_BE_KILLED in script:
+                await killed()
+            track = await converting
+            assert track.duration_seconds == pytest.approx(12, abs=0.001), what
+            assert own.pipeline.long_tracks() == {"divided": 0, "busy": 0, "not_divisible": number}, what
+            assert warnings_of(track.path) == "", what
+            assert not (track.path.parent / "segments").exists(), what
+        for script in REFUSED:
+            played.write_text(script)
             with pytest.raises(ConversionError) as failure:
-                await own.convert(video_id(Kind.CLIP))
-            await own.until_no_child_is_left()
-            assert failure.value.code is code
+                await own.convert(video_id(Kind.CLIP), cut=SHORT_CUT)
+            assert failure.value.code is FailureCode.TOO_LARGE
+        await own.until_no_child_is_left()
+        assert cores.idle == 16
+        assert not own.pipeline._slots[1]._held
+
+
+async def test_a_long_track_begins_again_when_its_download_does(youtube: Spawned, tmp_path: Path) -> None:
+    async with running_pipeline(
+        youtube, tmp_path, cores=(cores := idle_cores()), division=DIVISION, encode_concurrency=ENCODERS
+    ) as own:
+        # YouTube ends the first download at half of the file.
+        track = await own.convert(video_id(Kind.CUT_ONCE))
+        assert track.duration_seconds == pytest.approx(30, abs=0.05)
+        assert warnings_of(track.path) == ""
+        assert own.pipeline.long_tracks()["divided"] == 1
+
+        # The same with a spool whose first download ends for certain after a part of the sound has been encoded.
+        content = (default_cache() / f"{Kind.CLIP.value}.webm").read_bytes()
+        spool = Spool(tmp_path / "spool")
+        spool.path.write_bytes(content[: len(content) // 2])
+        spool.grow(len(content) // 2, len(content))
+        run = LongRun(
+            demuxer="matroska",
+            recipe=Recipe(quality=Quality.K128),
+            target=tmp_path / "encoded.mp3",
+            announced_seconds=30.0,
+            sound=None,
+            plan=SHORT_DIVISION,
+        )
+        tools, seconds = own.pipeline._generations.current.tools, list[float]()
+        places = EncoderPlaces(own.pipeline._slots[1], cores, CLIENT)
+        track_of = LongTrack(tools, run, limits(), places, seconds.append)
+        encoding = asyncio.create_task(track_of.encode(spool, lambda: None))
+        await until(lambda: encoding.done() or bool(seconds and seconds[-1] > 5), "a part of the sound is encoded")
+        spool.replace()
+        with pytest.raises(SpoolReplacedError):
+            await encoding
+        await own.until_no_child_is_left()
+        assert not (tmp_path / "segments").exists()
+        assert cores.idle == 16
 
 
 async def test_a_cancelled_long_track_leaves_no_process_and_gives_its_slots_back(
     youtube: Spawned, tmp_path: Path
 ) -> None:
-    body = f'case "$*" in {OF_SEGMENTS}) sleep 1000;; *) exec {FFMPEG} "$@";; esac'
+    body = only_for(OF_SEGMENTS, "sleep 1000")
     async with running_pipeline(
         youtube,
         tmp_path,

@@ -130,11 +130,17 @@ def error(source: Sequence[float], sound: Sequence[float]) -> float:
     return sum((one - other) ** 2 for one, other in zip(source, sound, strict=True)) / len(source) + FLOOR**2
 
 
-def losses(content: bytes, form: SampleForm, quality: Quality, plan: Plan) -> list[float]:
-    """Return for each join by how many dB the signal-to-noise ratio of joined segments is worse than of one encoding.
+class Comparison(Struct, frozen=True):
+    """Joined segments against one encoding of the same samples."""
 
-    Also checks the number of frames and bytes, the length, and the first frame.
-    """
+    joined: bytes
+    """The MP3 of joined segments."""
+    losses: list[float]
+    """For each join, by how many dB the signal-to-noise ratio around it is worse than that of one encoding."""
+
+
+def compared(content: bytes, form: SampleForm, quality: Quality, plan: Plan) -> Comparison:
+    """Encode samples in both ways. Also checks the number of frames and bytes, the length, and the first frame."""
     one, other = encoded(content, form, quality), joined(content, form, quality, plan)
     source, sound, joined_sound = floats(content), decoded(one), decoded(other)
     assert len(source) == len(sound) == len(joined_sound), "the length is exact to the sample"
@@ -142,10 +148,13 @@ def losses(content: bytes, form: SampleForm, quality: Quality, plan: Plan) -> li
         assert len(other) <= len(one) * 1.002 + 2000, (len(one), len(other))
     else:
         assert len(one) == len(other)
-    return [
-        10 * math.log10(error(source[part], joined_sound[part]) / error(source[part], sound[part]))
-        for part in windows(plan, form, len(source))
-    ]
+    return Comparison(
+        other,
+        [
+            10 * math.log10(error(source[part], joined_sound[part]) / error(source[part], sound[part]))
+            for part in windows(plan, form, len(source))
+        ],
+    )
 
 
 def _written(command: Sequence[str], content: bytes) -> bytes:

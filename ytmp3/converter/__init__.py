@@ -170,6 +170,12 @@ class Converter(Protocol):
         The keys are values of `youtube.signs.Sign`.
         """
 
+    def long_tracks(self) -> Mapping[str, int]:
+        """Return how often long tracks were encoded in each way since the start.
+
+        The keys are values of `long_track.LongEncoding`.
+        """
+
     def solutions(self) -> Mapping[str, int]:
         """Return the number of requests to the solver since the start, by result.
 

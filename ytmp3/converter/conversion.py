@@ -7,11 +7,12 @@ exit code 0 of an encoder is not enough, so every frame or packet is checked bef
 
 import asyncio
 import contextlib
+import errno
 import functools
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, assert_never
 
 from msgspec import structs
 
@@ -24,7 +25,7 @@ from ytmp3.converter.audio.mp3 import walk_file
 from ytmp3.converter.audio.tags import tags_of
 from ytmp3.converter.audio.verify import assemble, check_cut, check_duration, read_cover
 from ytmp3.converter.causes import first_cause
-from ytmp3.converter.long_track import EncoderPlaces, LongRun, LongTrack
+from ytmp3.converter.long_track import EncoderPlaces, LongEncoding, LongRun, LongTrack
 from ytmp3.converter.progress import Progress
 from ytmp3.converter.settings import ConversionLimits
 from ytmp3.converter.slots import FairSlots, Slot
@@ -217,7 +218,10 @@ class ConversionTry:
         """Encode a long track with several encoders, if cores are idle. Returns whether that was possible."""
         places = EncoderPlaces(self._encode_slots, self._tools.cores, self._task.client)
         is_long = (self._expected_seconds or 0.0) >= self._limits.division.min_seconds
-        if not is_long or self._task.recipe.format is not Format.MP3 or not places.are_several:
+        if not is_long or self._task.recipe.format is not Format.MP3:
+            return False
+        if not places.are_several:
+            self._tools.long_tracks[LongEncoding.BUSY] += 1
             return False
         run = LongRun(
             demuxer=demuxer,
@@ -232,14 +236,15 @@ class ConversionTry:
             self._measured = await LongTrack(self._tools, run, self._limits, places, on_seconds).encode(
                 spool, on_waiting
             )
-        except (NotJoinableError, ConversionError) as error:
-            # An operator's ffmpeg may lack what only the segments need, such as the muxer of WAV.
-            if isinstance(error, ConversionError) and error.code is not FailureCode.TOOL_MISSING:
+        except (NotJoinableError, ConversionError, OSError) as error:
+            if not _is_of_division(error):
                 raise
             logger.info(
                 "encoding a long track as a whole", extra={"video_id": self._task.video_id, "reason": f"{error}"}
             )
+            self._tools.long_tracks[LongEncoding.NOT_DIVISIBLE] += 1
             return False
+        self._tools.long_tracks[LongEncoding.DIVIDED] += 1
         return True
 
     @contextlib.contextmanager
@@ -308,6 +313,22 @@ class ConversionTry:
             metadata=metadata,
             stage_seconds=self._progress.stage_seconds,
         )
+
+
+def _is_of_division(error: NotJoinableError | ConversionError | OSError) -> bool:
+    """Return whether one encoder may succeed where a division has failed with this error.
+
+    It needs less space and fewer processes, and nothing that an operator's ffmpeg may lack, such as the muxer of WAV.
+    """
+    match error:
+        case NotJoinableError():
+            return True
+        case ConversionError(code=code):
+            return code in {FailureCode.TOOL_MISSING, FailureCode.STORAGE_FULL}
+        case OSError():
+            return error.errno in {errno.ENOSPC, errno.EDQUOT}
+        case _:
+            assert_never(error)
 
 
 def _nothing() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -76,6 +77,7 @@ class Common(Struct, frozen=True, kw_only=True):
     identities: IdentityBook
     files: Threads
     verifiers: Threads
+    long_tracks: Counter[str]
 
 
 class GenerationMaker:
@@ -129,6 +131,7 @@ class GenerationMaker:
             ladders=ladders_of(self._settings),
             files=common.files,
             verifiers=common.verifiers,
+            long_tracks=common.long_tracks,
         )
         checker = Checker(
             spawner,

@@ -29,6 +29,7 @@ from ytmp3.converter import ReleaseInUse
 from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.generation import Common, Generation, GenerationMaker
 from ytmp3.converter.identities import IdentityBook, only_identity
+from ytmp3.converter.long_track import LongEncoding
 from ytmp3.converter.releases.program import ReleaseProgram
 from ytmp3.converter.releases.store import BusyError, DamagedError, ReleaseStore
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
@@ -76,12 +77,15 @@ class Generations:
         folder = settings.releases_folder
         self._store = None if folder is None or spawner is not None else ReleaseStore(folder)
         self._files = Threads("converter-files", FILE_THREADS)
+        self.long_tracks: Counter[str] = Counter(dict.fromkeys(LongEncoding, 0))
+        """How often long tracks were encoded in each way since the start."""
         common = Common(
             cores=cores or Cores(os.sched_getaffinity(0), max_encoders=settings.encode_concurrency),
             tokens=self._tokens,
             identities=self.identities,
             files=self._files,
             verifiers=Threads("verifier", VERIFIERS),
+            long_tracks=self.long_tracks,
         )
         self.maker = GenerationMaker(settings, work_folder, common, self._store, self._description)
         """Makes further generations, such as that of a release that is tried."""

@@ -17,6 +17,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -47,6 +48,18 @@ encoders would wait for it."""
 
 COPY_BYTES: Final = 2**18
 """Most bytes of a segment that are read at once."""
+
+
+class LongEncoding(StrEnum):
+    """How a long track was encoded. The values are labels of a metric."""
+
+    DIVIDED = "divided"
+    """By several encoders."""
+    BUSY = "busy"
+    """By one encoder, because no further core or slot was idle."""
+    NOT_DIVISIBLE = "not_divisible"
+    """By one encoder, after a division was tried that failed: other sample rates, no possible join, a full disk, or a
+    killed process."""
 
 
 class Place(Struct, frozen=True):
@@ -157,15 +170,16 @@ class LongTrack:
         """Encode a spool, which may still grow. Returns the loudness, if the recipe asks for it.
 
         `on_waiting` is called whenever a check finds that the decoder waits for the download. In every case, no process
-        is left. After an error, an incomplete target and other files may exist.
+        and no file of a segment is left. After an error, an incomplete target may exist.
 
         Raises:
             NotJoinableError: the sound is of another kind than MPEG-1, or a join is not possible.
             ConversionError: the decoder or an encoder failed, or exceeded a limit.
             SpoolReplacedError: the download started over.
             ZygoteError: a process could not be started, or the zygote died.
+            OSError: such as a full disk.
         """
-        await self._tools.files.run(_make_empty, self._folder)
+        await self._tools.files.run(self._folder.mkdir, exist_ok=True)
         divider = Divider(self._run.plan, self._folder, self._tools.files)
         decoding = asyncio.create_task(self._decode(divider, spool, on_waiting), name="decode")
         others = [
@@ -179,7 +193,6 @@ class LongTrack:
                 # The decoder has closed its output, so it ends now. If it has failed, that is the cause.
                 await asyncio.wait([decoding])
             _raise_first([decoding, *others])
-            await self._tools.files.run(shutil.rmtree, self._folder, ignore_errors=True)
             return decoding.result()
         except BaseException:
             if self._run.sound is not None:
@@ -188,6 +201,7 @@ class LongTrack:
         finally:
             await self._end([decoding, *others])
             divider.close()
+            await self._tools.files.run(shutil.rmtree, self._folder, ignore_errors=True)
 
     async def _end(self, tasks: Sequence[asyncio.Task[Measured | None]]) -> None:
         """Cancel all tasks and wait for them: first those that start others."""
@@ -339,12 +353,6 @@ def _raise_first(tasks: Sequence[asyncio.Task[Measured | None]]) -> None:
         if isinstance(error, BrokenError):
             raise NotJoinableError(f"{error}") from error
         raise error
-
-
-def _make_empty(folder: Path) -> None:
-    """Make the folder, without the files of an earlier run. Blocks."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
 
 
 def _copy(track: JoinedTrack, source: int, position: int, target: int) -> tuple[int, int]:

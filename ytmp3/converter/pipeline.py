@@ -143,6 +143,10 @@ class Pipeline:
         """See the Protocol."""
         return self._generations.solutions
 
+    def long_tracks(self) -> Mapping[str, int]:
+        """See the Protocol."""
+        return self._generations.long_tracks
+
     def release(self) -> ReleaseInUse:
         """See the Protocol."""
         return self._generations.release

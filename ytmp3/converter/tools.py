@@ -4,6 +4,7 @@ import contextlib
 import sys
 import sysconfig
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -49,6 +50,8 @@ class Tools(Struct, frozen=True, kw_only=True):
     files: Threads
     """For short calls of files."""
     verifiers: Threads
+    long_tracks: Counter[str]
+    """How often long tracks were encoded in each way (`long_track.LongEncoding`), with all zygotes together."""
 
     @contextlib.asynccontextmanager
     async def connections(self, identity: Identity) -> AsyncIterator[Connections]:
