@@ -7,6 +7,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 TESTS_OF_SCRIPTS = {
+    "tests/core/test_capacity_model.py": "scripts.bench.capacity_model",
+    "tests/process/test_fleet_smoke.py": "scripts.fleet.figures",
     "tests/browser/test_reference.py": "scripts.route_examples",
     "tests/ops/test_update.py": "scripts.update_ytdlp",
 }

@@ -1,0 +1,68 @@
+"""What all instances of a fleet share: a Valkey, and the ways out to YouTube."""
+
+import argparse
+import contextlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from redis import Redis
+
+from scripts.fleet.figures import RedisUse
+from tests.stand.valkey import Valkey
+from ytmp3.core.identities import Budget
+
+VIDEOS_PER_HOUR: Final = 240
+"""The default budget of an identity."""
+HEADROOM: Final = 1.2
+"""So many times as many identities as the highest rate needs on average."""
+MOST_IDENTITIES: Final = 1000
+SETTINGS: Final = {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "everysec"}
+
+
+@contextlib.contextmanager
+def redis_of(folder: Path, options: argparse.Namespace) -> Iterator[str]:
+    """Yield the REDIS_ADDR of the fleet: of the option, or of a Valkey that is started for the block."""
+    if options.redis:
+        yield options.redis
+        return
+    (folder / "valkey").mkdir()
+    valkey = Valkey(folder / "valkey", settings=SETTINGS)
+    valkey.start()
+    try:
+        yield valkey.address
+    finally:
+        valkey.stop()
+
+
+def nodes_of(addresses: str) -> list[Redis]:
+    """Return a plain client of each server. The caller closes them."""
+    return [Redis.from_url(f"redis://{address}") for address in addresses.removeprefix("cluster://").split(",")]
+
+
+def use_of(node: Redis) -> RedisUse:
+    """Read what a node has used."""
+    info: dict[str, Any] = node.info()
+    return RedisUse(
+        cpu_seconds=info["used_cpu_user_main_thread"] + info["used_cpu_sys_main_thread"],
+        commands=info["total_commands_processed"],
+    )
+
+
+def budgets_of(options: argparse.Namespace) -> list[Budget]:
+    """Return the identities: as many as the option says, or as the highest rate needs. One without a budget for 0."""
+    count = options.identities
+    if count is None:
+        highest = options.per_hour * 2 ** (options.steps - 1)
+        count = min(MOST_IDENTITIES, math.ceil(HEADROOM * highest / VIDEOS_PER_HOUR))
+    if not count:
+        return [Budget(name="default", videos_per_hour=0)]
+    return [Budget(name=f"address-{number:04d}", videos_per_hour=VIDEOS_PER_HOUR) for number in range(count)]
+
+
+def write_identities(folder: Path, options: argparse.Namespace) -> None:
+    """Write the file of the identities."""
+    path = folder / "identities"
+    path.touch(mode=0o600)
+    path.write_text("".join(f"{each.name} videos_per_hour={each.videos_per_hour}\n" for each in budgets_of(options)))
