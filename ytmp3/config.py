@@ -19,7 +19,7 @@ from ytmp3.core.rollout import OFF
 from ytmp3.core.states import CRASH_LIMIT
 from ytmp3.engine.settings import EngineSettings
 from ytmp3.http.settings import HttpSettings, RateLimitSettings
-from ytmp3.jobstore.settings import Policy, RedisSettings
+from ytmp3.jobstore.settings import Policy, RedisSettings, addresses_of
 from ytmp3.storage.settings import S3Settings
 from ytmp3.variables import VARIABLES
 from ytmp3.webhooks.settings import PrivateHosts, WebhookSettings
@@ -124,6 +124,8 @@ def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
 def _contradictions(values: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
     """Return the problems of values that do not fit together: a bucket must hold at least one second's requests."""
     problems = _contradictions_of_storage(values, environ) if values["STORAGE_URL"] else []
+    if values["REDIS_DB"] and addresses_of(values["REDIS_ADDR"])[0]:
+        problems.append("REDIS_DB: expected 0, the only database of a Redis Cluster")
     if values["BURST_SIZE"] < values["REQUESTS_PER_SECOND"]:
         problems.append("BURST_SIZE: expected at least REQUESTS_PER_SECOND")
     if values["CLIENT_BURST_SIZE"] and values["CLIENT_BURST_SIZE"] < values["CLIENT_REQUESTS_PER_SECOND"]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from ytmp3.core.client import Network
 from ytmp3.core.errors import RequestError
@@ -211,34 +211,3 @@ def private_hosts(text: str) -> tuple[frozenset[str], tuple[Network, ...]]:
                 raise
             names.add(part)
     return frozenset(names), tuple(found)
-
-
-REDIS_OPTIONS: Final = frozenset(
-    {"db", "username", "password", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
-)
-"""The options that may follow the address in its query. redis-py takes more, but some of them break the service."""
-
-
-def redis_prefix(text: str) -> str:
-    """Return a prefix of Redis keys: no braces, which would change the hash tags, and no characters of patterns."""
-    if re.fullmatch(r"[A-Za-z0-9._-]{0,64}", text) is None:
-        raise ValueError
-    return text
-
-
-def redis_address(text: str) -> str:
-    """Return the address of a Redis; empty for none."""
-    if not text:
-        return ""
-    parts = urlsplit(text if "://" in text else f"redis://{text}")
-    if parts.scheme not in {"redis", "rediss", "unix"} or (parts.scheme != "unix" and not parts.hostname):
-        raise ValueError
-    # A bare name is more often a mistake than a host, so only a URL may leave the port out.
-    if parts.scheme != "unix" and parts.port is None and "://" not in text:
-        raise ValueError
-    if not REDIS_OPTIONS.issuperset(parse_qs(parts.query, keep_blank_values=True)):
-        raise ValueError
-    if parts.scheme != "unix" and not re.fullmatch(r"/?[0-9]*", parts.path, re.ASCII):
-        # The path is the number of the database. redis-py takes any other text for 0.
-        raise ValueError
-    return text

@@ -7,6 +7,7 @@
 import os
 from typing import Final
 
+from ytmp3.redis_variables import REDIS_VARIABLES
 from ytmp3.setting_files import file, program
 from ytmp3.setting_forms import (
     Variable,
@@ -20,8 +21,6 @@ from ytmp3.setting_forms import (
     prefix,
     private_hosts,
     public_url,
-    redis_address,
-    redis_prefix,
 )
 from ytmp3.storage_variables import STORAGE_VARIABLES
 from ytmp3.youtube_variables import YOUTUBE_VARIABLES
@@ -29,29 +28,7 @@ from ytmp3.youtube_variables import YOUTUBE_VARIABLES
 _SECONDS_IN_A_DAY: Final = 86_400
 
 VARIABLES: Final[tuple[Variable, ...]] = (
-    Variable(
-        name="REDIS_ADDR",
-        default="",
-        form="host:port, or a redis://, rediss:// or unix:// URL",
-        meaning="Redis as job store of several instances. Empty: an embedded SQLite store, for one instance.",
-        parse=redis_address,
-    ),
-    Variable(name="REDIS_PASSWORD", default="", form="text", meaning="Password of Redis.", parse=any_text),
-    Variable(
-        name="REDIS_DB",
-        default="0",
-        form="an integer from 0 to 1023",
-        meaning="Number of the Redis database.",
-        parse=integer_within(0, 1023),
-    ),
-    Variable(
-        name="REDIS_PREFIX",
-        default="",
-        form="at most 64 letters, digits, dots, dashes and underscores",
-        meaning="Beginning of all keys in Redis, so that several installations can use one database. Each installation "
-        "needs its own `DATA_DIR`. With another prefix, earlier jobs are unknown.",
-        parse=redis_prefix,
-    ),
+    *REDIS_VARIABLES,
     Variable(
         name="WORKER_POOL_SIZE",
         default="20",

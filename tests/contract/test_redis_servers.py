@@ -85,7 +85,7 @@ async def test_a_server_without_free_connections_is_down(
     ],
 )
 def test_each_error_of_redis_means_one_error_of_the_store(answer: Exception, expected: type[Exception]) -> None:
-    assert type(RedisLink(RedisSettings(address="127.0.0.1:1"), RedisTimeouts()).as_store_error(answer)) is expected
+    assert type(RedisLink({"host": "127.0.0.1", "port": 1}, RedisTimeouts()).as_store_error(answer)) is expected
 
 
 async def test_a_full_redis_refuses_new_jobs_and_lets_every_conversion_end(

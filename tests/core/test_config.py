@@ -102,6 +102,13 @@ GOOD: list[tuple[str, str, object]] = [
     ("REDIS_ADDR", "redis://redis/3", "redis://redis/3"),
     ("REDIS_ADDR", "rediss://redis?ssl_ca_certs=/ca.pem", "rediss://redis?ssl_ca_certs=/ca.pem"),
     ("REDIS_ADDR", "unix:///run/redis.sock?db=3", "unix:///run/redis.sock?db=3"),
+    ("REDIS_ADDR", "one:7000,two:7001", "one:7000,two:7001"),
+    (
+        "REDIS_ADDR",
+        "rediss://user:p,w@one,[::1]:7001?ssl_ca_certs=/ca.pem",
+        "rediss://user:p,w@one,[::1]:7001?ssl_ca_certs=/ca.pem",
+    ),
+    ("REDIS_ADDR", "cluster://redis-nodes/0", "cluster://redis-nodes/0"),
     ("REDIS_PASSWORD", "p w#1", "p w#1"),
     ("REDIS_DB", "15", 15),
     ("REDIS_PREFIX", "shop-1.a_B", "shop-1.a_B"),

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "ytmp3"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"core", "file_sync", "threads"}),
     frozenset({"jobstore", "storage", "converter", "log_stream", "logs", "setting_files", "setting_forms"}),
-    frozenset({"youtube_variables", "storage_variables"}),
+    frozenset({"youtube_variables", "storage_variables", "redis_variables"}),
     frozenset({"variables"}),
     frozenset({"engine"}),
     frozenset({"metrics", "webhooks"}),

@@ -1,10 +1,14 @@
 """The settings of the job stores. `config` makes them from the environment, so nothing here imports an adapter."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from msgspec import Struct
 
 from ytmp3.core.batch import LONGEST_SECONDS
+
+_CLUSTER_SCHEMES: Final = {"cluster": "redis", "clusters": "rediss"}
+"""The schemes that name a Redis Cluster, and how its nodes are reached: without and with TLS."""
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -45,13 +49,30 @@ class RedisSettings:
     """The address and the password of Redis."""
 
     address: str = field(repr=False)
-    """`host:port`, or a redis://, rediss:// or unix:// URL. A URL may hold the password, so it is not shown."""
+    """`host:port`, or a redis://, rediss:// or unix:// URL; of a Redis Cluster, also a list (`addresses_of`). A URL may
+    hold the password, so it is not shown."""
     password: str = field(default="", repr=False)
     """The password; if it is empty, the one in the URL is used."""
     db: int = 0
     """The number of the database; if it is 0, the one in the URL is used."""
     prefix: str = ""
     """The beginning of the names of all keys and channels; if it is empty, they begin with `ytmp3:`."""
+
+
+def addresses_of(text: str) -> tuple[bool, tuple[str, ...]]:
+    """Return whether an address names a Redis Cluster, and the URLs of the servers that it names.
+
+    Several hosts, separated by commas, are nodes of one cluster. With one host, only the scheme tells a cluster from a
+    single server. User, password and options apply to every node.
+    """
+    scheme, _, rest = text.partition("://") if "://" in text else ("redis", "", text)
+    if scheme == "unix":
+        return False, (text,)
+    end = min((place for sign in "/?#" if (place := rest.find(sign)) >= 0), default=len(rest))
+    login, at, hosts = rest[:end].rpartition("@")
+    nodes = hosts.split(",")
+    start = f"{_CLUSTER_SCHEMES.get(scheme, scheme)}://{login}{at}"
+    return len(nodes) > 1 or scheme in _CLUSTER_SCHEMES, tuple(f"{start}{node}{rest[end:]}" for node in nodes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from ytmp3.core.tag_edits import BatchTags
 from ytmp3.jobstore.batches import MAX_UNFINISHED, MAX_UNFINISHED_OF_CLIENT, Filling, NewBatch, Refusal
 from ytmp3.jobstore.records import decode_items, encode_items, with_known_batch_recipe
 from ytmp3.jobstore.redis.keys import Keys
-from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply
+from ytmp3.jobstore.redis.link import Argument, Caller, Reply
 from ytmp3.jobstore.redis.records import fields_of, readable, targets_of
 from ytmp3.jobstore.redis.scripts import Call, Scripts
 from ytmp3.jobstore.settings import Policy
@@ -35,19 +35,16 @@ MakeCall = Callable[[str, str, Iterable[Argument]], Call]
 class RedisBatches:
     """See the Protocol `BatchStore`."""
 
-    def __init__(
-        self, policy: Policy, instance: InstanceId, *, keys: Keys, scripts: Scripts, link: RedisLink, call: MakeCall
-    ) -> None:
+    def __init__(self, policy: Policy, instance: InstanceId, *, keys: Keys, scripts: Scripts, call: MakeCall) -> None:
         self._keys = keys
         self._policy = policy
         self._instance = instance
         self._scripts = scripts
-        self._link = link
         self._call = call
 
     async def create(self, new: NewBatch) -> Batch | Refusal:
         reply = await self._run(
-            self._link.handlers,
+            Caller.HANDLER,
             "batch_create",
             repr(self._policy.retention_seconds),
             MAX_UNFINISHED_OF_CLIENT,
@@ -65,20 +62,20 @@ class RedisBatches:
         return _REFUSALS[reply] if isinstance(reply, int) else _batch_of(reply)
 
     async def get(self, batch_id: BatchId) -> Batch | None:
-        reply = await self._run(self._link.handlers, "batch_get", batch_id)
+        reply = await self._run(Caller.HANDLER, "batch_get", batch_id)
         return _batch_of(reply) if reply else None
 
     async def items(self, batch_id: BatchId) -> tuple[Item, ...]:
-        reply = await self._run(self._link.handlers, "batch_items", batch_id)
+        reply = await self._run(Caller.HANDLER, "batch_items", batch_id)
         return () if reply is None else decode_items(reply)
 
     async def cancel(self, batch_id: BatchId) -> Batch | None:
-        reply = await self._run(self._link.handlers, "batch_cancel", batch_id)
+        reply = await self._run(Caller.HANDLER, "batch_cancel", batch_id)
         return _batch_of(reply) if reply else None
 
     async def adopt(self, limit: int) -> list[Batch]:
         lease_seconds = repr(self._policy.lease_seconds)
-        reply = await self._run(self._link.workers, "batch_adopt", lease_seconds, self._instance, limit)
+        reply = await self._run(Caller.WORKER, "batch_adopt", lease_seconds, self._instance, limit)
         with readable():
             return [_batch_of(each) for each in reply]
 
@@ -89,7 +86,7 @@ class RedisBatches:
         """Run `batch_save`. `more` are the items as JSON, and names and values of further fields."""
         lease_seconds = repr(self._policy.lease_seconds)
         arguments = (lease_seconds, *_lease_arguments(lease), marks, int(is_ended), *more)
-        reply = await self._run(self._link.workers, "batch_save", *arguments)
+        reply = await self._run(Caller.WORKER, "batch_save", *arguments)
         if reply is None:
             raise LeaseLost
         return _batch_of(reply)
@@ -103,7 +100,7 @@ class RedisBatches:
     async def release(self, leases: Sequence[BatchLease]) -> None:
         if leases:
             arguments = [argument for lease in leases for argument in _lease_arguments(lease)]
-            await self._run(self._link.workers, "batch_release", *arguments)
+            await self._run(Caller.WORKER, "batch_release", *arguments)
 
     async def keep(self, job_ids: Sequence[JobId], seconds: float) -> frozenset[JobId]:
         """See the Protocol. One script for each shard, and one round trip for each JOBS_AT_ONCE."""
@@ -114,20 +111,20 @@ class RedisBatches:
                 by_shard[self._keys.root_of(job_id)].append(job_id)
             common = (repr(self._policy.retention_seconds), repr(seconds))
             calls = [self._call("keep", root, (*common, *some)) for root, some in by_shard.items()]
-            replies = await self._scripts.run_all(calls, self._link.workers)
+            replies = await self._scripts.run_all(calls, Caller.WORKER)
             for some, reply in zip(by_shard.values(), replies, strict=True):
                 with readable():
                     kept.update(job_id for job_id, is_kept in zip(some, reply, strict=True) if is_kept)
         return frozenset(kept)
 
     async def expire(self, limit: int) -> int:
-        return int(await self._run(self._link.workers, "batch_expire", limit))
+        return int(await self._run(Caller.WORKER, "batch_expire", limit))
 
     async def unfinished(self) -> int:
-        return int(await self._run(self._link.handlers, "batch_count"))
+        return int(await self._run(Caller.HANDLER, "batch_count"))
 
-    async def _run(self, share: PoolShare, script: str, *arguments: Argument) -> Reply:
-        return await self._scripts.run(self._call(script, self._keys.batches, arguments), share)
+    async def _run(self, caller: Caller, script: str, *arguments: Argument) -> Reply:
+        return await self._scripts.run(self._call(script, self._keys.batches, arguments), caller)
 
 
 def _lease_arguments(lease: BatchLease) -> tuple[Argument, Argument, Argument]:

@@ -22,8 +22,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ytmp3.core.states import LONGEST_DELAY_SECONDS
-from ytmp3.jobstore.redis.keys import Keys
-from ytmp3.jobstore.redis.link import Argument, Reply
+from ytmp3.jobstore.redis.link import Argument, Reply, pack
 from ytmp3.jobstore.redis.records import readable
 
 MAX_JUMP_SECONDS: Final = 1.0
@@ -94,27 +93,68 @@ class ClockWatch:
         return max(0.0, sum(seconds for _, seconds in self._jumps))
 
 
+class Clocks:
+    """The clocks of the servers. A single server has one; in a cluster, each shard is watched by itself.
+
+    After a failover, and after its slot has moved, the times in a shard's records are compared with another server's
+    clock. If the clocks differ, this is a jump of the clock for this shard, and it is treated as one.
+    """
+
+    def __init__(
+        self, monotonic: Callable[[], float], *, is_cluster: bool, lease_seconds: float, retention_seconds: float
+    ) -> None:
+        self._is_cluster = is_cluster
+        self._watches = defaultdict[str, ClockWatch](
+            lambda: ClockWatch(monotonic, lease_seconds=lease_seconds, retention_seconds=retention_seconds)
+        )
+        """By the shard's root; for a single server by an empty text."""
+
+    def read(self, roots: Sequence[str], server_time: float, *, asked_at: float) -> None:
+        """Record the time of the server that has these shards (`ClockWatch.read`)."""
+        for name in self._names(roots):
+            self._watches[name].read(server_time, asked_at=asked_at)
+
+    def times(self, roots: Sequence[str], now: float, *, is_expiry: bool) -> dict[str, float]:
+        """Return the time for each of these shards. For an expiry, it does not follow a clock that was set forward."""
+        if not is_expiry:
+            return dict.fromkeys(roots, now)
+        ahead = {name: self._watches[name].ahead_seconds for name in self._names(roots)}
+        return {root: now - ahead[root if self._is_cluster else ""] for root in roots}
+
+    def is_trusted(self, root: str) -> bool:
+        """Return whether the clock of a shard's server has not jumped within the last lease."""
+        return self._watches[root if self._is_cluster else ""].is_trusted
+
+    @property
+    def ahead_seconds(self) -> float:
+        """The most by which a clock was set forward (`ClockWatch.ahead_seconds`)."""
+        return max((watch.ahead_seconds for watch in self._watches.values()), default=0.0)
+
+    def _names(self, roots: Sequence[str]) -> Sequence[str]:
+        return roots if self._is_cluster else ("",)
+
+
 class LeftBehind:
     """Finds conversions whose `due_at` was written before the server's clock was set back and has not changed since."""
 
     def __init__(
         self,
         read: Callable[[Sequence[Sequence[Argument]]], Awaitable[list[Reply]]],
-        keys: Keys,
         monotonic: Callable[[], float],
         *,
         lease_seconds: float,
     ) -> None:
         self._read = read
-        self._keys = keys
         self._monotonic = monotonic
         self._lease_seconds = lease_seconds
         self._next_look_at = float("-inf")
         self._seen: dict[tuple[str, bytes, bytes], float] = {}
         """When each such `due_at` was first seen, by shard, conversion and score."""
 
-    async def find(self, now: float, limit: int) -> Mapping[str, list[Due]]:
+    async def find(self, times: Mapping[str, float], limit: int) -> Mapping[str, list[Due]]:
         """Return up to `limit` of them, by shard. Does nothing until LOOKS_PER_LEASE allows the next search.
+
+        `times` is the time of each shard's server; the other shards are not searched.
 
         A search takes one or two round trips.
         """
@@ -122,7 +162,7 @@ class LeftBehind:
         if at < self._next_look_at:
             return {}
         self._next_look_at = at + self._lease_seconds / LOOKS_PER_LEASE
-        suspects = await self._suspects(now, limit)
+        suspects = await self._suspects(times, limit)
         if not suspects:
             self._seen = {}
             return {}
@@ -133,7 +173,7 @@ class LeftBehind:
             root, member, score = suspect
             # Records that version 0.2 has written have no field `wait`.
             wait_seconds = max(self._lease_seconds, LONGEST_DELAY_SECONDS) if wait is None else float(wait)
-            if float(score) <= now + wait_seconds + MAX_JUMP_SECONDS:
+            if float(score) <= times[root] + wait_seconds + MAX_JUMP_SECONDS:
                 continue
             seen[suspect] = self._seen.get(suspect, at)
             if at - seen[suspect] >= wait_seconds:
@@ -141,14 +181,17 @@ class LeftBehind:
         self._seen = seen
         return found
 
-    async def _suspects(self, now: float, limit: int) -> list[tuple[str, bytes, bytes]]:
+    async def _suspects(self, times: Mapping[str, float], limit: int) -> list[tuple[str, bytes, bytes]]:
         """Return conversions that are due later than one lease of this instance from now. Nearly always none."""
-        beyond = f"({now + self._lease_seconds + MAX_JUMP_SECONDS:.6f}"
-        query = ("+inf", beyond, "BYSCORE", "REV", "LIMIT", 0, limit, "WITHSCORES")
-        roots = self._keys.roots
-        replies = await self._read([("ZRANGE", f"{root}:live", *query) for root in roots])
+        queries: list[tuple[Argument, ...]] = []
+        for root, now in times.items():
+            beyond = f"({now + self._lease_seconds + MAX_JUMP_SECONDS:.6f}"
+            queries.append(
+                ("ZRANGE", f"{root}:live", "+inf", beyond, "BYSCORE", "REV", "LIMIT", 0, limit, "WITHSCORES")
+            )
+        replies = await self._read(queries)
         return [
-            (root, member, score) for root, reply in zip(roots, replies, strict=True) for member, score in scored(reply)
+            (root, member, score) for root, reply in zip(times, replies, strict=True) for member, score in scored(reply)
         ]
 
 
@@ -163,15 +206,9 @@ def scored(reply: Reply) -> list[tuple[bytes, bytes]]:
         return list(zip(members, members, strict=True))
 
 
-def poll_of(index: str, roots: Sequence[str]) -> list[tuple[Argument, ...]]:
-    """Return the commands for the server's time, and for the lowest score of a sorted set in each shard."""
-    return [("TIME",), *(("ZRANGE", f"{root}:{index}", 0, 0, "WITHSCORES") for root in roots)]
-
-
-def roots_until(now: float, roots: Sequence[str], lowest: Sequence[Reply]) -> list[str]:
-    """Return the shards whose lowest score has come, ordered by that score. `lowest`: the replies to a poll of them."""
-    scores = ((float(pair[1]), root) for root, pair in zip(roots, lowest, strict=True) if pair)
-    return [root for score, root in sorted(scores) if score <= now]
+def poll_of(index: str, roots: Sequence[str]) -> Mapping[str, bytes]:
+    """Return the encoded command for the lowest score of a sorted set in each shard."""
+    return {root: pack([("ZRANGE", f"{root}:{index}", 0, 0, "WITHSCORES")]) for root in roots}
 
 
 def seconds_of(time: Reply) -> float:

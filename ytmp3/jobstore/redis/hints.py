@@ -1,7 +1,8 @@
 """The hints of Redis: publish/subscribe tells this instance which records other instances have written.
 
 Every script that changes a conversion publishes on the conversion's channel (`changed` in lua/shared.lua). An instance
-subscribes only to the conversions that one of its clients follows, on a connection of its own. While that connection is
+subscribes only to the conversions that one of its clients follows, on a connection of its own. A Redis Cluster passes
+messages on to all its nodes, so any of them will do. While that connection is
 broken, hints are lost; `jobstore.Hints` says why this does no harm.
 """
 
@@ -16,7 +17,8 @@ from redis.exceptions import RedisError
 from ytmp3.core.ids import ConversionId
 from ytmp3.jobstore import OnHint
 from ytmp3.jobstore.redis.keys import Keys
-from ytmp3.jobstore.redis.link import RedisLink, Reply, pack
+from ytmp3.jobstore.redis.link import Reply, pack
+from ytmp3.jobstore.redis.nodes import Nodes
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +34,9 @@ JOBS_CHANGED: Final = b"jobs"
 class RedisHints:
     """The subscriptions of one instance. The connection is opened when the first conversion is watched."""
 
-    def __init__(self, link: RedisLink, keys: Keys) -> None:
+    def __init__(self, nodes: Nodes, keys: Keys) -> None:
         self._keys = keys
-        self._link = link
+        self._nodes = nodes
         self._on_hint: OnHint = lambda *_: None
         self._wanted: set[ConversionId] = set()
         self._has_changed = asyncio.Event()
@@ -76,7 +78,7 @@ class RedisHints:
 
     async def _listen(self) -> None:
         """Open a connection, and pass on its hints until it breaks."""
-        connection = self._link.own_connection()
+        connection = self._nodes.own_connection()
         try:
             async with asyncio.TaskGroup() as tasks:
                 await connection.connect()  # type: ignore[no-untyped-call]

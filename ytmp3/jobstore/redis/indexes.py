@@ -32,8 +32,8 @@ _OF_BATCHES: Final = {":live": "zset", ":ended": "zset", ":outbox": "zset", ":of
 _RECORDS: Final = "[bcd]:"
 """The names below a root of the records that indexes are made of: batches, conversions and deliveries."""
 
-Read = Callable[[Sequence[Sequence[Argument]]], Awaitable[list[Reply]]]
-"""Sends commands in one write, and returns their replies."""
+ReadAt = Callable[[str, Sequence[Argument]], Awaitable[Reply]]
+"""Sends a command without a key to the server that has a shard, and returns its reply."""
 RunOnShards = Callable[[str, Mapping[str, Sequence[Argument]]], Awaitable[list[Reply]]]
 """Runs a script on shards, with the arguments of each."""
 
@@ -46,8 +46,8 @@ def is_wrong_type(reply: Reply) -> bool:
 class Indexes:
     """The indexes of all shards, as this instance has seen them."""
 
-    def __init__(self, keys: Keys, *, read: Read, run_on_shards: RunOnShards, lease_seconds: float) -> None:
-        self._read = read
+    def __init__(self, keys: Keys, *, read_at: ReadAt, run_on_shards: RunOnShards, lease_seconds: float) -> None:
+        self._read_at = read_at
         self._run_on_shards = run_on_shards
         self._lease_seconds = lease_seconds
         self._expected = {f"{root}{end}": (root, kind) for root in keys.roots for end, kind in _OF_SHARD.items()}
@@ -61,9 +61,11 @@ class Indexes:
         self._to_rebuild: set[str] = set()
         """The roots of shards that had such a key, until their indexes are rebuilt."""
 
-    def next_part(self) -> Sequence[str]:
-        """Return the keys whose types are to be asked for now."""
-        part = self._parts[self._next_part]
+    def next_part(self) -> Mapping[str, list[str]]:
+        """Return the keys whose types are to be asked for now, by the root of their shard."""
+        part: dict[str, list[str]] = {}
+        for name in self._parts[self._next_part]:
+            part.setdefault(self._expected[name][0], []).append(name)
         self._next_part = (self._next_part + 1) % PARTS
         return part
 
@@ -104,12 +106,12 @@ class Indexes:
             log.warning("indexes of a shard rebuilt", extra={"shard": root, "records": len(records)})
 
     async def _records_below(self, root: str) -> list[bytes]:
-        """Search the whole database for the records of a shard. Returns their names below the root."""
+        """Search the whole database of the server for the records of a shard. Returns their names below the root."""
         found: set[bytes] = set()
         cursor: Argument = 0
         while True:
-            ((cursor, names),) = await self._read(
-                [("SCAN", cursor, "MATCH", f"{root}:{_RECORDS}*", "COUNT", SCANNED_AT_ONCE)]
+            cursor, names = await self._read_at(
+                root, ("SCAN", cursor, "MATCH", f"{root}:{_RECORDS}*", "COUNT", SCANNED_AT_ONCE)
             )
             with readable():
                 found.update(name.removeprefix(f"{root}:".encode()) for name in names)

@@ -47,7 +47,7 @@ class Keys:
         """The key of the mark of the folder of tracks (`JobStore.agrees_on_shelf`)."""
         return f"{self.roots[0]}:shelf"
 
-    @property
-    def probe(self) -> str:
-        """A key that never exists: deleting it is a write without an effect."""
-        return f"{self.roots[0]}:probe"
+    @staticmethod
+    def probe_of(root: str) -> str:
+        """Return a key that never exists: deleting it is a write without an effect."""
+        return f"{root}:probe"

@@ -1,4 +1,4 @@
-"""The connections to Redis: a pool, a deadline for every call, and a circuit breaker.
+"""The connections to one server: a pool, a deadline for every call, and a circuit breaker.
 
 * Each call has a timeout, which starts when the call has a permit for a connection. Only this timeout counts as a
   failure of Redis. Two other delays do not: the wait for the permit, which means overload and has a timeout of its own,
@@ -13,23 +13,24 @@ redis-py and hiredis handle sockets, encoding and decoding. Callers interpret th
 
 import asyncio
 import contextlib
+import math
 import os
 import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from hiredis import pack_command
-from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool, parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import AuthenticationError, MovedError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as Disconnected
 
 from ytmp3.core.errors import StoreDown, StoreError, StoreFull, StoreUnusable
-from ytmp3.jobstore.settings import RedisSettings, RedisTimeouts
+from ytmp3.jobstore.redis.addresses import Options, place_of
+from ytmp3.jobstore.settings import RedisTimeouts
 
 DEADLINE_STEP_SECONDS: Final = 0.03
 """Length, in seconds, of each step of a deadline, and of the grace step after the last one. So a deadline is late by at
@@ -57,8 +58,17 @@ def pack(commands: Sequence[Sequence[Argument]]) -> bytes:
     return b"".join(pack_command(tuple(command)) for command in commands)  # type: ignore[arg-type]
 
 
+class Caller(Enum):
+    """Who waits for a call. It decides about the timeout, and about the share of the connections."""
+
+    HANDLER = "handler"
+    """An HTTP request."""
+    WORKER = "worker"
+    """A worker or a housekeeping loop."""
+
+
 @dataclass(frozen=True, slots=True)
-class PoolShare:
+class _PoolShare:
     """The share of the connections that one kind of caller has, and the timeout of its calls."""
 
     permits: asyncio.Semaphore
@@ -70,18 +80,14 @@ class PoolShare:
 class RedisLink:
     """The connections to one server. They are opened and reopened on demand."""
 
-    def __init__(self, settings: RedisSettings, timeouts: RedisTimeouts) -> None:
-        """Set up the pool. Connections are opened later, on demand.
-
-        Raises:
-            StoreUnusable: the address is not valid.
-        """
-        options = _options(settings, timeouts)
-        self.name = f"Redis at {_place(options)}"
-        self.handlers = PoolShare(asyncio.Semaphore(HANDLER_CONNECTIONS), timeouts.handler_seconds)
-        """The share for calls that an HTTP request waits for."""
-        self.workers = PoolShare(asyncio.Semaphore(WORKER_CONNECTIONS), timeouts.worker_seconds)
-        """The share for calls that only a worker or a housekeeping loop waits for."""
+    def __init__(self, options: Options, timeouts: RedisTimeouts) -> None:
+        """Set up the pool. Connections are opened later, on demand."""
+        self.host = str(options.get("host", ""))
+        self.name = f"Redis at {place_of(options)}"
+        self._shares = {
+            Caller.HANDLER: _PoolShare(asyncio.Semaphore(HANDLER_CONNECTIONS), timeouts.handler_seconds),
+            Caller.WORKER: _PoolShare(asyncio.Semaphore(WORKER_CONNECTIONS), timeouts.worker_seconds),
+        }
         self._timeouts = timeouts
         self._pool = ConnectionPool(max_connections=HANDLER_CONNECTIONS + WORKER_CONNECTIONS, **options)
         self._is_closed = False
@@ -92,8 +98,17 @@ class RedisLink:
         self._failures_seen: WeakKeyDictionary[AbstractConnection, int] = WeakKeyDictionary()
         """The value of `_failures` when each connection was last used."""
 
-    async def exchange(self, packed: bytes, count: int, share: PoolShare) -> list[Reply]:
+    @property
+    def is_up(self) -> bool:
+        """Whether the last call succeeded, or there was none."""
+        return not self._breaker.is_open
+
+    async def exchange(
+        self, packed: bytes, count: int, caller: Caller, *, within_seconds: float | None = None
+    ) -> list[Reply]:
         """Send commands in one write, and return their `count` replies, errors included.
+
+        `within_seconds` shortens the timeout of the caller.
 
         If the connection breaks, all commands are sent once more over another one: every operation of the store may be
         repeated.
@@ -102,6 +117,7 @@ class RedisLink:
             StoreDown: there was no complete reply in time. Whether the commands took effect is not known.
             StoreUnusable: the login was refused.
         """
+        share = self._shares[caller]
         async with self._permit(share):
             if self._is_closed:
                 raise StoreDown(f"{self.name}: closed")
@@ -109,7 +125,7 @@ class RedisLink:
             # fail immediately too.
             if not self._breaker.admits(time.monotonic()):
                 raise StoreDown(f"{self.name}: circuit breaker open after a failure: {self._last_failure}")
-            timeout_seconds = share.timeout_seconds
+            timeout_seconds = min(share.timeout_seconds, math.inf if within_seconds is None else within_seconds)
             if self._breaker.is_open:
                 # This call is the probe. All other calls fail until it ends, so it gets the shorter timeout.
                 timeout_seconds = min(timeout_seconds, self._timeouts.handler_seconds)
@@ -127,20 +143,10 @@ class RedisLink:
 
     def as_store_error(self, error: Exception) -> StoreError:
         """Translate an error of redis-py into a StoreError. The text contains no secret."""
-        code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
-        if code == "OOM":
-            return StoreFull(f"{self.name}: out of memory (maxmemory)")
-        if code in _LOGIN_REFUSED_CODES or isinstance(error, AuthenticationError):
-            return StoreUnusable(f"{self.name}: the login or a command is not permitted ({code})")
-        if code in _NOT_READY_CODES or not isinstance(error, ResponseError):
-            return StoreDown(f"{self.name}: {code if code in _NOT_READY_CODES else _reason(error)}")
-        if isinstance(error, MovedError):
-            # For example where the user may not ask what kind of server this is (see `server`).
-            return StoreUnusable(f"{self.name}: one node of a Redis Cluster: it refers to {error.host}:{error.port}")
-        return StoreUnusable(f"{self.name}: {error}")
+        return store_error_of(error, self.name)
 
     @contextlib.asynccontextmanager
-    async def _permit(self, share: PoolShare) -> AsyncIterator[None]:
+    async def _permit(self, share: _PoolShare) -> AsyncIterator[None]:
         """Hold the permit for one of the share's connections.
 
         Raises:
@@ -215,6 +221,23 @@ class RedisLink:
     def _fail(self) -> None:
         self._failures += 1
         self._breaker.fail(time.monotonic())
+
+
+def store_error_of(error: Exception, name: str) -> StoreError:
+    """Translate an error of redis-py into a StoreError. `name` is that of the server or of the cluster."""
+    if isinstance(error, StoreError):
+        return error
+    code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
+    if code == "OOM":
+        return StoreFull(f"{name}: out of memory (maxmemory)")
+    if code in _LOGIN_REFUSED_CODES or isinstance(error, AuthenticationError):
+        return StoreUnusable(f"{name}: the login or a command is not permitted ({code})")
+    if code in _NOT_READY_CODES or not isinstance(error, ResponseError):
+        return StoreDown(f"{name}: {code if code in _NOT_READY_CODES else _reason(error)}")
+    if isinstance(error, MovedError):
+        # For example where the user may not ask what kind of server this is (see `server`).
+        return StoreUnusable(f"{name}: one node of a Redis Cluster: it refers to {error.host}:{error.port}")
+    return StoreUnusable(f"{name}: {error}")
 
 
 @contextlib.asynccontextmanager
@@ -293,35 +316,6 @@ async def _reply(connection: AbstractConnection) -> Reply:
         return await connection.read_response()
     except ResponseError as error:
         return error
-
-
-def _options(settings: RedisSettings, timeouts: RedisTimeouts) -> dict[str, Any]:
-    """Return redis-py's options. Its own retries and timeouts are off, because they add up to seconds."""
-    address = settings.address
-    try:
-        options: dict[str, Any] = dict(parse_url(address if "://" in address else f"redis://{address}"))
-    except ValueError:
-        # The address may hold a password, so it is not repeated.
-        raise StoreUnusable("REDIS_ADDR: expected host:port, or a redis://, rediss:// or unix:// URL") from None
-    if settings.password:
-        options["password"] = settings.password
-    if settings.db:
-        options["db"] = settings.db
-    options.setdefault("connection_class", Connection)
-    return {
-        **options,
-        "protocol": 2,
-        "retry": Retry(NoBackoff(), 0),
-        "socket_timeout": None,
-        "socket_connect_timeout": timeouts.connect_seconds,
-        "driver_info": None,
-    }
-
-
-def _place(options: dict[str, Any]) -> str:
-    if "path" in options:
-        return str(options["path"])
-    return f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
 
 
 def _reason(error: BaseException) -> str:

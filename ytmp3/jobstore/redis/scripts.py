@@ -19,7 +19,8 @@ from ytmp3.core.ids import PLACE_CHARACTERS
 from ytmp3.core.job import EVENT_OF_STATE, Stage, State
 from ytmp3.core.states import ELSEWHERE_SECONDS, HEAD_START_SECONDS
 from ytmp3.core.webhook import BATCH_PREFIX, MAX_TARGETS, DeliveryState, WebhookEvent
-from ytmp3.jobstore.redis.link import Argument, PoolShare, RedisLink, Reply, pack
+from ytmp3.jobstore.redis.link import Argument, Caller, RedisLink, Reply, pack
+from ytmp3.jobstore.redis.nodes import Nodes, Request, raise_first_error
 
 FOLDER: Final = "lua"
 """The folder of the scripts, next to this module."""
@@ -90,63 +91,53 @@ def _table(names: type[StrEnum]) -> str:
 
 
 class Scripts:
-    """Runs the scripts over a link."""
+    """Runs the scripts, each on the server that has its shard."""
 
-    def __init__(self, link: RedisLink) -> None:
-        self._link = link
+    def __init__(self, nodes: Nodes) -> None:
+        self._nodes = nodes
         self._scripts = read_scripts()
 
-    async def load(self, share: PoolShare) -> None:
-        """Send every script to the server.
+    async def load(self, link: RedisLink, caller: Caller) -> None:
+        """Send every script to a server.
 
         Raises:
             StoreUnusable: the server cannot compile a script.
             StoreDown
         """
         commands = [("SCRIPT", "LOAD", script.text) for script in self._scripts.values()]
-        replies = await self._link.exchange(pack(commands), len(commands), share)
-        self._raise_first_error(replies)
+        replies = await link.exchange(pack(commands), len(commands), caller)
+        raise_first_error(replies, link.name)
 
-    async def run(self, call: Call, share: PoolShare) -> Reply:
+    async def run(self, call: Call, caller: Caller) -> Reply:
         """Run one script, in one round trip, or in two if the server no longer has it (a restart, SCRIPT FLUSH)."""
-        (reply,) = await self.run_all([call], share)
+        (reply,) = await self.run_all([call], caller)
         return reply
 
-    async def run_all(self, calls: Sequence[Call], share: PoolShare) -> list[Reply]:
-        """Run several scripts, sent in one write.
+    async def run_all(self, calls: Sequence[Call], caller: Caller) -> list[Reply]:
+        """Run several scripts, sent in one write to each server.
 
         Raises:
             StoreError: the error of the first script that failed. The other scripts have run nevertheless.
         """
-        replies = await self.try_all(calls, share)
-        self._raise_first_error(replies)
+        replies = await self.try_all(calls, caller)
+        raise_first_error(replies, self._nodes.name)
         return replies
 
-    async def try_all(self, calls: Sequence[Call], share: PoolShare) -> list[Reply]:
-        """Do the same, but return the errors of scripts among the replies."""
-        replies = await self._send(calls, "EVALSHA", share)
+    async def try_all(self, calls: Sequence[Call], caller: Caller) -> list[Reply]:
+        """Do the same, but return the errors of scripts, and of servers that do not reply, among the replies."""
+        replies = await self._nodes.send([self.request(call) for call in calls], caller)
         unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
-            again = await self._send([calls[place] for place in unknown], "EVAL", share)
+            again = await self._nodes.send([self.request(calls[place], verb="EVAL") for place in unknown], caller)
             for place, reply in zip(unknown, again, strict=True):
                 replies[place] = reply
         return replies
 
-    def packed(self, *calls: Call, verb: str = "EVALSHA") -> bytes:
-        """Encode the calls. `verb` is EVALSHA, or EVAL to send the texts of the scripts too.
+    def request(self, call: Call, *, verb: str = "EVALSHA") -> Request:
+        """Encode a call. `verb` is EVALSHA, or EVAL to send the text of the script too.
 
         If the server does not have the script of an EVALSHA, it replies with the error NOSCRIPT.
         """
-        return pack([(verb, self._named(call.script, verb), 1, call.root, *call.arguments) for call in calls])
-
-    async def _send(self, calls: Sequence[Call], verb: str, share: PoolShare) -> list[Reply]:
-        return await self._link.exchange(self.packed(*calls, verb=verb), len(calls), share)
-
-    def _named(self, name: str, verb: str) -> str:
-        script = self._scripts[name]
-        return script.digest if verb == "EVALSHA" else script.text
-
-    def _raise_first_error(self, replies: Sequence[Reply]) -> None:
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise self._link.as_store_error(reply) from None
+        script = self._scripts[call.script]
+        named = script.digest if verb == "EVALSHA" else script.text
+        return Request(root=call.root, packed=pack([(verb, named, 1, call.root, *call.arguments)]), is_script=True)

@@ -58,7 +58,15 @@ end
 
 -- Returns an error if another program has overwritten an index of this shard, else nil. Every script that writes begins
 -- with this check (scripts.py): an error in the middle of it would leave half a change. indexes.py reports the fault.
+--
+-- The same check refuses a shard whose slot is being moved to another node of a cluster key by key (CLUSTER SETSLOT
+-- MIGRATING, MIGRATE). Then a script that needs a key which has moved, or which does not exist, would end with an error
+-- at this key, in the middle of its writes. A key that never exists tells this before the first write.
 local function wrong_index()
+  local probe = redis.pcall('EXISTS', root .. ':probe')
+  if type(probe) == 'table' and probe.err and string.find(probe.err, 'non local key', 1, true) then
+    return redis.error_reply('TRYAGAIN the slot of ' .. root .. ' is being moved')
+  end
   for _, name in ipairs({LIVE, ENDED, OUTBOX, root, BATCHES_OF}) do
     local found = redis.pcall('TYPE', name).ok
     local expected = (name == root or name == BATCHES_OF) and 'hash' or 'zset'

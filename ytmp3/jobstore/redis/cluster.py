@@ -1,0 +1,280 @@
+"""The nodes of a Redis Cluster: sends each request to the node that has its shard.
+
+* Each node has a link of its own, with its own connections, deadline and circuit breaker. So a node that is down fails
+  only the requests for its shards, and fails them immediately.
+* The map of the slots is read when it is first needed, and again in the background whenever a reply or a failure shows
+  that it may be old. No request waits for that: MOVED itself says where to go.
+* MOVED: the request is repeated at the node that the error names.
+* ASK and TRYAGAIN: the slot is being moved key by key, and some of its keys are at either node. A command on one key is
+  repeated at the node that ASK names. A script waits until the slot has moved, because it needs all its keys at one
+  place: a script with ASKING would take the keys that have not moved yet for absent. It has not written anything until
+  then (`wrong_index` in lua/shared.lua). Moves of whole slots (CLUSTER MIGRATESLOTS of Valkey 9) have no such state.
+
+All waiting and repeating is within the timeout of the call. After that the request fails with StoreDown, and callers
+repeat the writes that must not be lost.
+
+redis-py's own RedisCluster is not used: it decides by itself about retries, timeouts and connections, which here belong
+to the link.
+"""
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
+
+from ytmp3.core.errors import StoreDown, StoreError, StoreUnusable
+from ytmp3.jobstore.redis.addresses import Address, Options, address_of, place_of
+from ytmp3.jobstore.redis.link import Caller, RedisLink, Reply, pack, store_error_of
+from ytmp3.jobstore.redis.nodes import Request, send_to
+from ytmp3.jobstore.redis.slots import QUESTIONS, SlotMap, map_of, slots_of
+from ytmp3.jobstore.settings import RedisTimeouts
+
+log = logging.getLogger(__name__)
+
+TRY_AGAIN_SECONDS: Final = 0.02
+"""Pause, in seconds, before a request for a slot that is being moved is repeated. Moving a slot of one shard takes some
+tens of milliseconds."""
+REFRESH_SECONDS: Final = 0.25
+"""Shortest pause, in seconds, between two readings of the map. A failover takes some seconds, so it is noticed soon
+after its end, and a node that is down costs its cluster four readings a second."""
+_ASKING: Final = pack([("ASKING",)])
+_NOT_LOCAL: Final = "non local key"
+"""In the text of the error by which a server ends a script that reads a key of a slot that is being moved."""
+
+
+class Cluster:
+    """See the Protocol `Nodes`. `roots` are those of all shards."""
+
+    is_cluster = True
+
+    def __init__(self, seeds: Sequence[Options], timeouts: RedisTimeouts, roots: Sequence[str]) -> None:
+        """Set up the cluster without connecting. `seeds` are the options of some nodes, from the settings."""
+        self.name = f"Redis Cluster at {', '.join(map(place_of, seeds))}"
+        self._options = dict(seeds[0])
+        self._timeouts = timeouts
+        self._seconds = {Caller.HANDLER: timeouts.handler_seconds, Caller.WORKER: timeouts.worker_seconds}
+        self._seeds = [address_of(options) for options in seeds]
+        self.roots = roots
+        self._slots = slots_of(roots)
+        self._links: dict[Address, RedisLink] = {}
+        self._primaries: dict[str, Address] = {}
+        """The node of each shard. Empty until the map has been read for the first time."""
+        self._nodes: frozenset[Address] = frozenset()
+        """All nodes of the last map, with the replicas."""
+        self._first_map: asyncio.Task[None] | None = None
+        self._failed_at = float("-inf")
+        """When the map could not be read for the first time."""
+        self._is_old = False
+        """Whether something has shown that the map may be old."""
+        self._refreshing: asyncio.Task[None] | None = None
+        self._next_own = 0
+        self._is_closed = False
+
+    async def primaries(self, roots: Iterable[str]) -> Mapping[RedisLink, list[str]]:
+        """See the Protocol."""
+        await self._know_map()
+        found: dict[RedisLink, list[str]] = defaultdict(list)
+        for root in roots:
+            if (address := self._primaries.get(root)) is not None:
+                found[self._link_to(address)].append(root)
+        return found
+
+    async def send(self, requests: Sequence[Request], caller: Caller) -> list[Reply]:
+        """See the Protocol."""
+        try:
+            await self._know_map()
+        except StoreError as error:
+            return [error] * len(requests)
+        places: dict[Address | None, list[int]] = defaultdict(list)
+        for place, request in enumerate(requests):
+            places[self._primaries.get(request.root)].append(place)
+        replies: list[Reply] = [None] * len(requests)
+
+        async def send_some(address: Address | None, some: list[int]) -> None:
+            asked = [requests[place] for place in some]
+            for place, reply in zip(some, await self._send_to(address, asked, caller), strict=True):
+                replies[place] = reply
+
+        # send_some raises nothing but a cancellation, which gather passes on.
+        await asyncio.gather(*(send_some(address, some) for address, some in places.items()))
+        return replies
+
+    def own_connection(self) -> AbstractConnection:
+        """See the Protocol. Each call takes another node, so that a node that is down is left after one attempt."""
+        links = [self._link_to(address) for address in sorted(set(self._primaries.values())) or self._seeds]
+        links = [link for link in links if link.is_up] or links
+        self._next_own += 1
+        return links[self._next_own % len(links)].own_connection()
+
+    def doubt(self) -> None:
+        """See the Protocol. Reads the map again, in the background."""
+        self._is_old = True
+        if not self._is_closed and (self._refreshing is None or self._refreshing.done()):
+            self._refreshing = asyncio.create_task(self._keep_refreshing(), name="redis-cluster-refresh")
+
+    async def close(self) -> None:
+        """See the Protocol."""
+        self._is_closed = True
+        tasks = [task for task in (self._refreshing, self._first_map) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for link in self._links.values():
+            await link.close()
+
+    async def _send_to(self, address: Address | None, requests: Sequence[Request], caller: Caller) -> list[Reply]:
+        if address is None:
+            self.doubt()
+            return [StoreDown(f"{self.name}: no node serves these records")] * len(requests)
+        ends_at = time.monotonic() + self._seconds[caller]
+        replies = await send_to(self._link_to(address), requests, caller)
+        for place, reply in enumerate(replies):
+            if isinstance(reply, StoreDown | ClusterDownError):
+                self.doubt()
+            elif _is_redirection(reply):
+                # One after the other, because they may be commands on the same key.
+                replies[place] = await self._follow(requests[place], reply, address, caller, ends_at)
+        return replies
+
+    async def _follow(self, request: Request, reply: Reply, address: Address, caller: Caller, ends_at: float) -> Reply:
+        """Repeat a request until no node redirects it. Returns the last reply, or a StoreDown at the end of the time.
+
+        `address` is the node that gave the first reply.
+        """
+        has_moved = False
+        while (left := ends_at - time.monotonic()) > 0:
+            prelude = b""
+            match reply:
+                case MovedError():
+                    self.doubt()
+                    address = reply.host or address[0], reply.port
+                    self._primaries[request.root] = address
+                    if has_moved:
+                        # Two nodes name each other while they learn about a failover.
+                        await asyncio.sleep(TRY_AGAIN_SECONDS)
+                    has_moved = True
+                case AskError() if not request.is_script:
+                    address, prelude = (reply.host or address[0], reply.port), _ASKING
+                case _:
+                    await asyncio.sleep(min(left, TRY_AGAIN_SECONDS))
+                    address = self._primaries.get(request.root, address)
+            count = 1 + bool(prelude)
+            try:
+                replies = await self._link_to(address).exchange(
+                    prelude + request.packed, count, caller, within_seconds=left
+                )
+            except StoreError as error:
+                self.doubt()
+                return error
+            reply = replies[-1]
+            if not _is_redirection(reply):
+                return reply
+        return StoreDown(f"{self.name}: the slot of these records is being moved")
+
+    def _link_to(self, address: Address) -> RedisLink:
+        link = self._links.get(address)
+        if link is None:
+            host, port = address
+            link = self._links[address] = RedisLink({**self._options, "host": host, "port": port}, self._timeouts)
+        return link
+
+    async def _know_map(self) -> None:
+        """Read the map if it is not known yet.
+
+        Raises:
+            StoreDown, StoreUnusable: no node has given one.
+        """
+        if self._primaries:
+            return
+        if self._is_closed:
+            raise StoreDown(f"{self.name}: closed")
+        if self._first_map is None or (
+            self._first_map.done() and time.monotonic() - self._failed_at >= self._timeouts.rest_seconds
+        ):
+            self._first_map = asyncio.create_task(self._read_first_map(), name="redis-cluster-map")
+        await asyncio.shield(self._first_map)
+
+    async def _read_first_map(self) -> None:
+        try:
+            await self._refresh()
+        finally:
+            self._failed_at = time.monotonic()
+
+    async def _keep_refreshing(self) -> None:
+        while self._is_old:
+            self._is_old = False
+            try:
+                await self._refresh()
+            except StoreError as error:
+                log.debug("map of the cluster not read", extra={"error": str(error)})
+            await asyncio.sleep(REFRESH_SECONDS)
+
+    async def _refresh(self) -> None:
+        """Read the map: from the known nodes, or, if none of them replies, from those of the settings.
+
+        Raises:
+            StoreDown, StoreUnusable: no node has given one. The last map stays in use.
+        """
+        known = sorted(self._nodes.union(self._primaries.values(), self._links))
+        errors: list[StoreError] = []
+        for addresses in (known, self._seeds):
+            if (newest := await self._newest_map(addresses, errors.append)) is not None:
+                await self._use(newest)
+                return
+        raise errors[0] if errors else StoreDown(f"{self.name}: no node gives the map of its slots")
+
+    async def _newest_map(self, addresses: Sequence[Address], failed: Callable[[StoreError], None]) -> SlotMap | None:
+        """Ask all of these nodes, until more than half of them have replied. Returns the newest map.
+
+        So a node that is frozen delays nothing, and an old map of a node that is cut off from the others is not used.
+        """
+        tasks = [asyncio.create_task(self._map_at(address), name="redis-cluster-ask") for address in addresses]
+        maps: list[SlotMap] = []
+        try:
+            for next_map in asyncio.as_completed(tasks):
+                try:
+                    maps.append(await next_map)
+                except StoreError as error:
+                    failed(error)
+                if 2 * len(maps) > len(tasks):
+                    break
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return max(maps, key=lambda each: each.epoch, default=None)
+
+    async def _map_at(self, address: Address) -> SlotMap:
+        link = self._link_to(address)
+        info, slots = await link.exchange(QUESTIONS, 2, Caller.WORKER, within_seconds=self._timeouts.handler_seconds)
+        if isinstance(slots, ResponseError) and "cluster support disabled" in str(slots):
+            raise StoreUnusable(
+                f"{link.name}: this is not a node of a Redis Cluster: name a single Redis server in REDIS_ADDR, or "
+                "nodes of one cluster"
+            )
+        if isinstance(slots, Exception):
+            raise store_error_of(slots, link.name)
+        return map_of(info, slots, self._slots, asked=address[0])
+
+    async def _use(self, newest: SlotMap) -> None:
+        """Use a map, and close the links to servers that are no longer nodes."""
+        if not newest.primaries:
+            raise StoreDown(f"{self.name}: no slot has a node yet")
+        moved = sum(self._primaries.get(root) != address for root, address in newest.primaries.items())
+        if moved and self._primaries:
+            log.info("shards of the cluster moved", extra={"shards": moved})
+        self._primaries = dict(newest.primaries)
+        self._nodes = newest.addresses
+        for address in self._links.keys() - newest.addresses - set(self._seeds):
+            await self._links.pop(address).close()
+
+
+def _is_redirection(reply: Reply) -> bool:
+    return isinstance(reply, AskError | TryAgainError) or (
+        isinstance(reply, ResponseError) and _NOT_LOCAL in str(reply)
+    )
