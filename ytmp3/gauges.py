@@ -41,7 +41,7 @@ def register_gauges(metrics: Metrics, engine: Engine, converter: Converter, send
         "ytmp3_draining": ("1 while this instance shuts down.", lambda: health.is_draining),
         "ytmp3_store_up": ("1 if the job store responds and can be used.", lambda: health.store.ok),
         "ytmp3_store_records_usable": (
-            "0 if a part of the records cannot be used, because another program has overwritten keys in Redis.",
+            "0 if a part of the records cannot be used: a node of a cluster is down, or keys were overwritten.",
             lambda: health.records.ok,
         ),
         "ytmp3_upstream_blocked": ("1 while no conversion may ask YouTube.", lambda: engine.upstream.is_blocked),

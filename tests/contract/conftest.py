@@ -3,14 +3,17 @@
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import pytest
+import redis
 
 from tests.contract.harness import PATIENT, POLICY, Harness, Ids, RedisHarness, SqliteHarness
 from tests.contract.redis_servers import MakeStore, MakeValkey
 from tests.fakes import Clock
+from tests.fuzz_factor import FUZZ_FACTOR
 from tests.stand.chaos_proxy import ChaosProxy
+from tests.stand.redis_cluster import RedisCluster
 from tests.stand.valkey import Valkey
 from ytmp3.core.ids import InstanceId
 from ytmp3.jobstore import JobStore
@@ -83,11 +86,39 @@ async def proxy(empty_valkey: Valkey) -> AsyncIterator[ChaosProxy]:
         yield running_proxy
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """The cluster of all tests in this process. They are in the group `redis-cluster`, so that there is only one."""
+    nodes = RedisCluster(tmp_path_factory.mktemp("redis-cluster"))
+    try:
+        nodes.start()
+        yield nodes
+    finally:
+        nodes.stop()
+
+
+@pytest.fixture
+def empty_cluster(redis_cluster: RedisCluster) -> RedisCluster:
+    redis_cluster.empty()
+    return redis_cluster
+
+
+def cluster_harness(nodes: RedisCluster) -> RedisHarness:
+    """Return a harness on a cluster. Its client has the commands of a client of a single server."""
+    return RedisHarness(RedisSettings(address=nodes.address), client=cast("redis.Redis", nodes.client()))
+
+
+CLUSTER: Final = pytest.param("cluster", marks=[pytest.mark.soak, pytest.mark.xdist_group("redis-cluster")])
+
+
+# A third store would take half as long again, so `make test` runs the programs of the model on it (test_redis_cluster).
+@pytest.fixture(params=["sqlite", "redis", *([CLUSTER] if FUZZ_FACTOR > 1 else [])])
 async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Harness]:
     chosen: Harness
     if request.param == "sqlite":
         chosen = SqliteHarness(tmp_path / "jobs.db")
+    elif request.param == "cluster":
+        chosen = cluster_harness(cast("RedisCluster", request.getfixturevalue("empty_cluster")))
     else:
         server = cast("Valkey", request.getfixturevalue("empty_valkey"))
         chosen = RedisHarness(RedisSettings(address=server.address))

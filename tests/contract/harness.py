@@ -136,14 +136,19 @@ class RedisHarness:
     head_start_seconds = HEAD_START_SECONDS
     elsewhere_seconds = ELSEWHERE_SECONDS
 
-    def __init__(self, settings: RedisSettings, clock: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self, settings: RedisSettings, clock: Callable[[], float] | None = None, *, client: redis.Redis | None = None
+    ) -> None:
+        """Set up the harness. `client` looks behind the store; by default one of the single server at the address."""
         self.settings = settings
         self.clock = Clock()
         self._clock = self.clock if clock is None else clock
         self._set_by = 0.0
         self._stores: list[RedisJobStore] = []
-        host, _, port = settings.address.partition(":")
-        self._client = redis.Redis(host=host, port=int(port), protocol=2)
+        if client is None:
+            host, _, port = settings.address.partition(":")
+            client = redis.Redis(host=host, port=int(port), protocol=2)
+        self._client = client
 
     async def open(self, instance: str = "a", policy: Policy = POLICY) -> JobStore:
         store = RedisJobStore(

@@ -1,7 +1,8 @@
-"""The shared job store: one Redis or Valkey for any number of instances. Every change is one Lua script.
+"""The shared job store: Redis, Valkey or a Redis Cluster, for any number of instances. Every change is one Lua script.
 
     store     the JobStore: chooses scripts and arguments, and interprets the replies
-      due       finds the conversions that may be adopted, also when the server's clock is changed
+      shards    questions to all shards, and scripts on several of them
+      due       finds the conversions that may be adopted, also when a server's clock is changed
       records   converts hashes to values
       keys      the names of keys, with the prefix of the installation
       indexes   finds indexes that another program has overwritten, and rebuilds them
@@ -9,9 +10,13 @@
       values    small values that all instances share
       clients   lists of jobs, idempotency keys and feeds
       hints     publish/subscribe: which records other instances have written
-      server    checks the server; recognises a Sentinel, and a node of a cluster
+      server    checks the servers; recognises a Sentinel, and a node of a cluster
         lua/      the scripts; shared.lua describes the layout of the records
-      link      the connections: timeouts, the circuit breaker, one pool share for handlers and one for workers
+      nodes     the interface: which server has which shard; one server that has all of them
+      cluster   the nodes of a Redis Cluster: follows moved slots and promoted replicas
+      slots     the map of a cluster's slots
+      link      the connections to one server: timeouts, the circuit breaker, shares for handlers and for workers
+      addresses how to connect: the options in REDIS_ADDR
 
 Why scripts: a change reads, checks and writes several records. As one script it is atomic, and costs one round trip.
 The price is that the rules of `core/states` exist a second time, in Lua. The contract suite runs every test on both

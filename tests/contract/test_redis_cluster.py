@@ -1,0 +1,258 @@
+"""The store on a Redis Cluster: slots move, primaries die and are replaced, and the others are not affected.
+
+`make soak` runs the whole contract suite on the same cluster (the fixture `harness`).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Final, cast
+
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.contract.conftest import cluster_harness
+from tests.contract.harness import METADATA, PATIENT, POLICY, Ids, running, submitted, track_of
+from tests.contract.redis_servers import MakeStore, MakeValkey, until_it_works
+from tests.contract.test_model import PROGRAM_SETTINGS, SOAK_PROGRAMS
+from tests.contract.time_machine import TimeMachine
+from tests.stand.redis_cluster import RedisCluster
+from tests.stand.valkey import Valkey
+from tests.stand.waiting import until
+from ytmp3.core.errors import FailureCode, StoreDown, StoreError, StoreUnusable
+from ytmp3.core.ids import InstanceId, JobId
+from ytmp3.jobstore import Renewal, Submission
+from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
+from ytmp3.jobstore.redis.keys import Keys
+from ytmp3.jobstore.redis.slots import slots_of
+from ytmp3.jobstore.settings import RedisTimeouts
+
+pytestmark = pytest.mark.xdist_group("redis-cluster")
+
+QUICK: Final = RedisTimeouts(handler_seconds=0.3, worker_seconds=0.3)
+"""For calls that must fail: they may fail late, but not after the minute of PATIENT."""
+
+
+@pytest.fixture
+def own_cluster(tmp_path: Path) -> Iterator[RedisCluster]:
+    """A cluster that the test may harm."""
+    nodes = RedisCluster(tmp_path / "cluster")
+    try:
+        nodes.start()
+        yield nodes
+    finally:
+        nodes.stop()
+
+
+def slot_of(submission: Submission) -> int:
+    (slot,) = slots_of([Keys().root_of(submission.job_id)]).values()
+    return slot
+
+
+def on_nodes(nodes: RedisCluster, ids: Ids) -> dict[Valkey, list[Submission]]:
+    """Return submissions of different videos, by the primary that gets them: at least five for each."""
+    found: dict[Valkey, list[Submission]] = {node: [] for node in nodes.nodes[:3]}
+    owners = {slot: nodes.owner_of(slot) for slot in {slot_of(ids.submission(video)) for video in range(60)}}
+    for video in range(60):
+        submission = ids.submission(video)
+        found[owners[slot_of(submission)]].append(submission)
+    assert min(map(len, found.values())) >= 5
+    return found
+
+
+def records_of(slot: int, *nodes: Valkey) -> dict[tuple[int, bytes], object]:
+    """Return every key of a slot on some nodes, with its content."""
+    found: dict[tuple[int, bytes], object] = {}
+    for node in nodes:
+        with contextlib.closing(node.client()) as client:
+            execute = cast("Callable[..., object]", client.execute_command)
+            for key in cast("list[bytes]", execute("CLUSTER", "GETKEYSINSLOT", slot, 1000)):
+                # Both go over the same connection, because each returns it before the next takes one.
+                execute("ASKING")
+                found[node.port, key] = execute("DUMP", key)
+    return found
+
+
+def test_programs_on_a_cluster_behave_as_the_model(redis_cluster: RedisCluster) -> None:
+    class Machine(TimeMachine):
+        def __init__(self) -> None:
+            redis_cluster.empty()
+            super().__init__(lambda: cluster_harness(redis_cluster))
+
+    programs = max(2, PROGRAM_SETTINGS.max_examples // 10)
+    steps = PROGRAM_SETTINGS.stateful_step_count if SOAK_PROGRAMS else 25
+    run_state_machine_as_test(
+        Machine, settings=settings(PROGRAM_SETTINGS, max_examples=programs, stateful_step_count=steps)
+    )
+
+
+@pytest.mark.parametrize("way", ["at once", "key by key"])
+async def test_while_a_slot_moves_no_call_fails_and_no_record_is_lost(
+    empty_cluster: RedisCluster, make_store: MakeStore, ids: Ids, way: str
+) -> None:
+    nodes, store = empty_cluster, make_store(empty_cluster.address)
+    slot = slot_of(ids.submission(1))
+    source = nodes.owner_of(slot)
+    target = next(node for node in nodes.nodes[:3] if node is not source)
+    acknowledged: list[JobId] = []
+    is_over = asyncio.Event()
+
+    async def work() -> None:
+        """Take one conversion of the slot after another from its creation to its end; any error fails the test."""
+        while not is_over.is_set():
+            submission = ids.submission(1)
+            ticket = (await submitted(store, submission)).ticket
+            acknowledged.append(submission.job_id)
+            assert await store.get(submission.job_id) is not None
+            if not ticket.job.deduplicated:
+                lease = (await store.claim(ticket.conversion.lease)).lease
+                assert await store.renew([Renewal(lease=lease, progress=0.5)]) == frozenset()
+                await store.fail(lease, FailureCode.PRIVATE)
+
+    def move(source: Valkey, target: Valkey) -> None:
+        if way == "at once":
+            nodes.move_at_once(slot, source, target)
+            return
+        nodes.begin_to_move(slot, source, target)
+        while nodes.move_keys(slot, source, target, most=7):
+            pass
+        nodes.end_move(slot, source, target)
+
+    tasks = [asyncio.create_task(work()) for _ in range(6)]
+    for first, second in ((source, target), (target, source)):
+        before = len(acknowledged)
+        await until(lambda before=before: len(acknowledged) > before + 20, "jobs are acknowledged")  # type: ignore[misc]
+        await asyncio.to_thread(move, first, second)
+    is_over.set()
+    await asyncio.gather(*tasks)
+    assert nodes.owner_of(slot) is source
+    assert set(await store.get_many(acknowledged)) == set(acknowledged)
+    counts = await store.counts()
+    assert counts.pending + counts.processing + counts.failed == len(acknowledged), "each job is counted once"
+
+
+async def test_a_call_on_a_slot_that_is_half_moved_changes_nothing_and_fails_in_time(
+    empty_cluster: RedisCluster, make_store: MakeStore, ids: Ids
+) -> None:
+    nodes = empty_cluster
+    patient, store = make_store(nodes.address), make_store(nodes.address, timeouts=QUICK)
+    submission = ids.submission(1)
+    conversion = await running(patient, submission)
+    other = ids.submission(2)
+    slot, source = slot_of(submission), nodes.owner_of(slot_of(submission))
+    assert slot_of(other) != slot
+    target = next(node for node in nodes.nodes[:3] if node is not source)
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: submitted(store, ids.submission(1)),
+        lambda: store.cancel(submission.job_id),
+        lambda: store.renew([Renewal(lease=conversion.lease, progress=0.5)]),
+        lambda: store.finish(conversion.lease, track_of(conversion.lease), METADATA),
+        lambda: store.fail(conversion.lease, FailureCode.PRIVATE),
+        lambda: store.retry(conversion.lease, FailureCode.UPSTREAM_ERROR, delay_seconds=0),
+        lambda: store.release([conversion.lease]),
+    ]
+    nodes.begin_to_move(slot, source, target)
+    while True:
+        before = records_of(slot, source, target)
+        for call in calls:
+            with pytest.raises(StoreDown):
+                await call()
+        assert records_of(slot, source, target) == before
+        assert (await submitted(store, other)).ticket.job.job_id == other.job_id, "other slots are not affected"
+        if not nodes.move_keys(slot, source, target, most=2):
+            break
+    nodes.end_move(slot, source, target)
+    await store.finish(conversion.lease, track_of(conversion.lease), METADATA)
+    nodes.move_at_once(slot, target, source)
+
+
+async def test_a_dead_primary_fails_its_share_of_the_jobs_until_its_replica_is_promoted(
+    own_cluster: RedisCluster, make_store: MakeStore, ids: Ids
+) -> None:
+    nodes = own_cluster
+    store = make_store(nodes.address, timeouts=QUICK)
+    await until_it_works(store.open)
+    by_node = on_nodes(nodes, ids)
+    for first, *_ in by_node.values():
+        await until_it_works(lambda first=first: submitted(store, first))  # type: ignore[misc]
+    victims = list(by_node)[:2]
+    for victim, harm in zip(victims, (Valkey.stop, Valkey.freeze), strict=True):
+        with contextlib.closing(victim.client()) as client:
+            assert client.wait(1, 60_000) >= 1, "the replica has all writes"
+        harm(victim)
+        # The first call that fails is the one that notices; the breaker of this node then fails the others at once.
+        for submission in by_node[victim][:3]:
+            with pytest.raises(StoreDown):
+                await submitted(store, submission)
+        for node, (_, *others) in by_node.items():
+            if node is not victim:
+                for submission in others[:3]:
+                    await until_it_works(lambda submission=submission: submitted(store, submission))  # type: ignore[misc]
+        fault = await until_fault(store)
+        assert victim.address in fault
+        assert await store.adopt(10) == []
+        assert await store.expire(10) == []
+        await store.now()
+        nodes.promote(nodes.replica_of(victim))
+        for submission in by_node[victim][:3]:
+            await until_it_works(lambda submission=submission: submitted(store, submission))  # type: ignore[misc]
+        assert await store.get(by_node[victim][0].job_id) is not None, "what the replica had is there"
+        await until_no_fault(store)
+
+
+async def until_fault(store: RedisJobStore) -> str:
+    """Return the fault of the check, which may need a moment to notice it."""
+    found: list[str] = []
+
+    async def has_fault() -> bool:
+        with contextlib.suppress(StoreDown):
+            found.extend(filter(None, [await store.ping()]))
+        return bool(found)
+
+    await until(has_fault, "the check names a fault")
+    return found[0]
+
+
+async def until_no_fault(store: RedisJobStore) -> None:
+    async def has_none() -> bool:
+        with contextlib.suppress(StoreDown):
+            return await store.ping() is None
+        return False
+
+    await until(has_none, "the check names no fault")
+
+
+async def test_addresses_that_are_not_a_cluster_are_named(make_valkey: MakeValkey, make_store: MakeStore) -> None:
+    server = make_valkey()
+    for address in (f"cluster://{server.address}", f"{server.address},{server.address}"):
+        with pytest.raises(StoreUnusable, match=r"not a node of a Redis Cluster.*REDIS_ADDR"):
+            await make_store(address).open()
+    for address, db in (("a:1,b:2", 1), ("cluster://a:1/2", 0)):
+        with pytest.raises(StoreUnusable, match="REDIS_DB: expected 0"):
+            RedisJobStore(RedisSettings(address=address, db=db), POLICY, InstanceId("a"), timeouts=PATIENT)
+
+
+async def test_a_cluster_that_is_down_fails_calls_at_once_and_works_when_it_is_there(
+    tmp_path: Path, make_store: MakeStore, ids: Ids
+) -> None:
+    nodes = RedisCluster(tmp_path / "cluster", has_replicas=False)
+    # One address is enough to find the others.
+    store = make_store(f"cluster://{nodes.nodes[1].address}", timeouts=QUICK)
+    for call in (
+        store.open,
+        store.ping,
+        store.counts,
+        lambda: store.adopt(1),
+        lambda: submitted(store, ids.submission()),
+    ):
+        with pytest.raises(StoreError, match="connection refused"):
+            await cast("Callable[[], Awaitable[object]]", call)()
+    try:
+        await asyncio.to_thread(nodes.start)
+        await until_it_works(store.open)
+        for submissions in on_nodes(nodes, ids).values():
+            await until_it_works(lambda some=submissions: submitted(store, some[0]))  # type: ignore[misc]
+    finally:
+        nodes.stop()
