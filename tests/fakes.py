@@ -343,8 +343,8 @@ class FaultyStore:
             "submit", lambda: self._store.submit(submission, may_create=may_create, may_join=may_join)
         )
 
-    async def get(self, job_id: JobId) -> Ticket | None:
-        return await self._call("get", lambda: self._store.get(job_id))
+    async def get(self, job_id: JobId, *, may_lag: bool = False) -> Ticket | None:
+        return await self._call("get", lambda: self._store.get(job_id, may_lag=may_lag))
 
     async def get_many(self, job_ids: Sequence[JobId]) -> Mapping[JobId, Ticket]:
         return await self._call("get_many", lambda: self._store.get_many(job_ids))

@@ -126,6 +126,8 @@ def _contradictions(values: Mapping[str, Any], environ: Mapping[str, str]) -> li
     problems = _contradictions_of_storage(values, environ) if values["STORAGE_URL"] else []
     if values["REDIS_DB"] and addresses_of(values["REDIS_ADDR"])[0]:
         problems.append("REDIS_DB: expected 0, the only database of a Redis Cluster")
+    if values["REDIS_REPLICA_READS"] == "on" and not addresses_of(values["REDIS_ADDR"])[0]:
+        problems.append("REDIS_REPLICA_READS: expected off without a Redis Cluster in REDIS_ADDR")
     if values["BURST_SIZE"] < values["REQUESTS_PER_SECOND"]:
         problems.append("BURST_SIZE: expected at least REQUESTS_PER_SECOND")
     if values["CLIENT_BURST_SIZE"] and values["CLIENT_BURST_SIZE"] < values["CLIENT_REQUESTS_PER_SECOND"]:
@@ -279,4 +281,5 @@ def _redis(values: Mapping[str, Any]) -> RedisSettings | None:
         password=values["REDIS_PASSWORD"],
         db=values["REDIS_DB"],
         prefix=values["REDIS_PREFIX"],
+        reads_replicas=values["REDIS_REPLICA_READS"] == "on",
     )

@@ -5,7 +5,7 @@ from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from ytmp3.jobstore.settings import addresses_of
-from ytmp3.setting_forms import Variable, any_text, integer_within
+from ytmp3.setting_forms import Variable, any_text, integer_within, one_of
 
 REDIS_OPTIONS: Final = frozenset(
     {"db", "username", "password", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
@@ -75,6 +75,14 @@ REDIS_VARIABLES: Final[tuple[Variable, ...]] = (
         meaning="Beginning of all keys in Redis, so that several installations can use one database. Each installation "
         "needs its own `DATA_DIR`. With another prefix, earlier jobs are unknown.",
         parse=redis_prefix,
+    ),
+    Variable(
+        name="REDIS_REPLICA_READS",
+        default="off",
+        form="on or off",
+        meaning="`on`: the status of jobs is read from replicas of a Redis Cluster, which relieves the primaries. It "
+        "may be up to 3 s old, but never older than what the same instance has written.",
+        parse=one_of("on", "off"),
     ),
 )
 """In the order of the documentation."""

@@ -61,9 +61,14 @@ async def make_store() -> AsyncIterator[MakeStore]:
     stores: list[RedisJobStore] = []
 
     def make(
-        address: str, *, password: str = "", clock: Clock | None = None, timeouts: RedisTimeouts | None = None
+        address: str,
+        *,
+        password: str = "",
+        clock: Clock | None = None,
+        timeouts: RedisTimeouts | None = None,
+        reads_replicas: bool = False,
     ) -> RedisJobStore:
-        settings = RedisSettings(address=address, password=password)
+        settings = RedisSettings(address=address, password=password, reads_replicas=reads_replicas)
         store = RedisJobStore(settings, POLICY, InstanceId("a"), clock=clock, timeouts=timeouts or PATIENT)
         stores.append(store)
         return store

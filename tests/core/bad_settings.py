@@ -28,6 +28,7 @@ BAD: Final[dict[str, list[str]]] = {
     ],
     "REDIS_DB": ["-1", "1024", "x", "1.0", "²", "٣"],
     "REDIS_PREFIX": ["a{b}", "a b", "a*", "a:b", "ä", "x" * 65],
+    "REDIS_REPLICA_READS": ["yes", "1", "replica"],
     "WORKER_POOL_SIZE": ["0", "1001", "-5", "twenty", "1e3", "0x10", "9" * 5000],
     "JOB_QUEUE_CAPACITY": ["0", "1000001", "many"],
     "MAX_JOB_RETRIES": ["-1", "101", "3.0"],

@@ -7,6 +7,7 @@ PLACES: Final = {
     "REDIS_PASSWORD": "redis.password",
     "REDIS_DB": "redis.db",
     "REDIS_PREFIX": "redis.prefix",
+    "REDIS_REPLICA_READS": "redis.reads_replicas",
     "WORKER_POOL_SIZE": "engine.workers",
     "JOB_QUEUE_CAPACITY": "engine.queue_capacity",
     "MAX_JOB_RETRIES": "engine.max_retries",

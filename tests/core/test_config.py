@@ -27,6 +27,7 @@ DEFAULTS: dict[str, object] = {
     "REDIS_PASSWORD": None,
     "REDIS_DB": None,
     "REDIS_PREFIX": None,
+    "REDIS_REPLICA_READS": None,
     "WORKER_POOL_SIZE": 20,
     "JOB_QUEUE_CAPACITY": 1000,
     "MAX_JOB_RETRIES": 3,
@@ -112,6 +113,7 @@ GOOD: list[tuple[str, str, object]] = [
     ("REDIS_PASSWORD", "p w#1", "p w#1"),
     ("REDIS_DB", "15", 15),
     ("REDIS_PREFIX", "shop-1.a_B", "shop-1.a_B"),
+    ("REDIS_REPLICA_READS", "off", False),
     ("WORKER_POOL_SIZE", "1", 1),
     ("JOB_QUEUE_CAPACITY", "1000000", 1_000_000),
     ("MAX_JOB_RETRIES", "0", 0),
@@ -229,6 +231,19 @@ def value_of(name: str, environ: dict[str, str]) -> object:
 
 def test_an_empty_environment_gives_the_defaults() -> None:
     assert {name: value_of(name, {}) for name in DEFAULTS} == DEFAULTS
+
+
+def test_only_a_cluster_has_replicas_to_read_from_and_only_the_first_database() -> None:
+    cluster = {"REDIS_ADDR": "one:6379,two:6379"}
+    assert value_of("REDIS_REPLICA_READS", cluster | {"REDIS_REPLICA_READS": "on"}) is True
+    for environ, name in (
+        ({"REDIS_ADDR": "one:6379", "REDIS_REPLICA_READS": "on"}, "REDIS_REPLICA_READS"),
+        ({"REDIS_REPLICA_READS": "on"}, "REDIS_REPLICA_READS"),
+        (cluster | {"REDIS_DB": "1"}, "REDIS_DB"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load(environ)
+        assert [problem.partition(":")[0] for problem in caught.value.problems] == [name]
 
 
 def test_a_redis_without_password_and_number_gets_the_defaults() -> None:

@@ -57,7 +57,7 @@ class RedisCluster:
 
     @property
     def address(self) -> str:
-        return ",".join(node.address for node in self.nodes[: self._primaries])
+        return f"cluster://{','.join(node.address for node in self.nodes[: self._primaries])}"
 
     def start(self) -> None:
         """Start all nodes, and return when each of them knows the whole cluster."""
@@ -154,9 +154,9 @@ class RedisCluster:
         return cast("list[object]", self.command(node, "ROLE"))[0]
 
     def _knows_all(self, node: Valkey) -> bool:
-        return f"cluster_known_nodes:{len(self.nodes)}\r" in str(
-            cast("bytes", self.command(node, "CLUSTER", "INFO")).decode()
-        )
+        # Until the end of the handshake, a node is known under another id than its own.
+        lines = cast("bytes", self.command(node, "CLUSTER", "NODES")).decode().splitlines()
+        return len(lines) == len(self.nodes) and not any("handshake" in line for line in lines)
 
     def _is_ready(self, node: Valkey) -> bool:
         info = cast("bytes", self.command(node, "CLUSTER", "INFO")).decode()

@@ -65,8 +65,10 @@ class Jobs:
         self._events = events
         self._clock = clock
 
-    async def ticket(self, job_id: str, client: ClientId | None) -> Ticket:
+    async def ticket(self, job_id: str, client: ClientId | None, *, may_lag: bool = False) -> Ticket:
         """Return a job. `client` is its owner; None if no API keys are in use, so that the id alone gives access.
+
+        `may_lag`: the job is only shown, so it may be some seconds old (`JobStore.get`).
 
         Raises:
             JobUnknown: also for another client's job, so that a response does not show which ids exist.
@@ -75,7 +77,7 @@ class Jobs:
         known_form = parse_job_id(job_id)
         if known_form is None:
             raise JobUnknown
-        ticket = await as_request_errors(self._store.get(known_form))
+        ticket = await as_request_errors(self._store.get(known_form, may_lag=may_lag))
         if ticket is None or (client is not None and ticket.job.client != client):
             raise JobUnknown
         return ticket

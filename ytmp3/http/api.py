@@ -82,7 +82,8 @@ class JobHandlers:
 
     async def status(self, request: web.Request) -> web.Response:
         """GET /status/ID."""
-        return await self._job(await self._jobs.ticket(request.match_info["job_id"], owner_in(request, self._keys)))
+        owner = owner_in(request, self._keys)
+        return await self._job(await self._jobs.ticket(request.match_info["job_id"], owner, may_lag=True))
 
     async def cancel(self, request: web.Request) -> web.Response:
         """DELETE /jobs/ID."""

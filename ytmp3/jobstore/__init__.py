@@ -292,8 +292,12 @@ class JobStore(Protocol):
             StoreFull: nothing was stored.
         """
 
-    async def get(self, job_id: JobId) -> Ticket | None:
-        """Return a job with its conversion, or None for an unknown id. Does not wait for writers."""
+    async def get(self, job_id: JobId, *, may_lag: bool = False) -> Ticket | None:
+        """Return a job with its conversion, or None for an unknown id. Does not wait for writers.
+
+        `may_lag`: a copy of the records will do, if this instance has not written to it since. It may be some seconds
+        older than what another instance has written, so nothing may be decided by it. A job is never unknown for that.
+        """
 
     async def get_many(self, job_ids: Sequence[JobId]) -> Mapping[JobId, Ticket]:
         """Return several jobs in few round trips. Unknown ids are missing in the result.

@@ -57,6 +57,8 @@ class RedisSettings:
     """The number of the database; if it is 0, the one in the URL is used."""
     prefix: str = ""
     """The beginning of the names of all keys and channels; if it is empty, they begin with `ytmp3:`."""
+    reads_replicas: bool = False
+    """Whether the status of jobs is read from replicas of a Redis Cluster."""
 
 
 def addresses_of(text: str) -> tuple[bool, tuple[str, ...]]:

@@ -15,6 +15,7 @@
       nodes     the interface: which server has which shard; one server that has all of them
       cluster   the nodes of a Redis Cluster: follows moved slots and promoted replicas
       slots     the map of a cluster's slots
+      replicas  reads of the status of jobs from replicas of a cluster
       link      the connections to one server: timeouts, the circuit breaker, shares for handlers and for workers
       addresses how to connect: the options in REDIS_ADDR
 

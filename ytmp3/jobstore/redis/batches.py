@@ -35,12 +35,23 @@ MakeCall = Callable[[str, str, Iterable[Argument]], Call]
 class RedisBatches:
     """See the Protocol `BatchStore`."""
 
-    def __init__(self, policy: Policy, instance: InstanceId, *, keys: Keys, scripts: Scripts, call: MakeCall) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        instance: InstanceId,
+        *,
+        keys: Keys,
+        scripts: Scripts,
+        call: MakeCall,
+        wrote: Callable[..., None],
+    ) -> None:
+        """Set up the batches. `wrote` is told the ids of records that were written to (`replicas.OwnWrites`)."""
         self._keys = keys
         self._policy = policy
         self._instance = instance
         self._scripts = scripts
         self._call = call
+        self._wrote = wrote
 
     async def create(self, new: NewBatch) -> Batch | Refusal:
         reply = await self._run(
@@ -112,6 +123,7 @@ class RedisBatches:
             common = (repr(self._policy.retention_seconds), repr(seconds))
             calls = [self._call("keep", root, (*common, *some)) for root, some in by_shard.items()]
             replies = await self._scripts.run_all(calls, Caller.WORKER)
+            self._wrote(*job_ids[start : start + JOBS_AT_ONCE])
             for some, reply in zip(by_shard.values(), replies, strict=True):
                 with readable():
                     kept.update(job_id for job_id, is_kept in zip(some, reply, strict=True) if is_kept)

@@ -22,6 +22,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Final
 
 from redis.asyncio.connection import AbstractConnection
@@ -64,8 +65,8 @@ class Cluster:
         self._links: dict[Address, RedisLink] = {}
         self._primaries: dict[str, Address] = {}
         """The node of each shard. Empty until the map has been read for the first time."""
-        self._nodes: frozenset[Address] = frozenset()
-        """All nodes of the last map, with the replicas."""
+        self.replicas: Mapping[Address, tuple[Address, ...]] = {}
+        """The replicas of each primary, in the last map."""
         self._first_map: asyncio.Task[None] | None = None
         self._failed_at = float("-inf")
         """When the map could not be read for the first time."""
@@ -81,7 +82,7 @@ class Cluster:
         found: dict[RedisLink, list[str]] = defaultdict(list)
         for root in roots:
             if (address := self._primaries.get(root)) is not None:
-                found[self._link_to(address)].append(root)
+                found[self.link_to(address)].append(root)
         return found
 
     async def send(self, requests: Sequence[Request], caller: Caller) -> list[Reply]:
@@ -104,9 +105,22 @@ class Cluster:
         await asyncio.gather(*(send_some(address, some) for address, some in places.items()))
         return replies
 
+    def replicas_of(self, root: str) -> Sequence[Address]:
+        """Return the replicas that have a shard."""
+        primary = self._primaries.get(root)
+        return () if primary is None else self.replicas.get(primary, ())
+
+    def link_to(self, address: Address) -> RedisLink:
+        """Return the link to a node."""
+        link = self._links.get(address)
+        if link is None:
+            host, port = address
+            link = self._links[address] = RedisLink({**self._options, "host": host, "port": port}, self._timeouts)
+        return link
+
     def own_connection(self) -> AbstractConnection:
         """See the Protocol. Each call takes another node, so that a node that is down is left after one attempt."""
-        links = [self._link_to(address) for address in sorted(set(self._primaries.values())) or self._seeds]
+        links = [self.link_to(address) for address in sorted(set(self._primaries.values())) or self._seeds]
         links = [link for link in links if link.is_up] or links
         self._next_own += 1
         return links[self._next_own % len(links)].own_connection()
@@ -132,7 +146,7 @@ class Cluster:
             self.doubt()
             return [StoreDown(f"{self.name}: no node serves these records")] * len(requests)
         ends_at = time.monotonic() + self._seconds[caller]
-        replies = await send_to(self._link_to(address), requests, caller)
+        replies = await send_to(self.link_to(address), requests, caller)
         for place, reply in enumerate(replies):
             if isinstance(reply, StoreDown | ClusterDownError):
                 self.doubt()
@@ -165,7 +179,7 @@ class Cluster:
                     address = self._primaries.get(request.root, address)
             count = 1 + bool(prelude)
             try:
-                replies = await self._link_to(address).exchange(
+                replies = await self.link_to(address).exchange(
                     prelude + request.packed, count, caller, within_seconds=left
                 )
             except StoreError as error:
@@ -175,13 +189,6 @@ class Cluster:
             if not _is_redirection(reply):
                 return reply
         return StoreDown(f"{self.name}: the slot of these records is being moved")
-
-    def _link_to(self, address: Address) -> RedisLink:
-        link = self._links.get(address)
-        if link is None:
-            host, port = address
-            link = self._links[address] = RedisLink({**self._options, "host": host, "port": port}, self._timeouts)
-        return link
 
     async def _know_map(self) -> None:
         """Read the map if it is not known yet.
@@ -220,7 +227,7 @@ class Cluster:
         Raises:
             StoreDown, StoreUnusable: no node has given one. The last map stays in use.
         """
-        known = sorted(self._nodes.union(self._primaries.values(), self._links))
+        known = sorted({*self._primaries.values(), *chain.from_iterable(self.replicas.values()), *self._links})
         errors: list[StoreError] = []
         for addresses in (known, self._seeds):
             if (newest := await self._newest_map(addresses, errors.append)) is not None:
@@ -250,7 +257,7 @@ class Cluster:
         return max(maps, key=lambda each: each.epoch, default=None)
 
     async def _map_at(self, address: Address) -> SlotMap:
-        link = self._link_to(address)
+        link = self.link_to(address)
         info, slots = await link.exchange(QUESTIONS, 2, Caller.WORKER, within_seconds=self._timeouts.handler_seconds)
         if isinstance(slots, ResponseError) and "cluster support disabled" in str(slots):
             raise StoreUnusable(
@@ -269,7 +276,7 @@ class Cluster:
         if moved and self._primaries:
             log.info("shards of the cluster moved", extra={"shards": moved})
         self._primaries = dict(newest.primaries)
-        self._nodes = newest.addresses
+        self.replicas = newest.replicas
         for address in self._links.keys() - newest.addresses - set(self._seeds):
             await self._links.pop(address).close()
 

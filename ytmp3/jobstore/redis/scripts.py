@@ -134,10 +134,10 @@ class Scripts:
         return replies
 
     def request(self, call: Call, *, verb: str = "EVALSHA") -> Request:
-        """Encode a call. `verb` is EVALSHA, or EVAL to send the text of the script too.
+        """Encode a call. `verb` is EVALSHA, or EVAL to send the text of the script too; `_RO` at the end: at a replica.
 
         If the server does not have the script of an EVALSHA, it replies with the error NOSCRIPT.
         """
         script = self._scripts[call.script]
-        named = script.digest if verb == "EVALSHA" else script.text
+        named = script.digest if verb.startswith("EVALSHA") else script.text
         return Request(root=call.root, packed=pack([(verb, named, 1, call.root, *call.arguments)]), is_script=True)

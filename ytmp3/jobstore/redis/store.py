@@ -39,6 +39,7 @@ from ytmp3.jobstore.redis.records import (
     renewal_arguments,
     ticket_of,
 )
+from ytmp3.jobstore.redis.replicas import OwnWrites, Replicas
 from ytmp3.jobstore.redis.scripts import Scripts
 from ytmp3.jobstore.redis.server import ServerCheck
 from ytmp3.jobstore.redis.shards import Shards
@@ -72,6 +73,10 @@ class RedisJobStore:
         self._keys = Keys(settings.prefix)
         self._nodes = _nodes_of(settings, timeouts or RedisTimeouts(), (*self._keys.roots, self._keys.batches))
         self._scripts = Scripts(self._nodes)
+        self._own_writes = OwnWrites(time.monotonic)
+        self._replicas: Replicas | None = None
+        if settings.reads_replicas and isinstance(self._nodes, Cluster):
+            self._replicas = Replicas(self._nodes, self._scripts, self._own_writes)
         monotonic = monotonic or clock or time.monotonic
         self._clocks = Clocks(
             monotonic,
@@ -94,7 +99,14 @@ class RedisJobStore:
         self.hints = RedisHints(self._nodes, self._keys)
         """See the Protocol."""
         self.values = RedisSharedValues(self._work)
-        self.batches = RedisBatches(policy, instance, keys=self._keys, scripts=self._scripts, call=self._shards.call)
+        self.batches = RedisBatches(
+            policy,
+            instance,
+            keys=self._keys,
+            scripts=self._scripts,
+            call=self._shards.call,
+            wrote=self._own_writes.note,
+        )
         self._left_behind = LeftBehind(self._shards.read_indexes, monotonic, lease_seconds=policy.lease_seconds)
         # These commands are sent every second, so they are encoded once.
         self._earliest_due, self._earliest_expiry = (poll_of(index, self._keys.roots) for index in ("live", "ended"))
@@ -113,6 +125,8 @@ class RedisJobStore:
 
     async def close(self) -> None:
         await self.hints.close()
+        if self._replicas is not None:
+            await self._replicas.close()
         await self._nodes.close()
 
     async def ping(self) -> str | None:
@@ -158,12 +172,16 @@ class RedisJobStore:
             submission.batch_id or "",
             msgspec.json.encode(submission.edits) if submission.edits is not None else b"",
         )
-        ticket = ticket_of(reply)
+        ticket = self._noted(ticket_of(reply))
         if ticket is not None and submission.is_listed:
             await self.clients.add(ticket.job)
         return None if ticket is None else submitted_of(ticket, self._instance)
 
-    async def get(self, job_id: JobId) -> Ticket | None:
+    async def get(self, job_id: JobId, *, may_lag: bool = False) -> Ticket | None:
+        if may_lag and self._replicas is not None:
+            call = self._shards.call("get", self._keys.root_of(job_id), (job_id,))
+            if (ticket := await self._replicas.get(call, job_id)) is not None:
+                return ticket
         return ticket_of(await self._handle("get", job_id, job_id))
 
     async def get_many(self, job_ids: Sequence[JobId]) -> Mapping[JobId, Ticket]:
@@ -182,6 +200,7 @@ class RedisJobStore:
         reply = await self._work("claim", lease.conversion_id, seconds, self._instance, *lease_arguments(lease))
         if reply is None:
             raise LeaseLost
+        self._own_writes.note(lease.conversion_id)
         return conversion_of(reply)
 
     async def renew(self, renewals: Sequence[Renewal]) -> frozenset[ConversionId]:
@@ -195,6 +214,7 @@ class RedisJobStore:
         for renewal in renewals:
             by_shard[self._keys.root_of(renewal.lease.conversion_id)] += renewal_arguments(renewal)
         replies = await self._shards.attempt("renew", by_shard)
+        self._own_writes.note(*(renewal.lease.conversion_id for renewal in renewals))
         with readable():
             lists = [reply for reply in replies if not isinstance(reply, Exception)]
             lost = frozenset(ConversionId(lost_id.decode()) for lost in lists for lost_id in lost)
@@ -215,6 +235,7 @@ class RedisJobStore:
         )
         if reply is None:
             raise LeaseLost
+        self._own_writes.note(lease.conversion_id)
         return conversion_of(reply)
 
     async def fail(self, lease: Lease, code: FailureCode) -> None:
@@ -222,12 +243,14 @@ class RedisJobStore:
         arguments = (retention, *lease_arguments(lease), error_in_0_2(code), code)
         if not await self._work("fail", lease.conversion_id, *arguments):
             raise LeaseLost
+        self._own_writes.note(lease.conversion_id)
 
     async def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float, costs_attempt: bool = True) -> None:
         codes = (error_in_0_2(code), code)
         arguments = (repr(delay_seconds), *lease_arguments(lease), *codes, str(int(costs_attempt)))
         if not await self._work("retry", lease.conversion_id, *arguments):
             raise LeaseLost
+        self._own_writes.note(lease.conversion_id)
 
     async def release(self, leases: Sequence[Lease]) -> None:
         """See the Protocol. One script for each shard, all sent in one write, because a drain waits for it."""
@@ -235,9 +258,11 @@ class RedisJobStore:
         for lease in leases:
             by_shard[self._keys.root_of(lease.conversion_id)] += lease_arguments(lease)
         await self._shards.run("release", by_shard)
+        self._own_writes.note(*(lease.conversion_id for lease in leases))
 
     async def cancel(self, job_id: JobId) -> Ticket | None:
-        return ticket_of(await self._handle("cancel", job_id, repr(self._policy.retention_seconds), job_id))
+        reply = await self._handle("cancel", job_id, repr(self._policy.retention_seconds), job_id)
+        return self._noted(ticket_of(reply))
 
     async def adopt(self, limit: int) -> list[Conversion]:
         """See the Protocol. Takes one round trip if nothing is due, and otherwise three.
@@ -264,10 +289,12 @@ class RedisJobStore:
         replies = await self._shards.run_where_possible("adopt", calls)
         with readable():
             adopted = [conversion_of(reply) for shard in replies.values() for reply in shard]
+        self._own_writes.note(*(conversion.conversion_id for conversion in adopted))
         return sorted(adopted, key=lambda conversion: conversion.created_at)
 
     async def forget(self, conversion_id: ConversionId) -> None:
         await self._work("forget", conversion_id, conversion_id)
+        self._own_writes.note(conversion_id)
 
     async def expire(self, limit: int) -> list[str | None]:
         """See the Protocol. Takes one round trip if nothing has expired, and one more for each step.
@@ -302,6 +329,12 @@ class RedisJobStore:
         raise_first_error(replies, self._nodes.name)
         columns = zip(State, zip(*replies, strict=True), strict=True)
         return counts_of({state: sum(int(tally or 0) for tally in column) for state, column in columns})
+
+    def _noted(self, ticket: Ticket | None) -> Ticket | None:
+        """Record that this instance has written to a job and its conversion."""
+        if ticket is not None:
+            self._own_writes.note(ticket.job.job_id, ticket.conversion.conversion_id)
+        return ticket
 
     async def _handle(self, script: str, some_id: str, *arguments: Argument) -> Reply:
         """Run a script that an HTTP request waits for."""

@@ -174,7 +174,7 @@ class SqliteJobStore:
     async def submit(self, submission: Submission, *, may_create: bool, may_join: bool = True) -> Submitted | None:
         return await self._run(lambda ledger: ledger.submit(submission, may_create=may_create, may_join=may_join))
 
-    async def get(self, job_id: JobId) -> Ticket | None:
+    async def get(self, job_id: JobId, *, may_lag: bool = False) -> Ticket | None:
         """Read from the cache, or with one query.
 
         A client can read its job as soon as it has the job's id: the id is returned after the commit, and the reading
