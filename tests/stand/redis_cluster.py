@@ -103,8 +103,17 @@ class RedisCluster:
         return next(node for node in self.nodes if node.port == port)
 
     def replica_of(self, primary: Valkey) -> Valkey:
-        """Return the replica that was started with this primary."""
-        return self.nodes[self.nodes.index(primary) + self._primaries]
+        """Return the other node of a pair: they keep their slots, whichever of them is the primary now."""
+        return self.nodes[(self.nodes.index(primary) + self._primaries) % len(self.nodes)]
+
+    def wait_until_replicated(self, primary: Valkey) -> None:
+        """Return once the replica has all writes that the primary has now."""
+        with contextlib.closing(primary.client()) as client:
+            assert client.wait(1, round(PATIENCE_SECONDS * 1000)) >= 1
+
+    def wait_until_follows(self, replica: Valkey) -> None:
+        """Return once a node that was the primary is the replica of its successor, and has its records."""
+        wait_until(lambda: self._follows(replica), "the old primary follows the new one")
 
     def promote(self, replica: Valkey) -> None:
         """Make a replica the primary of its slots, also if its primary is dead and nobody else votes."""
@@ -152,6 +161,10 @@ class RedisCluster:
 
     def _role(self, node: Valkey) -> object:
         return cast("list[object]", self.command(node, "ROLE"))[0]
+
+    def _follows(self, node: Valkey) -> bool:
+        role = cast("list[object]", self.command(node, "ROLE"))
+        return role[0] == b"slave" and role[3] == b"connected"
 
     def _knows_all(self, node: Valkey) -> bool:
         # Until the end of the handshake, a node is known under another id than its own.
