@@ -13,6 +13,7 @@ jobs that are gone, and those are left out when it is read.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Protocol
 
+from ytmp3.core.errors import StoreDown
 from ytmp3.core.ids import ClientId, JobId, shard_of
 from ytmp3.core.job import Job, Ticket
 from ytmp3.jobstore import Place, Reservation
@@ -24,6 +25,11 @@ from ytmp3.jobstore.settings import Policy
 
 MORE_THAN_ASKED: Final = 10
 """How many more ids than jobs are read from a list, for those that are gone or lie before the place."""
+
+MAX_KEPT: Final = 10_000
+"""Most jobs that are remembered while the lists of their clients cannot be written: about 5 MB. More are not listed."""
+KEPT_AT_ONCE: Final = 100
+"""Most jobs that are added later with one check of the store, so that the check is not late."""
 
 Read = Callable[[Sequence[Sequence[Argument]]], Awaitable[list[Reply]]]
 """Sends commands in one write, and returns their replies."""
@@ -46,6 +52,8 @@ class RedisClientRecords:
         self._read = read
         self._run = run
         self._get_many = get_many
+        self._unlisted: dict[JobId, Job] = {}
+        """Jobs that could not be added to the list of their client, the oldest first."""
 
     async def reserve(
         self, name: str, fingerprint: str, resource_id: str, *, life_seconds: float, instead_of: str | None = None
@@ -68,6 +76,24 @@ class RedisClientRecords:
                 ("PEXPIRE", listed, round(self._life * 1000)),
             ]
         )
+
+    async def add_or_keep(self, job: Job) -> None:
+        """Add a job to the list of its client; if the list cannot be written, remember the job for `add_kept`.
+
+        In a cluster, the list may be on another node than the job. If only that node is down, the job is accepted.
+        """
+        try:
+            await self.add(job)
+        except StoreDown:
+            self._unlisted[job.job_id] = job
+            if len(self._unlisted) > MAX_KEPT:
+                del self._unlisted[next(iter(self._unlisted))]
+
+    async def add_kept(self) -> None:
+        """Add jobs whose list could not be written before. Called with each check of the store."""
+        for job in list(self._unlisted.values())[:KEPT_AT_ONCE]:
+            del self._unlisted[job.job_id]
+            await self.add_or_keep(job)
 
     async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> list[Ticket]:
         """See the Protocol. Takes two round trips, or more where many jobs of the list are gone."""

@@ -133,6 +133,7 @@ class RedisJobStore:
         """See the Protocol. Costs one round trip, and more only if an index must be rebuilt."""
         fault = await self._server.check(Caller.HANDLER)
         await self._indexes.rebuild()
+        await self.clients.add_kept()
         return fault or self._indexes.fault
 
     @property
@@ -174,7 +175,8 @@ class RedisJobStore:
         )
         ticket = self._noted(ticket_of(reply))
         if ticket is not None and submission.is_listed:
-            await self.clients.add(ticket.job)
+            add = self.clients.add_or_keep if self._nodes.is_cluster else self.clients.add
+            await add(ticket.job)
         return None if ticket is None else submitted_of(ticket, self._instance)
 
     async def get(self, job_id: JobId, *, may_lag: bool = False) -> Ticket | None:
