@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from typing import Final, Self
 
 CHUNK_BYTES: Final = 1 << 16
@@ -10,8 +11,10 @@ CHUNK_BYTES: Final = 1 << 16
 class ChaosProxy:
     """Listens on a free port and passes everything to the server at `port`, except what a test lets it lose."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, tls: ssl.SSLContext | None = None) -> None:
+        """Set up the proxy. `tls`: clients connect by TLS; the server is reached without."""
         self._upstream_port = port
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._to_lose = 0
@@ -30,7 +33,7 @@ class ChaosProxy:
         return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         return self
 
     async def __aexit__(self, *_: object) -> None:
