@@ -170,7 +170,8 @@ async def _check(folder: Path, store: RedisJobStore, created: list[Batch], items
         assert stored is not None
         assert counts_of(stored.marks) == {Mark.COMPLETED: items}, counts_of(stored.marks)
         lines = await store.batches.items(batch.batch_id)
-        tickets = await store.get_many([batch.job_id(item) for item in lines if item.video_id is not None])
+        job_ids = [batch.job_id(item) for item in lines if item.video_id is not None]
+        tickets = (await store.get_many(job_ids)).tickets
         assert len(tickets) == items, "an item has no job"
         for ticket in tickets.values():
             track = ticket.conversion.track

@@ -139,7 +139,7 @@ async def run(folder: Path, redis: RedisSettings | None) -> Figures:
             jobs.append((await intake.submit(link(video(number)), DEFAULT_RECIPE, SOMEONE)).job.job_id)
         records = FaultyStore(stores[0])
         while True:
-            statuses = [ticket.status for ticket in (await records.get_many(jobs)).values()]
+            statuses = [ticket.status for ticket in (await records.get_many(jobs)).tickets.values()]
             if not {Status.PENDING, Status.PROCESSING} & set(statuses):
                 break
             await _pass(engines, 60.0)
@@ -169,7 +169,7 @@ async def _pass(engines: list[Engine], for_seconds: float) -> None:
 
 
 async def _attempts(records: FaultyStore, jobs: list[JobId]) -> int:
-    tickets = await records.get_many(jobs)
+    tickets = (await records.get_many(jobs)).tickets
     return sum(ticket.conversion.attempts for ticket in tickets.values())
 
 

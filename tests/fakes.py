@@ -14,7 +14,7 @@ from typing import Final, Protocol, TypeVar
 
 from tests.fake_playlists import FakePlaylists
 from tests.faulty_batches import FaultyBatches
-from tests.faulty_client_records import FaultyClientRecords
+from tests.faulty_client_records import FaultyClientRecords, without_unread
 from tests.faulty_values import FaultyValues
 from tests.virtual_time import real_time
 from ytmp3.converter import ONLY_PASSAGE, Converted, Observer, Passage, ReleaseInUse, ToolCheck, UpdateSurroundings
@@ -35,6 +35,7 @@ from ytmp3.jobstore import (
     Submission,
     Submitted,
 )
+from ytmp3.jobstore.found import Found
 from ytmp3.jobstore.outbox import Outbox
 from ytmp3.jobstore.settings import Policy
 
@@ -277,6 +278,8 @@ class FaultyStore:
         self.crashed = asyncio.Event()
         self.fault: str | None = None
         """Why a part of the records cannot be used, as `ping` returns it."""
+        self.unread: set[JobId] = set()
+        """Jobs in a part of the store that does not reply."""
         self.outbox = FaultyOutbox(self._call, store.outbox)
 
     async def _call(self, name: str, operation: Callable[[], Awaitable[T]]) -> T:
@@ -323,7 +326,7 @@ class FaultyStore:
 
     @property
     def clients(self) -> ClientRecords:
-        return FaultyClientRecords(self._store.clients, self._call)
+        return FaultyClientRecords(self._store.clients, self._call, self.unread)
 
     @property
     def values(self) -> SharedValues:
@@ -346,8 +349,9 @@ class FaultyStore:
     async def get(self, job_id: JobId, *, may_lag: bool = False) -> Ticket | None:
         return await self._call("get", lambda: self._store.get(job_id, may_lag=may_lag))
 
-    async def get_many(self, job_ids: Sequence[JobId]) -> Mapping[JobId, Ticket]:
-        return await self._call("get_many", lambda: self._store.get_many(job_ids))
+    async def get_many(self, job_ids: Sequence[JobId]) -> Found:
+        found = await self._call("get_many", lambda: self._store.get_many(job_ids))
+        return without_unread(found, job_ids, self.unread)
 
     @property
     def batches(self) -> FaultyBatches:

@@ -1,17 +1,32 @@
 """The client records of a store whose calls a test can let fail."""
 
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+
 from tests.faulty_batches import Call
-from ytmp3.core.ids import ClientId
-from ytmp3.core.job import Ticket
+from ytmp3.core.errors import StoreDown
+from ytmp3.core.ids import ClientId, JobId
 from ytmp3.jobstore import ClientRecords, Place, Reservation
+from ytmp3.jobstore.found import Found
+
+
+def without_unread(found: Found, job_ids: Iterable[JobId], unread: AbstractSet[JobId]) -> Found:
+    """Return what a store would find if the part with the `unread` jobs did not reply."""
+    asked = set(job_ids)
+    missing = asked & unread
+    if missing and missing == asked:
+        raise StoreDown("no answer")
+    tickets = {job_id: ticket for job_id, ticket in found.tickets.items() if job_id not in missing}
+    return Found(tickets=tickets, unread=frozenset(missing))
 
 
 class FaultyClientRecords:
     """The client records of a FaultyStore."""
 
-    def __init__(self, records: ClientRecords, call: Call) -> None:
+    def __init__(self, records: ClientRecords, call: Call, unread: AbstractSet[JobId]) -> None:
         self._records = records
         self._call = call
+        self._unread = unread
 
     async def reserve(
         self, name: str, fingerprint: str, resource_id: str, *, life_seconds: float, instead_of: str | None = None
@@ -23,8 +38,9 @@ class FaultyClientRecords:
             ),
         )
 
-    async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> list[Ticket]:
-        return await self._call("jobs_of", lambda: self._records.jobs_of(client, before=before, limit=limit))
+    async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> Found:
+        found = await self._call("jobs_of", lambda: self._records.jobs_of(client, before=before, limit=limit))
+        return without_unread(found, found.tickets, self._unread)
 
     async def set_feed(self, client: ClientId, digest: str | None) -> None:
         await self._call("set_feed", lambda: self._records.set_feed(client, digest))

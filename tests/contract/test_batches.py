@@ -219,7 +219,7 @@ async def test_more_jobs_than_one_round_trip_reads_are_found(store: JobStore, id
         await submitted(store, submission)
     unknown = ids.submission(999)
     asked = [submission.job_id for submission in (*submissions[:120], unknown, *submissions[120:])]
-    found = await store.get_many(asked)
+    found = (await store.get_many(asked)).tickets
     assert {job_id: ticket.job.job_id for job_id, ticket in found.items()} == {
         submission.job_id: submission.job_id for submission in submissions
     }

@@ -31,7 +31,7 @@ async def pages(store: JobStore, client: ClientId, limit: int) -> list[list[JobI
     """Read a list page by page, to its end."""
     found: list[list[JobId]] = []
     before = None
-    while tickets := await store.clients.jobs_of(client, before=before, limit=limit):
+    while tickets := list((await store.clients.jobs_of(client, before=before, limit=limit)).tickets.values()):
         assert len(tickets) <= limit
         found.append([ticket.job.job_id for ticket in tickets])
         last = tickets[-1].job
@@ -49,7 +49,7 @@ async def test_a_client_lists_its_own_jobs_the_newest_first(harness: Harness, st
     assert await pages(store, ALICE, 3) == [mine[:3:-1], mine[3:0:-1], mine[:1]]
     assert await pages(store, ALICE, 100) == [mine[::-1]]
     assert await pages(store, ClientId("key:nobody"), 3) == []
-    (newest,) = await store.clients.jobs_of(ALICE, before=None, limit=1)
+    (newest,) = (await store.clients.jobs_of(ALICE, before=None, limit=1)).tickets.values()
     assert newest == await store.get(mine[-1])
 
 
@@ -66,7 +66,7 @@ async def test_a_page_is_not_moved_by_newer_jobs_and_skips_those_that_are_gone(
     for video in range(30):
         mine.append(await listed(store, ids, video))
         harness.clock.advance(1.0)
-    first = await store.clients.jobs_of(ALICE, before=None, limit=5)
+    first = list((await store.clients.jobs_of(ALICE, before=None, limit=5)).tickets.values())
     place = Place(created_at=first[-1].job.created_at, job_id=first[-1].job.job_id)
     await listed(store, ids, 99)
     for submission in mine[5:25]:
@@ -74,7 +74,7 @@ async def test_a_page_is_not_moved_by_newer_jobs_and_skips_those_that_are_gone(
     harness.clock.advance(POLICY.retention_seconds)
     await store.expire(1000)
     rest = await store.clients.jobs_of(ALICE, before=place, limit=10)
-    assert [ticket.job.job_id for ticket in rest] == [each.job_id for each in mine[4::-1]]
+    assert list(rest.tickets) == [each.job_id for each in mine[4::-1]]
     assert len(await pages(store, ALICE, 4)) == 3
 
 

@@ -14,6 +14,7 @@ from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import ConversionId
 from ytmp3.core.job import Conversion, Stage
 from ytmp3.jobstore import JobStore, Renewal, Submission
+from ytmp3.jobstore.found import Found
 
 
 class Hinted:
@@ -38,11 +39,11 @@ async def test_several_jobs_are_read_at_once(harness: Harness, store: JobStore, 
         await submitted(store, submission)
     job_ids = [submission.job_id for submission in submissions]
     unknown = ids.submission(3).job_id
-    tickets = await store.get_many([*job_ids, unknown])
+    tickets = (await store.get_many([*job_ids, unknown])).tickets
     assert set(tickets) == set(job_ids)
     for job_id in job_ids:
         assert tickets[job_id] == await store.get(job_id)
-    assert await store.get_many([]) == {}
+    assert await store.get_many([]) == Found(tickets={})
 
 
 Write = Callable[[JobStore, Submission, Conversion], Awaitable[None]]

@@ -14,6 +14,7 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from msgspec.structs import replace
 
+from tests.contract.cluster_places import on_nodes, owner_at, slot_of
 from tests.contract.conftest import cluster_harness
 from tests.contract.harness import METADATA, PATIENT, POLICY, Ids, running, submitted, track_of
 from tests.contract.redis_servers import MakeStore, MakeValkey, until_it_works
@@ -23,11 +24,9 @@ from tests.stand.redis_cluster import RedisCluster
 from tests.stand.valkey import Valkey
 from tests.stand.waiting import until
 from ytmp3.core.errors import FailureCode, StoreDown, StoreError, StoreUnusable
-from ytmp3.core.ids import ClientId, InstanceId, JobId, shard_of
+from ytmp3.core.ids import InstanceId, JobId
 from ytmp3.jobstore import Renewal, Submission
 from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
-from ytmp3.jobstore.redis.keys import Keys
-from ytmp3.jobstore.redis.slots import slots_of
 from ytmp3.jobstore.settings import RedisTimeouts
 
 pytestmark = pytest.mark.xdist_group("redis-cluster")
@@ -45,30 +44,6 @@ def own_cluster(tmp_path: Path) -> Iterator[RedisCluster]:
         yield nodes
     finally:
         nodes.stop()
-
-
-def slot_of(submission: Submission) -> int:
-    (slot,) = slots_of([Keys().root_of(submission.job_id)]).values()
-    return slot
-
-
-def on_nodes(nodes: RedisCluster, ids: Ids) -> dict[Valkey, list[Submission]]:
-    """Return submissions of different videos, by the primary that gets them: at least five for each."""
-    found: dict[Valkey, list[Submission]] = {node: [] for node in nodes.nodes[:3]}
-    owners = {slot: nodes.owner_of(slot) for slot in {slot_of(ids.submission(video)) for video in range(60)}}
-    for video in range(60):
-        submission = ids.submission(video)
-        found[owners[slot_of(submission)]].append(submission)
-    assert min(map(len, found.values())) >= 5
-    return found
-
-
-def owner_at(nodes: RedisCluster, node: Valkey) -> ClientId:
-    """Return the owner of an API key whose list of jobs is on a node."""
-    clients = (ClientId(f"key:owner-{number}") for number in range(1000))
-    roots = {client: Keys().root_of(shard_of(client)) for client in clients}
-    slots = slots_of(roots.values())
-    return next(client for client, root in roots.items() if nodes.owner_of(slots[root]) is node)
 
 
 def records_of(slot: int, *nodes: Valkey) -> dict[tuple[int, bytes], object]:
@@ -137,7 +112,7 @@ async def test_while_a_slot_moves_no_call_fails_and_no_record_is_lost(
     is_over.set()
     await asyncio.gather(*tasks)
     assert nodes.owner_of(slot) is source
-    assert set(await store.get_many(acknowledged)) == set(acknowledged)
+    assert set((await store.get_many(acknowledged)).tickets) == set(acknowledged)
     counts = await store.counts()
     assert counts.pending + counts.processing + counts.failed == len(acknowledged), "each job is counted once"
 
@@ -216,7 +191,7 @@ async def test_a_dead_primary_fails_its_share_of_the_jobs_until_its_replica_is_p
 
         async def is_listed(listed: Submission = listed) -> bool:
             found = await store.clients.jobs_of(listed.client, before=None, limit=10)
-            return [ticket.job.job_id for ticket in found] == [listed.job_id]
+            return list(found.tickets) == [listed.job_id]
 
         await until_no_fault(store)
         await until(is_listed, "the job is in the list of its client")

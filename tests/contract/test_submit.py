@@ -225,4 +225,4 @@ async def test_a_job_keeps_the_tags_that_its_client_has_chosen(store: JobStore, 
         submission = replace(ids.submission(), edits=edits)
         await submitted(store, submission)
         assert (await ticket_of(store, submission.job_id)).job.edits == edits
-        assert (await store.get_many([submission.job_id]))[submission.job_id].job.edits == edits
+        assert (await store.get_many([submission.job_id])).tickets[submission.job_id].job.edits == edits

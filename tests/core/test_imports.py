@@ -33,13 +33,14 @@ PROTOCOLS = frozenset({"jobstore", "storage", "converter"})
 NOT_ADAPTERS = frozenset(
     {
         *("storage.files", "storage.scratch", "jobstore.sqlite.backup", "jobstore.outbox", "jobstore.batches"),
+        "jobstore.found",
         *("converter.doctor", "converter.doctor_report", "converter.releases.commands"),
         "converter.live_sound",
     }
 )
 """Used whatever the adapter: work in progress is always in a local folder, and commands on the embedded store's file
-are for that file only; `ytmp3 doctor` and `ytmp3 extractor` are commands for one converter. `jobstore.outbox` and
-`jobstore.batches` are parts of the Protocol, and so is `converter.live_sound`."""
+are for that file only; `ytmp3 doctor` and `ytmp3 extractor` are commands for one converter. `jobstore.outbox`,
+`jobstore.batches` and `jobstore.found` are parts of the Protocol, and so is `converter.live_sound`."""
 IMPURE = frozenset(
     {
         "asyncio", "concurrent", "contextvars", "datetime", "fcntl", "glob", "io", "logging", "multiprocessing", "os",

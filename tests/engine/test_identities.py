@@ -25,7 +25,8 @@ FIRST, SECOND = Budget(name="first", videos_per_hour=240), Budget(name="second",
 async def all_ended(now: Rig, jobs: list[Job]) -> list[Status]:
     """Let time pass, adopting due conversions, until all jobs have ended."""
     while True:
-        statuses = [ticket.status for ticket in (await now.records.get_many([job.job_id for job in jobs])).values()]
+        found = await now.records.get_many([job.job_id for job in jobs])
+        statuses = [ticket.status for ticket in found.tickets.values()]
         if not {Status.PENDING, Status.PROCESSING} & set(statuses):
             return statuses
         for _ in range(12):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.engine.rig import LEASE_SECONDS, Rig, engine, video
 from tests.virtual_time import settled
-from ytmp3.core.errors import StoreDown
+from ytmp3.core.errors import RenewalsMissed, StoreDown
 from ytmp3.core.job import Job, Status
 from ytmp3.engine import events
 from ytmp3.engine.runs import Stop
@@ -137,6 +137,29 @@ async def test_a_failed_renewal_is_repeated_before_the_lease_runs_out(tmp_path: 
         now.store.broken.clear()
         await asyncio.sleep(4)
         assert await now.records.adopt(10) == []
+
+
+async def test_only_the_renewals_that_a_part_of_the_store_has_missed_are_repeated(tmp_path: Path) -> None:
+    async with engine(tmp_path, workers=1) as now:
+        job, *waiting = [await now.running(VIDEO), await now.submit(video(2)), await now.submit(video(3))]
+        missed = (await now.conversion(waiting[0])).conversion_id
+        await settled()
+        now.store.broken["renew"] = RenewalsMissed("no answer", lost=frozenset(), missed=frozenset({missed}))
+        await asyncio.sleep(LEASE_SECONDS / 3 + 1)
+        now.store.broken.clear()
+        before = {each.job_id: (await now.conversion(each)).due_at for each in (job, *waiting)}
+        await asyncio.sleep(2)
+        renewed = [each for each in (job, *waiting) if (await now.conversion(each)).due_at != before[each.job_id]]
+        assert renewed == [waiting[0]]
+
+
+async def test_a_conversion_whose_lease_is_lost_is_stopped_although_other_renewals_were_missed(tmp_path: Path) -> None:
+    async with engine(tmp_path) as now:
+        job = await now.running(VIDEO)
+        lost = (await now.conversion(job)).conversion_id
+        now.store.broken["renew"] = RenewalsMissed("no answer", lost=frozenset({lost}), missed=frozenset({"other"}))
+        await asyncio.sleep(LEASE_SECONDS / 3 + 1)
+        assert len(now.seen(events.LeaseLost)) == 1
 
 
 async def test_an_instance_never_has_two_attempts_at_one_conversion(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from tests.engine.rig import OTHER, Rig, engine, video
 from tests.virtual_time import seconds, settled
 from ytmp3.core.errors import FailureCode, StoreDown
+from ytmp3.core.ids import JobId
 from ytmp3.core.job import Report, Stage, Status, Ticket
 from ytmp3.engine.subscriptions import INTERVAL_SECONDS, POLL_SECONDS, Snapshot, Subscription
 
@@ -183,6 +184,26 @@ async def test_an_outage_of_the_store_only_delays_what_is_taken(tmp_path: Path) 
             assert await subscription.take(3 * POLL_SECONDS) == []
             del now.store.broken["get_many"]
             assert status_of(await taken(subscription)) is Status.CANCELLED
+
+
+async def test_a_part_of_the_store_that_is_down_does_not_delay_the_jobs_of_the_others(tmp_path: Path) -> None:
+    async with engine(tmp_path, workers=0) as now:
+        now.parts.subscriptions.start()
+        down, other = await now.submit(VIDEO), await now.submit(video(2))
+        await settled()
+        with now.parts.subscriptions.open([await now.ticket(down), await now.ticket(other)]) as subscription:
+            await subscription.take(0.0)
+            now.store.unread = {down.job_id}
+            for job in (down, other):
+                await now.records.cancel(job.job_id)
+            shown: set[tuple[JobId, Status]] = set()
+            while (other.job_id, Status.CANCELLED) not in shown:
+                shown |= {(each.job_id, status_of(each)) for each in await subscription.take(LONG_SECONDS)}
+            shown |= {(each.job_id, status_of(each)) for each in await subscription.take(3 * POLL_SECONDS)}
+            assert (down.job_id, Status.CANCELLED) not in shown
+            now.store.unread = set()
+            while (down.job_id, Status.CANCELLED) not in shown:
+                shown |= {(each.job_id, status_of(each)) for each in await subscription.take(LONG_SECONDS)}
 
 
 async def test_a_closed_subscription_leaves_nothing_behind(tmp_path: Path) -> None:

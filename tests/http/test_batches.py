@@ -43,6 +43,17 @@ async def test_a_batch_reports_each_line_and_its_job(tmp_path: Path) -> None:
         assert (await service.completed(video(1)))["batch_id"] is None
 
 
+async def test_items_whose_jobs_cannot_be_read_are_named(tmp_path: Path) -> None:
+    async with running_service(tmp_path / "data") as service:
+        batch = await ended(service, await created(service, [video(1), video(2)]))
+        first, second = (await get(service, batch["items_url"]))["items"]
+        service.store.unread = {first["job"]["job_id"]}
+        page = await get(service, batch["items_url"])
+        assert page["unavailable"] == [first["job"]["job_id"]]
+        assert page["items"] == [first | {"job": None}, second]
+        await expect_problem(service, "GET", batch["archive_url"], 503, "store_unavailable")
+
+
 async def test_a_batch_of_copies_makes_copies(tmp_path: Path) -> None:
     async with running_service(tmp_path / "data") as service:
         batch = await created(service, [video(1), video(2)], format="opus")

@@ -56,7 +56,7 @@ async def page(service: RunningService, query: str = "", headers: dict[str, str]
 
 async def test_the_owner_of_a_key_lists_its_jobs_page_by_page(tmp_path: Path) -> None:
     async with with_keys(tmp_path) as service:
-        assert await page(service) == {"jobs": [], "next_url": None}
+        assert await page(service) == {"jobs": [], "next_url": None, "unavailable": []}
         # A job that joins a finished conversion would change when that expires, so the other owner's job is first.
         await convert(service, VIDEOS[0], BOB)
         mine = [await convert(service, video, ALICE) for video in VIDEOS]
@@ -65,7 +65,7 @@ async def test_the_owner_of_a_key_lists_its_jobs_page_by_page(tmp_path: Path) ->
         assert first["jobs"] == mine[:0:-1]
         assert first["next_url"].startswith("/jobs?limit=2&cursor=")
         rest = await page(service, first["next_url"].removeprefix("/jobs"))
-        assert rest == {"jobs": mine[:1], "next_url": None}
+        assert rest == {"jobs": mine[:1], "next_url": None, "unavailable": []}
         await expect_problem(service, "GET", "/jobs", 401, "unauthorized")
 
 
@@ -92,6 +92,23 @@ async def new_feed(service: RunningService, headers: dict[str, str] = ALICE) -> 
         url: str = (await response.json())["feed_url"]
         assert url.startswith(f"{service.url}/feed/")
         return url
+
+
+async def test_a_page_without_a_part_of_the_store_names_the_jobs_that_are_missing(tmp_path: Path) -> None:
+    async with with_keys(tmp_path) as service:
+        feed = await new_feed(service)
+        mine = [await convert(service, video, ALICE) for video in VIDEOS]
+        service.store.unread = {mine[1]["job_id"]}
+        found = await page(service)
+        assert (found["jobs"], found["unavailable"]) == ([mine[2], mine[0]], [mine[1]["job_id"]])
+        first = await page(service, "?limit=2")
+        assert (first["jobs"], first["unavailable"]) == ([mine[2]], [mine[1]["job_id"]])
+        assert first["next_url"] is not None
+        # Podcast apps may remove tracks that a feed does not have, so there is none for the moment.
+        await expect_problem(service, "GET", feed.removeprefix(service.url), 503, "store_unavailable")
+        service.store.unread = set()
+        assert (await page(service))["jobs"] == mine[::-1]
+        assert len(await items_of(service, feed)) == len(mine)
 
 
 async def items_of(service: RunningService, url: str) -> list[ET.Element]:

@@ -11,6 +11,7 @@ from tests.http.running_service import RunningService, running_service
 from tests.stand.event_stream import StreamedEvent, events_of, next_event
 from tests.stand.waiting import until
 from ytmp3.core.errors import StoreDown
+from ytmp3.core.ids import JobId
 from ytmp3.core.job import Report, Stage
 from ytmp3.http.job_events import MAX_JOBS
 from ytmp3.http.keys import key_line
@@ -109,6 +110,17 @@ async def test_ids_without_any_job_are_the_same_404_as_a_status(service: Running
     await expect_problem(service, "GET", f"/events?jobs={UNKNOWN}", 404, "job_unknown")
     service.store.broken["get_many"] = StoreDown("no answer")
     await expect_problem(service, "GET", f"/events?jobs={UNKNOWN}", 503, "store_unavailable")
+
+
+async def test_a_stream_sends_a_job_that_could_not_be_read_as_soon_as_it_can(service: RunningService) -> None:
+    jobs = [(await service.completed(video))["job_id"] for video in (VIDEO, OTHER_VIDEO)]
+    service.store.unread = {jobs[0], JobId(UNKNOWN)}
+    async with service.client.get(f"{service.url}/events?jobs={','.join([*jobs, UNKNOWN])}") as response:
+        events = events_of(response)
+        assert (await next_event(events, "job", "unknown", "end")).data["job_id"] == jobs[1]
+        service.store.unread = set()
+        rest = [(event.name, event.data.get("job_id")) async for event in events if event.fields]
+    assert rest == [("job", jobs[0]), ("unknown", UNKNOWN), ("end", None)]
 
 
 async def test_with_keys_a_stream_shows_only_the_owners_jobs(tmp_path: Path) -> None:

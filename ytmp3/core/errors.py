@@ -9,6 +9,7 @@
     │   └── NoProcess        the operating system could not start a child process, or killed it for memory
     └── StoreError           an operation of a JobStore failed
         ├── StoreDown        no reply in time, or no connection
+        │   └── RenewalsMissed   the same for some of several leases
         ├── StoreFull        a write was refused for lack of space
         ├── StoreUnusable    corrupt, of a newer version, locked or evicting: an operator must act
         └── LeaseLost        the caller's lease on the conversion is no longer valid
@@ -359,6 +360,16 @@ class StoreError(Ytmp3Error):
 
 class StoreDown(StoreError):
     """The store did not reply in time. Whether a write took effect is unknown."""
+
+
+class RenewalsMissed(StoreDown):
+    """Some of several leases were not renewed, because a part of the store did not reply or is not usable."""
+
+    def __init__(self, text: str, *, lost: frozenset[str], missed: frozenset[str]) -> None:
+        """Take the ids of conversions: `lost` are those whose lease is lost, and `missed` were not renewed."""
+        super().__init__(text)
+        self.lost = lost
+        self.missed = missed
 
 
 class StoreFull(StoreError):

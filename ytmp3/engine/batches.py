@@ -52,7 +52,7 @@ from ytmp3.engine.events import Events
 from ytmp3.engine.health import Health
 from ytmp3.engine.idempotency import Idempotency, IdempotencyKeys
 from ytmp3.engine.intake import DRAIN_RETRY_SECONDS
-from ytmp3.engine.jobs import as_request_errors
+from ytmp3.engine.jobs import as_request_errors, complete
 from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.settings import EngineSettings
 from ytmp3.engine.upstream import Upstream
@@ -116,6 +116,8 @@ class ItemPage(Struct, frozen=True, kw_only=True):
     items: Sequence[ItemState]
     next_index: int | None
     """Where the next page begins; None if this is the last one."""
+    unread: Sequence[JobId]
+    """The jobs of these items that could not be read, because a part of the store does not reply."""
 
 
 class Batches:
@@ -273,12 +275,13 @@ class Batches:
             for index in range(start, end)
             if items[index].video_id is not None and batch.marks[index] != Mark.WAITING
         }
-        tickets = await as_request_errors(self._store.get_many(list(jobs.values())))
-        found = {index: tickets.get(job_id) for index, job_id in jobs.items()}
+        read = await as_request_errors(self._store.get_many(list(jobs.values())))
+        found = {index: read.tickets.get(job_id) for index, job_id in jobs.items()}
         marks = _shown_marks(batch)
         return ItemPage(
             items=[_item_state(items, index, Mark(marks[index]), found.get(index)) for index in range(start, end)],
             next_index=end if end < len(items) else None,
+            unread=tuple(job_id for job_id in dict.fromkeys(jobs.values()) if job_id in read.unread),
         )
 
     async def finished(self, batch_id: str, owner: ClientId | None) -> tuple[BatchState, list[Ticket]]:
@@ -287,7 +290,8 @@ class Batches:
         A job whose track has expired is left out.
 
         Raises:
-            BatchUnknown, StoreUnavailable
+            BatchUnknown
+            StoreUnavailable: also if a part of the store does not reply, because none of the jobs may be missing.
         """
         state = await self.read(batch_id, owner)
         batch = state.batch
@@ -296,7 +300,7 @@ class Batches:
         items = await as_request_errors(self._store.batches.items(batch.batch_id))
         job_ids = [batch.job_id(items[index]) for index in indexes_of(batch.marks, Mark.COMPLETED)]
         found = await as_request_errors(self._store.get_many(job_ids))
-        tickets = (found.get(job_id) for job_id in job_ids)
+        tickets = map(complete(found).get, job_ids)
         return state, [ticket for ticket in tickets if ticket is not None and ticket.status is Status.COMPLETED]
 
     async def pin(self, job_ids: Sequence[JobId], seconds: float) -> bool:
@@ -311,14 +315,14 @@ class Batches:
         return await as_request_errors(self._store.batches.get(BatchId(batch_id)))
 
     async def _open_tickets(self, batch: Batch) -> dict[int, Ticket]:
-        """Return the jobs of the open items, by index."""
+        """Return the jobs of the open items, by index; without those that could not be read."""
         indexes = indexes_of(batch.marks, Mark.OPEN)
         if not indexes:
             return {}
         items = await as_request_errors(self._store.batches.items(batch.batch_id))
         jobs = {index: batch.job_id(items[index]) for index in indexes}
         found = await as_request_errors(self._store.get_many(list(jobs.values())))
-        return {index: found[job_id] for index, job_id in jobs.items() if job_id in found}
+        return {index: found.tickets[job_id] for index, job_id in jobs.items() if job_id in found.tickets}
 
     def _state(self, batch: Batch, tickets: dict[int, Ticket]) -> BatchState:
         """Return a batch with the number of its items by their status. `tickets`: those of its open items, by index.

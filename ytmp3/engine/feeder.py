@@ -139,6 +139,7 @@ class Feeder:
                 self._held[batch.batch_id] = _Held(batch=batch, saved_at=self._clock(), kept_at=self._clock())
             if adopted:
                 self._events.emit(events.BatchesAdopted(batches=tuple(adopted)))
+        failed: list[StoreError] = []
         for held in list(self._held.values()):
             try:
                 await self._advance(held)
@@ -147,6 +148,11 @@ class Feeder:
             except RequestError as error:
                 # Only StoreUnavailable is possible here: the next iteration does what this one could not.
                 log.debug("batch not fed", extra={"batch_id": held.batch.batch_id, "code": error.code})
+            except StoreError as error:
+                # The other batches may be in a part of the store that replies.
+                failed.append(error)
+        if failed:
+            raise failed[0]
 
     async def expire(self) -> int:
         """Remove ended batches after their retention. Returns their number."""
@@ -217,11 +223,15 @@ class Feeder:
         return self._clock() - held.saved_at >= self._store.policy.lease_seconds / RENEWALS_PER_LEASE
 
     async def _open_tickets(self, batch: Batch, items: tuple[Item, ...]) -> dict[int, Ticket | None]:
-        """Return the jobs of the open items by index; None for an item without one."""
+        """Return the jobs of the open items by index; None for an item without one.
+
+        It is None for a job that could not be read, too: to submit it again, or to cancel it, then fails or changes
+        nothing, and the item stays open.
+        """
         indexes = indexes_of(batch.marks, Mark.OPEN)
         job_ids = [batch.job_id(items[index]) for index in indexes]
         found = await self._store.get_many(job_ids)
-        return {index: found.get(job_id) for index, job_id in zip(indexes, job_ids, strict=True)}
+        return {index: found.tickets.get(job_id) for index, job_id in zip(indexes, job_ids, strict=True)}
 
     async def _next_marks(self, batch: Batch, items: tuple[Item, ...], tickets: dict[int, Ticket | None]) -> str:
         """Return the new marks: with ended jobs and further open items, or those of a cancelled batch."""

@@ -14,7 +14,7 @@ from typing import Final
 
 from ytmp3.core.ids import ClientId, shard_of
 from ytmp3.core.job import Status, Ticket
-from ytmp3.engine.jobs import Jobs, as_request_errors
+from ytmp3.engine.jobs import Jobs, as_request_errors, complete
 from ytmp3.jobstore import ClientRecords, Place
 
 TOKEN_BYTES: Final = 24
@@ -69,13 +69,16 @@ class Feeds:
     async def tracks(self, client: ClientId) -> list[Ticket]:
         """Return the finished jobs of a client, the newest first, each video and recipe once.
 
+        A podcast app may remove tracks that are missing in a feed, so a feed is complete or refused.
+
         Raises:
-            StoreUnavailable
+            StoreUnavailable: the store, or a part of it, does not reply.
         """
         found: dict[str, Ticket] = {}
         before: Place | None = None
         for _ in range(MAX_READS):
-            tickets = await self._jobs.listed(client, before=before, limit=JOBS_AT_ONCE)
+            page = await self._jobs.listed(client, before=before, limit=JOBS_AT_ONCE)
+            tickets = list(complete(page).values())
             for ticket in tickets:
                 if ticket.status is Status.COMPLETED:
                     found.setdefault(ticket.conversion.key, ticket)

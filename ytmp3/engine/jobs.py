@@ -5,7 +5,7 @@ authoritative. Live progress and queue positions are for display only; they are 
 lease renewal.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from msgspec import Struct
@@ -21,6 +21,7 @@ from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.runs import Runs, Stop
 from ytmp3.engine.upstream import Upstream
 from ytmp3.jobstore import JobStore, Place
+from ytmp3.jobstore.found import Found
 
 T = TypeVar("T")
 
@@ -82,17 +83,22 @@ class Jobs:
             raise JobUnknown
         return ticket
 
-    async def tickets(self, job_ids: Sequence[JobId], client: ClientId | None) -> list[Ticket]:
+    async def tickets(self, job_ids: Sequence[JobId], client: ClientId | None) -> Found:
         """Return those of the jobs that exist and that `client` may see, as in `ticket`, in the given order.
 
         Raises:
-            StoreUnavailable
+            StoreUnavailable: none of them could be read.
         """
         found = await as_request_errors(self._store.get_many(job_ids))
-        tickets = (found.get(job_id) for job_id in job_ids)
-        return [ticket for ticket in tickets if ticket is not None and (client is None or ticket.job.client == client)]
+        some = ((job_id, found.tickets.get(job_id)) for job_id in job_ids)
+        tickets = {
+            job_id: ticket
+            for job_id, ticket in some
+            if ticket is not None and (client is None or ticket.job.client == client)
+        }
+        return Found(tickets=tickets, unread=found.unread)
 
-    async def listed(self, client: ClientId, *, before: Place | None, limit: int) -> list[Ticket]:
+    async def listed(self, client: ClientId, *, before: Place | None, limit: int) -> Found:
         """Return up to `limit` jobs of an API key's owner, the newest first, beginning after the place `before`.
 
         Raises:
@@ -177,3 +183,14 @@ async def as_request_errors(operation: Awaitable[T]) -> T:
         raise StorageFull(retry_after_seconds=STORAGE_RETRY_SECONDS) from error
     except StoreError as error:
         raise StoreUnavailable(retry_after_seconds=STORE_RETRY_SECONDS) from error
+
+
+def complete(found: Found) -> Mapping[JobId, Ticket]:
+    """Return the jobs that were read, where none of them may be missing.
+
+    Raises:
+        StoreUnavailable: a part of the store did not reply.
+    """
+    if found.unread:
+        raise StoreUnavailable(retry_after_seconds=STORE_RETRY_SECONDS)
+    return found.tickets

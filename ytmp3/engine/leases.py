@@ -16,7 +16,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from ytmp3.core.errors import StoreError
+from ytmp3.core.errors import RenewalsMissed, StoreError
 from ytmp3.core.job import Lease
 from ytmp3.engine import events
 from ytmp3.engine.events import Events
@@ -53,6 +53,9 @@ class LeaseKeeper:
         self._progress_seconds = settings.progress_seconds
         self._renewed_at = clock()
         """When all leases were last renewed. A failed renewal does not change it, so the next iteration retries."""
+        self._missed: frozenset[str] = frozenset()
+        """The conversions that the last call left out, because a part of the store did not reply: the next one repeats
+        these and not all."""
         self._loops = Loops(events)
 
     def start(self) -> None:
@@ -71,6 +74,10 @@ class LeaseKeeper:
         renewals = [run.renewal() for run in self._runs if is_due or run.has_changed]
         if is_due:
             renewals += self._waiting_renewals()
+        elif self._missed:
+            known = {renewal.lease.conversion_id for renewal in renewals}
+            again = [*(run.renewal() for run in self._runs), *self._waiting_renewals()]
+            renewals += [each for each in again if each.lease.conversion_id in self._missed - known]
         if renewals and await self._renew(renewals) and is_due:
             self._renewed_at = now
 
@@ -82,13 +89,19 @@ class LeaseKeeper:
         ]
 
     async def _renew(self, renewals: list[Renewal]) -> bool:
-        """Renew, and drop conversions whose leases are lost. Returns whether the store has replied."""
+        """Renew, and drop conversions whose leases are lost. Returns whether any part of the store has replied."""
+        missed: frozenset[str] = frozenset()
         try:
-            lost = await self._store.renew(renewals)
+            lost: frozenset[str] = await self._store.renew(renewals)
+        except RenewalsMissed as error:
+            lost, missed = error.lost, error.missed
+            self._events.emit(events.StoreFailed(operation="renew", error=error))
+            log.warning("leases not renewed", extra={"conversions": len(missed), "error": str(error)})
         except StoreError as error:
             self._events.emit(events.StoreFailed(operation="renew", error=error))
             log.warning("leases not renewed", extra={"conversions": len(renewals), "error": str(error)})
             return False
+        self._missed = missed
         for renewal in renewals:
             if renewal.lease.conversion_id in lost:
                 self._drop(renewal.lease)

@@ -331,10 +331,12 @@ class Subscriptions:
         for start in range(0, len(wanted), READ_AT_ONCE):
             some = wanted[start : start + READ_AT_ONCE]
             versions = {followed.topic: followed.topic.version for followed in some}
-            tickets = await self._store.get_many([followed.job_id for followed in some])
+            found = await self._store.get_many([followed.job_id for followed in some])
+            # Jobs in a part of the store that does not reply stay as they are until the next poll.
+            some = [followed for followed in some if followed.job_id not in found.unread]
             for topic, version in versions.items():
                 if topic.version == version:
-                    self._apply(topic, [followed for followed in some if followed.topic is topic], tickets)
+                    self._apply(topic, [followed for followed in some if followed.topic is topic], found.tickets)
                 elif topic.followed:
                     # An event of the engine arrived during the call to the store, and is newer than the reply.
                     self._outdate(topic, are_jobs_outdated=True)

@@ -127,12 +127,14 @@ class EventHandlers:
     async def events(self, request: web.Request) -> web.StreamResponse:
         """GET /events."""
         job_ids = wanted_jobs(request)
-        tickets = await self._jobs.tickets(job_ids, owner_in(request, self._keys))
-        if not tickets:
+        owner = owner_in(request, self._keys)
+        found = await self._jobs.tickets(job_ids, owner)
+        if not found.tickets and not found.unread:
             raise JobUnknown
-        unknown = dict.fromkeys(job_ids).keys() - {ticket.job.job_id for ticket in tickets}
-        with self._subscriptions.open(tickets) as subscription:
-            source = JobSource(subscription, self._json, sorted(unknown))
+        with self._subscriptions.open(found.tickets.values()) as subscription:
+            source = JobSource(subscription, self._json)
+            source.add_unknown(sorted(set(job_ids) - found.tickets.keys() - found.unread))
+            source.read_later(sorted(found.unread), lambda some: self._jobs.tickets(some, owner))
             return await self._streams.send(request, request[CLIENT].owner, source)
 
 

@@ -80,7 +80,7 @@ def _message(code: str) -> str:
 def items_json(batch_id: str, page: ItemPage, jobs: Mapping[int, msgspec.Raw], addresses: Addresses) -> bytes:
     """Return a page of items as JSON. `jobs` has the JSON of their jobs, by the index of the item."""
     following = None if page.next_index is None else addresses.of_items(batch_id, page.next_index)
-    view = ItemsView(items=tuple(map(_item_view, page.items)), next_url=following)
+    view = ItemsView(items=tuple(map(_item_view, page.items)), next_url=following, unavailable=tuple(page.unread))
     # The jobs are rendered already, so their JSON is put into that of the items.
     fields = msgspec.structs.asdict(view)
     fields["items"] = [msgspec.structs.asdict(item) | {"job": jobs.get(item.index)} for item in view.items]

@@ -49,12 +49,14 @@ class ClientHandlers:
     async def jobs(self, request: web.Request) -> web.Response:
         """GET /jobs."""
         limit, before = _limit_of(request), _place_of(request)
-        tickets = await self._jobs.listed(self._owner(request), before=before, limit=limit)
+        found = await self._jobs.listed(self._owner(request), before=before, limit=limit)
+        tickets = list(found.tickets.values())
         following = None
-        if len(tickets) == limit:
+        if tickets and len(tickets) + len(found.unread) == limit:
             following = self._addresses.of_jobs(limit=limit, cursor=_cursor_after(tickets[-1]))
         jobs = b",".join(await self._json.of_each(tickets))
-        body = b'{"jobs":[%b],"next_url":%b}' % (jobs, msgspec.json.encode(following))
+        ends = (msgspec.json.encode(following), msgspec.json.encode(sorted(found.unread)))
+        body = b'{"jobs":[%b],"next_url":%b,"unavailable":%b}' % (jobs, *ends)
         return web.Response(body=body, headers=headers.JSON)
 
     async def make_feed(self, request: web.Request) -> web.Response:

@@ -8,12 +8,15 @@ The revision of a stream is a hash of what it has shown of each job. It is equal
 change it, because they change all the time.
 """
 
+import contextlib
 import hashlib
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from aiohttp import web
 
+from ytmp3.core.errors import StoreUnavailable
 from ytmp3.core.ids import JobId, parse_job_id
 from ytmp3.core.job import Status
 from ytmp3.engine.jobs import Live
@@ -21,11 +24,17 @@ from ytmp3.engine.subscriptions import Snapshot, Subscription
 from ytmp3.http.errors import InvalidField
 from ytmp3.http.job_json import JobJson
 from ytmp3.http.streams import Message
+from ytmp3.jobstore.found import Found
 
 MAX_JOBS: Final = 100
 """Most jobs of one stream. Their ids are 3,500 characters of the request line, and servers accept 8,000."""
 HELP_OF_JOBS: Final = f"`jobs` must be 1 to {MAX_JOBS} ids of jobs, separated by commas: /events?jobs=ID,ID."
+READ_AGAIN_SECONDS: Final = 1.0
+"""Pause, in seconds, before jobs in a part of the store that does not reply are read again."""
 _OPEN: Final = frozenset({Status.PENDING, Status.PROCESSING})
+
+Read = Callable[[Sequence[JobId]], Awaitable[Found]]
+"""Reads jobs; raises StoreUnavailable if none of them can be read."""
 
 
 def wanted_jobs(request: web.Request) -> list[JobId]:
@@ -43,18 +52,34 @@ def wanted_jobs(request: web.Request) -> list[JobId]:
 
 
 class JobSource:
-    """The messages about some jobs, from a subscription to them. `unknown`: requested ids that no job has."""
+    """The messages about some jobs, from a subscription to them."""
 
-    def __init__(self, subscription: Subscription, json: JobJson, unknown: Iterable[JobId] = ()) -> None:
+    def __init__(
+        self, subscription: Subscription, json: JobJson, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._subscription = subscription
         self._json = json
-        self._unknown = [Snapshot(job_id=job_id, ticket=None, live=Live()) for job_id in unknown]
+        self._clock = clock
+        self._unknown: list[Snapshot] = []
+        """The requested ids that no job has, until they are shown."""
+        self._unread: Sequence[JobId] = ()
+        self._read: Read | None = None
+        self._read_at = clock()
+        """When the jobs in `_unread` were tried last."""
         self._shown: dict[JobId, int] = {}
         """The hash of what was shown last, by job."""
         self._open: set[JobId] = set()
         """The jobs that had not ended when they were shown last."""
         self._hash = 0
         """The exclusive or of `_shown`, so that a message about one job of a hundred needs one hash."""
+
+    def add_unknown(self, job_ids: Iterable[JobId]) -> None:
+        """Report that no job has these ids."""
+        self._unknown += [Snapshot(job_id=job_id, ticket=None, live=Live()) for job_id in job_ids]
+
+    def read_later(self, job_ids: Sequence[JobId], read: Read) -> None:
+        """Follow further jobs as soon as they can be read: their part of the store does not reply now."""
+        self._unread, self._read = job_ids, read
 
     @property
     def hash(self) -> int:
@@ -76,10 +101,14 @@ class JobSource:
     @property
     def has_ended(self) -> bool:
         """See `Source`."""
-        return not self._open
+        return not self._open and not self._unread
 
     async def take(self, seconds: float) -> list[Message]:
         """See `Source`."""
+        if self._unread:
+            if self._clock() >= self._read_at + READ_AGAIN_SECONDS:
+                await self._read_unread()
+            seconds = min(seconds, READ_AGAIN_SECONDS)
         snapshots: Sequence[Snapshot] = await self._subscription.take(seconds)
         if self._unknown:
             snapshots, self._unknown = [*snapshots, *self._unknown], []
@@ -93,6 +122,16 @@ class JobSource:
     def wake(self) -> None:
         """See `Source`."""
         self._subscription.wake()
+
+    async def _read_unread(self) -> None:
+        """Try to read the jobs that could not be read before. What cannot be read even now is tried again later."""
+        assert self._read is not None
+        self._read_at = self._clock()
+        with contextlib.suppress(StoreUnavailable):
+            found = await self._read(self._unread)
+            self._subscription.add(found.tickets.values())
+            self.add_unknown(set(self._unread) - found.tickets.keys() - found.unread)
+            self._unread = sorted(found.unread)
 
     async def _message(self, snapshot: Snapshot) -> Message | None:
         """Return the message about a job, or None if nothing of it has changed that it would show."""

@@ -22,13 +22,17 @@ class QueueView(Struct, frozen=True, kw_only=True):
 
 
 class JobCountsView(Struct, frozen=True, kw_only=True):
-    """How many jobs of the shared store have each status."""
+    """How many jobs of the shared store have each status.
+
+    `is_complete` is false while a part of the store does not reply; the jobs in that part are then not counted.
+    """
 
     pending: int
     processing: int
     completed: int
     failed: int
     cancelled: int
+    is_complete: bool
 
 
 class ConversionCountsView(Struct, frozen=True, kw_only=True):

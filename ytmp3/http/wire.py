@@ -162,10 +162,14 @@ class DeliveriesView(Struct, frozen=True, kw_only=True):
 
 
 class JobsView(Struct, frozen=True, kw_only=True):
-    """A page of a client's jobs, the newest first. `next_url` is the next page; null for the last one."""
+    """A page of a client's jobs, the newest first. `next_url` is the next page; null for the last one.
+
+    `unavailable` has the ids of jobs of this page that cannot be read now, because a part of the store does not reply.
+    """
 
     jobs: list[JobView]
     next_url: str | None
+    unavailable: list[str]
 
 
 class FeedView(Struct, frozen=True, kw_only=True):
@@ -266,10 +270,15 @@ class ItemView(Struct, frozen=True, kw_only=True):
 
 
 class ItemsView(Struct, frozen=True, kw_only=True):
-    """Some items of a batch, in the order of the request. `next_url` is the next page; null for the last one."""
+    """Some items of a batch, in the order of the request. `next_url` is the next page; null for the last one.
+
+    `unavailable` has the ids of jobs of these items that cannot be read now, because a part of the store does not
+    reply. Such an item has the last status that the batch knows, and no `job`.
+    """
 
     items: tuple[ItemView, ...]
     next_url: str | None
+    unavailable: tuple[str, ...]
 
 
 class Problem(Struct, frozen=True, kw_only=True):

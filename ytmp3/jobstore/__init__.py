@@ -28,13 +28,12 @@ from ytmp3.core.recipe import Recipe, conversion_key
 from ytmp3.core.tag_edits import TagEdits
 from ytmp3.core.webhook import WebhookTarget
 from ytmp3.jobstore.batches import BatchStore
+from ytmp3.jobstore.found import Found
 from ytmp3.jobstore.outbox import Outbox
 from ytmp3.jobstore.settings import Policy
 
 SHELF_SECONDS: Final = 60.0
 """How long, in seconds, a shelf counts as in use after the last call of `JobStore.agrees_on_shelf`."""
-
-
 SHARED_VALUE_SECONDS: Final = 7 * 86400.0
 """How long, in seconds, a shared value is kept after it was written. The states of identities matter for an hour."""
 
@@ -104,6 +103,8 @@ class Counts(Struct, frozen=True, kw_only=True):
     completed: int
     failed: int
     cancelled: int
+    is_complete: bool = True
+    """Whether all parts of the store have replied. The jobs of the others are not counted."""
 
 
 class Place(Struct, frozen=True, kw_only=True):
@@ -138,7 +139,7 @@ class ClientRecords(Protocol):
             The reservation of the name: this one, or an earlier one, which is unchanged.
         """
 
-    async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> list[Ticket]:
+    async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> Found:
         """Return up to `limit` listed jobs of a client, the newest first, beginning after the place `before`.
 
         A job is in the list from the end of its `submit`, but it may be missing if that was interrupted.
@@ -299,8 +300,8 @@ class JobStore(Protocol):
         older than what another instance has written, so nothing may be decided by it. A job is never unknown for that.
         """
 
-    async def get_many(self, job_ids: Sequence[JobId]) -> Mapping[JobId, Ticket]:
-        """Return several jobs in few round trips. Unknown ids are missing in the result.
+    async def get_many(self, job_ids: Sequence[JobId]) -> Found:
+        """Return several jobs in few round trips. Raises a StoreError only if none of them could be read.
 
         The records are not read at the same moment, so two of them may belong to different moments.
         """
@@ -318,6 +319,9 @@ class JobStore(Protocol):
         Returns:
             The ids of the conversions whose lease is lost (cancelled, adopted or ended). The caller must stop its work
             on them. The other leases have been extended.
+
+        Raises:
+            RenewalsMissed: some were not extended.
         """
 
     async def finish(self, lease: Lease, track: Track, metadata: Metadata) -> Conversion:

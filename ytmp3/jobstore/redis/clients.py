@@ -10,13 +10,15 @@ another hash slot than its client's list, so no script can write both: the list 
 jobs that are gone, and those are left out when it is read.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 from ytmp3.core.errors import StoreDown
 from ytmp3.core.ids import ClientId, JobId, shard_of
 from ytmp3.core.job import Job, Ticket
 from ytmp3.jobstore import Place, Reservation
+from ytmp3.jobstore.found import Found
 from ytmp3.jobstore.redis.due import scored
 from ytmp3.jobstore.redis.keys import Keys
 from ytmp3.jobstore.redis.link import Argument, Reply
@@ -33,7 +35,7 @@ KEPT_AT_ONCE: Final = 100
 
 Read = Callable[[Sequence[Sequence[Argument]]], Awaitable[list[Reply]]]
 """Sends commands in one write, and returns their replies."""
-GetMany = Callable[[Sequence[JobId]], Awaitable[Mapping[JobId, Ticket]]]
+GetMany = Callable[[Sequence[JobId]], Awaitable[Found]]
 
 
 class Run(Protocol):
@@ -95,9 +97,10 @@ class RedisClientRecords:
             del self._unlisted[job.job_id]
             await self.add_or_keep(job)
 
-    async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> list[Ticket]:
+    async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> Found:
         """See the Protocol. Takes two round trips, or more where many jobs of the list are gone."""
-        found: list[Ticket] = []
+        found: dict[JobId, Ticket | None] = {}
+        """The jobs in the order of the list; None for one that could not be read."""
         offset = 0
         at_once = limit + MORE_THAN_ASKED
         last = "+inf" if before is None else repr(before.created_at)
@@ -110,14 +113,19 @@ class RedisClientRecords:
                 for created_at, job_id in listed
                 if before is None or (created_at, job_id) < (before.created_at, before.job_id)
             ]
-            tickets = await self._get_many(ids)
-            found += [tickets[job_id] for job_id in ids if job_id in tickets]
-            if gone := [job_id for job_id in ids if job_id not in tickets]:
+            some = await self._get_many(ids)
+            gone = [job_id for job_id in ids if job_id not in some.tickets and job_id not in some.unread]
+            found.update((job_id, some.tickets.get(job_id)) for job_id in ids if job_id not in gone)
+            if gone:
                 await self._read([("ZREM", self._list_of(client), *gone)])
             if len(listed) < at_once:
                 break
             offset += at_once - len(gone)
-        return found[:limit]
+        page = dict(itertools.islice(found.items(), limit))
+        return Found(
+            tickets={job_id: ticket for job_id, ticket in page.items() if ticket is not None},
+            unread=frozenset(job_id for job_id, ticket in page.items() if ticket is None),
+        )
 
     async def set_feed(self, client: ClientId, digest: str | None) -> None:
         """See the Protocol."""

@@ -13,11 +13,13 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
-from ytmp3.core.errors import FailureCode, LeaseLost
+from ytmp3.core.errors import FailureCode, LeaseLost, RenewalsMissed
 from ytmp3.core.ids import ConversionId, InstanceId, JobId
 from ytmp3.core.job import Conversion, Lease, Metadata, State, Ticket, Track
 from ytmp3.jobstore import SHELF_SECONDS, Counts, Renewal, Submission, Submitted
+from ytmp3.jobstore.found import Found
 from ytmp3.jobstore.records import counts_of, submitted_of
 from ytmp3.jobstore.redis.addresses import servers_of
 from ytmp3.jobstore.redis.batches import JOBS_AT_ONCE, RedisBatches
@@ -28,7 +30,7 @@ from ytmp3.jobstore.redis.files import known_files, tracks
 from ytmp3.jobstore.redis.hints import RedisHints
 from ytmp3.jobstore.redis.indexes import Indexes
 from ytmp3.jobstore.redis.keys import Keys
-from ytmp3.jobstore.redis.link import Argument, Caller, RedisLink, Reply
+from ytmp3.jobstore.redis.link import Argument, Caller, RedisLink, Reply, store_error_of
 from ytmp3.jobstore.redis.nodes import Nodes, OneServer, raise_first_error, request_of
 from ytmp3.jobstore.redis.outbox import RedisOutbox
 from ytmp3.jobstore.redis.records import (
@@ -186,15 +188,21 @@ class RedisJobStore:
                 return ticket
         return ticket_of(await self._handle("get", job_id, job_id))
 
-    async def get_many(self, job_ids: Sequence[JobId]) -> Mapping[JobId, Ticket]:
+    async def get_many(self, job_ids: Sequence[JobId]) -> Found:
         """See the Protocol. One script for each job. JOBS_AT_ONCE of them are sent in one write."""
-        found: dict[JobId, Ticket] = {}
+        tickets: dict[JobId, Ticket] = {}
+        failed: dict[JobId, Reply] = {}
         for start in range(0, len(job_ids), JOBS_AT_ONCE):
             some_ids = job_ids[start : start + JOBS_AT_ONCE]
             calls = [self._shards.call("get", self._keys.root_of(some_id), (some_id,)) for some_id in some_ids]
-            tickets = map(ticket_of, await self._scripts.run_all(calls, Caller.HANDLER))
-            found.update((ticket.job.job_id, ticket) for ticket in tickets if ticket is not None)
-        return found
+            for job_id, reply in zip(some_ids, await self._scripts.try_all(calls, Caller.HANDLER), strict=True):
+                if isinstance(reply, Exception):
+                    failed[job_id] = reply
+                elif (ticket := ticket_of(reply)) is not None:
+                    tickets[job_id] = ticket
+        if len(failed) == len(set(job_ids)):
+            raise_first_error(failed.values(), self._nodes.name)
+        return Found(tickets=tickets, unread=frozenset(failed))
 
     async def claim(self, lease: Lease) -> Conversion:
         """See the Protocol. If the reply to an earlier claim with the same lease was lost, its result is returned."""
@@ -208,20 +216,25 @@ class RedisJobStore:
     async def renew(self, renewals: Sequence[Renewal]) -> frozenset[ConversionId]:
         """See the Protocol. One script for each shard, all sent in one write to each server.
 
-        If a script fails, the leases of the other shards have been extended nevertheless. The caller repeats the call.
-        Lost leases are returned even then, so that they are not left unnoticed while one node of a cluster is down.
+        If a script fails, the leases of the other shards have been extended nevertheless.
         """
         seconds = repr(self._policy.lease_seconds)
         by_shard: dict[str, list[Argument]] = defaultdict(lambda: [seconds])
         for renewal in renewals:
             by_shard[self._keys.root_of(renewal.lease.conversion_id)] += renewal_arguments(renewal)
-        replies = await self._shards.attempt("renew", by_shard)
-        self._own_writes.note(*(renewal.lease.conversion_id for renewal in renewals))
+        replies = dict(zip(by_shard, await self._shards.attempt("renew", by_shard), strict=True))
+        ids = [renewal.lease.conversion_id for renewal in renewals]
+        self._own_writes.note(*ids)
+        failed = {root: reply for root, reply in replies.items() if isinstance(reply, Exception)}
+        if len(failed) == len(replies):
+            raise_first_error(failed.values(), self._nodes.name)
         with readable():
-            lists = [reply for reply in replies if not isinstance(reply, Exception)]
+            lists = [reply for root, reply in replies.items() if root not in failed]
             lost = frozenset(ConversionId(lost_id.decode()) for lost in lists for lost_id in lost)
-        if not lost:
-            raise_first_error(replies, self._nodes.name)
+        if failed:
+            missed = frozenset(each for each in ids if self._keys.root_of(each) in failed)
+            text = str(store_error_of(next(iter(failed.values())), self._nodes.name))
+            raise RenewalsMissed(text, lost=lost, missed=missed)
         return lost
 
     async def finish(self, lease: Lease, track: Track, metadata: Metadata) -> Conversion:
@@ -328,9 +341,12 @@ class RedisJobStore:
     async def counts(self) -> Counts:
         """See the Protocol. The shards are not read atomically, so a job that changes its status may be missed."""
         replies = await self._nodes.send(self._tallies, Caller.HANDLER)
-        raise_first_error(replies, self._nodes.name)
-        columns = zip(State, zip(*replies, strict=True), strict=True)
-        return counts_of({state: sum(int(tally or 0) for tally in column) for state, column in columns})
+        usable = [reply for reply in replies if not isinstance(reply, Exception)]
+        if not usable:
+            raise_first_error(replies, self._nodes.name)
+        columns = zip(State, zip(*usable, strict=True), strict=True)
+        counts = counts_of({state: sum(int(tally or 0) for tally in column) for state, column in columns})
+        return replace(counts, is_complete=len(usable) == len(replies))
 
     def _noted(self, ticket: Ticket | None) -> Ticket | None:
         """Record that this instance has written to a job and its conversion."""

@@ -23,6 +23,7 @@ from ytmp3.core.errors import FailureCode, StoreDown
 from ytmp3.core.ids import ConversionId, InstanceId, JobId
 from ytmp3.core.job import Conversion, Lease, Metadata, State, Ticket, Track, conversion_id_of
 from ytmp3.jobstore import Counts, Renewal, Submission, Submitted
+from ytmp3.jobstore.found import Found
 from ytmp3.jobstore.records import counts_of, decode_conversion, decode_job
 from ytmp3.jobstore.settings import Policy
 from ytmp3.jobstore.sqlite import queries
@@ -180,9 +181,9 @@ class SqliteJobStore:
         A client can read its job as soon as it has the job's id: the id is returned after the commit, and the reading
         connection sees all commits.
         """
-        return (await self.get_many([job_id])).get(job_id)
+        return (await self.get_many([job_id])).tickets.get(job_id)
 
-    async def get_many(self, job_ids: Sequence[JobId]) -> Mapping[JobId, Ticket]:
+    async def get_many(self, job_ids: Sequence[JobId]) -> Found:
         """See the Protocol. Other reads may run between JOBS_AT_ONCE."""
         cache, found = self._cache, dict[JobId, Ticket]()
         for start in range(0, len(job_ids), JOBS_AT_ONCE):
@@ -198,7 +199,7 @@ class SqliteJobStore:
                 if cache.changes == changes:
                     # Otherwise a commit during the query may have changed this ticket.
                     cache.put(ticket)
-        return {job_id: found[job_id] for job_id in job_ids if job_id in found}
+        return Found(tickets={job_id: found[job_id] for job_id in job_ids if job_id in found})
 
     async def claim(self, lease: Lease) -> Conversion:
         return await self._run(lambda ledger: ledger.claim(lease))
