@@ -198,3 +198,10 @@ def test_a_child_process_that_could_not_be_started_is_a_retryable_missing_tool()
     assert isinstance(error, ConversionError)
     assert (error.code, error.failure.retryable) == (FailureCode.TOOL_MISSING, True)
     assert error.reason == "fork: Cannot allocate memory"
+
+
+def test_missed_renewals_tell_lost_leases_from_those_that_are_not_renewed() -> None:
+    error = errors.RenewalsMissed("node 2 does not reply", lost=frozenset({"a"}), missed=frozenset({"b", "c"}))
+    # Whoever only knows an outage treats it as one.
+    assert isinstance(error, errors.StoreDown)
+    assert (str(error), error.lost, error.missed) == ("node 2 does not reply", {"a"}, {"b", "c"})
