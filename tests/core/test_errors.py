@@ -2,7 +2,7 @@
 
 import pytest
 
-from ytmp3.core import errors
+from ytmp3.core import description, errors
 from ytmp3.core.errors import (
     FAILURES,
     ConversionError,
@@ -103,7 +103,10 @@ FINAL = {
 
 
 def kinds_of_request_error() -> list[type[RequestError]]:
-    return RequestError.__subclasses__()
+    """Return all of them, whichever tests run: Python knows the subclasses in modules that were imported."""
+    kinds = RequestError.__subclasses__()
+    assert {kind.__module__ for kind in kinds} == {errors.__name__, http_errors.__name__, description.__name__}
+    return kinds
 
 
 def test_every_request_error_has_its_code_and_status() -> None:
