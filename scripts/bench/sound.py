@@ -14,7 +14,7 @@ HEAD_BYTES: Final = 1500
 """More than the frame that names the duration, which is sent first and has no sound: no frame of an MP3 is larger."""
 POLL_SECONDS: Final = 0.005
 TAGS: Final = {"title": "Another title", "artist": "Somebody", "album": "Something"}
-EXTRACTED: Final = frozenset({"downloading", "converting", "finalizing", "done"})
+EXTRACTED: Final = frozenset({"downloading", "converting", "publishing", "done"})
 """The stages after the extraction, in the field `stage` of a job."""
 
 
