@@ -69,7 +69,13 @@ async def cluster(
         await asyncio.gather(*(service.start() for service in services))
         upstreams = [f"127.0.0.1:{port}" for port in ports]
         nginx = await stack.enter_async_context(
-            running_nginx(folder / "nginx", upstreams, folder / "data" / "tracks", is_limited=is_limited)
+            running_nginx(
+                folder / "nginx",
+                upstreams,
+                folder / "data" / "tracks",
+                is_limited=is_limited,
+                is_patient=not is_limited,
+            )
         )
         yield Cluster(valkey=valkey, nginx=nginx, instances=services)
 

@@ -32,11 +32,15 @@ def nginx_binary() -> Path:
     return Path(spec.origin).parent / "bin" / f"linux-{machine}" / "nginx"
 
 
-def write_configuration(folder: Path, *, port: int, upstreams: list[str], tracks: Path, is_limited: bool) -> None:
+def write_configuration(
+    folder: Path, *, port: int, upstreams: list[str], tracks: Path, is_limited: bool, is_patient: bool = False
+) -> None:
     """Copy the production files into `folder`, and write those that differ between installations.
 
     nginx listens on `port` of 127.0.0.1, passes requests to `upstreams` (each `host:port`) and sends the files of
     `tracks`. With `is_limited` the production files' limits hold; else none is ever reached.
+    With `is_patient` nginx waits ten minutes for a request, for tests that open hundreds of connections at once: on a
+    busy machine, they send their requests late.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for source in NGINX_FILES.glob("*.conf"):
@@ -54,10 +58,10 @@ def write_configuration(folder: Path, *, port: int, upstreams: list[str], tracks
     (folder / "listen.conf").write_text(
         f'listen 127.0.0.1:{port};\nserver_name _;\nset $tracks_folder {tracks};\nset $hsts "";\n'
     )
-    if not is_limited:
-        # A test that opens hundreds of connections at once, on a busy machine, sends its requests late.
+    if is_patient:
         text = re.sub(r"(client_(?:header|body)_timeout) \d+s", r"\1 600s", (folder / "nginx.conf").read_text())
         (folder / "nginx.conf").write_text(text)
+    if not is_limited:
         for name in ("site.conf", "limits.conf"):
             text = re.sub(r"rate=\d+r/s", f"rate={UNLIMITED}r/s", (folder / name).read_text())
             text = re.sub(r"burst=\d+", f"burst={UNLIMITED}", text)
@@ -116,10 +120,14 @@ class Nginx:
 
 
 @asynccontextmanager
-async def running_nginx(folder: Path, upstreams: list[str], tracks: Path, *, is_limited: bool) -> AsyncIterator[Nginx]:
+async def running_nginx(
+    folder: Path, upstreams: list[str], tracks: Path, *, is_limited: bool, is_patient: bool = False
+) -> AsyncIterator[Nginx]:
     """Start nginx in front of servers that already listen, and stop it at the end."""
     nginx = Nginx(folder, free_port())
-    write_configuration(folder, port=nginx.port, upstreams=upstreams, tracks=tracks, is_limited=is_limited)
+    write_configuration(
+        folder, port=nginx.port, upstreams=upstreams, tracks=tracks, is_limited=is_limited, is_patient=is_patient
+    )
     with showing_logs(nginx.error_log_path):
         try:
             await nginx.start()
