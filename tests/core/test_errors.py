@@ -207,4 +207,6 @@ def test_missed_renewals_tell_lost_leases_from_those_that_are_not_renewed() -> N
     error = errors.RenewalsMissed("node 2 does not reply", lost=frozenset({"a"}), missed=frozenset({"b", "c"}))
     # Whoever only knows an outage treats it as one.
     assert isinstance(error, errors.StoreDown)
-    assert (str(error), error.lost, error.missed) == ("node 2 does not reply", {"a"}, {"b", "c"})
+    assert str(error) == "node 2 does not reply"
+    assert error.lost == {"a"}
+    assert error.missed == {"b", "c"}
