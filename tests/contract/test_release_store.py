@@ -17,7 +17,7 @@ from ytmp3.core.release_state import BUILT_IN, State
 
 DEEP = b'{"unknown": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 """JSON that is nested too deeply for a parser."""
-OLD, NEW, NEWER = "2026.8.19", "2026.10.26", "2026.10.26.220202.dev0"
+OLD, NEW, NEWER, LATEST = "2026.8.19", "2026.10.26", "2026.10.26.220202.dev0", "2026.11.2"
 
 KILLED = r"""
 import os, shutil, signal, sys
@@ -125,6 +125,26 @@ def test_the_release_in_use_the_tried_one_and_the_one_before_are_kept_in_this_or
     # The one before is gone, so the built-in release takes its place.
     assert store.state() == State(active=NEW, previous=BUILT_IN, serial=2)
     assert store.choose(NEW) == State(active=NEW, previous=BUILT_IN, serial=3)
+
+
+def test_a_release_that_is_tried_does_not_push_out_one_that_a_share_of_conversions_uses(store: ReleaseStore) -> None:
+    for version in (OLD, NEW, NEWER):
+        add(store, version)
+    store.choose(OLD)
+    begun = store.begin(NEW, 25)
+    store.tidy(tried=NEWER)
+    assert (store.versions(), store.state()) == ([OLD, NEW, NEWER], begun)
+    store.tidy()
+    assert (store.versions(), store.state()) == ([OLD, NEW], begun)
+
+
+def test_releases_that_were_fetched_and_not_used_make_room_for_another(store: ReleaseStore) -> None:
+    for version in (OLD, NEW, NEWER, LATEST):
+        add(store, version)
+    store.choose(OLD)
+    state = store.choose(NEW)
+    store.make_room(LATEST)
+    assert (store.versions(), store.state()) == ([OLD, NEW, LATEST], state)
 
 
 def test_a_held_release_is_not_removed(store: ReleaseStore) -> None:

@@ -110,7 +110,7 @@ class ExtractorCommands:
     async def _tried(self, wanted: str) -> str:
         """Return the version of a release that can be used. One that cannot be used is removed."""
         version = wanted
-        if not self._is_whole(wanted):
+        if not self._store.is_whole(wanted):
             self._say(f"Fetching yt-dlp {wanted} ...")
             manifest = await self._workshop.fetch(wanted)
             version = manifest.yt_dlp
@@ -131,13 +131,6 @@ class ExtractorCommands:
         except DamagedError:
             return False
         return is_newer(active, version or metadata.version("yt-dlp"))
-
-    def _is_whole(self, version: str) -> bool:
-        try:
-            self._store.verify(version)
-        except DamagedError:
-            return False
-        return True
 
     def _say_chosen(self, version: str) -> None:
         name = f"the built-in yt-dlp {metadata.version('yt-dlp')}" if version == BUILT_IN else f"yt-dlp {version}"

@@ -22,13 +22,14 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from ytmp3.converter.releases.locks import locked, locked_within
 from ytmp3.core import release_state
 from ytmp3.core.errors import Ytmp3Error
 from ytmp3.core.release import newest_first, normalized
@@ -37,7 +38,8 @@ from ytmp3.core.rollout import WHOLE
 from ytmp3.file_sync import sync_folder
 
 MAX_KEPT: Final = 2
-"""Most releases in the folder: the one in use, and the one before or the one that is tried. Each takes 15 MB."""
+"""Most releases in the folder: the one in use, and the one before or the one that is tried. Each takes 15 MB. While two
+releases are in use, each for a share of conversions, the one that is tried is the third."""
 
 MANIFEST: Final = "manifest.json"
 PACKAGES: Final = "packages"
@@ -49,8 +51,6 @@ _MAX_JSON_BYTES: Final = 4 * 2**20
 
 LOCK_SECONDS: Final = 5.0
 """How long a command waits for the lock, in seconds. A server that returns to a release holds it for an fsync."""
-_LOCK_POLL_SECONDS: Final = 0.05
-
 
 _T = TypeVar("_T")
 
@@ -147,13 +147,21 @@ class ReleaseStore:
                 raise DamagedError(f"the file {name} has changed")
         return manifest
 
+    def is_whole(self, version: str) -> bool:
+        """Return whether a release is there and undamaged."""
+        try:
+            self.verify(version)
+        except DamagedError:
+            return False
+        return True
+
     def hold(self, version: str) -> int:
         """Keep a release from being removed while it is in use. Returns a descriptor; closing it ends the hold.
 
         Raises:
             OSError: there is no such release.
         """
-        return _locked(self._folder / version / MANIFEST, fcntl.LOCK_SH)
+        return locked(self._folder / version / MANIFEST, fcntl.LOCK_SH)
 
     @contextlib.contextmanager
     def changing(self, *, wait_seconds: float = 0.0) -> Iterator[None]:
@@ -165,7 +173,10 @@ class ReleaseStore:
         """
         self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         (self._folder / "lock").touch(mode=0o644)
-        descriptor = _locked_within(wait_seconds, self._folder / "lock")
+        try:
+            descriptor = locked_within(wait_seconds, self._folder / "lock")
+        except BlockingIOError:
+            raise BusyError("another `ytmp3 extractor` command, or an update (YTDLP_UPDATE), is running") from None
         try:
             for entry in self._folder.iterdir():
                 if entry.name.startswith((_INCOMING, _REMOVED)):
@@ -265,6 +276,7 @@ class ReleaseStore:
     def tidy(self, tried: str = BUILT_IN) -> None:
         """Remove releases until MAX_KEPT are left. Kept first: the one in use, `tried`, the one before, the newest.
 
+        While only a share of conversions uses the one in use, the others need the one before: `tried` is kept besides.
         A release that a server still uses stays; a later command removes it.
 
         Raises:
@@ -272,13 +284,28 @@ class ReleaseStore:
         """
         state = self.state()
         in_order = (state.active, tried, state.previous, *reversed(self.versions()))
-        kept = list(dict.fromkeys(version for version in in_order if version != BUILT_IN))[:MAX_KEPT]
+        kept = _releases(in_order)[:MAX_KEPT]
+        if state.share != WHOLE:
+            kept = _releases((state.active, state.previous, tried))
         if state.previous not in (*kept, BUILT_IN):
             # Written before the release goes, so that the state never names one that is not there.
             self._write_state(msgspec.structs.replace(state, previous=BUILT_IN))
-        for version in self.versions():
-            if version not in kept:
-                self.remove(version)
+        self._keep_only(kept)
+
+    def make_room(self, wanted: str) -> None:
+        """Remove releases that were fetched and not used, before `wanted` is fetched. The state stays as it is.
+
+        The one in use and the one before are kept, and so is `wanted`, if it is there.
+
+        Raises:
+            DamagedError: the state cannot be read.
+        """
+        state = self.state()
+        self._keep_only((state.active, state.previous, wanted))
+
+    def _keep_only(self, kept: Iterable[str]) -> None:
+        for version in set(self.versions()).difference(kept):
+            self.remove(version)
 
     def remove(self, version: str) -> None:
         """Remove a release, as after a failed trial. One that a server uses stays."""
@@ -291,7 +318,7 @@ class ReleaseStore:
         descriptor = None
         if not is_damaged:
             with contextlib.suppress(FileNotFoundError):
-                descriptor = _locked(folder / MANIFEST, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                descriptor = locked(folder / MANIFEST, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             away = Path(tempfile.mkdtemp(prefix=_REMOVED, dir=self._folder))
             folder.rename(away / version)
@@ -342,6 +369,11 @@ def hashes(folder: Path) -> dict[str, str]:
     return found
 
 
+def _releases(versions: Iterable[str]) -> list[str]:
+    """Return the versions that may be in the folder, in this order, each of them once."""
+    return list(dict.fromkeys(version for version in versions if version != BUILT_IN))
+
+
 def _is_version(name: str) -> bool:
     return normalized(name) == name
 
@@ -353,31 +385,6 @@ def _read(path: Path, kind: type[_T]) -> _T:
         return msgspec.json.decode(content, type=kind)
     except RecursionError:
         raise msgspec.DecodeError("it is nested too deeply") from None
-
-
-def _locked(path: Path, how: int) -> int:
-    """Open and lock a file. Returns the descriptor. Raises OSError."""
-    # On NFS, an exclusive lock needs a file that is open for writing (flock(2)).
-    mode = os.O_RDWR if how & fcntl.LOCK_EX else os.O_RDONLY
-    descriptor = os.open(path, mode | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, how)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _locked_within(seconds: float, path: Path) -> int:
-    """Lock a file for this process alone, as soon as it is free. Returns the descriptor."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise BusyError("another `ytmp3 extractor` command, or an update (YTDLP_UPDATE), is running") from None
-        time.sleep(_LOCK_POLL_SECONDS)
 
 
 def _reason(error: Exception) -> str:
