@@ -11,10 +11,13 @@ import pytest
 
 from tests.fake_youtube import Kind, Spawned, video_id
 from tests.stand.pipeline import RunningPipeline, running_pipeline
+from ytmp3.converter import ONLY_PASSAGE
 from ytmp3.converter.cookies import Cookies, has_login, replace_file, with_renewed
-from ytmp3.converter.task import CookiesCopy
+from ytmp3.converter.task import CookiesCopy, Task
+from ytmp3.converter.tries import Tries
 from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.core.ids import ClientId, VideoId
+from ytmp3.core.recipe import DEFAULT_RECIPE
 
 HEADER = "# Netscape HTTP Cookie File\n"
 
@@ -108,6 +111,20 @@ async def test_while_all_guests_are_refused_the_account_is_asked_at_once(
             assert youtube.counts(video_id(Kind.SHORT, number)).pages > 1
         await own.convert(video_id(Kind.SHORT, 66))
         assert youtube.counts(video_id(Kind.SHORT, 66)).pages == 1
+        # A conversion that another release repeats takes from the budget again, also with cookies.
+        tools = own.pipeline._generations.current.tools
+        (folder := tmp_path / "repeated").mkdir()
+        repeated = Task(
+            video_id=VideoId(video_id(Kind.SHORT, 66)),
+            recipe=DEFAULT_RECIPE,
+            client=ClientId("somebody"),
+            scratch=folder,
+            passage=ONLY_PASSAGE,
+            identity=tools.identities.first,
+            is_repeated=True,
+        )
+        first = await Tries(tools, repeated).first()
+        assert (first.cookies is not None, first.is_repeated) == (True, True)
         # If the cookies are refused then, a guest is tried after all.
         youtube.switch(account="ended", refused_clients={})
         await own.convert(video_id(Kind.SHORT, 67))

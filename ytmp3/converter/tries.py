@@ -97,7 +97,8 @@ class Tries:
         scratch.mkdir()
         path = scratch / "cookies"
         cookies = CookiesCopy(path=path, content=self._account.cookies.copy_to(path))
-        is_repeated = self._refusal is not None
+        # If the whole conversion is a repetition, its first try is one, too.
+        is_repeated = self._as_guest.is_repeated or self._refusal is not None
         return structs.replace(self._as_guest, scratch=scratch, cookies=cookies, is_repeated=is_repeated)
 
     def _as_guest_after_all(self) -> Task:
