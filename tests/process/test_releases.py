@@ -23,7 +23,7 @@ from tests.stand.waiting import until
 from ytmp3.converter.generations import Generations
 from ytmp3.converter.releases.commands import ExtractorCommands, ExtractorError
 from ytmp3.converter.releases.store import ReleaseStore
-from ytmp3.converter.releases.workshop import FetchError, Workshop
+from ytmp3.converter.releases.workshop import CannotTryError, FetchError, Workshop
 from ytmp3.converter.settings import ToolSettings
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.probation import MAX_BLAMES
@@ -181,6 +181,29 @@ async def test_a_service_changes_to_a_good_release_and_never_to_a_broken_one(
 
         await until(is_built_in, "the service uses the built-in release")
         assert await converts(service, 9)
+
+
+async def test_a_trial_that_does_not_end_is_no_fault_of_the_release(tmp_path: Path, index: PackageIndex) -> None:
+    index.add("yt-dlp-ejs", SOLVER, wheel("yt-dlp-ejs", SOLVER, solver_files()))
+    for version, code in ((GOOD, "import os\nos._exit(3)"), (LATER, "import a_package_that_is_not_there")):
+        index.add("yt-dlp", version, extractor_wheel(version, {"yt_dlp/__init__.py": code.encode()}))
+    store = ReleaseStore(tmp_path / "extractor")
+    workshop = Workshop(settings_of(tmp_path / "extractor", index), store, {})
+    with store.changing():
+        await workshop.fetch(GOOD)
+        await workshop.fetch(LATER)
+    with pytest.raises(CannotTryError, match="without a report"):
+        await workshop.faults(GOOD)
+    (fault,) = await workshop.faults(LATER)
+    assert "a_package_that_is_not_there" in fault
+    (store.packages(LATER) / "yt_dlp" / "__init__.py").write_bytes(b"damaged")
+    assert "has changed" in (await workshop.faults(LATER))[0]
+    # As after an error of the disk: the manifest is there and cannot be read.
+    manifest = store.packages(LATER).parent / "manifest.json"
+    manifest.unlink()
+    manifest.mkdir()
+    with pytest.raises(CannotTryError, match="cannot be read"):
+        await workshop.faults(LATER)
 
 
 async def test_a_damaged_release_is_replaced_by_the_built_in_one(tmp_path: Path, index: PackageIndex) -> None:

@@ -145,7 +145,9 @@ async def until_it_is_not_tried_again(service: Service, index: PackageIndex, sto
     offer(index, YOUNG, extractor_files(YOUNG), days=1)
     index.asked.clear()
     generations, settings = service.converter._generations, service.config.tools  # type: ignore[attr-defined]
-    updater = Updater("stable", store, Workshop(settings, store, {}), canary_of(service), generations, PACE)
+    surroundings = UpstreamForUpdates(service.upstream, service.store.values)
+    workshop = Workshop(settings, store, {})
+    updater = Updater("stable", store, workshop, canary_of(service), generations, PACE, surroundings)
     await updater.look()
     assert index.asked == ["/simple/yt-dlp/"]
     assert YOUNG in store.state().seen

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from ytmp3.converter.settings import Identity
 from ytmp3.core.description import Description
-from ytmp3.core.errors import Ytmp3Error
+from ytmp3.core.errors import Fault, Ytmp3Error
 from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.job import Metadata, Report, Stage
 from ytmp3.core.playlist import Listing
@@ -66,6 +66,16 @@ class Passage(Protocol):
         """Wait until the identity's budget allows another extraction of this conversion."""
 
 
+class TrialPassage(Passage, Protocol):
+    """A passage for the trial of a release. `engine.identities.Grant` implements it."""
+
+    def begin(self) -> None:
+        """Record that the extraction begins. Before that, the place in the budget can be given back."""
+
+    def served(self, video_id: VideoId) -> None:
+        """Record that YouTube served the video, so that an identity whose trial this is may be used again."""
+
+
 class OnlyPassage:
     """The passage through an identity without a budget. Without a name, it is the first identity."""
 
@@ -104,11 +114,14 @@ class UpdateSurroundings(Protocol):
     def is_broken(self) -> bool:
         """Return whether conversions pause because the release in use does not understand YouTube."""
 
-    def turn(self) -> AbstractAsyncContextManager[bool]:
-        """Take the turn to try a release, until the block ends. Yields False if another instance has it."""
+    def cause(self) -> Fault | None:
+        """Return why conversions pause; None: they do not."""
 
-    def passage(self, video_id: VideoId) -> AbstractAsyncContextManager[Passage]:
-        """Wait for a place in the hourly budget of an identity, and use it until the block ends."""
+    def turn(self) -> AbstractAsyncContextManager[str]:
+        """Take the turn to try a release, until the block ends. Yields an empty text, or why it could not be taken."""
+
+    def passage(self, video_id: VideoId) -> AbstractAsyncContextManager[TrialPassage]:
+        """Wait for a place in the hourly budget of an identity, and keep it until the block ends."""
 
 
 class SoundProgress(Protocol):

@@ -127,9 +127,7 @@ class Pipeline:
         )
         # The child that fetches follows the proxies and authorities of the environment, as `ytmp3 extractor` does.
         workshop = Workshop(settings, store, os.environ)
-        updater = Updater(
-            settings.update, store, workshop, canary, generations, self._pace, take_turn=surroundings.turn
-        )
+        updater = Updater(settings.update, store, workshop, canary, generations, self._pace, surroundings)
         self._updating = asyncio.create_task(updater.run(), name="update-releases")
 
     async def close(self) -> None:

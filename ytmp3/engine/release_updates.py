@@ -1,11 +1,12 @@
-"""What updates of yt-dlp need from the engine: whether most conversions fail, places in the hourly budgets, and turns.
+"""What updates of yt-dlp need from the engine: why conversions pause, places in the hourly budgets, and turns.
 
 A turn is a lease in the job store, so that of several instances, also with disks of their own, one tries a release at a
-time. It is taken and given back by compare and set; that of an instance that was killed ends by itself.
+time. It is short and renewed, and it is changed by compare and set; that of an instance that was killed ends by itself.
 """
 
 import asyncio
 import contextlib
+import math
 import secrets
 from collections.abc import AsyncIterator
 from typing import Final
@@ -14,7 +15,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.json import decode, encode
 
-from ytmp3.converter import Passage
+from ytmp3.converter import TrialPassage
 from ytmp3.core.errors import Fault, StoreError
 from ytmp3.core.ids import VideoId
 from ytmp3.engine.upstream import Upstream
@@ -22,8 +23,10 @@ from ytmp3.jobstore import SharedValues
 
 VALUE_NAME: Final = "extractor-update"
 """Name of the shared value with the turn."""
-TURN_SECONDS: Final = 1800.0
-"""Longest turn, in seconds: longer than a release takes to be fetched and tried within all time limits."""
+TURN_SECONDS: Final = 90.0
+"""Length of a turn, in seconds, unless it is renewed. A killed instance delays the next trial by no more than this."""
+RENEW_SECONDS: Final = 20.0
+"""Interval, in seconds, at which a turn is renewed. Three renewals in a row may fail."""
 POLL_SECONDS: Final = 1.0
 """Shortest pause, in seconds, between two attempts to take a place in a budget."""
 
@@ -46,49 +49,79 @@ class UpstreamForUpdates:
 
     def is_broken(self) -> bool:
         """Return whether conversions pause because the release in use does not understand YouTube."""
-        return self._upstream.cause in {Fault.RELEASE, Fault.YOUTUBE}
+        return self.cause() in {Fault.RELEASE, Fault.YOUTUBE}
+
+    def cause(self) -> Fault | None:
+        """Return why conversions pause; None: they do not."""
+        return self._upstream.cause
 
     @contextlib.asynccontextmanager
-    async def turn(self) -> AsyncIterator[bool]:
-        """Take the turn until the block ends. Yields False if another instance has it, or the store does not reply."""
-        mine = await self._take_turn()
+    async def turn(self) -> AsyncIterator[str]:
+        """Take the turn until the block ends. Yields an empty text, or why it could not be taken."""
+        holder = secrets.token_hex(8)
+        obstacle = await self._take_turn(holder)
+        if obstacle:
+            yield obstacle
+            return
+        renewing = asyncio.create_task(self._renew(holder), name="renew-update-turn")
         try:
-            yield mine is not None
+            yield ""
         finally:
-            if mine is not None:
-                with contextlib.suppress(StoreError):  # then it ends by itself
-                    await self._values.replace(VALUE_NAME, mine, encode(Turn(holder="", until=0.0)))
+            renewing.cancel()
+            await asyncio.wait([renewing])
+            with contextlib.suppress(StoreError):  # then it ends by itself
+                await self._extend(holder, 0.0)
 
-    async def _take_turn(self) -> bytes | None:
+    async def _take_turn(self, holder: str) -> str:
         try:
             value = await self._values.read(VALUE_NAME)
-            if _end_of(value.data) > value.now:
-                return None
-            mine = encode(Turn(holder=secrets.token_hex(8), until=value.now + TURN_SECONDS))
-            return mine if await self._values.replace(VALUE_NAME, value.data, mine) else None
+            if (seconds := _turn_of(value.data).until - value.now) > 0.0:
+                return (
+                    "a turn that another process has taken, or left behind when it ended, runs out in "
+                    f"{math.ceil(seconds)} s"
+                )
+            mine = encode(Turn(holder=holder, until=value.now + TURN_SECONDS))
+            is_taken = await self._values.replace(VALUE_NAME, value.data, mine)
         except StoreError:
-            return None
+            return "the job store did not reply"
+        return "" if is_taken else "another process has just taken the turn"
+
+    async def _renew(self, holder: str) -> None:
+        """Renew a turn until it is lost. A round that loses its turn ends all the same, and changes its folder only."""
+        is_ours = True
+        while is_ours:
+            await asyncio.sleep(RENEW_SECONDS)
+            with contextlib.suppress(StoreError):
+                is_ours = await self._extend(holder, TURN_SECONDS)
+
+    async def _extend(self, holder: str, seconds: float) -> bool:
+        """Let a turn end in so many seconds. Returns False if it is that of another holder. Raises StoreError."""
+        value = await self._values.read(VALUE_NAME)
+        if _turn_of(value.data).holder != holder:
+            return False
+        return await self._values.replace(
+            VALUE_NAME, value.data, encode(Turn(holder=holder, until=value.now + seconds))
+        )
 
     @contextlib.asynccontextmanager
-    async def passage(self, video_id: VideoId) -> AsyncIterator[Passage]:
-        """Wait for a place in the budget of an identity, and use it until the block ends.
+    async def passage(self, video_id: VideoId) -> AsyncIterator[TrialPassage]:
+        """Wait for a place in the budget of an identity, and keep it until the block ends.
 
-        The result of the extraction is not reported: it says more about a release than about the identity.
+        Failures are not reported: they say more about a release than about the identity.
         """
         identities = self._upstream.identities
         # Mostly only time makes a place free, so there is no event.
         while (grant := await identities.take(video_id)) is None:  # noqa: ASYNC110
             await asyncio.sleep(max(POLL_SECONDS, identities.wait_seconds))
-        grant.begin()
         try:
             yield grant
         finally:
             grant.ended()
 
 
-def _end_of(data: bytes | None) -> float:
-    """Return when a turn ends, by the store's clock; 0 if there is none. One of another version counts as none."""
-    try:
-        return 0.0 if data is None else decode(data, type=Turn).until
-    except msgspec.DecodeError:
-        return 0.0
+def _turn_of(data: bytes | None) -> Turn:
+    """Return the turn; one that has ended if there is none. A value of another version counts as none."""
+    with contextlib.suppress(msgspec.DecodeError):
+        if data is not None:
+            return decode(data, type=Turn)
+    return Turn(holder="", until=0.0)

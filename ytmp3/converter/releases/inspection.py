@@ -19,6 +19,11 @@ def inspect(task: Inspect) -> Inspected:
     sys.path.insert(0, task.packages)
     if moved := places.missing():
         return Inspected(problems=tuple(map(shown, moved)))
-    from ytmp3.converter.youtube import selftest  # noqa: PLC0415  loads yt-dlp
+    try:
+        from ytmp3.converter.youtube import selftest  # noqa: PLC0415  loads yt-dlp
 
-    return Inspected(problems=tuple(map(shown, selftest.problems(task.preload, task.packages, task.scratch))))
+        return Inspected(problems=tuple(map(shown, selftest.problems(task.preload, task.packages, task.scratch))))
+    except (OSError, MemoryError):
+        raise  # the machine may be the cause: the trial has failed, and not the release
+    except Exception as error:  # noqa: BLE001  a broken release may raise anything
+        return Inspected(problems=(shown(repr(error)),))

@@ -59,6 +59,10 @@ class DamagedError(Ytmp3Error):
     """A release, or the state, cannot be used. The text says why."""
 
 
+class UnreadableError(DamagedError):
+    """Files of a release cannot be read, as after an error of the disk. Its content may be right."""
+
+
 class BusyError(Ytmp3Error):
     """Another command, or a server, is changing the releases."""
 
@@ -121,7 +125,9 @@ class ReleaseStore:
             manifest = _read(self._folder / version / MANIFEST, Manifest)
         except FileNotFoundError:
             raise DamagedError("it is not there") from None
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise UnreadableError(f"its manifest cannot be read: {_reason(error)}") from None
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise DamagedError(f"its manifest cannot be read: {_reason(error)}") from None
         if manifest.yt_dlp != version:
             raise DamagedError("its manifest is that of another release")
@@ -137,7 +143,7 @@ class ReleaseStore:
         try:
             found = hashes(self.packages(version))
         except OSError as error:
-            raise DamagedError(f"its files cannot be read: {_reason(error)}") from None
+            raise UnreadableError(f"its files cannot be read: {_reason(error)}") from None
         for name in sorted(manifest.files.keys() | found.keys()):
             if name not in found:
                 raise DamagedError(f"the file {name} is missing")

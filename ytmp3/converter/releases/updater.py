@@ -4,32 +4,43 @@ One round: ask the index which releases there are; choose a candidate; fetch it;
 try it at YouTube (`canary`); write it to the state with a small share of new conversions. A release that fails a trial
 is quarantined. Whatever else fails ends the round, and a later one begins again.
 
-A round holds the lock of the store from the choice of the candidate to its end, so only one instance with this folder
-tries a release at a time, and no command changes the state meanwhile. Instances with folders of their own take turns.
-The state is written last: a round that is killed leaves the release in use, and at most a fetched one, which the next
-round uses.
+A round holds the lock of the store while it chooses and fetches the candidate, and again while it writes the result, so
+commands and servers can change the state during the trials, which may take long. If they have done so, the release is
+not begun. A hold keeps the release on the disk meanwhile. Turns in the job store let one instance try a release at a
+time. The state is written last: a round that is killed leaves the release in use, and at most a fetched one, which the
+next round uses or removes.
 """
 
 import asyncio
 import contextlib
 import logging
+import math
+import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
 from importlib import metadata
+from typing import Final
 
 from msgspec import Struct
 
+from ytmp3.converter import UpdateSurroundings
 from ytmp3.converter.generations import Generations
 from ytmp3.converter.releases.canary import Canary, Trial
 from ytmp3.converter.releases.messages import shown
-from ytmp3.converter.releases.store import BusyError, DamagedError, ReleaseStore
-from ytmp3.converter.releases.workshop import FetchError, Workshop
+from ytmp3.converter.releases.store import LOCK_SECONDS, BusyError, DamagedError, ReleaseStore
+from ytmp3.converter.releases.workshop import CannotTryError, FetchError, Workshop
 from ytmp3.converter.sandbox.spawner import ZygoteError
 from ytmp3.core import rollout
+from ytmp3.core.errors import Fault
 from ytmp3.core.release_state import State
-from ytmp3.core.rollout import WHOLE, CanaryVerdict, Offer, Steps
+from ytmp3.core.rollout import BROKEN_LOOK_SECONDS, WHOLE, CanaryVerdict, Offer, Steps
+
+LONGEST_PAUSE_SECONDS: Final = 3600.0
+"""Longest pause, in seconds, before a release whose trial said nothing is tried again. It begins with twice
+BROKEN_LOOK_SECONDS and doubles. It matters while conversions fail, because the index is asked more often then."""
+MAX_DOUBLINGS: Final = 10
+"""Bounds the exponent of this pause: a release may be postponed any number of times."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,14 +52,32 @@ class Pace(Struct, frozen=True, kw_only=True):
     """Interval, in seconds, at which a round is found due. Conversions may begin to fail at any time."""
     first_seconds: float = 120.0
     """Longest time from the start until the first round, in seconds. It is random: instances start together."""
+    again_seconds: float = BROKEN_LOOK_SECONDS
+    """Longest time, in seconds, until a round follows one that another instance, a command or the index prevented."""
     follow_seconds: float = 2.0
     """Interval, in seconds, at which the state of the releases is read. It is one small file."""
     steps: Steps = Steps()
     """How a release comes into use."""
 
 
-def _own_turn() -> AbstractAsyncContextManager[bool]:
-    return contextlib.nullcontext(enter_result=True)
+class _Candidate(Struct, frozen=True, kw_only=True):
+    """The release that a round tries."""
+
+    version: str
+    serial: int
+    """The serial number of the state when it was chosen."""
+    must_be_better: bool
+    """Whether only a trial at YouTube justifies that it is used before the usual time."""
+
+
+class _Postponed(Struct, frozen=True, kw_only=True):
+    """The release whose last trials said nothing about it."""
+
+    version: str = ""
+    times: int = 0
+    """Number of these trials in a row."""
+    until: float = 0.0
+    """When it may be tried again, by the monotonic clock."""
 
 
 class Updater:
@@ -62,39 +91,46 @@ class Updater:
         canary: Canary,
         generations: Generations,
         pace: Pace,
-        *,
-        take_turn: Callable[[], AbstractAsyncContextManager[bool]] = _own_turn,
+        surroundings: UpdateSurroundings,
     ) -> None:
-        """`take_turn` yields False while another instance, perhaps with a folder of its own, tries a release."""
         self._channel = channel
         self._store = store
         self._workshop = workshop
         self._canary = canary
         self._generations = generations
         self._pace = pace
-        self._take_turn = take_turn
+        self._surroundings = surroundings
         self._built_in = metadata.version("yt-dlp")
+        self._postponed = _Postponed()
 
     async def run(self) -> None:
         """Do a round whenever it is due, until cancelled."""
-        begun_at, wait_seconds = time.monotonic(), random.random() * self._pace.first_seconds  # noqa: S311
-        is_first, chance = True, random.random()  # noqa: S311
+        begun_at, longest_seconds = time.monotonic(), random.random() * self._pace.first_seconds  # noqa: S311
+        chance = random.random()  # noqa: S311
         while True:
             await asyncio.sleep(self._pace.poll_seconds)
-            if not is_first:
-                wait_seconds = rollout.look_seconds(chance, is_broken=self._generations.is_broken())
-            if time.monotonic() - begun_at < wait_seconds:
+            wait_seconds = rollout.look_seconds(chance, is_broken=self._surroundings.is_broken())
+            if time.monotonic() - begun_at < min(wait_seconds, longest_seconds):
                 continue
-            begun_at, is_first, chance = time.monotonic(), False, random.random()  # noqa: S311
-            try:
-                await self.look()
-            except (FetchError, DamagedError, ZygoteError, OSError) as error:
-                logger.warning("extractor update failed", extra={"reason": shown(str(error))})
-            except BusyError:
-                logger.info("extractor update not tried", extra={"reason": "another instance or a command is at work"})
-            except Exception:
-                # The outermost frame of a loop: an error in one round must not end it.
-                logger.exception("extractor update failed")
+            begun_at, chance = time.monotonic(), random.random()  # noqa: S311
+            longest_seconds = math.inf if await self._has_looked() else self._pace.again_seconds
+
+    async def _has_looked(self) -> bool:
+        """Do one round. Returns False if something prevented it that mostly ends within minutes."""
+        try:
+            await self.look()
+        except FetchError as error:
+            logger.warning("extractor update failed", extra={"reason": shown(str(error))})
+            return False
+        except BusyError as error:
+            logger.info("extractor update not tried", extra={"reason": shown(str(error))})
+            return False
+        except (DamagedError, ZygoteError, OSError) as error:
+            logger.warning("extractor update failed", extra={"reason": shown(str(error))})
+        except Exception:
+            # The outermost frame of a loop: an error in one round must not end it.
+            logger.exception("extractor update failed")
+        return True
 
     async def look(self) -> None:
         """Do one round.
@@ -106,63 +142,110 @@ class Updater:
         if (await asyncio.to_thread(self._store.state)).share != WHOLE:
             return  # another update is being tried
         offers = await self._workshop.offers()
-        async with self._take_turn() as is_ours, self._changing():
-            if not is_ours:
-                raise BusyError("another instance tries a release")
-            state = await asyncio.to_thread(self._store.state)
-            version = None if state.share != WHOLE else await self._candidate(state, offers)
-            if version is not None:
-                await self._try(version)
+        async with self._surroundings.turn() as obstacle:
+            if obstacle:
+                raise BusyError(obstacle)
+            with contextlib.ExitStack() as hold:
+                async with self._changing():
+                    state = await asyncio.to_thread(self._store.state)
+                    candidate = None if state.share != WHOLE else await self._candidate(state, offers)
+                    if candidate is None:
+                        return
+                    await self._fetch(candidate.version, state)
+                    hold.callback(os.close, await asyncio.to_thread(self._store.hold, candidate.version))
+                trial = await self._try(candidate)
+            async with self._changing(wait_seconds=LOCK_SECONDS):
+                await self._conclude(candidate, trial)
 
-    async def _candidate(self, state: State, offers: tuple[Offer, ...]) -> str | None:
+    async def _candidate(self, state: State, offers: tuple[Offer, ...]) -> _Candidate | None:
         now = time.time()
         seen = rollout.first_seen(offers, state.active or self._built_in, state.seen, now)
         await asyncio.to_thread(self._store.remember, seen)
-        return rollout.candidate(
-            offers,
-            self._channel,
-            seen=seen,
-            quarantined=state.quarantined,
-            now=now,
-            is_broken=self._generations.is_broken(),
-        )
 
-    async def _try(self, version: str) -> None:
-        """Fetch and try a release, and begin to use it, or quarantine it."""
+        def newest(*, is_broken: bool) -> str | None:
+            quarantined = state.quarantined
+            return rollout.candidate(
+                offers, self._channel, seen=seen, quarantined=quarantined, now=now, is_broken=is_broken
+            )
+
+        cause = self._surroundings.cause()
+        usual = newest(is_broken=cause is Fault.RELEASE)
+        # YouTube alone may be the cause, so a young release must show that it is better.
+        version = newest(is_broken=True) if cause is Fault.YOUTUBE and self._canary.videos else usual
+        is_early = version == self._postponed.version and time.monotonic() < self._postponed.until
+        if version is None or is_early:
+            return None
+        return _Candidate(version=version, serial=state.serial, must_be_better=version != usual)
+
+    async def _fetch(self, version: str, state: State) -> None:
+        """Bring a release into the store, without those of earlier rounds."""
         logger.info("extractor update found", extra={"release": version})
+        for other in await asyncio.to_thread(self._store.versions):
+            if other not in {version, state.active, state.previous}:
+                await asyncio.to_thread(self._store.remove, other)
         if not await asyncio.to_thread(self._is_whole, version):
             await self._workshop.fetch(version)
-        problems = await self._workshop.problems(version)
-        if problems:
-            # A busy machine may have exceeded a time limit.
-            problems = await self._workshop.problems(version)
-        trial = Trial(verdict=CanaryVerdict.REFUSED, reason="; ".join(problems)) if problems else None
-        trial = trial or await self._at_youtube(version)
+
+    async def _try(self, candidate: _Candidate) -> Trial:
+        trial = await self._without_network(candidate.version)
+        if trial.verdict is not CanaryVerdict.PASSED:
+            # A busy machine may be the cause.
+            trial = await self._without_network(candidate.version)
+        return trial if trial.verdict is not CanaryVerdict.PASSED else await self._at_youtube(candidate)
+
+    async def _without_network(self, version: str) -> Trial:
+        try:
+            faults = await self._workshop.faults(version)
+        except CannotTryError as error:
+            return Trial(verdict=CanaryVerdict.UNDECIDED, reason=str(error))
+        return Trial(verdict=CanaryVerdict.REFUSED if faults else CanaryVerdict.PASSED, reason="; ".join(faults))
+
+    async def _at_youtube(self, candidate: _Candidate) -> Trial:
+        if not self._canary.videos:
+            return Trial(verdict=CanaryVerdict.PASSED)
+        new = await asyncio.to_thread(self._generations.maker.held, candidate.version)
+        try:
+            await new.start()
+            if new.program.refused:
+                return Trial(verdict=CanaryVerdict.UNDECIDED, reason=new.program.refused)
+            with self._generations.in_use() as established:
+                return await self._canary.run(
+                    new,
+                    established,
+                    is_paused=self._surroundings.is_broken(),
+                    must_be_better=candidate.must_be_better,
+                )
+        except ZygoteError as error:
+            return Trial(verdict=CanaryVerdict.UNDECIDED, reason=str(error))
+        finally:
+            await asyncio.shield(new.close())
+
+    async def _conclude(self, candidate: _Candidate, trial: Trial) -> None:
+        """Quarantine a release; or begin to use it, unless something was chosen during the trial."""
+        version, state = candidate.version, await asyncio.to_thread(self._store.state)
+        is_overtaken = state.serial != candidate.serial
+        if is_overtaken and (trial.verdict is CanaryVerdict.PASSED or version == state.active):
+            raise BusyError("another release was chosen during the trial")
         facts = {"release": version, "reason": shown(trial.reason)}
+        times = 1 + (self._postponed.times if self._postponed.version == version else 0)
+        self._postponed = _Postponed()
         match trial.verdict:
             case CanaryVerdict.REFUSED:
                 await asyncio.to_thread(self._store.quarantine, version, shown(trial.reason))
                 await asyncio.to_thread(self._store.remove, version)
                 logger.error("extractor update refused", extra=facts)
             case CanaryVerdict.UNDECIDED:
-                logger.warning("extractor update postponed", extra=facts)
+                pause_seconds = min(LONGEST_PAUSE_SECONDS, BROKEN_LOOK_SECONDS * 2.0 ** min(times, MAX_DOUBLINGS))
+                until = time.monotonic() + pause_seconds
+                self._postponed = _Postponed(version=version, times=times, until=until)
+                logger.warning("extractor update postponed", extra={**facts, "times": times})
             case CanaryVerdict.PASSED:
-                share = self._generations.steps.first(is_broken=self._generations.is_broken())
+                await asyncio.to_thread(self._store.verify, version)
+                # The release in use fails, as its cause or the trial shows: then all conversions use the new one.
+                is_broken = candidate.must_be_better or self._surroundings.cause() is Fault.RELEASE
+                share = self._generations.steps.first(is_broken=is_broken)
                 await asyncio.to_thread(self._store.begin, version, share)
                 await asyncio.to_thread(self._store.tidy)
-
-    async def _at_youtube(self, version: str) -> Trial:
-        if not self._canary.videos:
-            return Trial(verdict=CanaryVerdict.PASSED)
-        new = await asyncio.to_thread(self._generations.maker.held, version)
-        try:
-            await new.start()
-            if new.program.refused:
-                return Trial(verdict=CanaryVerdict.UNDECIDED, reason=new.program.refused)
-            with self._generations.in_use() as established:
-                return await self._canary.run(new, established)
-        finally:
-            await asyncio.shield(new.close())
 
     def _is_whole(self, version: str) -> bool:
         try:
@@ -172,11 +255,15 @@ class Updater:
         return True
 
     @contextlib.asynccontextmanager
-    async def _changing(self) -> AsyncIterator[None]:
-        """Hold the lock of the store. Its files are used in threads."""
+    async def _changing(self, *, wait_seconds: float = 0.0) -> AsyncIterator[None]:
+        """Hold the lock of the store, as `ReleaseStore.changing`. Its files are used in threads."""
         held = contextlib.ExitStack()
-        await asyncio.to_thread(held.enter_context, self._store.changing())
+        changing = self._store.changing(wait_seconds=wait_seconds)
+        entering = asyncio.ensure_future(asyncio.to_thread(held.enter_context, changing))
         try:
+            await asyncio.shield(entering)
             yield
         finally:
+            # A thread cannot be cancelled: it may get the lock later.
+            await asyncio.wait([entering])
             await asyncio.shield(asyncio.to_thread(held.close))

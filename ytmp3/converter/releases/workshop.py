@@ -6,10 +6,12 @@ memory, ends only its child.
 """
 
 import asyncio
+import contextlib
 import functools
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -32,7 +34,7 @@ from ytmp3.converter.releases.messages import (
     decode_outcome,
 )
 from ytmp3.converter.releases.program import with_packages
-from ytmp3.converter.releases.store import DamagedError, Manifest, ReleaseStore
+from ytmp3.converter.releases.store import DamagedError, Manifest, ReleaseStore, UnreadableError
 from ytmp3.converter.sandbox.program import ZygoteProgram
 from ytmp3.converter.sandbox.protocol import Profile, ResourceLimits
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
@@ -63,6 +65,10 @@ _AUTHORITIES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 class FetchError(Ytmp3Error):
     """A release cannot be fetched. The text says why."""
+
+
+class CannotTryError(Ytmp3Error):
+    """The trial of a release has not ended, as on a machine without memory. The release need not be the cause."""
 
 
 class Workshop:
@@ -146,20 +152,34 @@ class Workshop:
     async def problems(self, version: str) -> list[str]:
         """Try a release of the store, and return why it cannot be used; empty: it can."""
         try:
+            return await self.faults(version)
+        except CannotTryError as error:
+            return [str(error)]
+
+    async def faults(self, version: str) -> list[str]:
+        """Try a release of the store, and return its own faults; empty: it can be used.
+
+        Raises:
+            CannotTryError: the trial has not ended. A hung or crashing release causes that, and so does the machine.
+        """
+        try:
             manifest = await asyncio.to_thread(self._store.verify, version)
+        except UnreadableError as error:
+            raise CannotTryError(str(error)) from None
         except DamagedError as error:
             return [str(error)]
         try:
             # Its code is loaded for the first time in the child that reaches nothing; then as the service loads it.
             return await self._inspected(version) or await self._started(manifest)
-        except ZygoteError as error:
-            return [str(error)]
+        except (ZygoteError, OSError) as error:
+            raise CannotTryError(str(error)) from None
 
     async def _inspected(self, version: str) -> list[str]:
         packages = self._store.packages(version)
-        deno = deno_path()
-        with tempfile.TemporaryDirectory(prefix="ytmp3-release-", ignore_cleanup_errors=True) as scratch:
-            usual = youtube_profile(self._settings, deno=deno, packages=packages)
+        deno = await asyncio.to_thread(deno_path)
+        async with scratch_folder("ytmp3-release-") as folder:
+            scratch = str(folder)
+            usual = await asyncio.to_thread(youtube_profile, self._settings, deno=deno, packages=packages)
             limits = ResourceLimits(
                 file_bytes=FILE_BYTES,
                 cpu_seconds=int(2 * self._inspect_seconds) + 1,
@@ -174,13 +194,13 @@ class Workshop:
                 case Inspected():
                     return list(outcome.problems)
                 case Failed():
-                    return [outcome.reason]
+                    raise CannotTryError(outcome.reason)
                 case Fetched() | Offered():
                     return [_OTHER_QUESTION]
 
     async def _started(self, manifest: Manifest) -> list[str]:
         """Start a zygote with the release, as the service does, and compare what it has loaded."""
-        deno = deno_path()
+        deno = await asyncio.to_thread(deno_path)
         program = with_packages(youtube_program(self._settings, deno=deno), self._store.packages(manifest.yt_dlp))
         spawner = Spawner(program, start_seconds=self._start_seconds)
         try:
@@ -229,6 +249,17 @@ class Workshop:
 
     def _of(self, names: tuple[str, ...]) -> list[str]:
         return [self._environment[name] for name in names if self._environment.get(name)]
+
+
+@contextlib.asynccontextmanager
+async def scratch_folder(prefix: str) -> AsyncIterator[Path]:
+    """Make a folder for one child, and remove it afterwards. Files are used in threads."""
+    make = functools.partial(tempfile.TemporaryDirectory, prefix=prefix, ignore_cleanup_errors=True)
+    folder = await asyncio.to_thread(make)
+    try:
+        yield Path(folder.name)
+    finally:
+        await asyncio.to_thread(folder.cleanup)
 
 
 def _program(environment: Mapping[str, str]) -> ZygoteProgram:
