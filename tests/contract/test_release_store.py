@@ -38,7 +38,7 @@ def change(folder):
         store.tidy()
     serial = store.state().serial
     store.advance(serial, 100)
-    store.give_up(serial, sys.argv[3], "given up")
+    store.give_up(serial, sys.argv[2], sys.argv[3], "given up")
 
 base = Path(sys.argv[1])
 for step in range(1, 1000):
@@ -171,13 +171,47 @@ def test_going_back_does_not_choose_a_release_that_was_given_up(store: ReleaseSt
     for version in (OLD, NEW):
         add(store, version)
         store.choose(version, is_new=True)
-    store.give_up(1, OLD, "another serial number")
+    store.give_up(1, NEW, OLD, "another serial number")
     assert store.state().active == NEW
-    store.give_up(2, OLD, "given up")
+    store.give_up(2, NEW, OLD, "given up")
     given_up = State(active=OLD, previous=OLD, serial=3, note="given up", quarantined={NEW: "given up"})
     assert store.state() == given_up
     # Chosen again all the same, it has the other one before it.
     assert store.choose(NEW, is_new=True) == State(active=NEW, previous=OLD, serial=4, is_new=True)
+
+
+def test_a_release_that_is_given_up_after_another_was_chosen_is_not_returned_to(store: ReleaseStore) -> None:
+    for version in (OLD, NEW, LATEST):
+        add(store, version)
+    store.choose(OLD)
+    given_up, newer = store.begin(NEW, 100), store.begin(LATEST, 5)
+    assert newer.previous == NEW
+    store.give_up(given_up.serial, NEW, OLD, "given up")
+    state = store.state()
+    assert (state.active, state.established, state.serial) == (LATEST, OLD, newer.serial)
+    assert state.quarantined == {NEW: "given up"}
+    # The release to return to may be gone. The built-in one never is.
+    newer = store.begin(LATEST, 5)
+    store.remove(OLD)
+    store.give_up(newer.serial - 1, OLD, OLD, "given up")
+    assert (store.state().active, store.state().established) == (LATEST, BUILT_IN)
+
+
+def test_a_server_waits_for_a_command_to_write_what_it_has_decided(store: ReleaseStore) -> None:
+    add(store, OLD)
+    begun = store.begin(OLD, 5)
+    for write in (
+        lambda: store.advance(begun.serial, 25),
+        lambda: store.give_up(begun.serial, OLD, BUILT_IN, "given up"),
+        lambda: store.use_built_in(begun.serial),
+    ):
+        command = contextlib.ExitStack()
+        command.enter_context(store.changing())
+        timer = threading.Timer(0.1, command.close)
+        timer.start()
+        write()
+        timer.join()
+    assert (store.state().active, OLD in store.state().quarantined) == (BUILT_IN, True)
 
 
 def test_an_update_gets_a_larger_share_only_while_it_is_the_release_in_use(store: ReleaseStore) -> None:
@@ -191,7 +225,7 @@ def test_an_update_gets_a_larger_share_only_while_it_is_the_release_in_use(store
     store.advance(begun.serial, 25)
     store.advance(begun.serial - 1, 100)
     assert store.state().share == 25
-    store.give_up(begun.serial, OLD, "given up")
+    store.give_up(begun.serial, NEW, OLD, "given up")
     store.advance(begun.serial, 100)
     assert (store.state().active, store.state().share) == (OLD, 100)
     with store.changing():

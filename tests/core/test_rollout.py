@@ -1,5 +1,7 @@
 """Updates of yt-dlp: which release is tried, and which share of conversions uses it."""
 
+import functools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -91,13 +93,15 @@ def test_the_share_grows_by_conversions_or_by_time() -> None:
     shares = [share]
     good, seconds = steps.conversions, steps.seconds
     while share < WHOLE:
-        assert steps.following(share, good=good - 1, seconds=seconds - 1, is_broken=False) == share
-        assert steps.following(share, good=good - 1, seconds=seconds - 1, is_broken=True) == WHOLE
-        assert steps.following(share, good=0, seconds=seconds, is_broken=False) > share
-        share = steps.following(share, good=good, seconds=0.0, is_broken=False)
+        following = functools.partial(steps.following, share, is_broken=False)
+        assert following(good=good - 1, seconds=seconds - 1, may_end_by_time=True) == share
+        assert following(good=good - 1, seconds=seconds, may_end_by_time=False) == share
+        assert following(good=0, seconds=seconds, may_end_by_time=True) > share
+        assert steps.following(share, good=0, seconds=0.0, may_end_by_time=False, is_broken=True) == WHOLE
+        share = following(good=good, seconds=0.0, may_end_by_time=False)
         shares.append(share)
     assert tuple(shares) == steps.shares
-    assert steps.following(WHOLE, good=good, seconds=0.0, is_broken=False) == WHOLE
+    assert steps.following(WHOLE, good=good, seconds=0.0, may_end_by_time=True, is_broken=False) == WHOLE
     assert steps.first(is_broken=True) == WHOLE
 
 

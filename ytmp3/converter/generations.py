@@ -23,22 +23,23 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Final, ParamSpec
+from typing import Final
 
 from ytmp3.converter import ReleaseInUse
 from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.generation import Common, Generation, GenerationMaker
 from ytmp3.converter.identities import IdentityBook, only_identity
 from ytmp3.converter.long_track import LongEncoding
+from ytmp3.converter.release_writes import ReleaseWrites
 from ytmp3.converter.releases.program import ReleaseProgram
-from ytmp3.converter.releases.store import BusyError, DamagedError, ReleaseStore
+from ytmp3.converter.releases.store import DamagedError, ReleaseStore
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.settings import ToolSettings
 from ytmp3.converter.tokens import TokenProvider
 from ytmp3.converter.tools import FILE_THREADS, VERIFIERS
 from ytmp3.core import release_state, rollout
 from ytmp3.core.errors import FailureCode
-from ytmp3.core.probation import Probation
+from ytmp3.core.probation import Probation, is_suspicious
 from ytmp3.core.release import BUILT_IN_NAME
 from ytmp3.core.release_outcomes import ReleaseOutcome, ReleaseOutcomes
 from ytmp3.core.release_state import BUILT_IN, State
@@ -46,12 +47,9 @@ from ytmp3.core.rollout import WHOLE, Steps
 from ytmp3.threads import Threads
 
 RETRY_SECONDS: Final = 60.0
-"""Pause, in seconds, before a release whose zygote could not be started at all is tried again, and before a state that
-could not be written is written again."""
+"""Pause, in seconds, before a release whose zygote could not be started at all is tried again."""
 
 logger = logging.getLogger(__name__)
-
-P = ParamSpec("P")
 
 
 class Generations:
@@ -105,9 +103,10 @@ class Generations:
         self._probation = Probation(0.0)
         self._given_up: int | None = None
         """Serial number of the state whose release has failed its probation, here or in another server."""
+        self._writes = ReleaseWrites(self._files)
         self._note = ""
         """Why a release was given up, by this server or another one."""
-        self._failed_serial, self._retry_at, self._write_at = -1, 0.0, 0.0
+        self._failed_serial, self._retry_at = -1, 0.0
         self._following: asyncio.Task[None] | None = None
         self.current = self.maker.made(BUILT_IN, spawner=spawner)
         self._outcomes.use(self.current.name)
@@ -116,6 +115,8 @@ class Generations:
         """Start the zygote with the chosen release, and follow later choices. Logs if it does not start."""
         if self._store is not None:
             state = await self._read(self._store)
+            if state is not None and release_state.is_superseded(state, self._built_in):
+                state = self._state = await self._writes.use_built_in(self._store, state, self._built_in)
             if state is not None and state.active != BUILT_IN:
                 self.current = await self._files.run(self.maker.held, state.active, state.serial)
                 if state.is_new and state.previous != state.active:
@@ -160,13 +161,24 @@ class Generations:
         """
         if generation is self.current:
             return self._before
-        return self.current if generation.serial == self._given_up else None
+        return self.established if generation.serial == self._given_up else None
+
+    def may_repeat(self, generation: Generation, code: FailureCode) -> bool:
+        """Return whether the release of a generation may have caused a failure, so that another one may convert it."""
+        return self._probation.is_repeated(code) if generation is self.current else is_suspicious(code)
 
     def ended(self, generation: Generation, *, is_good: bool) -> None:
         """Count a conversion that has ended with this generation."""
         self._outcomes.add(generation.name, ReleaseOutcome.CONVERTED if is_good else ReleaseOutcome.FAILED)
         if generation is self.current and self._before is not None:
             self._probation.ended(is_good=is_good)
+        elif generation is self._before and is_good:
+            self._probation.succeeded()
+
+    def repeated_in_vain(self, generation: Generation, code: FailureCode) -> None:
+        """Count a conversion that failed with this generation, and then with the one before, with this code."""
+        if generation is self.current:
+            self._probation.refused(code)
 
     def blame(self, generation: Generation, code: FailureCode) -> None:
         """Count a conversion that failed with this generation, and then succeeded with the one before."""
@@ -236,15 +248,30 @@ class Generations:
         state = await self._read(store)
         if state is None:
             return
-        if state.serial == self._given_up:
-            await self._write(store.give_up, state.serial, self.current.program.version, self._note)
-        elif state.serial == self.current.serial:
+        if await self._writes.write_given_up(store) or state.serial == self._given_up:
+            return  # the state that was read is older than the decision of this server
+        if state.serial == self.current.serial:
+            await self._replace_before(state)
             await self._update(store, state)
         elif state.active == self.current.program.version and not self.current.program.refused:
             self.current.serial = state.serial
             self._begin_step(state.share)
         elif (state.serial != self._failed_serial or now >= self._retry_at) and not await self._switch(state):
             self._failed_serial, self._retry_at = state.serial, time.monotonic() + RETRY_SECONDS
+
+    async def _replace_before(self, state: State) -> None:
+        """Take another generation as the one before, if another server has given up its release meanwhile."""
+        before = self._before
+        if before is None or state.previous == before.program.version:
+            return
+        if before.program.version in state.quarantined:
+            other = await self._files.run(self.maker.held, state.previous)
+            if self._before is not before:
+                await other.close()
+                return
+            self._before = other
+            self._outcomes.use(other.name)
+            self._retire(before)
 
     async def _update(self, store: ReleaseStore, state: State) -> None:
         """Follow the share of an update, or increase it."""
@@ -253,11 +280,16 @@ class Generations:
         if state.is_automatic and self._before is not None and self.current.program.refused:
             self._give_up(self._before, f"it cannot be used: {self.current.program.refused}")
         elif state.share != WHOLE:
-            seconds = time.time() - state.since
-            good = self._probation.good
-            share = self.steps.following(state.share, good=good, seconds=seconds, is_broken=self.is_broken())
+            probation = self._probation
+            share = self.steps.following(
+                state.share,
+                good=probation.good,
+                seconds=probation.seconds(time.monotonic()),
+                may_end_by_time=probation.may_end_by_time,
+                is_broken=self.is_broken(),
+            )
             if share != state.share:
-                await self._write(store.advance, state.serial, share)
+                await self._writes.advance(store, state.serial, share)
 
     def _begin_step(self, share: int) -> None:
         self._share = share
@@ -268,6 +300,7 @@ class Generations:
 
     async def _switch(self, state: State) -> bool:
         """Make a new generation the current one. Returns False if its zygote does not start."""
+        left = self.current.serial
         new = await self._files.run(self.maker.held, state.active, state.serial)
         try:
             await new.start()
@@ -279,7 +312,7 @@ class Generations:
             await new.close()
             raise
         if state.note:
-            self._given_up = self.current.serial  # by another server
+            self._given_up = left  # by another server
         established = self.established
         retired = {self._before, self.current} - ({established} if state.is_new else set())
         self._before, self.current = established if state.is_new else None, new
@@ -295,21 +328,11 @@ class Generations:
     def _give_up(self, before: Generation, why: str) -> None:
         """Use the release before again, at once in this server. `_look` then writes that to the state, for all."""
         failed, self.current, self._before, self._share = self.current, before, None, WHOLE
-        self._given_up, self._write_at = failed.serial, 0.0
+        self._given_up = failed.serial
         self._retire(failed)
         self._note = f"{_in_text(failed)} was given up: {why}"
+        self._writes.give_up(failed.serial, failed.program.version, before.program.version, self._note)
         logger.error("extractor release given up", extra={"release": failed.name, "in_use": before.name, "reason": why})
-
-    async def _write(self, change: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Change the state. If it fails, it is tried again after RETRY_SECONDS."""
-        if time.monotonic() < self._write_at:
-            return
-        try:
-            await self._files.run(change, *args, **kwargs)
-        except (BusyError, DamagedError, OSError) as error:
-            self._write_at = time.monotonic() + RETRY_SECONDS
-            # This server keeps to its decision; others decide by themselves.
-            logger.error("extractor state not written", extra={"error": str(error)})
 
     def _retire(self, generation: Generation) -> None:
         self._earlier.append(generation)

@@ -49,7 +49,6 @@ from ytmp3.core.description import Description
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
 from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.playlist import Listing
-from ytmp3.core.probation import is_suspicious
 from ytmp3.core.recipe import DEFAULT_RECIPE, Recipe
 from ytmp3.core.rollout import OFF
 
@@ -248,14 +247,18 @@ class Pipeline:
             return await self._convert_with(generation, task, progress)
         except ConversionError as error:
             before = generations.before(generation)
-            if before is None or not is_suspicious(error.code):
+            if before is None or not generations.may_repeat(generation, error.code):
                 raise
             failed = error
         # The release of yt-dlp is new. Does the one before convert the video? This belongs to the same attempt.
         with generations.in_use(before):
             folder = await before.tools.files.run(_folder_in, scratch)
             again = structs.replace(task, scratch=folder, is_repeated=True)
-            converted = await self._convert_with(before, again, progress)
+            try:
+                converted = await self._convert_with(before, again, progress)
+            except ConversionError as error:
+                generations.repeated_in_vain(generation, error.code)
+                raise
         generations.blame(generation, failed.code)
         return converted
 

@@ -3,6 +3,10 @@
 A new release may work in every trial and fail at YouTube, so the release before stays ready for a while. A conversion
 that fails for a reason that the release may have caused is repeated with it at once. Only if the repetition succeeds is
 the new release to blame: YouTube, the network and the video were the same.
+
+YouTube refuses an address (`Fault.ADDRESS`) also because of how a release asks. Such failures are repeated, too, but
+after some repetitions that were refused as well, the address is what YouTube refuses: then there are no more of them
+until a conversion succeeds, because each one is one more request from that address.
 """
 
 from typing import Final
@@ -16,8 +20,10 @@ ENDS: Final = 100
 """The probation ends after so many conversions with the new release."""
 SECONDS: Final = 3600.0
 """It ends after this time, in seconds, too: two zygotes take 40 MB more than one."""
+MAX_REFUSED: Final = 3
+"""Number of repetitions in a row that YouTube refused as well, after which such failures are not repeated."""
 
-_SUSPICIOUS_FAULTS: Final = frozenset({Fault.RELEASE, Fault.YOUTUBE})
+_SUSPICIOUS_FAULTS: Final = frozenset({Fault.RELEASE, Fault.YOUTUBE, Fault.ADDRESS})
 _SUSPICIOUS_CODES: Final = frozenset(
     {
         *(FailureCode.TOOL_MISSING, FailureCode.OUTPUT_TRUNCATED, FailureCode.VIDEO_UNAVAILABLE),
@@ -42,25 +48,58 @@ class Probation:
 
     def begin_step(self, now: float) -> None:
         """Begin to count again, because the release has another share of conversions. Blames stay."""
-        self._ends_at = now + SECONDS
-        self._ends = 0
+        self._began_at = now
+        self._failed = self._refused = 0
         self.good = 0
         """Number of conversions that have succeeded with the new release in this step."""
 
     def ended(self, *, is_good: bool) -> None:
         """Count a conversion with the new release."""
-        self._ends += 1
-        self.good += is_good
+        if is_good:
+            self.good += 1
+            self.succeeded()
+        else:
+            self._failed += 1
+
+    def succeeded(self) -> None:
+        """Take note of a success with either release: YouTube does not refuse the address."""
+        self._refused = 0
 
     def blame(self, code: FailureCode) -> None:
         """Count a conversion that failed with the new release, and succeeded with the one before."""
         self.blames.append(code)
+
+    def is_repeated(self, code: FailureCode) -> bool:
+        """Return whether a conversion that failed with the new release is repeated with the one before."""
+        if FAILURES[code].fault is Fault.ADDRESS and self._refused >= MAX_REFUSED:
+            return False
+        return is_suspicious(code)
+
+    def refused(self, code: FailureCode) -> None:
+        """Count a repetition that failed as well, with this code."""
+        self._refused += FAILURES[code].fault is Fault.ADDRESS
+
+    def seconds(self, now: float) -> float:
+        """Return how long this step has lasted in this server."""
+        return now - self._began_at
 
     @property
     def is_failed(self) -> bool:
         """Whether the release before must be used again."""
         return len(self.blames) >= MAX_BLAMES
 
+    @property
+    def may_end_by_time(self) -> bool:
+        """Whether time may end the step: the release converts most of what it gets, or it has got nothing.
+
+        Otherwise a release that converts nothing would be used for all conversions at a service with few of them.
+        """
+        if self.blames or self._failed:
+            return self.good > len(self.blames) and self.good >= self._failed
+        return True
+
     def is_passed(self, now: float) -> bool:
         """Whether the release before is no longer needed, once all conversions use the new one."""
-        return self._ends >= ENDS or now >= self._ends_at
+        if self.good <= len(self.blames):
+            return False
+        return self.good + self._failed >= ENDS or self.seconds(now) >= SECONDS

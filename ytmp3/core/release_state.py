@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ytmp3.core.release import is_newer, newest_first
+from ytmp3.core.release import is_newer, newest_first, normalized
 from ytmp3.core.rollout import WHOLE
 
 BUILT_IN: Final = ""
@@ -86,9 +86,36 @@ def advanced(old: State, share: int, now: float) -> State:
 
 
 def given_up(old: State, version: str, note: str) -> State:
-    """Return the state after a server has returned to `version`. `back` will not choose the one that was left."""
+    """Return the state after a server has returned to `version`. `back` will not choose the one that was left.
+
+    If another server has given up `version` meanwhile, the release before that one is used.
+    """
+    if version in old.quarantined:
+        version = old.previous
     state = replace(chosen(old, version), previous=version, note=note, is_automatic=old.is_automatic)
     return state if old.active in {BUILT_IN, version} else quarantine(state, old.active, note)
+
+
+def given_up_late(newer: State, failed: str, version: str, note: str) -> State:
+    """Return the state after a server has left `failed` for `version`, while another release was chosen.
+
+    That choice stays, without `failed` as the release to return to; also if a command has chosen `failed` once more.
+    If it was a server that has returned to `failed`, `version` is used.
+    """
+    if newer.active == failed:
+        return given_up(newer, version, note) if newer.note else newer
+    state = replace(newer, previous=version) if newer.previous == failed else newer
+    return state if failed == BUILT_IN else quarantine(state, failed, note)
+
+
+def is_superseded(state: State, built_in: str) -> bool:
+    """Return whether the built-in release, of this version, is used from the start: it is newer than the update in use.
+
+    A release that a command has chosen is never left so, nor one to which a server has returned: that may be the choice
+    of a command, too.
+    """
+    is_update = state.is_automatic and not state.note and state.active != BUILT_IN
+    return is_update and is_newer(built_in, state.active) and normalized(built_in) not in state.quarantined
 
 
 def quarantine(old: State, version: str, reason: str) -> State:

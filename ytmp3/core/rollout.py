@@ -2,7 +2,7 @@
 
     offered ── old enough, newer than the one in use, not quarantined ──> candidate
     candidate ── fetched, tried without a network, tried at YouTube ────> 5 % of new conversions use it
-    5 % ── enough good conversions, or enough time ──> 25 % ── the same ──> 100 %
+    5 % ── enough good conversions, or enough time and few failures ──> 25 % ── the same ──> 100 %
     at any share: conversions fail with it and succeed with the release before ──> given up (`core.probation`)
 
 A release that was refused by a trial or given up is quarantined: it is not tried again, unless by command. While most
@@ -48,21 +48,22 @@ class Steps(Struct, frozen=True, kw_only=True):
     conversions: int = 20
     """Number of good conversions with it in one instance that end a step."""
     seconds: float = 1800.0
-    """A step ends after this time, in seconds, too: at a service with few conversions, an update would take weeks."""
+    """A step ends after this time, in seconds, too, unless the release fails: at a service with few conversions, an
+    update would take weeks otherwise."""
 
     def first(self, *, is_broken: bool) -> int:
         """Return the share with which a new release begins."""
         return WHOLE if is_broken else self.shares[0]
 
-    def following(self, share: int, *, good: int, seconds: float, is_broken: bool) -> int:
+    def following(self, share: int, *, good: int, seconds: float, may_end_by_time: bool, is_broken: bool) -> int:
         """Return the share to use now: `share`, or the following one if this step is over.
 
         `good` is the number of conversions that have succeeded with the release in this step, which has lasted
-        `seconds`.
+        `seconds`. `may_end_by_time`: see `probation.Probation`.
         """
         if is_broken:
             return WHOLE
-        if good < self.conversions and seconds < self.seconds:
+        if good < self.conversions and not (may_end_by_time and seconds >= self.seconds):
             return share
         return next((each for each in self.shares if each > share), WHOLE)
 

@@ -24,11 +24,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 from msgspec import Struct
 
+from ytmp3.converter.releases.json_files import read_json, replace_json
 from ytmp3.converter.releases.locks import locked, locked_within
 from ytmp3.core import release_state
 from ytmp3.core.errors import Ytmp3Error
@@ -46,13 +47,9 @@ PACKAGES: Final = "packages"
 _INCOMING: Final = "incoming-"
 _REMOVED: Final = "removed-"
 _NEW_STATE: Final = ".state-"
-_MAX_JSON_BYTES: Final = 4 * 2**20
-"""Largest file of JSON that is read. A manifest has 0.1 MB."""
 
 LOCK_SECONDS: Final = 5.0
 """How long a command waits for the lock, in seconds. A server that returns to a release holds it for an fsync."""
-
-_T = TypeVar("_T")
 
 
 class DamagedError(Ytmp3Error):
@@ -97,7 +94,7 @@ class ReleaseStore:
         """
         path = self._folder / "state.json"
         try:
-            state = _read(path, State)
+            state = read_json(path, State)
         except FileNotFoundError:
             return State()
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -122,7 +119,7 @@ class ReleaseStore:
             DamagedError: there is none, or it is not that of this version.
         """
         try:
-            manifest = _read(self._folder / version / MANIFEST, Manifest)
+            manifest = read_json(self._folder / version / MANIFEST, Manifest)
         except FileNotFoundError:
             raise DamagedError("it is not there") from None
         except OSError as error:
@@ -251,23 +248,38 @@ class ReleaseStore:
 
         Called by a server. Several servers may do it at once. For the errors, see `give_up`.
         """
-        with self.changing():
+        with self.changing(wait_seconds=LOCK_SECONDS):
             state = self.state()
             if state.serial == serial and state.share < share:
                 self._write_state(release_state.advanced(state, share, time.time()))
 
-    def give_up(self, serial: int, version: str, note: str) -> None:
-        """Return to `version`, unless something else was chosen since the state with this serial number.
+    def give_up(self, serial: int, failed: str, version: str, note: str) -> None:
+        """Leave `failed`, the release of the state with this serial number, for `version`, and quarantine it.
 
-        Called by a server. Several servers may do it at once; the first one changes the state.
+        If another one was chosen since, see `release_state.given_up_late`. Called by a server. Several servers may do
+        it at once; the first one changes the state.
 
         Raises:
             BusyError, DamagedError, OSError: the state was not changed.
         """
-        with self.changing():
+        with self.changing(wait_seconds=LOCK_SECONDS):
+            old = self.state()
+            if old.serial == serial:
+                new = release_state.given_up(old, version, note)
+            else:
+                present = version if version in self.versions() else BUILT_IN
+                new = release_state.given_up_late(old, failed, present, note)
+            if new != old:
+                self._write_state(new)
+
+    def use_built_in(self, serial: int) -> State:
+        """Choose the built-in release, unless another one was chosen since the state with this serial number.
+
+        Called by a server that starts. Returns the state. For the errors, see `give_up`.
+        """
+        with self.changing(wait_seconds=LOCK_SECONDS):
             state = self.state()
-            if state.serial == serial:
-                self._write_state(release_state.given_up(state, version, note))
+            return self.choose(BUILT_IN) if state.serial == serial else state
 
     def quarantine(self, version: str, reason: str) -> None:
         """Keep updates from trying a release again. Raises DamagedError, OSError."""
@@ -344,18 +356,7 @@ class ReleaseStore:
         return state
 
     def _write_state(self, state: State) -> None:
-        descriptor, name = tempfile.mkstemp(prefix=_NEW_STATE, dir=self._folder)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(msgspec.json.encode(state) + b"\n")
-                os.fchmod(file.fileno(), 0o644)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(self._folder / "state.json")
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        sync_folder(self._folder)
+        replace_json(self._folder / "state.json", state, prefix=_NEW_STATE)
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -382,15 +383,6 @@ def _releases(versions: Iterable[str]) -> list[str]:
 
 def _is_version(name: str) -> bool:
     return normalized(name) == name
-
-
-def _read(path: Path, kind: type[_T]) -> _T:
-    with path.open("rb") as file:
-        content = file.read(_MAX_JSON_BYTES)
-    try:
-        return msgspec.json.decode(content, type=kind)
-    except RecursionError:
-        raise msgspec.DecodeError("it is nested too deeply") from None
 
 
 def _reason(error: Exception) -> str:
