@@ -22,7 +22,7 @@ from tests.http.running_service import RunningService
 from tests.stand.service_process import ROOT, STOP_SECONDS
 from tests.stand.waiting import until
 from ytmp3.client.api import Api
-from ytmp3.client.listen import PLAYERS, SoundBroken, listen, player_command
+from ytmp3.client.listen import PLAYERS, SoundBroken, listen, player_command, reason_of_break
 from ytmp3.client.stalls import Stalls
 from ytmp3.core.errors import FailureCode
 from ytmp3.http.listen import BUSY_RETRY_SECONDS
@@ -106,6 +106,13 @@ async def test_sound_that_breaks_off_is_an_error_that_names_the_cause(
     assert errors.startswith("ytmp3: the sound broke off: ")
     assert text in errors
     assert errors.count("\n") == 1
+
+
+async def test_a_stream_that_ended_without_a_failed_job_may_have_been_paused(service: RunningService) -> None:
+    job = await service.completed(VIDEO)
+    reason = await asyncio.to_thread(reason_of_break, Api(server=service.url), job)
+    assert reason.startswith("the service ended the stream")
+    assert "paused for more than a minute: repeat the command" in reason
 
 
 async def test_ctrl_c_ends_the_command_and_its_conversion_without_a_word(

@@ -4,6 +4,7 @@ import asyncio
 import io
 import itertools
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -84,15 +85,19 @@ async def test_the_tracks_of_a_playlist_and_the_chapters_of_a_video_have_chosen_
         edits = [
             TagEdits(artist="Us", album="Songs", cover=False, track_number=number, track_total=4) for number in (1, 2)
         ]
+        assert [name[:2] for name in sorted(os.listdir(tmp_path / "music"))] == ["1 ", "2 "]
         saved = [path.read_bytes() for path in (tmp_path / "music").iterdir()]
         assert sorted(saved) == sorted(edited(written("mp3"), each) for each in edits)
         capsys.readouterr()
         assert await ytmp3("get", split, "--split-chapters", *tags, *to) == 0
         for number, title in enumerate(("One", "Two"), 1):
             edit = TagEdits(title=title, artist="Us", album="A mix", cover=False, track_number=number, track_total=2)
-            assert (tmp_path / "music" / f"{title}.mp3").read_bytes() == edited(written("mp3"), edit)
+            assert (tmp_path / "music" / f"{number} {title}.mp3").read_bytes() == edited(written("mp3"), edit)
         assert await ytmp3("get", VIDEO, "--split-chapters", *to) == 1
         assert "has no chapters" in capsys.readouterr().err
+        before = list(service.converter.listed)
+        assert await ytmp3("get", LIST, "--split-chapters", *to) == 1
+        assert service.converter.listed == before, "a playlist has no chapters, and is not converted instead"
 
 
 async def test_a_playlist_that_cannot_be_read_fails_with_the_reason(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ytmp3.client.api import Api, Job, Refused, Unreachable
-from ytmp3.client.names import numbered, track_name
+from ytmp3.client.names import numbered, track_name, with_position
 
 CHUNK_BYTES: Final = 1 << 18
 """Most bytes that are read and written at once."""
@@ -36,6 +36,8 @@ def download(
 ) -> Path:
     """Download the track of a completed job into `folder`, and return its path.
 
+    If its batch numbers its tracks, the name begins with the number, so that a folder lists them in order.
+
     If a file with the same content exists already, nothing is downloaded. A track with tags of the client's choice has
     no SHA-256 in its job: it is always downloaded, from its beginning, and not saved twice. `on_bytes` is called with
     the number of bytes that have been downloaded so far.
@@ -47,9 +49,7 @@ def download(
     size, sha256 = int(job["file"]["size_bytes"]), job["file"]["sha256"]
     with api.open("HEAD", job["download_url"]) as response:
         etag = response.headers.get("ETag", f'"{sha256}"')
-        # Jobs of older services have no field for the format, which is always MP3.
-        fallback = f"{job['video_id']}.{job.get('format', 'mp3')}"
-        name = track_name(response.headers.get("Content-Disposition", ""), fallback)
+        name = _name(job, response.headers.get("Content-Disposition", ""))
     target, is_there = (folder / name, False) if sha256 is None else _place(folder, name, size, sha256)
     if is_there:
         on_bytes(size)
@@ -80,6 +80,17 @@ def download(
             raise DownloadFailed("the track that arrived differs from its SHA-256")
         # The partial file of an earlier run belonged to another track with the same name.
         is_resumed = False
+
+
+def _name(job: Job, disposition: str) -> str:
+    """Return the file name: as the service suggests, after the number if the batch of the job is numbered."""
+    # Jobs of older services have no field for the format, which is always MP3; and none for the tags and the batch.
+    name = track_name(disposition, f"{job['video_id']}.{job.get('format', 'mp3')}")
+    tags = job.get("tags") or {}
+    number, total = tags.get("track_number"), tags.get("track_total")
+    if job.get("batch_id") is None or number is None or total is None:
+        return name
+    return with_position(name, number, total)
 
 
 def _kept(part: Path, target: Path, is_there: bool) -> Path:  # noqa: FBT001  the result of `_place`

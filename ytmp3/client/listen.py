@@ -32,6 +32,10 @@ CHUNK_BYTES: Final = 1 << 16
 PLAYER_END_SECONDS: Final = 3.0
 """How long, in seconds, a player may take to end after Ctrl-C, which the terminal also sends to it."""
 _TRANSIENT: Final = frozenset({409, 429, 503})
+_STREAM_ENDED: Final = (
+    "the service ended the stream, for example because the player was paused for more than a minute: repeat the command"
+)
+"""The probable cause if the job has not failed: the service ends a stream that is not read for a minute."""
 
 
 class SoundBroken(Exception):
@@ -155,9 +159,9 @@ def reason_of_break(api: Api, job: Job) -> str:
     except (Refused, Unreachable) as error:
         return str(error)
     if job["status"] in {"pending", "processing"}:
-        return "the conversion began again: repeat the command"
+        return f"the conversion began again, or {_STREAM_ENDED}"
     if job["status"] == "completed":
-        return "the connection to the service broke: repeat the command"
+        return _STREAM_ENDED
     return "the job was cancelled" if job["error"] is None else str(job["error"]["message"])
 
 

@@ -36,6 +36,11 @@ def _safe(name: str) -> str:
     return _UNSAFE.sub("_", name).strip().lstrip(".-").strip()
 
 
+def with_position(name: str, number: int, total: int) -> str:
+    """Return the name with the position of the track before it, with as many digits as the last one: "03 Song.mp3"."""
+    return f"{number:0{len(str(total))}d} {name}"
+
+
 def numbered(name: str, number: int) -> str:
     """Return the name for another track of the same title: "Song (2).mp3"."""
     stem, _, extension = name.rpartition(".")

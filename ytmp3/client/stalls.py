@@ -45,10 +45,13 @@ class Stalls:
         self._see(job["job_id"], (job["progress"], -float(job["queue_position"] or 0)))
 
     def see_batch(self, batch: Batch) -> None:
-        """Record the state of an open batch. A batch whose playlist cannot be read does not say so before its end."""
+        """Record the state of an open batch. A batch whose entries cannot be read does not say so before its end."""
         batch_id, counts = batch["batch_id"], batch["counts"]
         if batch["status"] == "listing":
-            self._troubles[batch_id] = "no_progress", "The service has not been able to read the playlist."
+            self._troubles[batch_id] = (
+                "no_progress",
+                "The service has not been able to read the playlist or the chapters.",
+            )
         else:
             self._troubles.pop(batch_id, None)
         ended = counts["total"] - counts["waiting"] - counts["pending"] - counts["processing"]

@@ -111,7 +111,7 @@ class Work:
                 return item
             item.job = self.api.submit(link, self.fields)
         except Refused as error:
-            if error.code != NOT_A_VIDEO or self.whole_playlists:
+            if error.code != NOT_A_VIDEO or self.whole_playlists or self.split_chapters:
                 self.fail(item, error.code, str(error))
             else:
                 self._submit_playlist(item, error)
