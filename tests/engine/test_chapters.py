@@ -7,9 +7,9 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from tests.engine.batch_steps import ORDER, ended, turn
-from tests.engine.rig import SOMEONE, Rig, engine, link, video
+from tests.engine.rig import LEASE_SECONDS, SOMEONE, Rig, engine, link, video
 from tests.fake_playlists import DESCRIPTION
-from ytmp3.core.batch import BatchStatus, ItemStatus
+from ytmp3.core.batch import LONGEST_SECONDS, BatchStatus, ItemStatus
 from ytmp3.core.cut import Cut
 from ytmp3.core.errors import ConversionError, FailureCode
 from ytmp3.core.job import Chapter
@@ -85,6 +85,20 @@ async def test_a_late_probe_is_awaited(tmp_path: Path) -> None:
         state = await ended(rig, batch_id)
         assert state.counts == Counter({ItemStatus.COMPLETED: 3})
         assert rig.converter.described == [VIDEO]
+
+
+async def test_chapters_that_cannot_be_read_for_a_week_are_given_up_in_spite_of_a_new_holder(tmp_path: Path) -> None:
+    async with engine(tmp_path) as rig:
+        rig.converter.held_descriptions[VIDEO] = asyncio.Event()
+        batch_id = await created(rig)
+        await turn(rig)
+        rig.clock.advance(LONGEST_SECONDS)
+        await asyncio.sleep(LEASE_SECONDS)
+        state = await ended(rig, batch_id)
+        assert (state.batch.status, state.batch.error) == (BatchStatus.FAILED, "expired_waiting")
+        assert state.batch.completed_at is not None
+        assert state.batch.completed_at - state.batch.created_at < LONGEST_SECONDS + 4 * LEASE_SECONDS
+        assert rig.parts.feeder.held == 0
 
 
 async def test_a_cancelled_batch_reads_no_chapters_any_more(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from ytmp3.core.batch import (
     opened,
 )
 from ytmp3.core.client import Client
-from ytmp3.core.errors import JobUnknown, LeaseLost, RequestError, StoreError
+from ytmp3.core.errors import FailureCode, JobUnknown, LeaseLost, RequestError, StoreError
 from ytmp3.core.ids import BatchId
 from ytmp3.core.job import Ticket
 from ytmp3.engine import events
@@ -188,7 +188,7 @@ class Feeder:
                 return
 
     async def _list(self, held: _Held) -> None:
-        """Start reading the playlist of a batch, or store the result, or end the batch if it was cancelled.
+        """Start reading the playlist of a batch, or store the result; end the batch if it was cancelled or is too old.
 
         Raises:
             LeaseLost
@@ -203,6 +203,9 @@ class Feeder:
             held.saved_at = self._clock()
             if held.batch.completed_at is not None:
                 await self._end(held, held.batch)
+        elif self._is_too_old(batch):
+            late = Filling(error=FailureCode.EXPIRED_WAITING)
+            await self._end(held, await self._store.batches.fill(batch.lease, late))
         elif self._is_renewal_due(held):
             held.batch = await self._store.batches.save(batch.lease, "")
             held.saved_at = self._clock()
@@ -218,6 +221,11 @@ class Feeder:
         if held.listing is not None:
             held.listing.cancel()
             await asyncio.wait([held.listing])
+
+    def _is_too_old(self, batch: Batch) -> bool:
+        """Return whether a batch was older than LONGEST_SECONDS at its last write. Both times are the store's clock."""
+        written_at = batch.due_at - self._store.policy.lease_seconds
+        return written_at - batch.created_at > LONGEST_SECONDS
 
     def _is_renewal_due(self, held: _Held) -> bool:
         return self._clock() - held.saved_at >= self._store.policy.lease_seconds / RENEWALS_PER_LEASE
@@ -241,8 +249,7 @@ class Feeder:
                 ends[index] = await self._cancel(batch, items[index])
             return given_up(marked(batch.marks, ends), Mark.CANCELLED)
         marks = marked(batch.marks, ends)
-        written_at = batch.due_at - self._store.policy.lease_seconds
-        if written_at - batch.created_at > LONGEST_SECONDS:
+        if self._is_too_old(batch):
             marks = given_up(marks, Mark.LATE)
         room = min(
             OPEN_ITEMS - marks.count(Mark.OPEN), self._capacity.batch_room(self._capacity.find_client(batch.client))

@@ -11,7 +11,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from ytmp3.converter import Converter
-from ytmp3.core.batch import LONGEST_SECONDS, Batch, first_marks, is_ended, items_of_playlist, tagged
+from ytmp3.core.batch import Batch, first_marks, is_ended, items_of_playlist, tagged
 from ytmp3.core.chapters import album_of, items_of_chapters
 from ytmp3.core.description import ProbeFailed, ProbeRefused
 from ytmp3.core.errors import ConversionError, FailureCode, RequestError
@@ -65,11 +65,11 @@ class Listings:
         """Return the chapters of the video of a batch as items. A refused probe is repeated, a failed one a few times.
 
         Probes of one client use at most a part of the hourly budget, and none starts while YouTube refuses the service,
-        so the wait can be long. It ends like that of an item, after LONGEST_SECONDS.
+        so the wait can be long. The feeder ends it when the batch is LONGEST_SECONDS old.
         """
         assert batch.playlist is not None
-        failures, waited = 0, 0.0
-        while waited < LONGEST_SECONDS:
+        failures = 0
+        while True:
             try:
                 video_id, found = await self._descriptions.of(batch.playlist, batch.client)
             except ProbeRefused as error:
@@ -84,9 +84,7 @@ class Listings:
                 seconds = error.retry_after_seconds or RETRY_SECONDS
             else:
                 return _chapters(video_id, found.metadata, batch.tags or NO_BATCH_TAGS, self._max_items)
-            waited += seconds
             await asyncio.sleep(seconds)
-        return Filling(error=FailureCode.EXPIRED_WAITING)
 
     async def _list(self, batch: Batch) -> Listing:
         """Read the playlist in a child process, in a folder of its own that is removed afterwards.
