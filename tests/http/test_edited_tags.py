@@ -206,6 +206,9 @@ async def test_wrong_track_numbers_are_refused(service: RunningService) -> None:
         ({"track_number": True}, "metadata.track_number"),
         ({"track_total": 3}, "metadata.track_total"),
         ({"track_number": 4, "track_total": 3}, "metadata.track_total"),
+        ({"track_total": 12, "track_number": 0}, "metadata.track_number"),
+        ({"track_total": 0, "track_number": 3}, "metadata.track_total"),
+        ({"track_total": 12, "title": ""}, "metadata.title"),
         ({"track_numbers": True}, "metadata"),
     ):
         problem = await submit(service, metadata, (400,))

@@ -307,13 +307,18 @@ def _invalid_value(name: str, value: object, kind: type[Wanted]) -> InvalidField
         return _invalid_tag(value, BatchMetadataRequest if kind is BatchRequest else MetadataRequest)
     if name == "urls" and isinstance(value, list):
         for index, each in enumerate(value):
-            if not isinstance(each, dict) or each.keys() != {"url", "metadata"} or not isinstance(each["url"], str):
-                continue
             try:
-                msgspec.convert(each, LinkRequest)
+                msgspec.convert(each, str | LinkRequest)
             except msgspec.ValidationError:
-                return _invalid_tag(each["metadata"], MetadataRequest, f"urls.{index}.")
+                return _invalid_link(each, f"urls.{index}")
     return _invalid(name)
+
+
+def _invalid_link(value: object, place: str) -> InvalidField:
+    """Return the error for a wrong entry of `urls`; `place` is where it stands in the body."""
+    if isinstance(value, dict) and value.keys() == {"url", "metadata"} and isinstance(value["url"], str):
+        return _invalid_tag(value["metadata"], MetadataRequest, f"{place}.")
+    return InvalidField(_HELP_OF_FIELD["urls"], field=place)
 
 
 def _invalid_tag(
@@ -323,14 +328,14 @@ def _invalid_tag(
     if not isinstance(metadata, dict):
         return InvalidField(_HELP_OF_FIELD["metadata"], field=f"{place}metadata")
     known = [info.name for info in msgspec.structs.fields(kind)]
-    for name, value in metadata.items():
+    # The total is checked last: it needs the number, so a wrong number must be found before.
+    for name, value in sorted(metadata.items(), key=lambda each: each[0] == "track_total"):
         if name not in known:
             accepted = ", ".join(f"`{field}`" for field in known)
             return InvalidField(
                 f"`metadata` has an unknown field. Its fields are: {accepted}.", field=f"{place}metadata"
             )
         try:
-            # The number is needed for a total.
             number = {"track_number": metadata.get("track_number")} if name == "track_total" else {}
             msgspec.convert({**number, name: value}, kind)
         except msgspec.ValidationError:
