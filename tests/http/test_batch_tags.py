@@ -1,29 +1,41 @@
 """`metadata` of `POST /batches`: each track has its tags, alone and in the archive, and the conversions are shared."""
 
+import asyncio
 import io
 import json
 import random
+import time
 import unicodedata
 import zipfile
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDictProxy
 
 from tests.core.test_tag_edits import edited, texts_of, written
 from tests.http.batch_requests import created, ended, get, video
+from tests.http.remote_shelf import RemoteShelf
 from tests.http.responses import expect_problem
 from tests.http.running_service import RunningService, running_service
 from tests.stand.links import spellings
+from tests.stand.waiting import until
 from ytmp3.core.batch import Batch, items_of, tagged
 from ytmp3.core.ids import BatchId, ClientId
+from ytmp3.core.job import Track
 from ytmp3.core.link import parse_video_id
 from ytmp3.core.recipe import conversion_key
 from ytmp3.core.tag_edits import TagEdits
+from ytmp3.engine.batches import Batches
+from ytmp3.engine.estimates import Estimates
+from ytmp3.engine.events import Events
+from ytmp3.http.archive import Archives
 from ytmp3.http.body import parse_batch_request, parse_extract_request
+from ytmp3.http.edited_tracks import READERS, EditedTracks
+from ytmp3.storage import Delivery, ShelfDown
 
 RANGES: Final = 100
 URLS: Final = [
@@ -81,6 +93,70 @@ async def test_the_archive_has_the_tracks_with_their_tags_and_resumes_at_any_byt
             )
             assert (part[0], part[2]) == (206, body[first : last + 1])
         assert (await fetch(service, batch["archive_url"], **{"If-None-Match": headers["ETag"]}))[0] == 304
+
+
+class HangingShelf(RemoteShelf):
+    """A shelf that opens no track. The first attempts fail as soon as all readers wait, and later ones never end."""
+
+    def __init__(self) -> None:
+        self.opened = 0
+        self.all_busy = asyncio.Event()
+
+    async def deliver(self, track: Track, *, may_redirect: bool, may_leave: bool = False) -> Delivery | None:
+        self.opened += 1
+        if self.opened == READERS:
+            self.all_busy.set()
+        if self.opened > READERS:
+            await asyncio.Event().wait()
+        await self.all_busy.wait()
+        raise ShelfDown("the disk does not answer")
+
+
+async def test_the_first_unreadable_track_ends_the_reading_of_tags(tmp_path: Path) -> None:
+    count = 5 * READERS
+    async with running_service(tmp_path / "data") as service:
+        urls = [video(number) for number in range(count)]
+        batch = await ended(service, await created(service, urls, metadata={"artist": "All"}))
+        shelf = HangingShelf()
+        service.parts.sender.shelf = shelf
+        await expect_problem(service, "GET", batch["archive_url"], 503, "storage_unavailable")
+        assert READERS <= shelf.opened <= 2 * READERS
+
+
+async def test_an_archive_is_prepared_within_the_transfer_limits(tmp_path: Path) -> None:
+    async with running_service(tmp_path / "data", CLIENT_MAX_DOWNLOADS="1") as service:
+        batch = await ended(service, await created(service, [video(1)], metadata={"artist": "All"}))
+        url, shelf, original = batch["archive_url"], HangingShelf(), service.parts.sender.shelf
+        service.parts.sender.shelf = shelf
+        first = asyncio.create_task(expect_problem(service, "HEAD", url, 503, "storage_unavailable"))
+        await until(lambda: shelf.opened == 1, "the first track is being read")
+        for method in ("GET", "HEAD"):
+            await expect_problem(service, method, url, 429, "client_quota")
+        assert shelf.opened == 1
+        shelf.all_busy.set()
+        await first
+        service.parts.sender.shelf = original
+        assert service.parts.sender.active == 0
+        assert (await fetch(service, url))[0] == 200
+
+
+async def test_an_archive_of_more_tracks_than_are_remembered_has_all_of_their_tags(tmp_path: Path) -> None:
+    async with running_service(tmp_path / "data") as service:
+        batch, parts = await tagged_batch(service, "mp3", written("mp3")), service.parts
+        _, headers, body = await fetch(service, batch["archive_url"])
+        batches = Batches(
+            parts.config.engine,
+            store=service.store,
+            queue=parts.queue,
+            upstream=parts.upstream,
+            health=parts.health,
+            estimates=Estimates(1, lambda _: 0.0, clock=time.monotonic, random=random.random),
+            events=Events(),
+        )
+        archives = Archives(batches=batches, sender=parts.sender, edited=EditedTracks(parts.sender, remembered=1))
+        request = make_mocked_request("HEAD", batch["archive_url"])
+        again = await archives.send(request, batch["batch_id"], None, None, ClientId("someone"))
+        assert (again.headers["ETag"], again.content_length) == (headers["ETag"], len(body))
 
 
 async def test_batches_with_other_tags_share_the_conversions_but_not_the_archive(tmp_path: Path) -> None:

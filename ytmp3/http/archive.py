@@ -119,6 +119,11 @@ class Archives:
                 retry_after_seconds=state.eta_seconds,
             )
         _check_complete(batch, tickets, revision)
+        # Preparing an archive may read the tags of all of its tracks, so HEAD and 304 count as transfers, too.
+        with self._sender.transfer_of(client):
+            return await self._respond(request, batch, tickets)
+
+    async def _respond(self, request: web.Request, batch: Batch, tickets: Sequence[Ticket]) -> web.StreamResponse:
         archive = await self._archive(batch, tickets)
         representation = archive.representation
         fields = _fields(batch, representation)
@@ -132,12 +137,11 @@ class Archives:
             await response.prepare(request)
             await response.write_eof()
             return response
-        with self._sender.transfer_of(client):
-            async with self._pinned(tickets):
-                await self._check_files(archive, selection.first, selection.last)
-                await response.prepare(request)
-                await self._send_parts(request, response, archive, selection.first, selection.last)
-                await response.write_eof()
+        async with self._pinned(tickets):
+            await self._check_files(archive, selection.first, selection.last)
+            await response.prepare(request)
+            await self._send_parts(request, response, archive, selection.first, selection.last)
+            await response.write_eof()
         return response
 
     async def _archive(self, batch: Batch, tickets: Sequence[Ticket]) -> _Archive:
@@ -175,37 +179,33 @@ class Archives:
     async def _members(self, tickets: Sequence[Ticket]) -> list[_Member]:
         """Return the tracks in order. The tags of a track are read, a few at once, unless its facts are remembered.
 
+        The first error ends the other reads: with a disk that does not answer, each of them would take long.
+
         Raises:
             TrackGone, StorageUnavailable
         """
         readers = asyncio.Semaphore(READERS)
+        try:
+            async with asyncio.TaskGroup() as group:
+                reads = [group.create_task(self._member(ticket, readers), name="archive-member") for ticket in tickets]
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return [read.result() for read in reads]
 
-        async def read(track: Track, edits: TagEdits) -> None:
-            async with readers, self._edited.opened(track) as source:
-                await self._edited.facts(source, track, edits)
-
-        edits = [ticket.job.edits for ticket in tickets]
-        tracks = [ticket.conversion.track for ticket in tickets]
-        reads = [
-            read(track, each)
-            for track, each in zip(tracks, edits, strict=True)
-            if track is not None and each is not None and self._edited.known(track, each) is None
-        ]
-        for result in await asyncio.gather(*reads, return_exceptions=True):
-            if isinstance(result, BaseException):
-                raise result
-        return [self._member(track, each) for track, each in zip(tracks, edits, strict=True)]
-
-    def _member(self, track: Track | None, edits: TagEdits | None) -> _Member:
+    async def _member(self, ticket: Ticket, readers: asyncio.Semaphore) -> _Member:
+        track, edits = ticket.conversion.track, ticket.job.edits
         if track is None:
             raise expired()
         if edits is None:
             return _Member(track=track)
-        edited = self._edited.known(track, edits)
+        facts = self._edited.known(track, edits)
+        if facts is None:
+            async with readers, self._edited.opened(track) as source:
+                facts = await self._edited.facts(source, track, edits)
         # A track of version 0.2 may have no room for the tags. The others need not be lost with it.
-        if not isinstance(edited, EditedTrack):
+        if not isinstance(facts, EditedTrack):
             return _Member(track=track)
-        return _Member(track=track, edits=edits, edited=edited)
+        return _Member(track=track, edits=edits, edited=facts)
 
     async def _crc32_of(self, track: Track) -> int:
         """Return the CRC-32 of a track. A track of version 0.2 has none: it is computed from the file at the first use.
