@@ -45,7 +45,8 @@ UNKNOWN_SECONDS: Final = 3600.0
 """The duration, in seconds, that is assumed of sound whose duration is not known."""
 ASKS_OTHERS: Final = "X-Sound-Elsewhere"
 """A header of requests through our nginx. It asks the next instance if this one answers 503; it cannot do so after 409.
-A client that sends the header itself gets 503 instead of 409, and nothing else."""
+If a client sends it to an instance directly, it gets 503 without a body in place of 409. That gives it no other
+access."""
 _TO_ANOTHER_INSTANCE: Final = headers.extended(
     headers.EMPTY, {hdrs.RETRY_AFTER: str(ELSEWHERE_RETRY_SECONDS), "X-Accel-Redirect": "/_sound-elsewhere"}
 )
