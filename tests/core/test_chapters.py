@@ -5,6 +5,7 @@ from typing import Final
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ytmp3.core.batch import Batch, Item, first_marks
 from ytmp3.core.chapters import album_of, items_of_chapters
@@ -30,6 +31,21 @@ def test_each_chapter_is_a_part_with_its_title() -> None:
         Item(video_id=VIDEO, cut=Cut(start_ms=61_500), edits=TagEdits(title="two")),
     )
     assert items_of_chapters(VIDEO, video()) == ()
+
+
+def test_a_chapter_that_is_too_short_before_the_end_is_part_of_the_one_before() -> None:
+    def cuts(*starts: float, duration: float | None, following: float | None = None) -> list[tuple[int, int | None]]:
+        metadata = replace(video(*((start, "x") for start in starts)), duration_seconds=duration)
+        items = items_of_chapters(VIDEO, metadata, next_chapter_seconds=following)
+        return [(item.cut.start_ms, item.cut.end_ms) for item in items]
+
+    assert cuts(0, 50, 99.95, duration=100) == [(0, 50_000), (50_000, None)]
+    assert cuts(0, 99.85, 99.95, duration=100) == [(0, 99_850), (99_850, None)]
+    assert cuts(0, 50, 99.9, duration=100) == [(0, 50_000), (50_000, 99_900), (99_900, None)]
+    assert cuts(0, 50, duration=None) == [(0, 50_000), (50_000, None)]
+    assert cuts(0, duration=0.05) == [(0, None)]
+    assert cuts(0, 50, duration=100, following=60) == [(0, 50_000), (50_000, 60_000)]
+    assert cuts(0, 50, duration=100, following=50.05) == [(0, 50_050)]
 
 
 def test_the_album_is_the_title_of_the_video_unless_it_is_a_song() -> None:

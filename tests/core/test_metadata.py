@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fake_youtube import HOSTILE_TITLES
+from ytmp3.converter.youtube.describing import description_of
 from ytmp3.converter.youtube.events import MAX_LINE_BYTES
 from ytmp3.converter.youtube.metadata import (
     MAX_CHAPTERS,
@@ -19,6 +20,7 @@ from ytmp3.converter.youtube.metadata import (
     clean_metadata,
     clean_text,
     clean_thumbnail_url,
+    next_chapter_seconds,
     without_queries,
 )
 
@@ -173,7 +175,17 @@ def test_chapters_begin_later_and_later_before_the_end_and_have_titles() -> None
     assert chapters_of(row(0), row(1e6), duration=None) == [(0, "x"), (1e6, "x")]
     many = chapters_of(*(row(number, "é" * 300) for number in range(300)), duration=1000)
     assert len(many) == MAX_CHAPTERS
+    assert many[-1][0] == MAX_CHAPTERS - 1
     assert 0.9 * MAX_CHAPTERS_BYTES < sum(len(title.encode()) for _, title in many) <= MAX_CHAPTERS_BYTES
+
+
+@pytest.mark.parametrize(("count", "following"), [(0, None), (200, None), (201, 200.0), (300, 200.0)])
+def test_the_start_of_the_first_chapter_that_is_left_out_is_known(count: int, following: float | None) -> None:
+    video = {"duration": 1000, "chapters": [{"start_time": number, "title": "x"} for number in range(count)]}
+    assert len(clean_metadata(video).chapters) == min(count, MAX_CHAPTERS)
+    assert next_chapter_seconds(video) == following
+    described = description_of(video)
+    assert (described.metadata.chapters, described.next_chapter_seconds) == (clean_metadata(video).chapters, following)
 
 
 def test_the_longest_metadata_fits_a_line_of_the_child() -> None:

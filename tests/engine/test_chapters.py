@@ -34,6 +34,7 @@ async def test_each_chapter_becomes_a_numbered_part(tmp_path: Path) -> None:
         assert (batch.status, batch.is_split) == (BatchStatus.LISTING, True)
         state = await ended(rig, batch_id)
         assert (state.batch.status, state.batch.title) == (BatchStatus.COMPLETED, "A video")
+        assert not state.batch.is_truncated
         page = await rig.parts.batches.items(batch_id, None, start=0, limit=10)
         assert [item.item.cut for item in page.items] == [
             Cut(end_ms=60_000),
@@ -47,6 +48,16 @@ async def test_each_chapter_becomes_a_numbered_part(tmp_path: Path) -> None:
         ]
         assert [each.conversion.recipe.cut for each in tickets if each] == [item.item.cut for item in page.items]
         assert rig.converter.described == [VIDEO]
+
+
+async def test_a_video_with_too_many_chapters_is_split_up_to_the_first_one_that_is_left_out(tmp_path: Path) -> None:
+    async with engine(tmp_path) as rig:
+        rig.converter.descriptions[VIDEO] = replace(DESCRIBED, next_chapter_seconds=150.0)
+        batch_id = await created(rig)
+        state = await ended(rig, batch_id)
+        assert state.batch.is_truncated
+        page = await rig.parts.batches.items(batch_id, None, start=0, limit=10)
+        assert page.items[-1].item.cut == Cut(start_ms=120_000, end_ms=150_000)
 
 
 async def test_a_video_without_chapters_ends_the_batch_with_a_clear_error(tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ class Description(Struct, frozen=True, kw_only=True):
     """What YouTube offers for one video."""
 
     metadata: Metadata
+    next_chapter_seconds: float | None = None
+    """Where the first chapter begins that is left out of `metadata`, because there are too many; None if none is."""
     original: AudioTrack
     """The track that is converted if the client requests no language."""
     languages: tuple[AudioTrack, ...]

@@ -13,10 +13,9 @@ from msgspec.structs import replace
 from ytmp3.converter import Converter
 from ytmp3.core.batch import Batch, first_marks, is_ended, items_of_playlist, tagged
 from ytmp3.core.chapters import album_of, items_of_chapters
-from ytmp3.core.description import ProbeFailed, ProbeRefused
+from ytmp3.core.description import Description, ProbeFailed, ProbeRefused
 from ytmp3.core.errors import ConversionError, FailureCode, RequestError
 from ytmp3.core.ids import VideoId
-from ytmp3.core.job import Metadata
 from ytmp3.core.playlist import Listing
 from ytmp3.core.tag_edits import NO_BATCH_TAGS, BatchTags
 from ytmp3.engine.descriptions import Descriptions
@@ -83,7 +82,7 @@ class Listings:
                 # The instance or the client has no room for a probe at the moment, or the probe takes longer.
                 seconds = error.retry_after_seconds or RETRY_SECONDS
             else:
-                return _chapters(video_id, found.metadata, batch.tags or NO_BATCH_TAGS, self._max_items)
+                return _chapters(video_id, found, batch.tags or NO_BATCH_TAGS, self._max_items)
             await asyncio.sleep(seconds)
 
     async def _list(self, batch: Batch) -> Listing:
@@ -112,13 +111,14 @@ def _filling(listing: Listing, tags: BatchTags | None) -> Filling:
     return Filling(marks=marks, items=items, title=listing.title, is_truncated=listing.is_truncated)
 
 
-def _chapters(video_id: VideoId, metadata: Metadata, tags: BatchTags, max_items: int) -> Filling:
+def _chapters(video_id: VideoId, found: Description, tags: BatchTags, max_items: int) -> Filling:
     """Return the items of a batch of chapters. A video without chapters ends it with an error."""
-    items = items_of_chapters(video_id, metadata)
+    metadata = found.metadata
+    items = items_of_chapters(video_id, metadata, next_chapter_seconds=found.next_chapter_seconds)
     if not items:
         return Filling(error="no_chapters", title=metadata.title)
     # The chapters are numbered, because they have an order.
     numbered = replace(tags, album=tags.album or album_of(metadata), track_numbers=True)
     kept = tagged(items[:max_items], numbered)
-    is_truncated = len(items) > max_items
+    is_truncated = len(items) > max_items or found.next_chapter_seconds is not None
     return Filling(marks=first_marks(kept), items=kept, title=metadata.title, is_truncated=is_truncated)

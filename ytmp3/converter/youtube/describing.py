@@ -11,7 +11,7 @@ from ytmp3.converter.youtube.connecting import Route
 from ytmp3.converter.youtube.downloader import Downloader
 from ytmp3.converter.youtube.events import Described, DescribeTask, Event, Failed
 from ytmp3.converter.youtube.extractor import Extractor, RefusedError, shown
-from ytmp3.converter.youtube.metadata import clean_metadata
+from ytmp3.converter.youtube.metadata import clean_metadata, next_chapter_seconds
 from ytmp3.core.description import MAX_LANGUAGES, AudioTrack, CopiedSound, Description
 from ytmp3.core.language import ORIGINAL, Language, tag_of_track
 from ytmp3.core.recipe import Format, has_quality
@@ -44,6 +44,7 @@ def description_of(video: Mapping[str, Any]) -> Description:
     chosen = best_of(formats, Wanted())
     return Description(
         metadata=clean_metadata(video),
+        next_chapter_seconds=next_chapter_seconds(video),
         original=AudioTrack(
             language=None if chosen is None else tag_of_track(chosen.get("language")),
             is_original=True,

@@ -7,7 +7,7 @@ character), no run of spaces, and a bounded length. It is safe in a header, a lo
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ytmp3.core.job import Chapter, Metadata
@@ -52,19 +52,27 @@ def clean_metadata(video: Mapping[str, object]) -> Metadata:
 
     Never raises.
     """
-    duration = clean_duration(video.get("duration"))
     return Metadata(
         title=clean_text(video.get("title"), MAX_TITLE_CHARACTERS) or UNTITLED,
         uploader=clean_text(_uploader_of(video), MAX_NAME_CHARACTERS) or None,
-        duration_seconds=duration,
+        duration_seconds=clean_duration(video.get("duration")),
         thumbnail_url=clean_thumbnail_url(video.get("thumbnail")),
         artist=clean_text(_artist_of(video), MAX_NAME_CHARACTERS) or None,
         track=clean_text(video.get("track"), MAX_TITLE_CHARACTERS) or None,
         album=clean_text(video.get("album"), MAX_NAME_CHARACTERS) or None,
         release_year=_clean_year(video.get("release_year")),
         audio_language=tag_of_track(video.get("language")),
-        chapters=_clean_chapters(video.get("chapters"), MAX_ANNOUNCED_SECONDS if duration is None else duration),
+        chapters=_clean_chapters(_found_chapters(video)),
     )
+
+
+def next_chapter_seconds(video: Mapping[str, object]) -> float | None:
+    """Return where the first chapter begins that is not in the metadata, in seconds; None if all are.
+
+    Never raises.
+    """
+    left_out = _found_chapters(video)[MAX_CHAPTERS:]
+    return round(left_out[0][0], 3) if left_out else None
 
 
 def _uploader_of(video: Mapping[str, object]) -> object:
@@ -90,8 +98,10 @@ def _clean_year(value: object) -> int | None:
     return value if isinstance(value, int) and is_year else None
 
 
-def _clean_chapters(value: object, duration_seconds: float) -> tuple[Chapter, ...]:
-    """Return the chapters, whose starts grow strictly. A single one says nothing, so it is left out."""
+def _found_chapters(video: Mapping[str, object]) -> list[tuple[float, object]]:
+    """Return the starts and titles of all chapters. The starts grow strictly, and are before the end of the video."""
+    value, duration = video.get("chapters"), clean_duration(video.get("duration"))
+    duration_seconds = MAX_ANNOUNCED_SECONDS if duration is None else duration
     found: list[tuple[float, object]] = []
     for each in value if isinstance(value, list | tuple) else ():
         start = each.get("start_time") if isinstance(each, Mapping) else None
@@ -99,6 +109,11 @@ def _clean_chapters(value: object, duration_seconds: float) -> tuple[Chapter, ..
             continue
         if (found[-1][0] if found else -1.0) < start < duration_seconds and start >= 0:
             found.append((float(start), each.get("title")))
+    return found
+
+
+def _clean_chapters(found: Sequence[tuple[float, object]]) -> tuple[Chapter, ...]:
+    """Return the first MAX_CHAPTERS chapters. A single one says nothing, so it is left out."""
     if len(found) < 2:
         return ()
     longest = MAX_CHAPTERS_BYTES // min(len(found), MAX_CHAPTERS)
