@@ -13,6 +13,7 @@ from playwright.async_api import Browser, expect
 
 from tests.browser.conftest import PATIENCE_MS, Visit, new_visit
 from tests.fake_playlists import DESCRIPTION
+from tests.http.played_encoder import FRAME_BYTES, INFO_BYTES, encoder_of, frames
 from tests.http.running_service import TITLE, RunningService, running_service
 from ytmp3.converter.audio.id3 import id3v2_tag
 from ytmp3.converter.audio.tags import tags_of
@@ -85,6 +86,25 @@ async def test_a_finished_track_shows_its_cover(visit: Visit, service: RunningSe
     assert await visit.page.locator(".job .cover img").evaluate("image => image.naturalWidth") == 40
     await expect(visit.page.locator(".job.completed")).to_have_count(2)
     assert visit.complaints == []
+
+
+async def test_a_track_is_heard_while_it_is_converted(visit: Visit, service: RunningService, tmp_path: Path) -> None:
+    released = service.converter.hold(VIDEO)
+    await visit.open()
+    await visit.convert(LINK)
+    await expect(visit.page.locator(".job.processing .play")).to_have_text("Listen")
+    encoder = await encoder_of(service, VIDEO, tmp_path)
+    encoder.begin()
+    encoder.write(3)
+    await visit.page.click(".job.processing .play")
+    address = await visit.page.locator(".job.processing audio").evaluate("player => player.src")
+    assert address.startswith(f"{visit.url}/listen/")
+    async with service.client.get(address) as response:
+        assert (response.status, response.content_type) == (200, "audio/mpeg")
+        sound = await response.content.readexactly(INFO_BYTES + 3 * FRAME_BYTES)
+    assert sound[INFO_BYTES:] == frames(3)
+    released.set()
+    await expect(visit.page.locator(".job.completed .title")).to_have_text(TITLE)
 
 
 async def test_tags_are_chosen_for_one_video(visit: Visit, service: RunningService) -> None:
