@@ -12,7 +12,7 @@ import pytest
 from tests.stand.package_index import SOLVER, PackageIndex, extractor_wheel, package_index, wheel
 from tests.stand.pipeline import limits
 from tests.stand.waiting import until
-from ytmp3.converter import TrialPassage
+from ytmp3.converter import OnlyPassage, TrialPassage
 from ytmp3.converter.generations import Generations
 from ytmp3.converter.releases.canary import Canary
 from ytmp3.converter.releases.store import BusyError, ReleaseStore
@@ -21,7 +21,7 @@ from ytmp3.converter.releases.workshop import CannotTryError, Workshop
 from ytmp3.converter.settings import ToolSettings
 from ytmp3.converter.slots import FairSlots
 from ytmp3.core.errors import Fault
-from ytmp3.core.ids import VideoId
+from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.release_state import BUILT_IN
 from ytmp3.core.rollout import Offer
 
@@ -69,6 +69,18 @@ class Surroundings:
         await asyncio.Event().wait()
         raise AssertionError
         yield
+
+
+class UnusedPassage(OnlyPassage):
+    """Records whether its place in the budget is used."""
+
+    is_begun = False
+
+    def begin(self) -> None:
+        self.is_begun = True
+
+    def served(self, video_id: VideoId) -> None:
+        raise AssertionError(video_id)
 
 
 class Round:
@@ -187,10 +199,26 @@ async def test_a_young_release_is_used_at_once_only_if_the_release_in_use_is_the
     assert (now.store.state().active, now.store.state().share) == (OLDER, 100)
 
 
-async def test_a_trial_without_a_place_in_the_budget_is_postponed(
-    tmp_path: Path, index: PackageIndex, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_trial_without_a_place_in_the_budget_is_postponed(tmp_path: Path, index: PackageIndex) -> None:
     now = Round(tmp_path, index, "rehearsal00")
     trial = await now.updater._canary.run(now.generations.current, now.generations.current)
     assert (trial.verdict.value, "is the hourly budget used up?" in trial.reason) == ("undecided", True)
+    await now.generations.close()
+
+
+async def test_a_trial_without_a_slot_uses_no_place_in_the_budget(tmp_path: Path, index: PackageIndex) -> None:
+    now = Round(tmp_path, index, "rehearsal00")
+    passage = UnusedPassage()
+    slots = FairSlots(1, spare=0)
+    canary = Canary(
+        [VideoId("rehearsal00")],
+        limits(),
+        now.generations.identities,
+        take_passage=lambda _: contextlib.nullcontext(passage),
+        take_slot=slots.slot,
+        wait_seconds=0.1,
+    )
+    async with slots.slot(ClientId("somebody")):
+        trial = await canary.run(now.generations.current, now.generations.current)
+    assert (trial.verdict.value, passage.is_begun) == ("undecided", False)
     await now.generations.close()

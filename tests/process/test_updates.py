@@ -1,5 +1,6 @@
 """Updates of yt-dlp without a command: a good release comes into use, and a bad one is left without a failed job."""
 
+import contextlib
 import datetime as dt
 import functools
 import logging
@@ -26,6 +27,7 @@ from tests.stand.service_process import egress
 from tests.stand.waiting import until
 from ytmp3.app import Service, running
 from ytmp3.config import load
+from ytmp3.converter import OnlyPassage, TrialPassage
 from ytmp3.converter.pipeline import Pipeline
 from ytmp3.converter.releases.canary import Canary, Trial
 from ytmp3.converter.releases.store import ReleaseStore
@@ -160,24 +162,42 @@ async def until_a_canary_would_have_found_it(service: Service, store: ReleaseSto
         try:
             await new.start()
             with generations.in_use() as established:
-                return await canary_of(service, video_id(kind, 901)).run(new, established)
+                return await canary_of(service, video_id(kind, 901), passage=passage).run(new, established)
         finally:
             await new.close()
 
     generations = service.converter._generations  # type: ignore[attr-defined]
     store.verify(LATER)
+    passage = RecordedPassage()
     trial = await trial_of(Kind.SHORT)
     assert (trial.verdict, "YouTube has changed" in trial.reason) == (CanaryVerdict.REFUSED, True)
+    # The new release failed twice, and the established one served the video between.
+    assert (passage.begun, passage.served_videos) == (3, [video_id(Kind.SHORT, 901)])
     # The established release fails as well, so nothing is learnt about the new one.
     assert (await trial_of(Kind.UNAVAILABLE)).verdict is CanaryVerdict.UNDECIDED
 
 
-def canary_of(service: Service, *videos: str) -> Canary:
+class RecordedPassage(OnlyPassage):
+    """Records what a trial reports to the identity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = 0
+        self.served_videos: list[str] = []
+
+    def begin(self) -> None:
+        self.begun += 1
+
+    def served(self, video_id: VideoId) -> None:
+        self.served_videos.append(video_id)
+
+
+def canary_of(service: Service, *videos: str, passage: TrialPassage | None = None) -> Canary:
     identities = service.converter._generations.identities  # type: ignore[attr-defined]
     return Canary(
         [VideoId(each) for each in videos],
         limits(),
         identities,
-        take_passage=UpstreamForUpdates(service.upstream, service.store.values).passage,
+        take_passage=lambda _: contextlib.nullcontext(passage or RecordedPassage()),
         take_slot=FairSlots(1, spare=0).slot,
     )
