@@ -27,7 +27,7 @@ from ytmp3.converter.slots import Slot
 from ytmp3.converter.task import Task, way_of
 from ytmp3.converter.youtube.events import Probed, ProbeTask
 from ytmp3.converter.youtube.prober import probe
-from ytmp3.core.errors import FailureCode
+from ytmp3.core.errors import FAILURES, FailureCode, Fault
 from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.probation import is_suspicious
 from ytmp3.core.recipe import DEFAULT_RECIPE
@@ -198,5 +198,11 @@ def failure_of(found: Probed) -> str:
 
 
 def may_blame(found: Probed) -> bool:
-    """Return whether the release may have caused the failure. The child is not trusted: its code may be none."""
-    return not found.code or found.code not in set(FailureCode) or is_suspicious(FailureCode(found.code))
+    """Return whether the release may have caused the failure. The child is not trusted: its code may be none.
+
+    A refused address is not blamed: the two releases may have asked through different identities.
+    """
+    if not found.code or found.code not in set(FailureCode):
+        return True
+    code = FailureCode(found.code)
+    return is_suspicious(code) and FAILURES[code].fault is not Fault.ADDRESS
