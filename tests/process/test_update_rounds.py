@@ -14,6 +14,7 @@ from tests.stand.pipeline import limits
 from tests.stand.waiting import until
 from ytmp3.converter import OnlyPassage, TrialPassage
 from ytmp3.converter.generations import Generations
+from ytmp3.converter.pipeline import Pipeline
 from ytmp3.converter.releases.canary import Canary
 from ytmp3.converter.releases.store import BusyError, ReleaseStore
 from ytmp3.converter.releases.updater import Pace, Updater
@@ -88,7 +89,7 @@ class Round:
 
     def __init__(self, folder: Path, index: PackageIndex, *videos: str) -> None:
         self.store = ReleaseStore(folder / "extractor")
-        settings = ToolSettings(
+        self.settings = ToolSettings(
             ffmpeg_path=None,
             egress_proxy=None,
             egress_ca_file=None,
@@ -98,9 +99,9 @@ class Round:
             releases_folder=folder / "extractor",
             package_index=index.url,
         )
-        self.workshop = ScriptedWorkshop(settings, self.store, {})
+        self.workshop = ScriptedWorkshop(self.settings, self.store, {})
         self.surroundings = Surroundings()
-        self.generations = Generations(settings, folder)
+        self.generations = Generations(self.settings, folder)
         canary = Canary(
             [VideoId(each) for each in videos],
             limits(),
@@ -222,3 +223,14 @@ async def test_a_trial_without_a_slot_uses_no_place_in_the_budget(tmp_path: Path
         trial = await canary.run(now.generations.current, now.generations.current)
     assert (trial.verdict.value, passage.is_begun) == ("undecided", False)
     await now.generations.close()
+
+
+@pytest.mark.parametrize(("cause", "is_whole"), [(Fault.YOUTUBE, False), (Fault.RELEASE, True)])
+async def test_only_a_pause_because_of_the_release_gives_all_conversions_to_a_new_one(
+    tmp_path: Path, index: PackageIndex, cause: Fault, *, is_whole: bool
+) -> None:
+    surroundings = Surroundings()
+    surroundings.fault = cause
+    pipeline = Pipeline(Round(tmp_path, index).settings, limits(), tmp_path)
+    pipeline.start_updates(surroundings)
+    assert pipeline._generations.is_broken() is is_whole

@@ -24,7 +24,7 @@ from ytmp3.core.release import BUILT_IN_NAME
 from ytmp3.core.release_state import BUILT_IN
 from ytmp3.threads import Threads
 
-_NO_SERIAL: Final = 0
+NO_SERIAL: Final = 0
 """Serial number of a generation that no state has chosen."""
 
 
@@ -100,7 +100,7 @@ class GenerationMaker:
         self._deno, self._ffmpeg = deno_path(), ffmpeg_path(settings)
         self._built_in = youtube_program(settings, deno=self._deno)
 
-    def held(self, version: str, serial: int = _NO_SERIAL) -> Generation:
+    def held(self, version: str, serial: int = NO_SERIAL) -> Generation:
         """Make a generation, and keep its release from being removed. Blocking."""
         hold = None
         if self._store is not None and version != BUILT_IN:
@@ -109,7 +109,7 @@ class GenerationMaker:
         return self.made(version, serial, hold=hold)
 
     def made(
-        self, version: str, serial: int = _NO_SERIAL, *, spawner: Spawner | None = None, hold: int | None = None
+        self, version: str, serial: int = NO_SERIAL, *, spawner: Spawner | None = None, hold: int | None = None
     ) -> Generation:
         """Make a generation. `hold` is a descriptor that it closes."""
         program = ReleaseProgram(self._built_in, self._store, version)

@@ -27,7 +27,7 @@ from typing import Final
 
 from ytmp3.converter import ReleaseInUse
 from ytmp3.converter.audio.cores import Cores
-from ytmp3.converter.generation import Common, Generation, GenerationMaker
+from ytmp3.converter.generation import NO_SERIAL, Common, Generation, GenerationMaker
 from ytmp3.converter.identities import IdentityBook, only_identity
 from ytmp3.converter.long_track import LongEncoding
 from ytmp3.converter.release_writes import ReleaseWrites
@@ -88,7 +88,10 @@ class Generations:
         self.maker = GenerationMaker(settings, work_folder, common, self._store, self._description)
         """Makes further generations, such as that of a release that is tried."""
         self.is_broken: Callable[[], bool] = lambda: False
-        """Whether most conversions fail because of the release in use. `app` sets it."""
+        """Whether conversions pause because of the release in use: then a new one is used for all at once.
+
+        `Pipeline.start_updates` sets it. A pause because of YouTube says too little: time-outs cause it, too.
+        """
         self._earlier: list[Generation] = []
         self._ending: set[asyncio.Task[None]] = set()
         self._solved: Counter[str] = Counter()
@@ -101,8 +104,8 @@ class Generations:
         """Per cent of new conversions that use the current generation. The others use the one before."""
         self._before: Generation | None = None
         self._probation = Probation(0.0)
-        self._given_up: int | None = None
-        """Serial number of the state whose release has failed its probation, here or in another server."""
+        self._given_up: set[int] = set()
+        """Serial numbers of the states whose releases have failed their probations, here or in another server."""
         self._writes = ReleaseWrites(self._files)
         self._note = ""
         """Why a release was given up, by this server or another one."""
@@ -161,7 +164,7 @@ class Generations:
         """
         if generation is self.current:
             return self._before
-        return self.established if generation.serial == self._given_up else None
+        return self.established if generation.serial in self._given_up else None
 
     def may_repeat(self, generation: Generation, code: FailureCode) -> bool:
         """Return whether the release of a generation may have caused a failure, so that another one may convert it."""
@@ -248,7 +251,7 @@ class Generations:
         state = await self._read(store)
         if state is None:
             return
-        if await self._writes.write_given_up(store) or state.serial == self._given_up:
+        if await self._writes.write_given_up(store) or state.serial in self._given_up:
             return  # the state that was read is older than the decision of this server
         if state.serial == self.current.serial:
             await self._replace_before(state)
@@ -311,8 +314,8 @@ class Generations:
         except asyncio.CancelledError:
             await new.close()
             raise
-        if state.note:
-            self._given_up = left  # by another server
+        if state.note and left != NO_SERIAL:
+            self._given_up.add(left)  # by another server
         established = self.established
         retired = {self._before, self.current} - ({established} if state.is_new else set())
         self._before, self.current = established if state.is_new else None, new
@@ -328,7 +331,7 @@ class Generations:
     def _give_up(self, before: Generation, why: str) -> None:
         """Use the release before again, at once in this server. `_look` then writes that to the state, for all."""
         failed, self.current, self._before, self._share = self.current, before, None, WHOLE
-        self._given_up = failed.serial
+        self._given_up.add(failed.serial)
         self._retire(failed)
         self._note = f"{_in_text(failed)} was given up: {why}"
         self._writes.give_up(failed.serial, failed.program.version, before.program.version, self._note)
@@ -361,7 +364,7 @@ class Generations:
             self._problem = str(error)
             return None
         self._problem, self._state = "", state
-        if state.serial != self._given_up:
+        if state.serial not in self._given_up:
             self._note = state.note
         return state
 

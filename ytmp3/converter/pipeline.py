@@ -46,7 +46,7 @@ from ytmp3.converter.youtube.events import Facts
 from ytmp3.converter.youtube.lister import read_playlist
 from ytmp3.converter.youtube.signs import Sign
 from ytmp3.core.description import Description
-from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
+from ytmp3.core.errors import ConversionError, FailureCode, Fault, NoProcess
 from ytmp3.core.ids import ClientId, VideoId
 from ytmp3.core.playlist import Listing
 from ytmp3.core.recipe import DEFAULT_RECIPE, Recipe
@@ -113,7 +113,7 @@ class Pipeline:
     def start_updates(self, surroundings: UpdateSurroundings) -> None:
         """See the Protocol."""
         settings, generations = self._settings, self._generations
-        generations.is_broken = surroundings.is_broken
+        generations.is_broken = lambda: surroundings.cause() is Fault.RELEASE
         if settings.releases_folder is None or settings.update == OFF:
             return
         store = ReleaseStore(settings.releases_folder)

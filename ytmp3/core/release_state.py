@@ -42,8 +42,6 @@ class State(Struct, frozen=True, kw_only=True):
     """Why a server has made the last change, for the operator; empty: a command has made it."""
     share: int = WHOLE
     """Per cent of new conversions that use the active release. The others use the previous one."""
-    since: float = 0.0
-    """When this share began, in seconds since 1970; 0 if no update has chosen the release."""
     is_automatic: bool = False
     """Whether an update (YTDLP_UPDATE) has chosen the active release, or the one that was given up last."""
     seen: Mapping[str, float] = {}
@@ -75,14 +73,14 @@ def chosen(old: State, version: str, *, is_new: bool = False, is_left: bool = Fa
     )
 
 
-def begun(old: State, version: str, share: int, now: float) -> State:
+def begun(old: State, version: str, share: int) -> State:
     """Return the state after an update has chosen a release for this share of new conversions."""
-    return replace(chosen(old, version, is_new=True), share=share, since=now, is_automatic=True)
+    return replace(chosen(old, version, is_new=True), share=share, is_automatic=True)
 
 
-def advanced(old: State, share: int, now: float) -> State:
+def advanced(old: State, share: int) -> State:
     """Return the state with a larger share for the same release."""
-    return replace(old, share=share, since=now)
+    return replace(old, share=share)
 
 
 def given_up(old: State, version: str, note: str) -> State:

@@ -241,7 +241,7 @@ class ReleaseStore:
 
     def begin(self, version: str, share: int) -> State:
         """Make a release the one that this share of new conversions use, and return the new state. See `choose`."""
-        return self._change(lambda old: release_state.begun(old, version, share, time.time()))
+        return self._change(lambda old: release_state.begun(old, version, share))
 
     def advance(self, serial: int, share: int) -> None:
         """Give the release of the state with this serial number a larger share; nothing if another one was chosen.
@@ -251,7 +251,7 @@ class ReleaseStore:
         with self.changing(wait_seconds=LOCK_SECONDS):
             state = self.state()
             if state.serial == serial and state.share < share:
-                self._write_state(release_state.advanced(state, share, time.time()))
+                self._write_state(release_state.advanced(state, share))
 
     def give_up(self, serial: int, failed: str, version: str, note: str) -> None:
         """Leave `failed`, the release of the state with this serial number, for `version`, and quarantine it.
