@@ -187,6 +187,17 @@ async def test_a_round_that_another_process_prevents_is_followed_by_another_one_
     assert {record.__dict__["reason"] for record in refusals} == {"a turn runs out in 7 s"}
 
 
+@pytest.mark.parametrize("code", ["raise MemoryError", "raise OSError(5, 'Input/output error')"])
+async def test_a_trial_without_memory_or_disk_says_nothing_about_the_release(
+    now: Round, index: PackageIndex, code: str
+) -> None:
+    index.add("yt-dlp", OLDER, extractor_wheel(OLDER, {"yt_dlp/__init__.py": code.encode()}))
+    with now.store.changing():
+        await now.workshop.fetch(OLDER)
+    with pytest.raises(CannotTryError, match=r"MemoryError|Input/output error"):
+        await Workshop.faults(now.workshop, OLDER)
+
+
 async def test_a_young_release_is_used_at_once_only_if_the_release_in_use_is_the_cause(
     now: Round,
 ) -> None:

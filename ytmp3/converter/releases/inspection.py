@@ -23,7 +23,7 @@ def inspect(task: Inspect) -> Inspected:
         from ytmp3.converter.youtube import selftest  # noqa: PLC0415  loads yt-dlp
 
         return Inspected(problems=tuple(map(shown, selftest.problems(task.preload, task.packages, task.scratch))))
-    except (OSError, MemoryError):
-        raise  # the machine may be the cause: the trial has failed, and not the release
-    except Exception as error:  # noqa: BLE001  a broken release may raise anything
+    except Exception as error:  # a broken release may raise anything
+        if places.is_of_machine(error):
+            raise  # the trial has failed, and not the release
         return Inspected(problems=(shown(repr(error)),))

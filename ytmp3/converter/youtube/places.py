@@ -4,6 +4,7 @@ A new release of yt-dlp may move any of them. `missing` says which, before any o
 So importing this module does not load yt-dlp.
 """
 
+import errno
 import importlib
 import inspect
 from typing import Any, Final
@@ -19,6 +20,14 @@ class Place(Struct, frozen=True):
     parameters: tuple[str, ...] | None = None
     """Of a function: its parameters in order. None for what is not a function."""
 
+
+_OF_MACHINE: Final = frozenset(
+    {
+        *(errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE),
+        *(errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE),
+    }
+)
+"""Errors of the memory, of numbers of processes and files, and of the disk."""
 
 PLACES: Final = (
     # Replaced, in a forked child.
@@ -64,13 +73,24 @@ PLACES: Final = (
 
 
 def missing() -> list[str]:
-    """Load yt-dlp, and return a text for each place that has moved; empty: all are there."""
+    """Load yt-dlp, and return a text for each place that has moved; empty: all are there.
+
+    Raises:
+        OSError, MemoryError: `is_of_machine` is true for it.
+    """
     for module in dict.fromkeys(place.module for place in PLACES):
         try:
             importlib.import_module(module)
-        except Exception as error:  # noqa: BLE001  a module of a broken release may raise anything
+        except Exception as error:  # a module of a broken release may raise anything
+            if is_of_machine(error):
+                raise
             return [f"{module} cannot be imported: {error!r}"]
     return [problem for place in PLACES if (problem := _problem_of(place))]
+
+
+def is_of_machine(error: Exception) -> bool:
+    """Return whether the machine may have caused an error of a release that is tried: its memory, disk or processes."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _OF_MACHINE)
 
 
 def _problem_of(place: Place) -> str | None:
