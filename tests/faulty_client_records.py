@@ -6,8 +6,8 @@ from collections.abc import Set as AbstractSet
 from tests.faulty_batches import Call
 from ytmp3.core.errors import StoreDown
 from ytmp3.core.ids import ClientId, JobId
-from ytmp3.jobstore import ClientRecords, Place, Reservation
-from ytmp3.jobstore.found import Found
+from ytmp3.jobstore import ClientRecords, Reservation
+from ytmp3.jobstore.found import Found, Page, Place
 
 
 def without_unread(found: Found, job_ids: Iterable[JobId], unread: AbstractSet[JobId]) -> Found:
@@ -38,9 +38,12 @@ class FaultyClientRecords:
             ),
         )
 
-    async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> Found:
+    async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> Page:
         found = await self._call("jobs_of", lambda: self._records.jobs_of(client, before=before, limit=limit))
-        return without_unread(found, found.tickets, self._unread)
+        # The jobs that are read besides those of the page are taken to be readable.
+        unread = frozenset(self._unread & found.tickets.keys())
+        tickets = {job_id: ticket for job_id, ticket in found.tickets.items() if job_id not in unread}
+        return Page(tickets=tickets, unread=unread, last=found.last)
 
     async def set_feed(self, client: ClientId, digest: str | None) -> None:
         await self._call("set_feed", lambda: self._records.set_feed(client, digest))

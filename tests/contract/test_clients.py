@@ -12,7 +12,8 @@ from tests.contract.harness import POLICY, Harness, Ids, RedisHarness, submitted
 from tests.contract.sqlite_stores import opened
 from tests.contract.test_upgrades import RELEASED
 from ytmp3.core.ids import ClientId, JobId, shard_of
-from ytmp3.jobstore import JobStore, Place, Submission
+from ytmp3.jobstore import JobStore, Submission
+from ytmp3.jobstore.found import Place
 
 ALICE = ClientId("key:alice")
 BOB = ClientId("key:bob")

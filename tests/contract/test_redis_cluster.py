@@ -23,11 +23,13 @@ from tests.contract.time_machine import TimeMachine
 from tests.stand.redis_cluster import RedisCluster
 from tests.stand.valkey import Valkey
 from tests.stand.waiting import until
-from ytmp3.core.errors import FailureCode, StoreDown, StoreError, StoreUnusable
-from ytmp3.core.ids import InstanceId, JobId
+from ytmp3.core.errors import FailureCode, StoreDown, StoreError, StoreFull, StoreUnusable
+from ytmp3.core.ids import InstanceId, JobId, shard_of
 from ytmp3.jobstore import Renewal, Submission
 from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
-from ytmp3.jobstore.settings import RedisTimeouts
+from ytmp3.jobstore.redis.keys import Keys
+from ytmp3.jobstore.redis.slots import slots_of
+from ytmp3.jobstore.settings import RedisTimeouts, addresses_of
 
 pytestmark = pytest.mark.xdist_group("redis-cluster")
 
@@ -152,6 +154,66 @@ async def test_a_call_on_a_slot_that_is_half_moved_changes_nothing_and_fails_in_
     nodes.move_at_once(slot, target, source)
 
 
+async def test_the_check_takes_no_slot_that_is_half_moved_for_a_fault(
+    empty_cluster: RedisCluster, make_store: MakeStore
+) -> None:
+    nodes, store = empty_cluster, make_store(empty_cluster.address)
+    root = Keys().roots[0]
+    (slot,) = slots_of([root]).values()
+    source = nodes.owner_of(slot)
+    target = next(node for node in nodes.nodes[:3] if node is not source)
+    # The script of the check finds this key, and misses others.
+    nodes.command(source, "HSET", root, "queued", "0")
+    nodes.begin_to_move(slot, source, target)
+    try:
+        assert await store.ping() is None
+        assert await store.adopt(10) == []
+    finally:
+        for node in (source, target):
+            nodes.command(node, "CLUSTER", "SETSLOT", str(slot), "STABLE")
+
+
+async def test_a_full_node_fails_no_job_of_another_node(
+    empty_cluster: RedisCluster, make_store: MakeStore, ids: Ids
+) -> None:
+    nodes, store = empty_cluster, make_store(empty_cluster.address)
+    full, elsewhere, _ = by_node = on_nodes(nodes, ids)
+    listed = [replace(each, client=owner_at(nodes, full), is_listed=True) for each in by_node[elsewhere][:3]]
+    nodes.command(full, "CONFIG", "SET", "maxmemory", "1")
+    try:
+        for submission in listed:
+            await submitted(store, submission)
+        for faults in (await asyncio.gather(store.ping(), store.ping()), [await store.ping()]):
+            assert all(fault is not None and "out of memory" in fault for fault in faults)
+        with pytest.raises(StoreFull):
+            await submitted(store, by_node[full][0])
+    finally:
+        nodes.command(full, "CONFIG", "SET", "maxmemory", "0")
+    assert await store.ping() is None
+    found = await store.clients.jobs_of(listed[0].client, before=None, limit=10)
+    assert set(found.tickets) == {submission.job_id for submission in listed}
+
+
+async def test_a_list_that_cannot_be_used_is_a_fault_of_the_records(
+    empty_cluster: RedisCluster, make_store: MakeStore, ids: Ids
+) -> None:
+    nodes, store = empty_cluster, make_store(empty_cluster.address)
+    full, elsewhere, _ = by_node = on_nodes(nodes, ids)
+    client = owner_at(nodes, full)
+    nodes.command(full, "CONFIG", "SET", "maxmemory", "1")
+    try:
+        await submitted(store, replace(by_node[elsewhere][0], client=client, is_listed=True))
+    finally:
+        nodes.command(full, "CONFIG", "SET", "maxmemory", "0")
+    listed = f"{Keys().root_of(shard_of(client))}:o:{client}"
+    nodes.command(full, "SET", listed, "of another program")
+    for _ in range(2):
+        assert "WRONGTYPE" in (await store.ping() or "")
+    nodes.command(full, "DEL", listed)
+    assert await store.ping() is None
+    assert len((await store.clients.jobs_of(client, before=None, limit=10)).tickets) == 1
+
+
 async def test_a_dead_primary_fails_its_share_of_the_jobs_until_its_replica_is_promoted(
     own_cluster: RedisCluster, make_store: MakeStore, ids: Ids
 ) -> None:
@@ -224,6 +286,7 @@ async def test_addresses_that_are_not_a_cluster_are_named(make_valkey: MakeValke
     for address in (f"cluster://{server.address}", f"{server.address},{server.address}"):
         with pytest.raises(StoreUnusable, match=r"not a node of a Redis Cluster.*REDIS_ADDR"):
             await make_store(address).open()
+    assert addresses_of("u:p@a:1, b:2?x=1") == (True, ("redis://u:p@a:1?x=1", "redis://u:p@b:2?x=1"))
     for address, db in (("a:1,b:2", 1), ("cluster://a:1/2", 0)):
         with pytest.raises(StoreUnusable, match="REDIS_DB: expected 0"):
             RedisJobStore(RedisSettings(address=address, db=db), POLICY, InstanceId("a"), timeouts=PATIENT)

@@ -19,7 +19,7 @@ from tests.stand.waiting import until
 from tests.virtual_time import VirtualTimeLoop
 from ytmp3.core.errors import StoreDown
 from ytmp3.core.ids import JobId
-from ytmp3.jobstore.redis.link import HANDLER_CONNECTIONS, WORKER_CONNECTIONS, deadline
+from ytmp3.jobstore.redis.link import HANDLER_CONNECTIONS, WORKER_CONNECTIONS, Caller, RedisLink, deadline, pack
 from ytmp3.jobstore.settings import RedisTimeouts
 
 BOUND_SECONDS: Final = 120.0
@@ -58,6 +58,20 @@ def test_a_call_that_a_handler_waits_for_ends_within_250_ms() -> None:
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         assert RedisTimeouts().handler_seconds <= runner.run(wait_in_vain()) <= 0.25 + 1e-6
+
+
+async def test_a_shortened_timeout_says_nothing_about_the_server(make_valkey: MakeValkey) -> None:
+    server = make_valkey()
+    link = RedisLink({"host": "127.0.0.1", "port": server.port}, NEVER_AGAIN)
+    server.freeze()
+    with pytest.raises(StoreDown):
+        await link.exchange(pack([("PING",)]), 1, Caller.WORKER, within_seconds=0.01)
+    assert link.is_up
+    with pytest.raises(StoreDown):
+        await link.exchange(pack([("PING",)]), 1, Caller.HANDLER)
+    assert not link.is_up
+    server.thaw()
+    await link.close()
 
 
 async def test_no_handler_waits_for_a_frozen_redis(make_valkey: MakeValkey, make_store: MakeStore, ids: Ids) -> None:

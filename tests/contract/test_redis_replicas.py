@@ -8,14 +8,19 @@ from typing import cast
 import pytest
 
 from tests.contract.harness import Ids, submitted
-from tests.contract.redis_servers import MakeStore
+from tests.contract.redis_servers import MakeStore, until_it_works
+from tests.contract.test_hints import Hinted
+from tests.contract.test_redis_cluster_login import RIGHTS
 from tests.stand.redis_cluster import RedisCluster
 from tests.stand.valkey import Valkey
 from tests.stand.waiting import until
 from ytmp3.core.ids import JobId
 from ytmp3.core.job import Status
-from ytmp3.jobstore.redis import RedisJobStore
+from ytmp3.jobstore.redis import RedisJobStore, replicas
 from ytmp3.jobstore.redis.replicas import MAX_AGE_SECONDS, OwnWrites
+
+MORE_RIGHTS = ("+readonly", "+readwrite", "+role", "+evalsha_ro", "+eval_ro")
+"""What docs/operating.md names besides the rights of a user without replicas."""
 
 pytestmark = pytest.mark.xdist_group("redis-cluster")
 
@@ -39,6 +44,12 @@ def scripts_run_at(node: Valkey) -> int:
     return sum(stats.get(f"cmdstat_{verb}", {"calls": 0})["calls"] for verb in verbs)
 
 
+def replica_connections(node: Valkey) -> int:
+    """Return the number of connections on which a node replies although it is a replica (READONLY)."""
+    with contextlib.closing(node.client()) as client:
+        return sum("r" in each["flags"] for each in client.client_list())
+
+
 async def status_of(store: RedisJobStore, job_id: JobId) -> Status:
     ticket = await store.get(job_id, may_lag=True)
     assert ticket is not None, "a job is never unknown after it was acknowledged"
@@ -46,10 +57,13 @@ async def status_of(store: RedisJobStore, job_id: JobId) -> Status:
 
 
 async def test_replicas_relieve_the_primary_and_show_nothing_older_than_own_writes(
-    own_cluster: RedisCluster, make_store: MakeStore, ids: Ids
+    own_cluster: RedisCluster, make_store: MakeStore, ids: Ids, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(replicas, "MAP_SECONDS", 0.0)
     primary, replica = own_cluster.nodes
-    reader = make_store(own_cluster.address, reads_replicas=True)
+    for node in own_cluster.nodes:
+        own_cluster.command(node, "ACL", "SETUSER", "worker", "on", ">secret", *RIGHTS, *MORE_RIGHTS)
+    reader = make_store(own_cluster.address.replace("://", "://worker:secret@"), reads_replicas=True)
     writer = make_store(own_cluster.address)
     submissions = [ids.submission(video) for video in range(40)]
     for submission in submissions:
@@ -66,6 +80,7 @@ async def test_replicas_relieve_the_primary_and_show_nothing_older_than_own_writ
     for submission in submissions:
         await status_of(reader, submission.job_id)
     assert scripts_run_at(primary) == before, "the primary is not asked at all"
+    assert replica_connections(replica) == 0, "on no connection, a replica would reply to decisions"
 
     # The replica gets no more writes.
     own_cluster.command(primary, "ACL", "SETUSER", "default", "-psync", "-sync")
@@ -85,6 +100,10 @@ async def test_replicas_relieve_the_primary_and_show_nothing_older_than_own_writ
 
     own_cluster.command(primary, "ACL", "SETUSER", "default", "+psync", "+sync")
     await until(reads_from_replica, "the replica is used again after it has caught up")
+    own_cluster.promote(replica)
+    own_cluster.wait_until_follows(primary)
+    replica = primary
+    await until(reads_from_replica, "after the failover, the old primary is used as a replica")
     replica.stop()
     assert await status_of(reader, submissions[2].job_id) is Status.PENDING
 
@@ -102,3 +121,21 @@ def test_writes_are_remembered_as_long_as_a_replica_may_be_behind() -> None:
     writes.note()
     assert writes.are_before(99.0, ["a"]), "forgotten, because no replica that is behind it is used"
     assert not writes.are_before(now - 0.5, ["b"])
+
+
+async def test_hints_go_on_after_the_node_that_sent_them_has_left(
+    own_cluster: RedisCluster, make_store: MakeStore, ids: Ids
+) -> None:
+    old, new = own_cluster.nodes
+    store = make_store(own_cluster.address)
+    hinted = Hinted(store)
+    ticket = (await submitted(store, ids.submission())).ticket
+    store.hints.watch(ticket.conversion.conversion_id)
+    await hinted.next()
+    own_cluster.wait_until_replicated(old)
+    own_cluster.promote(new)
+    own_cluster.wait_until_follows(old)
+    own_cluster.command(new, "CLUSTER", "FORGET", own_cluster.id_of(old))
+    own_cluster.command(old, "CLUSTER", "RESET")
+    await until_it_works(lambda: store.cancel(ticket.job.job_id))
+    assert await hinted.next() == (ticket.conversion.conversion_id, True), "it subscribes at another node"

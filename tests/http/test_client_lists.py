@@ -104,6 +104,10 @@ async def test_a_page_without_a_part_of_the_store_names_the_jobs_that_are_missin
         first = await page(service, "?limit=2")
         assert (first["jobs"], first["unavailable"]) == ([mine[2]], [mine[1]["job_id"]])
         assert first["next_url"] is not None
+        service.store.unread = {mine[2]["job_id"]}
+        first = await page(service, "?limit=1")
+        assert (first["jobs"], first["unavailable"]) == ([], [mine[2]["job_id"]])
+        assert (await page(service, first["next_url"].partition("/jobs")[2]))["jobs"] == [mine[1]]
         # Podcast apps may remove tracks that a feed does not have, so there is none for the moment.
         await expect_problem(service, "GET", feed.removeprefix(service.url), 503, "store_unavailable")
         service.store.unread = set()

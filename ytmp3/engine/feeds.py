@@ -15,7 +15,8 @@ from typing import Final
 from ytmp3.core.ids import ClientId, shard_of
 from ytmp3.core.job import Status, Ticket
 from ytmp3.engine.jobs import Jobs, as_request_errors, complete
-from ytmp3.jobstore import ClientRecords, Place
+from ytmp3.jobstore import ClientRecords
+from ytmp3.jobstore.found import Place
 
 TOKEN_BYTES: Final = 24
 """Random bytes of a token. With 192 bits, a plain SHA-256 at rest is enough."""

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from msgspec import Struct
 
-from ytmp3.core.errors import JobUnknown, StorageFull, StoreError, StoreFull, StoreUnavailable
+from ytmp3.core.errors import JobUnknown, StorageFull, StoreDown, StoreError, StoreFull, StoreUnavailable
 from ytmp3.core.ids import ClientId, JobId, parse_job_id
 from ytmp3.core.job import Conversion, Report, State, Status, Ticket
 from ytmp3.engine import events
@@ -20,8 +20,8 @@ from ytmp3.engine.events import Events
 from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.runs import Runs, Stop
 from ytmp3.engine.upstream import Upstream
-from ytmp3.jobstore import JobStore, Place
-from ytmp3.jobstore.found import Found
+from ytmp3.jobstore import JobStore
+from ytmp3.jobstore.found import Found, Page, Place
 
 T = TypeVar("T")
 
@@ -98,7 +98,7 @@ class Jobs:
         }
         return Found(tickets=tickets, unread=found.unread)
 
-    async def listed(self, client: ClientId, *, before: Place | None, limit: int) -> Found:
+    async def listed(self, client: ClientId, *, before: Place | None, limit: int) -> Page:
         """Return up to `limit` jobs of an API key's owner, the newest first, beginning after the place `before`.
 
         Raises:
@@ -183,6 +183,18 @@ async def as_request_errors(operation: Awaitable[T]) -> T:
         raise StorageFull(retry_after_seconds=STORAGE_RETRY_SECONDS) from error
     except StoreError as error:
         raise StoreUnavailable(retry_after_seconds=STORE_RETRY_SECONDS) from error
+
+
+async def read_where_possible(store: JobStore, job_ids: Sequence[JobId]) -> Found:
+    """Read jobs, also if none of them can be read: the caller has something to show or to do without them.
+
+    Raises:
+        StoreError: another one than StoreDown.
+    """
+    try:
+        return await store.get_many(job_ids)
+    except StoreDown:
+        return Found(tickets={}, unread=frozenset(job_ids))
 
 
 def complete(found: Found) -> Mapping[JobId, Ticket]:

@@ -12,7 +12,6 @@ import msgspec
 from aiohttp import web
 
 from ytmp3.core.ids import ClientId, JobId
-from ytmp3.core.job import Ticket
 from ytmp3.engine.feeds import Feeds
 from ytmp3.engine.jobs import Jobs
 from ytmp3.http import headers
@@ -25,7 +24,7 @@ from ytmp3.http.job_json import JobJson
 from ytmp3.http.job_tracks import JobTracks
 from ytmp3.http.keys import Keys
 from ytmp3.http.wire import FeedView
-from ytmp3.jobstore import Place
+from ytmp3.jobstore.found import Place
 
 MAX_LIMIT: Final = 100
 """Most jobs on one page. Rendering them takes about 5 ms, in which no other request is served."""
@@ -52,8 +51,8 @@ class ClientHandlers:
         found = await self._jobs.listed(self._owner(request), before=before, limit=limit)
         tickets = list(found.tickets.values())
         following = None
-        if tickets and len(tickets) + len(found.unread) == limit:
-            following = self._addresses.of_jobs(limit=limit, cursor=_cursor_after(tickets[-1]))
+        if found.last is not None and len(tickets) + len(found.unread) == limit:
+            following = self._addresses.of_jobs(limit=limit, cursor=_cursor_of(found.last))
         jobs = b",".join(await self._json.of_each(tickets))
         ends = (msgspec.json.encode(following), msgspec.json.encode(sorted(found.unread)))
         body = b'{"jobs":[%b],"next_url":%b,"unavailable":%b}' % (jobs, *ends)
@@ -126,5 +125,5 @@ def _place_of(request: web.Request) -> Place | None:
     return Place(created_at=float(match[1]), job_id=JobId(match[2]))
 
 
-def _cursor_after(ticket: Ticket) -> str:
-    return f"{ticket.job.created_at!r}-{ticket.job.job_id}"
+def _cursor_of(place: Place) -> str:
+    return f"{place.created_at!r}-{place.job_id}"

@@ -28,7 +28,7 @@ from ytmp3.core.recipe import Recipe, conversion_key
 from ytmp3.core.tag_edits import TagEdits
 from ytmp3.core.webhook import WebhookTarget
 from ytmp3.jobstore.batches import BatchStore
-from ytmp3.jobstore.found import Found
+from ytmp3.jobstore.found import Found, Page, Place
 from ytmp3.jobstore.outbox import Outbox
 from ytmp3.jobstore.settings import Policy
 
@@ -107,13 +107,6 @@ class Counts(Struct, frozen=True, kw_only=True):
     """Whether all parts of the store have replied. The jobs of the others are not counted."""
 
 
-class Place(Struct, frozen=True, kw_only=True):
-    """A place in a client's list of jobs: before this job, in the order of the list."""
-
-    created_at: float
-    job_id: JobId
-
-
 class Reservation(Struct, frozen=True, kw_only=True):
     """An id that is reserved for the resource of a request with an idempotency key."""
 
@@ -139,7 +132,7 @@ class ClientRecords(Protocol):
             The reservation of the name: this one, or an earlier one, which is unchanged.
         """
 
-    async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> Found:
+    async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> Page:
         """Return up to `limit` listed jobs of a client, the newest first, beginning after the place `before`.
 
         A job is in the list from the end of its `submit`, but it may be missing if that was interrupted.

@@ -15,3 +15,17 @@ class Found(Struct, frozen=True, kw_only=True):
     """The jobs that were read. A job that is neither here nor in `unread` is unknown."""
     unread: frozenset[JobId] = frozenset()
     """The jobs in parts of the store that did not reply. They may exist, so nothing may be decided about them."""
+
+
+class Place(Struct, frozen=True, kw_only=True):
+    """A place in a client's list of jobs: before this job, in the order of the list."""
+
+    created_at: float
+    job_id: JobId
+
+
+class Page(Found, frozen=True, kw_only=True):
+    """A part of a client's list of jobs."""
+
+    last: Place | None = None
+    """The place of its last job, which may be unread; None if it has no jobs."""

@@ -72,7 +72,7 @@ def addresses_of(text: str) -> tuple[bool, tuple[str, ...]]:
         return False, (text,)
     end = min((place for sign in "/?#" if (place := rest.find(sign)) >= 0), default=len(rest))
     login, at, hosts = rest[:end].rpartition("@")
-    nodes = hosts.split(",")
+    nodes = [node.strip() for node in hosts.split(",")]
     start = f"{_CLUSTER_SCHEMES.get(scheme, scheme)}://{login}{at}"
     return len(nodes) > 1 or scheme in _CLUSTER_SCHEMES, tuple(f"{start}{node}{rest[end:]}" for node in nodes)
 

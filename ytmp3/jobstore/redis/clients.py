@@ -14,11 +14,11 @@ import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
-from ytmp3.core.errors import StoreDown
+from ytmp3.core.errors import StoreDown, StoreError, StoreFull
 from ytmp3.core.ids import ClientId, JobId, shard_of
 from ytmp3.core.job import Job, Ticket
-from ytmp3.jobstore import Place, Reservation
-from ytmp3.jobstore.found import Found
+from ytmp3.jobstore import Reservation
+from ytmp3.jobstore.found import Found, Page, Place
 from ytmp3.jobstore.redis.due import scored
 from ytmp3.jobstore.redis.keys import Keys
 from ytmp3.jobstore.redis.link import Argument, Reply
@@ -82,25 +82,44 @@ class RedisClientRecords:
     async def add_or_keep(self, job: Job) -> None:
         """Add a job to the list of its client; if the list cannot be written, remember the job for `add_kept`.
 
-        In a cluster, the list may be on another node than the job. If only that node is down, the job is accepted.
+        In a cluster, the list may be on another node than the job. If only that node is down or full, the job is
+        accepted.
         """
         try:
             await self.add(job)
-        except StoreDown:
+        except (StoreDown, StoreFull):
             self._unlisted[job.job_id] = job
             if len(self._unlisted) > MAX_KEPT:
                 del self._unlisted[next(iter(self._unlisted))]
 
     async def add_kept(self) -> None:
-        """Add jobs whose list could not be written before. Called with each check of the store."""
-        for job in list(self._unlisted.values())[:KEPT_AT_ONCE]:
-            del self._unlisted[job.job_id]
-            await self.add_or_keep(job)
+        """Add jobs whose list could not be written before. Called with each check of the store.
 
-    async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> Found:
+        Raises:
+            StoreError: a list cannot be used, for another reason than that its node is down or full. Its job is kept,
+                and the others were added.
+        """
+        failed: StoreError | None = None
+        for job in list(self._unlisted.values())[:KEPT_AT_ONCE]:
+            # In the meantime, another check may have added it, or so many others came that it was given up.
+            if self._unlisted.pop(job.job_id, None) is None:
+                continue
+            try:
+                await self.add_or_keep(job)
+            except StoreError as error:
+                failed = error
+                self._unlisted[job.job_id] = job
+            except BaseException:
+                self._unlisted[job.job_id] = job
+                raise
+        if failed is not None:
+            raise failed
+
+    async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> Page:
         """See the Protocol. Takes two round trips, or more where many jobs of the list are gone."""
         found: dict[JobId, Ticket | None] = {}
         """The jobs in the order of the list; None for one that could not be read."""
+        times: dict[JobId, float] = {}
         offset = 0
         at_once = limit + MORE_THAN_ASKED
         last = "+inf" if before is None else repr(before.created_at)
@@ -108,11 +127,13 @@ class RedisClientRecords:
             query = (last, "-inf", "BYSCORE", "REV", "LIMIT", offset, at_once, "WITHSCORES")
             (reply,) = await self._read([("ZRANGE", self._list_of(client), *query)])
             listed = [(float(score), JobId(member.decode())) for member, score in scored(reply)]
-            ids = [
-                job_id
+            new = {
+                job_id: created_at
                 for created_at, job_id in listed
                 if before is None or (created_at, job_id) < (before.created_at, before.job_id)
-            ]
+            }
+            ids = list(new)
+            times |= new
             some = await self._get_many(ids)
             gone = [job_id for job_id in ids if job_id not in some.tickets and job_id not in some.unread]
             found.update((job_id, some.tickets.get(job_id)) for job_id in ids if job_id not in gone)
@@ -122,7 +143,9 @@ class RedisClientRecords:
                 break
             offset += at_once - len(gone)
         page = dict(itertools.islice(found.items(), limit))
-        return Found(
+        last_id = next(reversed(page), None)
+        return Page(
+            last=None if last_id is None else Place(created_at=times[last_id], job_id=last_id),
             tickets={job_id: ticket for job_id, ticket in page.items() if ticket is not None},
             unread=frozenset(job_id for job_id, ticket in page.items() if ticket is None),
         )

@@ -18,6 +18,7 @@ to the link.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import defaultdict
@@ -26,12 +27,12 @@ from itertools import chain
 from typing import Final
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
+from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, ResponseError
 
 from ytmp3.core.errors import StoreDown, StoreError, StoreUnusable
 from ytmp3.jobstore.redis.addresses import Address, Options, address_of, place_of
 from ytmp3.jobstore.redis.link import Caller, RedisLink, Reply, pack, store_error_of
-from ytmp3.jobstore.redis.nodes import Request, send_to
+from ytmp3.jobstore.redis.nodes import Request, is_redirection, send_to
 from ytmp3.jobstore.redis.slots import QUESTIONS, SlotMap, map_of, slots_of
 from ytmp3.jobstore.settings import RedisTimeouts
 
@@ -44,8 +45,6 @@ REFRESH_SECONDS: Final = 0.25
 """Shortest pause, in seconds, between two readings of the map. A failover takes some seconds, so it is noticed soon
 after its end, and a node that is down costs its cluster four readings a second."""
 _ASKING: Final = pack([("ASKING",)])
-_NOT_LOCAL: Final = "non local key"
-"""In the text of the error by which a server ends a script that reads a key of a slot that is being moved."""
 
 
 class Cluster:
@@ -67,6 +66,10 @@ class Cluster:
         """The node of each shard. Empty until the map has been read for the first time."""
         self.replicas: Mapping[Address, tuple[Address, ...]] = {}
         """The replicas of each primary, in the last map."""
+        self._members: frozenset[Address] = frozenset()
+        """All nodes in the last map."""
+        self.on_departure: Callable[[], None] = lambda: None
+        """Called when a node is no longer in the map. It may live on alone, and a connection to it stays open."""
         self._first_map: asyncio.Task[None] | None = None
         self._failed_at = float("-inf")
         """When the map could not be read for the first time."""
@@ -138,8 +141,8 @@ class Cluster:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for link in self._links.values():
-            await link.close()
+        for link in list(self._links.values()):
+            await _close(link)
 
     async def _send_to(self, address: Address | None, requests: Sequence[Request], caller: Caller) -> list[Reply]:
         if address is None:
@@ -150,7 +153,7 @@ class Cluster:
         for place, reply in enumerate(replies):
             if isinstance(reply, StoreDown | ClusterDownError):
                 self.doubt()
-            elif _is_redirection(reply):
+            elif is_redirection(reply):
                 # One after the other, because they may be commands on the same key.
                 replies[place] = await self._follow(requests[place], reply, address, caller, ends_at)
         return replies
@@ -186,9 +189,12 @@ class Cluster:
                 self.doubt()
                 return error
             reply = replies[-1]
-            if not _is_redirection(reply):
+            if not is_redirection(reply):
                 return reply
-        return StoreDown(f"{self.name}: the slot of these records is being moved")
+        return StoreDown(
+            f"{self.name}: the nodes still redirected this call when its time was over: a slot is being moved, or a "
+            "failover is under way"
+        )
 
     async def _know_map(self) -> None:
         """Read the map if it is not known yet.
@@ -254,7 +260,8 @@ class Cluster:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        return max(maps, key=lambda each: each.epoch, default=None)
+        # A node that has left the cluster keeps the epoch of that time, but has no map any more.
+        return max(maps, key=lambda each: (each.epoch, len(each.primaries)), default=None)
 
     async def _map_at(self, address: Address) -> SlotMap:
         link = self.link_to(address)
@@ -278,10 +285,14 @@ class Cluster:
         self._primaries = dict(newest.primaries)
         self.replicas = newest.replicas
         for address in self._links.keys() - newest.addresses - set(self._seeds):
-            await self._links.pop(address).close()
+            await _close(self._links.pop(address))
+        has_left = bool(self._members - newest.addresses)
+        self._members = newest.addresses
+        if has_left:
+            self.on_departure()
 
 
-def _is_redirection(reply: Reply) -> bool:
-    return isinstance(reply, AskError | TryAgainError) or (
-        isinstance(reply, ResponseError) and _NOT_LOCAL in str(reply)
-    )
+async def _close(link: RedisLink) -> None:
+    """Close a link. An error of a connection that is given up anyway must not end the caller's work."""
+    with contextlib.suppress(RedisError, OSError):
+        await link.close()

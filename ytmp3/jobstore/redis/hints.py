@@ -12,6 +12,7 @@ import logging
 from typing import Final
 
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import RedisError
 
 from ytmp3.core.ids import ConversionId
@@ -40,7 +41,8 @@ class RedisHints:
         self._on_hint: OnHint = lambda *_: None
         self._wanted: set[ConversionId] = set()
         self._has_changed = asyncio.Event()
-        """Set when `_wanted` has changed."""
+        """Set when `_wanted` has changed, or `_must_reconnect` is set."""
+        self._must_reconnect = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self, on_hint: OnHint) -> None:
@@ -57,6 +59,11 @@ class RedisHints:
     def unwatch(self, conversion_id: ConversionId) -> None:
         """See the Protocol."""
         self._wanted.discard(conversion_id)
+        self._has_changed.set()
+
+    def reconnect(self) -> None:
+        """Use a new connection. Called when a node has left the cluster: it replies, but it gets no messages."""
+        self._must_reconnect = True
         self._has_changed.set()
 
     async def close(self) -> None:
@@ -78,6 +85,7 @@ class RedisHints:
 
     async def _listen(self) -> None:
         """Open a connection, and pass on its hints until it breaks."""
+        self._must_reconnect = False
         connection = self._nodes.own_connection()
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -92,6 +100,8 @@ class RedisHints:
         subscribed: set[ConversionId] = set()
         while True:
             self._has_changed.clear()
+            if self._must_reconnect:
+                raise Disconnected("a node has left the cluster")
             commands: list[tuple[str, ...]] = [("PING",)]
             if more := [self._keys.channel_of(each) for each in self._wanted - subscribed]:
                 commands.append(("SUBSCRIBE", *more))

@@ -108,7 +108,8 @@ class RedisLink:
     ) -> list[Reply]:
         """Send commands in one write, and return their `count` replies, errors included.
 
-        `within_seconds` shortens the timeout of the caller.
+        `within_seconds` shortens the timeout of the caller. If that leaves less than any caller's timeout, its end does
+        not count as a failure of the server.
 
         If the connection breaks, all commands are sent once more over another one: every operation of the store may be
         repeated.
@@ -120,7 +121,7 @@ class RedisLink:
         share = self._shares[caller]
         async with self._permit(share):
             if self._is_closed:
-                raise StoreDown(f"{self.name}: closed")
+                raise StoreDown(f"{self.name}: this node is no longer in the cluster, or the service stops")
             # Checked after the wait for a connection, so that calls which were waiting when the server stopped replying
             # fail immediately too.
             if not self._breaker.admits(time.monotonic()):
@@ -168,9 +169,13 @@ class RedisLink:
             async with deadline(timeout_seconds):
                 replies = await self._exchange_or_repeat(packed, count)
         except TimeoutError:
-            self._fail()
-            self._last_failure = f"no reply within {timeout_seconds:g} s"
-            raise StoreDown(f"{self.name}: {self._last_failure}") from None
+            reason = f"no reply within {timeout_seconds:.3g} s"
+            if timeout_seconds < min(self._timeouts.handler_seconds, self._timeouts.worker_seconds):
+                self._breaker.abandon()
+            else:
+                self._fail()
+                self._last_failure = reason
+            raise StoreDown(f"{self.name}: {reason}") from None
         except (RedisError, OSError) as error:
             store_error = self.as_store_error(error)
             if isinstance(store_error, StoreDown):
@@ -307,7 +312,7 @@ class _Breaker:
         self._has_probe = False
 
     def abandon(self) -> None:
-        """Report that the call was cancelled, which says nothing about the server."""
+        """Report that the call was cancelled or too short, which says nothing about the server."""
         self._has_probe = False
 
 

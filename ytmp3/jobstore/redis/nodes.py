@@ -5,12 +5,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import AskError, ResponseError, TryAgainError
 
 from ytmp3.core.errors import StoreError
 from ytmp3.jobstore.redis.link import Argument, Caller, RedisLink, Reply, pack, store_error_of
+
+_NOT_LOCAL: Final = "non local key"
+"""In the text of the error by which a server ends a script that reads a key of a slot that is being moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,13 @@ async def send_to(link: RedisLink, requests: Sequence[Request], caller: Caller) 
         return await link.exchange(b"".join([request.packed for request in requests]), len(requests), caller)
     except StoreError as error:
         return [error] * len(requests)
+
+
+def is_redirection(reply: Reply) -> bool:
+    """Return whether the reply only says that a slot has moved, or is being moved: it says nothing about the node."""
+    return isinstance(reply, AskError | TryAgainError) or (
+        isinstance(reply, ResponseError) and _NOT_LOCAL in str(reply)
+    )
 
 
 def raise_first_error(replies: Iterable[Reply], name: str) -> None:

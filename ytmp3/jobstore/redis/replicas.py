@@ -16,19 +16,19 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from redis.exceptions import NoScriptError
 
-from ytmp3.core.errors import StoreError
+from ytmp3.core.errors import StoreError, StoreUnusable
 from ytmp3.core.ids import JobId
 from ytmp3.core.job import Ticket
 from ytmp3.jobstore.redis.addresses import Address
 from ytmp3.jobstore.redis.cluster import Cluster
 from ytmp3.jobstore.redis.link import Caller, RedisLink, Reply, pack
-from ytmp3.jobstore.redis.nodes import raise_first_error
+from ytmp3.jobstore.redis.nodes import is_redirection, raise_first_error
 from ytmp3.jobstore.redis.records import readable, ticket_of
 from ytmp3.jobstore.redis.scripts import Call, Scripts
 
@@ -40,9 +40,16 @@ MAX_AGE_SECONDS: Final = 3.0
 """Greatest age, in seconds, of what a replica may show. Three comparisons, so that one that fails changes nothing."""
 IDLE_SECONDS: Final = 60.0
 """The comparisons end when no status was read for this long, in seconds."""
+MAP_SECONDS: Final = 10.0
+"""Interval, in seconds, at which the map of the cluster is read again. Otherwise, replicas that are new, or that were
+the primary before a failover, would not be used until some call fails."""
 _READONLY: Final = pack([("READONLY",)])
 """Makes a replica answer on this connection. It is sent with each read, and costs no round trip."""
-_ROLE: Final = pack([("ROLE",)])
+_READWRITE: Final = pack([("READWRITE",)])
+"""Ends that. Decisions use the same connections when the server is a primary. If it has become a replica since, it must
+refuse them, and not reply with old records."""
+_ROLE: Final = pack([("ROLE",), ("READWRITE",)])
+"""READWRITE is only a trial: where the user has no right to it, replicas are not used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,8 @@ class Replicas:
         """For each replica: it has all writes from before this moment, by the monotonic clock."""
         self._turn = itertools.count()
         self._used_at = float("-inf")
+        self._map_read_at = float("-inf")
+        self._has_logged_refusal = False
         self._task: asyncio.Task[None] | None = None
 
     async def get(self, call: Call, job_id: JobId) -> Ticket | None:
@@ -154,19 +163,20 @@ class Replicas:
 
     async def _read(self, link: RedisLink, call: Call) -> Reply:
         for verb in ("EVALSHA_RO", "EVAL_RO"):
-            packed = _READONLY + self._scripts.request(call, verb=verb).packed
-            _, reply = await link.exchange(packed, 2, Caller.HANDLER)
+            packed = _READONLY + self._scripts.request(call, verb=verb).packed + _READWRITE
+            accepted, reply, _ = await link.exchange(packed, 3, Caller.HANDLER)
             if not isinstance(reply, NoScriptError):
                 break
-        raise_first_error([reply], link.name)
+        self._raise_first_error([accepted, reply], link.name)
         return reply
 
     async def _sample(self, address: Address) -> _Sample | None:
         """Return a node's offset in the stream of writes; None if it does not reply, or replicates nothing now."""
         asked_at = self._monotonic()
         try:
-            (reply,) = await self._cluster.link_to(address).exchange(_ROLE, 1, Caller.WORKER)
-            raise_first_error([reply], self._cluster.name)
+            link = self._cluster.link_to(address)
+            reply, accepted = await link.exchange(_ROLE, 2, Caller.WORKER)
+            self._raise_first_error([reply, accepted], link.name)
             with readable():
                 if reply[0] == b"master":
                     return _Sample(asked_at, int(reply[1]))
@@ -174,8 +184,24 @@ class Replicas:
         except StoreError:
             return None
 
+    def _raise_first_error(self, replies: Sequence[Reply], name: str) -> None:
+        """Raise the first error as a StoreError. Logs it once if it will not end without an operator."""
+        try:
+            raise_first_error(replies, name)
+        except StoreUnusable as error:
+            if any(map(is_redirection, replies)):
+                # It has become the replica of another primary.
+                self._cluster.doubt()
+            elif not self._has_logged_refusal:
+                self._has_logged_refusal = True
+                log.warning("replicas not used: a command was refused", extra={"error": str(error)})
+            raise
+
     async def _keep_looking(self) -> None:
         while self._monotonic() - self._used_at < IDLE_SECONDS:
+            if self._monotonic() - self._map_read_at >= MAP_SECONDS:
+                self._map_read_at = self._monotonic()
+                self._cluster.doubt()
             try:
                 await self.look()
             except Exception:

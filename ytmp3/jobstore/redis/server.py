@@ -8,13 +8,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from redis.exceptions import AskError, NoScriptError, TryAgainError
+from redis.exceptions import NoScriptError
 
 from ytmp3.core.errors import StoreDown, StoreError, StoreFull, StoreUnusable
 from ytmp3.jobstore.redis.indexes import Indexes
 from ytmp3.jobstore.redis.keys import Keys
 from ytmp3.jobstore.redis.link import Caller, RedisLink, Reply, pack
-from ytmp3.jobstore.redis.nodes import Nodes
+from ytmp3.jobstore.redis.nodes import Nodes, is_redirection
 from ytmp3.jobstore.redis.scripts import Call, Scripts
 
 SENTINEL: Final = (
@@ -66,7 +66,11 @@ class ServerCheck:
         if not lost:
             return None
         reasons = "; ".join(map(str, failed)) or f"{self._nodes.name}: slots without a node"
-        return f"{reasons}. {lost} of {len(self._nodes.roots)} shards of the records cannot be used until this ends"
+        parts = len(self._nodes.roots)
+        return (
+            f"{reasons}. Until these nodes accept records again, {lost} of {parts} parts of the records "
+            f"({parts - 1} shards and the batches) cannot be used."
+        )
 
     async def load_scripts(self, caller: Caller) -> None:
         """Send the scripts to each server that replies. Later calls send a script again to a server that lacks it.
@@ -110,8 +114,7 @@ class ServerCheck:
         if (reason := unsuitable(info, cluster, is_cluster=self._nodes.is_cluster)) is not None:
             return StoreUnusable(f"{link.name}: {reason}")
         for reply in (deletion, answer):
-            if isinstance(reply, AskError | TryAgainError) and self._nodes.is_cluster:
-                # The slot has moved, or is being moved. That says nothing about the server.
+            if is_redirection(reply) and self._nodes.is_cluster:
                 self._nodes.doubt()
             elif isinstance(reply, Exception) and not isinstance(reply, NoScriptError):
                 return link.as_store_error(reply)

@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from redis.exceptions import AskError, TryAgainError
-
 from ytmp3.core.errors import StoreError
 from ytmp3.jobstore.redis.due import Clocks, Due, scored, seconds_of
 from ytmp3.jobstore.redis.indexes import is_wrong_type
 from ytmp3.jobstore.redis.link import Argument, Caller, RedisLink, Reply, pack, store_error_of
-from ytmp3.jobstore.redis.nodes import Nodes, Request, raise_first_error, request_of
+from ytmp3.jobstore.redis.nodes import Nodes, Request, is_redirection, raise_first_error, request_of
 from ytmp3.jobstore.redis.scripts import Call, Scripts
 
 _TIME: Final = pack([("TIME",)])
@@ -178,7 +176,7 @@ class Shards:
         except StoreError as error:
             return error
         for place, reply in enumerate(replies):
-            if isinstance(reply, AskError | TryAgainError):
+            if is_redirection(reply):
                 self._nodes.doubt()
                 replies[place] = []
             elif is_wrong_type(reply):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from ytmp3.core.errors import FailureCode, LeaseLost, RenewalsMissed
+from ytmp3.core.errors import FailureCode, LeaseLost, RenewalsMissed, StoreError
 from ytmp3.core.ids import ConversionId, InstanceId, JobId
 from ytmp3.core.job import Conversion, Lease, Metadata, State, Ticket, Track
 from ytmp3.jobstore import SHELF_SECONDS, Counts, Renewal, Submission, Submitted
@@ -100,6 +100,8 @@ class RedisJobStore:
         """See the Protocol."""
         self.hints = RedisHints(self._nodes, self._keys)
         """See the Protocol."""
+        if isinstance(self._nodes, Cluster):
+            self._nodes.on_departure = self.hints.reconnect
         self.values = RedisSharedValues(self._work)
         self.batches = RedisBatches(
             policy,
@@ -134,8 +136,12 @@ class RedisJobStore:
     async def ping(self) -> str | None:
         """See the Protocol. Costs one round trip, and more only if an index must be rebuilt."""
         fault = await self._server.check(Caller.HANDLER)
-        await self._indexes.rebuild()
-        await self.clients.add_kept()
+        for repair in (self._indexes.rebuild, self.clients.add_kept):
+            try:
+                await repair()
+            except StoreError as error:
+                # The check has shown that new records are accepted; only this part waits for the next check.
+                fault = fault or str(error)
         return fault or self._indexes.fault
 
     @property

@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeVar
 
 from ytmp3.core.ids import ClientId, JobId
 from ytmp3.core.job import Ticket
-from ytmp3.jobstore import Place, Reservation
-from ytmp3.jobstore.found import Found
+from ytmp3.jobstore import Reservation
+from ytmp3.jobstore.found import Page, Place
 from ytmp3.jobstore.records import decode_conversion, decode_job
 from ytmp3.jobstore.sqlite import queries
 from ytmp3.jobstore.sqlite.ledger import Ledger
@@ -50,12 +50,14 @@ class SqliteClientRecords:
 
         return await self._run(write)
 
-    async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> Found:
+    async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> Page:
         """See the Protocol."""
         created_at, job_id = (float("inf"), JobId("")) if before is None else (before.created_at, before.job_id)
         rows = await self._read(queries.SELECT_JOBS_OF, (client, created_at, job_id, limit))
         tickets = [Ticket(job=decode_job(job), conversion=decode_conversion(conversion)) for job, conversion in rows]
-        return Found(tickets={ticket.job.job_id: ticket for ticket in tickets})
+        jobs = [ticket.job for ticket in tickets]
+        last = Place(created_at=jobs[-1].created_at, job_id=jobs[-1].job_id) if jobs else None
+        return Page(tickets={ticket.job.job_id: ticket for ticket in tickets}, last=last)
 
     async def set_feed(self, client: ClientId, digest: str | None) -> None:
         """See the Protocol."""
