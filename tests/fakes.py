@@ -282,7 +282,7 @@ class FaultyStore:
         """Jobs in a part of the store that does not reply."""
         self.outbox = FaultyOutbox(self._call, store.outbox)
 
-    async def _call(self, name: str, operation: Callable[[], Awaitable[T]]) -> T:
+    async def _call(self, name: str, operation: Callable[[], Awaitable[T]], job_id: JobId | None = None) -> T:
         self.calls.append(name)
         fault = self.faults.get(len(self.calls))
         if name in self.broken:
@@ -291,7 +291,7 @@ class FaultyStore:
             await self.held_calls[name].wait()
         if fault is Fault.CRASH_BEFORE:
             self.crashed.set()
-        if self.crashed.is_set() or fault is Fault.REFUSED:
+        if self.crashed.is_set() or fault is Fault.REFUSED or job_id in self.unread:
             raise StoreDown("no answer")
         with real_time():
             result = await operation()
@@ -342,12 +342,13 @@ class FaultyStore:
         return await self._call("retention_time", self._store.retention_time)
 
     async def submit(self, submission: Submission, *, may_create: bool, may_join: bool = True) -> Submitted | None:
+        job_id = submission.job_id
         return await self._call(
-            "submit", lambda: self._store.submit(submission, may_create=may_create, may_join=may_join)
+            "submit", lambda: self._store.submit(submission, may_create=may_create, may_join=may_join), job_id
         )
 
     async def get(self, job_id: JobId, *, may_lag: bool = False) -> Ticket | None:
-        return await self._call("get", lambda: self._store.get(job_id, may_lag=may_lag))
+        return await self._call("get", lambda: self._store.get(job_id, may_lag=may_lag), job_id)
 
     async def get_many(self, job_ids: Sequence[JobId]) -> Found:
         found = await self._call("get_many", lambda: self._store.get_many(job_ids))

@@ -10,11 +10,11 @@ from tests.engine.batch_steps import batch_of, ended, state, turn, videos
 from tests.engine.rig import LEASE_SECONDS, MUCH_SPACE, OTHER, SOMEONE, Rig, engine, video
 from tests.fakes import Fault
 from tests.virtual_time import settled
-from ytmp3.core.batch import LONGEST_SECONDS, BatchStatus, ItemStatus
+from ytmp3.core.batch import LONGEST_SECONDS, Batch, BatchStatus, ItemStatus
 from ytmp3.core.errors import BatchQuota, BatchUnknown, FailureCode, NothingToConvert, StoreDown, TooManyItems
 from ytmp3.core.job import Ticket
 from ytmp3.engine import events
-from ytmp3.engine.feeder import FEED_SECONDS
+from ytmp3.engine.feeder import FEED_SECONDS, MAX_OPEN, OPEN_ITEMS
 from ytmp3.jobstore.batches import MAX_UNFINISHED_OF_CLIENT
 from ytmp3.storage import Space
 
@@ -266,6 +266,75 @@ async def test_an_outage_of_the_store_only_delays_a_batch(tmp_path: Path) -> Non
         await asyncio.sleep(20 * FEED_SECONDS)
         await settled()
         assert (await state(rig, batch_id)).counts == Counter(completed=9)
+
+
+async def test_unreadable_jobs_do_not_stop_their_batch(tmp_path: Path) -> None:
+    async with engine(tmp_path) as rig:
+        batch_id = await batch_of(rig, videos(OPEN_ITEMS + 10))
+        batch = (await state(rig, batch_id)).batch
+        items = await rig.records.batches.items(batch.batch_id)
+        rig.store.unread = {batch.job_id(item) for item in items[:OPEN_ITEMS]}
+        for _ in range(10):
+            await turn(rig)
+            await asyncio.sleep(LEASE_SECONDS / 4)
+        now = await state(rig, batch_id)
+        assert now.counts == Counter(completed=10, pending=OPEN_ITEMS)
+        assert now.batch.lease.token == (await _adopted(rig)).lease.token, "its lease was never lost"
+        rig.store.unread = set()
+        assert (await ended(rig, batch_id)).counts == Counter(completed=OPEN_ITEMS + 10)
+
+
+async def _adopted(rig: Rig) -> Batch:
+    """Return the batch as it was adopted for the first time."""
+    (first, *_) = rig.seen(events.BatchesAdopted)
+    assert isinstance(first, events.BatchesAdopted)
+    return first.batches[0]
+
+
+async def test_few_items_are_opened_while_none_can_be_read(tmp_path: Path) -> None:
+    async with engine(tmp_path, queue_capacity=1000) as rig:
+        batch_id = await batch_of(rig, videos(MAX_OPEN + 1))
+        batch = (await state(rig, batch_id)).batch
+        items = await rig.records.batches.items(batch.batch_id)
+        rig.store.unread = {batch.job_id(item) for item in items}
+        for _ in range(10):
+            await turn(rig)
+        assert (await state(rig, batch_id)).counts == Counter(pending=MAX_OPEN, waiting=1)
+
+
+async def test_a_cancelled_batch_ends_when_its_last_job_can_be_cancelled(tmp_path: Path) -> None:
+    async with engine(tmp_path, workers=3) as rig:
+        for name in videos(3):
+            rig.converter.hold(name)
+        batch_id = await batch_of(rig, videos(3))
+        await turn(rig)
+        batch = (await state(rig, batch_id)).batch
+        first, *_ = await rig.records.batches.items(batch.batch_id)
+        rig.store.unread = {batch.job_id(first)}
+        await rig.parts.batches.cancel(batch_id, None)
+        await turn(rig)
+        assert rig.converter.running == {video(1)}
+        assert (await state(rig, batch_id)).batch.completed_at is None
+        rig.store.unread = set()
+        await turn(rig)
+        assert not rig.converter.running
+        now = await state(rig, batch_id)
+        assert now.counts == Counter(cancelled=3)
+        assert now.batch.completed_at is not None
+
+
+async def test_a_batch_whose_tracks_cannot_be_kept_ends_later(tmp_path: Path) -> None:
+    async with engine(tmp_path) as rig:
+        batch_id = await batch_of(rig, videos(2))
+        rig.store.broken["batches.keep"] = StoreDown("no answer")
+        for _ in range(10):
+            await turn(rig)
+            await asyncio.sleep(LEASE_SECONDS / 4)
+        now = await state(rig, batch_id)
+        assert (now.counts, now.batch.completed_at) == (Counter(completed=2), None)
+        assert now.batch.lease.token == (await _adopted(rig)).lease.token, "its lease was never lost"
+        rig.store.broken.clear()
+        assert (await ended(rig, batch_id)).counts == Counter(completed=2)
 
 
 # Bounds

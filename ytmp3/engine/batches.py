@@ -52,7 +52,7 @@ from ytmp3.engine.events import Events
 from ytmp3.engine.health import Health
 from ytmp3.engine.idempotency import Idempotency, IdempotencyKeys
 from ytmp3.engine.intake import DRAIN_RETRY_SECONDS
-from ytmp3.engine.jobs import as_request_errors, complete
+from ytmp3.engine.jobs import as_request_errors, complete, read_where_possible
 from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.settings import EngineSettings
 from ytmp3.engine.upstream import Upstream
@@ -275,7 +275,7 @@ class Batches:
             for index in range(start, end)
             if items[index].video_id is not None and batch.marks[index] != Mark.WAITING
         }
-        read = await as_request_errors(self._store.get_many(list(jobs.values())))
+        read = await as_request_errors(read_where_possible(self._store, list(jobs.values())))
         found = {index: read.tickets.get(job_id) for index, job_id in jobs.items()}
         marks = _shown_marks(batch)
         return ItemPage(
@@ -321,7 +321,7 @@ class Batches:
             return {}
         items = await as_request_errors(self._store.batches.items(batch.batch_id))
         jobs = {index: batch.job_id(items[index]) for index in indexes}
-        found = await as_request_errors(self._store.get_many(list(jobs.values())))
+        found = await as_request_errors(read_where_possible(self._store, list(jobs.values())))
         return {index: found.tickets[job_id] for index, job_id in jobs.items() if job_id in found.tickets}
 
     def _state(self, batch: Batch, tickets: dict[int, Ticket]) -> BatchState:

@@ -34,14 +34,14 @@ from ytmp3.core.batch import (
     opened,
 )
 from ytmp3.core.client import Client
-from ytmp3.core.errors import FailureCode, JobUnknown, LeaseLost, RequestError, StoreError
+from ytmp3.core.errors import FailureCode, JobUnknown, LeaseLost, RequestError, StoreDown, StoreError
 from ytmp3.core.ids import BatchId
 from ytmp3.core.job import Ticket
 from ytmp3.engine import events
 from ytmp3.engine.capacity import Capacity
 from ytmp3.engine.events import Events
 from ytmp3.engine.intake import Intake
-from ytmp3.engine.jobs import Jobs
+from ytmp3.engine.jobs import Jobs, read_where_possible
 from ytmp3.engine.leases import RENEWALS_PER_LEASE
 from ytmp3.engine.loops import Loops
 from ytmp3.jobstore import JobStore
@@ -54,6 +54,9 @@ FEED_SECONDS: Final = 0.5
 is idle because the next item is not submitted yet."""
 OPEN_ITEMS: Final = 20
 """Most open items of one batch: the default number of workers."""
+MAX_OPEN: Final = 5 * OPEN_ITEMS
+"""Most open items while some of their jobs cannot be read. Such items do not count as open, so that a node of the store
+that is down does not stop the others; but when it replies again, all of them are submitted at once."""
 ROUNDS: Final = 5
 """Most rounds of one batch in one iteration. Items whose track exists already end at once, and then the next ones are
 submitted in the same iteration: at most ROUNDS x OPEN_ITEMS, so that such a batch does not delay other batches."""
@@ -177,14 +180,17 @@ class Feeder:
         if held.items is None:
             held.items = await self._store.batches.items(stored.batch_id)
         for _ in range(ROUNDS):
-            tickets = await self._open_tickets(held.batch, held.items)
-            marks = await self._next_marks(held.batch, held.items, tickets)
-            await self._keep(held, held.items, marks)
+            tickets, unread = await self._open_tickets(held.batch, held.items)
+            marks = await self._next_marks(held.batch, held.items, tickets, unread)
+            if not await self._keep(held, held.items, marks) and is_ended(marks):
+                # It ends in a later turn, so that no track of an ended batch expires early.
+                await self._save(held, held.batch.marks)
+                return
             await self._save(held, marks)
             if held.batch.completed_at is not None:
                 await self._end(held, held.batch)
                 return
-            if not await self._submit(held, held.items, tickets):
+            if held.batch.cancelled_at is not None or not await self._submit(held, held.items, tickets):
                 return
 
     async def _list(self, held: _Held) -> None:
@@ -230,49 +236,73 @@ class Feeder:
     def _is_renewal_due(self, held: _Held) -> bool:
         return self._clock() - held.saved_at >= self._store.policy.lease_seconds / RENEWALS_PER_LEASE
 
-    async def _open_tickets(self, batch: Batch, items: tuple[Item, ...]) -> dict[int, Ticket | None]:
-        """Return the jobs of the open items by index; None for an item without one.
+    async def _open_tickets(
+        self, batch: Batch, items: tuple[Item, ...]
+    ) -> tuple[dict[int, Ticket | None], frozenset[int]]:
+        """Return the jobs of the open items by index, None for an item without one; and the indexes of unread jobs.
 
-        It is None for a job that could not be read, too: to submit it again, or to cancel it, then fails or changes
-        nothing, and the item stays open.
+        It is None for a job that could not be read, too: to submit it again then fails or changes nothing, and the item
+        stays open.
         """
         indexes = indexes_of(batch.marks, Mark.OPEN)
         job_ids = [batch.job_id(items[index]) for index in indexes]
-        found = await self._store.get_many(job_ids)
-        return {index: found.tickets.get(job_id) for index, job_id in zip(indexes, job_ids, strict=True)}
+        found = await read_where_possible(self._store, job_ids)
+        by_index = dict(zip(indexes, job_ids, strict=True))
+        unread = frozenset(index for index, job_id in by_index.items() if job_id in found.unread)
+        return {index: found.tickets.get(job_id) for index, job_id in by_index.items()}, unread
 
-    async def _next_marks(self, batch: Batch, items: tuple[Item, ...], tickets: dict[int, Ticket | None]) -> str:
-        """Return the new marks: with ended jobs and further open items, or those of a cancelled batch."""
+    async def _next_marks(
+        self, batch: Batch, items: tuple[Item, ...], tickets: dict[int, Ticket | None], unread: frozenset[int]
+    ) -> str:
+        """Return the new marks: with ended jobs and further open items, or those of a cancelled batch.
+
+        Items whose jobs could not be read stay open. So a cancelled batch ends when they can be cancelled.
+        """
         ends = {index: end for index, ticket in tickets.items() if ticket and (end := end_of(ticket.status))}
         if batch.cancelled_at is not None:
-            for index in tickets.keys() - ends.keys():
-                ends[index] = await self._cancel(batch, items[index])
+            for index in tickets.keys() - ends.keys() - unread:
+                if (end := await self._cancel(batch, items[index])) is not None:
+                    ends[index] = end
             return given_up(marked(batch.marks, ends), Mark.CANCELLED)
         marks = marked(batch.marks, ends)
         if self._is_too_old(batch):
             marks = given_up(marks, Mark.LATE)
+        open_items = marks.count(Mark.OPEN)
         room = min(
-            OPEN_ITEMS - marks.count(Mark.OPEN), self._capacity.batch_room(self._capacity.find_client(batch.client))
+            OPEN_ITEMS - (open_items - len(unread)),
+            MAX_OPEN - open_items,
+            self._capacity.batch_room(self._capacity.find_client(batch.client)),
         )
         return opened(marks, room)
 
-    async def _cancel(self, batch: Batch, item: Item) -> Mark:
-        """Cancel the job of an open item. Returns the final mark of the item."""
+    async def _cancel(self, batch: Batch, item: Item) -> Mark | None:
+        """Cancel the job of an open item. Returns the final mark of the item; None if the store did not reply."""
         try:
             ticket = await self._jobs.cancel(batch.job_id(item), None)
         except JobUnknown:
             return Mark.CANCELLED
+        except RequestError as error:
+            log.debug("item of a batch not cancelled", extra={"batch_id": batch.batch_id, "code": error.code})
+            return None
         return end_of(ticket.status) or Mark.CANCELLED
 
-    async def _keep(self, held: _Held, items: tuple[Item, ...], marks: str) -> None:
-        """Extend the expiry of a batch's finished tracks, at intervals while it runs and once more at its end."""
+    async def _keep(self, held: _Held, items: tuple[Item, ...], marks: str) -> bool:
+        """Extend the expiry of a batch's finished tracks, at intervals while it runs and once more at its end.
+
+        Returns False if a part of them does not reply: then the next turn repeats it.
+        """
         retention_seconds = held.batch.retention_seconds
         is_due = self._clock() - held.kept_at >= retention_seconds / KEEPS_PER_RETENTION
         if is_due or is_ended(marks):
             completed = indexes_of(marks, Mark.COMPLETED)
             job_ids = [held.batch.job_id(items[index]) for index in completed]
-            await self._store.batches.keep(job_ids, retention_seconds)
+            try:
+                await self._store.batches.keep(job_ids, retention_seconds)
+            except StoreDown as error:
+                log.debug("tracks of a batch not kept", extra={"batch_id": held.batch.batch_id, "error": str(error)})
+                return False
             held.kept_at = self._clock()
+        return True
 
     async def _save(self, held: _Held, marks: str) -> None:
         """Write the marks if they have changed, and renew the lease after each third of its length.
