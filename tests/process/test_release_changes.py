@@ -107,6 +107,28 @@ async def test_a_release_that_is_given_up_during_an_update_is_quarantined_after_
             await server.close()
 
 
+async def test_a_share_that_used_a_release_uses_the_one_before_when_another_server_gives_it_up(
+    tmp_path: Path, index: PackageIndex
+) -> None:
+    folder = tmp_path / "extractor"
+    for version in (GOOD, LATER):
+        await use_untried(folder, index, version)
+    store = ReleaseStore(folder)
+    store.choose(BUILT_IN)
+    given_up = store.begin(GOOD, WHOLE)
+    store.begin(LATER, 25)
+    (tmp_path / "work").mkdir()
+    generations = Generations(settings_of(folder, index), tmp_path / "work", poll_seconds=0.05)
+    try:
+        await generations.open()
+        assert (generations.current.name, generations.established.name) == (LATER, GOOD)
+        store.give_up(given_up.serial, GOOD, BUILT_IN, "given up")
+        await until(lambda: generations.established.name == BUILT_IN_NAME, "the server follows", poll_seconds=0.01)
+        assert (generations.current.name, generations.release.share) == (LATER, 25)
+    finally:
+        await generations.close()
+
+
 async def test_a_newer_built_in_release_takes_the_place_of_an_update_but_not_of_a_choice(
     tmp_path: Path, index: PackageIndex, caplog: pytest.LogCaptureFixture
 ) -> None:

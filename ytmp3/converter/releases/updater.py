@@ -151,7 +151,7 @@ class Updater:
                     candidate = None if state.share != WHOLE else await self._candidate(state, offers)
                     if candidate is None:
                         return
-                    await self._fetch(candidate.version, state)
+                    await self._fetch(candidate.version)
                     hold.callback(os.close, await asyncio.to_thread(self._store.hold, candidate.version))
                 trial = await self._try(candidate)
             async with self._changing(wait_seconds=LOCK_SECONDS):
@@ -177,13 +177,11 @@ class Updater:
             return None
         return _Candidate(version=version, serial=state.serial, must_be_better=version != usual)
 
-    async def _fetch(self, version: str, state: State) -> None:
+    async def _fetch(self, version: str) -> None:
         """Bring a release into the store, without those of earlier rounds."""
         logger.info("extractor update found", extra={"release": version})
-        for other in await asyncio.to_thread(self._store.versions):
-            if other not in {version, state.active, state.previous}:
-                await asyncio.to_thread(self._store.remove, other)
-        if not await asyncio.to_thread(self._is_whole, version):
+        await asyncio.to_thread(self._store.make_room, version)
+        if not await asyncio.to_thread(self._store.is_whole, version):
             await self._workshop.fetch(version)
 
     async def _try(self, candidate: _Candidate) -> Trial:
@@ -246,13 +244,6 @@ class Updater:
                 share = self._generations.steps.first(is_broken=is_broken)
                 await asyncio.to_thread(self._store.begin, version, share)
                 await asyncio.to_thread(self._store.tidy)
-
-    def _is_whole(self, version: str) -> bool:
-        try:
-            self._store.verify(version)
-        except DamagedError:
-            return False
-        return True
 
     @contextlib.asynccontextmanager
     async def _changing(self, *, wait_seconds: float = 0.0) -> AsyncIterator[None]:
