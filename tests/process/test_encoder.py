@@ -1,6 +1,7 @@
 """Encoders that misbehave: shell scripts in place of ffmpeg, in a real pipeline."""
 
 import asyncio
+import errno
 import os
 import resource
 import signal
@@ -10,10 +11,16 @@ from typing import Any
 import pytest
 
 from tests.fake_youtube import Kind, Spawned, video_id
-from tests.stand.pipeline import FFMPEG, fake_encoder, running_pipeline
+from tests.stand.pipeline import FFMPEG, fake_encoder, limits, running_pipeline
 from tests.stand.processes import processes_with
 from tests.stand.waiting import until
+from ytmp3.converter.audio.encoder import Encoder, EncoderRun
+from ytmp3.converter.sandbox.program import ZygoteProgram
+from ytmp3.converter.sandbox.spawner import Spawner
+from ytmp3.converter.spool import Spool
 from ytmp3.core.errors import ConversionError, FailureCode
+from ytmp3.core.recipe import Recipe
+from ytmp3.threads import Threads
 
 
 async def failure_with(youtube: Spawned, folder: Path, body: str, **limits: Any) -> ConversionError:
@@ -83,3 +90,41 @@ async def test_an_exit_code_alone_does_not_make_a_track(
 ) -> None:
     failure = await failure_with(youtube, tmp_path, body)
     assert failure.code is code, failure.reason
+
+
+def open_files() -> list[int]:
+    """Return the descriptors of this process, without that of the listing itself."""
+    return [number for number in map(int, os.listdir("/proc/self/fd")) if Path(f"/proc/self/fd/{number}").exists()]
+
+
+def no_zygote(_failed_starts: int) -> ZygoteProgram:
+    raise AssertionError("no process is started")
+
+
+async def test_an_encoder_for_which_too_few_files_may_be_open_leaves_none_open(tmp_path: Path) -> None:
+    threads, spool = Threads("test", 1), Spool(tmp_path / "spool")
+    spool.path.touch()
+    run = EncoderRun(
+        arguments=lambda _: [],
+        recipe=Recipe(),
+        target=tmp_path / "encoded",
+        on_pipe=os.close,
+        announced_seconds=None,
+        core=None,
+        profile=None,
+        sound=None,
+    )
+    encoder = Encoder(Spawner(no_zygote), run, limits(), lambda _: None, threads)
+    await threads.run(open_files)  # what the first call needs is open now
+    before = open_files()
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = [number for number in range(len(before) + 2) if number not in before]
+    # The pipe for the input can be opened, and the one for the output cannot.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[1] + 1, usual[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files") as failure:
+            await encoder.encode_stream(spool, lambda: None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+    assert failure.value.errno == errno.EMFILE
+    await until(lambda: open_files() == before, "all files are closed", seconds=30)

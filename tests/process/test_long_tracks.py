@@ -4,22 +4,26 @@ The segments are a few seconds long here, so that a short sound has many.
 """
 
 import asyncio
+import errno
 import os
 import re
 import signal
 import subprocess
+import threading
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
 import pytest
+from msgspec import structs
 
 from tests.fake_youtube import Kind, Spawned, video_id
 from tests.fake_youtube.media import default_cache
 from tests.stand.hearing import decoded_seconds
 from tests.stand.pipeline import FFMPEG, RunningPipeline, fake_encoder, limits, running_pipeline
 from tests.stand.processes import processes_with
-from tests.stand.waiting import until
+from tests.stand.waiting import PATIENCE_SECONDS, until
 from ytmp3.converter import Converted
 from ytmp3.converter.audio.cores import Cores
 from ytmp3.converter.audio.mp3 import walk_file
@@ -32,6 +36,9 @@ from ytmp3.core.ids import ClientId
 from ytmp3.core.loudness import LoudnessMode
 from ytmp3.core.recipe import Quality, Recipe
 from ytmp3.threads import Threads
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 DIVISION: Final = Plan(min_seconds=8.0, segment_frames=4 * GRID_FRAMES)
 SECONDS_OF_SEGMENT: Final = 4 * GRID_FRAMES * 1152 / 48000
@@ -130,6 +137,7 @@ def only_for(pattern: str, body: str) -> str:
 TO_BE_KILLED: Final = f"sleep {200_000 + os.getpid()}"
 INDIVISIBLE: Final = {
     "segments that end within a frame": only_for(OF_SEGMENTS, f'{FFMPEG} "$@"; truncate -s -100 /proc/self/fd/3'),
+    "segments that ffmpeg cannot read": only_for(OF_SEGMENTS, 'echo "Invalid data found" >&2; exit 1'),
     "an ffmpeg without WAV": only_for(OF_DECODER, 'echo "Unknown encoder" >&2; exit 1'),
     "a killed encoder": only_for(OF_LATER_SEGMENTS, f'{FFMPEG} "$@"; exec {TO_BE_KILLED}'),
     "a killed decoder": only_for(
@@ -146,6 +154,26 @@ async def killed() -> None:
     wanted = TO_BE_KILLED.replace(" ", "\0")
     await until(lambda: bool(processes_with(wanted)), "the process runs")
     os.kill(processes_with(wanted)[0], signal.SIGKILL)
+
+
+class TooFewDescriptors(Threads):
+    """Threads that cannot open the second segment: the process has reached its limit of open files."""
+
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if any(isinstance(each, Path) and each.name == "1.pcm" for each in args):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return await super().run(function, *args, **kwargs)
+
+
+async def test_a_track_is_encoded_as_a_whole_if_too_few_files_may_be_open(youtube: Spawned, tmp_path: Path) -> None:
+    async with running_pipeline(
+        youtube, tmp_path, cores=idle_cores(), division=SHORT_DIVISION, encode_concurrency=ENCODERS
+    ) as own:
+        generation = own.pipeline._generations.current
+        generation.tools = structs.replace(generation.tools, files=TooFewDescriptors("files", 4))
+        track = await own.convert(video_id(Kind.CLIP), cut=SHORT_CUT)
+        assert track.duration_seconds == pytest.approx(12, abs=0.001)
+        assert own.pipeline.long_tracks() == {"divided": 0, "busy": 0, "not_divisible": 1}
 
 
 async def test_a_track_whose_division_fails_is_encoded_as_a_whole(youtube: Spawned, tmp_path: Path) -> None:
@@ -178,6 +206,28 @@ async def test_a_track_whose_division_fails_is_encoded_as_a_whole(youtube: Spawn
         assert not own.pipeline._slots[1]._held
 
 
+def half_of_clip(folder: Path) -> Spool:
+    """Return a spool whose download has reached the middle."""
+    content = (default_cache() / f"{Kind.CLIP.value}.webm").read_bytes()
+    spool = Spool(folder / "spool")
+    spool.path.write_bytes(content[: len(content) // 2])
+    spool.grow(len(content) // 2, len(content))
+    return spool
+
+
+def long_track(own: RunningPipeline, cores: Cores, on_seconds: Callable[[float], None]) -> LongTrack:
+    run = LongRun(
+        demuxer="matroska",
+        recipe=Recipe(quality=Quality.K128),
+        target=own.folder / "encoded.mp3",
+        announced_seconds=30.0,
+        sound=None,
+        plan=SHORT_DIVISION,
+    )
+    places = EncoderPlaces(own.pipeline._slots[1], cores, CLIENT)
+    return LongTrack(own.pipeline._generations.current.tools, run, limits(), places, on_seconds)
+
+
 async def test_a_long_track_begins_again_when_its_download_does(youtube: Spawned, tmp_path: Path) -> None:
     async with running_pipeline(
         youtube, tmp_path, cores=(cores := idle_cores()), division=DIVISION, encode_concurrency=ENCODERS
@@ -189,22 +239,8 @@ async def test_a_long_track_begins_again_when_its_download_does(youtube: Spawned
         assert own.pipeline.long_tracks()["divided"] == 1
 
         # The same with a spool whose first download ends for certain after a part of the sound has been encoded.
-        content = (default_cache() / f"{Kind.CLIP.value}.webm").read_bytes()
-        spool = Spool(tmp_path / "spool")
-        spool.path.write_bytes(content[: len(content) // 2])
-        spool.grow(len(content) // 2, len(content))
-        run = LongRun(
-            demuxer="matroska",
-            recipe=Recipe(quality=Quality.K128),
-            target=tmp_path / "encoded.mp3",
-            announced_seconds=30.0,
-            sound=None,
-            plan=SHORT_DIVISION,
-        )
-        tools, seconds = own.pipeline._generations.current.tools, list[float]()
-        places = EncoderPlaces(own.pipeline._slots[1], cores, CLIENT)
-        track_of = LongTrack(tools, run, limits(), places, seconds.append)
-        encoding = asyncio.create_task(track_of.encode(spool, lambda: None))
+        spool, seconds = half_of_clip(tmp_path), list[float]()
+        encoding = asyncio.create_task(long_track(own, cores, seconds.append).encode(spool, lambda: None))
         await until(lambda: encoding.done() or bool(seconds and seconds[-1] > 5), "a part of the sound is encoded")
         spool.replace()
         with pytest.raises(SpoolReplacedError):
@@ -212,6 +248,40 @@ async def test_a_long_track_begins_again_when_its_download_does(youtube: Spawned
         await own.until_no_child_is_left()
         assert not (tmp_path / "segments").exists()
         assert cores.idle == 16
+
+
+async def test_a_cancellation_does_not_abort_the_cleanup(youtube: Spawned, tmp_path: Path) -> None:
+    async with running_pipeline(
+        youtube, tmp_path, cores=(cores := idle_cores()), division=DIVISION, encode_concurrency=ENCODERS
+    ) as own:
+        files, released = own.pipeline._generations.current.tools.files, threading.Event()
+        spool, is_waiting = half_of_clip(tmp_path), asyncio.Event()
+        encoding = asyncio.create_task(long_track(own, cores, lambda _: None).encode(spool, is_waiting.set))
+        try:
+            await asyncio.wait_for(is_waiting.wait(), PATIENCE_SECONDS)
+            # As if the disk hung: no further call of a file returns, so the cleanup takes time.
+            held = [files.executor.submit(released.wait) for _ in range(files.count)]
+            await until(lambda: all(each.running() for each in held), "all threads are used")
+            spool.replace()
+            await until(lambda: "decode" not in {task.get_name() for task in asyncio.all_tasks()}, "the decoder ends")
+            await a_few_steps()
+            encoding.cancel()
+            await a_few_steps()
+            assert not encoding.done(), "the cleanup was aborted"
+        finally:
+            released.set()
+        with pytest.raises(asyncio.CancelledError):
+            await encoding
+        await own.until_no_child_is_left()
+        assert not (tmp_path / "segments").exists()
+        assert cores.idle == 16
+        assert not own.pipeline._slots[1]._held
+
+
+async def a_few_steps() -> None:
+    """Let the other coroutines make more steps than they need to react."""
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 async def test_a_cancelled_long_track_leaves_no_process_and_gives_its_slots_back(

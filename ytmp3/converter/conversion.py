@@ -25,6 +25,7 @@ from ytmp3.converter.audio.mp3 import walk_file
 from ytmp3.converter.audio.tags import tags_of
 from ytmp3.converter.audio.verify import assemble, check_cut, check_duration, read_cover
 from ytmp3.converter.causes import first_cause
+from ytmp3.converter.cleanup import to_its_end
 from ytmp3.converter.long_track import EncoderPlaces, LongEncoding, LongRun, LongTrack
 from ytmp3.converter.progress import Progress
 from ytmp3.converter.settings import ConversionLimits
@@ -130,7 +131,7 @@ class ConversionTry:
                 self._progress.extracted(metadata)
                 cover = await self._download_and_encode()
             finally:
-                await self._fetch.end()
+                await to_its_end(self._fetch.end())
         return await self._verify_and_tag(metadata, cover)
 
     async def _extract(self, connections: Connections) -> Metadata:
@@ -318,7 +319,8 @@ class ConversionTry:
 def _is_of_division(error: NotJoinableError | ConversionError | OSError) -> bool:
     """Return whether one encoder may succeed where a division has failed with this error.
 
-    It needs less space and fewer processes, and nothing that an operator's ffmpeg may lack, such as the muxer of WAV.
+    It needs less space, fewer processes and fewer open files, and nothing that an operator's ffmpeg may lack, such as
+    the muxer of WAV.
     """
     match error:
         case NotJoinableError():
@@ -326,7 +328,7 @@ def _is_of_division(error: NotJoinableError | ConversionError | OSError) -> bool
         case ConversionError(code=code):
             return code in {FailureCode.TOOL_MISSING, FailureCode.STORAGE_FULL}
         case OSError():
-            return error.errno in {errno.ENOSPC, errno.EDQUOT}
+            return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
         case _:
             assert_never(error)
 

@@ -33,6 +33,7 @@ from ytmp3.converter.audio.joined_track import JoinedTrack
 from ytmp3.converter.audio.joining import NotJoinableError
 from ytmp3.converter.audio.open_files import OpenFiles, write_all
 from ytmp3.converter.audio.segments import Plan, may_be_joined
+from ytmp3.converter.cleanup import to_its_end
 from ytmp3.converter.settings import ConversionLimits
 from ytmp3.converter.slots import FairSlots, Slot
 from ytmp3.converter.spool import Spool
@@ -170,7 +171,8 @@ class LongTrack:
         """Encode a spool, which may still grow. Returns the loudness, if the recipe asks for it.
 
         `on_waiting` is called whenever a check finds that the decoder waits for the download. In every case, no process
-        and no file of a segment is left. After an error, an incomplete target may exist.
+        and no file of a segment is left, and nothing changes the target any more. After an error, it may exist and be
+        incomplete.
 
         Raises:
             NotJoinableError: the sound is of another kind than MPEG-1, or a join is not possible.
@@ -179,7 +181,6 @@ class LongTrack:
             ZygoteError: a process could not be started, or the zygote died.
             OSError: such as a full disk.
         """
-        await self._tools.files.run(self._folder.mkdir, exist_ok=True)
         divider = Divider(self._run.plan, self._folder, self._tools.files)
         decoding = asyncio.create_task(self._decode(divider, spool, on_waiting), name="decode")
         others = [
@@ -199,12 +200,10 @@ class LongTrack:
                 self._run.sound.withdraw()
             raise
         finally:
-            await self._end([decoding, *others])
-            divider.close()
-            await self._tools.files.run(shutil.rmtree, self._folder, ignore_errors=True)
+            await to_its_end(self._clean_up(divider, [decoding, *others]))
 
-    async def _end(self, tasks: Sequence[asyncio.Task[Measured | None]]) -> None:
-        """Cancel all tasks and wait for them: first those that start others."""
+    async def _clean_up(self, divider: Divider, tasks: Sequence[asyncio.Task[Measured | None]]) -> None:
+        """Cancel all tasks and wait for them: first those that start others. Then remove the files of the segments."""
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -218,6 +217,8 @@ class LongTrack:
         for running in self._all:
             # Of a task that was cancelled before its first step, too.
             await running.place.aclose()
+        await divider.close()
+        await self._tools.files.run(shutil.rmtree, self._folder, ignore_errors=True)
 
     async def _decode(self, divider: Divider, spool: Spool, on_waiting: Callable[[], None]) -> Measured | None:
         run = self._run
@@ -263,7 +264,13 @@ class LongTrack:
         spool = running.source.spool
         async with running.place:
             on_waiting = _nothing if place.slot is None else place.slot.release
-            await _encode(self._encoder(running, place.core), spool, on_waiting)
+            try:
+                await _encode(self._encoder(running, place.core), spool, on_waiting)
+            except ConversionError as error:
+                if error.code in {FailureCode.MEDIA_INVALID, FailureCode.NO_AUDIO}:
+                    # The media are samples of this program, so this ffmpeg cannot read them.
+                    raise NotJoinableError(f"a segment: {error}") from error
+                raise
         await self._tools.files.run(spool.path.unlink, missing_ok=True)
 
     def _encoder(self, running: _Running, core: int | None) -> Encoder:
@@ -307,7 +314,7 @@ class LongTrack:
             if run.sound is not None:
                 run.sound.grow()
         finally:
-            files.close_all()
+            await files.close_all()
 
     async def _append(self, track: JoinedTrack, running: _Running, files: OpenFiles, target: int) -> None:
         """Append the output of one encoder to the track while it grows."""

@@ -45,7 +45,7 @@ class SourceSegment(Struct, frozen=True):
 
 
 class Divider:
-    """Divides one stream of samples. `folder` is for the files."""
+    """Divides one stream of samples. `folder` is for the files, and is made if it does not exist."""
 
     def __init__(self, plan: Plan, folder: Path, threads: Threads) -> None:
         self._plan = plan
@@ -75,6 +75,7 @@ class Divider:
             BrokenError: the decoder does not write samples.
             OSError: the disk is full, or fails.
         """
+        await self._files.run(self._folder.mkdir, exist_ok=True)
         pipe = await self._pipe
         beginning, found = b"", None
         while found is None:
@@ -88,9 +89,9 @@ class Divider:
             await self._divide(pipe, form, beginning[position:])
         await self.segments.put(None)
 
-    def close(self) -> None:
-        """Close the pipe and the files, but do not remove the files."""
-        self._files.close_all()
+    async def close(self) -> None:
+        """Close the pipe and the files, but do not remove the files. Call it when `run` has ended: no file is added."""
+        await self._files.close_all()
 
     async def _divide(self, pipe: int, form: SampleForm, content: bytes) -> None:
         """Write the segments. `content` has the first samples."""

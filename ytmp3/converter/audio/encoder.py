@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,8 @@ from ytmp3.converter.audio.ffmpeg import (
     measured_in,
 )
 from ytmp3.converter.audio.messages import code_of_ffmpeg_message
+from ytmp3.converter.audio.open_files import OpenFiles
+from ytmp3.converter.cleanup import to_its_end
 from ytmp3.converter.sandbox.pipes import DRAIN_SECONDS, Lines, Reader, Tail
 from ytmp3.converter.sandbox.protocol import NOT_STARTED_STATUS, Profile, ResourceLimits
 from ytmp3.converter.sandbox.spawner import Child, Spawner
@@ -106,6 +108,7 @@ class Encoder:
     ) -> None:
         self._spawner = spawner
         self._files = files
+        self._output_files = OpenFiles(files)
         self._run = run
         self._limits = limits
         self._on_seconds = on_seconds
@@ -120,7 +123,8 @@ class Encoder:
 
         Returns the loudness, if the recipe asks for it.
 
-        In every case, no process is left. After an error, an incomplete target may exist.
+        In every case, no process is left, and nothing changes the target any more. After an error, it may exist and be
+        incomplete.
 
         Raises:
             ConversionError: the encoder failed or exceeded a limit.
@@ -157,15 +161,22 @@ class Encoder:
                 self._run.sound.withdraw()
             raise
         finally:
-            if splicing is not None:
-                # This closes the pipe, and must happen before SIGTERM: ffmpeg handles the signal only when its read has
-                # returned, which the closed pipe causes.
-                splicing.cancel()
-                await asyncio.wait([splicing])
-            if child is not None:
-                await child.end()
-            for reader in readers:
-                reader.close()
+            await to_its_end(self._clean_up(splicing, child, readers))
+
+    async def _clean_up(
+        self, splicing: asyncio.Task[None] | None, child: Child | None, readers: Sequence[Reader]
+    ) -> None:
+        if splicing is not None:
+            # This closes the pipe, and must happen before SIGTERM: ffmpeg handles the signal only when its read has
+            # returned, which the closed pipe causes. The task must have begun: otherwise it would close nothing.
+            await asyncio.sleep(0)
+            splicing.cancel()
+            await asyncio.wait([splicing])
+        if child is not None:
+            await child.end()
+        for reader in readers:
+            reader.close()
+        await self._output_files.close_all()
 
     async def _start(self, kind: str, source: int, readers: list[Reader]) -> Child:
         run = self._run
@@ -197,8 +208,8 @@ class Encoder:
     async def _output(self, stack: contextlib.ExitStack) -> int:
         """Return the descriptor that ffmpeg writes the sound to. `stack` closes it here, when ffmpeg has it."""
         if self._run.on_pipe is None:
-            target = await self._files.open(self._run.target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-            stack.callback(self._files.close, target)
+            target = await self._output_files.open(self._run.target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            stack.callback(self._output_files.close, target)
             return target
         ours, theirs = os.pipe()
         stack.callback(os.close, theirs)

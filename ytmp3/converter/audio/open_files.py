@@ -1,8 +1,8 @@
 """Open files of one coroutine, whose calls run in threads.
 
 If the coroutine is cancelled, its last call continues in its thread. Closing a file meanwhile would be a mistake: the
-system may give its number to another file, and the call would then read or write that one. So files are closed only
-when the last call has returned.
+system may give its number to another file, and the call would then read or write that one. The call may also create or
+change a file, which others would then find. So the coroutine ends only when its last call has returned.
 """
 
 import asyncio
@@ -31,9 +31,7 @@ class OpenFiles:
         Raises:
             OSError
         """
-        descriptor = await self._threads.open(path, flags)
-        self._descriptors.add(descriptor)
-        return descriptor
+        return await self.run(self._open, path, flags)
 
     def adopt(self, descriptor: int) -> None:
         """Take over the closing of a descriptor."""
@@ -50,22 +48,19 @@ class OpenFiles:
         self._descriptors.discard(descriptor)
         self._threads.close(descriptor)
 
-    def close_all(self) -> None:
-        """Close all files, once the last call has returned."""
-        if self._calling is None or self._calling.done():
-            self._close_all()
-        else:
-            self._calling.add_done_callback(self._close_after)
-
-    def _close_after(self, calling: "asyncio.Future[object]") -> None:
-        if not calling.cancelled():
-            calling.exception()  # marks it as retrieved: the coroutine was cancelled, and does not want it
-        self._close_all()
-
-    def _close_all(self) -> None:
+    async def close_all(self) -> None:
+        """Wait until the last call has returned, and close all files."""
+        if self._calling is not None and not self._calling.done():
+            await asyncio.wait([self._calling])
         for descriptor in self._descriptors:
             self._threads.close(descriptor)
         self._descriptors.clear()
+
+    def _open(self, path: Path, flags: int) -> int:
+        # Known before the coroutine continues, which may have been cancelled meanwhile.
+        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        self._descriptors.add(descriptor)
+        return descriptor
 
 
 def write_all(descriptor: int, content: bytes) -> None:
