@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
@@ -149,11 +149,20 @@ REFUSED: Final = [only_for(pattern, "exit 153") for pattern in (OF_DECODER, OF_S
 """The status of a process that writes too much. One encoder would not write less."""
 
 
-async def killed() -> None:
-    """Wait for a process that is to be killed, and kill it. It cannot do so itself: its sandbox forbids it."""
+async def kill_until_ended(converting: asyncio.Task[Converted]) -> None:
+    """Kill the processes that are to be killed, as they appear. They cannot do so themselves: the sandbox forbids it.
+
+    One is not enough: that of a later segment is noticed only when the earlier ones have been joined.
+    """
     wanted = TO_BE_KILLED.replace(" ", "\0")
-    await until(lambda: bool(processes_with(wanted)), "the process runs")
-    os.kill(processes_with(wanted)[0], signal.SIGKILL)
+
+    def kill() -> bool:
+        for pid in processes_with(wanted):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return converting.done()
+
+    await until(kill, "the conversion ends")
 
 
 class TooFewDescriptors(Threads):
@@ -190,7 +199,7 @@ async def test_a_track_whose_division_fails_is_encoded_as_a_whole(youtube: Spawn
             played.write_text(script)
             converting = asyncio.create_task(own.convert(video_id(Kind.CLIP), cut=SHORT_CUT))
             if TO_BE_KILLED in script:
-                await killed()
+                await kill_until_ended(converting)
             track = await converting
             assert track.duration_seconds == pytest.approx(12, abs=0.001), what
             assert own.pipeline.long_tracks() == {"divided": 0, "busy": 0, "not_divisible": number}, what
