@@ -5,9 +5,9 @@
     5 % ── enough good conversions, or enough time and few failures ──> 25 % ── the same ──> 100 %
     at any share: conversions fail with it and succeed with the release before ──> given up (`core.probation`)
 
-A release that was refused by a trial or given up is quarantined: it is not tried again, unless by command. While most
-conversions fail because of the release in use, waiting costs more than it protects: then a candidate need not be old,
-and it is used for all new conversions as soon as it has passed the trials.
+A release that was refused by a trial or given up is quarantined: it is not tried again, unless by command. While new
+conversions are paused because of the release in use, waiting costs more than it protects: then a candidate need not be
+old, and it is used for all new conversions as soon as it has passed the trials.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -31,13 +31,13 @@ LOOK_SECONDS: Final = 6 * 3600.0
 BROKEN_LOOK_SECONDS: Final = 300.0
 """The same while conversions fail because of the release in use: its successor is mostly released within hours."""
 JITTER: Final = 0.2
-"""Largest part of the interval by which it is shorter or longer, so that instances do not ask at the same time."""
+"""Fraction of the interval by which it is shorter or longer at most, so that instances do not ask at the same time."""
 
 WHOLE: Final = 100
 """Per cent of new conversions: all of them."""
 
 MAX_SEEN: Final = 50
-"""Most releases whose first sight is remembered."""
+"""Maximum number of releases whose first-seen time is stored."""
 
 
 class Steps(Struct, frozen=True, kw_only=True):
@@ -78,18 +78,18 @@ class Offer(Struct, frozen=True, kw_only=True):
 
 
 class CanaryOutcome(StrEnum):
-    """What became of one video of the operator's list."""
+    """Result of one trial video (YTDLP_CANARY_URLS)."""
 
     SERVED = "served"
     """The candidate has extracted it, and read it beyond its first minute."""
     WORSE = "worse"
-    """The candidate has failed twice, and the release in use has not."""
+    """The candidate has failed twice, and the release in use has succeeded in between."""
     UNDECIDED = "undecided"
-    """Both have failed, or the candidate has failed for a reason that no release causes."""
+    """Both have failed, or the candidate has failed for a reason that is not held against it, as a refused address."""
 
 
 class CanaryVerdict(StrEnum):
-    """What follows from all videos."""
+    """Result of the trial with all videos."""
 
     PASSED = "passed"
     REFUSED = "refused"

@@ -246,8 +246,6 @@ def _object_store_agrees(fields: Mapping[str, str], etag: str) -> bool:
     return fields.get(hdrs.IF_RANGE) != etag and hdrs.ORIGIN not in fields
 
 
-def expired() -> TrackGone:
-    """Return the error for a track that was finished once and is no longer kept."""
-    return TrackGone(
-        "The track is no longer kept. Submit the link again to convert it once more.", reason_code="expired"
-    )
+def expired(text: str = "The track is no longer kept. Submit the link again to convert it once more.") -> TrackGone:
+    """Return the error for a track that was finished once, and is no longer kept or cannot be sent as promised."""
+    return TrackGone(text, reason_code="expired")

@@ -1,11 +1,12 @@
 """Tracks with the tags that the client of a job has chosen: their ETags, their checksums, and their bytes.
 
-The file on the shelf is shared by all jobs of its conversion, and is never changed. Other tags take the place of the
-file's own ones while it is sent (`tag_edits`). The length stays the same, but the bytes differ, so the ETag is another
-one. Neither nginx nor an object store can replace bytes, so this process sends these tracks itself.
+The stored file, in the folder or the bucket, is shared by all jobs of its conversion, and is never changed. Other tags
+take the place of the file's own ones while it is sent (`tag_edits`). The length stays the same, but the bytes differ,
+so the ETag is another one. Neither nginx nor an object store can replace bytes, so this process sends these tracks
+itself.
 
-The facts about an edited track never change, because files on the shelf do not. So they are remembered: the tags of a
-file are only read again for a response that contains them.
+The ETag, the checksum and the replaced range of an edited track never change, because stored files do not. So they are
+cached in memory: the tags of a file are only read again for a response that contains them.
 """
 
 import asyncio
@@ -45,11 +46,11 @@ class EditedTrack(Struct, frozen=True, kw_only=True):
     start: int
     """The position of the first byte that is replaced."""
     end: int
-    """The position behind the last one."""
+    """The position after the last replaced byte."""
     digest: bytes
     """A SHA-256 that depends on every byte that is sent."""
     crc32_change: int
-    """By what its CRC-32 differs from that of the file (exclusive or)."""
+    """The exclusive or of the CRC-32 of the file and that of the edited track, which a ZIP archive needs."""
 
     @property
     def etag(self) -> str:
@@ -62,6 +63,8 @@ class Misfit(Struct, frozen=True):
 
 
 MISFIT: Final = Misfit()
+MISFIT_TEXT: Final = "The chosen tags do not fit into the stored file. Submit the link again, without them."
+"""What the client of such a job is told."""
 
 
 class EditedTracks:
@@ -128,7 +131,7 @@ class EditedTracks:
         """
         facts = await self.facts(source, track, edits)
         if not isinstance(facts, EditedTrack):
-            raise expired()
+            raise expired(MISFIT_TEXT)
         content = b""
         if max(first, facts.start) < min(end, facts.end):
             edit = await self._edit(source, track, edits)

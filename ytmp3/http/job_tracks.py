@@ -12,7 +12,7 @@ from ytmp3.core.tag_edits import TagEdits
 from ytmp3.http import headers
 from ytmp3.http.conditional import selected
 from ytmp3.http.download import Sender, expired, validators_of
-from ytmp3.http.edited_tracks import EditedTrack, EditedTracks
+from ytmp3.http.edited_tracks import MISFIT_TEXT, EditedTrack, EditedTracks
 from ytmp3.http.preconditions import Representation
 
 
@@ -54,7 +54,7 @@ class JobTracks:
         async with self._edited.opened(track) as source:
             facts = await self._edited.facts(source, track, edits)
             if not isinstance(facts, EditedTrack):
-                raise expired()
+                raise expired(MISFIT_TEXT)
             representation = Representation(
                 etag=facts.etag, modified_at=int(track.published_at), size_bytes=track.size_bytes
             )

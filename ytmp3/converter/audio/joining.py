@@ -7,15 +7,15 @@ the frames: what follows header and side information. So the frames of two encod
 The rule of a join, with the stream so far (A) and the next segment (B), which both have the same frames from the cut
 on:
 
-1. In A, `main_data_begin` of frame `j` says how many bytes before it belong to frame `j` and later frames of A. All of
-   those are dropped, so these bytes are free.
+1. In A, `main_data_begin` of frame `j` says how many bytes before it belong to frame `j` and later frames of A. Frame
+   `j` and later frames of A are dropped, so these bytes are free.
 2. If frame `j` of B needs at most as many bytes, they are copied from the bodies before frame `j` of B into the bodies
    before frame `j` of A. From frame `j` on, the stream continues with the frames of B, unchanged.
 3. Otherwise the next frame is tried. Both encoders leave about the same space, so the first frame fits in most cases.
 4. If none fits, the main data of the last frames of A is moved towards the beginning, over bytes that A does not use.
    An encoder leaves some unused when the reservoir is full.
-5. With a variable bit rate, if none fits even so, the frame before gets the next larger bit rate: its body is longer
-   then, and the additional bytes are free.
+5. With a variable bit rate, if none fits even so, the frame before frame `j` gets the smallest larger bit rate that
+   makes enough room: its body is longer then, and the additional bytes are free.
 6. Otherwise, the main data of frame `j` of B and of later frames is moved towards the end, up to where B does not use
    some bytes. Two encodings may differ by a single byte for many seconds, for example in speech.
 
@@ -60,9 +60,9 @@ class _Delay(Struct):
     delay_bytes: int
     """By how much the main data of this frame is moved."""
     left_bytes: int
-    """By how much that of the last frame is moved that was checked."""
-    checked: int
-    """The number of frames of the segment before the next one to check."""
+    """The delay, in bytes, that remains at the last checked frame: unused bytes reduce it. 0: later frames stay."""
+    next_index: int
+    """Index in `Joiner._head` of the next frame to check."""
 
 
 class Joiner:
@@ -109,7 +109,7 @@ class Joiner:
         while (size := self._size_at(content, position)) is not None:
             end = position + size
             if not self._is_joined:
-                final.append(self._join_with(content[position:end]))
+                final.append(self._add_to_head(content[position:end]))
                 start = end
             elif self._frame >= keep_from:
                 final.append(content[start:position])
@@ -164,8 +164,9 @@ class Joiner:
             return b""
         if self._delay is None:
             raise BrokenError("a segment has too few frames")
-        # Its main data is late up to the end, which is no problem for the next join.
-        return self._joined_at(self._delay.number, self._compacted(self._delay.number)[0], self._delay.delay_bytes)
+        # The segment ended before unused bytes have absorbed the delay. The join is valid, and the next one uses the
+        # changed `main_data_begin`.
+        return self._join_at(self._delay.number, self._compacted(self._delay.number)[0], self._delay.delay_bytes)
 
     def _size_at(self, content: bytes, position: int) -> int | None:
         """Return the size of the frame at this position; None if it is not complete."""
@@ -180,14 +181,14 @@ class Joiner:
     def _facts_at(self, content: bytes, position: int) -> Frame:
         word = int.from_bytes(content[position : position + HEADER_BYTES])
         frame = parse_header(word)
-        # The bit before the bit rate is set in a frame without a checksum, which the changes here would make wrong.
+        # The protection bit is 1 in a frame without a CRC. A join changes side information, so a CRC would be wrong.
         if frame is None or frame.samples != FRAME_SAMPLES or not word >> 16 & 1:
-            raise BrokenError("a segment has something else than frames of MPEG-1 without a checksum")
+            raise BrokenError("a segment contains bytes that are not MPEG-1 layer III frames without CRC")
         kind = frame.sample_rate, frame.side_info_bytes
         if self._kind is None:
             self._kind = kind
         if kind != self._kind:
-            raise BrokenError("the stream changes")
+            raise BrokenError("the sample rate or the channel mode changes")
         return frame
 
     def _keep(self, frame: bytes) -> None:
@@ -200,17 +201,17 @@ class Joiner:
         assert self._kind is not None
         return HEADER_BYTES + self._kind[1]
 
-    def _join_with(self, frame: bytes) -> bytes:
+    def _add_to_head(self, frame: bytes) -> bytes:
         """Add a frame of a segment that is not joined yet. Returns the frames that are final, if it has been joined."""
         self._head.append(frame)
         number = self._frame
         if number < self._segment.cut_frame:
             return b""
         if number <= self._last_choice and self._missing(number) <= 0 and self._has_same_windows(number):
-            return self._joined_at(number, self._kept[: number - self._kept_from])
+            return self._join_at(number, self._kept[: number - self._kept_from])
         if number < self._last_choice:
             return b""
-        return self._joined_somehow() if number == self._last_choice else self._joined_late()
+        return self._join_by_fallback() if number == self._last_choice else self._join_delayed()
 
     def _missing(self, number: int) -> int:
         """Return how many bytes more the later segment needs before a frame than the earlier one leaves."""
@@ -227,8 +228,11 @@ class Joiner:
         """Return the kept frames before this one, and how many bytes at their end can be made free."""
         return compacted(self._kept[: number - self._kept_from], self._body_offset)
 
-    def _joined_somehow(self) -> bytes:
-        """Join after all frames that both segments have were tried. Returns nothing if more frames are needed."""
+    def _join_by_fallback(self) -> bytes:
+        """Join although no frame fits unchanged with equal windows, by the rules 4, 5 and 6, in this order.
+
+        Returns nothing if more frames are needed.
+        """
         # The sort is stable, so among equals, the first frames come first.
         choices = sorted(
             range(self._segment.cut_frame, self._last_choice + 1), key=lambda each: not self._has_same_windows(each)
@@ -238,46 +242,52 @@ class Joiner:
             before, free = self._compacted(number)
             missing = borrowed(self._head_at(number)) - free
             if missing <= 0:
-                return self._joined_at(number, before)
+                return self._join_at(number, before)
             at = number - self._segment.first_frame
-            delays.append(_Delay(number=number, delay_bytes=missing, left_bytes=missing, checked=at))
+            delays.append(_Delay(number=number, delay_bytes=missing, left_bytes=missing, next_index=at))
         for number in choices if self._is_variable else ():
             before = self._kept[: number - self._kept_from]
             wider = widened(before[-1], self._missing(number))
             if wider is not None:
-                return self._joined_at(number, [*before[:-1], wider])
+                return self._join_at(number, [*before[:-1], wider])
         self._delays = iter(
             sorted(delays, key=lambda each: (not self._has_same_windows(each.number), each.delay_bytes))
         )
         self._delay = next(self._delays)
-        return self._joined_late()
+        return self._join_delayed()
 
-    def _joined_late(self) -> bytes:
-        """Join with main data that is moved towards the end, if it is known where that ends."""
+    def _join_delayed(self) -> bytes:
+        """Join with delayed main data, once unused bytes have absorbed the delay.
+
+        Returns nothing while more frames must be checked.
+
+        Raises:
+            NotJoinableError: no frame can be joined in this way.
+        """
         assert self._delays is not None
         while self._delay is not None:
             if self._is_possible(self._delay):
                 if self._delay.left_bytes:
                     return b""
                 number, delay_bytes = self._delay.number, self._delay.delay_bytes
-                return self._joined_at(number, self._compacted(number)[0], delay_bytes)
+                return self._join_at(number, self._compacted(number)[0], delay_bytes)
             self._delay = next(self._delays, None)
         raise NotJoinableError(f"no join at frame {self._segment.cut_frame}")
 
     def _is_possible(self, delay: _Delay) -> bool:
         """Check further frames of the segment. Each must borrow as many bytes as its main data is moved."""
         first = delay.number - self._segment.first_frame
-        while delay.left_bytes and delay.checked < len(self._head):
-            frame = self._head[delay.checked]
-            if delay.checked > first:
-                unused = unused_between(self._head[delay.checked - 1], frame, self._body_offset)
+        while delay.left_bytes and delay.next_index < len(self._head):
+            frame = self._head[delay.next_index]
+            if delay.next_index > first:
+                unused = unused_between(self._head[delay.next_index - 1], frame, self._body_offset)
                 delay.left_bytes = max(0, delay.left_bytes - max(0, unused))
             if borrowed(frame) < delay.left_bytes:
                 return False
-            delay.checked += 1
+            delay.next_index += 1
         return True
 
-    def _joined_at(self, number: int, before: Sequence[bytes], delay_bytes: int = 0) -> bytes:
+    def _join_at(self, number: int, before: Sequence[bytes], delay_bytes: int = 0) -> bytes:
         """Join at this frame, behind these frames. Returns the frames that the next join cannot change."""
         at = number - self._segment.first_frame
         frames = followed(before, self._head, at, delay_bytes, self._body_offset)

@@ -1,14 +1,18 @@
 """The nodes of a Redis Cluster: sends each request to the node that has its shard.
 
+The records are in 256 shards of this service, which are not the shards of Redis Cluster. The root of a shard is the
+prefix of its keys, such as `ytmp3:{0a}`. Its hash tag keeps all keys of the shard in one slot.
+
 * Each node has a link of its own, with its own connections, deadline and circuit breaker. So a node that is down fails
   only the requests for its shards, and fails them immediately.
 * The map of the slots is read when it is first needed, and again in the background whenever a reply or a failure shows
   that it may be old. No request waits for that: MOVED itself says where to go.
 * MOVED: the request is repeated at the node that the error names.
-* ASK and TRYAGAIN: the slot is being moved key by key, and some of its keys are at either node. A command on one key is
-  repeated at the node that ASK names. A script waits until the slot has moved, because it needs all its keys at one
-  place: a script with ASKING would take the keys that have not moved yet for absent. It has not written anything until
-  then (`wrong_index` in lua/shared.lua). Moves of whole slots (CLUSTER MIGRATESLOTS of Valkey 9) have no such state.
+* ASK and TRYAGAIN: the slot is being moved key by key; some of its keys are on the old node and some on the new one. A
+  command on one key is repeated at the node that ASK names. A script waits until the slot has moved, because it needs
+  all its keys at one place: a script with ASKING would take the keys that have not moved yet for absent. A script that
+  is refused has written nothing: each one checks this before its first write (`wrong_index` in lua/shared.lua). Moves
+  of whole slots (CLUSTER MIGRATESLOTS of Valkey 9) have no such state.
 
 All waiting and repeating is within the timeout of the call. After that the request fails with StoreDown, and callers
 repeat the writes that must not be lost.
@@ -72,7 +76,7 @@ class Cluster:
         """Called when a node is no longer in the map. It may live on alone, and a connection to it stays open."""
         self._first_map: asyncio.Task[None] | None = None
         self._failed_at = float("-inf")
-        """When the map could not be read for the first time."""
+        """When the last attempt to read the first map has failed."""
         self._is_old = False
         """Whether something has shown that the map may be old."""
         self._refreshing: asyncio.Task[None] | None = None
@@ -192,7 +196,7 @@ class Cluster:
             if not is_redirection(reply):
                 return reply
         return StoreDown(
-            f"{self.name}: the nodes still redirected this call when its time was over: a slot is being moved, or a "
+            f"{self.name}: the request was still being redirected when its timeout ended: a slot is being moved, or a "
             "failover is under way"
         )
 
@@ -224,7 +228,7 @@ class Cluster:
             try:
                 await self._refresh()
             except StoreError as error:
-                log.debug("map of the cluster not read", extra={"error": str(error)})
+                log.debug("cluster slot map not read", extra={"error": str(error)})
             await asyncio.sleep(REFRESH_SECONDS)
 
     async def _refresh(self) -> None:
@@ -278,7 +282,7 @@ class Cluster:
     async def _use(self, newest: SlotMap) -> None:
         """Use a map, and close the links to servers that are no longer nodes."""
         if not newest.primaries:
-            raise StoreDown(f"{self.name}: no slot has a node yet")
+            raise StoreDown(f"{self.name}: none of the slots is assigned to a node")
         moved = sum(self._primaries.get(root) != address for root, address in newest.primaries.items())
         if moved and self._primaries:
             log.info("shards of the cluster moved", extra={"shards": moved})
