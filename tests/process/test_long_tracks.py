@@ -136,7 +136,10 @@ def only_for(pattern: str, body: str) -> str:
 
 TO_BE_KILLED: Final = f"sleep {200_000 + os.getpid()}"
 INDIVISIBLE: Final = {
-    "segments that end within a frame": only_for(OF_SEGMENTS, f'{FFMPEG} "$@"; truncate -s -100 /proc/self/fd/3'),
+    # Added, not cut off: the service may have read the end before.
+    "segments that end within a frame": only_for(
+        OF_SEGMENTS, f"{FFMPEG} \"$@\"; printf '\\377\\373\\220' >> /proc/self/fd/3"
+    ),
     "segments that ffmpeg cannot read": only_for(OF_SEGMENTS, 'echo "Invalid data found" >&2; exit 1'),
     "an ffmpeg without WAV": only_for(OF_DECODER, 'echo "Unknown encoder" >&2; exit 1'),
     "a killed encoder": only_for(OF_LATER_SEGMENTS, f'{FFMPEG} "$@"; exec {TO_BE_KILLED}'),
