@@ -94,12 +94,8 @@ async def proxy(empty_valkey: Valkey) -> AsyncIterator[ChaosProxy]:
 @pytest.fixture(scope="session")
 def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
     """The cluster of all tests in this process. They are in the group `redis-cluster`, so that there is only one."""
-    nodes = RedisCluster(tmp_path_factory.mktemp("redis-cluster"))
-    try:
-        nodes.start()
+    with RedisCluster(tmp_path_factory.mktemp("redis-cluster")).running() as nodes:
         yield nodes
-    finally:
-        nodes.stop()
 
 
 @pytest.fixture

@@ -40,12 +40,8 @@ QUICK: Final = RedisTimeouts(handler_seconds=0.3, worker_seconds=0.3)
 @pytest.fixture
 def own_cluster(tmp_path: Path) -> Iterator[RedisCluster]:
     """A cluster that the test may harm."""
-    nodes = RedisCluster(tmp_path / "cluster")
-    try:
-        nodes.start()
+    with RedisCluster(tmp_path / "cluster").running() as nodes:
         yield nodes
-    finally:
-        nodes.stop()
 
 
 def records_of(slot: int, *nodes: Valkey) -> dict[tuple[int, bytes], object]:

@@ -34,12 +34,8 @@ TIMEOUTS: Final = RedisTimeouts(handler_seconds=1.0, worker_seconds=2.0)
 
 @pytest.fixture
 def own_cluster(tmp_path: Path) -> Iterator[RedisCluster]:
-    nodes = RedisCluster(tmp_path / "cluster")
-    try:
-        nodes.start()
+    with RedisCluster(tmp_path / "cluster").running() as nodes:
         yield nodes
-    finally:
-        nodes.stop()
 
 
 async def all_that_exist(store: RedisJobStore, job_ids: set[JobId]) -> set[JobId]:

@@ -28,12 +28,8 @@ pytestmark = pytest.mark.xdist_group("redis-cluster")
 @pytest.fixture
 def own_cluster(tmp_path: Path) -> Iterator[RedisCluster]:
     """A cluster of one primary with one replica, which the test may harm."""
-    nodes = RedisCluster(tmp_path / "cluster", primaries=1)
-    try:
-        nodes.start()
+    with RedisCluster(tmp_path / "cluster", primaries=1).running() as nodes:
         yield nodes
-    finally:
-        nodes.stop()
 
 
 def scripts_run_at(node: Valkey) -> int:

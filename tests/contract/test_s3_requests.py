@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from tests.contract.test_shelf_contract import DESCRIPTION, NAME, TRACK
+from tests.stand.answering import answering
 from tests.stand.s3_server import SECRET
 from ytmp3.metrics import Metrics
 from ytmp3.storage import Request, ShelfDown
@@ -60,17 +61,9 @@ class EmptyStore:
 
 @pytest.fixture
 async def store() -> AsyncIterator[EmptyStore]:
-    server, app = EmptyStore(), web.Application()
-    app.router.add_route("*", "/{path:.*}", server.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.endpoint = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield server
-    await runner.cleanup()
-    # The transports are closed in the next turns of the event loop.
-    for _ in range(5):
-        await asyncio.sleep(0)
+    server = EmptyStore()
+    async with answering(server.answer) as server.endpoint:
+        yield server
 
 
 async def test_the_settings_win_over_the_environment(store: EmptyStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from aiohttp import ClientSession, web
 
 from tests.contract.test_shelf_contract import CONTENT, DESCRIPTION, NAME, OTHER_NAME, TRACK, track_of
 from tests.fake_youtube.certificate import issue
+from tests.stand.answering import answering
 from tests.stand.s3_server import SECRET, S3Server
 from tests.stand.waiting import until
 from ytmp3.core.ids import InstanceId
@@ -28,7 +29,6 @@ from ytmp3.storage.settings import S3Settings
 
 pytestmark = pytest.mark.xdist_group("s3")
 
-CLOSING_TURNS = 5
 IMPATIENT = Limits(request_seconds=0.2, retries=0, retry_seconds=1.0)
 
 
@@ -163,18 +163,10 @@ class FaultyServer:
 
 @pytest.fixture
 async def faulty() -> AsyncIterator[FaultyServer]:
-    server, app = FaultyServer(), web.Application()
-    app.router.add_route("*", "/{path:.*}", server.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.endpoint = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield server
-    server.may_answer.set()
-    await runner.cleanup()
-    # The transports are closed in the next turns of the event loop.
-    for _ in range(CLOSING_TURNS):
-        await asyncio.sleep(0)
+    server = FaultyServer()
+    async with answering(server.answer) as server.endpoint:
+        yield server
+        server.may_answer.set()
 
 
 class Refusing(BaseHTTPRequestHandler):

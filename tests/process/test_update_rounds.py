@@ -11,6 +11,7 @@ import pytest
 
 from tests.stand.package_index import SOLVER, PackageIndex, extractor_wheel, package_index, wheel
 from tests.stand.pipeline import limits
+from tests.stand.releases import settings_of
 from tests.stand.waiting import until
 from ytmp3.converter import OnlyPassage, TrialPassage
 from ytmp3.converter.generations import Generations
@@ -19,7 +20,6 @@ from ytmp3.converter.releases.canary import Canary
 from ytmp3.converter.releases.store import BusyError, ReleaseStore
 from ytmp3.converter.releases.updater import Pace, Updater
 from ytmp3.converter.releases.workshop import CannotTryError, Workshop
-from ytmp3.converter.settings import ToolSettings
 from ytmp3.converter.slots import FairSlots
 from ytmp3.core.errors import Fault
 from ytmp3.core.ids import ClientId, VideoId
@@ -89,16 +89,7 @@ class Round:
 
     def __init__(self, folder: Path, index: PackageIndex, *videos: str) -> None:
         self.store = ReleaseStore(folder / "extractor")
-        self.settings = ToolSettings(
-            ffmpeg_path=None,
-            egress_proxy=None,
-            egress_ca_file=None,
-            cookies_file=None,
-            extract_concurrency=1,
-            encode_concurrency=1,
-            releases_folder=folder / "extractor",
-            package_index=index.url,
-        )
+        self.settings = settings_of(folder / "extractor", index)
         self.workshop = ScriptedWorkshop(self.settings, self.store, {})
         self.surroundings = Surroundings()
         self.generations = Generations(self.settings, folder)

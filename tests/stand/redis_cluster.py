@@ -6,9 +6,9 @@ No primary is replaced by itself, so a busy machine changes nothing: a test prom
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, Self, cast
 
 import redis
 
@@ -81,6 +81,15 @@ class RedisCluster:
     def stop(self) -> None:
         for node in self.nodes:
             node.stop()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Self]:
+        """Start all nodes, and stop them at the end of the block, also if the start fails."""
+        try:
+            self.start()
+            yield self
+        finally:
+            self.stop()
 
     def empty(self) -> None:
         """Remove all records and scripts from the primaries."""
