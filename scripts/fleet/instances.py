@@ -11,7 +11,7 @@ import random
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from ytmp3.config import Config, load
 from ytmp3.converter import Converted
 from ytmp3.core.ids import InstanceId
 from ytmp3.core.job import Metadata, Report, Stage
+from ytmp3.engine.assembly import Engine
 from ytmp3.http.connections import Runner
 from ytmp3.jobstore import JobStore, SharedValue, SharedValues
 from ytmp3.jobstore.redis import RedisJobStore
@@ -90,6 +91,23 @@ class CountedValues:
         return is_replaced
 
 
+def counts_of(
+    values: Iterable[CountedValues], parts: Iterable[Service | Engine], converter: SimulatedConverter
+) -> Counts:
+    """Return the counts of this process, whose instances have these parts."""
+    values, parts = list(values), list(parts)
+    return Counts(
+        cpu_seconds=time.process_time(),
+        loop_seconds=time.thread_time(),
+        reads=sum(each.reads for each in values),
+        writes=sum(each.writes for each in values),
+        conflicts=sum(each.conflicts for each in values),
+        queued=sum(each.queue.qsize() for each in parts),
+        active=sum(each.runs.active for each in parts),
+        started=dict(converter.started),
+    )
+
+
 class Instances:
     """The instances of this process. They share the simulated converter, and nothing else."""
 
@@ -113,16 +131,7 @@ class Instances:
             await until(partial(_is_ready, service), "every instance is ready")
 
     def counts(self) -> Counts:
-        return Counts(
-            cpu_seconds=time.process_time(),
-            loop_seconds=time.thread_time(),
-            reads=sum(values.reads for values in self._values),
-            writes=sum(values.writes for values in self._values),
-            conflicts=sum(values.conflicts for values in self._values),
-            queued=sum(service.queue.qsize() for service in self._services),
-            active=sum(service.runs.active for service in self._services),
-            started=dict(self._converter.started),
-        )
+        return counts_of(self._values, self._services, self._converter)
 
     async def _open_store(self, config: Config, instance: InstanceId) -> JobStore:
         assert config.redis is not None

@@ -8,7 +8,6 @@ and a second is what it would be on a machine that is fast enough. Latencies and
 import argparse
 import asyncio
 import random
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -17,8 +16,8 @@ from typing import Any, Final
 import msgspec
 from redis import Redis
 
-from scripts.fleet.figures import Counts, Figures, Sample, figures
-from scripts.fleet.instances import CountedValues, SimulatedConverter
+from scripts.fleet.figures import Figures, Sample, figures
+from scripts.fleet.instances import CountedValues, SimulatedConverter, counts_of
 from scripts.fleet.servers import budgets_of, nodes_of, use_of
 from tests.contract.harness import PATIENT
 from tests.engine.rig import MUCH_SPACE, SETTINGS, StoreClock
@@ -110,16 +109,7 @@ class VirtualFleet:
 
     async def sample(self) -> Sample:
         """Return the counts of the one process."""
-        counts = Counts(
-            cpu_seconds=time.process_time(),
-            loop_seconds=time.thread_time(),
-            reads=sum(values.reads for values in self._values),
-            writes=sum(values.writes for values in self._values),
-            conflicts=sum(values.conflicts for values in self._values),
-            queued=sum(engine.queue.qsize() for engine in self._engines),
-            active=sum(engine.runs.active for engine in self._engines),
-            started=dict(self._converter.started),
-        )
+        counts = counts_of(self._values, self._engines, self._converter)
         return Sample(at=seconds(), nodes=[use_of(node) for node in self._nodes], counts=[counts], client_seconds=0.0)
 
     async def measure(self, for_seconds: float) -> Figures:
