@@ -25,6 +25,7 @@ from typing import Final
 from msgspec import Struct
 
 from ytmp3.converter import UpdateSurroundings
+from ytmp3.converter.cleanup import to_its_end
 from ytmp3.converter.generations import Generations
 from ytmp3.converter.releases.canary import Canary, Trial
 from ytmp3.converter.releases.messages import shown
@@ -216,7 +217,7 @@ class Updater:
         except ZygoteError as error:
             return Trial(verdict=CanaryVerdict.UNDECIDED, reason=str(error))
         finally:
-            await asyncio.shield(new.close())
+            await to_its_end(new.close())
 
     async def _conclude(self, candidate: _Candidate, trial: Trial) -> None:
         """Quarantine a release; or begin to use it, unless something was chosen during the trial."""
@@ -255,6 +256,10 @@ class Updater:
             await asyncio.shield(entering)
             yield
         finally:
-            # A thread cannot be cancelled: it may get the lock later.
-            await asyncio.wait([entering])
-            await asyncio.shield(asyncio.to_thread(held.close))
+            await to_its_end(_leave(entering, held))
+
+
+async def _leave(entering: asyncio.Future[None], held: contextlib.ExitStack) -> None:
+    """Free the lock. A thread cannot be cancelled: it may get the lock only after the caller was cancelled."""
+    await asyncio.wait([entering])
+    await asyncio.to_thread(held.close)

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import json
 
 from ytmp3.converter.check import solver_check
+from ytmp3.converter.cleanup import to_its_end
 from ytmp3.converter.profiles import DNS_PORT, HTTPS_PORT, LIBRARIES, NAME_RESOLUTION, python_folders, youtube_profile
 from ytmp3.converter.releases.index import MAX_WHEEL_BYTES
 from ytmp3.converter.releases.messages import (
@@ -238,7 +239,7 @@ class Workshop:
                 raise FetchError(str(error)) from None
             raise
         finally:
-            await asyncio.shield(spawner.close())
+            await to_its_end(spawner.close())
         if outcomes:
             return outcomes[-1]
         return Failed(
