@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from ytmp3.core.release_state import (
     BUILT_IN,
-    LEFT,
+    DOWNGRADED,
     MAX_QUARANTINED,
     State,
     advanced,
@@ -32,19 +32,19 @@ STATES = st.builds(
 )
 
 
-@given(old=STATES, version=VERSIONS, is_left=st.booleans())
+@given(old=STATES, version=VERSIONS, is_downgrade=st.booleans())
 def test_what_a_command_chooses_is_used_by_all_conversions_and_no_longer_quarantined(
-    old: State, version: str, *, is_left: bool
+    old: State, version: str, *, is_downgrade: bool
 ) -> None:
-    state = chosen(old, version, is_left=is_left)
+    state = chosen(old, version, is_downgrade=is_downgrade)
     assert (state.active, state.established, state.share, state.serial) == (version, version, 100, old.serial + 1)
     assert version not in state.quarantined
     assert not state.note
     assert not state.is_automatic
     # The other one is what conversions used before, never an update that was only tried.
     assert state.previous == (old.previous if version == old.active else old.established)
-    if is_left and old.active not in {BUILT_IN, version}:
-        assert state.quarantined[old.active] == LEFT
+    if is_downgrade and old.active not in {BUILT_IN, version}:
+        assert state.quarantined[old.active] == DOWNGRADED
 
 
 @given(STATES, VERSIONS)
@@ -98,7 +98,7 @@ def test_only_an_update_is_left_for_a_newer_built_in_release() -> None:
 
 
 def test_an_update_is_blocked_until_a_newer_one_is_used() -> None:
-    state = quarantine(quarantine(State(quarantined={NEWER: LEFT}), NEW, "refused"), "2026.1.1", "refused")
+    state = quarantine(quarantine(State(quarantined={NEWER: DOWNGRADED}), NEW, "refused"), "2026.1.1", "refused")
     assert blocked(state, OLD) == (NEW,)
     assert blocked(state, NEWER) == ()
     assert blocked(begun(state, NEWER, 5), OLD) == ()

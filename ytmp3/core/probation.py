@@ -1,12 +1,12 @@
-"""The first conversions with another release of yt-dlp: which failures are repeated with the release before. Pure.
+"""The first conversions with a new release of yt-dlp: which failures are repeated with the previous release. Pure.
 
-A new release may work in every trial and fail at YouTube, so the release before stays ready for a while. A conversion
-that fails for a reason that the release may have caused is repeated with it at once. Only if the repetition succeeds is
-the new release to blame: YouTube, the network and the video were the same.
+A new release may work in every trial and fail at YouTube, so the previous release stays ready for a while. A conversion
+that fails for a reason that the new release may have caused is repeated at once with the previous one. Only if the
+repetition succeeds is the new release to blame: YouTube, the network and the video were the same.
 
-YouTube refuses an address (`Fault.ADDRESS`) also because of how a release asks. Such failures are repeated, too, but
-after some repetitions that were refused as well, the address is what YouTube refuses: then there are no more of them
-until a conversion succeeds, because each one is one more request from that address.
+YouTube may refuse an address (`Fault.ADDRESS`) because of how a release asks, so such failures are repeated, too. If
+MAX_REFUSED repetitions in a row are refused as well, YouTube means the address. Then these failures are not repeated
+until a conversion succeeds, because each repetition is one more request from that address.
 """
 
 from typing import Final
@@ -14,12 +14,12 @@ from typing import Final
 from ytmp3.core.errors import FAILURES, FailureCode, Fault
 
 MAX_BLAMES: Final = 3
-"""Number of conversions that fail with the new release and succeed with the one before, after which the one before is
-used again. A single one may be chance."""
+"""Number of conversions that fail with the new release and succeed with the previous one, after which the previous one
+is used again. A single one may be chance."""
 ENDS: Final = 100
-"""The probation ends after so many conversions with the new release."""
+"""Conversions with the new release after which it may pass, if more succeeded than had to be repeated (`is_passed`)."""
 SECONDS: Final = 3600.0
-"""It ends after this time, in seconds, too: two zygotes take 40 MB more than one."""
+"""Time, in seconds, after which it may pass with fewer conversions, too: two zygotes take 40 MB more than one."""
 MAX_REFUSED: Final = 3
 """Number of repetitions in a row that YouTube refused as well, after which such failures are not repeated."""
 
@@ -44,7 +44,7 @@ class Probation:
     def __init__(self, began_at: float) -> None:
         self.begin_step(began_at)
         self.blames: list[FailureCode] = []
-        """The codes of the failures that the release before did not have."""
+        """The codes of the failures that the previous release did not have."""
 
     def begin_step(self, now: float) -> None:
         """Begin to count again, because the release has another share of conversions. Blames stay."""
@@ -66,11 +66,11 @@ class Probation:
         self._refused = 0
 
     def blame(self, code: FailureCode) -> None:
-        """Count a conversion that failed with the new release, and succeeded with the one before."""
+        """Count a conversion that failed with the new release, and succeeded with the previous one."""
         self.blames.append(code)
 
     def is_repeated(self, code: FailureCode) -> bool:
-        """Return whether a conversion that failed with the new release is repeated with the one before."""
+        """Return whether a conversion that failed with the new release is repeated with the previous one."""
         if FAILURES[code].fault is Fault.ADDRESS and self._refused >= MAX_REFUSED:
             return False
         return is_suspicious(code)
@@ -85,7 +85,7 @@ class Probation:
 
     @property
     def is_failed(self) -> bool:
-        """Whether the release before must be used again."""
+        """Whether the previous release must be used again."""
         return len(self.blames) >= MAX_BLAMES
 
     @property
@@ -99,7 +99,7 @@ class Probation:
         return True
 
     def is_passed(self, now: float) -> bool:
-        """Whether the release before is no longer needed, once all conversions use the new one."""
+        """Whether the previous release is no longer needed, once all conversions use the new one."""
         if self.good <= len(self.blames):
             return False
         return self.good + self._failed >= ENDS or self.seconds(now) >= SECONDS

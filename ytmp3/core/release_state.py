@@ -22,8 +22,8 @@ BUILT_IN: Final = ""
 MAX_QUARANTINED: Final = 50
 """Most releases that are remembered as quarantined: the newest ones. Older ones are no longer newer than the one in
 use, so they are not tried again anyway."""
-LEFT: Final = "an operator has chosen an older release"
-"""The reason of the quarantine of a release that works, but that was left by command."""
+DOWNGRADED: Final = "an operator has chosen an older release"
+"""The reason for the quarantine of a release that works: a command has chosen an older one instead of it."""
 
 
 class State(Struct, frozen=True, kw_only=True):
@@ -55,14 +55,14 @@ class State(Struct, frozen=True, kw_only=True):
         return self.active if self.share == WHOLE else self.previous
 
 
-def chosen(old: State, version: str, *, is_new: bool = False, is_left: bool = False) -> State:
+def chosen(old: State, version: str, *, is_new: bool = False, is_downgrade: bool = False) -> State:
     """Return the state after a command has chosen a release.
 
-    `is_new`: see State. `is_left`: the one in use is newer, so that updates would choose it again: it is quarantined.
+    `is_new`: see State. `is_downgrade`: the one in use is newer. It is quarantined, or updates would choose it again.
     """
     quarantined = {known: reason for known, reason in old.quarantined.items() if known != version}
-    if is_left and old.active not in {BUILT_IN, version}:
-        quarantined = _bounded(quarantined | {old.active: LEFT})
+    if is_downgrade and old.active not in {BUILT_IN, version}:
+        quarantined = _bounded(quarantined | {old.active: DOWNGRADED})
     return State(
         active=version,
         previous=old.previous if version == old.active else old.established,
@@ -127,7 +127,7 @@ def blocked(state: State, built_in: str) -> tuple[str, ...]:
     `built_in` is the version of the built-in release.
     """
     in_use = state.active or built_in
-    return tuple(each for each, why in state.quarantined.items() if why != LEFT and is_newer(each, in_use))
+    return tuple(each for each, why in state.quarantined.items() if why != DOWNGRADED and is_newer(each, in_use))
 
 
 def _bounded(quarantined: Mapping[str, str]) -> dict[str, str]:

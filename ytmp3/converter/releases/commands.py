@@ -87,7 +87,7 @@ class ExtractorCommands:
                 chosen = BUILT_IN
             else:
                 chosen = await self._tried(_version(wanted))
-            self._store.choose(chosen, is_new=chosen != BUILT_IN, is_left=self._leaves_newer(chosen))
+            self._store.choose(chosen, is_new=chosen != BUILT_IN, is_downgrade=self._leaves_newer(chosen))
             self._store.tidy()
         self._say_chosen(chosen)
 
@@ -103,7 +103,7 @@ class ExtractorCommands:
                 raise ExtractorError(Ended.REFUSED, state.note or "no other release was used before")
             if state.previous != BUILT_IN:
                 self._store.verify(state.previous)
-            self._store.choose(state.previous, is_left=self._leaves_newer(state.previous))
+            self._store.choose(state.previous, is_downgrade=self._leaves_newer(state.previous))
             self._store.tidy()
         self._say_chosen(state.previous)
 

@@ -229,7 +229,7 @@ class ReleaseStore:
         sync_folder(self._folder)
         return manifest
 
-    def choose(self, version: str, *, is_new: bool = False, is_left: bool = False) -> State:
+    def choose(self, version: str, *, is_new: bool = False, is_downgrade: bool = False) -> State:
         """Make a release (or BUILT_IN) the one that new conversions use, by command, and return the new state.
 
         The keywords are those of `release_state.chosen`.
@@ -237,7 +237,7 @@ class ReleaseStore:
         Raises:
             OSError: the state cannot be written; the old one stays.
         """
-        return self._change(lambda old: release_state.chosen(old, version, is_new=is_new, is_left=is_left))
+        return self._change(lambda old: release_state.chosen(old, version, is_new=is_new, is_downgrade=is_downgrade))
 
     def begin(self, version: str, share: int) -> State:
         """Make a release the one that this share of new conversions use, and return the new state. See `choose`."""

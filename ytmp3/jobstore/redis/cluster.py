@@ -151,7 +151,7 @@ class Cluster:
     async def _send_to(self, address: Address | None, requests: Sequence[Request], caller: Caller) -> list[Reply]:
         if address is None:
             self.doubt()
-            return [StoreDown(f"{self.name}: no node serves these records")] * len(requests)
+            return [StoreDown(f"{self.name}: no node has the hash slot of these records")] * len(requests)
         ends_at = time.monotonic() + self._seconds[caller]
         replies = await send_to(self.link_to(address), requests, caller)
         for place, reply in enumerate(replies):
@@ -209,7 +209,7 @@ class Cluster:
         if self._primaries:
             return
         if self._is_closed:
-            raise StoreDown(f"{self.name}: closed")
+            raise StoreDown(f"{self.name}: the service stops")
         if self._first_map is None or (
             self._first_map.done() and time.monotonic() - self._failed_at >= self._timeouts.rest_seconds
         ):
@@ -243,7 +243,7 @@ class Cluster:
             if (newest := await self._newest_map(addresses, errors.append)) is not None:
                 await self._use(newest)
                 return
-        raise errors[0] if errors else StoreDown(f"{self.name}: no node gives the map of its slots")
+        raise errors[0] if errors else StoreDown(f"{self.name}: no node returned its slot map")
 
     async def _newest_map(self, addresses: Sequence[Address], failed: Callable[[StoreError], None]) -> SlotMap | None:
         """Ask all of these nodes, until more than half of them have replied. Returns the newest map.
