@@ -46,6 +46,8 @@ being_stopped = pytest.mark.parametrize("running", [(BEING_STOPPED, 2)], ids=["b
 @usual
 async def test_three_hundred_posts_of_one_link_are_one_conversion(running: Cluster, youtube: Spawned) -> None:
     identifier = video_id(Kind.SHORT, 1)
+    # Other modules of the same worker may have converted this video, for other installations.
+    before = youtube.counts(identifier)
     client = running.instances[0].client
     links = spellings(identifier) * 12
     jobs = await asyncio.gather(*(failures.submit(running, client, link) for link in links))
@@ -60,7 +62,8 @@ async def test_three_hundred_posts_of_one_link_are_one_conversion(running: Clust
     assert len(tags) == 1
     await failures.every_file_is_whole(running, running.instances[2], ended[::50])
     counts = youtube.counts(identifier)
-    assert (counts.extractions, counts.media_requests) == (1, 1)
+    extractions, media_requests = counts.extractions - before.extractions, counts.media_requests - before.media_requests
+    assert (extractions, media_requests) == (1, 1)
 
 
 @usual
