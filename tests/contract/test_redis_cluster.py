@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from msgspec.structs import replace
 
-from tests.contract.cluster_places import on_nodes, owner_at, slot_of
+from tests.contract.cluster_nodes import client_listed_at, slot_of, submissions_by_primary
 from tests.contract.conftest import cluster_harness
 from tests.contract.harness import METADATA, PATIENT, POLICY, Ids, running, submitted, track_of
 from tests.contract.redis_servers import MakeStore, MakeValkey, until_it_works
@@ -173,8 +173,8 @@ async def test_a_full_node_fails_no_job_of_another_node(
     empty_cluster: RedisCluster, make_store: MakeStore, ids: Ids
 ) -> None:
     nodes, store = empty_cluster, make_store(empty_cluster.address)
-    full, elsewhere, _ = by_node = on_nodes(nodes, ids)
-    listed = [replace(each, client=owner_at(nodes, full), is_listed=True) for each in by_node[elsewhere][:3]]
+    full, elsewhere, _ = by_node = submissions_by_primary(nodes, ids)
+    listed = [replace(each, client=client_listed_at(nodes, full), is_listed=True) for each in by_node[elsewhere][:3]]
     nodes.command(full, "CONFIG", "SET", "maxmemory", "1")
     try:
         for submission in listed:
@@ -194,8 +194,8 @@ async def test_a_list_that_cannot_be_used_is_a_fault_of_the_records(
     empty_cluster: RedisCluster, make_store: MakeStore, ids: Ids
 ) -> None:
     nodes, store = empty_cluster, make_store(empty_cluster.address)
-    full, elsewhere, _ = by_node = on_nodes(nodes, ids)
-    client = owner_at(nodes, full)
+    full, elsewhere, _ = by_node = submissions_by_primary(nodes, ids)
+    client = client_listed_at(nodes, full)
     nodes.command(full, "CONFIG", "SET", "maxmemory", "1")
     try:
         await submitted(store, replace(by_node[elsewhere][0], client=client, is_listed=True))
@@ -216,14 +216,14 @@ async def test_a_dead_primary_fails_its_share_of_the_jobs_until_its_replica_is_p
     nodes = own_cluster
     store = make_store(nodes.address, timeouts=QUICK)
     await until_it_works(store.open)
-    by_node = on_nodes(nodes, ids)
+    by_node = submissions_by_primary(nodes, ids)
     for first, *_ in by_node.values():
         await until_it_works(lambda first=first: submitted(store, first))  # type: ignore[misc]
     victims = list(by_node)[:2]
     for victim, harm in zip(victims, (Valkey.stop, Valkey.freeze), strict=True):
         nodes.wait_until_replicated(victim)
         elsewhere = next(node for node in by_node if node is not victim)
-        listed = replace(by_node[elsewhere][4], client=owner_at(nodes, victim), is_listed=True)
+        listed = replace(by_node[elsewhere][4], client=client_listed_at(nodes, victim), is_listed=True)
         harm(victim)
         # The first call that fails is the one that notices; the breaker of this node then fails the others at once.
         for submission in by_node[victim][:3]:
@@ -306,7 +306,7 @@ async def test_a_cluster_that_is_down_fails_calls_at_once_and_works_when_it_is_t
     try:
         await asyncio.to_thread(nodes.start)
         await until_it_works(store.open)
-        for submissions in on_nodes(nodes, ids).values():
+        for submissions in submissions_by_primary(nodes, ids).values():
             await until_it_works(lambda some=submissions: submitted(store, some[0]))  # type: ignore[misc]
     finally:
         nodes.stop()

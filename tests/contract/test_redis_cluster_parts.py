@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from msgspec.structs import replace
 
-from tests.contract.cluster_places import on_nodes, owner_at
+from tests.contract.cluster_nodes import client_listed_at, submissions_by_primary
 from tests.contract.harness import Ids, submitted
 from tests.contract.redis_servers import MakeStore, until_it_works
 from tests.stand.redis_cluster import RedisCluster
@@ -46,9 +46,9 @@ async def test_without_one_primary_the_records_of_the_others_are_used_and_the_re
 ) -> None:
     nodes = empty_cluster
     store, patient = make_store(nodes.address, timeouts=QUICK), make_store(nodes.address)
-    by_node = {node: some[:5] for node, some in on_nodes(nodes, ids).items()}
+    by_node = {node: some[:5] for node, some in submissions_by_primary(nodes, ids).items()}
     victim, elsewhere, _ = by_node
-    client = owner_at(nodes, elsewhere)
+    client = client_listed_at(nodes, elsewhere)
     leases: dict[Valkey, list[Lease]] = {node: [] for node in by_node}
     for node, some in by_node.items():
         for submission in some:

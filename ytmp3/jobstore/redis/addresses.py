@@ -33,7 +33,7 @@ def address_of(options: Options) -> Address:
     return str(options.get("host", "localhost")), int(options.get("port", 6379))
 
 
-def place_of(options: Options) -> str:
+def server_name(options: Options) -> str:
     """Return how the server is named in texts."""
     if "path" in options:
         return str(options["path"])

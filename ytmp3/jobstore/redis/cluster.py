@@ -10,7 +10,7 @@ prefix of its keys, such as `ytmp3:{0a}`. Its hash tag keeps all keys of the sha
 * MOVED: the request is repeated at the node that the error names.
 * ASK and TRYAGAIN: the slot is being moved key by key; some of its keys are on the old node and some on the new one. A
   command on one key is repeated at the node that ASK names. A script waits until the slot has moved, because it needs
-  all its keys at one place: a script with ASKING would take the keys that have not moved yet for absent. A script that
+  all its keys on one node: a script with ASKING would take the keys that have not moved yet for absent. A script that
   is refused has written nothing: each one checks this before its first write (`wrong_index` in lua/shared.lua). Moves
   of whole slots (CLUSTER MIGRATESLOTS of Valkey 9) have no such state.
 
@@ -34,10 +34,10 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, ResponseError
 
 from ytmp3.core.errors import StoreDown, StoreError, StoreUnusable
-from ytmp3.jobstore.redis.addresses import Address, Options, address_of, place_of
+from ytmp3.jobstore.redis.addresses import Address, Options, address_of, server_name
 from ytmp3.jobstore.redis.link import Caller, RedisLink, Reply, pack, store_error_of
 from ytmp3.jobstore.redis.nodes import Request, is_redirection, send_to
-from ytmp3.jobstore.redis.slots import QUESTIONS, SlotMap, map_of, slots_of
+from ytmp3.jobstore.redis.slots import MAP_COMMANDS, SlotMap, map_of, slots_of
 from ytmp3.jobstore.settings import RedisTimeouts
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Cluster:
 
     def __init__(self, seeds: Sequence[Options], timeouts: RedisTimeouts, roots: Sequence[str]) -> None:
         """Set up the cluster without connecting. `seeds` are the options of some nodes, from the settings."""
-        self.name = f"Redis Cluster at {', '.join(map(place_of, seeds))}"
+        self.name = f"Redis Cluster at {', '.join(map(server_name, seeds))}"
         self._options = dict(seeds[0])
         self._timeouts = timeouts
         self._seconds = {Caller.HANDLER: timeouts.handler_seconds, Caller.WORKER: timeouts.worker_seconds}
@@ -77,15 +77,15 @@ class Cluster:
         self._first_map: asyncio.Task[None] | None = None
         self._failed_at = float("-inf")
         """When the last attempt to read the first map has failed."""
-        self._is_old = False
+        self._needs_refresh = False
         """Whether something has shown that the map may be old."""
         self._refreshing: asyncio.Task[None] | None = None
-        self._next_own = 0
+        self._next_dedicated = 0
         self._is_closed = False
 
     async def primaries(self, roots: Iterable[str]) -> Mapping[RedisLink, list[str]]:
         """See the Protocol."""
-        await self._know_map()
+        await self._ensure_map()
         found: dict[RedisLink, list[str]] = defaultdict(list)
         for root in roots:
             if (address := self._primaries.get(root)) is not None:
@@ -95,21 +95,21 @@ class Cluster:
     async def send(self, requests: Sequence[Request], caller: Caller) -> list[Reply]:
         """See the Protocol."""
         try:
-            await self._know_map()
+            await self._ensure_map()
         except StoreError as error:
             return [error] * len(requests)
-        places: dict[Address | None, list[int]] = defaultdict(list)
-        for place, request in enumerate(requests):
-            places[self._primaries.get(request.root)].append(place)
+        by_node: dict[Address | None, list[int]] = defaultdict(list)
+        for position, request in enumerate(requests):
+            by_node[self._primaries.get(request.root)].append(position)
         replies: list[Reply] = [None] * len(requests)
 
         async def send_some(address: Address | None, some: list[int]) -> None:
-            asked = [requests[place] for place in some]
-            for place, reply in zip(some, await self._send_to(address, asked, caller), strict=True):
-                replies[place] = reply
+            asked = [requests[position] for position in some]
+            for position, reply in zip(some, await self._send_to(address, asked, caller), strict=True):
+                replies[position] = reply
 
         # send_some raises nothing but a cancellation, which gather passes on.
-        await asyncio.gather(*(send_some(address, some) for address, some in places.items()))
+        await asyncio.gather(*(send_some(address, some) for address, some in by_node.items()))
         return replies
 
     def replicas_of(self, root: str) -> Sequence[Address]:
@@ -125,16 +125,16 @@ class Cluster:
             link = self._links[address] = RedisLink({**self._options, "host": host, "port": port}, self._timeouts)
         return link
 
-    def own_connection(self) -> AbstractConnection:
+    def dedicated_connection(self) -> AbstractConnection:
         """See the Protocol. Each call takes another node, so that a node that is down is left after one attempt."""
         links = [self.link_to(address) for address in sorted(set(self._primaries.values())) or self._seeds]
         links = [link for link in links if link.is_up] or links
-        self._next_own += 1
-        return links[self._next_own % len(links)].own_connection()
+        self._next_dedicated += 1
+        return links[self._next_dedicated % len(links)].dedicated_connection()
 
-    def doubt(self) -> None:
-        """See the Protocol. Reads the map again, in the background."""
-        self._is_old = True
+    def refresh_soon(self) -> None:
+        """See the Protocol."""
+        self._needs_refresh = True
         if not self._is_closed and (self._refreshing is None or self._refreshing.done()):
             self._refreshing = asyncio.create_task(self._keep_refreshing(), name="redis-cluster-refresh")
 
@@ -150,19 +150,21 @@ class Cluster:
 
     async def _send_to(self, address: Address | None, requests: Sequence[Request], caller: Caller) -> list[Reply]:
         if address is None:
-            self.doubt()
+            self.refresh_soon()
             return [StoreDown(f"{self.name}: no node has the hash slot of these records")] * len(requests)
         ends_at = time.monotonic() + self._seconds[caller]
         replies = await send_to(self.link_to(address), requests, caller)
-        for place, reply in enumerate(replies):
+        for position, reply in enumerate(replies):
             if isinstance(reply, StoreDown | ClusterDownError):
-                self.doubt()
+                self.refresh_soon()
             elif is_redirection(reply):
                 # One after the other, because they may be commands on the same key.
-                replies[place] = await self._follow(requests[place], reply, address, caller, ends_at)
+                replies[position] = await self._follow_redirections(requests[position], reply, address, caller, ends_at)
         return replies
 
-    async def _follow(self, request: Request, reply: Reply, address: Address, caller: Caller, ends_at: float) -> Reply:
+    async def _follow_redirections(
+        self, request: Request, reply: Reply, address: Address, caller: Caller, ends_at: float
+    ) -> Reply:
         """Repeat a request until no node redirects it. Returns the last reply, or a StoreDown at the end of the time.
 
         `address` is the node that gave the first reply.
@@ -172,7 +174,7 @@ class Cluster:
             prelude = b""
             match reply:
                 case MovedError():
-                    self.doubt()
+                    self.refresh_soon()
                     address = reply.host or address[0], reply.port
                     self._primaries[request.root] = address
                     if has_moved:
@@ -190,7 +192,7 @@ class Cluster:
                     prelude + request.packed, count, caller, within_seconds=left
                 )
             except StoreError as error:
-                self.doubt()
+                self.refresh_soon()
                 return error
             reply = replies[-1]
             if not is_redirection(reply):
@@ -200,7 +202,7 @@ class Cluster:
             "failover is under way"
         )
 
-    async def _know_map(self) -> None:
+    async def _ensure_map(self) -> None:
         """Read the map if it is not known yet.
 
         Raises:
@@ -223,8 +225,8 @@ class Cluster:
             self._failed_at = time.monotonic()
 
     async def _keep_refreshing(self) -> None:
-        while self._is_old:
-            self._is_old = False
+        while self._needs_refresh:
+            self._needs_refresh = False
             try:
                 await self._refresh()
             except StoreError as error:
@@ -269,7 +271,7 @@ class Cluster:
 
     async def _map_at(self, address: Address) -> SlotMap:
         link = self.link_to(address)
-        info, slots = await link.exchange(QUESTIONS, 2, Caller.WORKER, within_seconds=self._timeouts.handler_seconds)
+        info, slots = await link.exchange(MAP_COMMANDS, 2, Caller.WORKER, within_seconds=self._timeouts.handler_seconds)
         if isinstance(slots, ResponseError) and "cluster support disabled" in str(slots):
             raise StoreUnusable(
                 f"{link.name}: this is not a node of a Redis Cluster: name a single Redis server in REDIS_ADDR, or "

@@ -86,7 +86,7 @@ class RedisHints:
     async def _listen(self) -> None:
         """Open a connection, and pass on its hints until it breaks."""
         self._must_reconnect = False
-        connection = self._nodes.own_connection()
+        connection = self._nodes.dedicated_connection()
         try:
             async with asyncio.TaskGroup() as tasks:
                 await connection.connect()  # type: ignore[no-untyped-call]

@@ -29,7 +29,7 @@ from redis.exceptions import AuthenticationError, MovedError, ReadOnlyError, Red
 from redis.exceptions import ConnectionError as Disconnected
 
 from ytmp3.core.errors import StoreDown, StoreError, StoreFull, StoreUnusable
-from ytmp3.jobstore.redis.addresses import Options, place_of
+from ytmp3.jobstore.redis.addresses import Options, server_name
 from ytmp3.jobstore.settings import RedisTimeouts
 
 DEADLINE_STEP_SECONDS: Final = 0.03
@@ -83,7 +83,7 @@ class RedisLink:
     def __init__(self, options: Options, timeouts: RedisTimeouts) -> None:
         """Set up the pool. Connections are opened later, on demand."""
         self.host = str(options.get("host", ""))
-        self.name = f"Redis at {place_of(options)}"
+        self.name = f"Redis at {server_name(options)}"
         self._shares = {
             Caller.HANDLER: _PoolShare(asyncio.Semaphore(HANDLER_CONNECTIONS), timeouts.handler_seconds),
             Caller.WORKER: _PoolShare(asyncio.Semaphore(WORKER_CONNECTIONS), timeouts.worker_seconds),
@@ -132,7 +132,7 @@ class RedisLink:
                 timeout_seconds = min(timeout_seconds, self._timeouts.handler_seconds)
             return await self._exchange(packed, count, timeout_seconds)
 
-    def own_connection(self) -> AbstractConnection:
+    def dedicated_connection(self) -> AbstractConnection:
         """Return a new connection that is not yet open, outside the pool: the caller closes it."""
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         return connection

@@ -63,11 +63,14 @@ class Nodes(Protocol):
         reply.
         """
 
-    def own_connection(self) -> AbstractConnection:
+    def dedicated_connection(self) -> AbstractConnection:
         """Return a new connection to any of the servers. It is not open yet, and the caller closes it."""
 
-    def doubt(self) -> None:
-        """Report that a server has failed, or that shards have moved. `send` notices this by itself."""
+    def refresh_soon(self) -> None:
+        """Read again which server has which shard, in the background.
+
+        Called when a server has failed or shards have moved. `send` notices this by itself.
+        """
 
     async def close(self) -> None:
         """Close all connections. Later calls raise StoreDown."""
@@ -91,12 +94,12 @@ class OneServer:
         """See the Protocol."""
         return await send_to(self._link, requests, caller)
 
-    def own_connection(self) -> AbstractConnection:
+    def dedicated_connection(self) -> AbstractConnection:
         """See the Protocol."""
-        return self._link.own_connection()
+        return self._link.dedicated_connection()
 
-    def doubt(self) -> None:
-        """See the Protocol. There is no other server."""
+    def refresh_soon(self) -> None:
+        """See the Protocol. There is nothing to read: the server has all shards."""
 
     async def close(self) -> None:
         """See the Protocol."""

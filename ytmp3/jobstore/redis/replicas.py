@@ -34,7 +34,7 @@ from ytmp3.jobstore.redis.scripts import Call, Scripts
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 1.0
+COMPARE_SECONDS: Final = 1.0
 """Pause, in seconds, between two comparisons of the offsets. One costs one command at each node."""
 MAX_AGE_SECONDS: Final = 3.0
 """Greatest age, in seconds, of what a replica may show. Three comparisons, so that one that fails changes nothing."""
@@ -116,7 +116,7 @@ class Replicas:
         """
         self._used_at = self._monotonic()
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._keep_looking(), name="redis-replicas")
+            self._task = asyncio.create_task(self._keep_comparing(), name="redis-replicas")
         chosen = self._choose(call.root)
         if chosen is None:
             return None
@@ -138,7 +138,7 @@ class Replicas:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def look(self) -> None:
+    async def compare_offsets(self) -> None:
         """Compare the offsets of all replicas with those of their primaries, once."""
         replicas = self._cluster.replicas
         samples = dict(zip(replicas, await asyncio.gather(*map(self._sample, replicas)), strict=True))
@@ -191,20 +191,20 @@ class Replicas:
         except StoreUnusable as error:
             if any(map(is_redirection, replies)):
                 # It has become the replica of another primary.
-                self._cluster.doubt()
+                self._cluster.refresh_soon()
             elif not self._has_logged_refusal:
                 self._has_logged_refusal = True
                 log.warning("replicas not used: a command was refused", extra={"error": str(error)})
             raise
 
-    async def _keep_looking(self) -> None:
+    async def _keep_comparing(self) -> None:
         while self._monotonic() - self._used_at < IDLE_SECONDS:
             if self._monotonic() - self._map_read_at >= MAP_SECONDS:
                 self._map_read_at = self._monotonic()
-                self._cluster.doubt()
+                self._cluster.refresh_soon()
             try:
-                await self.look()
+                await self.compare_offsets()
             except Exception:
                 # The outermost frame of the task: without comparisons, every status is read from a primary.
                 log.exception("replicas not compared")
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(COMPARE_SECONDS)

@@ -126,11 +126,11 @@ class Scripts:
     async def try_all(self, calls: Sequence[Call], caller: Caller) -> list[Reply]:
         """Do the same, but return the errors of scripts, and of servers that do not reply, among the replies."""
         replies = await self._nodes.send([self.request(call) for call in calls], caller)
-        unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        unknown = [position for position, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
-            again = await self._nodes.send([self.request(calls[place], verb="EVAL") for place in unknown], caller)
-            for place, reply in zip(unknown, again, strict=True):
-                replies[place] = reply
+            again = await self._nodes.send([self.request(calls[position], verb="EVAL") for position in unknown], caller)
+            for position, reply in zip(unknown, again, strict=True):
+                replies[position] = reply
         return replies
 
     def request(self, call: Call, *, verb: str = "EVALSHA") -> Request:

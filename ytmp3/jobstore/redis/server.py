@@ -56,7 +56,7 @@ class ServerCheck:
         )
         failed = [result for result in results if result is not None]
         if failed:
-            self._nodes.doubt()
+            self._nodes.refresh_soon()
         for error in failed:
             if len(failed) == len(results) or isinstance(error, StoreUnusable):
                 raise error
@@ -115,7 +115,7 @@ class ServerCheck:
             return StoreUnusable(f"{link.name}: {reason}")
         for reply in (deletion, answer):
             if is_redirection(reply) and self._nodes.is_cluster:
-                self._nodes.doubt()
+                self._nodes.refresh_soon()
             elif isinstance(reply, Exception) and not isinstance(reply, NoScriptError):
                 return link.as_store_error(reply)
         self._indexes.found(names, types)

@@ -152,7 +152,7 @@ class Shards:
         results = await asyncio.gather(*(self._ask(link, roots, questions) for link, roots in by_link.items()))
         failed = [result for result in results if isinstance(result, StoreError)]
         if failed:
-            self._nodes.doubt()
+            self._nodes.refresh_soon()
             if len(failed) == len(results):
                 raise failed[0]
         times: dict[str, float] = {}
@@ -175,12 +175,12 @@ class Shards:
             time, *replies = await link.exchange(packed, len(roots) + 1, Caller.WORKER)
         except StoreError as error:
             return error
-        for place, reply in enumerate(replies):
+        for position, reply in enumerate(replies):
             if is_redirection(reply):
-                self._nodes.doubt()
-                replies[place] = []
+                self._nodes.refresh_soon()
+                replies[position] = []
             elif is_wrong_type(reply):
-                replies[place] = []
+                replies[position] = []
         for reply in (time, *replies):
             if isinstance(reply, Exception):
                 return store_error_of(reply, link.name)

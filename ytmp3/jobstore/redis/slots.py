@@ -15,7 +15,7 @@ from ytmp3.jobstore.redis.addresses import Address
 from ytmp3.jobstore.redis.link import Reply, pack
 from ytmp3.jobstore.redis.records import readable
 
-QUESTIONS: Final = pack([("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")])
+MAP_COMMANDS: Final = pack([("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")])
 """Asks a node for its map, and for the epoch of this map."""
 _UNKNOWN: Final = frozenset({None, b"", b"?"})
 """What a node gives as host if it does not know one."""
@@ -44,7 +44,7 @@ def slots_of(roots: Iterable[str]) -> Mapping[str, int]:
 
 
 def map_of(info: Reply, slots: Reply, slot_of_root: Mapping[str, int], *, asked: str) -> SlotMap:
-    """Return the map in the replies to QUESTIONS. `asked` is the host of the node that replied.
+    """Return the map in the replies to MAP_COMMANDS. `asked` is the host of the node that replied.
 
     Raises:
         StoreUnusable: the reply is malformed.

@@ -1,4 +1,4 @@
-"""Where the records of a test are in a Redis Cluster."""
+"""Which node of a Redis Cluster has the records of a submission."""
 
 from tests.contract.harness import Ids
 from tests.stand.redis_cluster import RedisCluster
@@ -14,7 +14,7 @@ def slot_of(submission: Submission) -> int:
     return slot
 
 
-def on_nodes(nodes: RedisCluster, ids: Ids) -> dict[Valkey, list[Submission]]:
+def submissions_by_primary(nodes: RedisCluster, ids: Ids) -> dict[Valkey, list[Submission]]:
     """Return submissions of different videos, by the primary that gets them: at least five for each."""
     found: dict[Valkey, list[Submission]] = {node: [] for node in nodes.nodes[:3]}
     owners = {slot: nodes.owner_of(slot) for slot in {slot_of(ids.submission(video)) for video in range(60)}}
@@ -25,7 +25,7 @@ def on_nodes(nodes: RedisCluster, ids: Ids) -> dict[Valkey, list[Submission]]:
     return found
 
 
-def owner_at(nodes: RedisCluster, node: Valkey) -> ClientId:
+def client_listed_at(nodes: RedisCluster, node: Valkey) -> ClientId:
     """Return the owner of an API key whose list of jobs is on a node."""
     clients = (ClientId(f"key:owner-{number}") for number in range(1000))
     roots = {client: Keys().root_of(shard_of(client)) for client in clients}
