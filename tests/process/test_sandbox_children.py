@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,13 @@ from tests.fuzz_factor import FUZZ_FACTOR
 from tests.stand.pipeline import RunningPipeline, fake_encoder, running_pipeline
 from tests.stand.processes import descendants, descriptor_count, is_running
 from tests.stand.waiting import until
+from ytmp3.converter.progress import DOWNLOADED, EXTRACTED
 from ytmp3.converter.sandbox.protocol import ResourceLimits
 from ytmp3.converter.sandbox.short_run import ShortRun, run_briefly
 from ytmp3.converter.settings import ToolSettings
 from ytmp3.converter.tools import youtube_program
 from ytmp3.core.errors import ConversionError, FailureCode, NoProcess
+from ytmp3.core.ids import ClientId, VideoId
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -166,6 +169,86 @@ def test_a_zygote_whose_server_has_given_up_ends_without_a_complaint(youtube: Sp
     assert (ended.returncode, ended.stderr) == (0, b"")
 
 
+IGNORES_TERM = ["/bin/sh", "-c", "trap '' TERM; : > begun; while :; do sleep 0.1; done"]
+
+
+async def program_of(own: RunningPipeline) -> None:
+    """Run a program that ends only when it is killed."""
+    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        await run_briefly(own.spawner, short_run(IGNORES_TERM, own.folder, null))
+    finally:
+        os.close(null)
+
+
+async def description_of(own: RunningPipeline) -> None:
+    """Ask for a description that never comes."""
+    (own.folder / "scratch").mkdir()
+    client = ClientId("addr:192.0.2.1")
+    await own.pipeline.describe(VideoId(video_id(Kind.HANGS)), client, own.folder / "scratch")
+
+
+async def conversion_of(own: RunningPipeline) -> None:
+    """Convert a video whose download stalls."""
+    await own.convert(video_id(Kind.STALLED))
+
+
+@pytest.mark.parametrize(
+    ("use", "has_begun"),
+    [
+        pytest.param(program_of, lambda own: (own.folder / "begun").exists(), id="a program"),
+        pytest.param(description_of, lambda own: own.children, id="an extraction"),
+        pytest.param(conversion_of, lambda own: own.progress > EXTRACTED + DOWNLOADED, id="a conversion"),
+        pytest.param(program_of, None, id="a start"),
+    ],
+)
+async def test_no_number_of_cancellations_aborts_the_end_of_a_child(
+    youtube: Spawned,
+    tmp_path: Path,
+    use: Callable[[RunningPipeline], Coroutine[object, object, None]],
+    has_begun: Callable[[RunningPipeline], object] | None,
+) -> None:
+    """While the zygote is stopped, a child can neither begin nor end."""
+    async with running_pipeline(youtube, tmp_path) as own:
+        before = descriptor_count(os.getpid())
+        if has_begun is None:
+            os.kill(own.zygote_pid, signal.SIGSTOP)
+        using = asyncio.create_task(use(own))
+        try:
+            if has_begun is not None:
+                await until(lambda: using.done() or bool(has_begun(own)), "the child has begun", poll_seconds=0.01)
+                os.kill(own.zygote_pid, signal.SIGSTOP)
+            await a_few_steps()
+            for _ in range(3):
+                using.cancel()
+                await a_few_steps()
+                assert not using.done(), "the cleanup was aborted"
+        finally:
+            os.kill(own.zygote_pid, signal.SIGCONT)
+        with pytest.raises(asyncio.CancelledError):
+            await using
+        await own.until_no_child_is_left()
+        await until(lambda: descriptor_count(os.getpid()) <= before, f"no more than {before} descriptors are open")
+
+
+async def a_few_steps() -> None:
+    """Let the other coroutines make more steps than they need to react."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def short_run(argv: list[str], folder: Path, source: int) -> ShortRun:
+    return ShortRun(
+        argv=argv,
+        source=source,
+        descriptors=[],
+        folder=str(folder),
+        limits=ResourceLimits(file_bytes=0, cpu_seconds=5, network=True, profile=None),
+        seconds=600,
+        max_output_bytes=10,
+    )
+
+
 @pytest.mark.soak
 async def test_mixed_endings_leave_no_process(youtube: Spawned, tmp_path: Path) -> None:
     """In `make soak` there are twenty times as many."""
@@ -174,16 +257,8 @@ async def test_mixed_endings_leave_no_process(youtube: Spawned, tmp_path: Path) 
     async with running_pipeline(youtube, tmp_path) as own:
 
         async def one(number: int) -> None:
-            run = ShortRun(
-                argv=["/bin/sh", "-c", bodies[number % len(bodies)]],
-                source=null,
-                descriptors=[],
-                folder=str(tmp_path),
-                limits=ResourceLimits(file_bytes=0, cpu_seconds=5, network=True, profile=None),
-                seconds=600,
-                max_output_bytes=10,
-            )
-            await run_briefly(own.spawner, run)
+            argv = ["/bin/sh", "-c", bodies[number % len(bodies)]]
+            await run_briefly(own.spawner, short_run(argv, tmp_path, null))
 
         for start in range(0, 200 * FUZZ_FACTOR, 20):
             await asyncio.gather(*(one(number) for number in range(start, start + 20)))

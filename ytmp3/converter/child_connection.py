@@ -25,8 +25,8 @@ async def child_connection(serve: Serve, *, name: str, max_line_bytes: int) -> A
         yield theirs.fileno()
     finally:
         task.cancel()
-        await asyncio.wait([task])
         theirs.close()
+        await asyncio.wait([task])
 
 
 async def _serve(serve: Serve, connection: socket.socket, name: str, max_line_bytes: int) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 
 
-async def to_its_end(cleanup: Coroutine[object, object, None]) -> None:
+async def to_its_end(cleanup: Coroutine[object, object, object]) -> None:
     """Wait for a cleanup to end, even if the caller is cancelled meanwhile. Use it in a `finally`.
 
     Raises:

@@ -157,7 +157,7 @@ class ConversionTry:
             # Cancel all three before waiting: each may take five seconds to end its child process (TERM, then KILL).
             for task in (download, encode, cover):
                 task.cancel()
-            await asyncio.wait([download, encode, cover])
+            await to_its_end(asyncio.wait([download, encode, cover]))
         if errors := [error for task in (download, encode) if not task.cancelled() and (error := task.exception())]:
             raise first_cause(errors)
         return None if cover.cancelled() else cover.result()

@@ -27,6 +27,7 @@ from typing import Final
 
 from ytmp3.converter import ReleaseInUse
 from ytmp3.converter.audio.cores import Cores
+from ytmp3.converter.cleanup import to_its_end
 from ytmp3.converter.generation import NO_SERIAL, Common, Generation, GenerationMaker
 from ytmp3.converter.identities import IdentityBook, only_identity
 from ytmp3.converter.long_track import LongEncoding
@@ -312,7 +313,7 @@ class Generations:
             await new.close()
             return False
         except asyncio.CancelledError:
-            await new.close()
+            await to_its_end(new.close())
             raise
         if state.note and left != NO_SERIAL:
             self._given_up.add(left)  # by another server

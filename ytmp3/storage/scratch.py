@@ -4,6 +4,7 @@ Several instances may share the volume. Each instance holds a lock (`flock`) on 
 releases the lock when the process ends, so the sweep recognises the folders of dead instances.
 """
 
+import asyncio
 import contextlib
 import errno
 import fcntl
@@ -108,8 +109,11 @@ class Scratch:
         return folder
 
     async def remove(self, folder: Path) -> None:
-        """Remove an attempt's folder with everything in it. It is no error if it does not exist."""
-        await self.writers.run(shutil.rmtree, folder, ignore_errors=True)
+        """Remove an attempt's folder with everything in it. It is no error if it does not exist.
+
+        If the caller is cancelled, the removal continues.
+        """
+        await asyncio.shield(self.writers.run(shutil.rmtree, folder, ignore_errors=True))
 
     def write_probe(self) -> Path:
         """Write a small file durably, as an attempt does, and return its path. Blocks.

@@ -207,7 +207,7 @@ class Workshop:
         try:
             versions = json.decode((await spawner.ready()).preloaded, type=Versions)
         finally:
-            await spawner.close()
+            await to_its_end(spawner.close())
         problems = []
         # The package of a nightly build says 2026.10.26.220202, where the index says 2026.10.26.220202.dev0.
         if normalized(versions.yt_dlp) not in {manifest.yt_dlp, manifest.yt_dlp.removesuffix(".dev0")}:
@@ -260,7 +260,7 @@ async def scratch_folder(prefix: str) -> AsyncIterator[Path]:
     try:
         yield Path(folder.name)
     finally:
-        await asyncio.to_thread(folder.cleanup)
+        await to_its_end(asyncio.to_thread(folder.cleanup))
 
 
 def _program(environment: Mapping[str, str]) -> ZygoteProgram:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from ytmp3.converter.cleanup import to_its_end
 from ytmp3.converter.sandbox.pipes import DRAIN_SECONDS, Reader, Tail
 from ytmp3.converter.sandbox.protocol import ResourceLimits
 from ytmp3.converter.sandbox.spawner import Spawner
@@ -65,8 +66,10 @@ async def run_briefly(spawner: Spawner, run: ShortRun) -> Completed:
             ended = await child.wait()
             await asyncio.wait([reader.ended for reader in readers], timeout=DRAIN_SECONDS)
     finally:
-        await child.end()
-        _close(readers)
+        try:
+            await to_its_end(child.end())
+        finally:
+            _close(readers)
     return Completed(status=ended.status, output=bytes(output), errors=errors.text())
 
 

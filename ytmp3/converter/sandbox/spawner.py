@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from ytmp3.converter.cleanup import to_its_end
 from ytmp3.converter.sandbox.pipes import resolve
 from ytmp3.converter.sandbox.program import NO_DENO_CACHE, PATH, ZygoteProgram, start_zygote
 from ytmp3.converter.sandbox.protocol import (
@@ -195,7 +196,7 @@ class Spawner:
             await asyncio.shield(child.started)
         except asyncio.CancelledError:
             # The child may have been forked, or may be forked later. The caller does not get it, so it is ended here.
-            await child.end()
+            await to_its_end(child.end())
             raise
         return child
 

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
+from ytmp3.converter.cleanup import to_its_end
 from ytmp3.converter.profiles import tool_profile
 from ytmp3.converter.sandbox.pipes import Lines, Reader, Tail, resolve
 from ytmp3.converter.sandbox.protocol import ResourceLimits
@@ -124,7 +125,7 @@ class Deno(Struct, frozen=True, kw_only=True):
             await process.start(self)
             await process.ask({"script": parsed.script}, PARSING_SECONDS)
         except BaseException:
-            await process.end()
+            await to_its_end(process.end())
             raise
         return process
 

@@ -20,6 +20,7 @@ from typing import Final
 
 from ytmp3.converter import ToolCheck
 from ytmp3.converter.child_connection import child_connection
+from ytmp3.converter.cleanup import to_its_end
 from ytmp3.converter.sandbox.spawner import Spawner, ZygoteError
 from ytmp3.converter.solver.messages import (
     MAX_LINE_BYTES,
@@ -81,7 +82,7 @@ class _Player:
         """End the process, if there is one."""
         process, self.process = self.process, None
         if process is not None:
-            await process.end()
+            await to_its_end(process.end())
 
     def failed(self) -> None:
         pause = min(FIRST_PAUSE_SECONDS * 2**self.failures, LONGEST_PAUSE_SECONDS)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from ytmp3.converter.cleanup import to_its_end
 from ytmp3.converter.sandbox.pipes import DRAIN_SECONDS, Lines, Reader, Tail
 from ytmp3.converter.sandbox.protocol import Profile, ResourceLimits
 from ytmp3.converter.sandbox.spawner import Spawner
@@ -79,7 +80,7 @@ async def run_child(
             # Of a child that is late, only what is in the pipe already is read.
             await asyncio.wait([reader.ended for reader in readers], timeout=DRAIN_SECONDS if has_ended else 0)
         finally:
-            await child.end()
+            await to_its_end(child.end())
     finally:
         for reader in readers:
             reader.close()
