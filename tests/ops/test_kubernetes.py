@@ -16,7 +16,8 @@ from ytmp3.variables import VARIABLES
 FOLDER = ROOT / "k8s"
 API = manifest("Deployment", "ytmp3-api")
 REDIS = manifest("StatefulSet", "ytmp3-redis")
-WORKLOADS = {"api": API, "redis": REDIS}
+LISTEN = manifest("Deployment", "ytmp3-listen")
+WORKLOADS = {"api": API, "redis": REDIS, "listen": LISTEN}
 POLICIES = [one for one in manifests() if one["kind"] == "NetworkPolicy"]
 SETTINGS: dict[str, str] = manifest("ConfigMap", "ytmp3")["data"]
 END_SECONDS = 12
@@ -289,12 +290,32 @@ def test_only_the_instances_can_reach_redis_and_redis_can_reach_nothing() -> Non
     assert not [rule for policy in _policies(labels(REDIS), "Egress") for rule in policy.get("egress", [])]
 
 
-def test_only_the_ingress_and_prometheus_can_reach_an_instance() -> None:
+def test_only_the_ingress_the_nginx_for_sound_and_prometheus_can_reach_an_instance() -> None:
     rules = [rule for policy in _policies(labels(API), "Ingress") for rule in policy.get("ingress", [])]
     (rule,) = rules
-    names = {peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for peer in rule["from"]}
+    own, *others = rule["from"]
+    assert own == {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "ytmp3-listen"}}}
+    names = {peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for peer in others}
     assert names == {"ingress-nginx", "monitoring"}
     assert [port["port"] for port in rule["ports"]] == [container(API)["ports"][0]["containerPort"]]
+
+
+def test_the_ingress_passes_listeners_to_an_nginx_that_can_reach_all_instances() -> None:
+    (rule,) = manifest("Ingress", "ytmp3")["spec"]["rules"]
+    backends = {path["path"]: path["backend"]["service"]["name"] for path in rule["http"]["paths"]}
+    assert [path for path, name in backends.items() if name != "ytmp3-api"] == ["/listen"]
+    service = manifest("Service", backends["/listen"])
+    assert service["spec"]["selector"].items() <= labels(LISTEN).items()
+    (rule,) = [rule for policy in _policies(labels(LISTEN), "Ingress") for rule in policy.get("ingress", [])]
+    (peer,) = rule["from"]
+    assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "ingress-nginx"}
+    resolver, instances = [r for policy in _policies(labels(LISTEN), "Egress") for r in policy.get("egress", [])]
+    assert {port["port"] for port in resolver["ports"]} == {53}
+    assert instances["to"] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "ytmp3-api"}}}]
+    all_instances = manifest("Service", "ytmp3-instances")["spec"]
+    assert all_instances["clusterIP"] == "None", "its name has the address of each instance"
+    assert all_instances["selector"].items() <= labels(API).items()
+    assert [port["port"] for port in instances["ports"]] == [container(API)["ports"][0]["containerPort"]]
 
 
 def test_an_instance_asks_only_the_resolver_of_the_cluster() -> None:

@@ -1,4 +1,4 @@
-"""nginx/start.sh starts nginx with the name servers of its container, which Docker and Podman set differently."""
+"""nginx starts with the name servers of its container, which Docker, Podman and Kubernetes set differently."""
 
 import re
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.ops.files import ROOT, compose
-from tests.stand.nginx import nginx_binary
+from tests.stand.nginx import kubernetes_file, nginx_binary
 
 DOCKER, PODMAN = "nameserver 127.0.0.11\noptions ndots:0\n", "search dns.podman\nnameserver 10.89.0.1\n"
 
@@ -55,6 +55,35 @@ def test_nginx_accepts_the_upstream_of_compose_with_these_name_servers(tmp_path:
     )
     tested = start(tmp_path, resolv_conf, *nginx)
     assert tested.returncode == 0, tested.stderr
+
+
+KUBERNETES = "search ytmp3.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n"
+
+
+def start_in_kubernetes(folder: Path, resolv_conf: str, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run the start.sh of k8s/listen.yaml with this resolv.conf; it writes two files into `folder`."""
+    (folder / "resolv.conf").write_text(resolv_conf)
+    (folder / "start.sh").write_text(kubernetes_file("start.sh"))
+    script = ["/bin/sh", str(folder / "start.sh"), str(folder / "resolv.conf"), str(folder)]
+    return subprocess.run([*script, *command], capture_output=True, text=True, check=False, timeout=600)
+
+
+def test_in_kubernetes_nginx_resolves_the_instances_in_the_domain_of_its_pod(tmp_path: Path) -> None:
+    text = kubernetes_file("nginx.conf").replace("/tmp/", f"{tmp_path}/")
+    (tmp_path / "nginx.conf").write_text(text)
+    nginx = (str(nginx_binary()), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"), "-e", f"{tmp_path}/log")
+    tested = start_in_kubernetes(tmp_path, KUBERNETES, *nginx, "-t")
+    assert tested.returncode == 0, tested.stderr
+    assert (tmp_path / "resolver.conf").read_text() == "resolver 10.96.0.10 valid=5s ipv6=off;\n"
+    assert (tmp_path / "instances.conf").read_text() == (
+        "server ytmp3-instances.ytmp3.svc.cluster.local:8080 resolve max_fails=0;\n"
+    )
+
+
+@pytest.mark.parametrize("resolv_conf", ["nameserver 10.96.0.10\n", "search ytmp3.svc.cluster.local\n"])
+def test_in_kubernetes_a_pod_without_the_names_of_the_cluster_is_refused(tmp_path: Path, resolv_conf: str) -> None:
+    started = start_in_kubernetes(tmp_path, resolv_conf, "echo", "started")
+    assert (started.returncode, started.stdout) == (1, "")
 
 
 def test_every_folder_of_this_machine_that_is_mounted_can_be_read_where_selinux_is_on() -> None:

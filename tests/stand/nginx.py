@@ -1,4 +1,4 @@
-"""A real nginx from a wheel, on loopback, with the production files of `nginx/`."""
+"""A real nginx from a wheel, on loopback, with the production files of `nginx/` or the configuration in `k8s/`."""
 
 import asyncio
 import importlib.util
@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import yaml
+
 from tests.stand.logs import showing_logs
 from tests.stand.ports import free_port
 from tests.stand.waiting import until
 
 NGINX_FILES: Final = Path(__file__).resolve().parents[2] / "nginx"
+KUBERNETES_FILES: Final = NGINX_FILES.parent / "k8s"
 UNLIMITED: Final = 1_000_000
 """Requests per second and burst where no limit is wanted: more than any test sends."""
 
@@ -128,9 +131,37 @@ async def running_nginx(
     write_configuration(
         folder, port=nginx.port, upstreams=upstreams, tracks=tracks, is_limited=is_limited, is_patient=is_patient
     )
+    async with _running(nginx):
+        yield nginx
+
+
+@asynccontextmanager
+async def running_kubernetes_nginx(folder: Path, upstreams: list[str]) -> AsyncIterator[Nginx]:
+    """Start the nginx of `k8s/listen.yaml` in front of servers that already listen, and stop it at the end."""
+    folder.mkdir()
+    nginx = Nginx(folder, free_port())
+    text = kubernetes_file("nginx.conf").replace("/tmp/", f"{folder}/")
+    text = text.replace("listen 8080", f"listen 127.0.0.1:{nginx.port}")
+    user = "user root;\n" if os.geteuid() == 0 else ""
+    (folder / "nginx.conf").write_text(f"{user}daemon off;\n{text}")
+    (folder / "resolver.conf").touch()
+    (folder / "instances.conf").write_text("".join(f"server {upstream} max_fails=0;\n" for upstream in upstreams))
+    async with _running(nginx):
+        yield nginx
+
+
+def kubernetes_file(name: str) -> str:
+    """Return a file of the ConfigMap in `k8s/listen.yaml`."""
+    config_map, *_ = yaml.safe_load_all((KUBERNETES_FILES / "listen.yaml").read_text())
+    content: str = config_map["data"][name]
+    return content
+
+
+@asynccontextmanager
+async def _running(nginx: Nginx) -> AsyncIterator[None]:
     with showing_logs(nginx.error_log_path):
         try:
             await nginx.start()
-            yield nginx
+            yield
         finally:
             await nginx.stop()

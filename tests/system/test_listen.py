@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,8 @@ from aiohttp import ClientPayloadError, ClientSession, DummyCookieJar, web
 
 from tests.fakes import FakeConverter
 from tests.http.played_encoder import FRAME_BYTES, INFO_BYTES, PlayedEncoder, encoder_of, frames
-from tests.stand.nginx import Nginx, running_nginx
+from tests.stand.nginx import Nginx, running_kubernetes_nginx, running_nginx
+from tests.stand.ports import free_port
 from tests.stand.valkey import Valkey
 from tests.stand.waiting import until
 from tests.system.behind_nginx import BehindNginx, behind_nginx
@@ -114,6 +115,12 @@ def nginx_of(several: Several, folder: Path, first: int = 0) -> AbstractAsyncCon
     return running_nginx(folder / f"nginx-{first}", upstreams, folder / "data" / "tracks", is_limited=False)
 
 
+def kubernetes_nginx_of(several: Several, folder: Path, first: int = 0) -> AbstractAsyncContextManager[Nginx]:
+    """Return the nginx of `k8s/listen.yaml` in front of the same instances."""
+    upstreams = [url.removeprefix("http://") for url in several.urls[first:]]
+    return running_kubernetes_nginx(folder / f"nginx-{first}", upstreams)
+
+
 async def converting(several: Several, client: ClientSession, folder: Path) -> tuple[str, PlayedEncoder]:
     """Let the first instance convert a video; return the path of its sound and the encoder, which has begun."""
     converter = several.converters[0]
@@ -159,10 +166,48 @@ async def test_one_request_reaches_the_instance_that_has_the_sound(tmp_path: Pat
         assert max(statuses.count(",") for statuses in asked()) < count, "each instance is asked at most once"
 
 
-async def test_sound_of_an_instance_that_nginx_does_not_reach_is_a_conflict_with_a_retry_after(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [2, 5])
+async def test_in_kubernetes_too_one_request_reaches_the_instance_that_has_the_sound(
+    tmp_path: Path, count: int
+) -> None:
+    async with (
+        several_instances(tmp_path, count) as several,
+        kubernetes_nginx_of(several, tmp_path) as nginx,
+        ClientSession(cookie_jar=DummyCookieJar()) as client,
+    ):
+        path, encoder = await converting(several, client, tmp_path)
+        listening = [await client.get(nginx.url + path) for _ in range(2 * count)]
+        for response in listening:
+            assert (response.status, response.content_type) == (200, "audio/mpeg")
+            assert (await response.content.readexactly(INFO_BYTES + FRAME_BYTES))[INFO_BYTES:] == frames(1)
+        encoder.write(1)
+        several.converters[0].held[VIDEO].set()
+        for response in listening:
+            assert await response.read() == frames(1, 1)
+        async with client.get(nginx.url + path, allow_redirects=False) as response:
+            assert (response.status, response.headers["Location"]) == (307, path.replace("listen", "download"))
+
+
+async def test_in_kubernetes_nginx_reports_that_no_instance_answers(tmp_path: Path) -> None:
+    async with (
+        running_kubernetes_nginx(tmp_path / "nginx", [f"127.0.0.1:{free_port()}"]) as nginx,
+        ClientSession(cookie_jar=DummyCookieJar()) as client,
+    ):
+        async with client.get(f"{nginx.url}/listen/{'0' * 34}.mp3") as response:
+            assert (response.status, response.content_type) == (503, "application/problem+json")
+            assert response.headers["Retry-After"] == "2"
+            assert (await response.json())["code"] == "unavailable"
+        async with client.get(f"{nginx.url}/_alive") as response:
+            assert response.status == 204, "nginx itself is alive"
+
+
+@pytest.mark.parametrize("nginx_of_rest", [nginx_of, kubernetes_nginx_of])
+async def test_sound_of_an_instance_that_nginx_does_not_reach_is_a_conflict_with_a_retry_after(
+    tmp_path: Path, nginx_of_rest: Callable[[Several, Path, int], AbstractAsyncContextManager[Nginx]]
+) -> None:
     async with (
         several_instances(tmp_path, 3) as several,
-        nginx_of(several, tmp_path, 1) as nginx,
+        nginx_of_rest(several, tmp_path, 1) as nginx,
         ClientSession(cookie_jar=DummyCookieJar()) as client,
     ):
         path, _ = await converting(several, client, tmp_path)
