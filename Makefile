@@ -23,14 +23,14 @@ run: .venv/.serves ## install what serving needs, and serve on http://127.0.0.1:
 get: .venv/.serves ## convert a link and save the track here: make get LINK=URL (docs/client.md)
 	@$(BIN)/python -m ytmp3 get $(if $(LINK),'$(LINK)') $(ARGS)
 
-update-ytdlp: .venv/.serves ## install the newest yt-dlp, with the solver it wants; then restart the service
+update-ytdlp: .venv/.serves ## install the newest yt-dlp and the solver that it requires; then restart the service
 	@$(BIN)/python -m scripts.update_ytdlp
 
 setup: .venv/.develops ## install what the checks need
 
 # --- Installing -----------------------------------------------------------------------------------
 
-# Works in every Python since 2.6, so that an old one is told what is needed.
+# Works in every Python since 2.6, so that an old one prints this message and not a syntax error.
 CHECK_PYTHON := import sys; v = sys.version_info; v >= (3, 11) or sys.exit("ytmp3 needs Python 3.11 or later; \
 $(PYTHON) is " + ".".join(map(str, v[:3])) + ". Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)")
 CHECK_VENV := import pip, sys; assert sys.version_info >= (3, 11)
@@ -54,7 +54,7 @@ NO_PYTHON := ytmp3 needs Python 3.11 or later, and there is no $(PYTHON). Name a
 
 YTDLP_VERSION := from importlib.metadata import version; print(version("yt-dlp"))
 
-# The lock file may hold an older yt-dlp than `make update-ytdlp` has installed. That is said, never done silently.
+# The lock file may name an older yt-dlp than `make update-ytdlp` has installed. A message then reports the replacement.
 .venv/.serves: requirements/runtime.txt | .venv/.usable
 	@echo "Installing what serving needs into .venv (about 20 s)" >&2
 	@before=$$($(BIN)/python -c '$(YTDLP_VERSION)' 2>/dev/null); \
@@ -86,7 +86,7 @@ types: .venv/.develops ## mypy, strict
 	$(BIN)/mypy
 
 # pyproject.toml names the files without I/O; all of their branches are covered, or this fails.
-core-coverage: core-a-to-i core-j-to-z ## tests/core, with every branch of the core covered
+core-coverage: core-a-to-i core-j-to-z ## run tests/core; fails if a branch of the core is not covered
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
@@ -102,7 +102,7 @@ core-j-to-z: .venv/.develops
 # another, so they must start early.
 FIRST := tests/system tests/process
 REST := $(filter-out $(FIRST) tests/browser tests/core,$(patsubst %/,%,$(wildcard tests/*/)))
-test: .venv/.develops ## everything that CI runs (about 9 minutes)
+test: .venv/.develops ## everything that CI runs (about 10 minutes)
 	@$(MAKE) --no-print-directory -j 4 --output-sync=target static core-coverage compiled-tests chromium
 	@$(HAS_CHROMIUM) || echo "NOT TESTED: the page in a browser. $(NO_CHROMIUM)" >&2
 	@$(RAISE_DESCRIPTORS); $(BIN)/pytest -q -n 4 $$($(HAS_CHROMIUM) && echo tests/browser) $(FIRST) $(REST)
@@ -137,15 +137,15 @@ lock: .venv/.develops ## write requirements/ from pyproject.toml (needs uv); ARG
 
 # --- Longer checks --------------------------------------------------------------------------------
 
-fuzz: .venv/.develops ## each property with 10,000 new examples, 100,000 requests through nginx (an hour)
+fuzz: .venv/.develops ## property tests with 10,000 examples each, 100,000 requests through nginx (an hour)
 	@$(RAISE_DESCRIPTORS); HYPOTHESIS_PROFILE=soak FUZZ_FACTOR=20 YTMP3_SOAK_PROGRAMS=2000 \
 		$(BIN)/pytest -q --timeout=3600 -m "hypothesis or fuzz"
 
-soak: .venv/.develops ## 4,000 ends of yt-dlp and ffmpeg, 1,000 jobs, 50 kills at work (takes long: see CONTRIBUTING.md)
+soak: .venv/.develops ## kill, freeze and restart parts of the service under load (25 minutes)
 	@$(RAISE_DESCRIPTORS); FUZZ_FACTOR=20 $(BIN)/pytest -q -s --timeout=3600 -m soak
 	$(BIN)/python -m scripts.soak $(ARGS)
 
-attack: .venv/.develops ## play taken-over tools, hostile clients and failing parts; ARGS=--short takes a minute
+attack: .venv/.develops ## simulate compromised tools, hostile clients and failing parts; ARGS=--short: a minute
 	@$(RAISE_DESCRIPTORS); $(BIN)/python -m scripts.attack $(ARGS)
 
 bench: .venv/.develops ## measure against ffmpeg and yt-dlp; QUICK=1 takes two minutes
@@ -166,7 +166,7 @@ ops-test: .venv/.develops ## check the rules and dashboards with Prometheus' own
 image-test: .venv/.develops ## build the container image's file system without Docker, and run it
 	$(BIN)/python -m scripts.image_test
 
-# --- To look at -----------------------------------------------------------------------------------
+# --- Demonstrations -----------------------------------------------------------------------------------
 
 screenshots: .venv/.develops chromium ## make the pictures of the page in docs/ again
 	SCREENSHOTS=docs/screenshots $(BIN)/pytest -q tests/browser/test_screenshots.py
@@ -174,10 +174,10 @@ screenshots: .venv/.develops chromium ## make the pictures of the page in docs/ 
 demo: .venv/.develops ## convert one link offline, against a fake YouTube; RECORD=FILE.svg draws it
 	$(BIN)/python -m scripts.demo $(if $(RECORD),--record "$(RECORD)") $(ARGS)
 
-fake-youtube: .venv/.develops ## a YouTube of your own, offline; it prints how to use it
+fake-youtube: .venv/.develops ## start a fake YouTube, offline; it prints how to use it
 	$(BIN)/python -m tests.fake_youtube $(ARGS)
 
-cluster: .venv/.develops ## nginx, Valkey and three instances on this machine; FAKE=1 with a fake YouTube
+cluster: .venv/.develops ## start nginx, Valkey and three instances on this machine; FAKE=1 with a fake YouTube
 	$(BIN)/python -m scripts.cluster $(if $(FAKE),--fake-youtube) $(ARGS)
 
 clean: ## remove .venv and everything else that was made here

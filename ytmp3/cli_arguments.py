@@ -28,8 +28,8 @@ def add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     doctor = commands.add_parser(
         "doctor",
         help="ask YouTube with each player client, and report what works",
-        description="Ask YouTube for one video with each player client of YOUTUBE_CLIENTS, through each way out, with "
-        "the settings of the service and also while it runs. Prints a report without secrets.",
+        description="Ask YouTube for one video with each player client of YOUTUBE_CLIENTS, through each egress route, "
+        "with the settings of the service and also while it runs. Prints a report without secrets.",
         epilog=_exit_codes(
             {code.value: text for code, text in examination.MEANINGS.items()}, "A setting or the URL is wrong."
         ),

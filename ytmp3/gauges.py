@@ -35,7 +35,7 @@ def register_gauges(metrics: Metrics, engine: Engine, converter: Converter, send
         "ytmp3_queue_length": ("Conversions waiting in this instance.", queue.qsize),
         "ytmp3_queue_capacity": ("Conversions that may wait in this instance.", lambda: settings.queue_capacity),
         "ytmp3_event_streams": ("Event streams that are open in this instance.", lambda: sending.events.active),
-        "ytmp3_listeners": ("Clients that are sent sound while it is converted.", lambda: sending.sound.active),
+        "ytmp3_listeners": ("Clients that receive audio while it is converted.", lambda: sending.sound.active),
         "ytmp3_batches_held": ("Batches that this instance feeds.", lambda: engine.feeder.held),
         "ytmp3_ready": ("1 if this instance would accept a new job.", lambda: health.is_ready),
         "ytmp3_draining": ("1 while this instance shuts down.", lambda: health.is_draining),

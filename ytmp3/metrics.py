@@ -179,7 +179,7 @@ class Metrics:
         )
         self.listened = Counter(
             "ytmp3_listens_total",
-            "Streams of sound that ended, by how: complete, broken, stalled, or left by the client.",
+            "Streams of audio that ended, by how: complete, broken, stalled, or left by the client.",
             ["how"],
             registry=r,
         )

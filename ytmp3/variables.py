@@ -247,7 +247,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         name="API_KEYS_FILE",
         default="",
         form="a readable file",
-        meaning="API keys, one a line, made by `python -m ytmp3 key NAME`. Empty: requests need no key.",
+        meaning="API keys, one per line, made by `python -m ytmp3 key NAME`. Empty: requests need no key.",
         parse=file,
     ),
     Variable(

@@ -37,7 +37,7 @@ YOUTUBE_VARIABLES: Final[tuple[Variable, ...]] = (
         name="IDENTITIES_FILE",
         default="",
         form="a readable file",
-        meaning="Several ways out to YouTube, one a line, each with a budget of its own. They replace `EGRESS_PROXY`, "
+        meaning="Several egress routes to YouTube, one per line, each with a budget. They replace `EGRESS_PROXY`, "
         "`EGRESS_FAMILY`, `EGRESS_SOURCE_ADDRESS`, `EGRESS_VIDEOS_PER_HOUR` and `COOKIES_FILE`.",
         parse=file,
     ),
@@ -92,7 +92,7 @@ YOUTUBE_VARIABLES: Final[tuple[Variable, ...]] = (
         default="off",
         form="off, stable or nightly",
         meaning="Newer releases of yt-dlp are fetched from `YTDLP_INDEX` and used without a command: `stable` ones two "
-        "days after their release, or `nightly` ones after one day. A release that fails is left again.",
+        "days after their release, or `nightly` ones after one day. A release that fails is no longer used.",
         parse=one_of(OFF, STABLE, NIGHTLY),
     ),
     Variable(

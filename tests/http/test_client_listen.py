@@ -103,7 +103,7 @@ async def test_sound_that_breaks_off_is_an_error_that_names_the_cause(
         service.converter.held[VIDEO].set()
         number, output, errors = await ended(process)
     assert (number, output) == (1, b"")
-    assert errors.startswith("ytmp3: the sound broke off: ")
+    assert errors.startswith("ytmp3: the audio broke off: ")
     assert text in errors
     assert errors.count("\n") == 1
 

@@ -21,7 +21,7 @@ one at 127.0.0.1:8080; otherwise one is started for this command alone. A comman
 it continues where it stopped.
 """
 _LISTEN: Final = """\
-Play a video as MP3 while the service converts it. The sound goes to standard output if that is no terminal, and
+Play a video as MP3 while the service converts it. The audio goes to standard output if that is no terminal, and
 otherwise to the first installed player of mpv, ffplay and vlc. The service is chosen as by `get`.
 """
 _PROBE: Final = """\
@@ -47,7 +47,7 @@ def add_commands(commands: Any) -> None:
         metavar="F",
         type=str.lower,
         choices=FORMATS,
-        help="mp3 (default), or YouTube's own sound, not encoded again: m4a (AAC) or opus",
+        help="mp3 (default), or YouTube's own audio, not encoded again: m4a (AAC) or opus",
     )
     _add_recipe(get)
     for name in ("title", "artist", "album"):
@@ -93,7 +93,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
         "-l",
         "--language",
         metavar="TAG",
-        help="language of the sound: original (default), or a tag such as de or en-US",
+        help="language of the audio: original (default), or a tag such as de or en-US",
     )
     parser.add_argument(
         "--start", metavar="TIME", help="start of the part to convert (mp3), such as 1:30; link: the time in the link"

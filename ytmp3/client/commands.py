@@ -93,15 +93,15 @@ def _get(options: argparse.Namespace, server: str | None, key: str | None) -> Ex
     if not links:
         raise argparse.ArgumentTypeError("name at least one link, or a file with links (-i FILE)")
     if options.quality is not None and options.format in COPIED_FORMATS:
-        raise argparse.ArgumentTypeError(f"--quality is only for mp3: the sound of {options.format} is copied")
+        raise argparse.ArgumentTypeError(f"--quality is only for mp3: the audio of {options.format} is copied")
     if (options.start or options.end) and options.format in COPIED_FORMATS:
-        raise argparse.ArgumentTypeError(f"--start and --end are only for mp3: the sound of {options.format} is copied")
+        raise argparse.ArgumentTypeError(f"--start and --end are only for mp3: the audio of {options.format} is copied")
     if options.title is not None and len(links) > 1:
         raise argparse.ArgumentTypeError("--title is for one link only")
     if options.title is not None and (options.playlist or options.split_chapters):
         raise argparse.ArgumentTypeError("--title is for single videos: the tracks of a batch have their own titles")
     if options.split_chapters and options.format in COPIED_FORMATS:
-        raise argparse.ArgumentTypeError(f"--split-chapters is only for mp3: the sound of {options.format} is copied")
+        raise argparse.ArgumentTypeError(f"--split-chapters is only for mp3: the audio of {options.format} is copied")
     if options.split_chapters and (options.playlist or options.start or options.end):
         raise argparse.ArgumentTypeError("--split-chapters excludes --playlist, --start and --end")
     options.output.mkdir(parents=True, exist_ok=True)

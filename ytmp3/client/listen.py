@@ -74,7 +74,7 @@ def player_command(given: str | None, *, is_terminal: bool, path: str | None = N
             return command
     names = ", ".join(command[0] for command in PLAYERS)
     raise argparse.ArgumentTypeError(
-        f"no player was found ({names}): install one, name another with --player, or send the sound to a file or a pipe"
+        f"no player was found ({names}): install one, name another with --player, or send the audio to a file or a pipe"
     )
 
 
@@ -182,9 +182,9 @@ def _next(response: http.client.HTTPResponse) -> bytes:
     try:
         chunk = response.read1(CHUNK_BYTES)
     except (OSError, http.client.HTTPException):
-        raise SoundBroken("the sound broke off") from None
+        raise SoundBroken("the audio broke off") from None
     if not chunk and response.length:
-        raise SoundBroken("the sound broke off")
+        raise SoundBroken("the audio broke off")
     return chunk
 
 

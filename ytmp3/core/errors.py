@@ -262,14 +262,14 @@ FAILURES: Final[Mapping[FailureCode, Failure]] = MappingProxyType(
         ),
         FailureCode.TOO_LONG: Failure(retryable=False, message="The video is longer than this service converts."),
         FailureCode.TOO_LARGE: Failure(retryable=False, message="The video is larger than this service converts."),
-        FailureCode.NO_AUDIO: Failure(retryable=False, message="The video has no sound."),
+        FailureCode.NO_AUDIO: Failure(retryable=False, message="The video has no audio."),
         FailureCode.FORMAT_UNAVAILABLE: Failure(
             retryable=False,
-            message="YouTube does not offer the sound of this video in the requested format. Request mp3 instead.",
+            message="YouTube does not offer the audio of this video in the requested format. Request mp3 instead.",
         ),
         FailureCode.LANGUAGE_UNAVAILABLE: Failure(
             retryable=False,
-            message="YouTube does not offer the sound of this video in the requested language. Request another one.",
+            message="YouTube does not offer the audio of this video in the requested language. Request another one.",
         ),
         FailureCode.CUT_OUT_OF_RANGE: Failure(
             retryable=False, message="The video ends before the requested part. Request an earlier start or end."
@@ -290,10 +290,10 @@ FAILURES: Final[Mapping[FailureCode, Failure]] = MappingProxyType(
         FailureCode.OUTPUT_TRUNCATED: Failure(
             retryable=True,
             fault=Fault.OURS,
-            message="The sound that arrived is shorter or longer than the video's announced duration.",
+            message="The audio that arrived is shorter or longer than the video's announced duration.",
         ),
         FailureCode.MEDIA_INVALID: Failure(
-            retryable=False, fault=Fault.YOUTUBE, message="The sound that arrived cannot be decoded."
+            retryable=False, fault=Fault.YOUTUBE, message="The audio that arrived cannot be decoded."
         ),
         FailureCode.TOOL_MISSING: Failure(
             retryable=True, fault=Fault.OURS, message="A program this service needs is missing or broken."

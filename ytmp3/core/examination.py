@@ -22,9 +22,9 @@ class Outcome(IntEnum):
 MEANINGS: Final[Mapping[Outcome, str]] = MappingProxyType(
     {
         Outcome.WORKS: "Conversions work, with the clients that are asked first.",
-        Outcome.BROKEN: "No client serves sound, or a tool is broken. Update yt-dlp first.",
-        Outcome.DEGRADED: "Conversions work, but only with clients that are asked later, or not by every way out.",
-        Outcome.ADDRESS_REFUSED: "YouTube refuses this address. Wait, convert less, or use another way out.",
+        Outcome.BROKEN: "No client serves audio, or a tool is broken. Update yt-dlp first.",
+        Outcome.DEGRADED: "Conversions work, but only with clients that are asked later, or not by every egress route.",
+        Outcome.ADDRESS_REFUSED: "YouTube refuses this address. Wait, convert less, or use another egress route.",
         Outcome.UNREACHABLE: "YouTube cannot be reached, or a setting of the network is wrong.",
         Outcome.VIDEO: "This video cannot be converted. Try another one.",
     }

@@ -112,7 +112,7 @@ class ListenHandlers:
             return await self._ended(request, found.ticket)
         if found.is_here:
             raise NotReady(
-                "There is no sound yet. Send the request again after Retry-After.",
+                "There is no audio yet. Send the request again after Retry-After.",
                 retry_after_seconds=BUSY_RETRY_SECONDS,
             )
         if request.headers.get(ASKS_OTHERS) is not None:

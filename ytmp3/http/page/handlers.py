@@ -104,7 +104,7 @@ class PageHandlers:
         format_ = parse_format(fields.get("format", Format.MP3))
         links = text.split()
         if not links or len(links) > MAX_FORM_LINKS:
-            return self._refuse(request, InvalidField(f"Enter 1 to {MAX_FORM_LINKS} links, one a line."), links=text)
+            return self._refuse(request, InvalidField(f"Enter 1 to {MAX_FORM_LINKS} links, one per line."), links=text)
         if quality is None or format_ is None:
             return self._refuse(request, InvalidField("Choose one of the formats and qualities."), links=text)
         wanted = _wanted(fields) | {"format": format_} | ({"quality": quality} if has_quality(format_) else {})
