@@ -1,4 +1,9 @@
-"""How to connect: redis-py's options for the servers that REDIS_ADDR names."""
+"""How to connect: redis-py's options for the servers that REDIS_ADDR names.
+
+redis-py parses the URLs and makes the connections. Its client, its retries and its timeouts are not used: `link` has
+its own, because a request must be answered in a fraction of a second while Redis is down. No text here repeats an
+address that could not be parsed, because it may contain a password.
+"""
 
 from typing import Any
 

@@ -1,7 +1,12 @@
 """The batches of the shared store: `BatchStore` by scripts on one hash slot.
 
 All batches have one key prefix (root), instead of one for each shard: there are few batches, and so one script can
-adopt them instead of one for each shard.
+adopt them instead of one for each shard. It also makes the limits exact: the script that creates a batch counts those
+of the client and those of all clients in the same step, so requests at the same moment cannot exceed a limit together.
+
+The price is that a Redis Cluster has all batches on one node. While that node is down, no batch is created or
+continued. The jobs of the items are in the shards of their videos, like all other jobs, so a script cannot change a
+batch and a job in one step. The order of the writes makes up for that (`core.batch`).
 """
 
 from collections import defaultdict
@@ -54,6 +59,7 @@ class RedisBatches:
         self._wrote = wrote
 
     async def create(self, new: NewBatch) -> Batch | Refusal:
+        """See the Protocol. A full server refuses only this script on batches, so that running batches can end."""
         reply = await self._run(
             Caller.HANDLER,
             "batch_create",
@@ -81,10 +87,12 @@ class RedisBatches:
         return () if reply is None else decode_items(reply)
 
     async def cancel(self, batch_id: BatchId) -> Batch | None:
+        """See the Protocol. It only sets a field: the holder, which knows the open items, cancels their jobs."""
         reply = await self._run(Caller.HANDLER, "batch_cancel", batch_id)
         return _batch_of(reply) if reply else None
 
     async def adopt(self, limit: int) -> list[Batch]:
+        """See the Protocol. The script changes the holder and the token, so two instances never get the same batch."""
         lease_seconds = repr(self._policy.lease_seconds)
         reply = await self._run(Caller.WORKER, "batch_adopt", lease_seconds, self._instance, limit)
         with readable():
@@ -94,7 +102,13 @@ class RedisBatches:
         return await self._save(lease, marks, is_ended)
 
     async def _save(self, lease: BatchLease, marks: str, is_ended: bool, *more: Argument) -> Batch:  # noqa: FBT001
-        """Run `batch_save`. `more` are the items as JSON, and names and values of further fields."""
+        """Run `batch_save`. `more` are the items as JSON, and names and values of further fields.
+
+        The script checks the lease, and recognises a repeated end by the same marks: its reply may have been lost.
+
+        Raises:
+            LeaseLost: another instance holds the batch, or it has ended in another way.
+        """
         lease_seconds = repr(self._policy.lease_seconds)
         arguments = (lease_seconds, *_lease_arguments(lease), marks, int(is_ended), *more)
         reply = await self._run(Caller.WORKER, "batch_save", *arguments)
@@ -103,6 +117,7 @@ class RedisBatches:
         return _batch_of(reply)
 
     async def fill(self, lease: BatchLease, filling: Filling) -> Batch:
+        """See the Protocol. Items and marks are written by one script: neither is ever stored without the other."""
         more: list[Argument] = ["is_truncated", int(filling.is_truncated)]
         for name, value in (("title", filling.title), ("error", filling.error)):
             more += [] if value is None else [name, value]
@@ -114,7 +129,11 @@ class RedisBatches:
             await self._run(Caller.WORKER, "batch_release", *arguments)
 
     async def keep(self, job_ids: Sequence[JobId], seconds: float) -> frozenset[JobId]:
-        """See the Protocol. One script for each shard, and one round trip for each JOBS_AT_ONCE."""
+        """See the Protocol. One script for each shard, and one round trip for each JOBS_AT_ONCE.
+
+        If it fails in the middle, some tracks are kept already. That does no harm: the caller repeats the whole call,
+        and an expiry is only ever moved to a later time.
+        """
         kept: set[JobId] = set()
         for start in range(0, len(job_ids), JOBS_AT_ONCE):
             by_shard: dict[str, list[JobId]] = defaultdict(list)

@@ -1,4 +1,11 @@
-"""Looks up the conversions to which track files belong."""
+"""Looks up the conversions to which track files belong.
+
+The name of a track contains the id of its conversion, and the id contains its shard. So each file is one lookup by key,
+and no index by file name is needed, which every script that ends a conversion would have to maintain.
+
+The recorded name is compared with the given one. An attempt that lost its lease after publishing leaves a second file
+of the same conversion; that file is not the track, although its conversion exists.
+"""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final

@@ -1,9 +1,12 @@
 """The hints of Redis: publish/subscribe tells this instance which records other instances have written.
 
 Every script that changes a conversion publishes on the conversion's channel (`changed` in lua/shared.lua). An instance
-subscribes only to the conversions that one of its clients follows, on a connection of its own. A Redis Cluster passes
-messages on to all its nodes, so any of them will do. While that connection is
-broken, hints are lost; `jobstore.Hints` says why this does no harm.
+subscribes only to the conversions that one of its clients follows, on a connection of its own: in RESP 2, a
+connection that has subscribed takes no other commands. A Redis Cluster passes messages on to all its nodes, so the
+connection may be to any of them.
+
+While that connection is broken, hints are lost; `jobstore.Hints` says why this does no harm. After each reconnection,
+the confirmation of a subscription counts as a hint: the record may have changed while nobody listened.
 """
 
 import asyncio
@@ -84,7 +87,11 @@ class RedisHints:
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _listen(self) -> None:
-        """Open a connection, and pass on its hints until it breaks."""
+        """Open a connection, and pass on its hints until it breaks.
+
+        One task sends and another one receives, because a message may arrive while nothing is sent, and the other way
+        round. If one of them fails, the task group ends both, and the caller connects again.
+        """
         self._must_reconnect = False
         connection = self._nodes.dedicated_connection()
         try:
@@ -96,7 +103,12 @@ class RedisHints:
             await connection.disconnect(nowait=True)
 
     async def _send(self, connection: AbstractConnection) -> None:
-        """Subscribe and unsubscribe as `_wanted` changes, and send a ping from time to time."""
+        """Subscribe and unsubscribe as `_wanted` changes, and send a ping from time to time.
+
+        `subscribed` belongs to this connection and begins empty: a new connection has no subscriptions, so the first
+        iteration sends all of them. The event is cleared before `_wanted` is read, so that a change in between is not
+        missed but leads to another iteration.
+        """
         subscribed: set[ConversionId] = set()
         while True:
             self._has_changed.clear()
@@ -114,6 +126,7 @@ class RedisHints:
                     await self._has_changed.wait()
 
     async def _receive(self, connection: AbstractConnection) -> None:
+        """Pass on messages. Raises TimeoutError if not even the replies to the pings arrive."""
         while True:
             async with asyncio.timeout(2 * PING_SECONDS):
                 reply = await connection.read_response()

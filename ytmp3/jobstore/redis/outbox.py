@@ -1,7 +1,11 @@
 """The `Outbox` on a Redis server. `lua/outbox.lua` has the layout of its records.
 
-If nothing is due, a turn of the sender costs one round trip: one pipeline reads the lowest score of each shard. If
-something is due, a second round trip runs one script on each shard that has due deliveries.
+If nothing is due, an iteration of the sender costs one round trip: one pipeline reads the lowest score of each shard.
+If something is due, a second round trip runs one script on each shard that has due deliveries.
+
+Several instances may take at the same time. The script that takes a delivery raises its token and moves its due time in
+one step, so each delivery goes to one instance. A shard that does not reply is left out: its messages wait, and those
+of the other shards are sent.
 """
 
 from collections import defaultdict
@@ -49,6 +53,7 @@ class RedisOutbox:
         return [_delivery_of(reply) for shard in replies.values() for reply in shard]
 
     async def settle(self, settlements: Sequence[Settlement]) -> None:
+        """See the Protocol. A message whose result is never stored is sent again after its lease."""
         by_shard: dict[str, list[Argument]] = defaultdict(list)
         for settlement in settlements:
             by_shard[self._keys.root_of(settlement.delivery_id)] += (
@@ -63,6 +68,7 @@ class RedisOutbox:
         await self._shards.run("settle", by_shard)
 
     async def of(self, subject_id: str) -> list[Delivery]:
+        """See the Protocol. Creates the deliveries of an ended job first: its owner need not wait for `take`."""
         return [_delivery_of(reply) for reply in await self._run("deliveries", subject_id, subject_id)]
 
     async def redeliver(self, delivery_id: DeliveryId) -> Delivery | None:

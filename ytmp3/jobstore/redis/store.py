@@ -123,7 +123,11 @@ class RedisJobStore:
         return self._policy
 
     async def open(self) -> None:
-        """Check the server, and send it the scripts. Later calls send a script again if the server has lost it."""
+        """Check the server, and send it the scripts. Later calls send a script again if the server has lost it.
+
+        The check is first, so that a server which must not be used is refused with the reason, and not with the error
+        of a script.
+        """
         await self._server.check(Caller.WORKER)
         await self._server.load_scripts(Caller.WORKER)
 
@@ -260,6 +264,7 @@ class RedisJobStore:
         return conversion_of(reply)
 
     async def fail(self, lease: Lease, code: FailureCode) -> None:
+        """See the Protocol. The record gets the code, and the one that instances of version 0.2 know for it."""
         retention = repr(self._policy.retention_seconds)
         arguments = (retention, *lease_arguments(lease), error_in_0_2(code), code)
         if not await self._work("fail", lease.conversion_id, *arguments):
@@ -267,6 +272,7 @@ class RedisJobStore:
         self._own_writes.note(lease.conversion_id)
 
     async def retry(self, lease: Lease, code: FailureCode, *, delay_seconds: float, costs_attempt: bool = True) -> None:
+        """See the Protocol. The script also records this instance, so that another one may adopt the retry first."""
         codes = (error_in_0_2(code), code)
         arguments = (repr(delay_seconds), *lease_arguments(lease), *codes, str(int(costs_attempt)))
         if not await self._work("retry", lease.conversion_id, *arguments):
@@ -282,6 +288,7 @@ class RedisJobStore:
         self._own_writes.note(*(lease.conversion_id for lease in leases))
 
     async def cancel(self, job_id: JobId) -> Ticket | None:
+        """See the Protocol. If a worker runs the conversion, its next renewal is refused, and it stops."""
         reply = await self._handle("cancel", job_id, repr(self._policy.retention_seconds), job_id)
         return self._noted(ticket_of(reply))
 
@@ -314,6 +321,7 @@ class RedisJobStore:
         return sorted(adopted, key=lambda conversion: conversion.created_at)
 
     async def forget(self, conversion_id: ConversionId) -> None:
+        """See the Protocol. Removes the key by which submissions find the conversion, and not the conversion itself."""
         await self._work("forget", conversion_id, conversion_id)
         self._own_writes.note(conversion_id)
 

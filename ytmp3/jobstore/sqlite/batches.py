@@ -143,7 +143,11 @@ class _Batches:
         return batch
 
     def cancel(self, batch_id: BatchId) -> Batch | None:
-        """Mark a batch as cancelled, unless it has ended. Its holder sees that at its next `save`, and ends it."""
+        """Mark a batch as cancelled, unless it has ended. Its holder sees that when it reads the batch, and ends it.
+
+        The batch does not end here, because its open items have jobs, which must be cancelled first: once a batch has
+        ended, none of its jobs is unfinished.
+        """
         batch = self._find(batch_id)
         if batch is None or batch.completed_at is not None or batch.cancelled_at is not None:
             return batch
@@ -172,6 +176,9 @@ class _Batches:
 
         The end of a batch that was not cancelled is reported to its webhooks, in the same transaction.
 
+        The token is checked before a repeated call is recognised, and the holder after that: an ended batch has no
+        holder any more, but keeps the token with which it was ended.
+
         Raises:
             LeaseLost: another process has the batch, or it has ended otherwise.
         """
@@ -193,7 +200,10 @@ class _Batches:
         return self.store(replace(batch, marks=marks, due_at=now + self.ledger.policy.lease_seconds))
 
     def fill(self, lease: BatchLease, filling: Filling) -> Batch:
-        """Store what was read of a playlist: the items with their marks, or the error with which the batch ends."""
+        """Store what was read of a playlist: the items with their marks, or the error with which the batch ends.
+
+        `save` comes first, because it checks the lease: a refused call must not have written anything.
+        """
         saved = self.save(lease, filling.marks, is_ended=filling.is_end)
         self.ledger.connection.execute(queries.UPDATE_BATCH_ITEMS, (encode_items(filling.items), lease.batch_id))
         changes = {"title": filling.title, "is_truncated": filling.is_truncated, "error": filling.error}
@@ -212,7 +222,10 @@ class _Batches:
         return [job_id for job_id in job_ids if self._keep(job_id, self.ledger.clock() + seconds)]
 
     def expire(self, limit: int) -> int:
-        """Remove batches whose retention is over, with their items and deliveries. Returns how many there were."""
+        """Remove batches whose retention is over, with their items and deliveries. Returns how many there were.
+
+        The jobs of a batch are not removed here. They expire with their conversions, which other jobs may share.
+        """
         connection = self.ledger.connection
         removed = connection.execute(queries.DELETE_EXPIRED_BATCHES, (self.ledger.clock(), limit)).fetchall()
         connection.executemany(queries.DELETE_BATCH_ITEMS, removed)

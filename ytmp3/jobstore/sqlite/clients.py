@@ -1,6 +1,10 @@
 """What the embedded store keeps for clients besides the records of their jobs (`jobstore.ClientRecords`).
 
 Writes run on the writer's thread, in the same groups as those of the ledger. Reads run in the reading thread.
+
+The list of a client needs no table of its own: it is an index on the jobs (`queries`). So it cannot disagree with them,
+and a job leaves the list in the step that removes it. Jobs of clients without an API key have no client in that column,
+because nobody may list them, and the index would only grow.
 """
 
 from collections.abc import Awaitable, Callable
@@ -37,7 +41,11 @@ class SqliteClientRecords:
     async def reserve(
         self, name: str, fingerprint: str, resource_id: str, *, life_seconds: float, instead_of: str | None = None
     ) -> Reservation:
-        """See the Protocol."""
+        """See the Protocol.
+
+        All steps are one transaction of the only writer, so requests with the same key at the same moment get the same
+        reservation. Reservations that have run out are removed first: otherwise one of them would still win.
+        """
 
         def write(ledger: Ledger) -> Reservation:
             connection, now = ledger.connection, ledger.clock()
@@ -51,7 +59,7 @@ class SqliteClientRecords:
         return await self._run(write)
 
     async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> Page:
-        """See the Protocol."""
+        """See the Protocol. Without a place, it begins at an infinite time, before which all jobs were created."""
         created_at, job_id = (float("inf"), JobId("")) if before is None else (before.created_at, before.job_id)
         rows = await self._read(queries.SELECT_JOBS_OF, (client, created_at, job_id, limit))
         tickets = [Ticket(job=decode_job(job), conversion=decode_conversion(conversion)) for job, conversion in rows]
@@ -60,7 +68,7 @@ class SqliteClientRecords:
         return Page(tickets={ticket.job.job_id: ticket for ticket in tickets}, last=last)
 
     async def set_feed(self, client: ClientId, digest: str | None) -> None:
-        """See the Protocol."""
+        """See the Protocol. The old token is removed in the same step, so both never work at the same time."""
 
         def write(ledger: Ledger) -> None:
             ledger.connection.execute(queries.DELETE_FEED, (client,))

@@ -2,6 +2,12 @@
 
 `file` makes those that an older file lacks in one transaction, when it is opened. There is no way back: an older
 program refuses the file (`queries.SCHEMA_VERSION`).
+
+A change adds tables, columns and indexes, and fills new columns from the records; it rewrites no record. A crash in the
+middle of it leaves the file in its old version, because the version number in the header is a part of the transaction.
+
+A released change is never edited: files that were made by it exist, and `file` refuses a file whose tables differ from
+those of its version.
 """
 
 from collections.abc import Mapping

@@ -7,6 +7,10 @@ The tables, which `queries` creates:
   takes the same time for one job and for a hundred thousand.
 * `deliveries` has the messages. `due_at` is NULL once a delivery is delivered or has failed.
 
+Why deliveries are not created at the end of a conversion: a conversion may have thousands of jobs, and the transaction
+that ends it would keep every other operation waiting. So that step leaves a note, and `take` creates a limited number
+of deliveries at a time. The note is in the same transaction as the end, so no message is lost by a crash between them.
+
 The functions of `Deliveries` run on the writer's thread, in a transaction that the writer has begun; `ledger` calls
 those that belong to its own steps. `SqliteOutbox` is what the rest of the service uses.
 """
@@ -50,7 +54,10 @@ class Deliveries:
     clock: Callable[[], float]
 
     def hook(self, job_id: JobId, serial: int, state: State) -> None:
-        """Record that a new job has webhooks. The job may have ended already, if its track exists."""
+        """Record that a new job has webhooks. The job may have ended already, if its track exists.
+
+        Then there is no later step that ends its conversion, so its message is noted here.
+        """
         self.connection.execute(queries.HOOK_JOB, (job_id, serial))
         self.note_end(serial, state)
 
@@ -66,7 +73,10 @@ class Deliveries:
             self.connection.execute(queries.INSERT_DELIVERY, values)
 
     def forget(self, subject_ids: Iterable[str]) -> None:
-        """Remove everything about these subjects."""
+        """Remove everything about these subjects, in the transaction that removes their records.
+
+        An instance that is just sending one of these messages finds no delivery when it settles it, and ignores that.
+        """
         for subject_id in subject_ids:
             self.connection.execute(queries.UNHOOK_JOB, (subject_id,))
             self.connection.execute(queries.DELETE_DELIVERIES, (subject_id,))
@@ -77,7 +87,11 @@ class Deliveries:
         self.connection.execute(queries.LIMIT_DUE_DELIVERIES, (latest, latest))
 
     def take(self, limit: int, *, lease_seconds: float) -> list[Delivery]:
-        """Make the deliveries of ended conversions, and lease those that are due."""
+        """Make the deliveries of ended conversions, and lease those that are due.
+
+        In this order, so that the message about a job that has just ended is taken by the same call. A note is deleted
+        only when all jobs of its conversion have their deliveries; a large conversion takes several calls.
+        """
         for (job_id,) in self._rows(queries.SELECT_ANNOUNCED_JOBS, (JOBS_AT_ONCE,)):
             self._expand(job_id)
         self.connection.execute(queries.DELETE_ANNOUNCED, (JOBS_AT_ONCE,))
@@ -86,7 +100,11 @@ class Deliveries:
         return [self._save(webhook.taken(delivery, until=now + lease_seconds)) for delivery in due]
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
-        """Store the results whose tokens are current."""
+        """Store the results whose tokens are current.
+
+        The others are late: the lease ran out, and the message was taken again. To store them would end or postpone a
+        message that is being sent.
+        """
         now = self.clock()
         for settlement in settlements:
             delivery = self._find(settlement.delivery_id)
@@ -105,7 +123,11 @@ class Deliveries:
         return None if delivery is None else self._save(webhook.redelivered(delivery, now=self.clock()))
 
     def _expand(self, job_id: str) -> None:
-        """Make the deliveries of a hooked job if its conversion has ended, and unhook it."""
+        """Make the deliveries of a hooked job if its conversion has ended, and unhook it.
+
+        A cancelled job gets none, because its owner has cancelled it. It is unhooked nevertheless: otherwise the note
+        of its conversion would never be deleted.
+        """
         for job_record, conversion_record in self._rows(queries.SELECT_HOOKED_JOB, (job_id,)):
             job, event = decode_job(job_record), EVENT_OF_STATE.get(decode_conversion(conversion_record).state)
             if event is None:

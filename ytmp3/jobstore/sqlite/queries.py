@@ -3,6 +3,16 @@
 The columns beside `record` repeat the values that queries search by; `ledger` writes both in one statement. Two columns
 have historical names: `serving` means that the conversion is the current one of its key, and `riders` counts its active
 jobs, which are those that are not cancelled.
+
+Why records are JSON and not columns: a new field needs no change of the schema, and a field that a newer version has
+written survives a change by this one (`ledger._Row.unknown`). Only what a query searches or sorts by is a column.
+
+Why the tables are STRICT: SQLite would otherwise store a value of any type in any column, and the fault would be seen
+when the value is read, far from its cause.
+
+Why most indexes are partial (`WHERE ... IS NOT NULL`): ended conversions stay for the whole retention, and are by far
+the most. An index of live rows only stays small, so the search for due conversions, which runs every second, takes the
+same time with a hundred thousand ended records as with none.
 """
 
 from typing import Final
@@ -60,6 +70,8 @@ SELECT_VALUE: Final = "SELECT data FROM shared_values WHERE name = ?"
 REPLACE_VALUE: Final = "INSERT OR REPLACE INTO shared_values VALUES (?, ?)"
 
 # These five return the columns of `ledger._Row`.
+# Two of them are limited and sorted: what has been due or expired for the longest time is first, so nothing is left
+# behind however many rows there are. Rows with the same due time, as after a restart, follow in order of creation.
 SELECT_CONVERSION: Final = """
     SELECT serial, serving, riders, jobs, record FROM conversions WHERE conversion_id = ?
 """
@@ -84,11 +96,15 @@ UPDATE_CONVERSION: Final = """
     UPDATE conversions SET serving = ?, riders = ?, jobs = ?, due_at = ?, expires_at = ?, record = ? WHERE serial = ?
 """
 UPDATE_EXPIRY: Final = "UPDATE conversions SET expires_at = ?, record = ? WHERE conversion_id = ?"
+# Run before a new current conversion is inserted: the unique index refuses a second current one of the same key, even
+# if the code around it has a defect.
 REPLACE_CURRENT: Final = "UPDATE conversions SET serving = 0 WHERE key = ? AND serving = 1"
 DELETE_CONVERSION: Final = "DELETE FROM conversions WHERE serial = ?"
 
 INSERT_JOB: Final = "INSERT INTO jobs (job_id, serial, record, client, created_at) VALUES (?, ?, ?, ?, ?)"
 UPDATE_JOB: Final = "UPDATE jobs SET record = ? WHERE job_id = ?"
+# The limit bounds the transaction. The deleted records are returned, because the counts of jobs by state must be
+# reduced by exactly the jobs that were removed.
 DELETE_SOME_JOBS: Final = """
     DELETE FROM jobs WHERE job_id IN (SELECT job_id FROM jobs WHERE serial = ? LIMIT ?) RETURNING job_id, record
 """
@@ -100,6 +116,7 @@ REMOVE_PROBE: Final = "DELETE FROM jobs WHERE job_id = ''"
 
 HOOK_JOB: Final = "INSERT INTO hooked VALUES (?, ?)"
 UNHOOK_JOB: Final = "DELETE FROM hooked WHERE job_id = ?"
+# One statement decides and inserts: no row if no job of the conversion has a webhook, and one row however many have.
 ANNOUNCE_CONVERSION: Final = "INSERT OR IGNORE INTO announced SELECT serial FROM hooked WHERE serial = ? LIMIT 1"
 # Both begin with the oldest conversions and look at few, so they take the same time for ten rows and for ten thousand.
 SELECT_ANNOUNCED_JOBS: Final = """
@@ -114,16 +131,20 @@ SELECT_HOOKED_JOB: Final = """
     FROM hooked JOIN jobs USING (job_id) JOIN conversions ON conversions.serial = hooked.serial
     WHERE hooked.job_id = ?
 """
+# OR IGNORE, because the id of a delivery follows from its subject: to make the deliveries of a job a second time must
+# not reset one that was sent already.
 INSERT_DELIVERY: Final = "INSERT OR IGNORE INTO deliveries VALUES (?, ?, ?, ?)"
 UPDATE_DELIVERY: Final = "UPDATE deliveries SET due_at = ?, record = ? WHERE delivery_id = ?"
 DELETE_DELIVERIES: Final = "DELETE FROM deliveries WHERE subject_id = ?"
 SELECT_DELIVERY: Final = "SELECT record FROM deliveries WHERE delivery_id = ?"
 SELECT_DELIVERIES: Final = "SELECT record FROM deliveries WHERE subject_id = ?"
+# After the system clock was set back, a due time may be hours ahead of every wait that the schedule has.
 LIMIT_DUE_DELIVERIES: Final = "UPDATE deliveries SET due_at = ? WHERE due_at > ?"
 SELECT_DUE_DELIVERIES: Final = """
     SELECT record FROM deliveries WHERE due_at <= ? ORDER BY due_at LIMIT ?
 """
-# These belong to `clients`.
+# These belong to `clients`. A page begins after the last job of the page before, and not at an offset: new jobs at the
+# beginning of the list would shift an offset, so a client would see jobs twice.
 SELECT_JOBS_OF: Final = """
     SELECT jobs.record, conversions.record FROM jobs JOIN conversions USING (serial)
     WHERE jobs.client = ? AND (jobs.created_at, jobs.job_id) < (?, ?)
@@ -131,11 +152,14 @@ SELECT_JOBS_OF: Final = """
 """
 DELETE_RESERVATIONS: Final = "DELETE FROM reservations WHERE ends_at < ?"
 DELETE_RESERVATION: Final = "DELETE FROM reservations WHERE name = ? AND resource_id = ?"
+# OR IGNORE: of several requests with one idempotency key, the first one reserves its id, and the others read that.
 INSERT_RESERVATION: Final = "INSERT OR IGNORE INTO reservations VALUES (?, ?, ?, ?, ?)"
 SELECT_RESERVATION: Final = "SELECT resource_id, fingerprint, reserved_at FROM reservations WHERE name = ?"
 DELETE_FEED: Final = "DELETE FROM feeds WHERE client = ?"
 INSERT_FEED: Final = "INSERT INTO feeds VALUES (?, ?)"
 SELECT_FEED: Final = "SELECT client FROM feeds WHERE digest = ?"
+# Items are a table of their own, because the record of a batch is written at each change of its marks, and the items,
+# which may be 1,000, are not.
 INSERT_BATCH: Final = "INSERT INTO batches VALUES (?, ?, ?, NULL, ?)"
 INSERT_BATCH_ITEMS: Final = "INSERT INTO batch_items VALUES (?, ?)"
 UPDATE_BATCH_ITEMS: Final = "UPDATE batch_items SET record = ? WHERE batch_id = ?"

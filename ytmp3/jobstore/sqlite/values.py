@@ -1,4 +1,9 @@
-"""The shared values of the embedded store (`jobstore.SharedValues`). They outlive a restart, and never expire."""
+"""The shared values of the embedded store (`jobstore.SharedValues`). They outlive a restart, and never expire.
+
+There is only one instance, but its tasks run concurrently: a value that one of them has read may be out of date when
+its change arrives at the writer's thread. So `replace` compares and writes in one transaction, and the caller whose
+value is out of date reads it again.
+"""
 
 from collections.abc import Awaitable, Callable
 
