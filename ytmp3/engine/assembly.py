@@ -9,6 +9,13 @@ The path of a conversion through the parts:
 `feeder` submits the items of batches to `intake`. `upstream` decides whether a conversion may start, `jobs` reads and
 cancels jobs, and `watcher` updates `health`. Most parts emit `events`. The app and the engine's tests both build the
 engine here; only the values of `Outside` differ.
+
+No part knows the whole engine: each gets the parts that it needs as arguments. So the arguments in `assemble` show who
+may call whom, and a part can be tested without the others. The order of the lines follows from that, because a part is
+built after those that it gets.
+
+The order in which parts start and end matters more. If a conversion is claimed while nobody renews leases, its lease
+runs out, another instance adopts it, and both convert it. So the lease keeper starts first and ends last.
 """
 
 import random
@@ -129,7 +136,12 @@ class Engine:
         self.relief.start()
 
     async def close(self) -> None:
-        """End every task, and release all conversions. The keeper ends last: until then the leases are renewed."""
+        """End every task, and release all conversions. The keeper ends last: until then the leases are renewed.
+
+        First end the parts that give work to others (`feeder`, `janitor`), then the workers: a conversion that was
+        adopted or submitted after they had ended would wait for its lease to run out. The reports of identities are
+        awaited after the workers, whose last attempts make them.
+        """
         await self.relief.close()
         await self.feeder.close()
         await self.descriptions.close()

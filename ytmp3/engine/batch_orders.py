@@ -1,4 +1,9 @@
-"""What a client asks for with a batch, besides its items; and the record that is stored for it."""
+"""What a client asks for with a batch, besides its items; and the record that is stored for it.
+
+An order is the same for links, a playlist and the chapters of a video; only the items differ. They are known at once
+for links, and read by the feeder for the others. So a batch of a playlist is stored without items, and its response
+does not wait for YouTube.
+"""
 
 import secrets
 from collections.abc import Sequence

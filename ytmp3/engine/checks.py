@@ -3,6 +3,13 @@
 A check does what a conversion needs. A check of a disk that hangs does not end. It is then not repeated: it goes on in
 its thread, and the health state says for how long there has been no answer. The watcher checks regularly. An attempt
 that failed checks as well, because this instance may be at fault: then the attempt is not counted.
+
+Why an attempt does not rely on the last regular check: a conversion often meets a fault first, seconds before the check
+is due. Without a check of its own, the failure would count, and an instance with a broken disk or ffmpeg would use up
+the attempts of every conversion that it takes.
+
+Why one check at a time: each further check of a hanging disk would occupy another thread until the disk responds, and
+learn nothing more. Callers that come while a check runs wait for the same result.
 """
 
 import asyncio
@@ -38,7 +45,12 @@ class DiskCheck:
         self._running: asyncio.Task[None] | None = None
 
     async def look(self) -> None:
-        """Check now, or wait for the check that runs already; at most `disk_limit_seconds`."""
+        """Check now, or wait for the check that runs already; at most `disk_limit_seconds`.
+
+        After the limit, the check is left running: a thread in a system call cannot be cancelled. Its result is
+        recorded whenever it ends, so the instance becomes ready by itself when the disk does. An unexpected error of
+        the check is raised here, so that the loop of the caller logs it.
+        """
         if self._running is None or self._running.done():
             self._began_at = self._clock()
             self._running = asyncio.create_task(self._check(), name="disk-check")
@@ -67,7 +79,11 @@ class DiskCheck:
         self._found(error)
 
     def _found(self, error: str | None) -> None:
-        """Record the result of a check. Logs changes only, so that a full disk writes two lines, not one a second."""
+        """Record the result of a check. Logs changes only, so that a full disk writes two lines, not one a second.
+
+        Each change from good to bad counts as one fault. An attempt compares the count at its start and at its end, and
+        so sees a fault that began and ended meanwhile (`failed_attempts`).
+        """
         before, self._health.storage_error = self._health.storage_error, error
         if error is not None and before is None:
             self._health.storage_faults += 1
@@ -92,7 +108,10 @@ class ToolsCheck:
         return self._release != self._converter.release()
 
     async def look(self) -> None:
-        """Check now, or wait for the check that runs already."""
+        """Check now, or wait for the check that runs already.
+
+        The check is shielded: if this caller is cancelled, others may still wait for the result.
+        """
         await asyncio.shield(self._started())
 
     async def look_after_failure(self) -> None:
@@ -112,6 +131,11 @@ class ToolsCheck:
         return self._running
 
     async def _check(self) -> None:
+        """Run the check, and record its result. Logs a tool only if its result has changed.
+
+        The release is noted before the check: if another one is put into use meanwhile, `is_stale` asks for a new
+        check.
+        """
         before = {tool.name: tool.ok for tool in self._health.tools}
         self._release = self._converter.release()
         tools = self._health.tools = await self._converter.check()
@@ -134,7 +158,11 @@ class Checks:
         self.tools = tools
 
     async def after_failure(self, code: FailureCode) -> None:
-        """Find out whether the disk or the tools are at fault for an attempt that has failed with this code."""
+        """Find out whether the disk or the tools are at fault for an attempt that has failed with this code.
+
+        The result is in the health state when this returns, which the caller reads next. Other codes name a fault of
+        the video, of YouTube or of the network, which no check of this instance can explain, so nothing is checked.
+        """
         if code in DISK_CODES:
             await self.disk.look()
         elif code in TOOLS_CODES:

@@ -7,7 +7,12 @@ fail.
 *Kept* jobs are all jobs in the store, including those of finished tracks: each is a record that is kept for the
 retention. They count against CLIENT_MAX_KEPT_JOBS.
 
-All counts are local to this instance and start at zero when it starts. They limit clients, but are not exact.
+All counts are local to this instance and start at zero when it starts. They limit clients, but are not exact. Exact
+counts would need a call to the store for each submission, also for those that are refused, which is the moment when the
+store must be spared.
+
+Where a count is uncertain, it errs in favour of the client in the end: a job whose end this instance cannot see stops
+counting after ELSEWHERE_SECONDS. A count that could stay too high forever would lock the client out.
 """
 
 from collections import OrderedDict, defaultdict
@@ -204,6 +209,9 @@ class ClientJobs:
 
     def begin(self, client: ClientId) -> float:
         """Count a job that is about to be stored. `end` must follow.
+
+        It is counted before the call to the store, not after it: otherwise a client that sends many requests at once
+        would pass the check with all of them before the first one is counted.
 
         Returns:
             0; or, if the client may not have another job in the store, the seconds until it may. Then nothing is

@@ -7,6 +7,12 @@ The probes of one client use at most a part of the budget. While conversions are
 
 A request waits for a shorter time than proxies do. If it ends without a result, the extraction goes on, and a repeated
 request gets the result.
+
+Why probes are bounded more strictly than conversions: a conversion waits in a queue that is fair and visible, but a
+probe holds a request open. Without a limit of their own, the probes of one client could use up the hourly budget, and
+the conversions of all clients would wait.
+
+Results are kept in memory only, and each instance has its own. To lose them costs one extraction.
 """
 
 import asyncio
@@ -179,7 +185,12 @@ class Descriptions:
         self._of_client -= Counter((client,))
 
     async def _ask(self, video_id: VideoId, client: ClientId) -> Result:
-        """Return the description or the failure, and keep it for some time."""
+        """Return the description or the failure, and keep it for some time.
+
+        It never raises ConversionError: several requests may wait for the result, and each turns it into its own error.
+        The breaker and the identity get the outcome like that of a conversion. Otherwise a client that only probes
+        could go on asking a YouTube that refuses, which prolongs the block.
+        """
         grant = await self._upstream.identities.take(video_id)
         if grant is None:
             return self._blocked()
@@ -232,7 +243,10 @@ class Descriptions:
         return UpstreamBlocked(text, retry_after_seconds=seconds)
 
     def _keep(self, video_id: VideoId, result: Result) -> None:
-        """Keep a result, unless asking again soon may give another one."""
+        """Keep a result, unless asking again soon may give another one.
+
+        A new result moves to the end, and the entries at the beginning are dropped first: these are the oldest ones.
+        """
         if isinstance(result, ConversionError) and result.failure.retryable:
             return
         seconds = KEPT_FAILURE_SECONDS if isinstance(result, ConversionError) else KEPT_SECONDS

@@ -30,7 +30,11 @@ class Estimates:
         self._pace = Pace()
 
     def on_event(self, event: events.Event) -> None:
-        """Record the duration of a conversion that ended after an attempt. This is a listener."""
+        """Record the duration of a conversion that ended after an attempt. This is a listener.
+
+        A conversion that failed without an attempt has no seconds, and is left out: it did not occupy a worker, so it
+        would make the pace look better than it is.
+        """
         match event:
             case (
                 events.Finished(conversion=ended, seconds=seconds)
@@ -56,7 +60,11 @@ class Estimates:
         )
 
     def slot_wait_seconds(self) -> int:
-        """Return the `Retry-After` of a full queue. Each call returns a different time."""
+        """Return the `Retry-After` of a full queue. Each call returns a different time.
+
+        The times follow the rate at which slots become free, so that clients that wait for them do not all return for
+        the same slot.
+        """
         return self._pace.slot_wait_seconds(workers=self._workers, now=self._clock(), chance=self._random())
 
     def spread_seconds(self, seconds: int) -> int:

@@ -4,6 +4,10 @@ Operators count log lines by their names, so each name has one meaning. An attem
 `conversion started`, and one for its end, which says how it ended. Both contain the conversion, the video, the client
 that created the conversion, and the number of the attempt. `conversion failed` is written once for each failed
 conversion, and not for attempts that are retried.
+
+The levels follow from what an operator has to do: `error` if conversions stop until somebody acts, `warning` for a
+failure that the service handles itself, `info` for the normal life of a job. Documents and scripts of operators search
+for the names of these lines, so a name is a part of the interface, and a change of it belongs in the changelog.
 """
 
 import logging

@@ -6,6 +6,10 @@ estimates. A new listener (a stream to a client, a webhook) needs no change in t
 
 The one rule: listeners are called synchronously, on the event loop. A listener must not block and must not call back
 into the engine. This module makes no decisions, and its only state is the list of listeners.
+
+Why synchronously: a listener sees an event before anything else happens, so metrics and log lines have the order of the
+changes, and no event can be lost in a queue. Nothing that must survive a crash may depend on an event. A webhook, for
+example, is recorded by the job store, in the step that ends the conversion.
 """
 
 import logging

@@ -12,7 +12,11 @@ adopts the batch. In each iteration, the feeder does this for each batch:
    were refused before because the queue was full. If the job exists already, the submission returns it.
 
 The rule: an item is stored as open before its job is created. So an instance that continues or cancels a batch finds
-every job of it.
+every job of it. In the opposite order, a crash between the two steps would leave a job that no batch knows, and a
+cancelled batch would go on converting.
+
+An error of the store with one batch does not stop the others: it is raised only after all of them had their turn, so
+that the loop reports it.
 """
 
 import asyncio

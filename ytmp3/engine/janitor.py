@@ -2,6 +2,10 @@
 
 Each task runs in its own loop, so that none waits for another, and continues after an outage of the store. Several
 instances run the same tasks on one store and one volume; all steps are idempotent.
+
+No instance is chosen as a leader, because an election would be one more thing that can fail. The store decides instead:
+each due conversion is given to one of the callers of `adopt`, and each removed record is returned to one caller of
+`expire`, which deletes the file. So any instance may die at any moment, and another one does its part of the work.
 """
 
 from typing import Final

@@ -10,6 +10,13 @@ long as the workers do. Every second it sends all renewals that are due in one c
 The store returns the conversions that this instance no longer holds, because another instance cancelled or adopted
 them. The keeper stops their attempts, or removes them from the queue. Until the store replies, two instances may work
 on one conversion. This wastes work but does no harm, because the store checks the lease of each write.
+
+Waiting conversions have leases, too. A queue is only in memory: if its instance dies, the leases run out, and another
+instance adopts the conversions. Without leases, every instance would adopt them while they wait.
+
+If the store does not reply, nothing is stopped here. The leases may have run out by then, or the store may have replied
+to nobody else either; only its answer tells. Until then, running attempts go on, because to stop them would waste a
+download for an outage of a second.
 """
 
 import logging

@@ -1,8 +1,11 @@
-"""Finds the sound of a conversion for listeners, who hear it while it is encoded.
+"""Finds the audio of a conversion for listeners, who receive it while it is encoded.
 
-Only the instance that runs a conversion has its sound. If the conversion still waits in the queue of this instance,
+Only the instance that runs a conversion has its audio. If the conversion still waits in the queue of this instance,
 `find` waits for it, up to a limit. A client listens to a job of its own, and a conversion goes on as long as one job
 needs it. So listeners need no further means to keep a conversion running.
+
+A reader belongs to one attempt. If the attempt fails and is repeated, the stream breaks, and the client has to ask
+again: the bytes of two encodings may differ, so a listener must never get parts of both.
 """
 
 import asyncio
@@ -51,6 +54,10 @@ class Listening:
 
     async def find(self, ticket: Ticket, *, seconds: float) -> Found:
         """Wait up to `seconds` until a job has sound here or has ended; not at all if another instance has it.
+
+        The job is followed before it is looked for, so that a change in between ends the wait. The loop begins again
+        after each change, because the conversion may have moved meanwhile: from the queue to a worker, or to another
+        instance.
 
         Raises:
             JobUnknown: its retention has ended meanwhile.

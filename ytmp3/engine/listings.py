@@ -2,6 +2,11 @@
 
 The feeder runs one task for each such batch. Chapters are those of a probe (`descriptions`), so a video that was probed
 a moment ago is not extracted again.
+
+A result is always a `Filling`, also after a failure: an error becomes the error of the batch, which its client sees. So
+the task ends with an exception only after a defect, or when the feeder cancels it because the batch was cancelled, is
+held by another instance, or the instance stops. Nothing is stored here. After a crash the batch has no items yet, and
+the instance that adopts it reads them again.
 """
 
 import asyncio
@@ -46,6 +51,11 @@ class Listings:
         return await (self._read_chapters(batch) if batch.is_split else self._read_playlist(batch))
 
     async def _read_playlist(self, batch: Batch) -> Filling:
+        """Read a playlist, and retry after temporary errors, as often as a conversion is retried.
+
+        The code of an unavailable video means here that YouTube shows this service no such list. It gets an error of
+        its own, because the text about a video would mislead the client.
+        """
         for attempt in range(self._max_retries + 1):
             try:
                 return _filling(await self._list(batch), batch.tags)

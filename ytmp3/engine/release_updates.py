@@ -2,6 +2,9 @@
 
 A turn is a lease in the job store, so that of several instances, also with disks of their own, one tries a release at a
 time. It is short and renewed, and it is changed by compare and set; that of an instance that was killed ends by itself.
+
+The turn saves work and requests to YouTube. Correctness does not depend on it, because the folder of releases has a
+lock of its own: an instance that was frozen for longer than its turn does no harm.
 """
 
 import asyncio

@@ -5,6 +5,9 @@ may adopt them. Once the fault has lasted for GIVE_BACK_SECONDS, this loop relea
 they are due at once. Their attempts are stopped. One that hangs while it publishes cannot be stopped, but the store
 refuses its next write. The rule: an instance that has its store for itself keeps its conversions, because nobody else
 could adopt them.
+
+Without this loop, the clients of such an instance would wait until an operator stops it: it is alive, so its leases
+never run out.
 """
 
 import logging
@@ -61,7 +64,15 @@ class Relief:
         await self._loops.close()
 
     async def give_back(self) -> int:
-        """Release all conversions of this instance if it has been faulty for long enough. Returns their number."""
+        """Release all conversions of this instance if it has been faulty for long enough. Returns their number.
+
+        The leases are released before the attempts are stopped. If the store does not reply, nothing has changed, and
+        the next iteration tries again; the conversions that were waiting are then no longer in the queue here, but
+        their leases run out, because only waiting and running ones are renewed.
+
+        The runs are stopped with LEASE_LOST, because that is their state now: another instance may already hold them,
+        so nothing must be written for them here.
+        """
         if self._health.fault is None:
             self._faulty_since = None
             return 0

@@ -11,6 +11,13 @@ Where changes come from:
   and it may be lost. So the record is read after each hint, and every POLL_SECONDS in any case.
 
 As everywhere in the engine, the stored record is authoritative.
+
+What a client is promised: the state of each job when it begins to follow it, and after each change the newest state, at
+the latest when the records are polled. It is not promised every state in between.
+
+Two orders make this true. A conversion is watched before its record is read, so a change between the two leads to a
+hint. And a reply of the store is dropped if an event has arrived since the question (`_Topic.version`): it may be older
+than the event, and would make a job go backwards, from `completed` to `processing`.
 """
 
 import asyncio
@@ -106,7 +113,10 @@ class _Followed:
         self.is_urgent = self.is_urgent or is_urgent
 
     def apply(self, ticket: Ticket | None) -> None:
-        """Update the job from its record; None: it no longer exists."""
+        """Update the job from its record; None: it no longer exists.
+
+        Both changes are urgent, because they end the job for its client: it was cancelled, or its retention is over.
+        """
         if ticket is None:
             self.job = None
             self.mark(is_urgent=True)
@@ -167,7 +177,8 @@ class Subscription:
     async def take(self, seconds: float) -> list[Snapshot]:
         """Return the newest state of each job that has changed since it was last taken, as soon as there is one.
 
-        Returns an empty list if nothing changes for `seconds`, or after `wake`.
+        Returns an empty list if nothing changes for `seconds`, or after `wake`. The event is cleared before the changes
+        are looked at: one that arrives later sets it again, so none is missed.
         """
         deadline = self._clock() + seconds
         while True:
@@ -317,7 +328,11 @@ class Subscriptions:
         self.on_hint(None, True)  # noqa: FBT003  a callback
 
     async def _read_outdated(self) -> None:
-        """Wait until records have to be read again, and read them. If the store fails, the next poll repeats it."""
+        """Wait until records have to be read again, and read them. If the store fails, the next poll repeats it.
+
+        The marks are removed before the call to the store. A hint during the call then sets them again, and the record
+        is read once more; to remove them afterwards would lose that hint.
+        """
         await self._has_outdated.wait()
         self._has_outdated.clear()
         wanted: list[_Followed] = []

@@ -6,6 +6,12 @@ could not start a process, and a fault of this instance's disk or tools (`Health
 The first start after the breaker's pause is its trial.
 
 Each change of the breaker is emitted as an event. `/health` shows `Upstream.cause`.
+
+Why starts are stopped: each conversion that fails for a common cause costs a slot and a part of the hourly budget, and
+YouTube refuses an address for longer if the requests go on.
+
+The duty of the callers: each `started` is followed by one `ended`, whatever happens in between. Otherwise, the breaker
+would wait forever for the outcome of a trial, and nothing would start.
 """
 
 import asyncio

@@ -2,6 +2,10 @@
 
 Request handlers read the health state without a wait. Each change of a result is logged once. Each check has a loop of
 its own, so a disk that hangs does not keep the store from being checked (`checks`).
+
+Why the results are kept and not found out by each request: `/health` must answer within milliseconds while the store or
+the disk hangs, and a load balancer that asks ten times a second must not become load for them. The price is that a
+result may be as old as the interval of its check; `/health` shows the age.
 """
 
 import asyncio
