@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, cast
@@ -108,6 +109,22 @@ async def test_after_a_failure_calls_fail_without_being_sent(proxy: ChaosProxy, 
         with pytest.raises(StoreDown, match="circuit breaker open after a failure"):
             await store.ping()
     assert proxy.round_trips == before
+
+
+async def test_a_host_that_drops_packets_is_reported_with_the_reason(make_store: MakeStore) -> None:
+    """A server whose queue of connections is full drops the packets that ask for more, as a firewall does."""
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(2):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        timeouts = RedisTimeouts(handler_seconds=60.0, worker_seconds=60.0, connect_seconds=0.05)
+        store = make_store(f"127.0.0.1:{full.getsockname()[1]}", timeouts=timeouts)
+        with pytest.raises(StoreDown, match="no connection in time"):
+            await store.open()
 
 
 async def test_an_absent_redis_is_reported_with_the_reason(make_store: MakeStore) -> None:

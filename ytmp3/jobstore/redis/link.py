@@ -27,6 +27,7 @@ from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import AuthenticationError, MovedError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import TimeoutError as NotConnected
 
 from ytmp3.core.errors import StoreDown, StoreError, StoreFull, StoreUnusable
 from ytmp3.jobstore.redis.addresses import Options, server_name
@@ -325,6 +326,8 @@ async def _reply(connection: AbstractConnection) -> Reply:
 
 def _reason(error: BaseException) -> str:
     """Return the operating system's words for a broken connection; redis-py keeps the system's error as the context."""
+    if isinstance(error, NotConnected):
+        return "no connection in time"
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLError):
