@@ -2,6 +2,10 @@
 
 The stored record is authoritative. The jobs of open items are read together with it, so a response never shows an item
 as running if its job has ended.
+
+Why the marks alone are not enough: the holder writes them about twice a second, so an item may be marked as open
+although its job has just ended. Only the jobs of open items are read, of which there are at most `feeder.MAX_OPEN`, so
+a response about 1,000 items costs little more than one about 20.
 """
 
 from collections import Counter
@@ -192,6 +196,9 @@ class Batches:
 
     async def _create(self, new: NewBatch, idempotency: Idempotency | None) -> BatchState:
         """Store a batch, and return its state. A repeated request with the same idempotency key gets the first batch.
+
+        No item is submitted here. The feeder does that, so the response does not wait for 1,000 submissions, and a
+        crash right after it loses nothing.
 
         Raises:
             Draining, BatchQuota, BatchesFull, Unready: nothing was stored, and the request may be sent again.

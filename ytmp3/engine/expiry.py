@@ -6,6 +6,9 @@ without a holder.
 
 The rule: the decision is made after the claim, from the record of the store. A job may have joined since the conversion
 was queued here, and then the conversion continues to wait.
+
+Without this loop, a job would stay `pending` for as long as YouTube refuses the service, whatever its retention is. Its
+client could not tell a service that is blocked for days from one that has lost the job.
 """
 
 from typing import Final

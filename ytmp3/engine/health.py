@@ -4,6 +4,9 @@ Live and ready are different. An instance is live while its event loop runs; any
 would accept a `POST /extract`. A degraded instance is ready: it accepts jobs and shows their status, but some or all
 conversions do not succeed, for a cause that most likely affects the other instances too. If it were unready, a load
 balancer would remove all instances, and clients could not even read the status of their jobs.
+
+So a fault makes an instance unready only if another instance may do better, or if no job can be stored. A fault that
+all instances share makes them degraded.
 """
 
 from collections.abc import Callable

@@ -86,8 +86,8 @@ class FairQueue(asyncio.Queue[Conversion]):
         else:
             del self._lines[client]
         if self._length:
-            # When a client leaves, the parts of the others grow, so more conversions may start than workers have become
-            # free. Each worker that takes one lets the next idle worker look.
+            # When a client leaves, the shares of the others grow, so more conversions may start than workers have
+            # become free. Each worker that takes one lets the next idle worker look.
             self._let_next_look()
         return item
 

@@ -2,6 +2,13 @@
 
 The table of runs is shared. Attempts add and remove runs, the lease keeper renews their leases, the queue counts them
 by client, and `jobs` reads their live progress and stops cancelled ones.
+
+The rule: a run is in the table for exactly as long as its attempt may still write. If it left earlier, its lease would
+no longer be renewed, and another instance would convert the same video. If it stayed, its lease would be renewed for an
+attempt that has ended. So both changes are in context managers, which no error can skip.
+
+Nobody but the attempt ends a run. Others only ask for it with `Run.stop`, because only the attempt knows whether its
+child processes have ended and whether a file is already published.
 """
 
 import asyncio
@@ -156,7 +163,11 @@ class Runs:
 
     @contextmanager
     def claiming(self, conversion: Conversion) -> Iterator[None]:
-        """Count a conversion as being claimed: it has left the queue and is not running yet."""
+        """Count a conversion as being claimed: it has left the queue and is not running yet.
+
+        Without this, it would count nowhere during the call to the store. The queue could give all free workers to the
+        same client, and a repeated submission could queue the conversion a second time.
+        """
         self._claiming[conversion.conversion_id] = conversion
         try:
             with self._counted(conversion.client):

@@ -2,7 +2,7 @@
 
 A worker waits until a conversion may start, takes the next one from the queue and makes an attempt at it. `attempt` has
 the steps of an attempt; `runs` has the conversions that workers are processing. Some more coroutines are spare workers:
-while one client uses more than its part of the workers, they serve the clients that use less. All are alike. The queue
+while one client uses more than its share of the workers, they serve the clients that use less. All are alike. The queue
 decides when the next conversion may be taken.
 
 An instance ends in two steps. `drain` stops claiming, lets running conversions end for some time, and releases the

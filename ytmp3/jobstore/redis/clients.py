@@ -8,6 +8,10 @@
 Here the root is that of the client, of the digest (which begins with the client's shard) or of the name. A job is in
 another hash slot than its client's list, so no script can write both: the list is written after the job. It may name
 jobs that are gone, and those are left out when it is read.
+
+Why in this order: a job without an entry in the list still works, because its client has its id. An entry that is
+written first would name a job that may never exist. Nor can a script remove an entry together with its job: `jobs_of`
+removes those that it finds gone, and `add` those that are older than any job can be.
 """
 
 import itertools
@@ -69,7 +73,11 @@ class RedisClientRecords:
             )
 
     async def add(self, job: Job) -> None:
-        """Add a job to the list of its client. Called after the job was stored."""
+        """Add a job to the list of its client. Called after the job was stored.
+
+        Repeating it changes nothing. The list as a whole gets a time to live, so that the list of a client who never
+        returns does not stay.
+        """
         listed = self._list_of(job.client)
         await self._read(
             [
@@ -116,7 +124,15 @@ class RedisClientRecords:
             raise failed
 
     async def jobs_of(self, client: ClientId, *, before: Place | None, limit: int) -> Page:
-        """See the Protocol. Takes two round trips, or more where many jobs of the list are gone."""
+        """See the Protocol. Takes two round trips, or more where many jobs of the list are gone.
+
+        The list is read by time, which several jobs may share. So the query begins with the time of the place itself,
+        and those that belong to earlier pages are left out. Removed entries move the following ones forward, which the
+        next offset must take into account: otherwise it would skip as many jobs as were removed.
+
+        A job that could not be read stays in the page as unread. To leave it out would tell the client that it does not
+        exist, and the next page would begin after it.
+        """
         found: dict[JobId, Ticket | None] = {}
         """The jobs in the order of the list; None for one that could not be read."""
         times: dict[JobId, float] = {}
@@ -151,7 +167,7 @@ class RedisClientRecords:
         )
 
     async def set_feed(self, client: ClientId, digest: str | None) -> None:
-        """See the Protocol."""
+        """See the Protocol. The digest begins with the client's shard, so one script can write both keys."""
         await self._run("set_feed", shard_of(client), client, digest or "")
 
     async def feed_owner(self, digest: str) -> ClientId | None:

@@ -96,7 +96,8 @@ class Indexes:
     async def rebuild(self) -> None:
         """Rebuild the indexes of shards from which a foreign value is gone. Nearly always there are none.
 
-        Repeating it, also in several instances at once, changes nothing.
+        Repeating it, also in several instances at once, changes nothing. A shard leaves `_to_rebuild` only after its
+        script has succeeded, so an error of the store leads to another try with the next check.
         """
         roots = self._to_rebuild - {self._expected[name][0] for name in self._wrong}
         for root in sorted(roots):
@@ -106,7 +107,11 @@ class Indexes:
             log.warning("indexes of a shard rebuilt", extra={"shard": root, "records": len(records)})
 
     async def _records_below(self, root: str) -> list[bytes]:
-        """Search the whole database of the server for the records of a shard. Returns their names below the root."""
+        """Search the whole database of the server for the records of a shard. Returns their names below the root.
+
+        SCAN returns each key that exists during the whole search at least once, and maybe twice. A record that is
+        created meanwhile may be missing here, which does no harm: the script that creates it also writes the indexes.
+        """
         found: set[bytes] = set()
         cursor: Argument = 0
         while True:

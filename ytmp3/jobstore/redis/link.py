@@ -196,6 +196,10 @@ class RedisLink:
         return replies
 
     async def _exchange_or_repeat(self, packed: bytes, count: int) -> list[Reply]:
+        """Exchange, and once more if the connection broke: an idle connection may have been closed by a restart.
+
+        A second break is reported: by then, the server is most likely down.
+        """
         try:
             return await self._exchange_once(packed, count)
         except (Disconnected, OSError) as error:
@@ -205,6 +209,11 @@ class RedisLink:
             return await self._exchange_once(packed, count)
 
     async def _exchange_once(self, packed: bytes, count: int) -> list[Reply]:
+        """Send the commands over one connection, and read all replies, also those that are errors.
+
+        Raises:
+            RedisError, OSError: the connection broke. It is closed, because replies may be left in it.
+        """
         connection: AbstractConnection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         try:
             await self._reconnect_if_suspect(connection)

@@ -3,6 +3,13 @@
 A conversion is one hash. It has a field for each field of `core.job.Conversion` that is not None (`metadata` and
 `track` as JSON), and some fields that only the scripts use. Fields that this version does not know (a newer version
 wrote them) are ignored.
+
+Why a hash and not JSON as in SQLite: a script changes a few fields, and need not decode and encode the others. A field
+that this version does not know stays in the hash, because a change writes only its own fields. Instances of two
+versions can therefore work on the same records during an upgrade.
+
+The rule: a record that cannot be read raises StoreUnusable, and never another exception. The callers expect
+StoreErrors, and the text names the cause for the operator.
 """
 
 import contextlib

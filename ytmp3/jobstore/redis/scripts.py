@@ -3,6 +3,13 @@
 Each file except those in SHARED is one script. The text that is sent consists of the file's first line (with the
 script's flags), the constants that are generated here from the enumerations of `core`, the shared files, the check of
 the indexes if the script may write, and the rest of the file.
+
+Why digests: the text of each script has more than 13 kB, and a status would send it with every poll. A server forgets
+its scripts when it is restarted, and a promoted replica may never have had them. So no call relies on `load`: if a
+digest is unknown, nothing was run, and the same call is sent once more with the text.
+
+Why the constants are generated: a state or a limit that was written a second time in Lua could differ from that of
+`core` without a test that notices it.
 """
 
 import hashlib

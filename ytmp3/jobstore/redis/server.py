@@ -40,6 +40,10 @@ class ServerCheck:
     async def check(self, caller: Caller) -> str | None:
         """Check whether the servers accept new records, and keep them.
 
+        A node that does not reply is only a fault of its part: the other nodes still accept jobs. But a node that
+        deletes records makes the whole store unusable, although it replies. Its jobs would be lost without an error
+        anywhere, so no job must be accepted until the setting is corrected.
+
         Returns:
             Why a part of the records cannot be used: nodes of a cluster do not reply, or are full. None if all can.
 

@@ -2,6 +2,10 @@
 
 The rule: no file is overwritten. A copy gets its final name only when it is complete, checked and flushed to the disk.
 `restore` keeps the replaced store next to the new one.
+
+Both functions copy through SQLite, and not the file alone: the newest commits are in the log, and a file that is copied
+while it is written may mix old and new pages. `restore` copies, too, instead of moving the backup: so the backup stays
+as it is, and the copy has been checked before the old store is touched.
 """
 
 import contextlib

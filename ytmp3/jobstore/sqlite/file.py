@@ -3,6 +3,14 @@
 The rule: a file that is damaged, foreign or written by a newer version is never written to. The refusal says in one
 line what is wrong. A new file is created under another name and renamed when it is complete, so that a crash never
 leaves an incomplete store.
+
+Why there is a lock file besides the locks of SQLite: those are held only during a transaction, and a second service
+could run its transactions in between. Each would then adopt the conversions of the other at its start. The lock is on a
+file of its own, because `restore` replaces the store: a lock on the replaced file would keep nobody from the new one.
+It is a lock of the kernel, so nothing has to be cleaned up after a process that was killed.
+
+Why the log mode (WAL) with `synchronous=FULL`: readers never wait for the writer, and one fsync for each group of
+operations makes all of them durable. With `NORMAL`, a power failure could lose jobs that clients have a response for.
 """
 
 import contextlib
@@ -93,7 +101,8 @@ def open_for_writing(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> sqlit
             check(path)
         else:
             _create(path)
-        # The store tells who converted what. SQLite gives a new log the mode of the file; the check may have made one.
+        # The file records who has converted what. SQLite gives a new log the mode of the file; the check may have made
+        # one.
         for file in (path, sibling(path, "-wal"), sibling(path, "-shm")):
             with contextlib.suppress(OSError):
                 file.chmod(0o600)
@@ -102,7 +111,7 @@ def open_for_writing(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> sqlit
         # older program cannot read.
         _migrate(connection)
         connection.execute("PRAGMA journal_mode = WAL")
-        # FULL: a commit has reached the disk before it is acknowledged, so a power cut loses nothing.
+        # FULL: a commit has reached the disk before it is acknowledged, so a power failure loses nothing.
         connection.execute("PRAGMA synchronous = FULL")
         return _with_open_log(connection)
 
@@ -178,6 +187,9 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def check(path: Path, *, name: Path | None = None) -> None:
     """Read a store's file, and refuse one that this version must not write to. `name` is shown instead of `path`.
+
+    The version is checked before the tables: those of a newer file may differ, and it must be reported as newer and not
+    as damaged, because the operator's remedies are different ones.
 
     Raises:
         StoreUnusable: the file is damaged, foreign or newer.

@@ -122,6 +122,8 @@ class SqliteJobStore:
     async def open(self) -> None:
         """Lock and check the file, and make all conversions of the previous process due. A second call does nothing.
 
+        The cache begins empty: the file may be another one than at the last `open`, for example a restored backup.
+
         This waits up to `lock_wait_seconds` for the lock, because after a restart the previous process may still be
         shutting down.
         """
@@ -140,7 +142,10 @@ class SqliteJobStore:
         self._state = opened, writer
 
     async def close(self) -> None:
-        """Finish the queued operations, then move the log into the file and release the lock."""
+        """Finish the queued operations, then move the log into the file and release the lock.
+
+        The state is removed first. So later calls fail with StoreDown at once, and do not join a queue that is ending.
+        """
         if self._state is None:
             return
         opened, writer = self._state
@@ -149,7 +154,11 @@ class SqliteJobStore:
         await asyncio.to_thread(opened.close)
 
     async def ping(self) -> str | None:
-        """See the Protocol. Returns at once if the last commit succeeded; otherwise tries a write."""
+        """See the Protocol. Returns at once if the last commit succeeded; otherwise tries a write.
+
+        The write is larger than that of a submission, and is removed again. So a full disk is not reported as usable
+        and then refuses the next submission, which would make the instance ready and unready in turn.
+        """
         opened, writer = self._opened
         writer.raise_if_hanging()
         if writer.last_error is not None:
@@ -329,7 +338,11 @@ class SqliteJobStore:
         return None
 
     def _open(self) -> _Opened:
-        """Open everything, or raise and leave nothing open or locked. Runs in a thread, because it may block."""
+        """Open everything, or raise and leave nothing open or locked. Runs in a thread, because it may block.
+
+        The lock is first: without it, another process may be writing. The recovery is committed before the reading
+        connection is opened, so nobody sees a conversion that the previous process seems to hold.
+        """
         with contextlib.ExitStack() as undo:
             descriptor = lock(self._path, wait_seconds=self._lock_wait_seconds)
             undo.callback(os.close, descriptor)
