@@ -8,7 +8,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 STALL_SECONDS: Final = 120.0
-"""Default of --give-up-after, in seconds: room for about five attempts that do not reach YouTube."""
+"""Default of --give-up-after, in seconds: enough for about five attempts that do not reach YouTube."""
 FORMATS: Final = ("mp3", "m4a", "opus")
 """The values of --format: those of the service, whose modules the client alone does not have."""
 COPIED_FORMATS: Final = frozenset({"m4a", "opus"})

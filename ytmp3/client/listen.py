@@ -166,7 +166,7 @@ def reason_of_break(api: Api, job: Job) -> str:
 
 
 def leave(api: Api, job: Job) -> None:
-    """Cancel a job that still runs, because nobody listens any more. A finished track is kept; errors are ignored."""
+    """Cancel a job that still runs, because it has no listener left. A finished track is kept; errors are ignored."""
     api = replace(api, patience_seconds=0)
     with suppress(Refused, Unreachable):
         if api.status(job["job_id"])["status"] in {"pending", "processing"}:

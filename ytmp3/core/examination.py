@@ -41,7 +41,7 @@ say that the address is refused where another one, which never serves sound, say
 
 
 def outcome_of_way(serving_groups: Iterable[int], codes: Iterable[str]) -> Outcome:
-    """Judge one way out.
+    """Judge one egress route.
 
     `serving_groups`: the numbers of the groups of YOUTUBE_CLIENTS in which a client has served sound; group 0 is asked
     first. `codes`: the failure codes of the other clients; unknown ones are ignored.
@@ -54,7 +54,7 @@ def outcome_of_way(serving_groups: Iterable[int], codes: Iterable[str]) -> Outco
 
 
 def outcome_of_all(ways: Iterable[Outcome]) -> Outcome:
-    """Judge all ways out together, the preferred one first."""
+    """Judge all egress routes together, the preferred one first."""
     outcomes = list(ways)
     if Outcome.WORKS in outcomes or Outcome.DEGRADED in outcomes:
         return Outcome.WORKS if set(outcomes) == {Outcome.WORKS} else Outcome.DEGRADED

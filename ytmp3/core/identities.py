@@ -1,4 +1,4 @@
-"""How the identities are used: the ways out to YouTube, each with a budget and a state. Pure: the time is an argument.
+"""How identities are used: the egress routes to YouTube, each with a budget and a state. Pure: time is an argument.
 
     ok ───── refused, or not reached, several times in a row ─────> cooling: no conversion starts for a pause
     cooling ── the pause is over ──> one conversion may start: the trial

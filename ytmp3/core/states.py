@@ -221,7 +221,7 @@ def cancelled(conversion: Conversion, *, now: float, expires_at: float) -> Conve
 
 
 def given_up(conversion: Conversion, *, now: float) -> Conversion:
-    """Let a finished conversion expire now, because the last of its jobs was cancelled: nobody wants the track."""
+    """Let a finished conversion expire now, because the last of its jobs was cancelled: no client needs the track."""
     return replace(conversion, expires_at=min(now, conversion.expires_at or now))
 
 
@@ -345,7 +345,7 @@ def costs_an_attempt(fault: Fault, *, is_paused: bool, waited_seconds: float) ->
     A fault that affects every video does not count, and neither does one of this instance's disk. If YouTube failed or
     refused, the failure counts only while the breaker is closed, because then it probably concerns this video. The same
     holds for a fault of the yt-dlp release once the conversion has waited `FREE_WAIT_SECONDS`: if other conversions
-    succeeded all that time, this yt-dlp fails for this video alone, and the client should be told.
+    succeeded all that time, this yt-dlp fails for this video alone, and its client should get the failure.
     """
     match fault:
         case Fault.YOUTUBE | Fault.ADDRESS:

@@ -6,7 +6,7 @@ from typing import Final
 from msgspec import Struct
 
 MAX_TEXT_CHARACTERS: Final = 200
-"""Longest text. The converter leaves room for three of them in each track (`converter/audio/tags`)."""
+"""Longest text. The converter leaves free space for three of them in each track (`converter/audio/tags`)."""
 
 # Zero-width joiner and non-joiner have a meaning (emoji, Persian, Indic scripts).
 _JOINERS: Final = "\u200c\u200d"

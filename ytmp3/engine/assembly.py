@@ -112,7 +112,7 @@ class Engine:
     subscriptions: Subscriptions
     """Follows jobs: for event streams."""
     listening: Listening
-    """Finds the sound of running conversions: for `GET /listen/ID.mp3`."""
+    """Finds the audio of running conversions: for `GET /listen/ID.mp3`."""
     batches: Batches
     """Creates, reads and cancels batches: for the routes of batches."""
     feeder: Feeder

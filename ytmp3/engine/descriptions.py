@@ -256,7 +256,7 @@ class Descriptions:
             self._kept.popitem(last=False)
 
     def _told(self, result: Result, outcome: ProbeOutcome) -> Description:
-        """Return a description, or raise the error that tells the client of a failure."""
+        """Return a description, or raise the error that the client gets for a failure."""
         if isinstance(result, UpstreamBlocked):
             raise result
         if isinstance(result, Description):

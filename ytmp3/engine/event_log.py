@@ -80,7 +80,7 @@ def _log_upstream(
 def _log_attempt(event: events.Event) -> None:
     """Write the line of the start or end of an attempt. Other events, such as progress, have none.
 
-    The end has the seconds of each stage, so that the log alone tells whether YouTube, the network or the encoder is
+    The end has the seconds of each stage, so that the log alone shows whether YouTube, the network or the encoder is
     slow.
     """
     match event:
@@ -148,7 +148,7 @@ def _rounded(stage_seconds: Mapping[Stage, float] | Mapping[str, float]) -> dict
 
 
 def _attempt(conversion: Conversion) -> dict[str, object]:
-    """Return the fields that tell an attempt from all others."""
+    """Return the fields that identify an attempt."""
     return {
         "conversion_id": conversion.conversion_id,
         "video_id": conversion.video_id,

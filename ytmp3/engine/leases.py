@@ -14,8 +14,8 @@ on one conversion. This wastes work but does no harm, because the store checks t
 Waiting conversions have leases, too. A queue is only in memory: if its instance dies, the leases run out, and another
 instance adopts the conversions. Without leases, every instance would adopt them while they wait.
 
-If the store does not reply, nothing is stopped here. The leases may have run out by then, or the store may have replied
-to nobody else either; only its answer tells. Until then, running attempts go on, because to stop them would waste a
+If the store does not reply, nothing is stopped here: only its reply shows whether another instance has adopted
+a conversion meanwhile. Until then, running attempts go on, because to stop them would waste a
 download for an outage of a second.
 """
 

@@ -25,7 +25,7 @@ from ytmp3.engine.subscriptions import Subscriptions
 from ytmp3.threads import Threads
 
 READERS: Final = 8
-"""Threads that read sound. One piece takes some microseconds, because it has just been written."""
+"""Threads that read audio. One piece takes some microseconds, because it has just been written."""
 
 
 class Found(Struct, frozen=True, kw_only=True):
@@ -34,13 +34,13 @@ class Found(Struct, frozen=True, kw_only=True):
     ticket: Ticket
     """The newest record of the job."""
     reader: SoundReader | None
-    """The sound, which the caller closes; None if the job has ended, or no sound came in time."""
+    """The audio, which the caller closes; None if the job has ended, or no audio came in time."""
     is_here: bool
     """Whether the conversion waits or runs in this instance, or has ended."""
 
 
 class Listening:
-    """Finds the sound of conversions that run in this instance."""
+    """Finds the audio of conversions that run in this instance."""
 
     def __init__(
         self, *, jobs: Jobs, queue: FairQueue, runs: Runs, subscriptions: Subscriptions, clock: Callable[[], float]
@@ -53,7 +53,7 @@ class Listening:
         self._readers = Threads("listen", READERS)
 
     async def find(self, ticket: Ticket, *, seconds: float) -> Found:
-        """Wait up to `seconds` until a job has sound here or has ended; not at all if another instance has it.
+        """Wait up to `seconds` until a job has audio here or has ended; not at all if another instance has it.
 
         The job is followed before it is looked for, so that a change in between ends the wait. The loop begins again
         after each change, because the conversion may have moved meanwhile: from the queue to a worker, or to another
@@ -90,7 +90,7 @@ class Listening:
                     return Found(ticket=ticket, reader=None, is_here=True)
 
     def _is_here(self, conversion_id: ConversionId) -> bool:
-        """Return whether this instance converts it, or has it in its queue. Only then can it send the sound."""
+        """Return whether this instance converts it, or has it in its queue. Only then can it send the audio."""
         # The recorded positions of the queue may be out of date, so the queue itself is searched.
         is_waiting = any(waiting.conversion_id == conversion_id for waiting in self._queue.in_order())
         return is_waiting or self._runs.holds(conversion_id)

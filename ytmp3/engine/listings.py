@@ -89,7 +89,7 @@ class Listings:
                 seconds = RETRY_SECONDS * 2**failures
                 failures += 1
             except RequestError as error:
-                # The instance or the client has no room for a probe at the moment, or the probe takes longer.
+                # The instance or the client has reached its limit of probes, or the probe takes longer.
                 seconds = error.retry_after_seconds or RETRY_SECONDS
             else:
                 return _chapters(video_id, found, batch.tags or NO_BATCH_TAGS, self._max_items)

@@ -56,7 +56,7 @@ class Run:
         self.report = Report(stage=Stage.EXTRACTING, progress=0.0)
         """The latest progress, with the metadata as soon as it is known."""
         self.sound = LiveSound()
-        """What listeners hear of this attempt."""
+        """The audio that listeners get of this attempt while it is encoded."""
         self.has_changed = False
         """Whether `report` is newer than the report in the last renewal."""
         self.stop_reason: Stop | None = None

@@ -61,7 +61,7 @@ class Upstream:
         self._poll_seconds = settings.upstream_poll_seconds
         self._pause_seconds = settings.no_process_pause_seconds
         self.identities = identities
-        """The ways out to YouTube."""
+        """The egress routes to YouTube."""
         self._health = health
         health.upstream_cause = lambda: self.cause
         self._events = events

@@ -113,7 +113,7 @@ class JobHandlers:
 
 
 class EventHandlers:
-    """The routes that tell about changes."""
+    """The routes of event streams."""
 
     def __init__(
         self, *, jobs: Jobs, subscriptions: Subscriptions, streams: EventStreams, keys: Keys, json: JobJson

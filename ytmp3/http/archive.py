@@ -202,7 +202,7 @@ class Archives:
         if facts is None:
             async with readers, self._edited.opened(track) as source:
                 facts = await self._edited.facts(source, track, edits)
-        # A track of version 0.2 may have no room for the tags. The others need not be lost with it.
+        # A track of version 0.2 may have no free space for the tags. The archive still gets the others.
         if not isinstance(facts, EditedTrack):
             return _Member(track=track)
         return _Member(track=track, edits=edits, edited=facts)

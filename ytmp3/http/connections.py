@@ -110,7 +110,7 @@ class ProblemProtocol(RequestHandler):
         return self._has_peer_closed_its_side
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Count the end of the connection, and tell a response without an end that its client has gone."""
+        """Count the end of the connection, and let an event stream end, whose client has gone."""
         if not self._is_admitted:
             return
         self._limit.closed(self._peer)

@@ -64,7 +64,7 @@ class Misfit(Struct, frozen=True):
 
 MISFIT: Final = Misfit()
 MISFIT_TEXT: Final = "The chosen tags do not fit into the stored file. Submit the link again, without them."
-"""What the client of such a job is told."""
+"""The text of the response to the client of such a job."""
 
 
 class EditedTracks:

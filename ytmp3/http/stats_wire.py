@@ -89,7 +89,7 @@ class UpstreamView(Struct, frozen=True, kw_only=True):
 
 
 class IdentityView(Struct, frozen=True, kw_only=True):
-    """One identity: a way out to YouTube. `state` is `ok`, `cooling` or `broken`; null `cause` while it is ok.
+    """One identity: an egress route to YouTube. `state` is `ok`, `cooling` or `broken`; null `cause` while it is ok.
 
     `pace` is the part of the budget that is used now, and `tokens` is how many conversions could start at once.
     """

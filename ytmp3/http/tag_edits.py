@@ -1,8 +1,8 @@
 """Changes texts, the number and the picture in the tags of a track without changing their length. Pure.
 
-The converter leaves room behind the tags (`converter/audio/tags`), so other texts fit into the same bytes. The sound
-stays in its place, and so do all positions in the file that a container contains. A changed track is therefore its file
-with one part of it replaced.
+The converter leaves free space after the tags (`converter/audio/tags`), so other texts fit into the same bytes. The
+sound stays in its place, and so do all positions in the file that a container contains. A changed track is therefore
+its file with one part of it replaced.
 
 Everything else in the tags is kept: chapters, loudness, the link. The sources are those of `pictures`. The file is one
 that the converter has written; where it is not as expected, there is no edit.
@@ -41,7 +41,7 @@ class Edit(Struct, frozen=True, kw_only=True):
 def edit_of(read: Read, size: int, edits: TagEdits) -> Edit | None:
     """Return what to replace in a file of this size; None if the texts do not fit.
 
-    Version 0.2 has left no room behind the tags. There, the picture is left out to make room.
+    Version 0.2 left no free space after the tags. In its tracks, longer texts replace the picture.
     """
     start = read(0, HEADER_BYTES)
     make = _opus if start.startswith(b"OggS") else _mp4 if start[4:8] == b"ftyp" else _id3

@@ -50,7 +50,7 @@ class RedisBatches:
         call: MakeCall,
         wrote: Callable[..., None],
     ) -> None:
-        """Set up the batches. `wrote` is told the ids of records that were written to (`replicas.OwnWrites`)."""
+        """Set up the batches. `wrote` is called with the ids of changed records (`replicas.OwnWrites`)."""
         self._keys = keys
         self._policy = policy
         self._instance = instance

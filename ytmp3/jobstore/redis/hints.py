@@ -133,7 +133,7 @@ class RedisHints:
             self._pass_on(reply)
 
     def _pass_on(self, reply: Reply) -> None:
-        """Pass on a message, or the confirmation of a subscription. Other replies only prove that the server lives."""
+        """Pass on a message, or the confirmation of a subscription. Other replies prove that the server responds."""
         match reply:
             case [b"subscribe" | b"message" as kind, bytes(channel), message]:
                 conversion_id = ConversionId(channel.decode().rpartition(":")[2])

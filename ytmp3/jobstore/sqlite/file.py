@@ -177,7 +177,7 @@ def _with_open_log(connection: sqlite3.Connection) -> sqlite3.Connection:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells this file from another one at the same path; None if there is none."""
+    """Return the device and the inode, which another file at the same path does not have; None if there is no file."""
     try:
         status = path.stat()
     except OSError:

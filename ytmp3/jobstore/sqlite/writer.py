@@ -173,7 +173,7 @@ class Writer:
                 return
 
     def _settle(self, group: list[_Operation[object]], changed: frozenset[JobId | ConversionId]) -> None:
-        """Give the callers their results, on the event loop. The cache is told first: no caller may read old values."""
+        """Give the callers their results, on the event loop. The cache drops old values before."""
         self._on_changed(changed)
         for operation in group:
             operation.settle()
