@@ -67,7 +67,7 @@ class Passage(Protocol):
 
 
 class TrialPassage(Passage, Protocol):
-    """A passage for the trial of a release. `engine.identities.Grant` implements it."""
+    """A passage for the trial of a release. `engine.grants.Grant` implements it."""
 
     def begin(self) -> None:
         """Record that the extraction begins. Before that, the place in the budget can be given back."""

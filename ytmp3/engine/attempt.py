@@ -39,7 +39,7 @@ from ytmp3.core.job import Conversion, Report, Stage, Track, track_file_name
 from ytmp3.engine import events
 from ytmp3.engine.events import Events
 from ytmp3.engine.failed_attempts import FailedAttempts
-from ytmp3.engine.identities import Grant
+from ytmp3.engine.grants import Grant
 from ytmp3.engine.runs import Run, Runs, Stop
 from ytmp3.engine.upstream import Upstream
 from ytmp3.engine.writes import Writes

@@ -44,8 +44,8 @@ from ytmp3.core.sharing import may_take_more
 from ytmp3.engine import events
 from ytmp3.engine.capacity import UNREADY_RETRY_SECONDS
 from ytmp3.engine.events import Events, ProbeOutcome
+from ytmp3.engine.grants import Grant
 from ytmp3.engine.health import Health
-from ytmp3.engine.identities import Grant
 from ytmp3.engine.intake import DRAIN_RETRY_SECONDS
 from ytmp3.engine.upstream import Upstream
 from ytmp3.storage.scratch import Scratch

@@ -5,6 +5,22 @@ replaces it. If another instance has changed the value meanwhile, this is repeat
 
 A single identity without a budget needs no decision: the store is not used, and all faults are reported to the circuit
 breaker (`upstream`), as if there were no identities.
+
+Why all states are one value: a choice compares all identities, so it must read them together, and it takes a token in
+the same write. Two instances that choose at the same moment cannot both take the last token: the second write is
+refused, and its instance chooses again. An operation of the store for each rule would need every rule a second time in
+Lua.
+
+What happens if the store does not reply follows from what would be lost otherwise:
+
+* A conversion that has not begun gets no identity and waits. Nothing is lost, and no budget is exceeded.
+* A running conversion may extract again without a token. Its download would be lost otherwise.
+* A report about a success or an end is dropped. The states are then a little worse or better than they should be, and
+  the next report corrects them. A report about a failure that cannot be stored costs its conversion no attempt.
+
+Between two calls, this instance answers from the states that it has seen last (`_standings`), with the time that has
+passed since. They may be out of date, so they only serve to show states, to estimate, and to wait; `take` always reads
+anew.
 """
 
 import asyncio
@@ -18,10 +34,11 @@ from msgspec import Struct
 
 from ytmp3.core import identities as rules
 from ytmp3.core.errors import Fault, StoreDown, StoreError
-from ytmp3.core.identities import OF_IDENTITY, Budget, IdentityState, Standing, Standings
+from ytmp3.core.identities import Budget, IdentityState, Standing, Standings
 from ytmp3.core.ids import VideoId
 from ytmp3.engine import events
 from ytmp3.engine.events import Events
+from ytmp3.engine.grants import Grant
 from ytmp3.jobstore import SharedValues
 
 log = logging.getLogger(__name__)
@@ -154,8 +171,13 @@ class Identities:
         now = self._now()
         return [self._view(budget, rules.standing_of(self._standings, budget, now), now) for budget in self._budgets]
 
-    async def take(self, video_id: VideoId) -> "Grant | None":
-        """Take a token of the best identity for a conversion of this video; None if there is none now."""
+    async def take(self, video_id: VideoId) -> Grant | None:
+        """Take a token of the best identity for a conversion of this video; None if there is none now.
+
+        Identities through which the video has failed before are avoided, unless no other one is ok. If the others are
+        ok, but have no token, this conversion waits. Conversions of other videos need not, so the common wait is not
+        set then.
+        """
         if not self.is_managed:
             return Grant(self, self._budgets[0], None)
         refusals = self._refusals.get(video_id)
@@ -168,7 +190,11 @@ class Identities:
             return None
 
     async def failed(self, budget: Budget, taken_at: float, video_id: VideoId, fault: Fault) -> bool:
-        """Record a failure by a fault of the identity. Returns whether it costs the conversion an attempt."""
+        """Record a failure by a fault of the identity. Returns whether it costs the conversion an attempt.
+
+        The failure is remembered here before the call to the store, so that the retry avoids this identity even if the
+        store does not reply. The memory is bounded and local: another instance may try the same identity once more.
+        """
         known = self._refusals.setdefault(video_id, _Refusals(names=set()))
         self._refusals.move_to_end(video_id)
         if len(self._refusals) > REMEMBERED_VIDEOS:
@@ -201,7 +227,11 @@ class Identities:
         self._refusals.pop(video_id, None)
 
     def later(self, budget: Budget, change: Callable[[Standing, float], Standing]) -> None:
-        """Change the state of an identity in the background. If the store does not reply, the change is lost."""
+        """Change the state of an identity in the background. If the store does not reply, the change is lost.
+
+        The attempt does not wait for it, because nothing that it does next depends on the result. The task is kept in
+        `_reports`: the event loop keeps only a weak reference, and an unreferenced task may be dropped before its end.
+        """
         task = asyncio.create_task(self._report(budget, change), name="identity-report")
         self._reports.add(task)
         task.add_done_callback(self._reports.discard)
@@ -231,7 +261,7 @@ class Identities:
         """Wait for the reports under way."""
         await asyncio.gather(*self._reports, return_exceptions=True)
 
-    def _take(self, standings: Standings, now: float, avoid: frozenset[str]) -> tuple[Standings, "Grant | None"]:
+    def _take(self, standings: Standings, now: float, avoid: frozenset[str]) -> tuple[Standings, Grant | None]:
         choice = rules.choose(self._budgets, standings, now, avoid=avoid)
         budget = next((budget for budget in self._budgets if budget.name == choice.name), None)
         if budget is None:
@@ -257,6 +287,9 @@ class Identities:
     async def _change(self, change: Callable[[Standings, float], tuple[Standings, T]]) -> T:
         """Compute the next value from the present one, and write it. Returns the second result of `change`.
 
+        `change` may be called several times, once for each conflict, so it must have no effect but its results. If it
+        changes nothing, nothing is written.
+
         Raises:
             StoreError
         """
@@ -272,7 +305,11 @@ class Identities:
         raise StoreDown("the states of the identities change too often")
 
     def _remember(self, standings: Standings, now: float) -> None:
-        """Keep the states, and emit what has changed, here or at another instance."""
+        """Keep the states, and emit what has changed, here or at another instance.
+
+        So every instance logs a pause when it first sees it, also one that another instance has caused. If an identity
+        is open again, the common wait ends at once, because it was computed while the identity was closed.
+        """
         before, self._standings = self._standings, standings
         self._read_at = (now, self._clock())
         for budget in self._budgets:
@@ -309,74 +346,6 @@ class Identities:
             pace=rules.pace_at(standing, now),
             tokens=max(0.0, round(rules.tokens_at(standing, budget, now), 3)) if budget.videos_per_hour else 0.0,
         )
-
-
-class Grant:
-    """The right of one conversion to ask YouTube through one identity: for its page, player, media and cover."""
-
-    def __init__(self, identities: Identities, budget: Budget, taken_at: float | None) -> None:
-        self._identities = identities
-        self._budget = budget
-        self._taken_at = taken_at
-        """When the token was taken, by the store's clock; None: the identities are not managed."""
-        self._is_used = False
-        self._is_settled = False
-        self._is_slowed = False
-
-    @property
-    def name(self) -> str:
-        """The name of the identity."""
-        return self._budget.name
-
-    def begin(self) -> None:
-        """Record that the attempt begins: from now on, the token is used."""
-        self._is_used = True
-
-    def reached(self) -> None:
-        """Record that the extraction succeeded."""
-        if (taken_at := self._taken_at) is not None:
-            self._identities.later(self._budget, lambda standing, _: rules.reached(standing, taken_at=taken_at))
-
-    def served(self, video_id: VideoId) -> None:
-        """Record that YouTube served the conversion, even if it failed later or because of its video."""
-        self._is_settled = True
-        self._identities.forget(video_id)
-        if (taken_at := self._taken_at) is not None:
-            self._identities.later(self._budget, lambda standing, now: rules.served(standing, now, taken_at=taken_at))
-
-    def slowed(self) -> None:
-        """Record a warning of YouTube, status 429, in an extraction that succeeded. Later ones do not count."""
-        if self._taken_at is not None and not self._is_slowed:
-            self._is_slowed = True
-            self._identities.later(self._budget, rules.slowed)
-
-    async def extract_again(self) -> None:
-        """Wait until the budget allows another extraction of this conversion."""
-        if self._taken_at is not None and self._budget.videos_per_hour:
-            await self._identities.take_again(self._budget)
-
-    def is_at_fault(self, fault: Fault) -> bool:
-        """Whether a failure is that of the identity, and not of all conversions."""
-        return self._taken_at is not None and fault in OF_IDENTITY
-
-    async def failed(self, video_id: VideoId, fault: Fault) -> bool:
-        """Record a failure for which `is_at_fault` is true. Returns whether it costs the conversion an attempt."""
-        assert self._taken_at is not None
-        self._is_settled = True
-        return await self._identities.failed(self._budget, self._taken_at, video_id, fault)
-
-    def ended(self) -> None:
-        """Record the end of the conversion. If it was not begun, the token is put back."""
-        if (taken_at := self._taken_at) is None or self._is_settled:
-            return
-        self._is_settled = True
-        budget = self._budget
-        if self._is_used:
-            self._identities.later(budget, lambda standing, _: rules.ended(standing, taken_at=taken_at))
-        else:
-            self._identities.later(
-                budget, lambda standing, now: rules.put_back(standing, budget, now, taken_at=taken_at)
-            )
 
 
 def _take_of(standings: Standings, budget: Budget, now: float) -> tuple[Standings, float]:

@@ -24,7 +24,7 @@ from ytmp3.core.ids import ClientId, ConversionId
 from ytmp3.core.job import Conversion, Report, Stage
 from ytmp3.engine import events
 from ytmp3.engine.events import Events
-from ytmp3.engine.identities import Grant
+from ytmp3.engine.grants import Grant
 from ytmp3.jobstore import Renewal
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from ytmp3 import logs
 from ytmp3.core.job import Conversion
 from ytmp3.core.sharing import Places
 from ytmp3.engine.attempt import Attempts
-from ytmp3.engine.identities import Grant
+from ytmp3.engine.grants import Grant
 from ytmp3.engine.queue import FairQueue
 from ytmp3.engine.runs import Runs, Stop
 from ytmp3.engine.upstream import Upstream
