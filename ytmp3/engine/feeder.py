@@ -136,7 +136,11 @@ class Feeder:
         return len(self._held)
 
     async def feed(self) -> None:
-        """Run one iteration: adopt batches that are due, and feed all that this instance holds."""
+        """Run one iteration: adopt batches that are due, and feed all that this instance holds.
+
+        A draining instance gives its batches back at once, although their running jobs still have some seconds to end:
+        another instance can submit the next items meanwhile, and this one accepts no more jobs.
+        """
         if self._intake.is_draining:
             await self._release()
             return
@@ -170,6 +174,10 @@ class Feeder:
 
     async def _advance(self, held: _Held) -> None:
         """Feed one batch.
+
+        The record is read first, because only the store knows whether the client has cancelled the batch or another
+        instance has adopted it. The lease is not only compared here: the writes below are refused by the store as well,
+        if the lease runs out in between.
 
         Raises:
             LeaseLost: another instance holds it.
@@ -323,7 +331,11 @@ class Feeder:
         held.submitted.clear()
 
     async def _submit(self, held: _Held, items: tuple[Item, ...], tickets: dict[int, Ticket | None]) -> bool:
-        """Submit the jobs of open items that have none. Returns whether one of them has ended already."""
+        """Submit the jobs of open items that have none. Returns whether one of them has ended already.
+
+        The items are noted in `submitted` before the calls, not after them: a call whose reply is lost may have created
+        its job, and `_drop` must find it.
+        """
         indexes = [index for index in indexes_of(held.batch.marks, Mark.OPEN) if tickets.get(index) is None]
         if not indexes:
             return False

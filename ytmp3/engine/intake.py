@@ -138,6 +138,10 @@ class Intake:
     async def submit_item(self, batch: Batch, item: Item, client: Client) -> Ticket:
         """Create the job of an item of a batch, or return it if it exists already. `client` is the batch's owner.
 
+        No idempotency key is needed: the id follows from the batch and the item, so a repeated call, also by another
+        instance, names the same job. Unlike `submit`, it does not check whether the file of a finished track is there.
+        If it is missing, the download gets `410 expired`.
+
         Raises:
             Draining, QueueFull, ClientQuota, StorageFull, UpstreamBlocked: nothing was stored.
             StoreUnavailable: whether the job was stored is unknown. A repeated call finds it.
@@ -171,7 +175,12 @@ class Intake:
         )
 
     async def _submit(self, submission: Submission, client: Client) -> Submitted:
-        """Let the store add the job to a conversion or create one, and queue a new conversion."""
+        """Let the store add the job to a conversion or create one, and queue a new conversion.
+
+        The slot is reserved before the call and freed at the end of the block in every case, also if the request is
+        cancelled during the call. A conversion that the store has created then, and that is queued nowhere, is adopted
+        when its lease has run out.
+        """
         with self._capacity.slot(client) as slot:
             call = self._store.submit(submission, may_create=slot.refusal is None, may_join=slot.may_join)
             submitted = await as_request_errors(call)

@@ -169,7 +169,11 @@ class Subscription:
         self._news.set()
 
     def on_change(self, followed: _Followed, *, is_new: bool) -> None:
-        """Note that a job has changed. `is_new`: its state may now be taken earlier than before."""
+        """Note that a job has changed. `is_new`: its state may now be taken earlier than before.
+
+        A job that is in `_changed` already wakes nobody, unless it has become urgent: `take` sleeps until the first of
+        them is due, and progress reports may arrive many times a second.
+        """
         if is_new or followed.job_id not in self._changed:
             self._changed[followed.job_id] = followed
             self._news.set()
