@@ -228,6 +228,10 @@ async def test_an_archive_counts_as_one_download(tmp_path: Path) -> None:
         async with service.client.get(service.url + batch["archive_url"]) as response:
             assert response.status == 200
             await expect_problem(service, "GET", batch["archive_url"], 429, "client_quota")
+            # A HEAD sends no content, and the service knows the length without reading a file.
+            async with service.client.head(service.url + batch["archive_url"]) as described:
+                assert (described.status, described.content_length) == (200, response.content_length)
+            assert service.parts.sender.active == 1
             body = await response.read()
         assert len(body) > 4 * 8_000_000
         await until(lambda: service.parts.sender.active == 0, "the transfer has ended", poll_seconds=0.03)

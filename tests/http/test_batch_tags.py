@@ -138,6 +138,13 @@ async def test_an_archive_is_prepared_within_the_transfer_limits(tmp_path: Path)
         service.parts.sender.shelf = original
         assert service.parts.sender.active == 0
         assert (await fetch(service, url))[0] == 200
+        await until(lambda: service.parts.sender.active == 0, "the transfer has ended")
+        # The tags are known now.
+        service.parts.sender.shelf = HangingShelf()
+        with service.parts.sender.transfer_of(ClientId("addr:127.0.0.1")):
+            await expect_problem(service, "GET", url, 429, "client_quota")
+            async with service.client.head(service.url + url) as response:
+                assert response.status == 200
 
 
 async def test_an_archive_of_more_tracks_than_are_remembered_has_all_of_their_tags(tmp_path: Path) -> None:

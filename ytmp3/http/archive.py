@@ -119,9 +119,20 @@ class Archives:
                 retry_after_seconds=state.eta_seconds,
             )
         _check_complete(batch, tickets, revision)
-        # Preparing an archive may read the tags of all of its tracks, so HEAD and 304 count as transfers, too.
-        with self._sender.transfer_of(client):
+        # A HEAD sends no content. It counts as a transfer only while it reads files: perhaps those of all tracks.
+        is_counted = request.method == hdrs.METH_GET or self._must_read_files(tickets)
+        with self._sender.transfer_of(client) if is_counted else contextlib.nullcontext():
             return await self._respond(request, batch, tickets)
+
+    def _must_read_files(self, tickets: Sequence[Ticket]) -> bool:
+        """Return whether describing the archive needs files: the tags or the CRC-32 of a track are not known."""
+        for ticket in tickets:
+            track, edits = ticket.conversion.track, ticket.job.edits
+            if track is not None and track.crc32 is None and track.file_name not in self._checksums:
+                return True
+            if track is not None and edits is not None and self._edited.known(track, edits) is None:
+                return True
+        return False
 
     async def _respond(self, request: web.Request, batch: Batch, tickets: Sequence[Ticket]) -> web.StreamResponse:
         archive = await self._archive(batch, tickets)
