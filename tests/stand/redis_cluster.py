@@ -12,6 +12,7 @@ from typing import Final, Self, cast
 
 import redis
 
+from tests.stand.loopback_network import LoopbackNetwork, source_address
 from tests.stand.ports import free_port
 from tests.stand.valkey import Valkey
 from tests.stand.waiting import PATIENCE_SECONDS
@@ -44,20 +45,34 @@ class RedisCluster:
     """A cluster on loopback. `nodes` has the primaries first, then the replica of each in the same order."""
 
     def __init__(
-        self, folder: Path, *, primaries: int = 3, has_replicas: bool = True, settings: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        primaries: int = 3,
+        has_replicas: bool = True,
+        settings: Mapping[str, str] | None = None,
+        network: LoopbackNetwork | None = None,
     ) -> None:
+        """Set up the nodes without starting them. With a network, they and their clients connect through it."""
         self.nodes: list[Valkey] = []
         self._primaries = primaries
         for number in range(primaries * (1 + has_replicas)):
             own = folder / f"node-{number}"
             own.mkdir(parents=True)
-            self.nodes.append(
-                Valkey(own, settings=SETTINGS | {"cluster-port": str(free_port())} | dict(settings or {}))
-            )
+            node = Valkey(own, settings=SETTINGS | {"cluster-port": str(free_port())} | dict(settings or {}))
+            if network is not None:
+                node.settings |= {
+                    "bind-source-addr": source_address(number),
+                    "cluster-announce-ip": "127.0.0.1",
+                    "cluster-announce-port": str(network.lead_to(number, node.port)),
+                    "cluster-announce-bus-port": str(network.lead_to(number, int(node.settings["cluster-port"]))),
+                }
+            self.nodes.append(node)
 
     @property
     def address(self) -> str:
-        return f"cluster://{','.join(node.address for node in self.nodes[: self._primaries])}"
+        ports = [announced_port(node) for node in self.nodes[: self._primaries]]
+        return f"cluster://{','.join(f'127.0.0.1:{port}' for port in ports)}"
 
     def start(self) -> None:
         """Start all nodes, and return when each of them knows the whole cluster."""
@@ -72,7 +87,8 @@ class RedisCluster:
             if number < self._primaries:
                 self.command(node, "CLUSTER", "ADDSLOTSRANGE", str(first), str(last - 1))
             self.command(node, "CLUSTER", "SET-CONFIG-EPOCH", str(number + 1))
-            self.command(self.nodes[0], "CLUSTER", "MEET", "127.0.0.1", str(node.port), node.settings["cluster-port"])
+            bus_port = node.settings.get("cluster-announce-bus-port", node.settings["cluster-port"])
+            self.command(self.nodes[0], "CLUSTER", "MEET", "127.0.0.1", str(announced_port(node)), bus_port)
         wait_until(lambda: all(self._knows_all(node) for node in self.nodes), "all nodes know each other")
         for number, node in enumerate(self.nodes[self._primaries :]):
             self.command(node, "CLUSTER", "REPLICATE", self.id_of(self.nodes[number]))
@@ -109,7 +125,7 @@ class RedisCluster:
         """Return the primary that has a slot, as the first running node knows it."""
         ranges = cast("list[tuple[int, int, list[int]]]", self._slots_of_a_running_node())
         (port,) = {owner[1] for first, last, owner, *_ in ranges if first <= slot <= last}
-        return next(node for node in self.nodes if node.port == port)
+        return next(node for node in self.nodes if announced_port(node) == port)
 
     def replica_of(self, primary: Valkey) -> Valkey:
         """Return the other node of a pair: they keep their slots, whichever of them is the primary now."""
@@ -188,6 +204,11 @@ class RedisCluster:
             return False
         role = cast("list[object]", self.command(node, "ROLE"))
         return role[0] == b"master" or role[3] == b"connected"
+
+
+def announced_port(node: Valkey) -> int:
+    """Return the port at which clients and the other nodes reach a node."""
+    return int(node.settings.get("cluster-announce-port", node.port))
 
 
 def wait_until(is_so: Callable[[], bool], what: str) -> None:

@@ -94,13 +94,27 @@ class S3Server:
             )
         self._wait_until_it_stores()
 
-    def stop(self) -> None:
-        """Kill it, and remove its files."""
+    def kill(self) -> None:
+        """Kill it, as a crash would. `start` starts it again, on the same port and files."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
             self._process = None
         shutil.rmtree(self._sockets, ignore_errors=True)
+
+    def freeze(self) -> None:
+        """Stop the process without ending it: connections stay open, and nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen server go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """Kill it, and remove its files."""
+        self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _wait_until_it_stores(self) -> None:
