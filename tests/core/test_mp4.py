@@ -57,7 +57,7 @@ def movie(
     media = changed.get("mdhd", box_of(b"mdhd", times + clock + bytes(4))) + handler
     media += box_of(b"minf", box_of(b"smhd", bytes(8)) + box_of(b"stbl", tables))
     track = box_of(b"trak", changed.get("edts", b"") + box_of(b"mdia", media))
-    head = box_of(b"mvhd", times + clock + bytes(80))
+    head = box_of(b"mvhd", times + clock + bytes(76) + (2).to_bytes(4))
     return box_of(b"moov", head + track + changed.get("more", b"") + box_of(b"udta", b"tags of another program"))
 
 

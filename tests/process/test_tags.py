@@ -69,6 +69,17 @@ def check_other_tags(path: Path) -> None:
     assert sound(other) == sound(path)
 
 
+def check_both_forms(path: Path) -> None:
+    """Check an M4A without its text track, and without its list: each has all chapters, and the same sound."""
+    content = path.read_bytes()
+    for mark in (b"\0\0\0\x0cchap", b"chpl"):
+        assert content.count(mark) == 1
+        other = path.with_stem("one form")
+        other.write_bytes(content.replace(mark, mark[:-4] + b"free"))
+        assert [(start, title) for start, _, title in chapters_by_ffmpeg(other)] == CHAPTERS, mark
+        assert sound(other) == sound(path)
+
+
 def sound(path: Path) -> bytes:
     """Return the hash of the packets that ffmpeg reads, without an error."""
     command = [FFMPEG, "-nostdin", "-v", "error", "-i", str(path), "-map", "0:a", "-c", "copy", "-f", "md5", "-"]
@@ -98,5 +109,7 @@ async def test_every_reader_finds_the_chapters_in_every_format(youtube: Spawned,
             shown = await asyncio.to_thread(chapters_by_ffmpeg, track.path)
             assert [(start, title) for start, _, title in shown] == CHAPTERS, format_
             assert [end for _, end, _ in shown[:-1]] == [start for start, _ in CHAPTERS[1:]]
+            if format_ is Format.M4A:
+                await asyncio.to_thread(check_both_forms, track.path)
             names = {"title": "Fake chapter 0", "artist": "Fake Artist 0"}
             assert await asyncio.to_thread(by_tinytag, track.path) == names, format_

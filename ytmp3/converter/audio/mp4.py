@@ -59,6 +59,8 @@ class Mp4File(Struct, frozen=True, kw_only=True):
     sound: tuple[int, int]
     """The bounds of the sound in the old file."""
     duration_seconds: float
+    texts: bytes = b""
+    """The samples of a text track, which come before the sound. The last four bytes of `movie` are their position."""
 
 
 def read_mp4(content: bytes | mmap.mmap) -> Mp4File:
@@ -78,7 +80,7 @@ def read_mp4(content: bytes | mmap.mmap) -> Mp4File:
     movie = b"".join(
         content[box.start : box.end] for box in _boxes(content, index.body, index.end) if box.kind != b"udta"
     )
-    reader = _Reader(movie)
+    reader = MovieReader(movie)
     offsets = reader.find(b"trak", b"mdia", b"minf", b"stbl", b"co64") or reader.box(*_TABLES, b"stco")
     offset_bytes = 8 if offsets.kind == b"co64" else 4
     chunks = reader.numbers(offsets, 8, size=offset_bytes)
@@ -101,15 +103,17 @@ def pieces_of_mp4(file: Mp4File, content: bytes | mmap.mmap, tags: bytes) -> Ite
         BrokenError: a position does not fit its table any more.
     """
     start, end = file.sound
-    size = end - start + 8
+    size = len(file.texts) + end - start + 8
     sound_header = size.to_bytes(4) + b"mdat" if size < 2**32 else (1).to_bytes(4) + b"mdat" + (size + 8).to_bytes(8)
-    front = len(file.head) + 8 + len(file.movie) + len(tags) + len(sound_header)
+    front = len(file.head) + 8 + len(file.movie) + len(tags) + len(sound_header) + len(file.texts)
     positions = [chunk - start + front for chunk in file.chunks]
     if positions[-1] >= 2 ** (8 * file.offset_bytes):
         raise BrokenError("too long for its table of positions")
     table = b"".join(position.to_bytes(file.offset_bytes) for position in positions)
-    before, after = file.movie[: file.offsets_at], file.movie[file.offsets_at + len(table) :]
-    yield file.head + box_of(b"moov", before + table + after + tags) + sound_header
+    movie = file.movie[: file.offsets_at] + table + file.movie[file.offsets_at + len(table) :]
+    if file.texts:
+        movie = movie[:-4] + (front - len(file.texts)).to_bytes(4)
+    yield file.head + box_of(b"moov", movie + tags) + sound_header + file.texts
     for position in range(start, end, PIECE_BYTES):
         yield content[position : min(position + PIECE_BYTES, end)]
 
@@ -137,7 +141,7 @@ _MEDIA: Final = (b"trak", b"mdia")
 _TABLES: Final = (*_MEDIA, b"minf", b"stbl")
 
 
-class _Reader:
+class MovieReader:
     """Reads the boxes inside an index, which has exactly one track."""
 
     def __init__(self, movie: bytes) -> None:
@@ -220,7 +224,7 @@ def _object_type(descriptor: bytes) -> int | None:
     return descriptor[0] if descriptor else None
 
 
-def _check_chunks(content: bytes | mmap.mmap, reader: _Reader, chunks: list[int], sound: tuple[int, int]) -> None:
+def _check_chunks(content: bytes | mmap.mmap, reader: MovieReader, chunks: list[int], sound: tuple[int, int]) -> None:
     """Check that the chunks fill the sound exactly, and that each sample in them begins as an AAC frame."""
     sizes = _sizes(reader)
     counts = list(_samples_of_chunks(reader, len(chunks)))
@@ -240,7 +244,7 @@ def _check_chunks(content: bytes | mmap.mmap, reader: _Reader, chunks: list[int]
         raise BrokenError(f"the tables end at byte {position}, the sound at byte {sound[1]}")
 
 
-def _sizes(reader: _Reader) -> list[int]:
+def _sizes(reader: MovieReader) -> list[int]:
     """Return the sizes of the samples, of which there is one at least."""
     box = reader.box(*_TABLES, b"stsz")
     sizes = reader.numbers(box, 12)
@@ -250,7 +254,7 @@ def _sizes(reader: _Reader) -> list[int]:
     return sizes
 
 
-def _samples_of_chunks(reader: _Reader, chunk_count: int) -> Iterator[int]:
+def _samples_of_chunks(reader: MovieReader, chunk_count: int) -> Iterator[int]:
     """Yield the number of samples in each chunk. A row of the table holds from its chunk to that of the next row."""
     numbers = reader.numbers(reader.box(*_TABLES, b"stsc"), 8, columns=3)
     firsts = [*numbers[::3], chunk_count + 1]
@@ -260,7 +264,7 @@ def _samples_of_chunks(reader: _Reader, chunk_count: int) -> Iterator[int]:
         yield from itertools.repeat(count, after - first)
 
 
-def _duration(reader: _Reader) -> float:
+def _duration(reader: MovieReader) -> float:
     """Return how long the track plays, in seconds: its frames, without what its edits leave out."""
     scale, total = reader.pair(reader.box(*_MEDIA, b"mdhd"), narrow=12, wide=20)
     times = reader.numbers(reader.box(*_TABLES, b"stts"), 8, columns=2)

@@ -1,6 +1,7 @@
 """Makes the tags of an MP4 file, in the form of iTunes, which players read (`moov/udta/meta/ilst`). Pure.
 
-Chapters are in Nero's form (`moov/udta/chpl`), which ffmpeg, VLC and most players read.
+Chapters are in Nero's form (`moov/udta/chpl`), which ffmpeg, VLC and most players read. Apple's players do not; for
+them, `mp4_chapters` adds a text track.
 
 Source: the box tables of mp4ra.org; QuickTime File Format, "User Data Atoms"; ffmpeg's `mov_read_chpl`.
 """

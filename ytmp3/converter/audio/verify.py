@@ -21,6 +21,7 @@ from ytmp3.converter.audio.gain import with_gain
 from ytmp3.converter.audio.id3 import id3v2_tag
 from ytmp3.converter.audio.mp3 import walk
 from ytmp3.converter.audio.mp4 import pieces_of_mp4, read_mp4
+from ytmp3.converter.audio.mp4_chapters import with_chapters
 from ytmp3.converter.audio.mp4_tags import mp4_tags
 from ytmp3.converter.audio.ogg import pieces_of_opus, read_opus
 from ytmp3.converter.audio.ogg_tags import opus_tags
@@ -115,7 +116,8 @@ def _track(content: mmap.mmap, format_: Format, tags: Tags) -> tuple[float, Iter
             return seconds, itertools.chain([id3v2_tag(tags.of_track(seconds))], sound)
         case Format.M4A:
             mp4 = read_mp4(content)
-            return mp4.duration_seconds, pieces_of_mp4(mp4, content, mp4_tags(tags.of_track(mp4.duration_seconds)))
+            own = tags.of_track(mp4.duration_seconds)
+            return mp4.duration_seconds, pieces_of_mp4(with_chapters(mp4, own), content, mp4_tags(own))
         case Format.OPUS:
             opus = read_opus(content)
             return opus.duration_seconds, pieces_of_opus(opus, content, opus_tags(tags.of_track(opus.duration_seconds)))
