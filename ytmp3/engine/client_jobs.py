@@ -222,7 +222,11 @@ class ClientJobs:
         return self._kept.state(client, self._clock()).wait_seconds
 
     def end(self, client: Client, submitted: Submitted | None) -> None:
-        """Record the result of a submission; None: no job was stored."""
+        """Record the result of a submission; None: no job was stored.
+
+        Only a job that has joined another conversion is added to a count here. A new conversion is counted where it is:
+        in the queue, or among the runs.
+        """
         if submitted is None:
             if self._kept is not None:
                 self._kept.put_back(client.owner, self._clock())

@@ -166,7 +166,11 @@ class Descriptions:
         self._take_share(client)
 
     def _take_share(self, client: ClientId) -> None:
-        """Take from the client's part of the hourly budget, so that others have the rest."""
+        """Take from the client's part of the hourly budget, so that others have the rest.
+
+        The buckets are made anew when the budget changes, for example after a SIGHUP: they begin full, so a reload may
+        give a client its share once more. Without a budget there is nothing to share.
+        """
         budget = self._upstream.identities.videos_per_hour
         if not budget:
             return

@@ -60,7 +60,11 @@ class UpstreamForUpdates:
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[str]:
-        """Take the turn until the block ends. Yields an empty text, or why it could not be taken."""
+        """Take the turn until the block ends. Yields an empty text, or why it could not be taken.
+
+        At the end, the turn is shortened to now instead of being removed: a value can only be replaced, and only if it
+        is still that of this holder. If the store does not reply, the turn runs out by itself.
+        """
         holder = secrets.token_hex(8)
         obstacle = await self._take_turn(holder)
         if obstacle:
@@ -76,6 +80,11 @@ class UpstreamForUpdates:
                 await self._extend(holder, 0.0)
 
     async def _take_turn(self, holder: str) -> str:
+        """Return an empty text if the turn was taken, and otherwise why not, for the log.
+
+        Several processes may find the turn free at the same moment. `replace` succeeds for one of them only, because
+        the others have read a value that it has changed.
+        """
         try:
             value = await self._values.read(VALUE_NAME)
             if (seconds := _turn_of(value.data).until - value.now) > 0.0:

@@ -87,7 +87,11 @@ class Upstream:
         return not is_paused and self.identities.may_start and not self.is_blocked
 
     async def until_may_start(self) -> None:
-        """Wait until a conversion may start."""
+        """Wait until a conversion may start.
+
+        A worker waits here before it takes a conversion, not after it. So the conversion stays in the queue meanwhile,
+        where it can be cancelled, shows its position, and is released by a drain.
+        """
         while not self.may_start:  # noqa: ASYNC110 - it changes with time alone, so there is no event
             await asyncio.sleep(max(self._poll_seconds, min(LONGEST_POLL_SECONDS, self.identities.wait_seconds)))
 
@@ -140,7 +144,11 @@ class Upstream:
         self._breaker.ended(start)
 
     def pause(self) -> None:
-        """Prevent starts for some seconds, because the operating system could not start a process."""
+        """Prevent starts for some seconds, because the operating system could not start a process.
+
+        Most likely, a limit of processes or the memory of the machine is used up, which is the fault of no video.
+        Immediate starts would fail in the same way; after some seconds, running conversions have freed what they hold.
+        """
         self._paused_until = self._clock() + self._pause_seconds
 
     def _record(self, outcome: Callable[[], None]) -> None:

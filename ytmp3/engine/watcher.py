@@ -94,6 +94,9 @@ class Watcher:
     async def watch(self) -> None:
         """Check the store.
 
+        The records are judged only if the store replies: without a reply, nothing new is known about them, and the last
+        result stays.
+
         An error is recorded as the result of the check: the instance is unready until a later check succeeds.
         """
         seen: type[StoreError] | None = None
@@ -137,7 +140,11 @@ class Watcher:
             log.log(level, "track folder", extra={"ok": agrees, "detail": self._health.shelf_error or "shared"})
 
     async def check_tools(self) -> None:
-        """Check the tools, if they are due. Called every TOOLS_RETRY_SECONDS."""
+        """Check the tools, if they are due. Called every TOOLS_RETRY_SECONDS.
+
+        The interval of the loop is the short one, and turns are counted for the long one. With a loop of the long
+        interval, a tool that a failed attempt has found broken would be checked again only minutes later.
+        """
         is_due = self._tools_turns == 0 or self._checks.tools.is_stale
         if is_due or not all(tool.ok for tool in self._health.tools):
             self._tools_turns = round(TOOLS_SECONDS / TOOLS_RETRY_SECONDS)

@@ -192,6 +192,7 @@ class RedisJobStore:
         return None if ticket is None else submitted_of(ticket, self._instance)
 
     async def get(self, job_id: JobId, *, may_lag: bool = False) -> Ticket | None:
+        """See the Protocol. If no replica may answer, or none knows the job, the primary is asked."""
         if may_lag and self._replicas is not None:
             call = self._shards.call("get", self._keys.root_of(job_id), (job_id,))
             if (ticket := await self._replicas.get(call, job_id)) is not None:
@@ -199,7 +200,10 @@ class RedisJobStore:
         return ticket_of(await self._handle("get", job_id, job_id))
 
     async def get_many(self, job_ids: Sequence[JobId]) -> Found:
-        """See the Protocol. One script for each job. JOBS_AT_ONCE of them are sent in one write."""
+        """See the Protocol. One script for each job. JOBS_AT_ONCE of them are sent in one write.
+
+        A job that could not be read is not left out but `unread`: a caller must not take it for one that is gone.
+        """
         tickets: dict[JobId, Ticket] = {}
         failed: dict[JobId, Reply] = {}
         for start in range(0, len(job_ids), JOBS_AT_ONCE):

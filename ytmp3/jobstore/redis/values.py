@@ -3,6 +3,10 @@
     root:v:NAME   string: the value. It expires when it is not written any more
 
 The root is that of the shard of the name's hash.
+
+Both operations are scripts: `read` returns the value and the time of the same moment, so that rules which depend on
+time use the clock of the server that keeps the value, and `replace` compares and writes in one step. The workers'
+timeout is used, because a conversion waits for the value and not an HTTP request.
 """
 
 from typing import Protocol
@@ -34,7 +38,7 @@ class RedisSharedValues:
             return SharedValue(data=data or None, now=float(now))
 
     async def replace(self, name: str, old: bytes | None, new: bytes) -> bool:
-        """See the Protocol."""
+        """See the Protocol. An absent value is compared as an empty one, which is never written."""
         life = round(SHARED_VALUE_SECONDS * 1000)
         return bool(await self._run("replace_value", _shard_of(name), name, old or b"", new, life))
 
