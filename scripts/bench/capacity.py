@@ -13,15 +13,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.bench.capacity_model import Costs, Demand, Storage, answer
+from scripts.bench.capacity_model import MEASURED, Costs, Demand, Storage, answer
 from scripts.bench.measure import peak_pss_during, tree_cpu_seconds, tree_pss_mb
 from scripts.bench.services import Bench, convert_all
 from tests.fake_youtube import Kind, spawn
 from tests.stand.service_process import ServiceProcess
 
 MINUTES = {Kind.CLIP: 0.5, Kind.SONG: 4.0}
-MEASURED = Costs(fixed=0.3, per_minute=0.57, idle_mb=81.0, peak_mb=350.0)
-"""The costs on two cores of a cloud machine in 2026."""
 
 
 def predicted_seconds(costs: Costs, kinds: Sequence[Kind]) -> float:

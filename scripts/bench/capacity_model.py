@@ -79,6 +79,10 @@ class Costs(Struct, frozen=True, kw_only=True):
     peak_mb: float
 
 
+MEASURED: Final = Costs(fixed=0.3, per_minute=0.57, idle_mb=81.0, peak_mb=350.0)
+"""The costs on two cores of a cloud machine in 2026."""
+
+
 class Demand(Struct, frozen=True, kw_only=True):
     """What is asked of an installation."""
 

@@ -5,12 +5,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from scripts.bench.measure import median, p99
-from scripts.fleet.load import Load
-
-FULL: Final = 0.85
-"""The share of its one core from which the event loop of a process or a Redis node counts as full, as does the
-machine."""
+WORKERS: Final = 20
+"""Workers of an instance: the default WORKER_POOL_SIZE."""
 
 
 class Counts(Struct, frozen=True, kw_only=True):
@@ -30,8 +26,12 @@ class Counts(Struct, frozen=True, kw_only=True):
     """Conversions that wait now."""
     active: int = 0
     """Conversions that run now."""
+    planned_seconds: float = 0.0
+    """The durations of all attempts that have begun, added."""
     started: dict[str, int] = {}
     """Attempts, by video."""
+    begun_at: dict[str, float] = {}
+    """When the first attempt of each video began, by the clock of `Sample.at`."""
 
 
 class RedisUse(Struct, frozen=True, kw_only=True):
@@ -60,6 +60,8 @@ class Figures(Struct, frozen=True, kw_only=True):
     seconds: float
     redis: float
     """Of the busiest node."""
+    redis_least: float
+    """Of the least busy node."""
     commands_per_second: float
     redis_seconds: float
     """CPU time of all nodes."""
@@ -89,6 +91,7 @@ def figures(before: Sample, after: Sample, *, instances: int, cores: int | None)
     return Figures(
         seconds=seconds,
         redis=max(node_seconds) / seconds,
+        redis_least=min(node_seconds) / seconds,
         commands_per_second=sum(a.commands - b.commands for b, a in nodes) / seconds,
         redis_seconds=sum(node_seconds),
         loop=max(loops) / seconds if cores else 0.0,
@@ -102,39 +105,6 @@ def figures(before: Sample, after: Sample, *, instances: int, cores: int | None)
     )
 
 
-def full_part(under_load: Figures) -> str:
-    """Name the part that is nearest to its limit, whether it has reached it or not."""
-    shares = {
-        "a Redis node": under_load.redis,
-        "the event loop of an instance": under_load.instance,
-        "the event loop of a process of this simulation": under_load.loop,
-        "the cores of this machine": under_load.machine,
-        "the shared states of the identities": under_load.conflicts / max(1, under_load.conflicts + under_load.writes),
-    }
-    return max(shares, key=shares.__getitem__)
-
-
-def per_job(under_load: Figures, idle: Figures, jobs: int) -> Mapping[str, float]:
-    """Return what a job costs beside the cost of idle instances: CPU milliseconds and commands."""
-    jobs = max(1, jobs)
-    part = under_load.seconds / idle.seconds
-    return {
-        "redis": 1000.0 * (under_load.redis_seconds - idle.redis_seconds * part) / jobs,
-        "instances": 1000.0 * (under_load.instance_seconds - idle.instance_seconds * part) / jobs,
-        "commands": (under_load.commands_per_second - idle.commands_per_second) * under_load.seconds / jobs,
-    }
-
-
-def projected(under_load: Figures, idle: Figures, per_hour: float, instances: int) -> dict[str, float]:
-    """Return the conversions an hour at which each part would be full, if its use grows in proportion."""
-    redis = (under_load.redis - idle.redis) / per_hour
-    loop = (under_load.instance - idle.instance) / per_hour
-    return {
-        "Redis node": (FULL - idle.redis) / redis,
-        f"event loops of {instances} instances": (FULL - idle.instance) / loop,
-    }
-
-
 def attempts(counts: Sequence[Counts]) -> Mapping[str, int]:
     """Return the attempts of each video in all processes."""
     found: dict[str, int] = {}
@@ -142,47 +112,3 @@ def attempts(counts: Sequence[Counts]) -> Mapping[str, int]:
         for video_id, number in each.started.items():
             found[video_id] = found.get(video_id, 0) + number
     return found
-
-
-def latencies(seconds: Sequence[float]) -> str:
-    """Return the median and the 99th percentile, in milliseconds."""
-    return f"{1000 * median(seconds):.1f} / {1000 * p99(seconds):.1f} ms" if seconds else "none"
-
-
-def report(load: Load, idle: Figures, under_load: Figures, after: Sample, *, per_hour: float, instances: int) -> str:
-    """Return the table of one rate."""
-    ended = load.ended
-    of_videos = attempts(after.counts)
-    twice = sum(number - 1 for number in of_videos.values() if number > 1)
-    jobs = len(load.accepted)
-    costs = per_job(under_load, idle, jobs)
-    refused = f"{load.refused.total()}" + (f" {dict(load.refused)}" if load.refused else "")
-    states = f"{under_load.writes} writes, {under_load.conflicts} conflicts, {under_load.reads} reads"
-    commands_now, commands_idle = under_load.commands_per_second, idle.commands_per_second
-    rows = {
-        "jobs": f"{jobs} accepted, {refused} refused, {ended['completed']} completed, {ended['failed']} failed",
-        "jobs lost": f"{load.unknown}",
-        "conversions": f"{len(of_videos)} for {load.new_links} links; {twice} converted again",
-        "status polls": f"{load.polls}, {load.polls / max(1, jobs):.1f} a job",
-        "POST, p50 / p99": latencies(load.post_seconds),
-        "status, p50 / p99": latencies(load.poll_seconds),
-        "POST to the end seen, p50 / p99": latencies(load.job_seconds),
-        "Redis, share of a core": f"{under_load.redis:.1%} (idle instances {idle.redis:.1%})",
-        "Redis commands a second, also inside scripts": f"{commands_now:.0f} (idle {commands_idle:.0f})",
-        "Redis, a job": f"{costs['redis']:.2f} CPU ms, {costs['commands']:.1f} commands",
-        "instances, a job": f"{costs['instances']:.1f} CPU ms",
-        "event loop, an instance": f"{under_load.instance:.1%} of a core (idle {idle.instance:.1%})",
-        "states of identities": states,
-        "cores of this machine": f"{under_load.machine:.0%}",
-        "nearest to its limit": full_part(under_load),
-    }
-    if not under_load.machine:
-        # On virtual time, requests take none.
-        for name in ("POST, p50 / p99", "status, p50 / p99", "cores of this machine"):
-            del rows[name]
-    for part, most in projected(under_load, idle, per_hour, instances).items():
-        rows[f"{part}: full at"] = f"{most:,.0f} an hour"
-    head = f"\n{per_hour:,.0f} conversions an hour, {instances} instances, {under_load.seconds:.0f} s\n\n"
-    return (
-        head + "| what | how much |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in rows.items())
-    )

@@ -38,6 +38,9 @@ PROGRESS_SECONDS: Final = 0.25
 """Interval, in seconds, at which a simulated conversion reports progress, as ffmpeg and yt-dlp do."""
 SPREAD: Final = 0.6
 """The standard deviation of the logarithm of durations: one of 20 conversions takes 2.7 times as long as the median."""
+LONGEST: Final = 4.0
+"""The longest duration, in medians, which one of 100 conversions takes. Without it, each step would wait for its last
+job."""
 
 
 class SimulatedConverter(FakeConverter):
@@ -47,14 +50,20 @@ class SimulatedConverter(FakeConverter):
         super().__init__()
         self._chance = chance
         self._median_seconds = median_seconds
+        self.planned_seconds = 0.0
+        """The durations of all attempts, added."""
+        self.begun_at: dict[str, float] = {}
+        """When the first attempt of each video began."""
 
     async def _convert(self, video_id: str, scratch: Path, on_progress: Callable[[Report], None]) -> Converted:
-        seconds = self._median_seconds * self._chance.lognormvariate(0.0, SPREAD)
+        seconds = self._median_seconds * min(LONGEST, self._chance.lognormvariate(0.0, SPREAD))
+        loop = asyncio.get_running_loop()
+        self.planned_seconds += seconds
+        self.begun_at.setdefault(video_id, loop.time())
         metadata = Metadata(
             title=f"Title of {video_id}", uploader="Someone", duration_seconds=240.0, thumbnail_url=None
         )
         on_progress(Report(stage=Stage.DOWNLOADING, progress=0.0, metadata=metadata))
-        loop = asyncio.get_running_loop()
         ends_at = loop.time() + seconds
         while (left := ends_at - loop.time()) > 0.0:
             on_progress(Report(stage=Stage.DOWNLOADING, progress=1.0 - left / seconds))
@@ -76,13 +85,21 @@ class SimulatedConverter(FakeConverter):
 class CountedValues:
     """The shared values of a store, with the number of calls."""
 
-    def __init__(self, values: SharedValues) -> None:
+    def __init__(self, values: SharedValues, exchange_seconds: float = 0.0) -> None:
+        """`exchange_seconds`: time of the loop between a read and the write that follows it.
+
+        It is for virtual time, where computing and the network take none, and no instance would disturb another.
+        """
         self._values = values
+        self._exchange_seconds = exchange_seconds
         self.reads = self.writes = self.conflicts = 0
 
     async def read(self, name: str) -> SharedValue:
         self.reads += 1
-        return await self._values.read(name)
+        value = await self._values.read(name)
+        if self._exchange_seconds:
+            await asyncio.sleep(self._exchange_seconds)
+        return value
 
     async def replace(self, name: str, old: bytes | None, new: bytes) -> bool:
         is_replaced = await self._values.replace(name, old, new)
@@ -104,7 +121,9 @@ def counts_of(
         conflicts=sum(each.conflicts for each in values),
         queued=sum(each.queue.qsize() for each in parts),
         active=sum(each.runs.active for each in parts),
+        planned_seconds=converter.planned_seconds,
         started=dict(converter.started),
+        begun_at=dict(converter.begun_at),
     )
 
 

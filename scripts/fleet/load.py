@@ -36,6 +36,8 @@ class Load:
     polls: int = 0
     new_links: int = 0
     """How many of the accepted links were submitted for the first time."""
+    asked_at: dict[str, float] = field(default_factory=dict)
+    """When each of these links was submitted, by its video."""
     post_seconds: list[float] = field(default_factory=list)
     poll_seconds: list[float] = field(default_factory=list)
     job_seconds: list[float] = field(default_factory=list)
@@ -84,7 +86,10 @@ class Clients:
         self.load = Load()
 
     async def submit_for(self, seconds: float, per_second: float) -> None:
-        """Submit links at a rate, evenly spread; return when the time is over. Jobs may still run then."""
+        """Submit links at a rate, evenly spread; return when the time is over. Jobs may still run then.
+
+        It may be called again, to continue.
+        """
         started_at = now()
         for number in range(round(seconds * per_second)):
             delay = started_at + number / per_second - now()
@@ -124,7 +129,9 @@ class Clients:
             load.refused[job.get("code", str(status))] += 1
             return
         load.post_seconds.append(now() - began_at)
-        load.new_links += is_new
+        if is_new:
+            load.new_links += 1
+            load.asked_at[address.rpartition("/")[2]] = began_at
         load.accepted.append(job["job_id"])
         while job["status"] not in ENDED:
             await asyncio.sleep(self._poll_seconds)

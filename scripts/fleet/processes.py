@@ -71,6 +71,9 @@ class Fleet:
         self._nodes = nodes
         self.instances = instances
 
+    async def prepare(self, per_hour: float, instances: int) -> None:
+        """Do nothing: all instances run, with the identities that the highest rate needs."""
+
     async def sample(self) -> Sample:
         counts = await asyncio.gather(*(process.counts() for process in self._processes))
         nodes = [await asyncio.to_thread(use_of, node) for node in self._nodes]
@@ -90,7 +93,7 @@ class Fleet:
 @asynccontextmanager
 async def fleet(folder: Path, addresses: str, options: argparse.Namespace) -> AsyncIterator[tuple[Fleet, list[str]]]:
     """Start all instances on a Redis; yield the fleet and the URLs of its instances. End them when the block ends."""
-    write_identities(folder, options)
+    write_identities(folder, options.highest, options.identities)
     ports = [free_port() for _ in range(options.instances)]
     processes: list[Process] = []
     try:

@@ -9,23 +9,32 @@ from typing import Any, Final
 
 from redis import Redis
 
+from scripts.bench.capacity_model import MOST_IDENTITIES
 from scripts.fleet.figures import RedisUse
+from tests.stand.redis_cluster import RedisCluster
 from tests.stand.valkey import Valkey
 from ytmp3.core.identities import Budget
 
 VIDEOS_PER_HOUR: Final = 240
 """The default budget of an identity."""
 HEADROOM: Final = 1.2
-"""So many times as many identities as the highest rate needs on average."""
-MOST_IDENTITIES: Final = 1000
+"""So many times as many identities as the rate needs on average."""
 SETTINGS: Final = {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "everysec"}
 
 
 @contextlib.contextmanager
 def redis_of(folder: Path, options: argparse.Namespace) -> Iterator[str]:
-    """Yield the REDIS_ADDR of the fleet: of the option, or of a Valkey that is started for the block."""
+    """Yield the REDIS_ADDR of the fleet: of the option, or of a Valkey or cluster that is started for the block.
+
+    The primaries of the cluster have no replicas.
+    """
     if options.redis:
         yield options.redis
+        return
+    if options.primaries > 1:
+        nodes = RedisCluster(folder / "cluster", primaries=options.primaries, has_replicas=False, settings=SETTINGS)
+        with nodes.running():
+            yield nodes.address
         return
     (folder / "valkey").mkdir()
     valkey = Valkey(folder / "valkey", settings=SETTINGS)
@@ -50,19 +59,24 @@ def use_of(node: Redis) -> RedisUse:
     )
 
 
-def budgets_of(options: argparse.Namespace) -> list[Budget]:
-    """Return the identities: as many as the option says, or as the highest rate needs. One without a budget for 0."""
-    count = options.identities
+def budgets_of(per_hour: float, identities: int | None) -> list[Budget]:
+    """Return so many identities, or as many as the rate needs. One without a budget for 0.
+
+    If the rate needs more than one installation takes, their budgets are larger instead. A short step would not show
+    that the budgets are too small, because each identity may begin with a burst.
+    """
+    count = identities
     if count is None:
-        highest = options.per_hour * 2 ** (options.steps - 1)
-        count = min(MOST_IDENTITIES, math.ceil(HEADROOM * highest / VIDEOS_PER_HOUR))
+        count = min(MOST_IDENTITIES, math.ceil(HEADROOM * per_hour / VIDEOS_PER_HOUR))
     if not count:
         return [Budget(name="default", videos_per_hour=0)]
-    return [Budget(name=f"address-{number:04d}", videos_per_hour=VIDEOS_PER_HOUR) for number in range(count)]
+    budget = max(VIDEOS_PER_HOUR, math.ceil(HEADROOM * per_hour / count))
+    return [Budget(name=f"address-{number:04d}", videos_per_hour=budget) for number in range(count)]
 
 
-def write_identities(folder: Path, options: argparse.Namespace) -> None:
+def write_identities(folder: Path, per_hour: float, identities: int | None) -> None:
     """Write the file of the identities."""
     path = folder / "identities"
     path.touch(mode=0o600)
-    path.write_text("".join(f"{each.name} videos_per_hour={each.videos_per_hour}\n" for each in budgets_of(options)))
+    budgets = budgets_of(per_hour, identities)
+    path.write_text("".join(f"{each.name} videos_per_hour={each.videos_per_hour}\n" for each in budgets))

@@ -2,7 +2,9 @@
 
 On a busy machine, instances that get too little CPU time are late, and the costs that are measured are those of the
 delays. Here the clock stands still while anything computes, so every rate is reached on any machine, and CPU time a job
-and a second is what it would be on a machine that is fast enough. Latencies and conflicts between instances are not.
+and a second is what it would be on a machine that is fast enough. Requests to the store take no time, except for the
+states of the identities, between whose read and write `--exchange-ms` pass: so instances conflict as they would on a
+real network.
 """
 
 import argparse
@@ -10,13 +12,14 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from redis import Redis
 
-from scripts.fleet.figures import Figures, Sample, figures
+from scripts.fleet.figures import WORKERS, Figures, Sample, figures
 from scripts.fleet.instances import CountedValues, SimulatedConverter, counts_of
 from scripts.fleet.servers import budgets_of, nodes_of, use_of
 from tests.contract.harness import PATIENT
@@ -25,7 +28,6 @@ from tests.fakes import FaultyStore
 from tests.virtual_time import real_time, seconds
 from ytmp3.core.client import Client
 from ytmp3.core.errors import RequestError
-from ytmp3.core.identities import Budget
 from ytmp3.core.ids import ClientId, InstanceId
 from ytmp3.core.recipe import DEFAULT_RECIPE
 from ytmp3.engine.assembly import Engine, Outside, assemble
@@ -38,17 +40,36 @@ from ytmp3.storage.local import LocalShelf
 from ytmp3.storage.scratch import Scratch
 from ytmp3.threads import Threads
 
-WORKERS: Final = 20
 QUEUE: Final = 1000
 POLICY: Final = Policy(lease_seconds=30.0, retention_seconds=86_400.0, crash_limit=3)
 
 
-class VirtualFleet:
-    """All engines of the process."""
+class CountedStore(FaultyStore):
+    """A store whose calls take no virtual time, and whose shared values are counted."""
 
-    def __init__(self, converter: SimulatedConverter, nodes: Sequence[Redis]) -> None:
-        self._converter = converter
-        self._nodes = nodes
+    def __init__(self, store: RedisJobStore, exchange_seconds: float) -> None:
+        super().__init__(store)
+        self._exchange_seconds = exchange_seconds
+
+    @cached_property
+    def values(self) -> CountedValues:
+        """The shared values."""
+        return CountedValues(super().values, self._exchange_seconds)
+
+
+class VirtualFleet:
+    """All engines of the process. `folder` is that of their tracks, `stack` ends them."""
+
+    def __init__(self, folder: Path, addresses: str, options: argparse.Namespace, stack: AsyncExitStack) -> None:
+        self._folder = folder
+        self._settings = RedisSettings(address=addresses)
+        self._options = options
+        self._stack = stack
+        self._clock = StoreClock()
+        self._converter = SimulatedConverter(random.Random(options.seed), options.median_seconds)
+        self._nodes: Sequence[Redis] = nodes_of(addresses)
+        for node in self._nodes:
+            stack.callback(node.close)
         self._values: list[CountedValues] = []
         self._engines: list[Engine] = []
         self._chance = random.Random(0)
@@ -58,25 +79,29 @@ class VirtualFleet:
         """The number of engines."""
         return len(self._engines)
 
-    async def start(
-        self, stack: AsyncExitStack, folder: Path, settings: RedisSettings, clock: StoreClock, budgets: Sequence[Budget]
-    ) -> None:
-        """Start one more engine. The stack ends it."""
-        instance = InstanceId(f"{len(self._engines):016x}")
-        shelf, scratch = LocalShelf(folder / "tracks"), Scratch(folder / "scratch", instance=instance)
+    async def prepare(self, per_hour: float, instances: int) -> None:
+        """Start engines until there are so many, and give all of them the identities that the rate needs."""
+        while len(self._engines) < instances:
+            self._engines.append(await self._start(InstanceId(f"{len(self._engines):016x}")))
+        for engine in self._engines:
+            engine.upstream.identities.use(budgets_of(per_hour, self._options.identities))
+
+    async def _start(self, instance: InstanceId) -> Engine:
+        shelf = LocalShelf(self._folder / "tracks")
+        scratch = Scratch(self._folder / "scratch", instance=instance)
         await shelf.open()
         await scratch.open()
-        stack.push_async_callback(scratch.close)
-        store = RedisJobStore(settings, POLICY, instance, clock=clock, timeouts=PATIENT)
+        self._stack.push_async_callback(scratch.close)
+        real = RedisJobStore(self._settings, POLICY, instance, clock=self._clock, timeouts=PATIENT)
         with real_time():
-            await store.open()
-        stack.push_async_callback(_close, store)
-        values = CountedValues(store.values)
-        store.values = values  # type: ignore[assignment]
+            await real.open()
+        self._stack.push_async_callback(_close, real)
+        store = CountedStore(real, self._options.exchange_ms / 1000.0)
+        self._values.append(store.values)
         engine = assemble(
             msgspec.structs.replace(SETTINGS, workers=WORKERS, queue_capacity=QUEUE),
             Outside(
-                store=FaultyStore(store),
+                store=store,
                 files=Files(shelf=shelf, scratch=scratch, checkers=Threads("disk-check", 1)),
                 converter=self._converter,
                 clock=seconds,
@@ -86,12 +111,10 @@ class VirtualFleet:
         engine.health.store = Check(ok=True, detail="")
         engine.health.tools = list(self._converter.tools)
         engine.health.space = MUCH_SPACE
-        engine.upstream.identities.use(budgets)
         for part in (engine.keeper, engine.workers, engine.watcher, engine.janitor, engine.expiry, engine.feeder):
             part.start()
-        stack.push_async_callback(engine.close)
-        self._values.append(values)
-        self._engines.append(engine)
+        self._stack.push_async_callback(engine.close)
+        return engine
 
     async def ask(self, client: str, method: str, path: str, body: dict[str, str] | None) -> tuple[int, dict[str, Any]]:
         """Do what an instance does for a request, without HTTP."""
@@ -121,17 +144,9 @@ class VirtualFleet:
 
 @asynccontextmanager
 async def virtual_fleet(folder: Path, addresses: str, options: argparse.Namespace) -> AsyncIterator[VirtualFleet]:
-    """Start all engines; end them when the block ends."""
-    converter = SimulatedConverter(random.Random(options.seed), options.median_seconds)
-    nodes = nodes_of(addresses)
-    fleet, clock = VirtualFleet(converter, nodes), StoreClock()
+    """Yield a fleet without engines; end its engines when the block ends."""
     async with AsyncExitStack() as stack:
-        for node in nodes:
-            stack.callback(node.close)
-        settings = RedisSettings(address=addresses)
-        for _ in range(options.instances):
-            await fleet.start(stack, folder, settings, clock, budgets_of(options))
-        yield fleet
+        yield VirtualFleet(folder, addresses, options, stack)
 
 
 async def _close(store: RedisJobStore) -> None:
