@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from scripts.listeners import listen_in_rounds
 from scripts.out_of_memory import NoMemoryGroupError, starve
 from tests.fake_youtube import Kind, Pace, Spawned, spawn
 from tests.stand import failures, youtube_troubles
@@ -18,6 +19,8 @@ from tests.stand.cluster import Cluster, cluster
 from tests.stand.service_process import egress
 
 OUTAGE_SECONDS = 60.0
+LISTENERS = 50
+"""How many clients listen to one conversion at once."""
 MANY_JOBS = 200
 """From so many conversions on, those that were under way when a client began to fail no longer decide the average."""
 
@@ -63,7 +66,7 @@ async def main() -> None:
     times = options.rounds
     folder = Path(tempfile.mkdtemp(prefix="ytmp3-soak-"))
     pace = Pace(slow_bytes_per_second=20_000, delay_seconds=2.0)
-    kinds = (Kind.SHORT, Kind.CLIP)
+    kinds = (Kind.SHORT, Kind.CLIP, Kind.SONG)
     with spawn(folder / "youtube", prepare=kinds, pace=pace, weight=options.weight) as youtube:
         for number in range(times):
             started_at = time.monotonic()
@@ -76,6 +79,7 @@ async def main() -> None:
             print(f"out of memory: {await starve(youtube, folder / 'starved')}", flush=True)
         except NoMemoryGroupError as error:
             print(f"out of memory: NOT RUN: {error}", flush=True)
+        await listen_in_rounds(youtube, folder / "listeners", rounds=1, listeners=LISTENERS)
         await in_youtube_troubles(youtube, folder, jobs=min(200, 20 * times))
         await over_clusters(
             "kill-one", times, youtube, folder, lambda c, n: failures.kill_one(c, jobs=200, first_number=n)
