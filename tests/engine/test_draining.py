@@ -2,15 +2,19 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.engine.rig import engine, never, slow_disk, some_turns, video
+from tests.fakes import FakeConverter
 from tests.virtual_time import seconds, settled
+from ytmp3.converter import Converted
+from ytmp3.converter.cleanup import to_its_end
 from ytmp3.core.errors import FailureCode, StoreFull
 from ytmp3.core.job import Status
 from ytmp3.engine import events
-from ytmp3.engine.workers import STOP_SECONDS
+from ytmp3.engine.workers import CLOSE_SECONDS, STOP_SECONDS
 
 VIDEO = video(1)
 
@@ -155,6 +159,34 @@ async def test_closing_does_not_hang_on_an_attempt_that_is_being_stopped(tmp_pat
         await now.parts.workers.close()
         assert now.parts.runs.active == 0
         assert now.leftovers() == []
+
+
+class ConverterOnAHangingDisk(FakeConverter):
+    """Its cleanup waits for the disk. As in the real converter, no cancellation aborts it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.disk_answers = asyncio.Event()
+
+    async def convert(self, *arguments: Any) -> Converted:
+        try:
+            return await super().convert(*arguments)
+        finally:
+            await to_its_end(self.disk_answers.wait())
+
+
+async def test_closing_releases_a_conversion_whose_disk_hangs(tmp_path: Path) -> None:
+    converter = ConverterOnAHangingDisk()
+    async with engine(tmp_path, converter=converter) as now:
+        job = await now.running(VIDEO)
+        await now.parts.workers.drain(0.0, never())
+        began_at = seconds()
+        await now.parts.workers.close()
+        assert seconds() - began_at == pytest.approx(CLOSE_SECONDS)
+        await now.check_released(job)
+        converter.disk_answers.set()
+        await settled()
+        await now.check_released(job)
 
 
 async def test_a_worker_that_is_ended_while_it_cleans_up_leaves_no_scratch(tmp_path: Path) -> None:

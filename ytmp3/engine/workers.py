@@ -33,6 +33,9 @@ STOP_SECONDS: Final = 8.0
 
 Their processes have ended at most 5 s after SIGTERM, and then the release has to reach the store.
 """
+CLOSE_SECONDS: Final = 6.5
+"""How long `close` waits, in seconds, for cancelled workers. Their processes have ended within 6 s. A worker whose disk
+hangs ends only when the disk responds."""
 SPARE_SHARE: Final = 2
 """There is one spare worker for so many workers. Half as many spare workers as workers let several clients begin at
 once beside one that uses all workers with long videos. A spare worker that waits costs nothing, and one that runs needs
@@ -92,12 +95,16 @@ class Workers:
                 await self._runs.idle()
 
     async def close(self) -> None:
-        """End the workers. Release their conversions, and those that were queued since the drain."""
+        """End the workers. Release their conversions, and those that were queued since the drain.
+
+        A worker that does not end in time is left behind, and its conversion is released, too. The store refuses its
+        next write.
+        """
         # The leases are collected first, because a run is removed from `runs` when its worker ends.
         leases = [run.conversion.lease for run in self._runs]
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.wait([asyncio.gather(*self._tasks, return_exceptions=True)], timeout=CLOSE_SECONDS)
         self._tasks.clear()
         await self._writes.release([*leases, *(conversion.lease for conversion in self._queue.take_all())])
 
