@@ -10,8 +10,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run get update-ytdlp setup test static lint types core-coverage browser-test chromium docs lock fuzz soak
-.PHONY: screenshots generated-clients attack bench ytdlp-releases capacity demo fake-youtube cluster ops-test
-.PHONY: image-test clean
+.PHONY: redis-cluster-test screenshots generated-clients attack bench ytdlp-releases capacity demo fake-youtube cluster
+.PHONY: ops-test image-test clean
 
 help: ## list the targets
 	@echo "usage: make TARGET [PYTHON=python3.12] [ARGS=...]"
@@ -139,11 +139,15 @@ lock: .venv/.develops ## write requirements/ from pyproject.toml (needs uv); ARG
 
 fuzz: .venv/.develops ## property tests with 10,000 examples each, 100,000 requests through nginx (an hour)
 	@$(RAISE_DESCRIPTORS); HYPOTHESIS_PROFILE=soak FUZZ_FACTOR=20 YTMP3_SOAK_PROGRAMS=2000 \
-		$(BIN)/pytest -q --timeout=3600 -m "hypothesis or fuzz"
+		$(BIN)/pytest -q --timeout=3600 -m "(hypothesis or fuzz) and not redis_cluster"
 
-soak: .venv/.develops ## kill, freeze and restart parts of the service under load (25 minutes)
-	@$(RAISE_DESCRIPTORS); FUZZ_FACTOR=20 $(BIN)/pytest -q -s --timeout=3600 -m soak
+soak: .venv/.develops redis-cluster-test ## kill, freeze and restart parts of the service under load (40 minutes)
+	@$(RAISE_DESCRIPTORS); FUZZ_FACTOR=20 $(BIN)/pytest -q -s --timeout=3600 -m "soak and not redis_cluster"
 	$(BIN)/python -m scripts.soak $(ARGS)
+
+# FUZZ_FACTOR makes the tests of the job store run on the cluster too: see tests/contract/conftest.py.
+redis-cluster-test: .venv/.develops ## test the job store on a Redis Cluster of six nodes: all contract tests and more
+	@$(RAISE_DESCRIPTORS); FUZZ_FACTOR=20 $(BIN)/pytest -q -s --timeout=3600 -m redis_cluster tests/contract
 
 attack: .venv/.develops ## simulate compromised tools, hostile clients and failing parts; ARGS=--short: a minute
 	@$(RAISE_DESCRIPTORS); $(BIN)/python -m scripts.attack $(ARGS)

@@ -24,6 +24,9 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 FACTOR: Final = "20"
 """How many times as many rounds as in `make test`: the value of FUZZ_FACTOR for `make soak` too."""
 
+EXPRESSION: Final = "attack and not redis_cluster"
+"""Selects the tests. `make redis-cluster-test` runs the same ones on a Redis Cluster."""
+
 TEST_SECONDS: Final = 1800
 """Longest time, in seconds, of one test. The longest takes a few minutes on two cores."""
 
@@ -45,7 +48,7 @@ def run(arguments: list[str], *, is_short: bool) -> tuple[int, list[Row]]:
     """Run the tests, and return pytest's exit code and a row for each test."""
     with tempfile.TemporaryDirectory(prefix="ytmp3-attack-") as folder:
         report = Path(folder, "report.xml")
-        command = [sys.executable, "-m", "pytest", "-q", "-m", "attack", f"--timeout={TEST_SECONDS}", *arguments]
+        command = [sys.executable, "-m", "pytest", "-q", "-m", EXPRESSION, f"--timeout={TEST_SECONDS}", *arguments]
         environment = os.environ | {"FUZZ_FACTOR": "1" if is_short else os.environ.get("FUZZ_FACTOR", FACTOR)}
         status = subprocess.run([*command, f"--junit-xml={report}"], cwd=ROOT, env=environment, check=False).returncode
         return status, list(rows(report)) if report.exists() else []

@@ -1,4 +1,4 @@
-"""Fixtures: one real Valkey for each worker of the test run, servers for single tests, and both adapters."""
+"""Fixtures: one real Valkey for each worker of the test run, a cluster, servers for single tests, and both adapters."""
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from tests.contract.harness import PATIENT, POLICY, Harness, Ids, RedisHarness, SqliteHarness
-from tests.contract.redis_servers import MakeStore, MakeValkey
+from tests.contract.redis_servers import ON_CLUSTER, MakeStore, MakeValkey
 from tests.fakes import Clock
 from tests.fuzz_factor import FUZZ_FACTOR
 from tests.stand.chaos_proxy import ChaosProxy
@@ -79,13 +79,6 @@ async def make_store() -> AsyncIterator[MakeStore]:
 
 
 @pytest.fixture
-async def redis_harness(empty_valkey: Valkey) -> AsyncIterator[RedisHarness]:
-    harness = RedisHarness(RedisSettings(address=empty_valkey.address))
-    yield harness
-    await harness.close()
-
-
-@pytest.fixture
 async def proxy(empty_valkey: Valkey) -> AsyncIterator[ChaosProxy]:
     async with ChaosProxy(empty_valkey.port) as running_proxy:
         yield running_proxy
@@ -106,25 +99,44 @@ def empty_cluster(redis_cluster: RedisCluster) -> RedisCluster:
 
 def cluster_harness(nodes: RedisCluster) -> RedisHarness:
     """Return a harness on a cluster. Its client has the commands of a client of a single server."""
-    return RedisHarness(RedisSettings(address=nodes.address), client=cast("redis.Redis", nodes.client()))
+    return RedisHarness(RedisSettings(address=nodes.address), make_client=lambda: cast("redis.Redis", nodes.client()))
 
 
-CLUSTER: Final = pytest.param("cluster", marks=[pytest.mark.soak, pytest.mark.xdist_group("redis-cluster")])
+# A third store would take half as long again. So `make test` runs on the cluster only a part of the programs of the
+# model (test_redis_cluster); `make soak` and `make redis-cluster-test` run everything.
+CLUSTERS: Final = [pytest.param("cluster", marks=[pytest.mark.soak, *ON_CLUSTER])] if FUZZ_FACTOR > 1 else []
+"""The parameter of tests that also run on a cluster. Empty in `make test`."""
 
 
-# A third store would take half as long again, so `make test` runs the programs of the model on it (test_redis_cluster).
-@pytest.fixture(params=["sqlite", "redis", *([CLUSTER] if FUZZ_FACTOR > 1 else [])])
-async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Harness]:
-    chosen: Harness
-    if request.param == "sqlite":
-        chosen = SqliteHarness(tmp_path / "jobs.db")
-    elif request.param == "cluster":
-        chosen = cluster_harness(cast("RedisCluster", request.getfixturevalue("empty_cluster")))
-    else:
-        server = cast("Valkey", request.getfixturevalue("empty_valkey"))
-        chosen = RedisHarness(RedisSettings(address=server.address))
+@pytest.fixture
+async def valkey_harness(empty_valkey: Valkey) -> AsyncIterator[RedisHarness]:
+    """For tests of a single server."""
+    chosen = RedisHarness(RedisSettings(address=empty_valkey.address))
     yield chosen
     await chosen.close()
+
+
+@pytest.fixture(params=["redis", *CLUSTERS])
+async def redis_harness(request: pytest.FixtureRequest) -> AsyncIterator[RedisHarness]:
+    """For tests of several instances on one store."""
+    chosen = _redis_harness(request)
+    yield chosen
+    await chosen.close()
+
+
+@pytest.fixture(params=["sqlite", "redis", *CLUSTERS])
+async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Harness]:
+    chosen: Harness = SqliteHarness(tmp_path / "jobs.db") if request.param == "sqlite" else _redis_harness(request)
+    yield chosen
+    await chosen.close()
+
+
+def _redis_harness(request: pytest.FixtureRequest) -> RedisHarness:
+    """Return the harness that the parameter names."""
+    if request.param == "cluster":
+        return cluster_harness(cast("RedisCluster", request.getfixturevalue("empty_cluster")))
+    server = cast("Valkey", request.getfixturevalue("empty_valkey"))
+    return RedisHarness(RedisSettings(address=server.address))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Opens either adapter for a test: on a clock that the test moves, and again on the same records, as after a crash."""
 
 import contextlib
+import dataclasses
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import redis
 from msgspec.structs import replace
 
 from tests.fakes import Clock
+from tests.stand.redis_cluster import ClusterClient
 from ytmp3.core.ids import (
     ClientId,
     ConversionId,
@@ -132,23 +134,42 @@ class SqliteHarness:
 
 
 class RedisHarness:
+    """Stores on a Redis server or on a Redis Cluster."""
+
     shared = True
     head_start_seconds = HEAD_START_SECONDS
     elsewhere_seconds = ELSEWHERE_SECONDS
 
     def __init__(
-        self, settings: RedisSettings, clock: Callable[[], float] | None = None, *, client: redis.Redis | None = None
+        self,
+        settings: RedisSettings,
+        clock: Callable[[], float] | None = None,
+        *,
+        make_client: Callable[[], redis.Redis] | None = None,
     ) -> None:
-        """Set up the harness. `client` looks behind the store; by default one of the single server at the address."""
+        """Set up the harness. `make_client` returns `client`; by default, that of the single server at the address."""
         self.settings = settings
         self.clock = Clock()
         self._clock = self.clock if clock is None else clock
         self._set_by = 0.0
         self._stores: list[RedisJobStore] = []
-        if client is None:
-            host, _, port = settings.address.partition(":")
-            client = redis.Redis(host=host, port=int(port), protocol=2)
-        self._client = client
+        self._make_client = make_client or self._client_of_single_server
+        self.client = self._make_client()
+        """Looks behind the store. `close` closes it."""
+
+    def with_prefix(self, prefix: str) -> "RedisHarness":
+        """Return a harness of another installation in the same database. The caller closes it."""
+        return RedisHarness(dataclasses.replace(self.settings, prefix=prefix), make_client=self._make_client)
+
+    def _client_of_single_server(self) -> redis.Redis:
+        host, _, port = self.settings.address.partition(":")
+        return redis.Redis(host=host, port=int(port), protocol=2)
+
+    def tell_servers(self, *command: str) -> list[object]:
+        """Send a command without a key to the server, or to each primary of the cluster. Returns the replies."""
+        if isinstance(self.client, ClusterClient):
+            return self.client.tell_primaries(*command)
+        return [cast("Callable[..., object]", self.client.execute_command)(*command)]
 
     async def open(self, instance: str = "a", policy: Policy = POLICY) -> JobStore:
         store = RedisJobStore(
@@ -161,7 +182,7 @@ class RedisHarness:
     async def close(self) -> None:
         while self._stores:
             await self._stores.pop().close()
-        self._client.close()
+        self.client.close()
 
     def set_clock(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -169,46 +190,46 @@ class RedisHarness:
 
     def seconds_left(self, some_id: str) -> float:
         """Return the time to live of the record, the entry or the reservation with this id, key or name."""
-        (name,) = cast("list[bytes]", self._client.keys(f"ytmp3:*:[cijk]:{some_id}"))
-        return self._client.pttl(name) / 1000
+        (name,) = cast("list[bytes]", self.client.keys(f"ytmp3:*:[cijk]:{some_id}"))
+        return self.client.pttl(name) / 1000
 
     def seconds_until_shelf_is_free(self) -> float:
-        return self._client.pttl("ytmp3:{00}:shelf") / 1000
+        return self.client.pttl("ytmp3:{00}:shelf") / 1000
 
     def write(self, conversion_id: ConversionId, fields: Mapping[str, str]) -> None:
         """Change fields of a conversion's record, as another version would."""
         for name, value in fields.items():
-            self._client.hset(Keys().conversion_at(conversion_id), name, value)
+            self.client.hset(Keys().conversion_at(conversion_id), name, value)
 
     def forget_shelf(self) -> None:
         """Do what the server does at the end of that time."""
-        self._client.delete("ytmp3:{00}:shelf")
+        self.client.delete("ytmp3:{00}:shelf")
 
     def monotonic(self) -> float:
         return self._clock() - self._set_by
 
     def indexes(self) -> Indexes:
-        names = cast("list[bytes]", self._client.keys("ytmp3:*"))
+        names = cast("list[bytes]", self.client.keys("ytmp3:*"))
         return Indexes(
             current={
                 ConversionKey(name.decode().partition(":k:")[2]): ConversionId(
-                    cast("bytes", self._client.get(name)).decode()
+                    cast("bytes", self.client.get(name)).decode()
                 )
                 for name in names
                 if b":k:" in name
             },
-            due_at=_scores(self._client, [name for name in names if name.endswith(b":live")]),
-            expires_at=_scores(self._client, [name for name in names if name.endswith(b":ended")]),
+            due_at=_scores(self.client, [name for name in names if name.endswith(b":live")]),
+            expires_at=_scores(self.client, [name for name in names if name.endswith(b":ended")]),
         )
 
     def snapshot(self) -> Callable[[], None]:
-        names = cast("list[bytes]", self._client.keys("*"))
-        copies = [(name, self._client.pttl(name), self._client.dump(name)) for name in names]
+        names = cast("list[bytes]", self.client.keys("*"))
+        copies = [(name, self.client.pttl(name), self.client.dump(name)) for name in names]
 
         def put_back() -> None:
-            self._client.flushall()
+            self.client.flushall()
             for name, milliseconds, copy in copies:
-                self._client.restore(name, max(0, milliseconds), cast("bytes", copy))
+                self.client.restore(name, max(0, milliseconds), cast("bytes", copy))
 
         return put_back
 

@@ -1,11 +1,17 @@
-"""Shared by the tests of the Redis adapter: the types of their fixtures, and waiting until a store recovers."""
+"""Shared by the tests of the Redis adapter: their marks, the types of their fixtures, and the wait for a recovery."""
 
 from collections.abc import Awaitable, Callable
+from typing import Final
+
+import pytest
 
 from tests.stand.valkey import Valkey
 from tests.stand.waiting import until
 from ytmp3.core.errors import StoreDown
 from ytmp3.jobstore.redis import RedisJobStore
+
+ON_CLUSTER: Final = [pytest.mark.redis_cluster, pytest.mark.xdist_group("redis-cluster")]
+"""The marks of tests on a Redis Cluster. All of them run in one process, so that only one cluster is started."""
 
 MakeValkey = Callable[..., Valkey]
 MakeStore = Callable[..., RedisJobStore]

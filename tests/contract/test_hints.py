@@ -1,14 +1,12 @@
 """Hints of Redis: an instance learns at once of what another one has written, also after the connection broke."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from typing import cast
 
 import pytest
 
 from tests.contract.harness import METADATA, Harness, Ids, RedisHarness, created, done, running, submitted, track_of
-from tests.stand.valkey import Valkey
 from tests.stand.waiting import PATIENCE_SECONDS
 from ytmp3.core.errors import FailureCode
 from ytmp3.core.ids import ConversionId
@@ -115,31 +113,25 @@ async def test_adopting_gives_a_hint_and_unwatching_ends_them(redis_harness: Red
 
 
 async def test_a_broken_connection_is_opened_again_and_each_conversion_hinted(
-    redis_harness: RedisHarness, empty_valkey: Valkey, ids: Ids
+    redis_harness: RedisHarness, ids: Ids
 ) -> None:
     writer, reader = await redis_harness.open("a"), await redis_harness.open("b")
     hinted = Hinted(reader)
     conversion = await running(writer, ids.submission(1))
     reader.hints.watch(conversion.conversion_id)
     await hinted.next()
-    with contextlib.closing(empty_valkey.client()) as client:
-        execute = cast("Callable[..., int]", client.execute_command)
-        assert execute("CLIENT", "KILL", "TYPE", "pubsub") == 1
+    assert sum(cast("list[int]", redis_harness.tell_servers("CLIENT", "KILL", "TYPE", "pubsub"))) == 1
     assert await hinted.next() == (conversion.conversion_id, True), "what was missed is read"
     await writer.release([conversion.lease])
     assert await hinted.next() == (conversion.conversion_id, False)
 
 
-async def test_a_user_who_may_not_publish_still_gets_every_change_stored(
-    redis_harness: RedisHarness, empty_valkey: Valkey, ids: Ids
-) -> None:
-    with contextlib.closing(empty_valkey.client()) as client:
-        execute = cast("Callable[..., object]", client.execute_command)
-        execute("ACL", "SETUSER", "default", "resetchannels")
-        try:
-            store = await redis_harness.open()
-            conversion = await done(store, ids.submission(1))
-            assert conversion.track is not None
-            assert await store.adopt(10) == []
-        finally:
-            execute("ACL", "SETUSER", "default", "allchannels")
+async def test_a_user_who_may_not_publish_still_gets_every_change_stored(redis_harness: RedisHarness, ids: Ids) -> None:
+    redis_harness.tell_servers("ACL", "SETUSER", "default", "resetchannels")
+    try:
+        store = await redis_harness.open()
+        conversion = await done(store, ids.submission(1))
+        assert conversion.track is not None
+        assert await store.adopt(10) == []
+    finally:
+        redis_harness.tell_servers("ACL", "SETUSER", "default", "allchannels")

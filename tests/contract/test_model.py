@@ -1,13 +1,14 @@
 """One Hypothesis state machine for both adapters: any program of operations has the results of a simple model.
 
 YTMP3_SOAK_PROGRAMS=10000 python -m pytest tests/contract/test_model.py     the long run, with programs of 200 steps
+make redis-cluster-test                                                     also on a Redis Cluster
 """
 
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,9 +17,11 @@ from hypothesis.stateful import (
 )
 
 from tests.contract.clock_machine import ClockMachine
+from tests.contract.conftest import CLUSTERS, cluster_harness
 from tests.contract.harness import Harness, RedisHarness, SqliteHarness
 from tests.contract.time_machine import TimeMachine
 from tests.fuzz_factor import FUZZ_FACTOR
+from tests.stand.redis_cluster import RedisCluster
 from tests.stand.valkey import Valkey
 from ytmp3.jobstore.redis import RedisSettings
 
@@ -64,8 +67,23 @@ def test_any_program_on_sqlite_behaves_as_the_model(tmp_path: Path) -> None:
     run_programs(make_harness)
 
 
-@pytest.fixture
-def make_redis_harness(valkey: Valkey) -> Callable[[], RedisHarness]:
+@pytest.fixture(params=["redis", *CLUSTERS])
+def make_redis_harness(request: pytest.FixtureRequest) -> Callable[[], RedisHarness]:
+    """Make harnesses on an empty server, or on an empty cluster."""
+    if request.param == "cluster":
+        return _on_cluster(cast("RedisCluster", request.getfixturevalue("redis_cluster")))
+    return _on_server(cast("Valkey", request.getfixturevalue("valkey")))
+
+
+def _on_cluster(nodes: RedisCluster) -> Callable[[], RedisHarness]:
+    def make_harness() -> RedisHarness:
+        nodes.empty()
+        return cluster_harness(nodes)
+
+    return make_harness
+
+
+def _on_server(valkey: Valkey) -> Callable[[], RedisHarness]:
     def make_harness() -> RedisHarness:
         client = valkey.client()
         client.flushall()

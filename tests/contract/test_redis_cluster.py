@@ -1,6 +1,6 @@
 """The store on a Redis Cluster: slots move, primaries die and are replaced, and the others are not affected.
 
-`make soak` runs the whole contract suite on the same cluster (the fixture `harness`).
+`make redis-cluster-test`, a part of `make soak`, runs the whole contract suite and more programs on the same cluster.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from tests.contract.cluster_nodes import client_listed_at, slot_of, submissions_by_primary
 from tests.contract.conftest import cluster_harness
 from tests.contract.harness import METADATA, PATIENT, POLICY, Ids, running, submitted, track_of
-from tests.contract.redis_servers import MakeStore, MakeValkey, until_it_works
+from tests.contract.redis_servers import ON_CLUSTER, MakeStore, MakeValkey, until_it_works
 from tests.contract.test_model import PROGRAM_SETTINGS, SOAK_PROGRAMS
 from tests.contract.time_machine import TimeMachine
 from tests.stand.redis_cluster import RedisCluster
@@ -31,7 +31,7 @@ from ytmp3.jobstore.redis.keys import Keys
 from ytmp3.jobstore.redis.slots import slots_of
 from ytmp3.jobstore.settings import RedisTimeouts, addresses_of
 
-pytestmark = pytest.mark.xdist_group("redis-cluster")
+pytestmark = ON_CLUSTER
 
 QUICK: Final = RedisTimeouts(handler_seconds=0.3, worker_seconds=0.3)
 """For calls that must fail: they may fail late, but not after the minute of PATIENT."""
@@ -58,6 +58,8 @@ def records_of(slot: int, *nodes: Valkey) -> dict[tuple[int, bytes], object]:
 
 
 def test_programs_on_a_cluster_behave_as_the_model(redis_cluster: RedisCluster) -> None:
+    """A few, for `make test`: `test_model` runs more of them in `make soak`."""
+
     class Machine(TimeMachine):
         def __init__(self) -> None:
             redis_cluster.empty()

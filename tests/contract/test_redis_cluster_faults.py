@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 
 from tests.contract.harness import Ids, submitted
-from tests.contract.redis_servers import MakeStore, until_it_works
+from tests.contract.redis_servers import ON_CLUSTER, MakeStore, until_it_works
 from tests.fuzz_factor import FUZZ_FACTOR
 from tests.stand.redis_cluster import SLOTS, RedisCluster
 from tests.stand.valkey import Valkey
@@ -24,7 +24,7 @@ from ytmp3.core.ids import JobId
 from ytmp3.jobstore.redis import RedisJobStore
 from ytmp3.jobstore.settings import RedisTimeouts
 
-pytestmark = [pytest.mark.soak, pytest.mark.xdist_group("redis-cluster")]
+pytestmark = [pytest.mark.soak, *ON_CLUSTER]
 
 ROUNDS: Final = max(1, FUZZ_FACTOR // 2)
 SUBMITTERS: Final = 6

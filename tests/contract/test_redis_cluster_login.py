@@ -8,13 +8,13 @@ from typing import cast
 import pytest
 
 from tests.contract.harness import Ids, submitted
-from tests.contract.redis_servers import MakeStore, until_it_works
+from tests.contract.redis_servers import ON_CLUSTER, MakeStore, until_it_works
 from tests.fake_youtube.certificate import issue
 from tests.stand.chaos_proxy import ChaosProxy
 from tests.stand.redis_cluster import RedisCluster
 from ytmp3.core.errors import StoreUnusable
 
-pytestmark = pytest.mark.xdist_group("redis-cluster")
+pytestmark = ON_CLUSTER
 
 SECRET = "correct-horse"
 RIGHTS = (

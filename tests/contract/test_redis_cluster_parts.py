@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from tests.contract.cluster_nodes import client_listed_at, submissions_by_primary
 from tests.contract.harness import Ids, submitted
-from tests.contract.redis_servers import MakeStore, until_it_works
+from tests.contract.redis_servers import ON_CLUSTER, MakeStore, until_it_works
 from tests.stand.redis_cluster import RedisCluster
 from tests.stand.valkey import Valkey
 from tests.stand.waiting import until
@@ -19,7 +19,7 @@ from ytmp3.jobstore.found import Found
 from ytmp3.jobstore.redis import RedisJobStore
 from ytmp3.jobstore.settings import RedisTimeouts
 
-pytestmark = pytest.mark.xdist_group("redis-cluster")
+pytestmark = ON_CLUSTER
 
 QUICK = RedisTimeouts(handler_seconds=0.3, worker_seconds=0.3)
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace as replace_dataclass
 from typing import Final, cast
 
 import pytest
@@ -15,7 +14,6 @@ from tests.contract.redis_servers import MakeStore, MakeValkey
 from tests.fakes import Clock
 from tests.stand.chaos_proxy import ChaosProxy
 from tests.stand.ports import free_port
-from tests.stand.valkey import Valkey
 from tests.stand.waiting import until
 from ytmp3.core.errors import FailureCode, LeaseLost
 from ytmp3.core.ids import BatchId, ClientId, shard_of
@@ -72,15 +70,12 @@ async def every_record_of_a_client(store: JobStore, ids: Ids) -> None:
     await store.clients.set_feed(client, shard_of(client) + "cd" * 32)
 
 
-async def test_all_keys_of_a_script_are_in_one_slot(
-    empty_valkey: Valkey, redis_harness: RedisHarness, ids: Ids
-) -> None:
-    with contextlib.closing(empty_valkey.client()) as client:
-        store = await redis_harness.open()
-        await every_operation(store, redis_harness.clock, ids)
-        await every_record_of_a_client(store, ids)
-        names = cast("list[bytes]", client.keys("*"))
-        assert key_slot(b"123456789") == 12739, "the example of the specification"
+async def test_all_keys_of_a_script_are_in_one_slot(redis_harness: RedisHarness, ids: Ids) -> None:
+    store = await redis_harness.open()
+    await every_operation(store, redis_harness.clock, ids)
+    await every_record_of_a_client(store, ids)
+    names = cast("list[bytes]", redis_harness.client.keys("*"))
+    assert key_slot(b"123456789") == 12739, "the example of the specification"
     assert len(names) > 30
     for name in names:
         shard = name.decode().partition("{")[2][:2]
@@ -89,21 +84,20 @@ async def test_all_keys_of_a_script_are_in_one_slot(
 
 
 async def test_installations_with_their_own_prefix_share_a_database_and_nothing_else(
-    empty_valkey: Valkey, redis_harness: RedisHarness, ids: Ids
+    redis_harness: RedisHarness, ids: Ids
 ) -> None:
     """Without a prefix, the keys are those of earlier versions."""
-    with_prefix = RedisHarness(replace_dataclass(redis_harness.settings, prefix="shop-1"))
+    with_prefix, client = redis_harness.with_prefix("shop-1"), redis_harness.client
     here, there = await redis_harness.open(), await with_prefix.open()
-    with contextlib.closing(empty_valkey.client()) as client:
-        await every_operation(here, redis_harness.clock, ids)
-        old = set(cast("list[bytes]", client.keys("*")))
-        assert all(name.startswith(b"ytmp3:{") for name in old)
-        await every_operation(there, with_prefix.clock, Ids(first=1000))
-        await every_record_of_a_client(there, ids)
-        batch = NewBatch(batch_id=BatchId("b"), client=ClientId("key:x"), recipe=DEFAULT_RECIPE, marks="", items=())
-        await there.batches.create(batch)
-        assert await there.agrees_on_shelf("mark")
-        new = set(cast("list[bytes]", client.keys("*"))) - old
+    await every_operation(here, redis_harness.clock, ids)
+    old = set(cast("list[bytes]", client.keys("*")))
+    assert all(name.startswith(b"ytmp3:{") for name in old)
+    await every_operation(there, with_prefix.clock, Ids(first=1000))
+    await every_record_of_a_client(there, ids)
+    batch = NewBatch(batch_id=BatchId("b"), client=ClientId("key:x"), recipe=DEFAULT_RECIPE, marks="", items=())
+    await there.batches.create(batch)
+    assert await there.agrees_on_shelf("mark")
+    new = set(cast("list[bytes]", client.keys("*"))) - old
     assert all(name.startswith(b"shop-1:ytmp3:{") for name in new)
     for name in new:
         assert key_slot(name) == key_slot(name.removeprefix(b"shop-1:")), "the hash tags are the same"
@@ -136,26 +130,23 @@ async def test_a_server_in_cluster_mode_accepts_every_script(
     assert len(await store.expire(1000)) > 0
 
 
-async def test_live_records_have_no_time_to_live_and_ended_ones_do(
-    empty_valkey: Valkey, redis_harness: RedisHarness, ids: Ids
-) -> None:
+async def test_live_records_have_no_time_to_live_and_ended_ones_do(redis_harness: RedisHarness, ids: Ids) -> None:
     store = await redis_harness.open()
     await every_operation(store, redis_harness.clock, ids)
-    with contextlib.closing(empty_valkey.client()) as client:
-        seen = {True: 0, False: 0}
-        for name in cast("list[bytes]", client.keys("ytmp3:*")):
-            ttl = client.ttl(name)
-            conversion = conversion_behind(client, name)
-            if conversion is None:
-                assert ttl == -1, name
-                continue
-            is_live = client.hget(conversion, "state") in {b"queued", b"running"}
-            seen[is_live] += 1
-            assert (ttl == -1) == is_live, name
-            if not is_live:
-                expires_at = float(cast("bytes", client.hget(conversion, "expires_at")))
-                assert ttl > expires_at - redis_harness.clock.now + 3000, name
-        assert min(seen.values()) > 5
+    client, seen = redis_harness.client, {True: 0, False: 0}
+    for name in cast("list[bytes]", client.keys("ytmp3:*")):
+        ttl = client.ttl(name)
+        conversion = conversion_behind(client, name)
+        if conversion is None:
+            assert ttl == -1, name
+            continue
+        is_live = client.hget(conversion, "state") in {b"queued", b"running"}
+        seen[is_live] += 1
+        assert (ttl == -1) == is_live, name
+        if not is_live:
+            expires_at = float(cast("bytes", client.hget(conversion, "expires_at")))
+            assert ttl > expires_at - redis_harness.clock.now + 3000, name
+    assert min(seen.values()) > 5
 
 
 def conversion_behind(client: redis.Redis, name: bytes) -> str | None:
@@ -220,33 +211,31 @@ async def test_many_jobs_of_one_conversion_expire_in_several_scripts(proxy: Chao
 
 
 async def test_a_conversion_with_many_jobs_ends_in_few_steps_and_gets_no_time_to_live(
-    empty_valkey: Valkey, redis_harness: RedisHarness, ids: Ids
+    redis_harness: RedisHarness, ids: Ids
 ) -> None:
     store = await redis_harness.open()
     conversion = await running(store, ids.submission())
     submissions = [ids.submission() for _ in range(2000)]
     await asyncio.gather(*(submitted(store, submission) for submission in submissions))
-    with contextlib.closing(empty_valkey.client()) as client:
-        client.config_resetstat()
-        await store.finish(conversion.lease, track_of(conversion.lease), METADATA)
-        calls = sum(each["calls"] for each in cast("dict[str, dict[str, int]]", client.info("commandstats")).values())
-        assert calls < 50, "a number of commands that does not grow with the jobs"
-        late = await submitted(store, ids.submission())
-        assert late.outcome is Outcome.CACHED
-        for submission in (submissions[0], submissions[-1]):
-            ticket = await store.get(submission.job_id)
-            assert ticket is not None
-            assert ticket.status is Status.COMPLETED
-        assert await store.get(late.ticket.job.job_id) == late.ticket
-        redis_harness.clock.advance(POLICY.retention_seconds)
-        assert len(await store.expire(10)) == 1
-        # Only the counts of the shard are left.
-        assert client.keys("ytmp3:*") == [root_of(conversion.conversion_id).encode()]
+    redis_harness.tell_servers("CONFIG", "RESETSTAT")
+    await store.finish(conversion.lease, track_of(conversion.lease), METADATA)
+    stats = cast("list[dict[str, dict[str, int]]]", redis_harness.tell_servers("INFO", "commandstats"))
+    calls = sum(each["calls"] for of_server in stats for each in of_server.values())
+    assert calls < 50, "a number of commands that does not grow with the jobs"
+    late = await submitted(store, ids.submission())
+    assert late.outcome is Outcome.CACHED
+    for submission in (submissions[0], submissions[-1]):
+        ticket = await store.get(submission.job_id)
+        assert ticket is not None
+        assert ticket.status is Status.COMPLETED
+    assert await store.get(late.ticket.job.job_id) == late.ticket
+    redis_harness.clock.advance(POLICY.retention_seconds)
+    assert len(await store.expire(10)) == 1
+    # Only the counts of the shard are left.
+    assert redis_harness.client.keys("ytmp3:*") == [root_of(conversion.conversion_id).encode()]
 
 
-async def test_a_hash_written_by_version_0_1_is_read(
-    empty_valkey: Valkey, redis_harness: RedisHarness, ids: Ids
-) -> None:
+async def test_a_hash_written_by_version_0_1_is_read(redis_harness: RedisHarness, ids: Ids) -> None:
     """The fields of a conversion as that version wrote them: `quality` is a field of its own."""
     store = await redis_harness.open()
     submission = ids.submission()
@@ -257,11 +246,10 @@ async def test_a_hash_written_by_version_0_1_is_read(
         "crashes": "0", "created_at": "1700000000.000000", "riders": "1", "jobs": "1", "token": "1", "holder": "a",
         "due_at": "1700000030.000000",
     }  # fmt: skip
-    with contextlib.closing(empty_valkey.client()) as client:
-        for name, value in fields.items():
-            client.hset(f"{root}:c:{conversion_id}", name, value)
-        client.set(f"{root}:k:{submission.key}", conversion_id)
-        client.zadd(f"{root}:live", {conversion_id: 1700000030.0})
+    for name, value in fields.items():
+        redis_harness.client.hset(f"{root}:c:{conversion_id}", name, value)
+    redis_harness.client.set(f"{root}:k:{submission.key}", conversion_id)
+    redis_harness.client.zadd(f"{root}:live", {conversion_id: 1700000030.0})
     joined = await submitted(store, submission)
     assert joined.outcome is Outcome.JOINED
     assert joined.ticket.conversion.recipe == submission.recipe

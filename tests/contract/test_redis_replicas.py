@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from tests.contract.harness import Ids, submitted
-from tests.contract.redis_servers import MakeStore, until_it_works
+from tests.contract.redis_servers import ON_CLUSTER, MakeStore, until_it_works
 from tests.contract.test_hints import Hinted
 from tests.contract.test_redis_cluster_login import RIGHTS
 from tests.stand.redis_cluster import RedisCluster
@@ -22,7 +22,7 @@ from ytmp3.jobstore.redis.replicas import MAX_AGE_SECONDS, OwnWrites
 MORE_RIGHTS = ("+readonly", "+readwrite", "+role", "+evalsha_ro", "+eval_ro")
 """What docs/operating.md names besides the rights of a user without replicas."""
 
-pytestmark = pytest.mark.xdist_group("redis-cluster")
+pytestmark = ON_CLUSTER
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Instances on one store must have the same folder of tracks; where they do not, `/health` says what to do."""
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -97,8 +96,8 @@ async def test_installations_with_one_folder_and_two_prefixes_remove_nothing_of_
     shelf = await shelf_at(tmp_path)
     own = tmp_path / "tracks" / ("0" * 34 + "-7.mp3")
     own.write_bytes(b"a track of the first installation, without a record in the second one")
-    first = RedisHarness(redis_harness.settings)
-    second = RedisHarness(replace(redis_harness.settings, prefix="second"))
+    first = redis_harness.with_prefix("")
+    second = redis_harness.with_prefix("second")
     try:
         sweeps, states = [], []
         for harness in (first, second):

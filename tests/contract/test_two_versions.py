@@ -19,32 +19,32 @@ from ytmp3.jobstore.redis.records import ERRORS_OF_0_2
 
 
 @pytest.fixture
-async def old(redis_harness: RedisHarness, tmp_path: Path) -> AsyncIterator[OldInstance]:
-    async with old_instance("0.2.0", redis_harness.settings.address, tmp_path) as instance:
-        await instance("set_time", redis_harness.clock.now)
+async def old(valkey_harness: RedisHarness, tmp_path: Path) -> AsyncIterator[OldInstance]:
+    async with old_instance("0.2.0", valkey_harness.settings.address, tmp_path) as instance:
+        await instance("set_time", valkey_harness.clock.now)
         assert await instance("version") == "0.2.0"
         yield instance
 
 
 @pytest.fixture
-async def new(redis_harness: RedisHarness) -> JobStore:
-    return await redis_harness.open("a")
+async def new(valkey_harness: RedisHarness) -> JobStore:
+    return await valkey_harness.open("a")
 
 
-async def pass_time(redis_harness: RedisHarness, old: OldInstance, seconds: float) -> None:
-    redis_harness.clock.advance(seconds)
-    await old("set_time", redis_harness.clock.now)
+async def pass_time(valkey_harness: RedisHarness, old: OldInstance, seconds: float) -> None:
+    valkey_harness.clock.advance(seconds)
+    await old("set_time", valkey_harness.clock.now)
 
 
 async def test_each_version_continues_what_the_other_accepted(
-    redis_harness: RedisHarness, old: OldInstance, new: JobStore, ids: Ids
+    valkey_harness: RedisHarness, old: OldInstance, new: JobStore, ids: Ids
 ) -> None:
     theirs = JobId(await old("submit", "video000001", 900))
     joined = await submitted(new, ids.submission(1))
     assert (joined.outcome, joined.ticket.conversion.video_id) == (Outcome.JOINED, "video000001")
     ours = (await created(new, ids.submission(2))).conversion_id
     # Both are stopped, and the other version adopts.
-    await pass_time(redis_harness, old, 31)
+    await pass_time(valkey_harness, old, 31)
     adopted = {conversion.video_id: conversion for conversion in await new.adopt(1)}
     assert list(adopted) == ["video000001"]
     assert await old("adopt") == [ours]
@@ -70,7 +70,7 @@ async def test_the_sweep_of_the_older_version_keeps_the_tracks_of_the_newer_one(
 
 
 async def test_the_older_version_reads_and_continues_every_failure_of_the_newer_one(
-    redis_harness: RedisHarness, old: OldInstance, new: JobStore, ids: Ids
+    valkey_harness: RedisHarness, old: OldInstance, new: JobStore, ids: Ids
 ) -> None:
     codes_of_old = set(await old("codes"))
     jobs = {}
@@ -94,9 +94,9 @@ async def test_the_older_version_reads_and_continues_every_failure_of_the_newer_
 
 
 async def test_a_failure_code_of_a_newer_version_reads_as_one_that_this_version_knows(
-    redis_harness: RedisHarness, new: JobStore, ids: Ids
+    redis_harness: RedisHarness, ids: Ids
 ) -> None:
-    submission = ids.submission(1)
+    new, submission = await redis_harness.open("a"), ids.submission(1)
     claimed = await running(new, submission)
     await new.retry(claimed.lease, FailureCode.STORAGE_FULL, delay_seconds=0)
     for fields, seen in (

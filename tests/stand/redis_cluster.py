@@ -36,6 +36,11 @@ class ClusterClient(redis.RedisCluster):
         """Return the names of all keys."""
         return cast("list[bytes]", super().keys(pattern, target_nodes=self.PRIMARIES))
 
+    def tell_primaries(self, *command: str) -> list[object]:
+        """Send a command without a key to each primary. Returns the replies."""
+        execute = cast("Callable[..., object]", self.execute_command)
+        return [execute(*command, target_nodes=node) for node in self.get_primaries()]  # type: ignore[no-untyped-call]
+
     def flushall(self) -> None:  # type: ignore[override]
         """Remove all keys."""
         super().flushall(target_nodes=self.PRIMARIES)
