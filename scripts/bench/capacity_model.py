@@ -33,17 +33,21 @@ S3_PROXY_FACTOR: Final = 2.4
 """A download through an instance from a bucket costs 2.1 to 2.4 times the CPU time of one from the disk."""
 REDIS_KB_PER_CONVERSION: Final = 2.3
 REDIS_KB_PER_JOB: Final = 0.3
-"""Memory of a finished conversion with its first job, and of each further job on it, in kB."""
-REDIS_MILLISECONDS_PER_JOB: Final = 1.6
+"""Memory in kB of a finished conversion with its first job, and of each further job on it. Measured with Valkey 9.1."""
+REDIS_MILLISECONDS_PER_JOB: Final = 5.8
 """CPU milliseconds of the one thread of Redis for a job, from POST to completed, without polls. Measured with 50
-instances and a conversion of 8 s, whose progress is written every second (`python -m scripts.fleet --virtual`)."""
+instances, 500 identities and conversions of 8 s, whose progress is written every second (`python -m scripts.fleet
+--virtual`): 6.0 with five polls. Other work shared the cores, so it is a high estimate. Without budgets of the
+identities it is less: in one pair of runs 3.7 instead of 6.1."""
 REDIS_MILLISECONDS_PER_POLL: Final = 0.05
-REDIS_SHARE_PER_INSTANCE: Final = 0.001
-"""The share of a Redis core that an idle instance needs: it asks every second what is due in each of 256 shards."""
+"""Assumed: polls were never measured alone."""
+REDIS_SHARE_PER_INSTANCE: Final = 0.0007
+"""The share of a Redis core that an idle instance needs: it asks every second what is due in each of 256 shards.
+Measured with 50 instances: 0.0005, 0.0005 and 0.0007."""
 REDIS_NODE_SHARE: Final = 0.6
-"""The share of its one core that a Redis node may use, so that a burst or a slow fsync delays no request."""
+"""Assumed: the share of its one core that a Redis node may use, so that a burst or a slow fsync delays no request."""
 REDIS_NODE_GB: Final = 8.0
-"""Memory of records on one node: with more, copying it to a replica takes minutes."""
+"""Assumed: memory of records on one node. With more, copying it to a replica takes minutes."""
 S3_REQUESTS_PER_TRACK: Final = 2.0
 """A put, and one get by another instance, which verifies the track. Expiry adds a delete."""
 CHECKS_PER_HOUR: Final = 3 * 120.0
