@@ -8,6 +8,7 @@ import pytest
 
 from tests.ops.files import ROOT, compose
 from tests.stand.nginx import kubernetes_file, nginx_binary
+from ytmp3.http.connections import Timeouts
 
 DOCKER, PODMAN = "nameserver 127.0.0.11\noptions ndots:0\n", "search dns.podman\nnameserver 10.89.0.1\n"
 
@@ -84,6 +85,15 @@ def test_in_kubernetes_nginx_resolves_the_instances_in_the_domain_of_its_pod(tmp
 def test_in_kubernetes_a_pod_without_the_names_of_the_cluster_is_refused(tmp_path: Path, resolv_conf: str) -> None:
     started = start_in_kubernetes(tmp_path, resolv_conf, "echo", "started")
     assert (started.returncode, started.stdout) == (1, "")
+    assert started.stderr == "start.sh: resolv.conf names no name server or no search domain\n"
+
+
+@pytest.mark.parametrize("where", ["compose", "kubernetes"])
+def test_nginx_closes_idle_connections_before_an_instance_does(where: str) -> None:
+    text = kubernetes_file("nginx.conf") if where == "kubernetes" else (ROOT / "nginx/upstream.conf").read_text()
+    (upstream,) = re.findall(r"upstream ytmp3 \{.*?\}", text, re.DOTALL)
+    (seconds,) = re.findall(r"^ *keepalive_timeout (\d+)s;", upstream, re.MULTILINE)
+    assert int(seconds) < Timeouts().keepalive_seconds
 
 
 def test_every_folder_of_this_machine_that_is_mounted_can_be_read_where_selinux_is_on() -> None:
