@@ -79,7 +79,8 @@ class Limits:
 
 
 USUAL: Final = Limits(request_seconds=30.0, retries=3, retry_seconds=60.0)
-"""Enough time for a part of PART_BYTES at 280 kB/s, and for a restart of the object store."""
+"""Enough time for a part of PART_BYTES at 280 kB/s, and for an object store that does not reply for a while. One that
+refuses connections, as in a restart, is not waited for: all repeats take about half a second (measured)."""
 QUICK: Final = Limits(request_seconds=5.0, retries=1, retry_seconds=5.0)
 """For checks: below the 6 s after which a check of the disk counts as hanging (`EngineSettings.disk_limit_seconds`)."""
 
