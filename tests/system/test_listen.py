@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -109,6 +110,20 @@ def _is_ready(parts: Service) -> bool:
     return parts.health.is_ready
 
 
+@contextmanager
+def dropping_packets() -> Iterator[str]:
+    """Yield the address of a server whose queue of connections is full, so that no packet is answered."""
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(2):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        yield "{}:{}".format(*full.getsockname())
+
+
 def nginx_of(several: Several, folder: Path, first: int = 0) -> AbstractAsyncContextManager[Nginx]:
     """Return nginx in front of the instances from the number `first` on."""
     upstreams = [url.removeprefix("http://") for url in several.urls[first:]]
@@ -186,6 +201,23 @@ async def test_in_kubernetes_too_one_request_reaches_the_instance_that_has_the_s
             assert await response.read() == frames(1, 1)
         async with client.get(nginx.url + path, allow_redirects=False) as response:
             assert (response.status, response.headers["Location"]) == (307, path.replace("listen", "download"))
+
+
+@pytest.mark.parametrize("nginx_of_all", [nginx_of, kubernetes_nginx_of])
+async def test_an_instance_that_cannot_be_connected_to_is_passed_over(
+    tmp_path: Path, nginx_of_all: Callable[[Several, Path], AbstractAsyncContextManager[Nginx]]
+) -> None:
+    async with (
+        several_instances(tmp_path, 1) as several,
+        ClientSession(cookie_jar=DummyCookieJar()) as client,
+    ):
+        path, _ = await converting(several, client, tmp_path)
+        with dropping_packets() as address:
+            several.urls.append(f"http://{address}")
+            async with nginx_of_all(several, tmp_path) as nginx:
+                for _ in range(2):
+                    async with client.get(nginx.url + path) as response:
+                        assert response.status == 200
 
 
 async def test_in_kubernetes_nginx_reports_that_no_instance_answers(tmp_path: Path) -> None:
