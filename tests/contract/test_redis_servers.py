@@ -15,13 +15,14 @@ from tests.fake_youtube.certificate import issue
 from tests.fakes import Clock
 from tests.stand.chaos_proxy import ChaosProxy
 from tests.stand.valkey import Valkey
+from tests.stand.waiting import PATIENCE_SECONDS
 from ytmp3.core.errors import FailureCode, LeaseLost, StoreDown, StoreFull, StoreUnusable
 from ytmp3.core.ids import InstanceId
 from ytmp3.core.job import State, Status
 from ytmp3.core.states import HEAD_START_SECONDS
 from ytmp3.jobstore import Outcome, Renewal
 from ytmp3.jobstore.redis import RedisJobStore, RedisSettings
-from ytmp3.jobstore.redis.link import RedisLink
+from ytmp3.jobstore.redis.link import Caller, RedisLink, pack
 from ytmp3.jobstore.settings import RedisTimeouts
 
 SECRET: Final = "correct-horse-battery"
@@ -125,6 +126,26 @@ async def test_a_full_redis_refuses_new_jobs_and_lets_every_conversion_end(
         client.config_set("maxmemory", "0")
     await store.ping()
     await submitted(store, ids.submission(9))
+
+
+async def test_closing_also_closes_a_connection_that_is_being_opened() -> None:
+    is_closed = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1000):
+            writer.write(b"+PONG\r\n")
+        is_closed.set()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        link = RedisLink({"host": "127.0.0.1", "port": server.sockets[0].getsockname()[1]}, RedisTimeouts())
+        call = asyncio.create_task(link.exchange(pack([("PING",)]), 1, Caller.HANDLER))
+        # Now the call waits for the connection.
+        await asyncio.sleep(0)
+        await link.close()
+        await asyncio.gather(call, return_exceptions=True)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await is_closed.wait()
 
 
 async def test_a_redis_that_evicts_jobs_is_refused_in_one_line(make_valkey: MakeValkey, make_store: MakeStore) -> None:

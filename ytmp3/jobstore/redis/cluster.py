@@ -290,8 +290,11 @@ class Cluster:
             log.info("shards of the cluster moved", extra={"shards": moved})
         self._primaries = dict(newest.primaries)
         self.replicas = newest.replicas
-        for address in self._links.keys() - newest.addresses - set(self._seeds):
-            await _close(self._links.pop(address))
+        kept = newest.addresses | set(self._seeds)
+        for address, link in [each for each in self._links.items() if each[0] not in kept]:
+            await _close(link)
+            # Not before: if the service stops meanwhile, `close` must find the link.
+            self._links.pop(address, None)
         has_left = bool(self._members - newest.addresses)
         self._members = newest.addresses
         if has_left:

@@ -224,6 +224,9 @@ class RedisLink:
             await connection.disconnect(nowait=True)
             raise
         finally:
+            if self._is_closed:
+                # It was being opened while `close` closed all open connections.
+                await connection.disconnect(nowait=True)
             await self._pool.release(connection)
 
     async def _reconnect_if_suspect(self, connection: AbstractConnection) -> None:
