@@ -7,8 +7,10 @@ from scripts.bench.challenges import challenges
 from scripts.bench.conversions import clips, copies, javascript_clips, javascript_songs, one_clip, songs, start
 from scripts.bench.fairness import fairness
 from scripts.bench.growth import growth
+from scripts.bench.identity_states import identity_states
 from scripts.bench.long_tracks import long_tracks
 from scripts.bench.loudness import loudness
+from scripts.bench.replicas import replica_reads
 from scripts.bench.requests import downloads, posts_at_rest, redis_commands, status_peak, under_load
 from scripts.bench.services import Bench, Row
 from scripts.bench.sound import chosen_tags, first_sound
@@ -26,6 +28,8 @@ ROWS: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
     "archives": archives,
     "downloads": downloads,
     "redis_commands": redis_commands,
+    "replica_reads": replica_reads,
+    "identity_states": identity_states,
     "growth": growth,
     "clips": clips,
     "songs": songs,
