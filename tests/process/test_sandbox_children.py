@@ -231,6 +231,24 @@ async def test_no_number_of_cancellations_aborts_the_end_of_a_child(
         await until(lambda: descriptor_count(os.getpid()) <= before, f"no more than {before} descriptors are open")
 
 
+async def test_a_start_that_the_zygote_did_not_get_is_cancelled_at_once(youtube: Spawned, tmp_path: Path) -> None:
+    """A stopped zygote does not read its socket, which takes a few long requests."""
+    async with running_pipeline(youtube, tmp_path) as own:
+        null = os.open(os.devnull, os.O_RDWR)
+        run = short_run(["/bin/true", "x" * 100_000], tmp_path, null)
+        os.kill(own.zygote_pid, signal.SIGSTOP)
+        try:
+            *sent, last = [asyncio.create_task(run_briefly(own.spawner, run)) for _ in range(30)]
+            await a_few_steps()
+            last.cancel()
+            await a_few_steps()
+            assert last.cancelled()
+        finally:
+            os.kill(own.zygote_pid, signal.SIGCONT)
+        assert {completed.status for completed in await asyncio.gather(*sent)} == {0}
+        os.close(null)
+
+
 async def a_few_steps() -> None:
     """Let the other coroutines make more steps than they need to react."""
     for _ in range(20):

@@ -190,9 +190,15 @@ class Spawner:
     async def _spawn(self, request: Callable[[int], Request], descriptors: list[int]) -> Child:
         await self.ready()
         self._last_number += 1
-        child = self._children[self._last_number] = Child(self._last_number, self)
+        number = self._last_number
+        child = self._children[number] = Child(number, self)
         try:
-            await self.send(request(self._last_number), descriptors)
+            await self.send(request(number), descriptors)
+        except BaseException:
+            # The zygote did not get the request, so there is no child to end.
+            self._children.pop(number, None)
+            raise
+        try:
             await asyncio.shield(child.started)
         except asyncio.CancelledError:
             # The child may have been forked, or may be forked later. The caller does not get it, so it is ended here.
