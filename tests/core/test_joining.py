@@ -22,6 +22,7 @@ from ytmp3.converter.audio.segments import (
     GRID_FRAMES,
     OVERLAP_FRAMES,
     PRE_ROLL_FRAMES,
+    SEGMENT_FRAMES,
     UNUSABLE_FRAMES,
     Plan,
     may_be_joined,
@@ -262,6 +263,13 @@ def test_every_segment_but_the_last_has_its_whole_overlap(samples: int) -> None:
     for one, other in itertools.pairwise(map(PLAN.segment, range(count))):
         assert other.first_frame % GRID_FRAMES == 0
         assert other.first_frame + PRE_ROLL_FRAMES == other.cut_frame == one.end_frame - OVERLAP_FRAMES
+
+
+def test_long_tracks_have_longer_segments() -> None:
+    usual, short = Plan(), Plan(segment_frames=2 * GRID_FRAMES)
+    lengths = [usual.for_track(seconds).segment_frames for seconds in (300, 899.9, 900, 90_000)]
+    assert lengths == [SEGMENT_FRAMES, SEGMENT_FRAMES, 2 * SEGMENT_FRAMES, 2 * SEGMENT_FRAMES]
+    assert short.for_track(900) == Plan(segment_frames=4 * GRID_FRAMES)
 
 
 def test_only_the_sample_rates_and_channels_of_mpeg_1_are_joined() -> None:

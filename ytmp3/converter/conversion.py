@@ -218,8 +218,8 @@ class ConversionTry:
     async def _encode_long(self, spool: Spool, demuxer: str, on_waiting: Callable[[], None]) -> bool:
         """Encode a long track with several encoders, if cores are idle. Returns whether that was possible."""
         places = EncoderPlaces(self._encode_slots, self._tools.cores, self._task.client)
-        is_long = (self._expected_seconds or 0.0) >= self._limits.division.min_seconds
-        if not is_long or self._task.recipe.format is not Format.MP3:
+        seconds, division = self._expected_seconds or 0.0, self._limits.division
+        if seconds < division.min_seconds or self._task.recipe.format is not Format.MP3:
             return False
         if not places.are_several:
             self._tools.long_tracks[LongEncoding.BUSY] += 1
@@ -230,7 +230,7 @@ class ConversionTry:
             target=self._encoded_path,
             announced_seconds=self._announced_seconds,
             sound=self._task.sound,
-            plan=self._limits.division,
+            plan=division.for_track(seconds),
         )
         on_seconds = functools.partial(self._on_encoded, spool)
         try:

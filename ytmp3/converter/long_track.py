@@ -1,8 +1,9 @@
 """Encodes one long track with several encoders at once, on cores that are idle.
 
 LAME has no threads, so one encoder uses little more than one core. Here, one ffmpeg decodes the source, the `Divider`
-cuts the samples into overlapping segments of a minute, several ffmpeg encode one segment each, and `JoinedTrack` joins
-their frames. The result differs from that of one encoder in a few frames at each join, which are of the same quality.
+cuts the samples into overlapping segments of one or two minutes, several ffmpeg encode one segment each, and
+`JoinedTrack` joins their frames. The result differs from that of one encoder in a few frames at each join, which are of
+the same quality.
 
 The rules:
 

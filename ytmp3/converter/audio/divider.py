@@ -2,9 +2,9 @@
 
 A decoder writes the samples into a pipe, about four times as fast as one encoder reads them. The divider writes them to
 files, so that several encoders can read different segments at once. It stops reading while a segment waits for an
-encoder. So the files take the space of those segments that are being encoded, and of at most two more: 23 MB each for a
-minute at 48 kHz in stereo. They are read within seconds, so most of them are removed before the system writes them to
-the disk.
+encoder. So the files take the space of those segments that are being encoded, and of at most two more: 46 MB each for
+two minutes at 48 kHz in stereo. They are read within seconds, so most of them are removed before the system writes them
+to the disk.
 """
 
 import asyncio
@@ -30,9 +30,11 @@ FIRST_BYTES: Final = 4096
 CALL_BYTES: Final = 2**20
 """Most bytes that one call in a thread moves, so that the encoder is told about them soon: the capacity of the pipe."""
 
-PAUSE_SECONDS: Final = 0.02
-"""Pause, in seconds, after an empty pipe has bytes again. Without it, the loop would wake up for each few kB that the
-decoder writes; with it, up to 50 MB/s are possible, 130 times the speed of the sound."""
+LONGEST_PAUSE_SECONDS: Final = 0.02
+SHORTEST_PAUSE_SECONDS: Final = 0.002
+"""Pause after an empty pipe has bytes again, in seconds: as long as the decoder needs for half of the pipe's capacity.
+Without it, the loop would wake up for each few kB that the decoder writes. With a longer one, the decoder would wait
+for the loop: it writes up to 130 MB/s, and two encoders read up to 80 MB/s."""
 
 
 class SourceSegment(Struct, frozen=True):
@@ -124,13 +126,18 @@ class Divider:
 
     async def _fill(self, pipe: int, target: int, spool: Spool, size_bytes: int) -> None:
         """Move samples until the spool has this size, or the decoder ends."""
+        pause_seconds, moved_bytes = LONGEST_PAUSE_SECONDS, 0
         while spool.size_bytes < size_bytes and not self.has_ended:
             wanted = min(CALL_BYTES, size_bytes - spool.size_bytes)
             moved, self.has_ended = await self._files.run(_move, pipe, target, wanted)
             spool.grow(spool.size_bytes + moved, None)
+            moved_bytes += moved
             if moved < wanted and not self.has_ended:
                 await self._readable(pipe)
-                await asyncio.sleep(PAUSE_SECONDS)
+                pause_seconds *= CALL_BYTES / 2 / max(1, moved_bytes)
+                pause_seconds = min(LONGEST_PAUSE_SECONDS, max(SHORTEST_PAUSE_SECONDS, pause_seconds))
+                await asyncio.sleep(pause_seconds)
+                moved_bytes = 0
 
     async def _read(self, pipe: int) -> bytes:
         """Wait for bytes, and read some; none at the end."""

@@ -12,9 +12,9 @@ ends some frames after the place where the next one takes over; `joining` choose
 """
 
 import math
-from typing import Final
+from typing import Final, Self
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 FRAME_SAMPLES: Final = 1152
 """Samples of each channel in a frame of MPEG-1."""
@@ -39,8 +39,12 @@ UNUSABLE_FRAMES: Final = 2
 one on."""
 
 SEGMENT_FRAMES: Final = 51 * GRID_FRAMES
-"""Frames from the beginning of a segment to that of the next one: one minute. Each segment encodes 120 frames more, so
-this costs 4.8 % of the encoder's CPU time. A minute of decoded sound has 23 MB at 48 kHz."""
+"""Frames from the beginning of a segment to that of the next one: one minute. Each segment encodes 120 frames more, and
+needs a process. Together this costs 8 % of the encoder's CPU time. A minute of decoded sound has 23 MB at 48 kHz."""
+
+LONG_SECONDS: Final = 900.0
+"""Tracks of this length, in seconds, and longer ones have segments of twice the length, which cost half as much. In
+shorter tracks, too few encoders would work at the end: the last segment keeps only one busy."""
 
 SAMPLE_RATES: Final = frozenset({32000, 44100, 48000})
 """The sample rates of MPEG-1. Lower ones have frames of 576 samples, and higher ones are converted by FFmpeg."""
@@ -65,6 +69,10 @@ class Plan(Struct, frozen=True, kw_only=True):
     """Shortest track, in seconds, that is divided. One encoder needs 4 s for it."""
     segment_frames: int = SEGMENT_FRAMES
     """A multiple of GRID_FRAMES. It is at least two of them, so that the joins at both ends change other frames."""
+
+    def for_track(self, seconds: float) -> Self:
+        """Return the plan for a track of about this length."""
+        return structs.replace(self, segment_frames=2 * self.segment_frames) if seconds >= LONG_SECONDS else self
 
     def segment(self, number: int) -> Segment:
         """Return a segment, which does not exist if the track ends before: see `is_needed`."""
