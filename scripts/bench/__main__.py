@@ -14,7 +14,9 @@ from scripts.bench.services import Bench, Row
 from tests.fake_youtube import Kind, spawn
 
 PREPARED = (Kind.SHORT, Kind.CLIP, Kind.SONG)
-"""Kinds of video whose media is made before the first measurement. Some rows need a mix of 20 minutes, too."""
+"""Kinds of video whose media is made before the first measurement. Some rows need longer mixes, too."""
+MIXES = {"fairness": (Kind.MIX,), "long_tracks": (Kind.MIX, Kind.HOUR)}
+"""The longer kinds that some rows need."""
 
 
 async def main() -> None:
@@ -28,7 +30,7 @@ async def main() -> None:
     )
     options = parser.parse_args()
     names = options.rows.split(",")
-    prepared = (*PREPARED, Kind.MIX) if {"fairness", "long_tracks"} & set(names) else PREPARED
+    prepared = {*PREPARED, *(kind for name in names for kind in MIXES.get(name, ()))}
     this = asyncio.current_task()
     assert this is not None
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -12,6 +12,7 @@ class Media(StrEnum):
     CLIP = auto()
     SONG = auto()
     MIX = auto()
+    HOUR = auto()
     TEN = auto()
     SIXTY = auto()
     M4A_SHORT = auto()

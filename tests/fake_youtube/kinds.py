@@ -20,6 +20,7 @@ class Kind(StrEnum):
     CLIP = "clip"
     SONG = "song"
     MIX = "mix"
+    HOUR = "hour"
     M4A = "m4a"
     M4A_CLIP = "m4aclip"
     M4A_SONG = "m4asong"

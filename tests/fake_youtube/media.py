@@ -54,6 +54,7 @@ _RECIPES: Final[dict[Media, _Recipe]] = {
     Media.SIXTY: _Recipe(60, _OPUS),
     Media.SONG: _Recipe(240, _OPUS),
     Media.MIX: _Recipe(1200, _OPUS),
+    Media.HOUR: _Recipe(3600, _OPUS),
     Media.M4A_SHORT: _Recipe(4, _FRAGMENTED),
     Media.M4A_CLIP: _Recipe(30, _FRAGMENTED),
     Media.M4A_SONG: _Recipe(240, _FRAGMENTED),
@@ -148,7 +149,7 @@ class Library:
         cache.mkdir(parents=True, exist_ok=True)
 
     async def media(self, media: Media) -> memoryview:
-        """Return a body, made first if need be: up to 4 s for a song on a busy machine, 20 s for a mix."""
+        """Return a body, made first if need be: up to 4 s for a song on a busy machine, a minute for an hour."""
         if half := _HALVES.get(media):
             whole = await self.media(half)
             return whole[: len(whole) // 2]

@@ -22,6 +22,7 @@ ELSEWHERE = {
     Kind.SONG: "the benches, because four minutes of sound take seconds to encode",
     Kind.M4A_SONG: "the same, in another format",
     Kind.MIX: "the benches, because twenty minutes of sound take half a minute to make and to encode",
+    Kind.HOUR: "the same, and three times as long",
 } | dict.fromkeys([*ORIGINALS, *SECONDS], "test_right_sound, which listens to them")
 """Kinds with a test of their own, and where it is."""
 

@@ -26,7 +26,7 @@ WAITING_CODES = {
 """Failures that cost no attempt: such a job waits until the end of its lifetime."""
 SLOW_KINDS = {
     *(Kind.STALLED, Kind.HANGS, Kind.THUMBNAIL_HANGS, Kind.ENDLESS, Kind.CHALLENGE),
-    *(Kind.SONG, Kind.M4A_SONG, Kind.MIX),
+    *(Kind.SONG, Kind.M4A_SONG, Kind.MIX, Kind.HOUR),
 }
 """Kinds that take a minute or more by their nature: tests/process/test_converter has them with short limits."""
 REFUSING_CODES = {"bot_check", "rate_limited_upstream"}

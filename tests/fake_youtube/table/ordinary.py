@@ -23,6 +23,7 @@ _WHOLE: Final[dict[Kind, Behaviour]] = {
     Kind.CLIP: Behaviour(summary="30 s, WebM/Opus", expected="done", media=Media.CLIP),
     Kind.SONG: Behaviour(summary="240 s, WebM/Opus", expected="done", media=Media.SONG),
     Kind.MIX: Behaviour(summary="20 min, WebM/Opus", expected="done", media=Media.MIX),
+    Kind.HOUR: Behaviour(summary="60 min, WebM/Opus", expected="done", media=Media.HOUR),
     Kind.M4A: Behaviour(summary="4 s, fragmented M4A/AAC", expected="done", media=Media.M4A_SHORT),
     Kind.M4A_CLIP: Behaviour(summary="30 s, fragmented M4A/AAC", expected="done", media=Media.M4A_CLIP),
     Kind.M4A_SONG: Behaviour(summary="240 s, fragmented M4A/AAC", expected="done", media=Media.M4A_SONG),
