@@ -9,7 +9,7 @@ join to the same samples: mpg123 (or the program that `--mpg123` names), and dr_
 brings.
 
 By default, segments are four seconds long, because a join does not depend on their length. With `--production-length`,
-they are as long as those of the service.
+they are as long as those of the service: a minute. Tracks of 15 minutes or more have twice that.
 """
 
 import argparse
