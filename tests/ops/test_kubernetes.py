@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from typing import Any
 
 import pytest
 import yaml
@@ -147,11 +148,14 @@ def test_selectors_select_the_pods_they_are_for() -> None:
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= {
             p["name"] for p in container(workload)["ports"]
         }
-    for spread in pod(API)["topologySpreadConstraints"]:
-        assert spread["labelSelector"]["matchLabels"].items() <= labels(API).items()
-    assert (
-        manifest("PodDisruptionBudget", "ytmp3-api")["spec"]["selector"]["matchLabels"].items() <= labels(API).items()
-    )
+    for workload in (API, LISTEN):
+        budget = manifest("PodDisruptionBudget", workload["metadata"]["name"])
+        for selecting in (budget["spec"]["selector"], *_spread_selectors(workload)):
+            assert selecting["matchLabels"].items() <= labels(workload).items()
+
+
+def _spread_selectors(workload: dict[str, Any]) -> list[dict[str, Any]]:
+    return [spread["labelSelector"] for spread in pod(workload)["topologySpreadConstraints"]]
 
 
 def test_the_deployment_leaves_the_number_of_instances_to_the_autoscaler() -> None:
