@@ -1,4 +1,4 @@
-"""IDENTITIES_FILE: the ways out to YouTube. Checks who may read it, because it may contain the passwords of proxies.
+"""IDENTITIES_FILE: the egress routes to YouTube. Checks who may read it: it may contain the passwords of proxies.
 
 One identity a line, `#` begins a comment line:
 

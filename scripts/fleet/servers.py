@@ -1,4 +1,4 @@
-"""What all instances of a fleet share: a Valkey, and the ways out to YouTube."""
+"""What all instances of a fleet share: a Valkey, and the egress routes to YouTube."""
 
 import argparse
 import contextlib

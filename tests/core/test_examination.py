@@ -1,4 +1,4 @@
-"""What `ytmp3 doctor` says of a way out, by what the player clients have served."""
+"""What `ytmp3 doctor` says of an egress route, by what the player clients have served."""
 
 import pytest
 

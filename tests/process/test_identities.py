@@ -1,4 +1,4 @@
-"""A whole service with IDENTITIES_FILE: one way out is dead, and another one has the cookies of an account."""
+"""A whole service with IDENTITIES_FILE: one egress route is dead, and another one has the cookies of an account."""
 
 import asyncio
 from pathlib import Path

@@ -53,7 +53,7 @@ class ToolCheck(Struct, frozen=True, kw_only=True):
 
 
 class Passage(Protocol):
-    """The identity that one conversion uses for its page, player, media and cover: one way out to YouTube."""
+    """The identity that one conversion uses for its page, player, media and cover: one egress route to YouTube."""
 
     @property
     def name(self) -> str:

@@ -124,7 +124,7 @@ class ConversionTry:
             yield slot
 
     async def run(self) -> Converted:
-        """Make the track. On every way out, its child processes have ended."""
+        """Make the track. However this ends, its child processes have ended."""
         async with self._tools.connections(self._task.identity) as connections:
             try:
                 metadata = await self._extract(connections)

@@ -1,4 +1,4 @@
-"""`ytmp3 doctor`: tries each way out to YouTube and each player client once, through the processes of a conversion.
+"""`ytmp3 doctor`: tries each egress route to YouTube and each player client once, through the processes of conversions.
 
 It starts a zygote, a solver and children as the service does, with the same settings and the same sandbox, and can run
 beside the service. It asks YouTube for one video with each client, one after the other, so it takes as many places of
@@ -49,7 +49,7 @@ clients that it was about to refuse."""
 
 
 class WayOut(Struct, frozen=True, kw_only=True):
-    """One way out to YouTube: a name without secrets, and its settings."""
+    """One egress route to YouTube: a name without secrets, and its settings."""
 
     name: str
     identity: str
@@ -81,7 +81,7 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 
 class WayTried(Struct, frozen=True, kw_only=True):
-    """One way out, with all clients."""
+    """One egress route, with all clients."""
 
     name: str
     description: str
@@ -124,7 +124,7 @@ class Counting(Protocol):
 
 
 def ways_out(settings: ToolSettings, identities: Sequence[Identity] = ()) -> tuple[WayOut, ...]:
-    """Return the ways out: each identity as a guest, and with its cookies if it has some.
+    """Return the egress routes: each identity as a guest, and with its cookies if it has some.
 
     Without identities, it is that of the settings.
     """
@@ -190,7 +190,7 @@ class Doctor:
         default = versions.default_clients_with_cookies if has_cookies else versions.default_clients
         clients = single_clients(rungs(way.settings, has_cookies=has_cookies, has_po_tokens=True), default)
         for number, (group, client) in enumerate(clients, 1):
-            self._on_step(f"way out {way.name}: client {client} ({number} of {len(clients)})")
+            self._on_step(f"egress route {way.name}: client {client} ({number} of {len(clients)})")
             if self._counting is not None:
                 await self._counting.count(way.identity)
             yield Asked(client=client, group=group, found=await self._ask(way, stand, video_id, client))
@@ -226,7 +226,7 @@ class Doctor:
 
 
 class _Stand(Struct, frozen=True, kw_only=True):
-    """The processes of one way out, as a conversion uses them."""
+    """The processes of one egress route, as a conversion uses them."""
 
     spawner: Spawner
     solver: Solver

@@ -69,7 +69,7 @@ def _lines(findings: Findings) -> Iterator[str]:
         yield f"{'ok  ' if tool.ok else 'FAIL'}  {tool.name:<11} {tool.version or '-'}  {tool.detail}{more}"
     for way in findings.ways:
         yield ""
-        yield f"way out {way.name}: {way.description}"
+        yield f"egress route {way.name}: {way.description}"
         for asked in way.clients:
             yield from _lines_of_client(asked)
     outcome = outcome_of(findings)

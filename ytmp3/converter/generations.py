@@ -72,7 +72,7 @@ class Generations:
         """How the release of an update comes into use."""
         self._tokens = TokenProvider(settings)
         self.identities = IdentityBook([only_identity(settings)])
-        """The ways out, which all generations share."""
+        """The egress routes, which all generations share."""
         folder = settings.releases_folder
         self._store = None if folder is None or spawner is not None else ReleaseStore(folder)
         self._files = Threads("converter-files", FILE_THREADS)

@@ -43,7 +43,7 @@ class Egress(Struct, frozen=True, kw_only=True):
 
 
 class Identity(Struct, frozen=True, kw_only=True):
-    """One way out to YouTube."""
+    """One egress route to YouTube."""
 
     name: str
     """For logs, metrics and `/stats`. Nothing else of an identity appears there."""

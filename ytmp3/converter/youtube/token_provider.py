@@ -55,7 +55,7 @@ class ServerPTP(PoTokenProvider):  # type: ignore[misc]
     BUG_REPORT_LOCATION = "(the operator of this ytmp3 server)"
     _SUPPORTED_CLIENTS = WEBPO_CLIENTS
     _SUPPORTED_CONTEXTS = (PoTokenContext.GVS, PoTokenContext.PLAYER)
-    # None: no check of the proxy and the like. The server tells the provider the way out.
+    # None: no check of the proxy and the like. The server tells the provider the egress route.
     _SUPPORTED_EXTERNAL_REQUEST_FEATURES = None
 
     def is_available(self) -> bool:
