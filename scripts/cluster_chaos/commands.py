@@ -23,7 +23,7 @@ from tests.fake_youtube import Spawned, watch_url
 from tests.stand.failures import ask
 from tests.stand.s3_server import S3Server
 
-JOBS: Final = 20
+JOBS: Final = 60
 IDLE_SECONDS: Final = 10.0
 POST_SECONDS: Final = 0.3
 STATUSES: Final = 300
