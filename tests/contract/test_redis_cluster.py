@@ -34,7 +34,8 @@ from ytmp3.jobstore.settings import RedisTimeouts, addresses_of
 pytestmark = ON_CLUSTER
 
 QUICK: Final = RedisTimeouts(handler_seconds=0.3, worker_seconds=0.3)
-"""For calls that must fail: they may fail late, but not after the minute of PATIENT."""
+"""For calls that must fail: they may fail late, but not after the minute of PATIENT. On a busy machine, other calls may
+fail as well. So these are repeated (`until_it_works`), or made with PATIENT."""
 
 
 @pytest.fixture
@@ -144,11 +145,12 @@ async def test_a_call_on_a_slot_that_is_half_moved_changes_nothing_and_fails_in_
             with pytest.raises(StoreDown):
                 await call()
         assert records_of(slot, source, target) == before
-        assert (await submitted(store, other)).ticket.job.job_id == other.job_id, "other slots are not affected"
+        found = await submitted(patient, other)
+        assert found.ticket.job.job_id == other.job_id, "other slots are not affected"
         if not nodes.move_keys(slot, source, target, most=2):
             break
     nodes.end_move(slot, source, target)
-    await store.finish(conversion.lease, track_of(conversion.lease), METADATA)
+    await patient.finish(conversion.lease, track_of(conversion.lease), METADATA)
     nodes.move_at_once(slot, target, source)
 
 
@@ -237,37 +239,40 @@ async def test_a_dead_primary_fails_its_share_of_the_jobs_until_its_replica_is_p
                     await until_it_works(lambda submission=submission: submitted(store, submission))  # type: ignore[misc]
         # The list of its client is at the victim, and the job is not.
         await until_it_works(lambda listed=listed: submitted(store, listed))  # type: ignore[misc]
-        fault = await until_fault(store)
-        assert victim.address in fault
+        await until_fault(store, victim.address)
         # These ask all nodes. On a slow machine, the leases of this test may have run out.
-        await store.adopt(10)
-        assert await store.expire(10) == []
-        await store.now()
+        await until_it_works(lambda: store.adopt(10))
+        await until_it_works(lambda: store.expire(10))
+        await until_it_works(store.now)
         nodes.promote(nodes.replica_of(victim))
         for submission in by_node[victim][:3]:
             await until_it_works(lambda submission=submission: submitted(store, submission))  # type: ignore[misc]
-        assert await store.get(by_node[victim][0].job_id) is not None, "what the replica had is there"
-        await until_no_fault(store)
+
+        async def is_there(first: Submission = by_node[victim][0]) -> bool:
+            with contextlib.suppress(StoreDown):
+                return await store.get(first.job_id) is not None
+            return False
 
         async def is_listed(listed: Submission = listed) -> bool:
-            found = await store.clients.jobs_of(listed.client, before=None, limit=10)
-            return list(found.tickets) == [listed.job_id]
+            with contextlib.suppress(StoreDown):
+                found = await store.clients.jobs_of(listed.client, before=None, limit=10)
+                return list(found.tickets) == [listed.job_id]
+            return False
 
+        await until(is_there, "what the replica had is there")
         await until_no_fault(store)
         await until(is_listed, "the job is in the list of its client")
 
 
-async def until_fault(store: RedisJobStore) -> str:
-    """Return the fault of the check, which may need a moment to notice it."""
-    found: list[str] = []
+async def until_fault(store: RedisJobStore, address: str) -> None:
+    """Wait until the check names the fault of a node. On a busy machine, it may name another node before."""
 
     async def has_fault() -> bool:
         with contextlib.suppress(StoreDown):
-            found.extend(filter(None, [await store.ping()]))
-        return bool(found)
+            return address in (await store.ping() or "")
+        return False
 
-    await until(has_fault, "the check names a fault")
-    return found[0]
+    await until(has_fault, f"the check names {address}")
 
 
 async def until_no_fault(store: RedisJobStore) -> None:
