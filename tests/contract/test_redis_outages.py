@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import random
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, cast
@@ -15,6 +14,7 @@ from tests.contract.harness import Ids, created, submitted
 from tests.contract.redis_servers import MakeStore, MakeValkey, until_it_works
 from tests.stand.chaos_proxy import ChaosProxy
 from tests.stand.ports import free_port
+from tests.stand.silent_address import silent_address
 from tests.stand.valkey import Valkey
 from tests.stand.waiting import until
 from tests.virtual_time import VirtualTimeLoop
@@ -112,17 +112,9 @@ async def test_after_a_failure_calls_fail_without_being_sent(proxy: ChaosProxy, 
 
 
 async def test_a_host_that_drops_packets_is_reported_with_the_reason(make_store: MakeStore) -> None:
-    """A server whose queue of connections is full drops the packets that ask for more, as a firewall does."""
-    with contextlib.ExitStack() as stack:
-        full = stack.enter_context(socket.socket())
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        for _ in range(2):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(full.getsockname())
+    with silent_address() as (host, port):
         timeouts = RedisTimeouts(handler_seconds=60.0, worker_seconds=60.0, connect_seconds=0.05)
-        store = make_store(f"127.0.0.1:{full.getsockname()[1]}", timeouts=timeouts)
+        store = make_store(f"{host}:{port}", timeouts=timeouts)
         with pytest.raises(StoreDown, match="no connection in time"):
             await store.open()
 

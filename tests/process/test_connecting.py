@@ -14,6 +14,7 @@ import pytest
 
 from tests.fake_youtube import Kind, Spawned, video_id
 from tests.stand.pipeline import running_pipeline
+from tests.stand.silent_address import silent_address
 from ytmp3.converter.youtube.connecting import AddressInfo, Route, alternated, connect_to_first
 
 GENEROUS_SECONDS = 60.0
@@ -34,17 +35,9 @@ main()
 
 
 @contextlib.contextmanager
-def silent_address() -> Iterator[list[object]]:
-    """An IPv6 address that never answers the first packet of a connection, because its backlog is full."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket(socket.AF_INET6))
-        listener.bind(("::1", 0))
-        listener.listen(0)
-        address = listener.getsockname()
-        for _ in range(4):
-            filler = stack.enter_context(socket.socket(socket.AF_INET6))
-            filler.setblocking(False)
-            filler.connect_ex(address)
+def silent_ipv6_address() -> Iterator[list[object]]:
+    """An IPv6 address that never answers the first packet of a connection."""
+    with silent_address("::1") as address:
         with pytest.raises(TimeoutError):
             socket.create_connection(address[:2], timeout=0.3)
         yield list(address)
@@ -68,7 +61,7 @@ async def test_a_conversion_succeeds_although_the_ipv6_addresses_are_dead(youtub
         writer.close()
 
     async with await asyncio.start_server(tunnel, "127.0.0.1", 0) as server:
-        with silent_address() as dead:
+        with silent_ipv6_address() as dead:
             live = list(server.sockets[0].getsockname())
             zygote = (HALF_DEAD, json.dumps([dead, dead, dead, live, live]))
             ports = tuple(int(str(address[1])) for address in (live, dead))
@@ -89,7 +82,7 @@ def test_families_alternate_and_the_first_address_stays_first() -> None:
 
 def test_refusing_and_silent_addresses_delay_the_connection_by_no_more_than_the_time_limit() -> None:
     before = len(os.listdir("/proc/self/fd"))
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as unused, silent_address() as silent:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as unused, silent_ipv6_address() as silent:
         unused.bind(("127.0.0.1", 0))  # and does not listen
         live, refusing, dead = (
             address_info(*server.getsockname()),

@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from tests.fakes import FakeConverter
 from tests.http.played_encoder import FRAME_BYTES, INFO_BYTES, PlayedEncoder, encoder_of, frames
 from tests.stand.nginx import Nginx, running_kubernetes_nginx, running_nginx
 from tests.stand.ports import free_port
+from tests.stand.silent_address import silent_address
 from tests.stand.valkey import Valkey
 from tests.stand.waiting import until
 from tests.system.behind_nginx import BehindNginx, behind_nginx
@@ -110,20 +110,6 @@ def _is_ready(parts: Service) -> bool:
     return parts.health.is_ready
 
 
-@contextmanager
-def dropping_packets() -> Iterator[str]:
-    """Yield the address of a server whose queue of connections is full, so that no packet is answered."""
-    with ExitStack() as stack:
-        full = stack.enter_context(socket.socket())
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        for _ in range(2):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(full.getsockname())
-        yield "{}:{}".format(*full.getsockname())
-
-
 def nginx_of(several: Several, folder: Path, first: int = 0) -> AbstractAsyncContextManager[Nginx]:
     """Return nginx in front of the instances from the number `first` on."""
     upstreams = [url.removeprefix("http://") for url in several.urls[first:]]
@@ -212,8 +198,8 @@ async def test_an_instance_that_cannot_be_connected_to_is_passed_over(
         ClientSession(cookie_jar=DummyCookieJar()) as client,
     ):
         path, _ = await converting(several, client, tmp_path)
-        with dropping_packets() as address:
-            several.urls.append(f"http://{address}")
+        with silent_address() as (host, port):
+            several.urls.append(f"http://{host}:{port}")
             async with nginx_of_all(several, tmp_path) as nginx:
                 for _ in range(2):
                     async with client.get(nginx.url + path) as response:
