@@ -69,14 +69,19 @@ async def _victim(its: Installation, load: Load) -> tuple[Valkey, frozenset[int]
     return victim, await asyncio.to_thread(slots_at, victim)
 
 
-async def kill_primary(its: Installation, load: Load, _: int) -> Harm:
-    """kill -9 a primary. Its replica takes over, and it comes back as a replica."""
-    victim, slots = await _victim(its, load)
+async def _killed(its: Installation, load: Load, victim: Valkey, slots: frozenset[int]) -> Harm:
+    """kill -9 a primary, wait until its replica has taken over, and start it again: it comes back as a replica."""
     victim.stop()
     harm = await _replaced(its, victim, slots)
     await load.more(5)
     await asyncio.to_thread(victim.start)
     return harm
+
+
+async def kill_primary(its: Installation, load: Load, _: int) -> Harm:
+    """kill -9 a primary. Its replica takes over, and it comes back as a replica."""
+    victim, slots = await _victim(its, load)
+    return await _killed(its, load, victim, slots)
 
 
 async def freeze_primary(its: Installation, load: Load, _: int) -> Harm:
@@ -143,11 +148,7 @@ async def lose_last_second(its: Installation, load: Load, _: int) -> Harm:
     await asyncio.to_thread(ask, victim, "ACL", "SETUSER", "default", "-psync", "-sync")
     await asyncio.to_thread(ask, victim, "CLIENT", "KILL", "TYPE", "replica")
     await asyncio.sleep(LOST_SECONDS)
-    victim.stop()
-    harm = await _replaced(its, victim, slots)
-    await load.more(5)
-    await asyncio.to_thread(victim.start)
-    return harm
+    return await _killed(its, load, victim, slots)
 
 
 async def kill_instance(its: Installation, load: Load, _: int) -> Harm:

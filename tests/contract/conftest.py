@@ -97,6 +97,13 @@ def empty_cluster(redis_cluster: RedisCluster) -> RedisCluster:
     return redis_cluster
 
 
+@pytest.fixture
+def own_cluster(tmp_path: Path) -> Iterator[RedisCluster]:
+    """A cluster that the test may harm."""
+    with RedisCluster(tmp_path / "cluster").running() as nodes:
+        yield nodes
+
+
 def cluster_harness(nodes: RedisCluster) -> RedisHarness:
     """Return a harness on a cluster. Its client has the commands of a client of a single server."""
     return RedisHarness(RedisSettings(address=nodes.address), make_client=lambda: cast("redis.Redis", nodes.client()))

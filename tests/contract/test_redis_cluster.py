@@ -5,7 +5,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, cast
 
@@ -36,13 +36,6 @@ pytestmark = ON_CLUSTER
 QUICK: Final = RedisTimeouts(handler_seconds=0.3, worker_seconds=0.3)
 """For calls that must fail: they may fail late, but not after the minute of PATIENT. On a busy machine, other calls may
 fail as well. So these are repeated (`until_it_works`), or made with PATIENT."""
-
-
-@pytest.fixture
-def own_cluster(tmp_path: Path) -> Iterator[RedisCluster]:
-    """A cluster that the test may harm."""
-    with RedisCluster(tmp_path / "cluster").running() as nodes:
-        yield nodes
 
 
 def records_of(slot: int, *nodes: Valkey) -> dict[tuple[int, bytes], object]:

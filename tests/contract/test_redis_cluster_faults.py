@@ -7,8 +7,7 @@ Redis replicates. Such jobs are counted and printed, and nothing else may be los
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Final
 
 import pytest
@@ -30,12 +29,6 @@ ROUNDS: Final = max(1, FUZZ_FACTOR // 2)
 SUBMITTERS: Final = 6
 TIMEOUTS: Final = RedisTimeouts(handler_seconds=1.0, worker_seconds=2.0)
 """Longer than those of the service, for a busy machine; a frozen node fails calls after this."""
-
-
-@pytest.fixture
-def own_cluster(tmp_path: Path) -> Iterator[RedisCluster]:
-    with RedisCluster(tmp_path / "cluster").running() as nodes:
-        yield nodes
 
 
 async def all_that_exist(store: RedisJobStore, job_ids: set[JobId]) -> set[JobId]:
