@@ -3,7 +3,7 @@
     offered ── old enough, newer than the one in use, not quarantined ──> candidate
     candidate ── fetched, tried without a network, tried at YouTube ────> 5 % of new conversions use it
     5 % ── enough good conversions, or enough time and few failures ──> 25 % ── the same ──> 100 %
-    at any share: conversions fail with it and succeed with the release before ──> given up (`core.probation`)
+    at any share: conversions fail with it and succeed with the previous release ──> given up (`core.probation`)
 
 A release that was refused by a trial or given up is quarantined: it is not tried again, unless by command. While new
 conversions are paused because of the release in use, waiting costs more than it protects: then a candidate need not be

@@ -32,9 +32,9 @@ CALL_BYTES: Final = 2**20
 
 LONGEST_PAUSE_SECONDS: Final = 0.02
 SHORTEST_PAUSE_SECONDS: Final = 0.002
-"""Pause after an empty pipe has bytes again, in seconds: as long as the decoder needs for half of the pipe's capacity.
-Without it, the loop would wake up for each few kB that the decoder writes. With a longer one, the decoder would wait
-for the loop: it writes up to 130 MB/s, and two encoders read up to 80 MB/s."""
+"""Bounds, in seconds, of the pause after an empty pipe has bytes again. Meanwhile, the decoder fills half of the pipe.
+Without a pause, the loop would wake up for each few kB that the decoder writes. With a longer one, the decoder would
+wait for the loop: it writes up to 130 MB/s, and two encoders read up to 80 MB/s."""
 
 
 class SourceSegment(Struct, frozen=True):

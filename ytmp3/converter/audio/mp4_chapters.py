@@ -28,7 +28,7 @@ _MATRIX: Final = b"".join(n.to_bytes(4) for n in (0x10000, 0, 0, 0, 0x10000, 0, 
 _UNDETERMINED: Final = 0x55C4
 """The language "und", in the packed form of ISO/IEC 14496-12."""
 _UTF8: Final = box_of(b"encd", (0x100).to_bytes(4))
-"""Says behind a text that it is in UTF-8."""
+"""Follows each text: it is encoded in UTF-8."""
 _FORM: Final = (1).to_bytes(4) * 2 + bytes(35)
 """How the texts are shown: they do not scroll, they are centred, and all colours, boxes and fonts are zeros."""
 _GRAPHICS: Final = b"".join(n.to_bytes(2) for n in (0x40, 0x8000, 0x8000, 0x8000, 0, 0))
