@@ -18,7 +18,7 @@ from msgspec import Struct
 from scripts.bench.services import Bench, Row, running_valkey
 from scripts.fleet.instances import CountedValues
 from tests.contract.harness import PATIENT, POLICY
-from tests.stand.valkey import Valkey
+from tests.stand.valkey import RedisUse, Valkey, redis_use
 from ytmp3.core.identities import Budget, Standing
 from ytmp3.core.ids import InstanceId, VideoId
 from ytmp3.engine.events import Events
@@ -36,10 +36,7 @@ WARM_UP: Final = 5
 class Use(Struct, frozen=True, kw_only=True):
     """What Redis and this process have used since their start."""
 
-    commands: int
-    """As clients send them, and those inside scripts."""
-    redis_seconds: float
-    """CPU time of the thread of Redis that runs commands."""
+    redis: RedisUse
     instance_seconds: float
     """CPU time of this process."""
     traffic_bytes: int
@@ -71,9 +68,9 @@ async def _measured(bench: Bench, identity_count: int) -> list[Row]:
             scripts = values.reads + values.writes - scripts
         finally:
             await store.close()
-    redis = (after.redis_seconds - before.redis_seconds) / conversions
+    redis = (after.redis.cpu_seconds - before.redis.cpu_seconds) / conversions
     instance = (after.instance_seconds - before.instance_seconds) / conversions
-    commands = (after.commands - before.commands) / conversions
+    commands = (after.redis.commands - before.redis.commands) / conversions
     kilobytes = (after.traffic_bytes - before.traffic_bytes) / conversions / 1000
     return [
         Row(
@@ -115,8 +112,7 @@ def _use_of(valkey: Valkey) -> Use:
     with contextlib.closing(valkey.client()) as client:
         info: dict[str, Any] = client.info()
     return Use(
-        commands=info["total_commands_processed"],
-        redis_seconds=info["used_cpu_user_main_thread"] + info["used_cpu_sys_main_thread"],
+        redis=redis_use(info),
         instance_seconds=time.process_time(),
         traffic_bytes=info["total_net_input_bytes"] + info["total_net_output_bytes"],
     )

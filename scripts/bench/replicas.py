@@ -12,7 +12,7 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 from msgspec import Struct
 
@@ -21,7 +21,7 @@ from scripts.bench.measure import median
 from scripts.bench.services import Bench, Row
 from tests.contract.harness import METADATA, PATIENT, POLICY, Ids, running, track_of
 from tests.stand.redis_cluster import RedisCluster
-from tests.stand.valkey import Valkey
+from tests.stand.valkey import Valkey, redis_use
 from ytmp3.core.ids import InstanceId, JobId
 from ytmp3.core.job import Lease
 from ytmp3.engine.settings import PROGRESS_SECONDS
@@ -143,13 +143,12 @@ async def _cluster(bench: Bench, primaries: int) -> AsyncIterator[tuple[Sequence
     nodes = RedisCluster(
         bench.folder / f"cluster-{time.monotonic_ns()}", primaries=primaries, settings={"appendonly": "yes"}
     )
-    instances = Instances(nodes.address)
-    try:
-        await asyncio.to_thread(nodes.start)
-        yield nodes.nodes[:primaries], instances
-    finally:
-        await instances.close()
-        nodes.stop()
+    with nodes.running():
+        instances = Instances(nodes.address)
+        try:
+            yield nodes.nodes[:primaries], instances
+        finally:
+            await instances.close()
 
 
 async def _pairs(bench: Bench, primaries: Sequence[Valkey], instances: Instances) -> list[Pair]:
@@ -199,10 +198,11 @@ def _use_of(primaries: Sequence[Valkey], instances: Instances) -> Use:
     commands = cpu_seconds = scripts = 0.0
     for node in primaries:
         with contextlib.closing(node.client()) as client:
-            info: dict[str, Any] = client.info("everything")
-        commands += info["total_commands_processed"]
-        cpu_seconds += info["used_cpu_user_main_thread"] + info["used_cpu_sys_main_thread"]
-        scripts += sum(info.get(f"cmdstat_{verb}", {"calls": 0})["calls"] for verb in ("evalsha", "eval"))
+            use = redis_use(client.info())
+        calls = node.calls()
+        commands += use.commands
+        cpu_seconds += use.cpu_seconds
+        scripts += calls["evalsha"] + calls["eval"]
     return Use(commands=commands, cpu_seconds=cpu_seconds, scripts=scripts, rounds=instances.rounds)
 
 

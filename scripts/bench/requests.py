@@ -197,18 +197,7 @@ async def settled(service: ServiceProcess) -> None:
 
 async def calls_during(valkey: Valkey, work: Awaitable[object]) -> float:
     """Count the commands that clients send during `work`; commands inside scripts are not sent by clients."""
-    client = valkey.client()
-
-    def calls() -> float:
-        statistics: dict[str, dict[str, float]] = client.info("commandstats")
-        return sum(
-            entry["calls"]
-            for name, entry in statistics.items()
-            if name.removeprefix("cmdstat_") in {"evalsha", "eval", "script|load"}
-        )
-
-    before = calls()
+    before = valkey.calls()
     await work
-    after = calls()
-    client.close()
-    return after - before
+    made = valkey.calls() - before
+    return sum(made[name] for name in ("evalsha", "eval", "script|load"))

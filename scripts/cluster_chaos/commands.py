@@ -5,13 +5,12 @@ and is not part of the figures of a job.
 """
 
 import asyncio
-import contextlib
 import statistics
 import time
 from collections import Counter
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 from aiohttp import ClientSession
 from msgspec import Struct
@@ -22,6 +21,7 @@ from scripts.cluster_chaos.nodes import primaries
 from tests.fake_youtube import Spawned, watch_url
 from tests.stand.failures import ask
 from tests.stand.s3_server import S3Server
+from tests.stand.valkey import SCRIPT_COMMANDS
 
 JOBS: Final = 60
 IDLE_SECONDS: Final = 10.0
@@ -29,7 +29,6 @@ POST_SECONDS: Final = 0.3
 STATUSES: Final = 300
 _INTERNAL: Final = ("cluster", "replconf", "psync", "info", "role", "config", "ping")
 """Commands of the cluster itself, of its replication, and of this measurement."""
-_SCRIPTS: Final = ("evalsha", "eval", "evalsha_ro", "eval_ro")
 
 
 class Side(Struct, frozen=True, kw_only=True):
@@ -50,15 +49,8 @@ class Side(Struct, frozen=True, kw_only=True):
 def calls(its: Installation) -> Counter[str]:
     """Return how often each command was executed, over all primaries, commands inside scripts included."""
     servers = primaries(its.nodes) if its.single is None else [its.single]
-    found: Counter[str] = Counter()
-    for server in servers:
-        with contextlib.closing(server.client()) as client:
-            stats = cast("dict[str, dict[str, int]]", client.info("commandstats"))
-        for name, entry in stats.items():
-            command = name.removeprefix("cmdstat_")
-            if command.partition("|")[0] not in _INTERNAL:
-                found[command] += entry["calls"]
-    return found
+    found = sum((server.calls() for server in servers), Counter[str]())
+    return Counter({name: count for name, count in found.items() if name.partition("|")[0] not in _INTERNAL})
 
 
 async def calls_during(its: Installation, work: Awaitable[object]) -> Counter[str]:
@@ -111,7 +103,7 @@ async def measure(its: Installation, videos: Iterator[str]) -> Side:
         seconds = time.monotonic() - started_at
         trips = its.network.round_trips - trips
     scripts, idle_scripts, asked_scripts, again_scripts = (
-        sum(each[name] for name in _SCRIPTS) for each in (busy, idle, asked, idle_again)
+        sum(each[name] for name in SCRIPT_COMMANDS) for each in (busy, idle, asked, idle_again)
     )
     return Side(
         idle_per_second=idle.total() / IDLE_SECONDS,

@@ -5,6 +5,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from tests.stand.valkey import RedisUse
+
 WORKERS: Final = 20
 """Workers of an instance: the default WORKER_POOL_SIZE."""
 
@@ -32,14 +34,6 @@ class Counts(Struct, frozen=True, kw_only=True):
     """Attempts, by video."""
     begun_at: dict[str, float] = {}
     """When the first attempt of each video began, by the clock of `Sample.at`."""
-
-
-class RedisUse(Struct, frozen=True, kw_only=True):
-    """What one Redis node has used and done since its start."""
-
-    cpu_seconds: float
-    """CPU time of the thread that runs the commands. It has one core."""
-    commands: int
 
 
 class Sample(Struct, frozen=True, kw_only=True):

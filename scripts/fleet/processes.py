@@ -15,10 +15,11 @@ import msgspec
 from redis import Redis
 
 from scripts.fleet.figures import Counts, Figures, Sample, figures
-from scripts.fleet.servers import nodes_of, use_of, write_identities
+from scripts.fleet.servers import nodes_of, write_identities
 from tests.stand.logs import last_lines
 from tests.stand.ports import free_port
 from tests.stand.service_process import ROOT
+from tests.stand.valkey import redis_use
 
 START_SECONDS: Final = 600.0
 """Longest time until all instances are ready."""
@@ -76,7 +77,7 @@ class Fleet:
 
     async def sample(self) -> Sample:
         counts = await asyncio.gather(*(process.counts() for process in self._processes))
-        nodes = [await asyncio.to_thread(use_of, node) for node in self._nodes]
+        nodes = [redis_use(await asyncio.to_thread(node.info)) for node in self._nodes]
         return Sample(at=time.monotonic(), nodes=nodes, counts=list(counts), client_seconds=time.process_time())
 
     async def measure(self, seconds: float) -> Figures:

@@ -5,12 +5,11 @@ import contextlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from redis import Redis
 
 from scripts.bench.capacity_model import MOST_IDENTITIES
-from scripts.fleet.figures import RedisUse
 from tests.stand.redis_cluster import RedisCluster
 from tests.stand.valkey import Valkey
 from ytmp3.core.identities import Budget
@@ -48,15 +47,6 @@ def redis_of(folder: Path, options: argparse.Namespace) -> Iterator[str]:
 def nodes_of(addresses: str) -> list[Redis]:
     """Return a plain client of each server. The caller closes them."""
     return [Redis.from_url(f"redis://{address}") for address in addresses.removeprefix("cluster://").split(",")]
-
-
-def use_of(node: Redis) -> RedisUse:
-    """Read what a node has used."""
-    info: dict[str, Any] = node.info()
-    return RedisUse(
-        cpu_seconds=info["used_cpu_user_main_thread"] + info["used_cpu_sys_main_thread"],
-        commands=info["total_commands_processed"],
-    )
 
 
 def budgets_of(per_hour: float, identities: int | None) -> list[Budget]:

@@ -21,10 +21,11 @@ from redis import Redis
 
 from scripts.fleet.figures import WORKERS, Figures, Sample, figures
 from scripts.fleet.instances import CountedValues, SimulatedConverter, counts_of
-from scripts.fleet.servers import budgets_of, nodes_of, use_of
+from scripts.fleet.servers import budgets_of, nodes_of
 from tests.contract.harness import PATIENT
 from tests.engine.rig import MUCH_SPACE, SETTINGS, StoreClock
 from tests.fakes import FaultyStore
+from tests.stand.valkey import redis_use
 from tests.virtual_time import real_time, seconds
 from ytmp3.core.client import Client
 from ytmp3.core.errors import RequestError
@@ -133,7 +134,9 @@ class VirtualFleet:
     async def sample(self) -> Sample:
         """Return the counts of the one process."""
         counts = counts_of(self._values, self._engines, self._converter)
-        return Sample(at=seconds(), nodes=[use_of(node) for node in self._nodes], counts=[counts], client_seconds=0.0)
+        return Sample(
+            at=seconds(), nodes=[redis_use(node.info()) for node in self._nodes], counts=[counts], client_seconds=0.0
+        )
 
     async def measure(self, for_seconds: float) -> Figures:
         """Measure the engines while nobody asks them."""

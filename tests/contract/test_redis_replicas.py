@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -12,7 +11,7 @@ from tests.contract.redis_servers import ON_CLUSTER, MakeStore, until_it_works
 from tests.contract.test_hints import Hinted
 from tests.contract.test_redis_cluster_login import RIGHTS
 from tests.stand.redis_cluster import RedisCluster
-from tests.stand.valkey import Valkey
+from tests.stand.valkey import SCRIPT_COMMANDS, Valkey
 from tests.stand.waiting import until
 from ytmp3.core.ids import JobId
 from ytmp3.core.job import Status
@@ -34,10 +33,8 @@ def own_cluster(tmp_path: Path) -> Iterator[RedisCluster]:
 
 def scripts_run_at(node: Valkey) -> int:
     """Return how often a node has run a script."""
-    with contextlib.closing(node.client()) as client:
-        stats = cast("dict[str, dict[str, int]]", client.info("commandstats"))
-    verbs = ("evalsha", "eval", "evalsha_ro", "eval_ro")
-    return sum(stats.get(f"cmdstat_{verb}", {"calls": 0})["calls"] for verb in verbs)
+    calls = node.calls()
+    return sum(calls[name] for name in SCRIPT_COMMANDS)
 
 
 def replica_connections(node: Valkey) -> int:

